@@ -1,0 +1,57 @@
+# Two commands do everything: `make quickstart` and `make test`.
+# Nothing outside this folder changes; a second run reuses .venv.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+WORKDIR ?= runs/quickstart
+
+# Caches of every tool stay in the checkout.
+export XDG_CACHE_HOME := $(CURDIR)/.cache
+export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
+export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.5
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart install test lint format clean
+
+help:  ## Say what to type.
+	@echo "make quickstart   install and run the main job (digits, about 2 minutes)"
+	@echo "make test         install and run lint, types, doctests and tests"
+	@echo "make lint         ruff and mypy alone"
+	@echo "make clean        remove .venv, .cache and runs"
+
+$(VENV)/.run: pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; \
+	  sys.exit(0 if v >= (3, 11) else f"KeyJAX needs Python 3.11 or newer; {sys.executable} is {v[0]}.{v[1]}. Try: make PYTHON=python3.12")'
+	@echo "Installing KeyJAX into $(VENV) (about 1 GB, a minute or two) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	@$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	@touch $@
+
+install: $(VENV)/.run  ## Install what the main job needs.
+
+quickstart: $(VENV)/.run  ## Install, then run the main job.
+	@$(BIN)/python -m experiments.main --config=configs/quickstart.py \
+	  --workdir=$(WORKDIR)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+test: lint  ## Install, then lint, type-check and test.
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+clean:
+	rm -rf $(VENV) .cache runs

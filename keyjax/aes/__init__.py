@@ -1,0 +1,1 @@
+"""AES on the device and on the host."""

@@ -1,0 +1,298 @@
+"""Secrets, what is derived from them by label, and the keys of the schemes.
+
+A `Secret` is 32 bytes from the operating system. Everything else is derived
+from it with HKDF-SHA-256 (RFC 5869) under a label, so that two uses never
+share a key. A scheme's key is a pytree of arrays that stores what the scheme
+does (round keys, a permutation, signs), never a seed: streams of `jax.random`
+change between releases and hold 64 bits.
+
+Nothing here prints key material: `repr` shows a fingerprint or a size, and
+errors carry no bytes.
+"""
+
+import hmac
+import os
+import pathlib
+import stat
+from typing import Any, NoReturn, dataclass_transform
+
+import flax
+import jax
+import numpy as np
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
+
+SECRET_BYTES = 32
+_ZERO_COUNTER = bytes(16)
+
+
+class Secret:
+  """32 uniformly random bytes, and what is derived from them by label.
+
+  A secret cannot be printed, pickled or hashed by accident.
+
+  Example:
+    >>> secret = Secret.generate()
+    >>> secret.child("model-a") == secret.child("model-a")
+    True
+    >>> secret.child("model-a") == secret.child("model-b")
+    False
+    >>> len(secret.derive("aes", 16))
+    16
+  """
+
+  __slots__ = ("_bytes",)
+
+  def __init__(self, data: bytes):
+    """Wraps 32 bytes; `Secret.generate` makes fresh ones.
+
+    Args:
+      data: exactly 32 bytes, uniformly random.
+
+    Raises:
+      ValueError: `data` is not 32 bytes long.
+      TypeError: `data` is not bytes.
+    """
+    if not isinstance(data, bytes | bytearray):
+      raise TypeError(f"a secret is made of bytes, got {type(data).__name__}")
+    if len(data) != SECRET_BYTES:
+      raise ValueError(
+        f"a secret has exactly {SECRET_BYTES} bytes, got {len(data)}"
+      )
+    self._bytes = bytes(data)
+
+  @classmethod
+  def generate(cls) -> "Secret":
+    """Returns a fresh secret from the operating system."""
+    return cls(os.urandom(SECRET_BYTES))
+
+  @classmethod
+  def load(cls, path: str | os.PathLike[str]) -> "Secret":
+    """Reads a secret that `save` wrote.
+
+    Args:
+      path: a file of 64 hexadecimal digits, readable by its owner alone.
+
+    Raises:
+      PermissionError: the file is readable by a group or by everyone.
+      ValueError: the file does not hold a secret.
+    """
+    text = read_private(path)
+    try:
+      return cls(bytes.fromhex(text.decode("ascii").strip()))
+    except ValueError:
+      raise ValueError(f"{path} does not hold a secret") from None
+
+  def save(self, path: str | os.PathLike[str]) -> None:
+    """Writes the secret to a new file with mode 600.
+
+    Args:
+      path: where; it must not exist, and no folder of a checkpoint will do.
+
+    Raises:
+      FileExistsError: `path` exists: a secret is never overwritten.
+    """
+    write_private(path, self._bytes.hex().encode("ascii") + b"\n")
+
+  def derive(self, label: str, length: int) -> bytes:
+    """Returns `length` bytes (at most 8160) bound to `label`."""
+    hkdf = HKDF(hashes.SHA256(), length, salt=None, info=_info(label))
+    return hkdf.derive(self._bytes)
+
+  def child(self, label: str) -> "Secret":
+    """Returns the secret of a part: another label, another secret."""
+    return Secret(self.derive(label, SECRET_BYTES))
+
+  def fingerprint(self) -> str:
+    """Returns a public name such as `6883-5749-5462-97e0` (64 bits)."""
+    digest = self.derive("fingerprint", 8).hex()
+    return "-".join(digest[i : i + 4] for i in range(0, 16, 4))
+
+  def stream(self, label: str, length: int) -> bytes:
+    """Returns `length` pseudo-random bytes, any number (AES-256-CTR)."""
+    key = self.derive(f"stream/{label}", 32)
+    encryptor = Cipher(
+      algorithms.AES256(key), modes.CTR(_ZERO_COUNTER)
+    ).encryptor()
+    return encryptor.update(bytes(length))
+
+  def __eq__(self, other: object) -> bool:
+    if not isinstance(other, Secret):
+      return NotImplemented
+    return hmac.compare_digest(self._bytes, other._bytes)
+
+  __hash__ = None  # type: ignore[assignment]
+
+  def __repr__(self) -> str:
+    return f"<Secret {self.fingerprint()}>"
+
+  def __reduce_ex__(self, protocol: Any) -> NoReturn:
+    raise TypeError("a Secret is not pickled or copied; use Secret.save")
+
+
+def _info(label: str) -> bytes:
+  return b"keyjax/1/" + label.encode("utf-8")
+
+
+def expand(data: bytes, label: str, length: int) -> bytes:
+  """Returns `length` bytes derived from key bytes that are already uniform."""
+  return HKDFExpand(hashes.SHA256(), length, _info(label)).derive(data)
+
+
+def permutation(secret: Secret, label: str, n: int) -> np.ndarray:
+  """Returns a uniform permutation of `n` items.
+
+  Items are sorted by 128-bit random values; two of them are equal with a
+  probability below n^2 / 2^129, and the result is then still a permutation.
+
+  Args:
+    secret: what it is derived from.
+    label: what it is for; another label, another permutation.
+    n: how many items.
+
+  Returns:
+    int32[n], each of 0 .. n-1 once.
+
+  Example:
+    >>> sorted(permutation(Secret.generate(), "demo", 4).tolist())
+    [0, 1, 2, 3]
+  """
+  words = np.frombuffer(secret.stream(label, 16 * n), np.uint64).reshape(2, n)
+  return np.lexsort((words[0], words[1])).astype(np.int32)
+
+
+def bits(secret: Secret, label: str, n: int) -> np.ndarray:
+  """Returns `n` uniform bits, uint8[n] of 0 and 1."""
+  stream = np.frombuffer(secret.stream(label, -(-n // 8)), np.uint8)
+  return np.unpackbits(stream)[:n]
+
+
+class Key:
+  """Base of every scheme's key; see `key_dataclass`."""
+
+  def __repr__(self) -> str:
+    size = sum(np.asarray(x).nbytes for x in _concrete(self))
+    return f"<{type(self).__name__}, {size} bytes, not shown>"
+
+
+def _concrete(key: Any) -> list[Any]:
+  leaves = jax.tree.leaves(key)
+  return [x for x in leaves if not isinstance(x, jax.core.Tracer)]
+
+
+_KEY_TYPES: dict[str, type[Key]] = {}
+
+
+def static() -> Any:
+  """Declares a field that is public and static: a spec, a block size."""
+  return flax.struct.field(pytree_node=False)
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def key_dataclass(cls: type) -> type:
+  """Makes a frozen pytree dataclass whose `repr` shows no key material.
+
+  Array fields are leaves; fields declared with `static()` belong to the
+  structure and must be public, because JAX prints structures in its errors.
+  """
+  made = flax.struct.dataclass(cls, repr=False, kw_only=True)
+  _KEY_TYPES[made.__name__] = made
+  return made
+
+
+def require(key: Any, cls: type, scheme: str) -> None:
+  """Raises a TypeError unless `key` is a key of this scheme."""
+  if not isinstance(key, cls):
+    raise TypeError(
+      f"{scheme} needs a {cls.__name__}, got {type(key).__name__}: "
+      "this key belongs to another scheme"
+    )
+
+
+def size_in_bytes(key: Any) -> int:
+  """Returns the size of the arrays of a key, in bytes."""
+  return sum(int(x.size) * x.dtype.itemsize for x in jax.tree.leaves(key))
+
+
+def save(path: str | os.PathLike[str], key: Any) -> None:
+  """Writes a scheme's key to a new file with mode 600.
+
+  Args:
+    path: where; it must not exist.
+    key: a key, or nested tuples and dicts of keys, as `keygen` returns them.
+
+  Raises:
+    FileExistsError: `path` exists: a key is never overwritten.
+  """
+  data = flax.serialization.msgpack_serialize({"keyjax": 1, "key": _pack(key)})
+  write_private(path, data)
+
+
+def load(path: str | os.PathLike[str]) -> Any:
+  """Reads a key that `save` wrote.
+
+  Raises:
+    PermissionError: the file is readable by a group or by everyone.
+    ValueError: the file does not hold a key.
+  """
+  try:
+    return _unpack(
+      flax.serialization.msgpack_restore(read_private(path))["key"]
+    )
+  except (ValueError, TypeError, KeyError, AttributeError):
+    raise ValueError(f"{path} does not hold a key of a scheme") from None
+
+
+def _pack(key: Any) -> Any:
+  """Returns nested dicts of arrays and strings that stand for a key."""
+  if isinstance(key, Key):
+    fields = {f: _pack(getattr(key, f)) for f in key.__dataclass_fields__}  # type: ignore[attr-defined]
+    return {"type": type(key).__name__, "fields": fields}
+  if isinstance(key, tuple | list):
+    return {"tuple": {str(i): _pack(k) for i, k in enumerate(key)}}
+  if isinstance(key, dict):
+    return {"dict": {k: _pack(v) for k, v in key.items()}}
+  if isinstance(key, str | int | float | bool):
+    return {"value": key}
+  return {"array": np.asarray(key)}
+
+
+def _unpack(data: Any) -> Any:
+  (kind, *_) = data
+  if "type" in data:
+    fields = {f: _unpack(v) for f, v in data["fields"].items()}
+    return _KEY_TYPES[data["type"]](**fields)
+  if kind == "tuple":
+    items = data["tuple"]
+    return tuple(_unpack(items[str(i)]) for i in range(len(items)))
+  if kind == "dict":
+    return {k: _unpack(v) for k, v in data["dict"].items()}
+  return data[kind]
+
+
+def write_private(path: str | os.PathLike[str], data: bytes) -> None:
+  """Writes a new file that its owner alone can read, or nothing at all."""
+  path = pathlib.Path(path)
+  path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+  fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+  try:
+    with os.fdopen(fd, "wb") as file:
+      file.write(data)
+      file.flush()
+      os.fsync(file.fileno())
+  except BaseException:
+    path.unlink(missing_ok=True)
+    raise
+
+
+def read_private(path: str | os.PathLike[str]) -> bytes:
+  """Reads a file, refused when others than its owner can read it."""
+  fd = os.open(path, os.O_RDONLY)
+  with os.fdopen(fd, "rb") as file:
+    mode = stat.S_IMODE(os.fstat(fd).st_mode)
+    if mode & 0o077:
+      raise PermissionError(
+        f"{path} has mode {mode:03o}: others can read it; run chmod 600 on it"
+      )
+    return file.read()

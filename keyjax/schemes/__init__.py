@@ -1,0 +1,1 @@
+"""The published families of key-based protection, one file each."""

@@ -1,0 +1,239 @@
+"""Pytrees of parameters: leaf paths, words, and what may be locked.
+
+A leaf is **lockable** when it is an array of floats of 8, 16 or 32 bits, or
+of int8 (quantised weights). Every other leaf - integers, bools, JAX PRNG keys,
+Python numbers, empty arrays - passes through every scheme untouched.
+
+Ciphertext lives in unsigned words of the leaf's width (`as_words`). Seen as
+floats it holds NaN and subnormal values, which do not survive `x + 0` or a
+collective; `as_floats` gives that view, which is what a thief would run.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+PyTree = Any
+_WORDS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
+
+
+@flax.struct.dataclass
+class Hidden:
+  """A leaf that a scheme must not see; `masked` makes and removes it."""
+
+  value: Any
+
+
+def _is_hidden(x: Any) -> bool:
+  return isinstance(x, Hidden)
+
+
+class LeafSpec(NamedTuple):
+  """What a key remembers of a leaf: public, static, hashable."""
+
+  path: str
+  shape: tuple[int, ...]
+  dtype: str
+  locked: bool
+
+
+Spec = tuple[LeafSpec, ...]
+
+
+def path_str(path: Sequence[Any]) -> str:
+  """Returns a leaf's path as in `params/conv_0/kernel`."""
+  return jax.tree_util.keystr(tuple(path), simple=True, separator="/")
+
+
+def flatten(
+  params: PyTree,
+) -> tuple[list[str], list[Any], jax.tree_util.PyTreeDef]:
+  """Returns the paths, the leaves and the structure of a tree.
+
+  A hidden leaf is one leaf, so that paths do not depend on a mask.
+  """
+  found, treedef = jax.tree_util.tree_flatten_with_path(
+    params, is_leaf=_is_hidden
+  )
+  return [path_str(p) for p, _ in found], [x for _, x in found], treedef
+
+
+def hide(params: PyTree, select: Callable[[str], bool]) -> PyTree:
+  """Hides the leaves whose path is not selected, and those hidden already."""
+  paths, leaves, treedef = flatten(params)
+  out = [
+    x if select(p) and not _is_hidden(x) else Hidden(x)
+    for p, x in zip(paths, leaves, strict=True)
+  ]
+  return jax.tree.unflatten(treedef, out)
+
+
+def unhide(params: PyTree) -> PyTree:
+  """Takes one level of hiding away: the inverse of `hide`."""
+  return jax.tree.map(
+    lambda x: x.value if _is_hidden(x) else x, params, is_leaf=_is_hidden
+  )
+
+
+def reveal(params: PyTree) -> PyTree:
+  """Takes all levels of hiding away: the tree that a model can run.
+
+  A scheme calls this before it hands `params` to a loss or an `apply_fn`.
+  """
+  while any(map(_is_hidden, jax.tree.leaves(params, is_leaf=_is_hidden))):
+    params = unhide(params)
+  return params
+
+
+def lockable(leaf: Any) -> bool:
+  """Tells whether a scheme may change this leaf; see the module's text."""
+  dtype = getattr(leaf, "dtype", None)
+  if dtype is None or _is_hidden(leaf) or leaf.size == 0:
+    return False
+  if jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
+    return False
+  if dtype == jnp.int8:
+    return True
+  return bool(jnp.issubdtype(dtype, jnp.floating))
+
+
+def make_spec(params: PyTree, scheme: str) -> Spec:
+  """Describes a tree for a key, and checks that there is something to lock.
+
+  Args:
+    params: a pytree of arrays or of `jax.ShapeDtypeStruct`.
+    scheme: the scheme's name, for the error.
+
+  Raises:
+    ValueError: no leaf is lockable, or a leaf has floats of 64 bits.
+  """
+  paths, leaves, _ = flatten(params)
+  for path, leaf in zip(paths, leaves, strict=True):
+    if lockable(leaf) and leaf.dtype.itemsize not in _WORDS:
+      raise ValueError(
+        f"{scheme}: leaf {path} is {leaf.dtype}; cast it to float32 or less"
+      )
+  spec = tuple(
+    LeafSpec(path, tuple(getattr(x, "shape", ())), _dtype_name(x), lockable(x))
+    for path, x in zip(paths, leaves, strict=True)
+  )
+  if not any(s.locked for s in spec):
+    seen = ", ".join(f"{s.path or '(root)'}: {s.dtype}" for s in spec[:4])
+    raise ValueError(
+      f"{scheme}: nothing to encrypt: no leaf of floats or int8 among "
+      f"{len(spec)} leaves ({seen or 'an empty tree'})"
+    )
+  return spec
+
+
+def _dtype_name(leaf: Any) -> str:
+  if _is_hidden(leaf):
+    return "hidden"
+  return str(getattr(leaf, "dtype", type(leaf).__name__))
+
+
+def check_spec(
+  spec: Spec, params: PyTree, scheme: str, words: bool
+) -> tuple[list[Any], jax.tree_util.PyTreeDef]:
+  """Checks that a key fits a tree, and returns its leaves and structure.
+
+  Args:
+    spec: what the key remembers.
+    params: the tree that the key is used on.
+    scheme: the scheme's name, for the error.
+    words: whether locked leaves are words (ciphertext) rather than values.
+
+  Raises:
+    ValueError: structure, a shape or a dtype differs; it names the leaf.
+  """
+  paths, leaves, treedef = flatten(params)
+  known = [s.path for s in spec]
+  if paths != known:
+    odd = sorted(set(paths) ^ set(known))[:4]
+    raise ValueError(
+      f"{scheme}: this key is for another tree: it knows {len(known)} leaves, "
+      f"the tree has {len(paths)}; they differ at {', '.join(odd) or 'order'}"
+    )
+  for s, leaf in zip(spec, leaves, strict=True):
+    if not s.locked:
+      continue
+    want = str(word_dtype(s.dtype)) if words else s.dtype
+    got = _dtype_name(leaf)
+    if got != want or tuple(leaf.shape) != tuple(s.shape):
+      state = "encrypted" if words else "plain"
+      raise ValueError(
+        f"{scheme}: leaf {s.path} is {got}{list(np.shape(leaf))}, but this "
+        f"key's {state} leaf is {want}{list(s.shape)}"
+      )
+  return leaves, treedef
+
+
+def word_dtype(dtype: Any) -> np.dtype:
+  """Returns the unsigned integer of a dtype's width."""
+  return np.dtype(_WORDS[np.dtype(jnp.dtype(dtype)).itemsize])
+
+
+def as_words(x: Any) -> jax.Array:
+  """Returns the bit patterns of a leaf as unsigned words of its width.
+
+  Example:
+    >>> as_words(jnp.float32(1.0))
+    Array(1065353216, dtype=uint32)
+  """
+  x = jnp.asarray(x)
+  return jax.lax.bitcast_convert_type(x, word_dtype(x.dtype))
+
+
+def from_words(words: Any, dtype: Any) -> jax.Array:
+  """Returns the leaf whose bit patterns are `words`: inverse of `as_words`."""
+  return jax.lax.bitcast_convert_type(jnp.asarray(words), jnp.dtype(dtype))
+
+
+def as_floats(locked: PyTree, like: PyTree) -> PyTree:
+  """Returns the float view of ciphertext: what a thief would run.
+
+  Args:
+    locked: a tree whose locked leaves are words.
+    like: the same tree before locking, or its shapes (`jax.eval_shape`).
+
+  Returns:
+    `locked` with every leaf bit-cast to the dtype of `like`.
+  """
+
+  def view(x: Any, y: Any) -> Any:
+    if not lockable(y) or x.dtype == y.dtype:
+      return x
+    return from_words(x, y.dtype)
+
+  return jax.tree.map(view, locked, like)
+
+
+def count_nonfinite(tree: PyTree) -> jax.Array:
+  """Returns how many floats of a tree are NaN or infinite, int32[]."""
+  floats = [
+    x
+    for x in jax.tree.leaves(tree)
+    if jnp.issubdtype(jnp.result_type(x), jnp.floating)
+  ]
+  counts = [jnp.sum(~jnp.isfinite(x), dtype=jnp.int32) for x in floats]
+  return sum(counts, jnp.int32(0))
+
+
+def matcher(pattern: str | Callable[[str], bool]) -> Callable[[str], bool]:
+  """Returns a test of leaf paths: a regular expression must match all of it.
+
+  Example:
+    >>> matcher(".*kernel")("params/dense/kernel")
+    True
+    >>> matcher("dense")("params/dense/kernel")
+    False
+  """
+  if callable(pattern):
+    return pattern
+  compiled = re.compile(pattern)
+  return lambda path: compiled.fullmatch(path) is not None
