@@ -46,7 +46,7 @@ class BindFn(Protocol):
   """Binds a key to a model's forward pass."""
 
   def __call__(self, key: Key, apply_fn: ApplyFn) -> ApplyFn:
-    """Returns `apply_fn(params, inputs, ...)` as an authorised device runs it."""
+    """Returns `apply_fn(params, inputs, ...)` as an authorised pass."""
 
 
 def _keep_params(key: Key, params: PyTree) -> PyTree:
