@@ -1,0 +1,437 @@
+"""AdvParams: a few parameters pushed along the gradient of the loss.
+
+The steps, for a batch of training images:
+
+1. choose at most `max_layers` layers at random (from the secret);
+2. in a layer l, let R = max W_l - min W_l, and, if beta is given, bounds
+   [min W_l + beta R, max W_l - beta R], all fixed before the layer is edited;
+3. at most `max_steps` times: take the parameter with the largest |dLoss/dw|
+   that is neither at a bound nor changed `max_changes` times, and step
+   w <- w + theta sign(dLoss/dw) R, clipped to the bounds;
+4. stop when the loss exceeds `loss_threshold`; else go to the next layer.
+
+The key is positions and the XOR of bit patterns before and after, so that
+decryption is exact: `(w + d) - d == w` holds for 3 of 4 floats only.
+
+Source: Xue, Wu, Wang, Zhang, Liu, "AdvParams: An Active DNN Intellectual
+Property Protection Technique via Adversarial Perturbation Based Parameter
+Encryption", arXiv 2105.13697, 2021. Its Algorithm 1 is published without
+defaults; those here come from a public re-implementation where it has them.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from keyjax import keys, tree
+from keyjax.scheme import Scheme
+
+NAME = "adv_params"
+LossFn = Callable[[Any, Any], jax.Array]
+
+
+@keys.key_dataclass
+class AdvKey(keys.Key):
+  """Positions and XOR values, padded to a fixed length K.
+
+  Attributes:
+    leaf: int32[K], which leaf of `spec`; -1 where unused.
+    index: int32[K], which parameter of the flattened leaf.
+    flip: uint32[K], XOR of the bit patterns before and after.
+    spec: the leaves of the tree.
+  """
+
+  leaf: jax.Array
+  index: jax.Array
+  flip: jax.Array
+  spec: tree.Spec = keys.static()
+
+
+class Options(NamedTuple):
+  """How the search goes; see the module's text."""
+
+  theta: float
+  beta: float | None
+  max_layers: int
+  max_steps: int
+  max_changes: int
+  max_params: int
+  loss_threshold: float
+
+
+class Trace(NamedTuple):
+  """What a search did, for reports.
+
+  Attributes:
+    num_params: how many parameters differ.
+    num_steps: how many steps were taken.
+    loss_before: the loss of the plain params.
+    loss_after: the loss of the encrypted params.
+    key_bytes: size of the used part of the key.
+  """
+
+  num_params: int
+  num_steps: int
+  loss_before: float
+  loss_after: float
+  key_bytes: int
+
+
+def adv_params(
+  loss_fn: LossFn,
+  layers: str = ".*kernel",
+  theta: float = 0.1,
+  beta: float | None = None,
+  max_layers: int = 25,
+  max_steps: int = 25,
+  max_changes: int = 25,
+  max_params: int = 48,
+  loss_threshold: float = 10.0,
+) -> Scheme:
+  """Returns the AdvParams scheme.
+
+  Class: *access control by degradation*.
+
+  Guarantees:
+    - Decryption is exact, on every float dtype.
+    - Encrypted params are finite, and differ in at most `max_params` places.
+
+  Known breaks:
+    - The key is model-specific data of a few hundred bytes, not a short key:
+      no key agility, no key per user.
+    - Only tens of scalars are wrong: unbounded steps leave outliers (clip
+      them), bounds leave duplicates of `min + beta R`; a few hundred labelled
+      images and a line search along the largest gradients undo the rest.
+    - A public copy of the base model shows every change.
+
+  Args:
+    loss_fn: `loss_fn(params, batch) -> float32[]`, the mean loss.
+    layers: a regular expression of leaf paths that may be changed.
+    theta: step, as a fraction of the layer's range.
+    beta: margin inside the layer's range, or None for no bounds.
+    max_layers: how many layers to choose, L.
+    max_steps: how many steps in a layer, P.
+    max_changes: how often one parameter may change, n.
+    max_params: how many parameters may differ, and the key's length.
+    loss_threshold: the loss at which to stop, in the units of `loss_fn`.
+
+  Returns:
+    A scheme that fills `keygen`, `encrypt` and `decrypt`. `keygen` looks at
+    the values of `params` and at `batch`.
+
+  Raises:
+    ValueError: an argument is out of its range.
+  """
+  options = Options(
+    theta, beta, max_layers, max_steps, max_changes, max_params, loss_threshold
+  )
+  _check_options(options)
+
+  def keygen(secret: keys.Secret, params: Any, batch: Any) -> AdvKey:
+    return search(secret, params, batch, loss_fn, layers, options)[0]
+
+  return Scheme(keygen, encrypt, decrypt)
+
+
+def _check_options(options: Options) -> None:
+  counts = ("max_layers", "max_steps", "max_changes", "max_params")
+  for name in counts:
+    if getattr(options, name) < 1:
+      raise ValueError(f"{NAME}: {name}={getattr(options, name)}: at least 1")
+  if options.theta <= 0:
+    raise ValueError(f"{NAME}: theta={options.theta}: above 0")
+  if options.beta is not None and not 0 <= options.beta < 0.5:
+    raise ValueError(f"{NAME}: beta={options.beta}: from 0 to below 0.5")
+
+
+def encrypt(key: AdvKey, params: Any) -> Any:
+  """Flips the key's bits; `decrypt` is the same function.
+
+  Raises:
+    TypeError: the key belongs to another scheme.
+    ValueError: the key is for another tree.
+  """
+  keys.require(key, AdvKey, NAME)
+  leaves, treedef = tree.check_spec(key.spec, params, NAME, words=False)
+  out = [
+    _flip(key, i, x) if s.locked else x
+    for i, (x, s) in enumerate(zip(leaves, key.spec, strict=True))
+  ]
+  return jax.tree.unflatten(treedef, out)
+
+
+decrypt = encrypt
+
+
+def _flip(key: AdvKey, i: int, leaf: jax.Array) -> jax.Array:
+  words = tree.as_words(leaf)
+  flat = words.reshape(-1)
+  # Slots of other leaves point behind the end, where updates are dropped.
+  index = jnp.where(key.leaf == i, key.index, flat.size)
+  old = flat.at[index].get(mode="fill", fill_value=0)
+  new = old ^ key.flip.astype(flat.dtype)
+  flat = flat.at[index].set(new, mode="drop")
+  return tree.from_words(flat.reshape(words.shape), leaf.dtype)
+
+
+def search(
+  secret: keys.Secret,
+  params: Any,
+  batch: Any,
+  loss_fn: LossFn,
+  layers: str,
+  options: Options,
+) -> tuple[AdvKey, Trace]:
+  """Finds the perturbations; see `adv_params` for the arguments.
+
+  Returns:
+    The key, and what the search did.
+
+  Raises:
+    ValueError: no float leaf matches `layers`, or the loss is not finite.
+  """
+  spec = tree.make_spec(params, NAME)
+  match = tree.matcher(layers)
+  floating = [
+    s.locked and jnp.issubdtype(jnp.dtype(s.dtype), jnp.floating) for s in spec
+  ]
+  chosen = [
+    i for i, s in enumerate(spec) if floating[i] and match(s.path)
+  ]
+  if not chosen:
+    raise ValueError(f"{NAME}: no leaf of floats matches layers={layers!r}")
+  order = keys.permutation(secret, f"{NAME}/layers", len(chosen))
+  order = jnp.asarray(order[: options.max_layers])
+  state = _run(tuple(chosen), loss_fn, options, order, params, batch)
+  _check_finite(state)
+  key = _make_key(state, np.asarray(chosen), params, spec, options)
+  return key, _trace(state, key)
+
+
+class _State(NamedTuple):
+  """The carry of the search, all of it on the device."""
+
+  leaves: tuple[jax.Array, ...]  # the layers that may change
+  counts: tuple[jax.Array, ...]  # int32, changes so far; saturated: max_changes
+  slot_layer: jax.Array  # int32[K], which of `leaves`, or -1
+  slot_index: jax.Array  # int32[K]
+  position: jax.Array  # int32[], where in the order of layers
+  layer_steps: jax.Array  # int32[], steps in this layer
+  steps: jax.Array  # int32[]
+  first_loss: jax.Array
+  loss: jax.Array
+  done: jax.Array  # bool[]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _run(
+  chosen: tuple[int, ...],
+  loss_fn: LossFn,
+  options: Options,
+  order: jax.Array,
+  params: Any,
+  batch: Any,
+) -> _State:
+  paths, leaves, treedef = tree.flatten(params)
+  del paths
+
+  def loss_of(layers: tuple[jax.Array, ...]) -> jax.Array:
+    full = list(leaves)
+    for i, x in zip(chosen, layers, strict=True):
+      full[i] = x
+    return loss_fn(tree.reveal(jax.tree.unflatten(treedef, full)), batch)
+
+  first = tuple(leaves[i] for i in chosen)
+  bounds = [_bounds(x, options.beta) for x in first]
+  grad_fn = jax.value_and_grad(loss_of)
+
+  def body(state: _State) -> _State:
+    loss, grads = grad_fn(state.leaves)
+    over = (loss > options.loss_threshold) | ~jnp.isfinite(loss)
+    state = state._replace(
+      loss=loss,
+      first_loss=jnp.where(state.steps == 0, loss, state.first_loss),
+      done=over | (state.position >= order.size),
+    )
+    step = functools.partial(_step, grads, bounds, order, options)
+    return jax.lax.cond(state.done, lambda s: s, step, state)
+
+  return jax.lax.while_loop(
+    lambda s: ~s.done, body, _start(first, options.max_params)
+  )
+
+
+def _start(leaves: tuple[jax.Array, ...], slots: int) -> _State:
+  zero = jnp.int32(0)
+  return _State(
+    leaves=leaves,
+    counts=tuple(jnp.zeros(x.shape, jnp.int32) for x in leaves),
+    slot_layer=jnp.full(slots, -1, jnp.int32),
+    slot_index=jnp.zeros(slots, jnp.int32),
+    position=zero,
+    layer_steps=zero,
+    steps=zero,
+    first_loss=jnp.float32(0),
+    loss=jnp.float32(0),
+    done=jnp.bool_(False),
+  )
+
+
+def _bounds(
+  x: jax.Array, beta: float | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Returns a layer's range R and the bounds that its values may reach."""
+  low, high = x.min(), x.max()
+  span = high - low
+  if beta is None:
+    limit = jnp.finfo(x.dtype).max
+    return span, jnp.full_like(low, -limit), jnp.full_like(high, limit)
+  return span, low + beta * span, high - beta * span
+
+
+def _step(
+  grads: tuple[jax.Array, ...],
+  bounds: list[tuple[jax.Array, jax.Array, jax.Array]],
+  order: jax.Array,
+  options: Options,
+  state: _State,
+) -> _State:
+  """Changes one parameter, or goes to the next layer when none is left."""
+  layer = order[jnp.minimum(state.position, order.size - 1)]
+  found = [
+    _best(i, g, x, n, b, state, options)
+    for i, (g, x, n, b) in enumerate(
+      zip(grads, state.leaves, state.counts, bounds, strict=True)
+    )
+  ]
+  score = jnp.stack([f.score for f in found])[layer]
+  index = jnp.stack([f.index for f in found])[layer]
+  active = score > 0
+  leaves, counts = [], []
+  for i, f in enumerate(found):
+    here = active & (layer == i)
+    leaves.append(_write(state.leaves[i], f.index, f.value, here))
+    counts.append(_write(state.counts[i], f.index, f.count, here))
+  state = _record(state, layer, index, active)
+  layer_steps = state.layer_steps + 1
+  leave = ~active | (layer_steps >= options.max_steps)
+  return state._replace(
+    leaves=tuple(leaves),
+    counts=tuple(counts),
+    position=state.position + leave.astype(jnp.int32),
+    layer_steps=jnp.where(leave, 0, layer_steps),
+    steps=state.steps + active.astype(jnp.int32),
+  )
+
+
+class _Best(NamedTuple):
+  score: jax.Array  # |gradient|, or -1 when no parameter is left
+  index: jax.Array  # int32[]
+  value: jax.Array  # the parameter after its step
+  count: jax.Array  # int32[], its changes after the step
+
+
+def _best(
+  i: int,
+  grad: jax.Array,
+  x: jax.Array,
+  counts: jax.Array,
+  bounds: tuple[jax.Array, jax.Array, jax.Array],
+  state: _State,
+  options: Options,
+) -> _Best:
+  """Finds a layer's free parameter with the largest |gradient|."""
+  span, low, high = bounds
+  free = (counts < options.max_changes).reshape(-1)
+  # With all slots taken, only parameters that have one may change again.
+  slot = jnp.where(state.slot_layer == i, state.slot_index, x.size)
+  owned = jnp.zeros(x.size, bool).at[slot].set(True, mode="drop")
+  free &= owned | (state.slot_layer < 0).any()
+  score = jnp.where(free, jnp.abs(grad).reshape(-1).astype(jnp.float32), -1.0)
+  index = jnp.argmax(score).astype(jnp.int32)
+  sign = jnp.sign(grad.reshape(-1)[index])
+  raw = x.reshape(-1)[index] + jnp.asarray(options.theta, x.dtype) * sign * span
+  value = jnp.clip(raw, low, high)
+  count = counts.reshape(-1)[index] + 1
+  saturated = raw != value
+  return _Best(
+    score[index],
+    index,
+    value,
+    jnp.where(saturated, options.max_changes, count).astype(jnp.int32),
+  )
+
+
+def _write(
+  x: jax.Array, index: jax.Array, value: jax.Array, here: jax.Array
+) -> jax.Array:
+  """Sets one entry of a flattened array where `here`, bit-exactly else."""
+  where = jnp.where(here, index, x.size)
+  flat = x.reshape(-1).at[where].set(value.astype(x.dtype), mode="drop")
+  return flat.reshape(x.shape)
+
+
+def _record(
+  state: _State, layer: jax.Array, index: jax.Array, active: jax.Array
+) -> _State:
+  """Gives a changed parameter a slot, unless it has one."""
+  known = (state.slot_layer == layer) & (state.slot_index == index)
+  new = active & ~known.any()
+  size = state.slot_layer.size
+  free = jnp.where(new, jnp.argmax(state.slot_layer < 0), size)
+  return state._replace(
+    slot_layer=state.slot_layer.at[free].set(layer, mode="drop"),
+    slot_index=state.slot_index.at[free].set(index, mode="drop"),
+  )
+
+
+def _check_finite(state: _State) -> None:
+  if not np.isfinite(state.loss):
+    raise ValueError(
+      f"{NAME}: the loss is not finite after {int(state.steps)} steps; "
+      "check the batch and the params, or choose a smaller theta"
+    )
+
+
+def _make_key(
+  state: _State,
+  chosen: np.ndarray,
+  params: Any,
+  spec: tree.Spec,
+  options: Options,
+) -> AdvKey:
+  before = [np.asarray(tree.as_words(x)) for x in _at(params, chosen)]
+  after = [np.asarray(tree.as_words(x)) for x in state.leaves]
+  layer, index = np.asarray(state.slot_layer), np.asarray(state.slot_index)
+  flip = np.zeros(options.max_params, np.uint32)
+  for k in range(options.max_params):
+    if layer[k] >= 0:
+      at = (layer[k], index[k])
+      flip[k] = before[at[0]].reshape(-1)[at[1]] ^ after[at[0]].reshape(-1)[at[1]]
+  leaf = np.where(layer >= 0, chosen[layer], -1).astype(np.int32)
+  return AdvKey(
+    leaf=jnp.asarray(leaf),
+    index=jnp.asarray(index),
+    flip=jnp.asarray(flip),
+    spec=spec,
+  )
+
+
+def _at(params: Any, chosen: np.ndarray) -> list[Any]:
+  leaves = tree.flatten(params)[1]
+  return [leaves[i] for i in chosen]
+
+
+def _trace(state: _State, key: AdvKey) -> Trace:
+  used = int((np.asarray(key.flip) != 0).sum())
+  return Trace(
+    num_params=used,
+    num_steps=int(state.steps),
+    loss_before=float(state.first_loss),
+    loss_after=float(state.loss),
+    key_bytes=12 * used,
+  )

@@ -1,0 +1,333 @@
+"""HPNN: pre-activations multiplied by key bits, the "hardware key".
+
+    out_j = f(L_j z_j)     L_j = (-1)^{k_u(j)}     z_j = sum_i w_ji a_i + b_j
+
+u(j) is the multiply-accumulate unit that neuron j is scheduled on; k has one
+bit a unit, and the map from neurons to units is private. The model trains
+under the lock (key-dependent backpropagation is what autodiff makes of it),
+and its published weights do not work without the key.
+
+Capacity theorem: let phi_k negate the weights and bias of each locked neuron
+with L_j = -1. For feed-forward networks whose locks directly follow their
+weights, `F_locked(theta; k) = F_plain(phi_k(theta))` for every input, and
+gradients commute with phi_k: L (W a + b) = (L W) a + L b, then by induction
+over layers. A lock costs no capacity - and is no more than a change of signs.
+`absorb` is phi_k.
+
+Source: Chakraborty, Mondal, Srivastava, "Hardware-Assisted Intellectual
+Property Protection of Deep Learning Models" (HPNN), DAC 2020, eprint
+2020/1016.
+"""
+
+import re
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from keyjax import keys, tree
+from keyjax.scheme import ApplyFn, Scheme
+
+NAME = "hpnn"
+_WEIGHTS = ("kernel", "bias", "scale")
+
+
+class Site(NamedTuple):
+  """A module whose output may be locked."""
+
+  path: str
+  features: int
+  weighted: bool
+  dense: bool
+
+
+@keys.key_dataclass
+class HpnnKey(keys.Key):
+  """The hardware key and the private schedule.
+
+  Attributes:
+    bits: uint8[units], one bit a multiply-accumulate unit.
+    units: for each locked module its neurons' units, int32[features].
+  """
+
+  bits: jax.Array
+  units: dict[str, jax.Array]
+
+  def signs(self, path: str) -> jax.Array:
+    """Returns L of one module, int8[features] of +1 and -1."""
+    bit = jnp.take(self.bits, self.units[path], mode="clip")
+    return 1 - 2 * bit.astype(jnp.int8)
+
+
+def hpnn(
+  apply_fn: ApplyFn,
+  layers: str | None = None,
+  units: int = 256,
+  image: Callable[[Any], Any] = lambda batch: batch["image"],
+) -> Scheme:
+  """Returns the HPNN scheme for a linen model, left unmodified.
+
+  Class: *access control by degradation*.
+
+  Guarantees:
+    - Capacity: the locked model computes exactly what a plain one with
+      `absorb(key, params)` does, so nothing is lost by locking.
+    - One compiled program serves every key.
+
+  Known breaks:
+    - The lock is a change of signs: relaxing each bit to tanh(theta) and
+      fitting a few labelled images recovers it; with queries to an authorised
+      device, all of it (LLA, AAAI 2026; Li et al., DAC 2024).
+    - Fine-tuning recovers the function: a wrong key is the right network
+      with some rows negated.
+    - A lock after an identity sum has no weights before it and cannot be
+      absorbed; the theorem does not cover it (`keygen` warns).
+
+  Args:
+    apply_fn: `model.apply`, plain and not jitted; called as
+      `apply_fn(params, images)` on shapes alone.
+    layers: a regular expression of module paths such as `block_.*/conv_1`;
+      by default every Dense and Conv but the last, whose output is the logits.
+    units: how many multiply-accumulate units, and key bits.
+    image: takes the model's input out of a batch, for `keygen`.
+
+  Returns:
+    A scheme that fills `keygen` and `bind`.
+
+  Raises:
+    ValueError: `units` is below 1, or `apply_fn` is already jitted.
+
+  Example:
+    >>> import flax.linen as nn
+    >>> from keyjax import Secret
+    >>> model = nn.Sequential([nn.Dense(8), nn.relu, nn.Dense(2)])
+    >>> x = jnp.ones((1, 4))
+    >>> params = model.init(jax.random.key(0), x)
+    >>> scheme = hpnn(model.apply)
+    >>> key = scheme.keygen(Secret.generate(), params, {"image": x})
+    >>> sorted(key.units)
+    ['layers_0']
+    >>> locked_apply = scheme.bind(key, model.apply)
+    >>> plain = model.apply(absorb(key, params), x)
+    >>> bool(jnp.allclose(locked_apply(params, x), plain))
+    True
+  """
+  if units < 1:
+    raise ValueError(f"units={units}: at least 1")
+  _check_not_jitted(apply_fn)
+
+  def keygen(secret: keys.Secret, params: Any, batch: Any) -> HpnnKey:
+    sites = select(find_sites(apply_fn, params, image(batch)), layers)
+    _warn_unabsorbable(sites)
+    return HpnnKey(
+      bits=jnp.asarray(keys.bits(secret, f"{NAME}/bits", units)),
+      units={
+        s.path: jnp.asarray(schedule(secret, s.path, s.features, units))
+        for s in sites
+      },
+    )
+
+  return Scheme(keygen, bind=bind)
+
+
+def schedule(
+  secret: keys.Secret, path: str, features: int, units: int
+) -> np.ndarray:
+  """Maps the neurons of a layer to units: int32[features].
+
+  Neurons run in waves of one a unit, each wave in an order of its own, so
+  that every unit gets its share.
+  """
+  waves = -(-features // units)
+  orders = [
+    keys.permutation(secret, f"{NAME}/schedule/{path}/{i}", units)
+    for i in range(waves)
+  ]
+  return np.concatenate(orders)[:features]
+
+
+def find_sites(apply_fn: ApplyFn, params: Any, x: Any) -> list[Site]:
+  """Lists the modules that a forward pass calls, in order, with their width.
+
+  Nothing is computed: shapes alone go through.
+
+  Args:
+    apply_fn: `model.apply`.
+    params: variables or their shapes; leaves hidden by a mask lock nothing.
+    x: an input, or its shape.
+  """
+  found: dict[str, Site] = {}
+
+  def record(next_fn: Any, args: Any, kwargs: Any, context: Any) -> Any:
+    out = next_fn(*args, **kwargs)
+    path = "/".join(context.module.path)
+    if context.method_name == "__call__" and path and _is_array(out):
+      # A module called twice is one site; modules are ordered by last call.
+      found.pop(path, None)
+      found[path] = _site(context.module, path, out)
+    return out
+
+  def probe(variables: Any, inputs: Any) -> Any:
+    with nn.intercept_methods(record):
+      return apply_fn(variables, inputs)
+
+  jax.eval_shape(probe, tree.reveal(params), x)
+  hidden = _hidden_modules(params)
+  return [s for s in found.values() if s.path not in hidden]
+
+
+def _is_array(x: Any) -> bool:
+  return hasattr(x, "shape") and x.ndim > 0
+
+
+def _site(module: nn.Module, path: str, out: Any) -> Site:
+  own = module.variables.get("params", {})
+  weighted = any(name in own for name in _WEIGHTS)
+  dense = weighted and "kernel" in own
+  return Site(path, out.shape[-1], weighted, dense)
+
+
+def _hidden_modules(params: Any) -> set[str]:
+  paths, leaves, _ = tree.flatten(params)
+  return {
+    _module_of(p)[0]
+    for p, x in zip(paths, leaves, strict=True)
+    if isinstance(x, tree.Hidden)
+  }
+
+
+def _module_of(path: str) -> tuple[str, str]:
+  """Splits `params/conv_0/kernel` into the module's path and the name."""
+  module, _, name = path.removeprefix("params/").rpartition("/")
+  return module, name
+
+
+def select(sites: list[Site], layers: str | None) -> list[Site]:
+  """Picks the sites to lock.
+
+  Raises:
+    ValueError: nothing matches; it lists what there is.
+  """
+  if layers is None:
+    chosen = [s for s in sites if s.dense][:-1]
+  else:
+    pattern = re.compile(layers)
+    chosen = [s for s in sites if pattern.fullmatch(s.path)]
+  if not chosen:
+    known = ", ".join(s.path for s in sites if s.weighted) or "no module"
+    raise ValueError(
+      f"{NAME}: no layer matches {layers or 'hidden Dense and Conv'!r}; "
+      f"the model has {known}"
+    )
+  return chosen
+
+
+def _warn_unabsorbable(sites: list[Site]) -> None:
+  bare = [s.path for s in sites if not s.weighted]
+  if bare:
+    warnings.warn(
+      f"{NAME}: the lock on {', '.join(bare)} follows no weights of its own "
+      "(an identity sum or an activation), so it cannot be absorbed and the "
+      "capacity theorem does not cover it; lock inside the branch instead",
+      stacklevel=3,
+    )
+
+
+def bind(key: HpnnKey, apply_fn: ApplyFn) -> ApplyFn:
+  """Returns the forward pass of a device that holds the key.
+
+  Args:
+    key: a key of `hpnn`; its arrays may be traced.
+    apply_fn: `model.apply`, not jitted: JAX's cache would not see the lock.
+      Jit the result instead.
+
+  Raises:
+    ValueError: `apply_fn` is jitted, or runs without a locked module.
+  """
+  keys.require(key, HpnnKey, NAME)
+  _check_not_jitted(apply_fn)
+
+  def bound(params: Any, *args: Any, **kwargs: Any) -> Any:
+    met: set[str] = set()
+    with nn.intercept_methods(_lock(key, met)):
+      out = apply_fn(params, *args, **kwargs)
+    missing = sorted(set(key.units) - met)
+    if missing:
+      raise ValueError(
+        f"{NAME}: the forward pass did not run {', '.join(missing[:4])}: "
+        "the key is for another model, or a part of the model is jitted"
+      )
+    return out
+
+  return bound
+
+
+def _lock(key: HpnnKey, met: set[str]) -> Callable[..., Any]:
+  """Returns an interceptor that multiplies outputs by their signs."""
+
+  def interceptor(next_fn: Any, args: Any, kwargs: Any, context: Any) -> Any:
+    out = next_fn(*args, **kwargs)
+    path = "/".join(context.module.path)
+    if context.method_name != "__call__" or path not in key.units:
+      return out
+    met.add(path)
+    return out * _row(key.signs(path), out)
+
+  return interceptor
+
+
+def _row(signs: jax.Array, out: jax.Array) -> jax.Array:
+  if signs.shape[-1] != out.shape[-1]:
+    raise ValueError(
+      f"{NAME}: the key locks {signs.shape[-1]} neurons where the model has "
+      f"{out.shape[-1]}: it is for another model"
+    )
+  return jnp.expand_dims(signs.astype(out.dtype), tuple(range(out.ndim - 1)))
+
+
+def absorb(key: HpnnKey, params: Any) -> Any:
+  """Turns a locked model into its plain twin, or back: phi_k.
+
+  Args:
+    key: a key of `hpnn`.
+    params: variables (`{"params": ...}`) or bare params.
+
+  Returns:
+    The tree with kernel, bias and scale of each locked neuron negated where
+    its sign is -1. Applying it twice gives `params`, bit for bit.
+
+  Raises:
+    ValueError: a locked module has no weights in `params`.
+  """
+  keys.require(key, HpnnKey, NAME)
+  paths, leaves, treedef = tree.flatten(params)
+  out, met = [], set()
+  for path, leaf in zip(paths, leaves, strict=True):
+    module, name = _module_of(path)
+    if module in key.units and name in _WEIGHTS:
+      met.add(module)
+      leaf = leaf * _row(key.signs(module), leaf)
+    out.append(leaf)
+  _check_absorbed(key, met)
+  return jax.tree.unflatten(treedef, out)
+
+
+def _check_absorbed(key: HpnnKey, met: set[str]) -> None:
+  missing = sorted(set(key.units) - met)
+  if missing:
+    raise ValueError(
+      f"{NAME}: {', '.join(missing[:4])} has no weights to absorb the lock"
+    )
+
+
+def _check_not_jitted(apply_fn: ApplyFn) -> None:
+  if hasattr(apply_fn, "lower"):
+    raise ValueError(
+      f"{NAME}: apply_fn is jitted, and JAX's cache would not see the lock; "
+      "bind the plain function and jit the result"
+    )
+
