@@ -11,6 +11,7 @@ errors carry no bytes.
 """
 
 import hmac
+import json
 import os
 import pathlib
 import stat
@@ -18,10 +19,13 @@ from typing import Any, NoReturn, dataclass_transform
 
 import flax
 import jax
+import jax.numpy as jnp
 import numpy as np
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
+
+from keyjax.tree import LeafSpec
 
 SECRET_BYTES = 32
 _ZERO_COUNTER = bytes(16)
@@ -249,6 +253,8 @@ def _pack(key: Any) -> Any:
   if isinstance(key, Key):
     fields = {f: _pack(getattr(key, f)) for f in key.__dataclass_fields__}  # type: ignore[attr-defined]
     return {"type": type(key).__name__, "fields": fields}
+  if isinstance(key, LeafSpec):
+    return {"leaf": json.dumps(key)}
   if isinstance(key, tuple | list):
     return {"tuple": {str(i): _pack(k) for i, k in enumerate(key)}}
   if isinstance(key, dict):
@@ -266,9 +272,12 @@ def _unpack(data: Any) -> Any:
   if kind == "tuple":
     items = data["tuple"]
     return tuple(_unpack(items[str(i)]) for i in range(len(items)))
+  if kind == "leaf":
+    path, shape, dtype, locked = json.loads(data["leaf"])
+    return LeafSpec(path, tuple(shape), dtype, locked)
   if kind == "dict":
     return {k: _unpack(v) for k, v in data["dict"].items()}
-  return data[kind]
+  return jnp.asarray(data[kind]) if kind == "array" else data[kind]
 
 
 def write_private(path: str | os.PathLike[str], data: bytes) -> None:

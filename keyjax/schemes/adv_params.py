@@ -199,9 +199,7 @@ def search(
   floating = [
     s.locked and jnp.issubdtype(jnp.dtype(s.dtype), jnp.floating) for s in spec
   ]
-  chosen = [
-    i for i, s in enumerate(spec) if floating[i] and match(s.path)
-  ]
+  chosen = [i for i, s in enumerate(spec) if floating[i] and match(s.path)]
   if not chosen:
     raise ValueError(f"{NAME}: no leaf of floats matches layers={layers!r}")
   order = keys.permutation(secret, f"{NAME}/layers", len(chosen))
@@ -411,7 +409,9 @@ def _make_key(
   for k in range(options.max_params):
     if layer[k] >= 0:
       at = (layer[k], index[k])
-      flip[k] = before[at[0]].reshape(-1)[at[1]] ^ after[at[0]].reshape(-1)[at[1]]
+      flip[k] = (
+        before[at[0]].reshape(-1)[at[1]] ^ after[at[0]].reshape(-1)[at[1]]
+      )
   leaf = np.where(layer >= 0, chosen[layer], -1).astype(np.int32)
   return AdvKey(
     leaf=jnp.asarray(leaf),

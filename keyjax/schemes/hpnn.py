@@ -330,4 +330,3 @@ def _check_not_jitted(apply_fn: ApplyFn) -> None:
       f"{NAME}: apply_fn is jitted, and JAX's cache would not see the lock; "
       "bind the plain function and jit the result"
     )
-
