@@ -203,8 +203,8 @@ def search(
   if not chosen:
     raise ValueError(f"{NAME}: no leaf of floats matches layers={layers!r}")
   order = keys.permutation(secret, f"{NAME}/layers", len(chosen))
-  order = jnp.asarray(order[: options.max_layers])
-  state = _run(tuple(chosen), loss_fn, options, order, params, batch)
+  first = jnp.asarray(order[: options.max_layers])
+  state = _run(tuple(chosen), loss_fn, options, first, params, batch)
   _check_finite(state)
   key = _make_key(state, np.asarray(chosen), params, spec, options)
   return key, _trace(state, key)
@@ -307,13 +307,13 @@ def _step(
     )
   ]
   score = jnp.stack([f.score for f in found])[layer]
-  index = jnp.stack([f.index for f in found])[layer]
+  index = jnp.stack([f.at for f in found])[layer]
   active = score > 0
   leaves, counts = [], []
   for i, f in enumerate(found):
     here = active & (layer == i)
-    leaves.append(_write(state.leaves[i], f.index, f.value, here))
-    counts.append(_write(state.counts[i], f.index, f.count, here))
+    leaves.append(_write(state.leaves[i], f.at, f.value, here))
+    counts.append(_write(state.counts[i], f.at, f.changes, here))
   state = _record(state, layer, index, active)
   layer_steps = state.layer_steps + 1
   leave = ~active | (layer_steps >= options.max_steps)
@@ -328,9 +328,9 @@ def _step(
 
 class _Best(NamedTuple):
   score: jax.Array  # |gradient|, or -1 when no parameter is left
-  index: jax.Array  # int32[]
+  at: jax.Array  # int32[], its place in the flattened layer
   value: jax.Array  # the parameter after its step
-  count: jax.Array  # int32[], its changes after the step
+  changes: jax.Array  # int32[], its changes after the step
 
 
 def _best(
