@@ -243,14 +243,11 @@ class ResNet(Classifier):
 def _norm(x: jax.Array, train: bool, dtype: Dtype, name: str) -> jax.Array:
   """Returns `x` after batch normalisation, computed in `float32`."""
   norm = nn.BatchNorm(
-    use_running_average=not train,
-    momentum=0.9,
-    epsilon=1e-5,
-    dtype=dtype,
-    name=name,
+    use_running_average=not train, momentum=0.9, epsilon=1e-5, name=name
   )
-  # Flax would promote a narrower x by itself, but not under strict promotion.
-  return norm(x.astype(jnp.float32))
+  # Flax would widen x and narrow the result by itself, but not under strict
+  # promotion.
+  return norm(x.astype(jnp.float32)).astype(dtype)
 
 
 def _conv(
