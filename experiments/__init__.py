@@ -1,0 +1,1 @@
+"""The experiments: data, models, train, lock, evaluate, attack, report."""
