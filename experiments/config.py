@@ -1,0 +1,69 @@
+"""The configuration of a run: every field, its default and its meaning.
+
+A file in `configs/` starts from `base()` and changes what differs. The result
+is locked: a misspelt field is an error that names the field. Configs hold no
+key material; secrets come from the operating system (`experiments.main`).
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+
+def base() -> ConfigDict:
+  """Returns the defaults."""
+  config = ConfigDict()
+  config.name = ""  # What rows and reports call this run.
+
+  config.dataset = "digits"  # See experiments.data.NAMES.
+  config.data_dir = ""  # TFDS folder; empty: see data.find_data_dir.
+  config.num_train = 0  # Fewer training images than there are; 0: all.
+  config.num_test = 0
+
+  config.model = "cnn"  # See experiments.models.create.
+  config.model_args = ConfigDict(convert_dict=False)
+  config.model_args.unlock()
+
+  train = config.train = ConfigDict()
+  train.batch_size = 128  # Over all devices.
+  train.epochs = 5.0
+  train.optimizer = "adam"  # adam or sgd (momentum 0.9).
+  train.learning_rate = 2e-3  # Peak.
+  train.schedule = "cosine"  # cosine, triangle (0 -> peak -> 0) or constant.
+  train.warmup = 0.05  # Share of the steps; cosine alone.
+  train.weight_decay = 0.0
+  train.pad = 0  # Random shifts by up to this many pixels.
+  train.flip = False  # Random mirror images.
+  train.seed = 0  # Of the initial weights, the order and the augmentation.
+  train.parallel = "pmap"  # pmap or shard_map.
+  train.checkpoint_every = 500  # Steps.
+  train.keep = 2  # Checkpoints.
+
+  evaluate = config.evaluate = ConfigDict()
+  evaluate.batch_size = 500
+  evaluate.wrong_keys = 64
+  evaluate.wrong_images = 1000  # Test images for each wrong key; 0: all.
+  evaluate.distance_keys = 8  # Keys at each distance from the right one.
+
+  config.schemes = ConfigDict()  # Label -> `scheme(...)`, in order.
+  return config.lock()
+
+
+def scheme(name: str, title: str = "", **kwargs: Any) -> ConfigDict:
+  """Returns a protection for `config.schemes`.
+
+  Args:
+    name: a name of `experiments.lock.NAMES`.
+    title: what people call it, in reports.
+    **kwargs: arguments of the scheme's factory; see `experiments.lock`.
+  """
+  spec = ConfigDict({"scheme": name, "title": title or name})
+  spec.args = ConfigDict(kwargs, convert_dict=False)
+  return spec
+
+
+def set_schemes(config: ConfigDict, **schemes: ConfigDict) -> None:
+  """Adds protections to a config, which is locked again afterwards."""
+  with config.schemes.unlocked():
+    for label, spec in schemes.items():
+      config.schemes[label] = spec

@@ -1,0 +1,1 @@
+"""What an attacker runs against a lock."""
