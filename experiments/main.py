@@ -1,0 +1,137 @@
+"""KeyJAX's main job: train, lock, ship, restore and judge.
+
+    python -m experiments.main --config=configs/quickstart.py --workdir=runs/a
+
+It trains a plain model and the models that train under a key, locks each with
+its scheme, saves locked params with Orbax and keys elsewhere, restores and
+decrypts them, checks them bit for bit, and evaluates them with the right key,
+none, wrong keys and near keys. It writes WORKDIR/results.json (a row a
+measurement) and WORKDIR/report.html, and goes on where it stopped.
+
+What to type next:
+    configs/*.py                     each begins with its command and figures
+    --config.train.epochs=2          change a field of the config
+    --keydir=DIR                     where keys go (default: WORKDIR.keys)
+    python -m experiments.benchmark  speed
+"""
+
+import logging
+import sys
+from typing import Any
+
+import rich.console
+import rich.table
+from absl import app, flags
+from ml_collections import ConfigDict, config_flags
+
+from experiments import data, models, protect, report, results
+from experiments.workdir import Workdir
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/.")
+_WORKDIR = flags.DEFINE_string(
+  "workdir", None, "Folder for results; made when absent, resumed when not."
+)
+_KEYDIR = flags.DEFINE_string(
+  "keydir", "", "Folder for keys, outside the workdir; WORKDIR.keys by default."
+)
+flags.mark_flags_as_required(["config", "workdir"])
+
+
+def run(
+  config: ConfigDict, workdir: str, keydir: str = ""
+) -> list[dict[str, Any]]:
+  """Runs a config and returns its rows.
+
+  Args:
+    config: from a file in `configs/`.
+    workdir: for all that may be published.
+    keydir: for keys; `<workdir>.keys` by default.
+
+  Raises:
+    ValueError: the config or a folder is wrong; the message says how.
+    FileNotFoundError: the data set is not on this machine.
+  """
+  console = rich.console.Console()
+  folders = Workdir(config, workdir, keydir)
+  dataset = data.load(
+    config.dataset,
+    config.data_dir or None,
+    config.num_train or None,
+    config.num_test or None,
+  )
+  model = models.create(
+    config.model,
+    dataset.num_classes,
+    dataset.mean,
+    dataset.std,
+    **dict(config.model_args),
+  )
+  base = results.provenance() | {
+    "config": config.name,
+    "dataset": dataset.name,
+    "model": config.model,
+    "source": dataset.source,
+  }
+  this = protect.Run(config, folders, dataset, model, base, console.print)
+  trained, outcome = protect.plain(this)
+  rows, figures = list(outcome.rows), {"plain": outcome.figures}
+  for label, spec in config.schemes.items():
+    done = protect.protect(this, label, spec, trained, outcome.rows)
+    rows += done.rows
+    figures[label] = done.figures
+  results.write_json(folders.path / "results.json", rows)
+  page = folders.path / "report.html"
+  report.write(page, rows, figures)
+  console.print(table(rows))
+  console.print(f"Rows:   {folders.path / 'results.json'}")
+  console.print(f"Report: {page}")
+  console.print(f"Keys:   {folders.key_path} (mode 600; not to be published)")
+  return rows
+
+
+def table(rows: list[dict[str, Any]]) -> rich.table.Table:
+  """Returns accuracy by scheme and key, in percent."""
+  out = rich.table.Table(title=f"{rows[0]['dataset']}, test accuracy in %")
+  out.add_column("scheme")
+  names = ("right key", "no key", "wrong keys (mean)", "wrong (max)")
+  for name in (*names, "not finite", "key bytes", "bit for bit"):
+    out.add_column(name, justify="right")
+  for label in dict.fromkeys(r["scheme"] for r in rows):
+    out.add_row(*_cells([r for r in rows if r["scheme"] == label]))
+  return out
+
+
+def _cells(rows: list[dict[str, Any]]) -> list[str]:
+  title = rows[0]["title"]
+  if rows[0]["scheme"] == "plain":
+    return [title, f"{100 * rows[0]['value']:.2f}", *["-"] * 6]
+  accuracy = {
+    c: results.find(rows, condition=c, metric="accuracy")
+    for c in ("right", "no_key", "wrong")
+  }
+  shown = [f"{100 * accuracy[c]['value']:.2f}" for c in accuracy]
+  wrong = accuracy["wrong"]
+  seen = wrong["images"] * wrong["keys"]
+  return [
+    title,
+    *shown,
+    f"{100 * wrong['max']:.2f}",
+    f"{100 * wrong['nonfinite'] / seen:.1f} %",
+    str(results.find(rows, metric="key_bytes")["value"]),
+    "yes" if results.find(rows, metric="round_trip")["value"] else "NO",
+  ]
+
+
+def main(argv: list[str]) -> None:
+  """Runs from the command line; user errors are one line."""
+  if len(argv) > 1:
+    raise app.UsageError(f"unexpected argument {argv[1]!r}")
+  logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax's notes.
+  try:
+    run(_CONFIG.value, _WORKDIR.value, _KEYDIR.value)
+  except (ValueError, OSError) as error:
+    sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+  app.run(main)

@@ -1,0 +1,438 @@
+"""One protection from end to end: train, lock, store, restore, evaluate."""
+
+import functools
+import json
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+import keyjax
+from experiments import data, evaluate, lock, results, train
+from experiments.workdir import Workdir
+from keyjax import checkpoint, keys, tree
+from keyjax.attacks import near_keys
+from keyjax.schemes import adv_params, pixel_shuffle
+
+KEYGEN_IMAGES = 1000
+Rows = list[dict[str, Any]]
+Say = Callable[[str], None]
+
+
+class Run(NamedTuple):
+  """What all protections of a run share.
+
+  Attributes:
+    config: the whole config.
+    workdir: the run's folders.
+    dataset: the data.
+    model: the linen module.
+    base: fields of every row.
+    say: prints a line.
+  """
+
+  config: ConfigDict
+  workdir: Workdir
+  dataset: data.Dataset
+  model: nn.Module
+  base: dict[str, Any]
+  say: Say
+
+
+class Outcome(NamedTuple):
+  """Rows for `results.json`, and what the report draws."""
+
+  rows: Rows
+  figures: dict[str, Any]
+
+
+def plain(run: Run) -> tuple[Any, Outcome]:
+  """Trains the unprotected model and evaluates it on all test images."""
+  folder = run.workdir.folder("plain")
+  variables = train.train(
+    run.config.train,
+    run.dataset,
+    run.model,
+    keyjax.identity(),
+    (),
+    folder,
+    "plain",
+  )
+  file = folder / "outcome.json"
+  if not file.exists():
+    alone = lock.Lock(keyjax.identity(), False, lambda v: v, run.model.apply)
+    counts = evaluate.count_without_key(alone, variables, _images(run, 0))
+    base = run.base | {"scheme": "plain", "title": "plain"}
+    rows = [
+      _accuracy(base, counts, "plain"),
+      _value(base, "parameters", _num_params(variables)),
+    ]
+    outcome = Outcome(rows, {"curve": _curve(folder)})
+    results.write_json(file, outcome._asdict())
+  return variables, _load(file)
+
+
+def protect(
+  run: Run, label: str, spec: ConfigDict, trained: Any, plain_rows: Rows
+) -> Outcome:
+  """Does all that `config.schemes[label]` asks for, or what is left of it.
+
+  Args:
+    run: what protections share.
+    label: the protection's name, and that of its folder and key file.
+    spec: from `experiments.config.scheme`.
+    trained: the plain model's variables.
+    plain_rows: its rows, for the drop.
+
+  Raises:
+    RuntimeError: the restored and decrypted params are not the locked ones.
+  """
+  folder = run.workdir.folder(label)
+  file = folder / "outcome.json"
+  if file.exists():
+    run.say(f"{label}: done before")
+    return _load(file)
+  this = lock.build(spec.scheme, dict(spec.args), run.model)
+  base = run.base | {"scheme": label, "title": spec.title}
+  variables, key = _variables_and_key(run, label, this, trained)
+  prepared = jax.tree.map(jnp.asarray, this.prepare(variables))
+  rows, locked = _lock_and_ship(run, label, this, key, prepared, base)
+  plain_accuracy = results.find(plain_rows, metric="accuracy")["value"]
+  run.say(f"{label}: evaluating")
+  judged = _judge(run, this, key, prepared, locked, base, plain_accuracy)
+  figures = judged.figures | _pictures(run, spec, key, prepared, locked)
+  if this.trains:
+    figures["curve"] = _curve(folder)
+  outcome = Outcome(rows + judged.rows, figures)
+  results.write_json(file, outcome._asdict())
+  return outcome
+
+
+def _load(file: pathlib.Path) -> Outcome:
+  return Outcome(**json.loads(file.read_text()))
+
+
+def _variables_and_key(
+  run: Run, label: str, this: lock.Lock, trained: Any
+) -> tuple[Any, Any]:
+  """Makes or loads the key, and trains under it where the scheme does."""
+  file = run.workdir.key_file(label)
+  if file.exists():
+    key = keys.load(file)
+  else:
+    run.say(f"{label}: making the key")
+    batch = _keygen_batch(run)
+    secret = run.workdir.secret.child(label)
+    key = this.scheme.keygen(secret, this.prepare(trained), batch)
+    keys.save(file, key)
+  if not this.trains:
+    return trained, key
+  variables = train.train(
+    run.config.train,
+    run.dataset,
+    run.model,
+    this.scheme,
+    key,
+    run.workdir.folder(label),
+    label,
+  )
+  return variables, key
+
+
+def _keygen_batch(run: Run) -> dict[str, jax.Array]:
+  count = min(KEYGEN_IMAGES, len(run.dataset.train_labels))
+  return {
+    "image": data.to_float(jnp.asarray(run.dataset.train_images[:count])),
+    "label": jnp.asarray(run.dataset.train_labels[:count]),
+  }
+
+
+def _lock_and_ship(
+  run: Run,
+  label: str,
+  this: lock.Lock,
+  key: Any,
+  prepared: Any,
+  base: dict[str, Any],
+) -> tuple[Rows, Any]:
+  """Encrypts, saves, restores with the stored key, and checks every bit."""
+  encrypt, decrypt = jax.jit(this.scheme.encrypt), jax.jit(this.scheme.decrypt)
+  locked, lock_seconds = _timed(encrypt, key, prepared)
+  folder = run.workdir.folder(label) / "locked"
+  if not folder.exists():
+    checkpoint.save(folder, locked)
+  restored = checkpoint.restore(folder, locked)
+  stored = keys.load(run.workdir.key_file(label))
+  opened, open_seconds = _timed(decrypt, stored, restored)
+  if not _same_bits(opened, prepared):
+    raise RuntimeError(f"{label}: decrypted params differ from the original")
+  run.say(f"{label}: locked, stored, restored, decrypted: bit for bit the same")
+  changed = _num_changed(prepared, locked)
+  rows = [
+    _value(base, "round_trip", 1),
+    _value(base, "parameters", _num_params(prepared)),
+    _value(base, "changed_parameters", changed),
+    _value(base, "key_bytes", keys.size_in_bytes(key)),
+    _value(base, "encrypt_seconds", lock_seconds),
+    _value(base, "decrypt_seconds", open_seconds),
+  ]
+  return rows, restored
+
+
+def _timed(function: Callable, *args: Any) -> tuple[Any, float]:
+  """Returns a compiled function's result, and the median of 5 calls."""
+  out = jax.block_until_ready(function(*args))
+  seconds = []
+  for _ in range(5):
+    start = time.perf_counter()
+    jax.block_until_ready(function(*args))
+    seconds.append(time.perf_counter() - start)
+  return out, float(np.median(seconds))
+
+
+def _words(x: Any) -> np.ndarray:
+  """Returns a leaf's bit patterns on the host."""
+  if tree.lockable(x):
+    x = tree.as_words(x)
+  return np.asarray(x)
+
+
+def _same_bits(a: Any, b: Any) -> bool:
+  same = [
+    x.dtype == y.dtype and np.array_equal(_words(x), _words(y))
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+  ]
+  return all(same)
+
+
+def _num_changed(prepared: Any, locked: Any) -> int:
+  pairs = zip(jax.tree.leaves(prepared), jax.tree.leaves(locked), strict=True)
+  return sum(int((_words(a) != _words(b)).sum()) for a, b in pairs)
+
+
+def _num_params(variables: Any) -> int:
+  return sum(int(x.size) for x in jax.tree.leaves(variables))
+
+
+def _judge(
+  run: Run,
+  this: lock.Lock,
+  key: Any,
+  prepared: Any,
+  locked: Any,
+  base: dict[str, Any],
+  plain_accuracy: float,
+) -> Outcome:
+  """Evaluates the conditions: right, api, no key, wrong keys, near keys."""
+  config = run.config.evaluate
+  right = evaluate.count(this, locked, [key], _images(run, 0))
+  stolen = tree.as_floats(locked, prepared)
+  bare = evaluate.count_without_key(this, stolen, _images(run, 0))
+  few = _images(run, config.wrong_images)
+  guesses = _wrong_keys(run, this, key, prepared, config.wrong_keys)
+  wrong = evaluate.count(this, locked, guesses, few)
+  bad_weights = {"nonfinite_weights": int(tree.count_nonfinite(stolen))}
+  rows = [
+    _accuracy(base, right, "right"),
+    # A server with the key answers anybody: the same function, by queries.
+    _accuracy(base, right, "api"),
+    _accuracy(base, bare, "no_key") | bad_weights,
+    _mean_accuracy(base, wrong, "wrong"),
+    _drop(base, bare, "no_key", plain_accuracy),
+    _drop(base, wrong, "wrong", plain_accuracy),
+  ]
+  near, curve = _near(run, this, key, locked, few, base)
+  figures = {"wrong": wrong.accuracy.tolist(), "near": curve}
+  return Outcome(rows + near, figures)
+
+
+def _wrong_keys(
+  run: Run, this: lock.Lock, key: Any, prepared: Any, count: int
+) -> list[Any]:
+  """Returns keys of other secrets; for AdvParams, all positions wrong.
+
+  An AdvParams key is made from the plain params, which no guesser has.
+  """
+  if _holds(key, adv_params.AdvKey):
+    rng = np.random.default_rng(0)
+    far = near_keys.max_distance(key)
+    return [near_keys.near_key(key, far, rng) for _ in range(count)]
+  batch = _keygen_batch(run)
+  fresh = keyjax.Secret.generate
+  return [this.scheme.keygen(fresh(), prepared, batch) for _ in range(count)]
+
+
+def _holds(key: Any, cls: type) -> bool:
+  parts = key if isinstance(key, tuple) else (key,)
+  return any(isinstance(k, cls) for k in parts)
+
+
+def _near(
+  run: Run,
+  this: lock.Lock,
+  key: Any,
+  locked: Any,
+  images: evaluate.Images,
+  base: dict[str, Any],
+) -> tuple[Rows, list[dict[str, Any]]]:
+  """Evaluates keys at growing distances from the right one."""
+  count = run.config.evaluate.distance_keys
+  rng = np.random.default_rng(0)
+  distances = graded(near_keys.max_distance(key))
+  guesses = [
+    near_keys.near_key(key, d, rng) for d in distances for _ in range(count)
+  ]
+  counts = evaluate.count(this, locked, guesses, images)
+  rows, curve = [], []
+  for i, distance in enumerate(distances):
+    part = slice(i * count, (i + 1) * count)
+    here = evaluate.Counts(
+      counts.correct[part], counts.nonfinite[part], counts.total
+    )
+    more = {"distance": distance, "unit": near_keys.unit(key)}
+    rows.append(_mean_accuracy(base, here, "near") | more)
+    curve.append(
+      more
+      | {
+        "accuracies": here.accuracy.tolist(),
+        "nonfinite": int(here.nonfinite.sum()),
+      }
+    )
+  return rows, curve
+
+
+def graded(most: int, points: int = 8) -> list[int]:
+  """Returns up to `points` distances from 1 to `most`, evenly on a log scale.
+
+  Example:
+    >>> graded(256)
+    [1, 2, 5, 11, 24, 53, 116, 256]
+  """
+  found = np.geomspace(1, max(most, 1), points).round().astype(int)
+  return sorted(set(found.tolist()))
+
+
+def _images(run: Run, count: int) -> evaluate.Images:
+  """Returns the first `count` test images, or all for 0."""
+  stop = count or len(run.dataset.test_labels)
+  return evaluate.pack(
+    run.dataset.test_images[:stop],
+    run.dataset.test_labels[:stop],
+    run.config.evaluate.batch_size,
+  )
+
+
+def _value(base: dict[str, Any], metric: str, value: float) -> dict[str, Any]:
+  return results.row(base, metric=metric, value=value)
+
+
+def _accuracy(
+  base: dict[str, Any], counts: evaluate.Counts, condition: str
+) -> dict[str, Any]:
+  """Returns the row of one model on `total` images."""
+  low, high = evaluate.clopper_pearson(counts.correct[0], counts.total)
+  return results.row(
+    base,
+    condition=condition,
+    metric="accuracy",
+    value=float(counts.accuracy[0]),
+    low=low,
+    high=high,
+    interval="Clopper-Pearson over images",
+    images=counts.total,
+    keys=1,
+    nonfinite=int(counts.nonfinite[0]),
+  )
+
+
+def _mean_accuracy(
+  base: dict[str, Any], counts: evaluate.Counts, condition: str
+) -> dict[str, Any]:
+  """Returns the row of several keys: mean, largest and smallest."""
+  accuracy = counts.accuracy
+  low, high = evaluate.mean_interval(accuracy)
+  best = evaluate.clopper_pearson(counts.correct.max(), counts.total)
+  return results.row(
+    base,
+    condition=condition,
+    metric="accuracy",
+    value=float(accuracy.mean()),
+    low=low,
+    high=high,
+    interval="Student t over keys",
+    images=counts.total,
+    keys=len(accuracy),
+    max=float(accuracy.max()),
+    max_high=best[1],
+    min=float(accuracy.min()),
+    nonfinite=int(counts.nonfinite.sum()),
+  )
+
+
+def _drop(
+  base: dict[str, Any],
+  counts: evaluate.Counts,
+  condition: str,
+  plain_accuracy: float,
+) -> dict[str, Any]:
+  drop = 100 * (plain_accuracy - float(counts.accuracy.mean()))
+  return results.row(
+    base, condition=condition, metric="drop", value=drop, unit="points"
+  )
+
+
+def _curve(folder: pathlib.Path) -> list[dict[str, float]]:
+  file = folder / "metrics.jsonl"
+  return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def _pictures(
+  run: Run, spec: ConfigDict, key: Any, prepared: Any, locked: Any
+) -> dict[str, Any]:
+  """Returns what the report draws of this scheme in particular."""
+  if spec.scheme in ("shf", "np", "ffx"):
+    return {"shuffle": _shuffled(run, spec)}
+  if _holds(key, adv_params.AdvKey) and not _holds(key, tuple):
+    return {"histogram": _histogram(prepared, locked)}
+  return {}
+
+
+def _shuffled(run: Run, spec: ConfigDict) -> dict[str, Any]:
+  """Transforms a few images under a key made for this picture alone.
+
+  An image before and after the model's own key would give that key away.
+  """
+  before = run.dataset.test_images[:6]
+  scheme = pixel_shuffle.pixel_shuffle(spec.scheme, **dict(spec.args))
+  batch = {"image": data.to_float(jnp.asarray(before))}
+  key = scheme.keygen(keyjax.Secret.generate(), None, batch)
+  after = pixel_shuffle.transform(key, batch["image"])
+  pixels = np.asarray(jnp.round(after * 255)).astype(np.uint8)
+  return {"before": before.tolist(), "after": pixels.tolist()}
+
+
+def _histogram(prepared: Any, locked: Any) -> dict[str, Any]:
+  """Bins the weights of the leaf that changed most, before and after."""
+  paths, before, _ = tree.flatten(prepared)
+  after = tree.flatten(locked)[1]
+  differs = [
+    int((_words(a) != _words(b)).sum())
+    for a, b in zip(before, after, strict=True)
+  ]
+  i = int(np.argmax(differs))
+  both = np.concatenate([np.ravel(before[i]), np.ravel(after[i])])
+  edges = np.histogram_bin_edges(both, 40)
+  count = functools.partial(np.histogram, bins=edges)
+  return {
+    "leaf": paths[i],
+    "changed": differs[i],
+    "edges": edges.tolist(),
+    "before": count(np.ravel(before[i]))[0].tolist(),
+    "after": count(np.ravel(after[i]))[0].tolist(),
+  }

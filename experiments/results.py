@@ -1,0 +1,112 @@
+"""Rows of results: what was measured, by which command, where and when.
+
+`results.json` is a list of flat objects, one a measurement. `FIELDS` lists
+those that every row has; a row may have more. No row holds key material.
+"""
+
+import datetime
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+FIELDS = (
+  "config",  # the run's name
+  "dataset",
+  "model",
+  "scheme",  # label in the config; "plain" for the unprotected model
+  "title",  # what people call the scheme
+  "condition",  # plain, right, no_key, wrong, near or api; "" for costs
+  "metric",  # accuracy, drop, round_trip, key_bytes, encrypt_seconds, ...
+  "value",
+  "low",  # 95 % interval, or null
+  "high",
+  "interval",  # how the interval was made
+  "command",
+  "commit",
+  "hardware",
+  "date",
+)
+
+
+def provenance() -> dict[str, str]:
+  """Returns the command, commit, hardware, versions and date of this run."""
+  now = datetime.datetime.now(datetime.UTC)
+  return {
+    "command": _command(),
+    "commit": commit(),
+    "hardware": hardware(),
+    "jax": jax.__version__,
+    "date": now.isoformat(timespec="seconds"),
+  }
+
+
+def _command() -> str:
+  spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+  program = f"python -m {spec.name}" if spec else pathlib.Path(sys.argv[0]).name
+  return " ".join([program, *sys.argv[1:]])
+
+
+def commit() -> str:
+  """Returns the checkout's commit, with `-dirty` when files differ from it."""
+  folder = pathlib.Path(__file__).parent
+  git = ["git", "-C", str(folder)]
+  try:
+    head = subprocess.run(
+      [*git, "rev-parse", "--short", "HEAD"],
+      capture_output=True,
+      text=True,
+      check=True,
+    ).stdout.strip()
+    changed = subprocess.run(
+      [*git, "status", "--porcelain", "--untracked-files=no"],
+      capture_output=True,
+      text=True,
+      check=True,
+    ).stdout.strip()
+  except (OSError, subprocess.CalledProcessError):
+    return "unknown"
+  return head + ("-dirty" if changed else "")
+
+
+def hardware() -> str:
+  """Returns the devices and the processor, as in `1 x cpu, Xeon, 2 cores`."""
+  kind = jax.devices()[0].device_kind
+  cores = len(os.sched_getaffinity(0))
+  return f"{jax.device_count()} x {kind}, {_processor()}, {cores} cores"
+
+
+def _processor() -> str:
+  try:
+    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+  except OSError:
+    return platform.machine()
+  names = [x.split(":", 1)[1].strip() for x in lines if x.startswith("model n")]
+  return names[0] if names else platform.machine()
+
+
+def row(base: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
+  """Returns a row: `base` (provenance, names) and what was measured."""
+  made = dict.fromkeys(FIELDS, "") | {"low": None, "high": None}
+  return made | dict(base) | fields
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+  """Writes JSON whole or not at all."""
+  temporary = path.with_suffix(path.suffix + ".tmp")
+  temporary.write_text(json.dumps(value, indent=1) + "\n")
+  temporary.replace(path)
+
+
+def find(rows: Sequence[Mapping[str, Any]], **fields: Any) -> dict[str, Any]:
+  """Returns the first row with these fields; a KeyError if there is none."""
+  for candidate in rows:
+    if all(candidate.get(k) == v for k, v in fields.items()):
+      return dict(candidate)
+  raise KeyError(f"no row with {fields}")
