@@ -45,7 +45,8 @@ def base() -> ConfigDict:
   evaluate.wrong_images = 1000  # Test images for each wrong key; 0: all.
   evaluate.distance_keys = 8  # Keys at each distance from the right one.
 
-  config.schemes = ConfigDict()  # Label -> `scheme(...)`, in order.
+  # Label -> `scheme(...)`, in the order of `set_schemes`.
+  config.schemes = ConfigDict(sort_keys=False)
   return config.lock()
 
 

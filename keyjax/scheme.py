@@ -141,10 +141,11 @@ def chain(*schemes: Scheme) -> Scheme:
     raise ValueError("chain needs at least one scheme; identity() does nothing")
 
   def keygen(secret: Secret, params: PyTree, batch: Any) -> Key:
-    keys = []
+    keys: list[Key] = []
     for i, scheme in enumerate(schemes):
+      if i > 0:
+        params = schemes[i - 1].encrypt(keys[-1], params)
       keys.append(scheme.keygen(secret.child(f"chain/{i}"), params, batch))
-      params = scheme.encrypt(keys[-1], params)
     return tuple(keys)
 
   def encrypt(key: Key, params: PyTree) -> PyTree:
