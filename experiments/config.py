@@ -50,6 +50,39 @@ def base() -> ConfigDict:
   return config.lock()
 
 
+def mnist(name: str) -> ConfigDict:
+  """Returns the MNIST recipe: a small strided CNN, Adam."""
+  config = base()
+  config.name, config.dataset, config.model = name, "mnist", "cnn"
+  config.train.epochs, config.train.pad = 6.0, 2
+  return config
+
+
+def gtsrb(name: str) -> ConfigDict:
+  """Returns the GTSRB recipe: a strided CNN of three convolutions, Adam."""
+  config = base()
+  config.name, config.dataset, config.model = name, "gtsrb", "cnn"
+  config.model_args.features = (32, 64, 128)
+  config.train.epochs, config.train.pad = 8.0, 3
+  return config
+
+
+def cifar10(name: str) -> ConfigDict:
+  """Returns the block-wise papers' recipe: ResNet-18, 200 epochs of SGD.
+
+  MaungMaung and Kiya, arXiv 2105.14756: momentum 0.9, weight decay 5e-4, a
+  triangle from 0 to 0.2 and back, batches of 128, crops and flips.
+  """
+  config = base()
+  config.name, config.dataset, config.model = name, "cifar10", "resnet18"
+  train = config.train
+  train.optimizer, train.learning_rate, train.schedule = "sgd", 0.2, "triangle"
+  train.epochs, train.weight_decay = 200.0, 5e-4
+  train.pad, train.flip = 4, True
+  train.checkpoint_every = 2000
+  return config
+
+
 def scheme(name: str, title: str = "", **kwargs: Any) -> ConfigDict:
   """Returns a protection for `config.schemes`.
 

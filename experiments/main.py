@@ -70,6 +70,7 @@ def run(
     "config": config.name,
     "dataset": dataset.name,
     "model": config.model,
+    "classes": dataset.num_classes,
     "source": dataset.source,
   }
   this = protect.Run(config, folders, dataset, model, base, console.print)

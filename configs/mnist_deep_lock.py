@@ -1,0 +1,22 @@
+"""Deep-Lock on MNIST: float32 and int8, published and hardened."""
+
+from experiments.config import mnist, scheme, set_schemes
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+  """Returns the config."""
+  config = mnist("mnist_deep_lock")
+  set_schemes(
+    config,
+    float32=scheme("deep_lock", "Deep-Lock, float32"),
+    int8=scheme("deep_lock", "Deep-Lock, int8", int8=True),
+    counter_int8=scheme(
+      "deep_lock",
+      "Deep-Lock, AES-256 counter mode, int8",
+      schedule="counter",
+      key_bits=256,
+      int8=True,
+    ),
+  )
+  return config

@@ -1,0 +1,11 @@
+"""HPNN on MNIST."""
+
+from experiments.config import mnist, scheme, set_schemes
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+  """Returns the config."""
+  config = mnist("mnist_hpnn")
+  set_schemes(config, hpnn=scheme("hpnn", "HPNN, 256 key bits"))
+  return config
