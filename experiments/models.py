@@ -103,7 +103,7 @@ class CNN(Classifier):
   """
 
   features: Sequence[int] = (16, 32)
-  kernel: int = 3
+  kernel: int = 5
   units: int = 128
 
   @nn.compact
