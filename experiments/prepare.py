@@ -48,23 +48,45 @@ def prepare(name: str, data_dir: str | None = None) -> str:
 
   Raises:
     ValueError: the data set cannot be downloaded by name.
+    ConnectionError: the published files are out of reach.
+    MissingDataError: files that only a person can download are missing.
   """
   if name not in NAMES:
     raise ValueError(_unknown(name))
   # Here, so that `--help` and a wrong name need not wait for TFDS.
+  import requests
   import tensorflow_datasets as tfds
+  from tensorflow_datasets.core.download import util
 
+  root = data.find_data_dir(data_dir)
+  if name == "imagenet2012":
+    _check_archives(root / "downloads" / "manual")
   if name == "gtsrb":
     importlib.import_module("experiments.gtsrb")  # registers the builder
   with _without_tensorflow(name):
-    builder = tfds.builder(
-      name, data_dir=data.find_data_dir(data_dir), file_format="array_record"
-    )
-    builder.download_and_prepare(
-      # A finished copy in TFDS's bucket would be in TensorFlow's format.
-      download_config=tfds.download.DownloadConfig(try_download_gcs=False)
-    )
+    builder = tfds.builder(name, data_dir=root, file_format="array_record")
+    try:
+      builder.download_and_prepare(
+        # A finished copy in TFDS's bucket would be in TensorFlow's format.
+        download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+      )
+    except (requests.RequestException, util.DownloadError) as error:
+      raise ConnectionError(
+        f"{name} could not be downloaded: {error}. Run this again on a machine "
+        f"with a network, and copy its folder {name} into {root}."
+      ) from error
   return str(builder.data_dir)
+
+
+def _check_archives(folder: data.epath.Path) -> None:
+  names = ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")
+  missing = [name for name in names if not (folder / name).exists()]
+  if missing:
+    raise data.MissingDataError(
+      "imagenet2012 is downloaded by hand, after registration at "
+      f"https://image-net.org: put {' and '.join(missing)} into {folder} and "
+      "run this again."
+    )
 
 
 def _unknown(name: str) -> str:
@@ -97,6 +119,9 @@ def _without_tensorflow(name: str) -> Iterator[None]:
       importlib.import_module(f"{root}.{module}")
       stack.enter_context(mock.patch(f"{root}.{module}.tf", tf))
     stack.enter_context(mock.patch(f"{encoder}._encode_image", _encode_image))
+    # TFDS's 10 retries take three minutes to tell that there is no network.
+    retries = f"{root}.core.download.downloader.MAX_RETRIES"
+    stack.enter_context(mock.patch(retries, 4))
     for odd in ("jpeg_cmyk_to_rgb", "png_to_jpeg"):
       stack.enter_context(mock.patch(f"{root}.core.utils.{odd}", _to_jpeg))
     yield
@@ -125,8 +150,8 @@ def main(argv: Sequence[str]) -> None:
     raise app.UsageError(f"Name one data set of {', '.join(NAMES)}.")
   try:
     folder = prepare(argv[1], flags.FLAGS.data_dir)
-  except ValueError as error:
-    raise app.UsageError(str(error)) from None
+  except (ValueError, OSError) as error:
+    raise SystemExit(f"Error: {error}") from None
   print(f"{argv[1]} is in {folder}.")
 
 

@@ -220,13 +220,31 @@ def test_bad_names_are_errors():
     prepare.prepare("mnit")
 
 
-def test_a_server_that_lacks_the_file_leaves_no_data_set(
+def test_a_server_without_the_file_leaves_no_data_set(
   served, monkeypatch, tmp_path
 ):
   from tensorflow_datasets.image_classification import mnist
 
   monkeypatch.setattr(mnist.MNIST, "URL", served[1])
-  with pytest.raises(ConnectionError, match="mnist.*could not be downloaded"):
+  with pytest.raises(ConnectionError, match="mnist could not be downloaded"):
     prepare.prepare("mnist", str(tmp_path / "data"))
   with pytest.raises(data.MissingDataError):
     data.load("mnist", tmp_path / "data")
+
+
+def test_no_network_is_a_clear_error(monkeypatch, tmp_path, capsys):
+  from tensorflow_datasets.image_classification import mnist
+
+  # Nothing listens on port 1 of this machine.
+  monkeypatch.setattr(mnist.MNIST, "URL", "http://127.0.0.1:1/")
+  with pytest.raises(
+    ConnectionError, match=f"copy its folder mnist into {tmp_path}"
+  ):
+    prepare.prepare("mnist", str(tmp_path))
+
+
+def test_imagenet_without_its_archives_says_where_they_go(tmp_path):
+  with pytest.raises(data.MissingDataError) as caught:
+    prepare.prepare("imagenet2012", str(tmp_path))
+  for part in ("img_train.tar", "img_val.tar", str(tmp_path)):
+    assert part in str(caught.value)
