@@ -103,7 +103,7 @@ class CNN(Classifier):
   """
 
   features: Sequence[int] = (16, 32)
-  kernel: int = 3
+  kernel: int = 5
   units: int = 128
 
   @nn.compact
@@ -304,7 +304,7 @@ def create(
   """
   if name not in _MODELS:
     raise ValueError(f"Unknown model {name!r}: choose from {', '.join(NAMES)}.")
-  if len(mean) != len(std) or min(std) <= 0:
+  if not mean or len(mean) != len(std) or min(std) <= 0:
     raise ValueError(f"Expected a positive std={std} for each of mean={mean}.")
   module, fixed = _MODELS[name]
   taken = {"num_classes", "mean", "std", "depth", "parent", "name"}
