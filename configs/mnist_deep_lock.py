@@ -1,7 +1,8 @@
 """Deep-Lock on MNIST: float32 and int8, published and hardened."""
 
-from experiments.config import mnist, scheme, set_schemes
 from ml_collections import ConfigDict
+
+from experiments.config import mnist, scheme, set_schemes
 
 
 def get_config() -> ConfigDict:

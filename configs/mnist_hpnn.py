@@ -1,7 +1,8 @@
 """HPNN on MNIST."""
 
-from experiments.config import mnist, scheme, set_schemes
 from ml_collections import ConfigDict
+
+from experiments.config import mnist, scheme, set_schemes
 
 
 def get_config() -> ConfigDict:

@@ -1,7 +1,8 @@
 """SHF, NP and FFX on MNIST at M = 2, 4 and 7."""
 
-from experiments.config import mnist, scheme, set_schemes
 from ml_collections import ConfigDict
+
+from experiments.config import mnist, scheme, set_schemes
 
 
 def get_config() -> ConfigDict:

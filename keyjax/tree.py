@@ -17,6 +17,7 @@ import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.shard_alike import shard_alike
 
 PyTree = Any
 _WORDS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
@@ -192,6 +193,15 @@ def as_words(x: Any) -> jax.Array:
 def from_words(words: Any, dtype: Any) -> jax.Array:
   """Returns the leaf whose bit patterns are `words`: inverse of `as_words`."""
   return jax.lax.bitcast_convert_type(jnp.asarray(words), jnp.dtype(dtype))
+
+
+def alike(out: jax.Array, x: jax.Array) -> jax.Array:
+  """Returns `out` with the sharding of `x`, under jit too.
+
+  Without it, the compiler may spread one leaf's sharding to others by way of
+  what they share, such as a keystream.
+  """
+  return shard_alike(x, out)[1]
 
 
 def as_floats(locked: PyTree, like: PyTree) -> PyTree:

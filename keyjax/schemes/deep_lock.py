@@ -212,14 +212,16 @@ def _lock_leaf(
   x: jax.Array, stream: jax.Array, leaf: tree.LeafSpec
 ) -> jax.Array:
   words = tree.as_words(x)
-  return _substitute(words ^ _share(stream, words), SBOX)
+  return tree.alike(_substitute(words ^ _share(stream, words), SBOX), x)
 
 
 def _unlock_leaf(
   x: jax.Array, stream: jax.Array, leaf: tree.LeafSpec
 ) -> jax.Array:
   words = _substitute(x, INV_SBOX)
-  return tree.from_words(words ^ _share(stream, words), leaf.dtype)
+  return tree.alike(
+    tree.from_words(words ^ _share(stream, words), leaf.dtype), x
+  )
 
 
 def _share(stream: jax.Array, words: jax.Array) -> jax.Array:

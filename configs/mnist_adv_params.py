@@ -1,0 +1,12 @@
+"""AdvParams on MNIST: at most 48 changed parameters."""
+
+from ml_collections import ConfigDict
+
+from experiments.config import mnist, scheme, set_schemes
+
+
+def get_config() -> ConfigDict:
+  """Returns the config."""
+  config = mnist("mnist_adv_params")
+  set_schemes(config, adv_params=scheme("adv_params", "AdvParams"))
+  return config

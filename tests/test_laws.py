@@ -1,0 +1,382 @@
+"""The seven laws, over every scheme, combinator and dtype.
+
+1. decrypt(encrypt(p)) is p, bit for bit.
+2. Structure, shapes and sharding are kept; dtypes too, or a cipher's words.
+3. A chain undoes itself in reverse.
+4. eager = jit = vmap over keys = pmap = sharded over a mesh.
+5. One compilation serves every key.
+6. A wrong key never gives back a locked leaf.
+7. No two leaves, positions, nonces or encryptions share a keystream.
+"""
+
+import functools
+from typing import Any
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import keyjax
+from keyjax import Scheme, Secret, keys, tree
+from keyjax.schemes import deep_lock
+from tests import trees
+
+pytestmark = pytest.mark.laws
+
+
+class Net(nn.Module):
+  """A model for the schemes that bind."""
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    x = nn.relu(nn.Conv(4, (2, 2), strides=2, name="conv")(x))
+    return nn.Dense(3, name="head")(x.reshape(len(x), -1))
+
+
+IMAGES = jnp.asarray(
+  np.random.default_rng(0).random((8, 8, 8, 1)).astype(np.float32)
+)
+BATCH = {"image": IMAGES}
+
+
+def rolled() -> Scheme:
+  """A permutation of each leaf's values: with a XOR it does not commute."""
+
+  def move(key: jax.Array, params: Any, sign: int) -> Any:
+    return jax.tree.map(
+      lambda x: (
+        jnp.roll(x.reshape(-1), sign * key).reshape(x.shape)
+        if tree.lockable(x)
+        else x
+      ),
+      params,
+      is_leaf=lambda x: isinstance(x, tree.Hidden),
+    )
+
+  return Scheme(
+    keygen=lambda secret, params, batch: jnp.asarray(
+      1 + secret.derive("rolled", 1)[0] % 6
+    ),
+    encrypt=functools.partial(move, sign=1),
+    decrypt=functools.partial(move, sign=-1),
+  )
+
+
+adv = functools.partial(
+  keyjax.adv_params, trees.loss, loss_threshold=1e6, max_steps=3, max_params=5
+)
+
+# Schemes over parameters. A cipher leaves words; `locks` says which leaves.
+TREE_SCHEMES = {
+  "identity": (keyjax.identity, lambda path: False),
+  "deep_lock_128": (keyjax.deep_lock, lambda path: True),
+  "deep_lock_256": (
+    lambda: keyjax.deep_lock(key_bits=256),
+    lambda path: True,
+  ),
+  "deep_lock_counter": (
+    lambda: keyjax.deep_lock("counter"),
+    lambda path: True,
+  ),
+  "adv_params": (adv, lambda path: False),
+  "chain": (
+    lambda: keyjax.chain(adv(), keyjax.deep_lock()),
+    lambda path: True,
+  ),
+  "chain_rolled": (
+    lambda: keyjax.chain(rolled(), keyjax.deep_lock()),
+    lambda path: True,
+  ),
+  "masked": (
+    lambda: keyjax.masked(keyjax.deep_lock(), "conv/.*"),
+    lambda path: path.startswith("conv"),
+  ),
+  "partition": (
+    lambda: keyjax.partition(
+      {
+        "conv/.*": adv(),
+        "dense/.*": keyjax.deep_lock("counter"),
+        ".*": keyjax.deep_lock(key_bits=256),
+      }
+    ),
+    lambda path: not path.startswith("conv"),
+  ),
+  "nested": (
+    lambda: keyjax.masked(
+      keyjax.chain(
+        keyjax.masked(rolled(), "conv/.*"),
+        keyjax.chain(keyjax.identity(), keyjax.deep_lock()),
+      ),
+      ".*/.*",
+    ),
+    lambda path: "/" in path,
+  ),
+}
+BOUND_SCHEMES = {
+  "hpnn": lambda: keyjax.hpnn(Net().apply, units=16),
+  "shf": lambda: keyjax.pixel_shuffle("shf", 2),
+  "np": lambda: keyjax.pixel_shuffle("np", 2),
+  "ffx": lambda: keyjax.pixel_shuffle("ffx", 2),
+  "shf_hpnn_deep_lock": lambda: keyjax.chain(
+    keyjax.pixel_shuffle("shf", 4),
+    keyjax.hpnn(Net().apply),
+    keyjax.deep_lock(),
+  ),
+}
+FLOAT_ONLY = ("adv_params", "chain", "partition")
+CASES = [
+  (name, dtype)
+  for name in TREE_SCHEMES
+  for dtype in trees.DTYPES
+  if not (dtype == "int8" and name in FLOAT_ONLY)
+]
+per_case = pytest.mark.parametrize(("name", "dtype"), CASES)
+
+
+@functools.cache
+def setup(name: str, dtype: str) -> tuple[Scheme, Any, Any, Any]:
+  """The scheme, the plain tree, a key and the tree locked with it."""
+  scheme = TREE_SCHEMES[name][0]()
+  plain = trees.params(dtype)
+  key = scheme.keygen(Secret.generate(), plain, BATCH)
+  return scheme, plain, key, jax.jit(scheme.encrypt)(key, plain)
+
+
+def stack(*made: Any) -> Any:
+  return jax.tree.map(lambda *x: jnp.stack(x), *made)
+
+
+def without_rng(params: Any) -> Any:
+  # A pmap axis cannot be put on a typed PRNG key with device_put.
+  return {k: v for k, v in params.items() if k != "rng"}
+
+
+@per_case
+def test_1_decrypt_is_the_exact_inverse(name: str, dtype: str) -> None:
+  scheme, plain, key, locked = setup(name, dtype)
+  trees.assert_same_bits(jax.jit(scheme.decrypt)(key, locked), plain)
+
+
+@per_case
+def test_2_structure_shapes_and_dtypes(name: str, dtype: str) -> None:
+  scheme, plain, key, locked = setup(name, dtype)
+  assert jax.tree.structure(locked) == jax.tree.structure(plain)
+  paths, before, _ = tree.flatten(plain)
+  for path, x, y in zip(paths, before, jax.tree.leaves(locked), strict=True):
+    assert x.shape == y.shape
+    cipher = tree.lockable(x) and TREE_SCHEMES[name][1](path)
+    assert y.dtype == (tree.word_dtype(x.dtype) if cipher else x.dtype), path
+    if not tree.lockable(x):
+      np.testing.assert_array_equal(trees.bits(x), trees.bits(y))
+
+
+@pytest.mark.parametrize("name", TREE_SCHEMES)
+def test_2_and_4_sharding(name: str) -> None:
+  scheme, plain, key, locked = setup(name, "float32")
+  mesh = Mesh(np.array(jax.devices()).reshape(4, 2), ("a", "b"))
+  specs = {(8, 5): P("a"), (8, 3): P(("a", "b"))}
+  place = lambda x: jax.device_put(  # noqa: E731
+    x, NamedSharding(mesh, specs.get(x.shape, P()))
+  )
+  sharded = jax.tree.map(place, without_rng(plain))
+  scheme_key = scheme.keygen(Secret.generate(), sharded, BATCH)
+  whole = scheme.encrypt(scheme_key, without_rng(plain))
+  for encrypt in (scheme.encrypt, jax.jit(scheme.encrypt)):
+    out = encrypt(scheme_key, sharded)
+    trees.assert_same_bits(out, whole)
+    for x, y in zip(
+      jax.tree.leaves(sharded), jax.tree.leaves(out), strict=True
+    ):
+      assert y.sharding.is_equivalent_to(x.sharding, x.ndim)
+  trees.assert_same_bits(
+    jax.jit(scheme.decrypt)(scheme_key, out), without_rng(plain)
+  )
+
+
+def test_2_a_sharded_cipher_gathers_nothing() -> None:
+  scheme = keyjax.deep_lock()
+  mesh = Mesh(np.array(jax.devices()), ("a",))
+  x = jax.device_put(jnp.ones((64, 8)), NamedSharding(mesh, P("a")))
+  key = scheme.keygen(Secret.generate(), {"w": x}, None)
+  text = jax.jit(scheme.encrypt).lower(key, {"w": x}).compile().as_text()
+  assert "all-gather" not in text and "all-reduce" not in text
+
+
+def test_3_a_chain_undoes_itself_in_reverse() -> None:
+  first, second = rolled(), keyjax.deep_lock()
+  scheme = keyjax.chain(first, second)
+  plain = trees.params("float32")
+  key = scheme.keygen(Secret.generate(), plain, None)
+  locked = scheme.encrypt(key, plain)
+  trees.assert_same_bits(scheme.decrypt(key, locked), plain)
+  by_hand = second.encrypt(key[1], first.encrypt(key[0], plain))
+  trees.assert_same_bits(locked, by_hand)
+  # Rolling last undoes another order, so the law above can fail.
+  floats = tree.as_floats(first.decrypt(key[0], _view(locked, plain)), plain)
+  words = jax.tree.map(
+    lambda x: tree.as_words(x) if tree.lockable(x) else x, floats
+  )
+  assert not _equal(second.decrypt(key[1], words), plain)
+
+
+def _view(locked: Any, plain: Any) -> Any:
+  """Words as floats, moved and not computed with, so that `rolled` sees them."""
+  return tree.as_floats(locked, plain)
+
+
+def _equal(a: Any, b: Any) -> bool:
+  try:
+    trees.assert_same_bits(a, b)
+  except AssertionError:
+    return False
+  return True
+
+
+@pytest.mark.parametrize("name", TREE_SCHEMES)
+def test_4_eager_vmap_and_pmap(name: str) -> None:
+  scheme, plain, _, _ = setup(name, "float32")
+  plain = without_rng(plain)
+  made = [scheme.keygen(Secret.generate(), plain, BATCH) for _ in range(8)]
+  eager = [scheme.encrypt(k, plain) for k in made[:2]]
+  if not jax.tree.leaves(made):  # identity has no key to map over
+    trees.assert_same_bits(eager[0], plain)
+    return
+  by_vmap = jax.vmap(scheme.encrypt, (0, None))(stack(*made), plain)
+  by_pmap = jax.pmap(scheme.encrypt, in_axes=(0, None))(stack(*made), plain)
+  for i, one in enumerate(eager):
+    at = lambda t: jax.tree.map(lambda x: np.asarray(x)[i], t)  # noqa: B023, E731
+    trees.assert_same_bits(jax.tree.map(np.asarray, one), at(by_vmap))
+    trees.assert_same_bits(jax.tree.map(np.asarray, one), at(by_pmap))
+  back = jax.vmap(scheme.decrypt)(stack(*made), by_vmap)
+  trees.assert_same_bits(jax.tree.map(lambda x: x[7], back), plain)
+
+
+@pytest.mark.parametrize("name", BOUND_SCHEMES)
+def test_4_bound_passes(name: str) -> None:
+  scheme, variables, made, locked = bound_setup(name)
+
+  def forward(key: Any, params: Any) -> jax.Array:
+    return keyjax.authorize(scheme, key, Net().apply)(params, IMAGES)
+
+  eager = [forward(k, p) for k, p in zip(made, locked, strict=True)]
+  jitted = jax.jit(forward)
+  by_vmap = jax.vmap(forward)(stack(*made), stack(*locked))
+  by_pmap = jax.pmap(forward)(stack(*made), stack(*locked))
+  for i, one in enumerate(eager):
+    for other in (jitted(made[i], locked[i]), by_vmap[i], by_pmap[i]):
+      np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+  assert np.ptp(np.asarray(by_vmap), axis=0).max() > 0 or name.endswith("lock")
+
+
+@functools.cache
+def bound_setup(name: str) -> tuple[Scheme, Any, list[Any], list[Any]]:
+  scheme = BOUND_SCHEMES[name]()
+  variables = Net().init(jax.random.key(1), IMAGES)
+  made = [scheme.keygen(Secret.generate(), variables, BATCH) for _ in range(8)]
+  return scheme, variables, made, [scheme.encrypt(k, variables) for k in made]
+
+
+@pytest.mark.parametrize("name", BOUND_SCHEMES)
+def test_1_bound_schemes_keep_or_restore_params(name: str) -> None:
+  scheme, variables, made, locked = bound_setup(name)
+  trees.assert_same_bits(scheme.decrypt(made[0], locked[0]), variables)
+
+
+@pytest.mark.parametrize("name", [*TREE_SCHEMES, *BOUND_SCHEMES])
+def test_5_one_compilation_serves_every_key(name: str) -> None:
+  chex.clear_trace_counter()
+  if name in BOUND_SCHEMES:
+    scheme, variables, made, locked = bound_setup(name)
+    forward = jax.jit(
+      chex.assert_max_traces(
+        lambda k, p: keyjax.authorize(scheme, k, Net().apply)(p, IMAGES), 1
+      )
+    )
+    for key, params in zip(made, locked, strict=True):
+      forward(key, params)
+    return
+  scheme, plain, key, locked = setup(name, "float32")
+  encrypt = jax.jit(
+    chex.assert_max_traces(lambda k, p: scheme.encrypt(k, p), 1)
+  )
+  decrypt = jax.jit(
+    chex.assert_max_traces(lambda k, p: scheme.decrypt(k, p), 1)
+  )
+  for _ in range(2):
+    other = scheme.keygen(Secret.generate(), plain, BATCH)
+    trees.assert_same_bits(decrypt(other, encrypt(other, plain)), plain)
+
+
+@per_case
+def test_6_a_wrong_key_gives_no_locked_leaf_back(name: str, dtype: str) -> None:
+  scheme, plain, key, locked = setup(name, dtype)
+  if name == "identity":
+    return
+  other = scheme.keygen(Secret.generate(), plain, BATCH)
+  opened = jax.jit(scheme.decrypt)(other, locked)
+  paths, before, _ = tree.flatten(plain)
+  for path, x, y in zip(paths, before, jax.tree.leaves(opened), strict=True):
+    # One byte matches by chance once in 256; a leaf of 5 never does.
+    if TREE_SCHEMES[name][1](path) and tree.lockable(x) and x.size >= 5:
+      assert not np.array_equal(trees.bits(x), trees.bits(y)), path
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_6_adv_params_with_a_wrong_key(dtype: str) -> None:
+  from keyjax.attacks import near_keys
+
+  scheme, plain, key, locked = setup("adv_params", dtype)
+  near = near_keys.near_key(key, 1, np.random.default_rng(0))
+  opened = scheme.decrypt(near, locked)
+  assert _equal(scheme.decrypt(key, locked), plain)
+  assert not _equal(opened, plain)
+
+
+@pytest.mark.parametrize("schedule", ["chain", "counter"])
+@pytest.mark.parametrize("key_bits", [128, 256])
+def test_7_no_keystream_repeats(schedule: str, key_bits: int) -> None:
+  scheme = keyjax.deep_lock(schedule, key_bits)
+  secret = Secret.generate()
+  plain = {"a": jnp.zeros((1024,)), "b": jnp.zeros((1024,))}
+  both = keyjax.chain(keyjax.masked(scheme, "a"), keyjax.masked(scheme, "b"))
+  positions = both.keygen(secret, plain, None)
+  made = [scheme.keygen(secret, plain, None), *positions]
+  # A second encryption: its own nonce, or (published schedule) another secret.
+  again = secret if schedule == "counter" else secret.child("second")
+  made.append(scheme.keygen(again, plain, None))
+  streams = np.concatenate(
+    [np.asarray(deep_lock.keystream(k, 2048)) for k in made]
+  ).reshape(-1, 4)
+  assert len(np.unique(streams, axis=0)) == len(streams)
+
+
+def test_7_leaves_take_consecutive_keystream() -> None:
+  # Zeros show InvSbox(w') = k_i: every leaf must show another part of it.
+  scheme = keyjax.deep_lock()
+  plain = {"a": jnp.zeros(6), "b": jnp.zeros((2, 5), jnp.bfloat16)}
+  key = scheme.keygen(Secret.generate(), plain, None)
+  locked = scheme.encrypt(key, plain)
+  stream = np.asarray(deep_lock.keystream(key, 11)).astype(">u4")
+  found = [
+    deep_lock.INV_SBOX[np.asarray(locked["a"]).astype(">u4").view(np.uint8)],
+    deep_lock.INV_SBOX[
+      np.asarray(locked["b"]).reshape(-1).astype(">u2").view(np.uint8)
+    ],
+  ]
+  np.testing.assert_array_equal(np.concatenate(found), stream.view(np.uint8))
+
+
+def test_7_labels_separate_everything_derived() -> None:
+  secret = Secret.generate()
+  labels = ["a", "b", "chain/0", "chain/1", "deep_lock/chain/128"]
+  derived = {secret.derive(x, 32) for x in labels}
+  derived |= {secret.child("x").derive(x, 32) for x in labels}
+  assert len(derived) == 2 * len(labels)
+  assert keys.permutation(secret, "a", 64).tolist() != (
+    keys.permutation(secret, "b", 64).tolist()
+  )

@@ -1,0 +1,61 @@
+"""Small trees, losses and keys that several tests share."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+DTYPES = ("float32", "bfloat16", "float16", "int8")
+
+
+def bits(x: Any) -> np.ndarray:
+  """The bit pattern of a leaf, on the host; NaN equals itself."""
+  if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+    x = jax.random.key_data(x)
+  x = np.asarray(x)
+  return (
+    x.view(f"u{x.dtype.itemsize}")
+    if x.ndim
+    else x.reshape(1).view(f"u{x.dtype.itemsize}")
+  )
+
+
+def assert_same_bits(a: Any, b: Any) -> None:
+  assert jax.tree.structure(a) == jax.tree.structure(b)
+  for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+    assert x.dtype == y.dtype
+    np.testing.assert_array_equal(bits(x), bits(y))
+
+
+def params(dtype: str, seed: int = 0) -> dict[str, Any]:
+  """A tree of every kind of leaf; floats hold NaN, -0.0 and subnormals."""
+  rng = np.random.default_rng(seed)
+
+  def leaf(*shape: int) -> jax.Array:
+    if dtype == "int8":
+      return jnp.asarray(rng.integers(-128, 128, shape), jnp.int8)
+    return jnp.asarray(rng.normal(size=shape).astype(np.float32), dtype)
+
+  odd = leaf(8, 3)
+  if dtype != "int8":
+    odd = odd.at[0, :3].set(jnp.asarray([-0.0, 1e-40, 6e-8], dtype))
+  return {
+    "conv": {"kernel": leaf(8, 5), "bias": leaf(7)},
+    "dense": {"kernel": odd},
+    "scalar": leaf(),
+    "empty": jnp.zeros((0, 4), jnp.float32),
+    "count": jnp.arange(3, dtype=jnp.int32),
+    "flag": jnp.array([True, False]),
+    "rng": jax.random.key(0),
+  }
+
+
+def loss(tree: Any, batch: Any) -> jax.Array:
+  """A loss with a gradient everywhere, for AdvParams on any tree."""
+  floats = [
+    x.astype(jnp.float32)
+    for x in jax.tree.leaves(tree)
+    if jnp.issubdtype(x.dtype, jnp.floating) and x.size
+  ]
+  return sum((jnp.sum(jnp.sin(x) + x**2) for x in floats), jnp.float32(0))
