@@ -59,7 +59,7 @@ pre { margin: 6px 0 0; padding: 10px 14px; background: var(--card);
   border-radius: 5px; padding: 2px 7px; white-space: normal; }
 
 .tiles { display: grid; gap: 14px; margin: 28px 0 0;
-  grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); }
+  grid-template-columns: repeat(auto-fill, minmax(220px, 1fr)); }
 .tile { background: var(--card); border: 1px solid var(--rule);
   border-radius: 10px; padding: 14px 16px; }
 .tile b { display: block; font-size: 27px; line-height: 1.2;
@@ -95,9 +95,9 @@ dd { margin: 0; max-width: 70ch; overflow-wrap: anywhere; }
 
 figure { margin: 0; min-width: 0; break-inside: avoid; }
 .grid { display: grid; gap: 26px 30px; margin-top: 20px;
-  grid-template-columns: repeat(auto-fill, minmax(min(280px, 100%), 1fr)); }
-.grid > figure { background: var(--card); border: 1px solid var(--rule);
-  border-radius: 10px; padding: 14px 18px;
+  grid-template-columns: repeat(auto-fit, minmax(min(280px, 100%), 1fr)); }
+.grid > figure { max-width: 560px; background: var(--card);
+  border: 1px solid var(--rule); border-radius: 10px; padding: 14px 18px;
   display: flex; flex-direction: column; }
 .grid > figure > :last-child { margin-top: auto; }
 .plot { padding: 8px 16px 20px 34px; }
@@ -128,7 +128,7 @@ svg .alarm { fill: var(--alarm); font-weight: 600; }
 .right { stroke: var(--c); stroke-dasharray: 6 3; }
 .line { stroke: var(--c); stroke-width: 2; stroke-linecap: round; }
 .dot { fill: var(--c); }
-.pale { fill: var(--c); fill-opacity: 0.34; }
+.pale { fill: var(--c); fill-opacity: 0.42; }
 .hollow { fill: var(--card); stroke: var(--c); stroke-width: 2; }
 .cross { stroke: var(--soft); stroke-width: 1.5; fill: none; }
 .bar { fill: var(--c); fill-opacity: 0.8; }
@@ -163,13 +163,24 @@ svg .alarm { fill: var(--alarm); font-weight: 600; }
     -webkit-print-color-adjust: exact; }
   main { padding: 0; max-width: none; }
   section { margin-top: 24px; }
-  h2, h3 { break-after: avoid; }
+  h1 { font-size: 28px; margin-bottom: 8px; }
+  .lead { font-size: 12pt; max-width: none; }
+  .tiles { margin-top: 14px; }
+  .keys { padding-bottom: 24px; }
+  h2, h3, dt, section > p { break-after: avoid; }
+  .tiles { grid-template-columns: repeat(4, auto); }
+  .tile b { font-size: 20px; }
+  svg text { font-size: 9px; }
   tr, .key, .tile, pre { break-inside: avoid; }
   .scroll { overflow: visible; }
-  table { font-size: 9pt; }
-  th, td { padding: 5px 6px; white-space: normal; }
+  table { font-size: 8.5pt; }
+  th, td { padding: 4px 5px; }
+  td b { font-size: 9.5pt; }
+  th small, td small { font-size: 7.5pt; }
+  td .flag { max-width: 110px; }
+  tbody th { min-width: 80px; }
   .grid { gap: 12px;
-    grid-template-columns: repeat(auto-fill, minmax(210px, 1fr)); }
+    grid-template-columns: repeat(auto-fit, minmax(210px, 1fr)); }
 }
 """
 )

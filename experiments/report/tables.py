@@ -76,7 +76,8 @@ def _note(text: str) -> Html:
 def _table(head: Sequence[str], rows: Sequence[Html]) -> Html:
   names = element("tr", *(element("th", h, scope="col") for h in head))
   table = element("table", element("thead", names), element("tbody", *rows))
-  return element("div", table, class_="scroll", tabindex="0")
+  reach = {"role": "region", "tabindex": "0", "aria_label": head[0]}
+  return element("div", table, class_="scroll", **reach)
 
 
 def _row(scheme: Scheme, cells: Sequence[Html], note: str = "") -> Html:
@@ -101,7 +102,7 @@ def _accuracy(s: Scheme, condition: str, plain: float | None) -> Html:
   estimate = s.estimate(condition)
   shown = _hundredths(estimate.value)
   if not estimate.proves:
-    return _cell(shown, bad=True)
+    return _cell(shown, "mostly NaN", bad=True)
   drop = number(s.row(condition, "drop").get("value"))
   change = None if drop is None else -drop
   if drop is None and None not in (estimate.value, plain):
@@ -113,7 +114,7 @@ def _best(s: Scheme) -> Html:
   row = s.row("wrong")
   shown = _hundredths(number(row.get("max")))
   if proves_nothing(row):
-    return _cell(shown, bad=True)
+    return _cell(shown, "mostly NaN", bad=True)
   high = number(row.get("max_high"))
   return _cell(shown, None if high is None else f"up to {percent(high)}")
 

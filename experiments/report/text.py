@@ -198,8 +198,11 @@ def _job(config: str, suffix: str = "", field: str = "") -> str:
 
 def _says(config: pathlib.Path) -> str:
   """Returns the first line of a config's docstring."""
-  text = ast.get_docstring(ast.parse(config.read_text("utf-8"))) or config.stem
-  return text.splitlines()[0].rstrip(".:")
+  try:
+    text = ast.get_docstring(ast.parse(config.read_text("utf-8")))
+  except SyntaxError:
+    text = None
+  return (text or config.stem).splitlines()[0].rstrip(".:")
 
 
 def provenance(rows: Sequence[Mapping[str, Any]]) -> Html:
