@@ -83,6 +83,7 @@ td b { display: block; font-size: 15px; font-weight: 600; }
 th small, td small { display: block; color: var(--soft); font-size: 12px;
   font-weight: 400; }
 td .flag { max-width: 150px; margin-top: 3px; text-align: left; }
+td.bad small { color: var(--alarm); }
 td.bad b { color: var(--soft); font-weight: 400;
   text-decoration: line-through; text-decoration-thickness: 1px; }
 
