@@ -1,0 +1,50 @@
+"""The report of a run: one HTML file, made from rows and figures alone."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments.report import page, panels, tables, text
+from experiments.report.charts import Levels
+from experiments.report.view import chance, group
+
+
+def write(
+  path: pathlib.Path,
+  rows: Sequence[Mapping[str, Any]],
+  figures: Mapping[str, Mapping[str, Any]],
+) -> None:
+  """Writes the report, whole or not at all.
+
+  Args:
+    path: the HTML file.
+    rows: those of `results.json`; see `experiments.results.FIELDS`.
+    figures: label -> `experiments.protect.Outcome.figures`.
+  """
+  temporary = path.with_suffix(path.suffix + ".tmp")
+  temporary.write_text(render(rows, figures), encoding="utf-8")
+  temporary.replace(path)
+
+
+def render(
+  rows: Sequence[Mapping[str, Any]], figures: Mapping[str, Mapping[str, Any]]
+) -> str:
+  """Returns the report as HTML."""
+  plain, schemes = group(rows, figures)
+  levels = Levels(plain.estimate("plain"), chance(rows))
+  sections = [
+    text.head(plain, schemes),
+    panels.by_key(schemes, levels),
+    tables.accuracies(plain, schemes),
+    text.conditions(schemes),
+    tables.costs(schemes),
+    panels.spreads(schemes, levels),
+    panels.near(schemes, levels),
+    panels.shuffles(schemes),
+    panels.histograms(schemes),
+    panels.curves([plain, *schemes]),
+    text.try_next(rows),
+    text.provenance(rows),
+  ]
+  title = f"KeyJAX: {text.heading(plain, schemes)}"
+  return page.document(title, *(s for s in sections if s is not None))

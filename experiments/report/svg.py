@@ -1,0 +1,194 @@
+"""SVG inside a page, with no script and no viewBox.
+
+Places are percent across and pixels down, so a chart stretches to any width
+while text, dots and lines keep their size. Colours are CSS classes: `s3` on an
+ancestor colours every mark of the third scheme. Marks explain themselves when
+pointed at (`title`), and charts to a screen reader.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from experiments.report.page import Html, element
+
+THIN = "\N{NARROW NO-BREAK SPACE}"
+
+
+class Scale(NamedTuple):
+  """From a value to its share of an axis.
+
+  Example:
+    >>> Scale(0, 10)(4)
+    0.4
+    >>> Scale(1, 100, log=True)(10)
+    0.5
+  """
+
+  low: float
+  high: float
+  log: bool = False
+
+  def __call__(self, value: float) -> float:
+    """Returns the share."""
+    low, high, value = (
+      math.log(max(x, 1e-12)) if self.log else x
+      for x in (self.low, self.high, value)
+    )
+    return (value - low) / (high - low) if high > low else 0.5
+
+
+class Frame(NamedTuple):
+  """The axes of a chart."""
+
+  x: Scale
+  y: Scale
+  height: int = 130
+
+  def at(self, x: float) -> str:
+    """Returns a place across."""
+    return f"{100 * self.x(x):.2f}%"
+
+  def down(self, y: float) -> str:
+    """Returns a place down."""
+    return f"{self.height * (1 - self.y(y)):.1f}"
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+  """Returns a share in percent.
+
+  Example:
+    >>> percent(0.5).replace("\N{NARROW NO-BREAK SPACE}", " ")
+    '50.0 %'
+    >>> percent(None)
+    '–'
+  """
+  return "–" if value is None else f"{100 * value:.{digits}f}{THIN}%"
+
+
+def short(value: float) -> str:
+  """Returns a count for an axis.
+
+  Example:
+    >>> [short(x) for x in (256, 4096, 1500000)]
+    ['256', '4.1k', '1.5M']
+  """
+  for size, suffix in ((1e6, "M"), (1e3, "k")):
+    if value >= size:
+      return f"{value / size:.1f}".removesuffix(".0") + suffix
+  return f"{value:g}"
+
+
+def chart(
+  frame: Frame, title: str, marks: Iterable[Html], description: str = ""
+) -> Html:
+  """Returns a chart that says what it shows."""
+  return element(
+    "svg",
+    element("desc", description or title),
+    *marks,
+    role="img",
+    aria_label=title,
+    height=frame.height,
+  )
+
+
+def line(
+  frame: Frame, a: tuple[float, float], b: tuple[float, float], class_: str
+) -> Html:
+  """Returns a straight line from (x, y) to (x, y)."""
+  return element(
+    "line",
+    x1=frame.at(a[0]),
+    y1=frame.down(a[1]),
+    x2=frame.at(b[0]),
+    y2=frame.down(b[1]),
+    class_=class_,
+  )
+
+
+def path(frame: Frame, points: Sequence[tuple[float, float]]) -> list[Html]:
+  """Returns lines through points."""
+  pairs = zip(points, points[1:], strict=False)
+  return [line(frame, a, b, "line") for a, b in pairs]
+
+
+def dot(
+  frame: Frame, x: float, y: float, tip: str, class_: str = "dot", r: float = 3
+) -> Html:
+  """Returns a dot that says `tip` when pointed at."""
+  here = {"cx": frame.at(x), "cy": frame.down(y)}
+  return element("circle", element("title", tip), r=r, class_=class_, **here)
+
+
+def cross(frame: Frame, x: float, y: float, tip: str) -> Html:
+  """Returns the mark of a value that proves nothing."""
+  shape = element("path", element("title", tip), d="M-4-4L4 4M-4 4L4-4")
+  place = {"x": frame.at(x), "y": frame.down(y)}
+  return element("svg", shape, class_="cross", **place)
+
+
+def diamond(frame: Frame, x: float, y: float, tip: str) -> Html:
+  """Returns a hollow diamond."""
+  shape = element("path", element("title", tip), d="M-6 0L0-6L6 0L0 6Z")
+  place = {"x": frame.at(x), "y": frame.down(y)}
+  return element("svg", shape, class_="hollow", **place)
+
+
+def bar(
+  frame: Frame, x: tuple[float, float], y: float, tip: str, class_: str = "bar"
+) -> Html:
+  """Returns a bar from the bottom of the frame up to `y`."""
+  top = min(frame.height * (1 - frame.y(y)), frame.height)
+  return element(
+    "rect",
+    element("title", tip),
+    x=frame.at(x[0]),
+    y=f"{top:.1f}",
+    width=f"{100 * (frame.x(x[1]) - frame.x(x[0])):.2f}%",
+    height=f"{frame.height - top:.1f}",
+    class_=class_,
+  )
+
+
+def x_axis(
+  frame: Frame,
+  ticks: Iterable[float],
+  show: Callable[[float], str],
+  unit: str = "",
+) -> list[Html]:
+  """Returns the bottom line, with ticks and what they count."""
+  below = frame.height + 15
+  place = {"y1": frame.height, "y2": frame.height}
+  marks = [element("line", x1="0", x2="100%", class_="baseline", **place)]
+  marks += [
+    element("text", show(t), x=frame.at(t), y=below, text_anchor="middle")
+    for t in ticks
+  ]
+  if unit:
+    marks.append(
+      element("text", unit, x="100%", y=below + 14, text_anchor="end")
+    )
+  return marks
+
+
+def y_axis(
+  frame: Frame, ticks: Iterable[float], show: Callable[[float], str]
+) -> list[Html]:
+  """Returns lines across, with labels at their left."""
+  low, high = frame.x.low, frame.x.high
+  marks = []
+  for tick in ticks:
+    marks.append(line(frame, (low, tick), (high, tick), "gridline"))
+    marks.append(
+      element(
+        "text",
+        show(tick),
+        x="0",
+        y=frame.down(tick),
+        dx=-6,
+        dy=4,
+        text_anchor="end",
+      )
+    )
+  return marks

@@ -1,0 +1,155 @@
+"""The report's tables."""
+
+from collections.abc import Sequence
+
+from experiments.report.page import Html, element, flag, section
+from experiments.report.svg import THIN, percent
+from experiments.report.view import (
+  DASH,
+  Scheme,
+  count,
+  interval,
+  nonfinite,
+  number,
+  points,
+  proves_nothing,
+  seconds,
+  span,
+)
+
+
+def accuracies(plain: Scheme, schemes: Sequence[Scheme]) -> Html | None:
+  """Returns scheme x condition, with intervals, drops and NaN."""
+  if not schemes:
+    return None
+  keys = {s.row("wrong").get("keys") for s in schemes} - {None}
+  wrong = f"{keys.pop()} wrong keys" if len(keys) == 1 else "wrong keys"
+  head = (
+    "accuracy, %",
+    "right key",
+    "no key",
+    f"{wrong}, mean",
+    f"{wrong}, best",
+    "api",
+    "not finite",
+  )
+  base = plain.estimate("plain").value
+  first = [_accuracy(plain, "plain", None), *[_cell(DASH)] * 5]
+  rows = [_row(plain, first, "no lock")]
+  for s in schemes:
+    cells = [_accuracy(s, c, base) for c in ("right", "no_key", "wrong", "api")]
+    cells.insert(3, _best(s))
+    rows.append(_row(s, [*cells, _not_finite(s)]))
+  note = (
+    f"Below an accuracy: its 95{THIN}% interval (over test images for one key, "
+    "over keys for a mean; for the best key the upper end), and how far it is "
+    "from the plain model. Struck out: mostly NaN, which proves nothing."
+  )
+  return section("The numbers", _table(head, rows), _note(note))
+
+
+def costs(schemes: Sequence[Scheme]) -> Html | None:
+  """Returns scheme x what the lock costs."""
+  if not schemes:
+    return None
+  head = (
+    "cost",
+    "key",
+    "changed parameters",
+    "encrypt",
+    "decrypt",
+    "decrypts bit for bit",
+  )
+  note = (
+    "Times are medians of five compiled calls on this machine. Where a model "
+    "trained under its key, the lock changes no parameter of the file: the key "
+    "is a part of the function that the weights were trained for."
+  )
+  rows = [_row(s, _costs(s)) for s in schemes]
+  return section("What it costs", _table(head, rows), _note(note))
+
+
+def _note(text: str) -> Html:
+  return element("p", text, class_="soft")
+
+
+def _table(head: Sequence[str], rows: Sequence[Html]) -> Html:
+  names = element("tr", *(element("th", h, scope="col") for h in head))
+  table = element("table", element("thead", names), element("tbody", *rows))
+  reach = {"role": "region", "tabindex": "0", "aria_label": head[0]}
+  return element("div", table, class_="scroll", **reach)
+
+
+def _row(scheme: Scheme, cells: Sequence[Html], note: str = "") -> Html:
+  small = element("small", note) if note else None
+  head = element("th", scheme.title, small, scope="row")
+  return element("tr", head, *cells, class_=scheme.color)
+
+
+def _cell(
+  value: str, *notes: str | None, bad: bool = False, alarm: str = ""
+) -> Html:
+  return element(
+    "td",
+    element("b", value),
+    *(element("small", note) for note in notes if note),
+    flag(alarm) if alarm else None,
+    class_="bad" if bad else None,
+  )
+
+
+def _accuracy(s: Scheme, condition: str, plain: float | None) -> Html:
+  estimate = s.estimate(condition)
+  shown = _hundredths(estimate.value)
+  if not estimate.proves:
+    return _cell(shown, "mostly NaN", bad=True)
+  drop = number(s.row(condition, "drop").get("value"))
+  change = None if drop is None else -drop
+  if drop is None and None not in (estimate.value, plain):
+    change = 100 * ((estimate.value or 0) - (plain or 0))
+  return _cell(shown, interval(estimate), points(change))
+
+
+def _best(s: Scheme) -> Html:
+  row = s.row("wrong")
+  shown = _hundredths(number(row.get("max")))
+  if proves_nothing(row):
+    return _cell(shown, "mostly NaN", bad=True)
+  high = number(row.get("max_high"))
+  return _cell(shown, None if high is None else f"up to {percent(high)}")
+
+
+def _hundredths(share: float | None) -> str:
+  return DASH if share is None else f"{100 * share:.2f}"
+
+
+def _not_finite(s: Scheme) -> Html:
+  bare, wrong = (nonfinite(s.row(c)) for c in ("no_key", "wrong"))
+  weights = number(s.row("no_key").get("nonfinite_weights"))
+  alarm = "" if s.finite else "argmax of NaN, proves nothing"
+  apart = bare != wrong
+  return _cell(
+    span([bare, wrong]),
+    f"no key: {percent(bare)}" if apart else None,
+    f"wrong keys: {percent(wrong)}" if apart else None,
+    f"and {count(weights)} weights" if weights else None,
+    alarm=alarm,
+  )
+
+
+def _costs(s: Scheme) -> list[Html]:
+  key, same = s.cost("key_bytes"), s.cost("round_trip")
+  changed, total = s.cost("changed_parameters"), s.cost("parameters")
+  note = None
+  if changed == 0 and "curve" in s.figures:
+    note = "trained under the key"
+  elif changed is not None and total:
+    note = f"of {count(total)} ({percent(changed / total, 2)})"
+  exact = DASH if same is None else "yes" if same else "NO"
+  return [
+    _cell(DASH if key is None else f"{count(key)}{THIN}B"),
+    _cell(count(changed), note),
+    _cell(seconds(s.cost("encrypt_seconds"))),
+    _cell(seconds(s.cost("decrypt_seconds"))),
+    _cell(exact),
+  ]
