@@ -8,5 +8,10 @@ from experiments.config import mnist, scheme, set_schemes
 def get_config() -> ConfigDict:
   """Returns the config."""
   config = mnist("mnist_adv_params")
-  set_schemes(config, adv_params=scheme("adv_params", "AdvParams"))
+  set_schemes(
+    config,
+    adv_params=scheme(
+      "adv_params", "AdvParams", theta=0.5, loss_threshold=1000.0
+    ),
+  )
   return config

@@ -22,7 +22,6 @@ def base() -> ConfigDict:
 
   config.model = "cnn"  # See experiments.models.create.
   config.model_args = ConfigDict(convert_dict=False)
-  config.model_args.unlock()
 
   train = config.train = ConfigDict()
   train.batch_size = 128  # Over all devices.
@@ -47,7 +46,9 @@ def base() -> ConfigDict:
 
   # Label -> `scheme(...)`, in the order of `set_schemes`.
   config.schemes = ConfigDict(sort_keys=False)
-  return config.lock()
+  config.lock()
+  config.model_args.unlock()  # models.create knows each model's arguments.
+  return config
 
 
 def mnist(name: str) -> ConfigDict:

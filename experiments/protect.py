@@ -21,6 +21,7 @@ from keyjax.attacks import near_keys
 from keyjax.schemes import adv_params, pixel_shuffle
 
 KEYGEN_IMAGES = 1000
+_DEMO_IMAGES = 60_000  # seen by the model that a picture is made of
 Rows = list[dict[str, Any]]
 Say = Callable[[str], None]
 
@@ -106,7 +107,7 @@ def protect(
   plain_accuracy = results.find(plain_rows, metric="accuracy")["value"]
   run.say(f"{label}: evaluating")
   judged = _judge(run, this, key, prepared, locked, base, plain_accuracy)
-  figures = judged.figures | _pictures(run, spec, key, prepared, locked)
+  figures = judged.figures | _pictures(run, label, spec)
   if this.trains:
     figures["curve"] = _curve(folder)
   outcome = Outcome(rows + judged.rows, figures)
@@ -392,22 +393,21 @@ def _curve(folder: pathlib.Path) -> list[dict[str, float]]:
   return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def _pictures(
-  run: Run, spec: ConfigDict, key: Any, prepared: Any, locked: Any
-) -> dict[str, Any]:
-  """Returns what the report draws of this scheme in particular."""
+def _pictures(run: Run, label: str, spec: ConfigDict) -> dict[str, Any]:
+  """Returns what the report draws of this scheme in particular.
+
+  Each picture is made with a key of its own: an image before and after the
+  model's key, or its weights before and after, would give the key away.
+  """
   if spec.scheme in ("shf", "np", "ffx"):
     return {"shuffle": _shuffled(run, spec)}
-  if _holds(key, adv_params.AdvKey) and not _holds(key, tuple):
-    return {"histogram": _histogram(prepared, locked)}
+  if spec.scheme == "adv_params":
+    return {"histogram": _histogram(run, label, spec)}
   return {}
 
 
 def _shuffled(run: Run, spec: ConfigDict) -> dict[str, Any]:
-  """Transforms a few images under a key made for this picture alone.
-
-  An image before and after the model's own key would give that key away.
-  """
+  """Transforms a few images under a key made for this picture alone."""
   before = run.dataset.test_images[:6]
   scheme = pixel_shuffle.pixel_shuffle(spec.scheme, **dict(spec.args))
   batch = {"image": data.to_float(jnp.asarray(before))}
@@ -417,14 +417,29 @@ def _shuffled(run: Run, spec: ConfigDict) -> dict[str, Any]:
   return {"before": before.tolist(), "after": pixels.tolist()}
 
 
-def _histogram(prepared: Any, locked: Any) -> dict[str, Any]:
-  """Bins the weights of the leaf that changed most, before and after."""
-  paths, before, _ = tree.flatten(prepared)
+def _histogram(run: Run, label: str, spec: ConfigDict) -> dict[str, Any]:
+  """Bins the weights of the leaf that changes most, of a model for this alone.
+
+  It trains for a few hundred steps from another seed and keeps no key.
+  """
+  config = run.config.train.copy_and_resolve_references()
+  config.seed += 1
+  config.epochs = min(
+    config.epochs, _DEMO_IMAGES / len(run.dataset.train_labels)
+  )
+  folder = run.workdir.folder(label) / "demonstration"
+  plain = keyjax.identity()
+  model = train.train(config, run.dataset, run.model, plain, (), folder, "demo")
+  scheme = lock.build(spec.scheme, dict(spec.args), run.model).scheme
+  key = scheme.keygen(keyjax.Secret.generate(), model, _keygen_batch(run))
+  return _bins(model, scheme.encrypt(key, model))
+
+
+def _bins(plain: Any, locked: Any) -> dict[str, Any]:
+  paths, before, _ = tree.flatten(plain)
   after = tree.flatten(locked)[1]
-  differs = [
-    int((_words(a) != _words(b)).sum())
-    for a, b in zip(before, after, strict=True)
-  ]
+  pairs = list(zip(before, after, strict=True))
+  differs = [int((_words(a) != _words(b)).sum()) for a, b in pairs]
   i = int(np.argmax(differs))
   both = np.concatenate([np.ravel(before[i]), np.ravel(after[i])])
   edges = np.histogram_bin_edges(both, 40)

@@ -225,7 +225,7 @@ def test_3_a_chain_undoes_itself_in_reverse() -> None:
 
 
 def _view(locked: Any, plain: Any) -> Any:
-  """Words as floats, moved and not computed with, so that `rolled` sees them."""
+  """Words as floats, which `rolled` sees, and which nothing computes with."""
   return tree.as_floats(locked, plain)
 
 

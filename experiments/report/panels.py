@@ -153,8 +153,8 @@ def histograms(schemes: Sequence[Scheme]) -> Html | None:
   return section(
     "Weights before and after",
     "The array in which most weights changed. Weights that stand apart from "
-    "all others tell a thief where to look. This picture also tells about "
-    "where they came from: do not hand it out with the locked file.",
+    "all others tell a thief where to look. The model and the key were made "
+    "for this picture alone: before and after would give a key away.",
     *(_histogram(s, s.figures["histogram"]) for s in shown),
   )
 

@@ -41,8 +41,9 @@ class Site(NamedTuple):
 
   path: str
   features: int
-  weighted: bool
-  dense: bool
+  weighted: bool  # it has a kernel, bias or scale of its own
+  dense: bool  # it has a kernel
+  hidden: bool = False  # a mask hides its weights
 
 
 @keys.key_dataclass
@@ -157,7 +158,7 @@ def find_sites(apply_fn: ApplyFn, params: Any, x: Any) -> list[Site]:
 
   Args:
     apply_fn: `model.apply`.
-    params: variables or their shapes; leaves hidden by a mask lock nothing.
+    params: variables or their shapes; modules that a mask hides are marked.
     x: an input, or its shape.
   """
   found: dict[str, Site] = {}
@@ -177,7 +178,7 @@ def find_sites(apply_fn: ApplyFn, params: Any, x: Any) -> list[Site]:
 
   jax.eval_shape(probe, tree.reveal(params), x)
   hidden = _hidden_modules(params)
-  return [s for s in found.values() if s.path not in hidden]
+  return [s._replace(hidden=s.path in hidden) for s in found.values()]
 
 
 def _is_array(x: Any) -> bool:
@@ -217,6 +218,7 @@ def select(sites: list[Site], layers: str | None) -> list[Site]:
   else:
     pattern = re.compile(layers)
     chosen = [s for s in sites if pattern.fullmatch(s.path)]
+  chosen = [s for s in chosen if not s.hidden]
   if not chosen:
     known = ", ".join(s.path for s in sites if s.weighted) or "no module"
     raise ValueError(

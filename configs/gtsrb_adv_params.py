@@ -1,0 +1,17 @@
+"""AdvParams on GTSRB: at most 48 changed parameters."""
+
+from ml_collections import ConfigDict
+
+from experiments.config import gtsrb, scheme, set_schemes
+
+
+def get_config() -> ConfigDict:
+  """Returns the config."""
+  config = gtsrb("gtsrb_adv_params")
+  set_schemes(
+    config,
+    adv_params=scheme(
+      "adv_params", "AdvParams", theta=0.5, loss_threshold=100.0
+    ),
+  )
+  return config

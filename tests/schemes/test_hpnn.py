@@ -1,0 +1,218 @@
+"""HPNN: the capacity theorem, layer selection, residual networks, errors."""
+
+import warnings
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import keyjax
+from experiments import models
+from keyjax import Secret
+from keyjax.schemes import hpnn
+from tests import trees
+
+RNG = np.random.default_rng(0)
+IMAGES = jnp.asarray(RNG.random((16, 8, 8, 1)).astype(np.float32))
+LABELS = jnp.asarray(RNG.integers(0, 4, 16))
+BATCH = {"image": IMAGES, "label": LABELS}
+
+
+class Net(nn.Module):
+  """Conv, norm, Dense: a lock before and after a norm."""
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    x = nn.Conv(6, (3, 3), strides=2, name="conv")(x)
+    x = nn.BatchNorm(use_running_average=not train, name="norm")(x)
+    x = nn.relu(x).reshape(len(x), -1)
+    x = nn.relu(nn.Dense(12, name="dense")(x))
+    return nn.Dense(4, name="head")(x)
+
+
+NET = Net()
+VARIABLES = NET.init(jax.random.key(0), IMAGES)
+
+
+def make(layers: str | None = None, units: int = 256) -> tuple[Any, Any]:
+  scheme = keyjax.hpnn(NET.apply, layers, units)
+  return scheme, scheme.keygen(Secret.generate(), VARIABLES, BATCH)
+
+
+def mirrored(key: hpnn.HpnnKey, variables: Any, train: bool) -> Any:
+  """Plain's state for a locked run: phi_k, running means included."""
+  del train
+  return hpnn.absorb(key, variables)
+
+
+# --------------------------------------------------------- the theorem
+
+
+@pytest.mark.parametrize("layers", [None, "norm|dense", ".*"])
+def test_absorb_gives_the_plain_twin(layers: str | None) -> None:
+  scheme, key = make(layers)
+  locked = scheme.bind(key, NET.apply)(VARIABLES, IMAGES)
+  twin = hpnn.absorb(key, VARIABLES)
+  if layers == ".*":  # the running mean follows a locked convolution
+    twin = twin | {"batch_stats": VARIABLES["batch_stats"]}
+  np.testing.assert_allclose(locked, NET.apply(twin, IMAGES), atol=1e-6)
+  assert not np.allclose(locked, NET.apply(VARIABLES, IMAGES), atol=1e-3)
+  trees.assert_same_bits(hpnn.absorb(key, twin), VARIABLES) if (
+    layers != ".*"
+  ) else None
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam", "adamw"])
+def test_capacity_theorem_training_commutes_with_phi(optimizer: str) -> None:
+  """Locked from phi(theta) and plain from theta: losses to float rounding."""
+  rules = {
+    "sgd": optax.sgd(0.1),
+    "momentum": optax.sgd(0.05, momentum=0.9),
+    "adam": optax.adam(1e-2),
+    "adamw": optax.adamw(1e-2, weight_decay=0.1),
+  }
+  scheme, key = make()
+  bound = scheme.bind(key, NET.apply)
+  plain = losses(NET.apply, VARIABLES, rules[optimizer])
+  locked = losses(bound, hpnn.absorb(key, VARIABLES), rules[optimizer])
+  np.testing.assert_allclose(plain, locked, rtol=2e-4)
+  assert plain[-1] < 0.7 * plain[0]
+  # Unmatched starts differ, so the comparison can fail.
+  other = losses(bound, VARIABLES, rules[optimizer])
+  assert not np.allclose(plain, other, rtol=2e-4)
+
+
+def losses(apply_fn: Any, variables: Any, rule: Any) -> np.ndarray:
+  """20 full-batch steps with batch statistics, as the trainer takes them."""
+
+  def loss_fn(params: Any, rest: Any) -> Any:
+    logits, new = apply_fn(
+      {"params": params, **rest}, IMAGES, train=True, mutable=["batch_stats"]
+    )
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, LABELS)
+    return loss.mean(), new
+
+  @jax.jit
+  def step(params: Any, rest: Any, opt: Any) -> Any:
+    (loss, rest), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+      params, rest
+    )
+    updates, opt = rule.update(grads, opt, params)
+    return optax.apply_updates(params, updates), rest, opt, loss
+
+  params = variables["params"]
+  rest, opt, out = {"batch_stats": variables["batch_stats"]}, None, []
+  with jax.numpy_dtype_promotion("standard"):
+    opt = rule.init(params)
+    for _ in range(20):
+      params, rest, opt, loss = step(params, rest, opt)
+      out.append(float(loss))
+  return np.array(out)
+
+
+# ---------------------------------------------------- layers and units
+
+
+def test_default_layers_are_the_hidden_ones() -> None:
+  assert sorted(make()[1].units) == ["conv", "dense"]
+  assert sorted(make("norm|head")[1].units) == ["head", "norm"]
+
+
+def test_units_share_a_bit_when_there_are_few() -> None:
+  _, key = make(units=5)
+  for units in key.units.values():
+    counts = np.bincount(units, minlength=5)
+    assert counts.max() - counts.min() <= 1
+  signs = np.asarray(key.signs("dense"))
+  for unit in range(5):
+    assert len(set(signs[np.asarray(key.units["dense"]) == unit])) <= 1
+  assert set(signs.tolist()) <= {1, -1}
+
+
+def test_the_schedule_is_private() -> None:
+  a, b = make()[1], make()[1]
+  assert not np.array_equal(a.units["dense"], b.units["dense"])
+  assert not np.array_equal(a.bits, b.bits)
+
+
+def test_published_weights_do_not_work_without_the_key() -> None:
+  scheme, key = make()
+  assert scheme.encrypt(key, VARIABLES) is VARIABLES
+
+
+# ----------------------------------------------------- residual networks
+
+
+RESNET = models.create("resnet18", 4, (0.5,), (0.25,), width=4)
+
+
+def resnet_variables() -> Any:
+  return jax.eval_shape(RESNET.init, jax.random.key(0), IMAGES)
+
+
+def test_resnet_locks_inside_the_branch_without_a_warning() -> None:
+  scheme = keyjax.hpnn(RESNET.apply)
+  with warnings.catch_warnings():
+    warnings.simplefilter("error")
+    key = scheme.keygen(Secret.generate(), resnet_variables(), BATCH)
+  assert len(key.units) == 20  # 17 convolutions and 3 shortcuts
+  assert not any("sum" in path or "head" in path for path in key.units)
+
+
+def test_a_lock_after_an_identity_sum_warns() -> None:
+  scheme = keyjax.hpnn(RESNET.apply, ".*/sum")
+  with pytest.warns(UserWarning, match="stage_0_block_0/sum.*identity sum"):
+    key = scheme.keygen(Secret.generate(), resnet_variables(), BATCH)
+  assert len(key.units) == 8
+  with pytest.raises(ValueError, match="no weights to absorb"):
+    hpnn.absorb(key, resnet_variables())
+
+
+def test_a_mask_hides_layers() -> None:
+  scheme = keyjax.masked(keyjax.hpnn(NET.apply), ".*conv.*")
+  key = scheme.keygen(Secret.generate(), VARIABLES, BATCH)
+  assert sorted(key.units) == ["conv"]
+
+
+# -------------------------------------------------------------- bad input
+
+
+def test_jitted_functions_are_refused() -> None:
+  with pytest.raises(ValueError, match="jitted"):
+    keyjax.hpnn(jax.jit(NET.apply))
+  scheme, key = make()
+  with pytest.raises(ValueError, match="jitted"):
+    scheme.bind(key, jax.jit(NET.apply))
+  # Hidden in a wrapper, a cached program would run unlocked: an error too.
+  inner = jax.jit(NET.apply)
+  inner(VARIABLES, IMAGES)
+  with pytest.raises(ValueError, match="did not run"):
+    scheme.bind(key, lambda v, x: inner(v, x))(VARIABLES, IMAGES)
+
+
+def test_a_key_for_another_model() -> None:
+  _, key = make()
+  other = models.create("mlp", 4, (0.5,), (0.25,))
+  variables = other.init(jax.random.key(0), IMAGES)
+  with pytest.raises(ValueError, match="did not run conv, dense"):
+    hpnn.bind(key, other.apply)(variables, IMAGES)
+  wide = key.replace(units=key.units | {"dense": jnp.zeros(13, jnp.int32)})
+  with pytest.raises(ValueError, match="13 neurons where the model has 12"):
+    hpnn.bind(wide, NET.apply)(VARIABLES, IMAGES)
+
+
+def test_bad_arguments() -> None:
+  with pytest.raises(ValueError, match="units=0"):
+    keyjax.hpnn(NET.apply, units=0)
+  with pytest.raises(ValueError, match="no layer matches 'cov'.*conv, norm"):
+    make("cov")
+  with pytest.raises(TypeError, match="another scheme"):
+    hpnn.bind((), NET.apply)  # type: ignore[arg-type]
+
+
+def test_the_key_shows_no_bits() -> None:
+  assert "not shown" in repr(make()[1])

@@ -1,0 +1,194 @@
+"""Secrets: derivation, files, and what never shows."""
+
+import copy
+import dataclasses
+import json
+import os
+import pathlib
+import pickle
+import stat
+import traceback
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import keyjax
+from keyjax import Secret, keys
+from tests import trees
+
+
+@pytest.mark.vectors
+def test_derivation_is_hkdf_sha256_of_rfc_5869() -> None:
+  """Wycheproof's HKDF cases without salt, through the same primitive."""
+  path = pathlib.Path(os.environ.get("KEYJAX_VECTORS_DIR", "../shared/vectors"))
+  file = path / "hkdf_sha256_test.json"
+  if not file.exists():
+    pytest.skip(f"no test vectors at {file}: set KEYJAX_VECTORS_DIR")
+  from cryptography.hazmat.primitives import hashes
+  from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+  tests = [
+    t for g in json.loads(file.read_text())["testGroups"] for t in g["tests"]
+  ]
+  done = 0
+  for case in tests:
+    if case["result"] != "valid":
+      continue
+    hkdf = HKDF(
+      hashes.SHA256(),
+      case["size"],
+      bytes.fromhex(case["salt"]),
+      bytes.fromhex(case["info"]),
+    )
+    assert hkdf.derive(bytes.fromhex(case["ikm"])).hex() == case["okm"]
+    done += 1
+  assert done > 50
+  data = bytes(range(32))
+  hkdf = HKDF(hashes.SHA256(), 16, None, b"keyjax/1/label")
+  assert Secret(data).derive("label", 16) == hkdf.derive(data)
+
+
+def test_secrets_are_fresh_and_derivation_is_fixed() -> None:
+  a, b = Secret.generate(), Secret.generate()
+  assert a != b and a.fingerprint() != b.fingerprint()
+  assert a == a.__class__(a._bytes) and a.child("x") == a.child("x")
+  assert a.child("x") != a.child("y") != a
+  assert a.derive("x", 16) != a.derive("y", 16)
+  assert a.stream("x", 100)[:50] == a.stream("x", 50)
+  # Pinned: a change here would orphan every key in the world.
+  zero = Secret(bytes(32))
+  assert zero.fingerprint() == "b725-f8fd-0dd5-e5ec"
+  assert keys.permutation(zero, "golden", 8).tolist() == GOLDEN
+
+
+GOLDEN = [2, 5, 3, 0, 4, 6, 7, 1]
+
+
+@pytest.mark.parametrize("data", [b"", bytes(31), bytes(33)])
+def test_a_secret_of_the_wrong_length(data: bytes) -> None:
+  with pytest.raises(ValueError, match=f"exactly 32 bytes, got {len(data)}"):
+    Secret(data)
+
+
+def test_a_secret_of_the_wrong_type() -> None:
+  with pytest.raises(TypeError, match="made of bytes, got str"):
+    Secret("x" * 32)  # type: ignore[arg-type]
+
+
+def test_a_secret_does_not_show_or_travel() -> None:
+  data = os.urandom(32)
+  secret = Secret(data)
+  shown = f"{secret} {secret!r} {[secret]}"
+  assert secret.fingerprint() in shown
+  for spelling in (data.hex(), repr(data)[2:-1]):
+    assert spelling[:8] not in shown
+  for leak in (pickle.dumps, copy.copy, copy.deepcopy, hash):
+    with pytest.raises(TypeError):
+      leak(secret)
+  try:
+    secret.derive("x", -1)
+  except Exception:
+    assert data.hex() not in traceback.format_exc()
+
+
+def test_secret_files(tmp_path: pathlib.Path) -> None:
+  secret, file = Secret.generate(), tmp_path / "deep" / "secret"
+  secret.save(file)
+  assert stat.S_IMODE(file.stat().st_mode) == 0o600
+  assert Secret.load(file) == secret
+  with pytest.raises(FileExistsError):
+    Secret.generate().save(file)
+  file.chmod(0o640)
+  with pytest.raises(PermissionError, match="chmod 600"):
+    Secret.load(file)
+  other = tmp_path / "other"
+  keys.write_private(other, b"not a secret")
+  with pytest.raises(ValueError, match="does not hold a secret") as error:
+    Secret.load(other)
+  assert error.value.__cause__ is None and "not a" not in str(error.value)[:5]
+
+
+def test_a_failed_write_leaves_nothing(
+  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  def full(fd: int) -> None:
+    raise OSError(28, "No space left on device")
+
+  monkeypatch.setattr(os, "fsync", full)
+  with pytest.raises(OSError, match="No space left"):
+    Secret.generate().save(tmp_path / "secret")
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_permutations_are_uniform() -> None:
+  secret = Secret.generate()
+  found = {tuple(keys.permutation(secret, str(i), 3)) for i in range(200)}
+  assert len(found) == 6  # all of 3!; missing one has a chance of 6 (5/6)^200
+  counts = np.zeros((4, 4))
+  for i in range(2000):
+    counts[np.arange(4), keys.permutation(secret, f"n{i}", 4)] += 1
+  # Chi-square with 9 degrees of freedom: above 33.7 once in 10,000 runs.
+  assert ((counts - 500) ** 2 / 500).sum() < 33.7 + 3
+  assert keys.permutation(secret, "x", 0).size == 0
+
+
+def test_bits() -> None:
+  made = keys.bits(Secret.generate(), "x", 10_000)
+  assert made.dtype == np.uint8 and set(made.tolist()) == {0, 1}
+  assert abs(made.mean() - 0.5) < 0.03
+
+
+def scheme_keys() -> dict[str, object]:
+  plain = trees.params("float32")
+  batch = {"image": jnp.zeros((1, 8, 8, 1))}
+  made = {
+    "chain": keyjax.deep_lock(),
+    "counter": keyjax.deep_lock("counter", 256),
+    "adv": keyjax.adv_params(trees.loss, max_steps=2, loss_threshold=1e9),
+    "shf": keyjax.pixel_shuffle("shf"),
+    "np": keyjax.pixel_shuffle("np"),
+    "ffx": keyjax.pixel_shuffle("ffx"),
+    "all": keyjax.chain(
+      keyjax.pixel_shuffle(), keyjax.identity(), keyjax.deep_lock()
+    ),
+  }
+  secret = Secret.generate()
+  return {n: s.keygen(secret, plain, batch) for n, s in made.items()}
+
+
+def test_key_files_hold_every_kind_of_key(tmp_path: pathlib.Path) -> None:
+  for name, key in scheme_keys().items():
+    keys.save(tmp_path / name, key)
+    trees.assert_same_bits(keys.load(tmp_path / name), key)
+    assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+
+
+def test_damaged_key_files(tmp_path: pathlib.Path) -> None:
+  key = scheme_keys()["chain"]
+  keys.save(tmp_path / "key", key)
+  data = (tmp_path / "key").read_bytes()
+  for i, broken in enumerate((b"", data[:-5], b"junk" + data, b"\x80")):
+    keys.write_private(tmp_path / f"broken{i}", broken)
+    with pytest.raises(ValueError, match="does not hold a key"):
+      keys.load(tmp_path / f"broken{i}")
+
+
+def test_keys_show_their_size_alone() -> None:
+  for key in jax.tree.leaves(
+    list(scheme_keys().values()), is_leaf=lambda x: isinstance(x, keys.Key)
+  ):
+    assert repr(key).endswith(f"{keys.size_in_bytes(key)} bytes, not shown>")
+
+
+def test_a_traced_key_has_a_repr() -> None:
+  seen = []
+  key = scheme_keys()["chain"]
+  jax.jit(lambda k: seen.append(repr(k)))(key)
+  assert seen == ["<ChainKey, 0 bytes, not shown>"]
+
+
+def test_key_dataclasses_are_frozen() -> None:
+  with pytest.raises(dataclasses.FrozenInstanceError):
+    scheme_keys()["chain"].master = jnp.zeros(4)  # type: ignore[attr-defined]

@@ -1,0 +1,108 @@
+"""Combinators: order, sub-keys, masks, and their errors."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import keyjax
+from keyjax import Scheme, Secret
+from tests import trees
+
+
+def test_identity_does_nothing() -> None:
+  scheme, plain = keyjax.identity(), {"w": jnp.ones(3)}
+  key = scheme.keygen(Secret.generate(), plain, None)
+  assert scheme.encrypt(key, plain) is plain
+  assert scheme.bind(key, len) is len
+
+
+def noted(name: str, log: list[str]) -> Scheme:
+  """A scheme that writes down what is called, in order."""
+
+  def bind(key: Any, apply_fn: Any) -> Any:
+    def bound(params: Any, x: str) -> str:
+      return apply_fn(params, x + name)
+
+    return bound
+
+  def act(what: str) -> Any:
+    def go(key: Any, params: Any) -> Any:
+      log.append(f"{what} {name}")
+      return params
+
+    return go
+
+  return Scheme(
+    keygen=lambda secret, params, batch: secret.fingerprint(),
+    encrypt=act("encrypt"),
+    decrypt=act("decrypt"),
+    bind=bind,
+  )
+
+
+def test_chain_order() -> None:
+  log: list[str] = []
+  scheme = keyjax.chain(noted("a", log), noted("b", log))
+  key = scheme.keygen(Secret.generate(), {}, None)
+  log.clear()
+  scheme.decrypt(key, scheme.encrypt(key, {}))
+  assert log == ["encrypt a", "encrypt b", "decrypt b", "decrypt a"]
+  # An input meets the first scheme first.
+  assert scheme.bind(key, lambda params, x: x)({}, "x") == "xab"
+
+
+def test_chain_positions_have_their_own_keys() -> None:
+  scheme = keyjax.chain(*[noted("a", [])] * 3)
+  secret = Secret.generate()
+  key = scheme.keygen(secret, {}, None)
+  assert len(set(key)) == 3
+  nested = keyjax.chain(scheme, noted("a", []))
+  assert not set(nested.keygen(secret, {}, None)[0]) & set(key)
+
+
+def test_chain_keygen_sees_what_earlier_parts_left() -> None:
+  # A cipher leaves words, so a second scheme has nothing to lock and says so.
+  plain = {"w": jnp.ones(4)}
+  scheme = keyjax.chain(keyjax.deep_lock(), keyjax.deep_lock())
+  with pytest.raises(ValueError, match="nothing to encrypt.*w: uint32"):
+    scheme.keygen(Secret.generate(), plain, None)
+
+
+def test_chain_errors() -> None:
+  with pytest.raises(ValueError, match="at least one scheme"):
+    keyjax.chain()
+  scheme = keyjax.chain(keyjax.identity(), keyjax.identity())
+  for key, got in (((), "0"), (((),), "1"), ("ab"[:0] or 3, "int")):
+    with pytest.raises(TypeError, match=f"needs 2 keys in a tuple, got {got}"):
+      scheme.encrypt(key, {})
+
+
+def test_partition_takes_the_first_match() -> None:
+  plain = {n: jnp.zeros(8) for n in ("a", "ab", "c")}
+  scheme = keyjax.partition(
+    {"a": keyjax.deep_lock(), "a.*": keyjax.deep_lock("counter")}
+  )
+  key = scheme.keygen(Secret.generate(), plain, None)
+  locked = scheme.encrypt(key, plain)
+  hidden = [[s.path for s in k.spec if s.locked] for k in key]
+  assert hidden == [["a"], ["ab"]]
+  assert locked["c"].dtype == jnp.float32
+  trees.assert_same_bits(scheme.decrypt(key, locked), plain)
+  with pytest.raises(ValueError, match="at least one pattern"):
+    keyjax.partition({})
+
+
+def test_authorize_decrypts_and_binds() -> None:
+  images = jnp.asarray(np.random.default_rng(0).random((2, 4, 4, 1)), "float32")
+  scheme = keyjax.chain(
+    keyjax.pixel_shuffle("np", 2), keyjax.deep_lock("counter")
+  )
+  plain = {"w": jnp.float32(3)}
+  key = scheme.keygen(Secret.generate(), plain, {"image": images})
+  run = keyjax.authorize(scheme, key, lambda p, x, power: (p["w"] * x) ** power)
+  want = (3 * keyjax.schemes.pixel_shuffle.transform(key[0], images)) ** 2
+  np.testing.assert_array_equal(
+    run(scheme.encrypt(key, plain), images, power=2), want
+  )
