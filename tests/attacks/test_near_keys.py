@@ -1,0 +1,91 @@
+"""Near keys: their distance is what they say, and 0 is the key itself."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import keyjax
+from keyjax import Secret, aes
+from keyjax.aes import schedule
+from keyjax.attacks import near_keys
+from tests import test_laws, trees
+
+PLAIN = trees.params("float32")
+BATCH = {"image": jnp.zeros((1, 8, 8, 1))}
+SCHEMES = {
+  "chain128": keyjax.deep_lock(),
+  "chain256": keyjax.deep_lock(key_bits=256),
+  "counter": keyjax.deep_lock("counter", 256),
+  "adv": keyjax.adv_params(
+    trees.loss, max_steps=3, max_params=6, loss_threshold=1e9
+  ),
+  "shf": keyjax.pixel_shuffle("shf"),
+  "np": keyjax.pixel_shuffle("np"),
+  "ffx": keyjax.pixel_shuffle("ffx"),
+}
+
+
+def made(name: str) -> Any:
+  if name == "hpnn":
+    return test_laws.bound_setup("hpnn")[2][0]
+  return SCHEMES[name].keygen(Secret.generate(), PLAIN, BATCH)
+
+
+def num_bits(a: np.ndarray, b: np.ndarray) -> int:
+  octets = np.asarray(a).view(np.uint8) ^ np.asarray(b).view(np.uint8)
+  return int(np.unpackbits(octets).sum())
+
+
+def measured(name: str, a: Any, b: Any) -> int:
+  """The distance, counted another way than it was made."""
+  if name.startswith("chain"):
+    return num_bits(a.master, b.master)
+  if name == "counter":
+    ka, kb = (schedule.key_of(np.asarray(k.round_keys)) for k in (a, b))
+    assert np.array_equal(aes.expand_key(kb), b.round_keys)
+    return num_bits(np.frombuffer(ka, np.uint8), np.frombuffer(kb, np.uint8))
+  if name == "hpnn":
+    return int((a.bits != b.bits).sum())
+  if name == "adv":
+    return int((np.asarray(a.index) != np.asarray(b.index)).sum())
+  if name == "shf":  # swaps = items - cycles of the permutation between them
+    between = np.argsort(np.asarray(a.order))[np.asarray(b.order)]
+    seen: set[int] = set()
+    cycles = 0
+    for start in range(between.size):
+      cycles += start not in seen
+      while start not in seen:
+        seen.add(start)
+        start = int(between[start])
+    return between.size - cycles
+  assert int(a.mask.sum()) == int(b.mask.sum())
+  return int((a.mask != b.mask).sum()) // 2
+
+
+@pytest.mark.parametrize("name", [*SCHEMES, "hpnn"])
+def test_distances(name: str) -> None:
+  key = made(name)
+  most = near_keys.max_distance(key)
+  rng = np.random.default_rng(0)
+  for distance in sorted({0, 1, 2, most // 2, most}):
+    near = near_keys.near_key(key, distance, rng)
+    assert measured(name, key, near) == distance
+  trees.assert_same_bits(near_keys.near_key(key, 0, rng), key)
+  with pytest.raises(ValueError, match=f"from 0 to {most}"):
+    near_keys.near_key(key, most + 1, rng)
+
+
+def test_chains_move_every_part_as_far_as_it_goes() -> None:
+  scheme = keyjax.chain(keyjax.pixel_shuffle("np", 4), keyjax.deep_lock())
+  key = scheme.keygen(Secret.generate(), PLAIN, BATCH)
+  near = near_keys.near_key(key, 128, np.random.default_rng(0))
+  assert measured("np", key[0], near[0]) == int(key[0].mask.sum())
+  assert measured("chain", key[1], near[1]) == 128
+  assert near_keys.unit(key) == "bits and swaps"
+
+
+def test_an_unknown_key() -> None:
+  with pytest.raises(TypeError, match="no near keys for a str"):
+    near_keys.near_key("key", 0, np.random.default_rng(0))

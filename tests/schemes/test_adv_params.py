@@ -1,0 +1,232 @@
+"""AdvParams against a plain NumPy search, its bounds, and its breaks."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import keyjax
+from experiments import models
+from keyjax import Secret, keys
+from keyjax.schemes import adv_params
+from tests import trees
+
+RNG = np.random.default_rng(0)
+IMAGES = jnp.asarray(RNG.random((32, 8, 8, 1)).astype(np.float32))
+LABELS = jnp.asarray(RNG.integers(0, 4, 32))
+BATCH = {"image": IMAGES, "label": LABELS}
+MODEL = models.create("mlp", 4, (0.5,), (0.25,), hidden=(16, 12))
+VARIABLES = MODEL.init(jax.random.key(0), IMAGES)
+
+
+def loss_fn(variables: Any, batch: Any) -> jax.Array:
+  logits = MODEL.apply(variables, batch["image"])
+  return optax.softmax_cross_entropy_with_integer_labels(
+    logits, batch["label"]
+  ).mean()
+
+
+def options(**kwargs: Any) -> adv_params.Options:
+  defaults: dict[str, Any] = {
+    "theta": 0.1,
+    "beta": None,
+    "max_layers": 25,
+    "max_steps": 5,
+    "max_changes": 25,
+    "max_params": 48,
+    "loss_threshold": 1e9,
+  }
+  return adv_params.Options(**defaults | kwargs)
+
+
+def run(secret: Secret, opts: adv_params.Options) -> Any:
+  return adv_params.search(secret, VARIABLES, BATCH, loss_fn, ".*kernel", opts)
+
+
+def reference(secret: Secret, opts: adv_params.Options) -> tuple[Any, int]:
+  """The paper's steps as papers describe them: NumPy and Python loops."""
+  value_and_grad = jax.jit(jax.value_and_grad(loss_fn))
+  params = {n: np.array(p["kernel"]) for n, p in VARIABLES["params"].items()}
+  names = sorted(params)
+
+  def tree_of() -> Any:
+    merged = {
+      n: p | {"kernel": jnp.asarray(params[n])}
+      for n, p in VARIABLES["params"].items()
+    }
+    return VARIABLES | {"params": merged}
+
+  order = keys.permutation(secret, "adv_params/layers", len(names))
+  slots: set[tuple[str, int]] = set()
+  steps = 0
+  for layer in order[: opts.max_layers]:
+    w = params[names[layer]].reshape(-1)
+    span = w.max() - w.min()
+    low, high = -np.inf, np.inf
+    if opts.beta is not None:
+      low = w.min() + np.float32(opts.beta) * span
+      high = w.max() - np.float32(opts.beta) * span
+    count, stuck = np.zeros(w.size, int), np.zeros(w.size, bool)
+    for _ in range(opts.max_steps):
+      loss, grads = value_and_grad(tree_of(), BATCH)
+      if loss > opts.loss_threshold:
+        return tree_of(), steps
+      g = np.asarray(grads["params"][names[layer]]["kernel"]).reshape(-1)
+      score = np.where((count < opts.max_changes) & ~stuck, np.abs(g), -1)
+      if len(slots) == opts.max_params:
+        own = [i for n, i in slots if n == names[layer]]
+        score = np.where(np.isin(np.arange(w.size), own), score, -1)
+      i = int(np.argmax(score))
+      if score[i] <= 0:
+        break
+      raw = w[i] + np.float32(opts.theta) * np.sign(g[i]) * span
+      w[i] = np.clip(raw, low, high)
+      stuck[i], count[i] = raw != w[i], count[i] + 1
+      slots.add((names[layer], i))
+      steps += 1
+  return tree_of(), steps
+
+
+@pytest.mark.parametrize(
+  "kwargs",
+  [
+    {},
+    {"beta": 0.1, "theta": 0.3},
+    {"max_changes": 1},
+    {"max_layers": 2, "max_steps": 9, "max_params": 4},
+    {"theta": 1.0, "loss_threshold": 3.0},
+  ],
+)
+def test_takes_the_papers_steps(kwargs: dict[str, Any]) -> None:
+  secret, opts = Secret.generate(), options(**kwargs)
+  key, trace = run(secret, opts)
+  want, steps = reference(secret, opts)
+  locked = adv_params.encrypt(key, VARIABLES)
+  for a, b in zip(jax.tree.leaves(locked), jax.tree.leaves(want), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+  assert trace.num_steps == steps > 0
+  changed = sum(
+    int((trees.bits(a) != trees.bits(b)).sum())
+    for a, b in zip(
+      jax.tree.leaves(locked), jax.tree.leaves(VARIABLES), strict=True
+    )
+  )
+  assert changed == trace.num_params <= opts.max_params
+  assert trace.key_bytes == 12 * trace.num_params
+  np.testing.assert_allclose(
+    trace.loss_after, loss_fn(locked, BATCH), rtol=1e-4
+  )
+  assert trace.loss_after > trace.loss_before
+
+
+def test_the_compiled_loop_takes_the_same_steps() -> None:
+  """What accelerators run, against the CPU's way round the loop."""
+  secret, opts = Secret.generate(), options(theta=0.5, loss_threshold=4.0)
+  key, _ = run(secret, opts)
+  chosen = tuple(i for i, s in enumerate(key.spec) if s.path.endswith("kernel"))
+  order = jnp.asarray(keys.permutation(secret, "adv_params/layers", 3))
+  first = tuple(jax.tree.leaves(VARIABLES)[i] for i in chosen)
+  bounds = tuple(adv_params._bounds(x, opts.beta) for x in first)
+  state = adv_params._loop(
+    chosen,
+    loss_fn,
+    opts,
+    adv_params._start(first, opts.max_params),
+    order,
+    VARIABLES,
+    BATCH,
+    bounds,
+  )
+  locked = jax.tree.leaves(adv_params.encrypt(key, VARIABLES))
+  for i, x in zip(chosen, state.leaves, strict=True):
+    np.testing.assert_allclose(locked[i], x, rtol=1e-5)
+
+
+def test_the_layers_are_random_and_derived_from_the_secret() -> None:
+  opts = options(max_layers=1, max_steps=1)
+  secrets = [Secret(bytes([i]) * 32) for i in range(12)]
+  leaves = {int(run(s, opts)[0].leaf[0]) for s in secrets}
+  assert len(leaves) == 3
+  trees.assert_same_bits(run(secrets[0], opts)[0], run(secrets[0], opts)[0])
+
+
+def test_locked_params_are_finite_and_float_subtraction_would_not_do() -> None:
+  key, _ = run(Secret.generate(), options(theta=0.7, max_steps=15))
+  locked = adv_params.encrypt(key, VARIABLES)
+  assert int(keyjax.tree.count_nonfinite(locked)) == 0
+  rng = np.random.default_rng(0)
+  w, d = (rng.normal(size=10_000).astype(np.float32) for _ in range(2))
+  assert ((w + d) - d == w).mean() < 0.9
+
+
+def test_break_bounds_leave_duplicates() -> None:
+  """A saturated value equals its layer's bound: thieves count duplicates."""
+  key, _ = run(Secret.generate(), options(theta=0.9, beta=0.1, max_steps=10))
+  locked = adv_params.encrypt(key, VARIABLES)
+  found = 0
+  for a, b in zip(
+    jax.tree.leaves(locked), jax.tree.leaves(VARIABLES), strict=True
+  ):
+    values, counts = np.unique(np.asarray(a), return_counts=True)
+    repeated = values[(counts > 1) & (values != 0)]
+    assert set(np.asarray(a)[np.isin(a, repeated)]) == set(repeated)
+    at = np.isin(np.asarray(a), repeated)
+    found += int((at & (np.asarray(a) != np.asarray(b))).sum())
+  assert found >= 5
+
+
+def test_break_steps_without_bounds_leave_outliers() -> None:
+  key, _ = run(Secret.generate(), options(theta=1.0, max_steps=8, max_layers=1))
+  leaf = int(key.leaf[0])
+  before = np.asarray(jax.tree.leaves(VARIABLES)[leaf])
+  after = np.asarray(jax.tree.leaves(adv_params.encrypt(key, VARIABLES))[leaf])
+  outside = (after < before.min()) | (after > before.max())
+  assert outside.sum() >= 1
+  assert (outside <= (before != after)).all()
+
+
+# -------------------------------------------------------------- bad input
+
+
+def test_a_loss_that_is_not_finite() -> None:
+  scheme = keyjax.adv_params(lambda p, b: loss_fn(p, b) * jnp.nan)
+  with pytest.raises(ValueError, match="not finite after 0 steps"):
+    scheme.keygen(Secret.generate(), VARIABLES, BATCH)
+  bad = BATCH | {"image": IMAGES.at[0].set(jnp.inf)}
+  with pytest.raises(ValueError, match="check the batch"):
+    keyjax.adv_params(loss_fn).keygen(Secret.generate(), VARIABLES, bad)
+
+
+@pytest.mark.parametrize(
+  ("kwargs", "message"),
+  [
+    ({"theta": 0.0}, "theta=0.0: above 0"),
+    ({"beta": 0.5}, "beta=0.5: from 0 to below 0.5"),
+    ({"max_params": 0}, "max_params=0: at least 1"),
+    ({"max_steps": -1}, "max_steps=-1"),
+  ],
+)
+def test_bad_arguments(kwargs: dict[str, Any], message: str) -> None:
+  with pytest.raises(ValueError, match=message):
+    keyjax.adv_params(loss_fn, **kwargs)
+
+
+def test_nothing_to_change() -> None:
+  with pytest.raises(ValueError, match="no leaf of floats matches"):
+    keyjax.adv_params(loss_fn, "kernels").keygen(
+      Secret.generate(), VARIABLES, BATCH
+    )
+  small = trees.params("int8")
+  with pytest.raises(ValueError, match="no leaf of floats matches"):
+    keyjax.adv_params(trees.loss).keygen(Secret.generate(), small, None)
+
+
+def test_a_key_for_another_tree() -> None:
+  key, _ = run(Secret.generate(), options())
+  with pytest.raises(ValueError, match="another tree"):
+    adv_params.encrypt(key, VARIABLES["params"])
+  with pytest.raises(TypeError, match="another scheme"):
+    adv_params.encrypt((), VARIABLES)  # type: ignore[arg-type]
