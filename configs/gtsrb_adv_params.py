@@ -1,8 +1,13 @@
-"""AdvParams on GTSRB: at most 48 changed parameters."""
+"""AdvParams on GTSRB: at most 48 changed parameters.
 
-from ml_collections import ConfigDict
+    python -m experiments.main --config=configs/gtsrb_adv_params.py \\
+      --workdir=runs/gtsrb_adv_params
+
+Hardware, time and figures: TODO.
+"""
 
 from experiments.config import gtsrb, scheme, set_schemes
+from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
@@ -11,7 +16,7 @@ def get_config() -> ConfigDict:
   set_schemes(
     config,
     adv_params=scheme(
-      "adv_params", "AdvParams", theta=0.5, loss_threshold=100.0
+      "adv_params", "AdvParams", theta=0.5, loss_threshold=1000.0
     ),
   )
   return config

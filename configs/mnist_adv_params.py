@@ -1,8 +1,13 @@
-"""AdvParams on MNIST: at most 48 changed parameters."""
+"""AdvParams on MNIST: at most 48 changed parameters.
 
-from ml_collections import ConfigDict
+    python -m experiments.main --config=configs/mnist_adv_params.py \\
+      --workdir=runs/mnist_adv_params
+
+Hardware, time and figures: TODO.
+"""
 
 from experiments.config import mnist, scheme, set_schemes
+from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:

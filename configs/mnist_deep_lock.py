@@ -1,8 +1,13 @@
-"""Deep-Lock on MNIST: float32 and int8, published and hardened."""
+"""Deep-Lock on MNIST: published and hardened, float32 and int8.
 
-from ml_collections import ConfigDict
+    python -m experiments.main --config=configs/mnist_deep_lock.py \\
+      --workdir=runs/mnist_deep_lock
+
+Hardware, time and figures: TODO.
+"""
 
 from experiments.config import mnist, scheme, set_schemes
+from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:

@@ -1,8 +1,13 @@
-"""HPNN on MNIST."""
+"""HPNN on MNIST.
 
-from ml_collections import ConfigDict
+    python -m experiments.main --config=configs/mnist_hpnn.py \\
+      --workdir=runs/mnist_hpnn
+
+Hardware, time and figures: TODO.
+"""
 
 from experiments.config import mnist, scheme, set_schemes
+from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:

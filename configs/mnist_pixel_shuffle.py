@@ -1,8 +1,13 @@
-"""SHF, NP and FFX on MNIST at M = 2, 4 and 7."""
+"""SHF, NP and FFX on MNIST at M = 4, 2 and 7.
 
-from ml_collections import ConfigDict
+    python -m experiments.main --config=configs/mnist_pixel_shuffle.py \\
+      --workdir=runs/mnist_pixel_shuffle
+
+Hardware, time and figures: TODO.
+"""
 
 from experiments.config import mnist, scheme, set_schemes
+from ml_collections import ConfigDict
 
 
 def get_config() -> ConfigDict:
