@@ -1,14 +1,15 @@
-"""Deep-Lock on CIFAR-10 with ResNet-18: published and hardened, float32 and int8.
+r"""Deep-Lock on CIFAR-10, ResNet-18: published and hardened, also int8.
 
-    python -m experiments.main --config=configs/cifar10_deep_lock.py \\
+    python -m experiments.main --config=configs/cifar10_deep_lock.py \
       --workdir=runs/cifar10_deep_lock
 
 Long: for a GPU or TPU (7 images a second on 2 CPU cores). Not run yet; the
 papers' figures are in the README's table of targets.
 """
 
-from experiments.config import cifar10, scheme, set_schemes
 from ml_collections import ConfigDict
+
+from experiments.config import cifar10, scheme, set_schemes
 
 
 def get_config() -> ConfigDict:

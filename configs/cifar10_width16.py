@@ -1,13 +1,14 @@
-"""A ResNet-18 of a quarter of the width on CIFAR-10: the long CPU config.
+r"""A ResNet-18 of a quarter of the width on CIFAR-10: the long CPU config.
 
-    python -m experiments.main --config=configs/cifar10_width16.py \\
+    python -m experiments.main --config=configs/cifar10_width16.py \
       --workdir=runs/cifar10_width16
 
 Hardware, time and figures: TODO.
 """
 
-from experiments.config import cifar10, scheme, set_schemes
 from ml_collections import ConfigDict
+
+from experiments.config import cifar10, scheme, set_schemes
 
 
 def get_config() -> ConfigDict:

@@ -1,13 +1,14 @@
-"""AdvParams on GTSRB: at most 48 changed parameters.
+r"""AdvParams on GTSRB: at most 48 changed parameters.
 
-    python -m experiments.main --config=configs/gtsrb_adv_params.py \\
+    python -m experiments.main --config=configs/gtsrb_adv_params.py \
       --workdir=runs/gtsrb_adv_params
 
 Hardware, time and figures: TODO.
 """
 
-from experiments.config import gtsrb, scheme, set_schemes
 from ml_collections import ConfigDict
+
+from experiments.config import gtsrb, scheme, set_schemes
 
 
 def get_config() -> ConfigDict:

@@ -1,13 +1,14 @@
-"""Deep-Lock on GTSRB: published and hardened, float32 and int8.
+r"""Deep-Lock on GTSRB: published and hardened, float32 and int8.
 
-    python -m experiments.main --config=configs/gtsrb_deep_lock.py \\
+    python -m experiments.main --config=configs/gtsrb_deep_lock.py \
       --workdir=runs/gtsrb_deep_lock
 
 Hardware, time and figures: TODO.
 """
 
-from experiments.config import gtsrb, scheme, set_schemes
 from ml_collections import ConfigDict
+
+from experiments.config import gtsrb, scheme, set_schemes
 
 
 def get_config() -> ConfigDict:

@@ -1,13 +1,14 @@
-"""HPNN on GTSRB.
+r"""HPNN on GTSRB.
 
-    python -m experiments.main --config=configs/gtsrb_hpnn.py \\
+    python -m experiments.main --config=configs/gtsrb_hpnn.py \
       --workdir=runs/gtsrb_hpnn
 
 Hardware, time and figures: TODO.
 """
 
-from experiments.config import gtsrb, scheme, set_schemes
 from ml_collections import ConfigDict
+
+from experiments.config import gtsrb, scheme, set_schemes
 
 
 def get_config() -> ConfigDict:

@@ -1,13 +1,14 @@
-"""SHF, NP and FFX on GTSRB at M = 4.
+r"""SHF, NP and FFX on GTSRB at M = 4.
 
-    python -m experiments.main --config=configs/gtsrb_pixel_shuffle.py \\
+    python -m experiments.main --config=configs/gtsrb_pixel_shuffle.py \
       --workdir=runs/gtsrb_pixel_shuffle
 
 Hardware, time and figures: TODO.
 """
 
-from experiments.config import gtsrb, scheme, set_schemes
 from ml_collections import ConfigDict
+
+from experiments.config import gtsrb, scheme, set_schemes
 
 
 def get_config() -> ConfigDict:

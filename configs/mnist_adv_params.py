@@ -1,13 +1,14 @@
-"""AdvParams on MNIST: at most 48 changed parameters.
+r"""AdvParams on MNIST: at most 48 changed parameters.
 
-    python -m experiments.main --config=configs/mnist_adv_params.py \\
+    python -m experiments.main --config=configs/mnist_adv_params.py \
       --workdir=runs/mnist_adv_params
 
 Hardware, time and figures: TODO.
 """
 
-from experiments.config import mnist, scheme, set_schemes
 from ml_collections import ConfigDict
+
+from experiments.config import mnist, scheme, set_schemes
 
 
 def get_config() -> ConfigDict:

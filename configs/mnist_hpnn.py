@@ -1,13 +1,14 @@
-"""HPNN on MNIST.
+r"""HPNN on MNIST.
 
-    python -m experiments.main --config=configs/mnist_hpnn.py \\
+    python -m experiments.main --config=configs/mnist_hpnn.py \
       --workdir=runs/mnist_hpnn
 
 Hardware, time and figures: TODO.
 """
 
-from experiments.config import mnist, scheme, set_schemes
 from ml_collections import ConfigDict
+
+from experiments.config import mnist, scheme, set_schemes
 
 
 def get_config() -> ConfigDict:

@@ -1,13 +1,14 @@
-"""SHF, NP and FFX on MNIST at M = 4, 2 and 7.
+r"""SHF, NP and FFX on MNIST at M = 4, 2 and 7.
 
-    python -m experiments.main --config=configs/mnist_pixel_shuffle.py \\
+    python -m experiments.main --config=configs/mnist_pixel_shuffle.py \
       --workdir=runs/mnist_pixel_shuffle
 
 Hardware, time and figures: TODO.
 """
 
-from experiments.config import mnist, scheme, set_schemes
 from ml_collections import ConfigDict
+
+from experiments.config import mnist, scheme, set_schemes
 
 
 def get_config() -> ConfigDict:

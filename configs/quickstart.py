@@ -1,4 +1,4 @@
-"""Every scheme on the embedded digits: the main job of a new user.
+r"""Every scheme on the embedded digits: the main job of a new user.
 
 python -m experiments.main --config=configs/quickstart.py \
       --workdir=runs/quickstart
