@@ -2,6 +2,14 @@
 
 from keyjax.aes.block import decrypt_blocks, encrypt_blocks
 from keyjax.aes.ctr import keystream
+from keyjax.aes.gcm import gcm_open, gcm_seal
 from keyjax.aes.schedule import expand_key
 
-__all__ = ["decrypt_blocks", "encrypt_blocks", "expand_key", "keystream"]
+__all__ = [
+  "decrypt_blocks",
+  "encrypt_blocks",
+  "expand_key",
+  "gcm_open",
+  "gcm_seal",
+  "keystream",
+]

@@ -9,7 +9,6 @@ take rows of a plane in another order, the same for all data.
 The rounds are a loop: unrolled, XLA does not finish compiling them.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 

@@ -28,17 +28,33 @@ def to_bytes(blocks: jax.Array, size: int) -> jax.Array:
   return jax.lax.bitcast_convert_type(blocks, jnp.uint8).reshape(-1)[:size]
 
 
+def add32(counter: jax.Array, n: jax.Array) -> jax.Array:
+  """Returns `counter` with its last word plus n modulo 2^32, as GCM counts.
+
+  Args:
+    counter: uint32[..., 4], big-endian words.
+    n: uint32[...], of the same rank as the leading axes, or a scalar.
+
+  Returns:
+    uint32[..., 4], big-endian words.
+  """
+  last = counter[..., 3] + n
+  high = jnp.broadcast_to(counter[..., :3], (*last.shape, 3))
+  return jnp.concatenate([high, last[..., None]], axis=-1)
+
+
 def add(counter: jax.Array, n: jax.Array) -> jax.Array:
   """Returns `counter + n` modulo 2^128.
 
   Args:
     counter: uint32[..., 4], big-endian words.
-    n: uint32[...], of the same leading shape, or a scalar.
+    n: uint32[...], of the same rank as the leading axes, or a scalar.
 
   Returns:
     uint32[..., 4], big-endian words.
   """
-  words, carry = [], n
+  words: list[jax.Array] = []
+  carry = n
   for i in (3, 2, 1, 0):
     total = counter[..., i] + carry
     carry = (total < carry).astype(jnp.uint32)
