@@ -1,6 +1,7 @@
 """AES on the device and on the host."""
 
 from keyjax.aes.block import decrypt_blocks, encrypt_blocks
+from keyjax.aes.chunked import open_chunks, seal_chunks
 from keyjax.aes.ctr import keystream
 from keyjax.aes.gcm import gcm_open, gcm_seal
 from keyjax.aes.schedule import expand_key
@@ -12,4 +13,6 @@ __all__ = [
   "gcm_open",
   "gcm_seal",
   "keystream",
+  "open_chunks",
+  "seal_chunks",
 ]

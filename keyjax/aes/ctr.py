@@ -94,9 +94,9 @@ def keystream(
     >>> from keyjax.aes import expand_key
     >>> key, zero = expand_key(bytes(16)), jnp.zeros(4, jnp.uint32)
     >>> hex(keystream(key, zero, 3)[2, 0])
-    '0xf795aaab'
+    '0x388dace'
     >>> hex(keystream(key, zero, 1, start=2)[0, 0])
-    '0xf795aaab'
+    '0x388dace'
   """
   check_length(start, num_blocks)
   if isinstance(start, int):

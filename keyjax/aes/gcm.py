@@ -33,7 +33,8 @@ def _check(data: jax.Array, aad: jax.Array, nonce: jax.Array) -> None:
     raise ValueError("a nonce of GCM has at least one byte; use 12")
 
 
-def _lengths(aad_bytes: int, data_bytes: int) -> jax.Array:
+def lengths(aad_bytes: int, data_bytes: int) -> jax.Array:
+  """Returns the block that ends a GHASH, uint32[4] in memory order."""
   data = (8 * aad_bytes).to_bytes(8, "big") + (8 * data_bytes).to_bytes(
     8, "big"
   )
@@ -48,7 +49,7 @@ def hashed(
     [
       words.from_bytes(aad),
       words.from_bytes(ciphertext),
-      _lengths(aad.shape[0], ciphertext.shape[0])[None],
+      lengths(aad.shape[0], ciphertext.shape[0])[None],
     ]
   )
   return ghash.ghash(tables, blocks[None])[0]
