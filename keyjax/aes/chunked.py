@@ -130,6 +130,8 @@ def _in_groups(
 ) -> tuple[jax.Array, jax.Array]:
   """Returns what `one` makes of groups of rows, and whether all are valid."""
   n = data.shape[0]
+  if n == 0:
+    return data, jnp.asarray(True)
   size = min(n, size)
   # Rows that fill the last group up never leave this function.
   data = jnp.pad(data, ((0, -n % size), (0, 0))).reshape(
@@ -140,39 +142,86 @@ def _in_groups(
   return out.reshape(-1, out.shape[-1])[:n], jnp.all(valid.reshape(-1)[:n])
 
 
-def _full_chunks(
+_Parts = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
+_EMPTY = np.zeros(0, np.uint8)
+
+
+def _on_host(
+  direction: Direction,
+  round_keys: jax.Array,
+  base_nonce: jax.Array,
+  rows: jax.Array,
+  last: jax.Array,
+) -> _Parts:
+  """Returns full chunks and the last one the other way; see `_on_device`."""
+  nonce, empty = _last_nonce(base_nonce, rows.shape[0]), jnp.asarray(_EMPTY)
+  if direction == "encrypt":
+    sealed = host.gcm_seal(round_keys, nonce, last, empty)
+    last, last_valid = jnp.concatenate(sealed), jnp.asarray(True)
+  else:
+    last, last_valid = host.gcm_open(
+      round_keys, nonce, last[:-TAG], last[-TAG:], empty
+    )
+  one = functools.partial(_host_group, direction, round_keys, base_nonce)
+  return (*_in_groups(one, _HOST_GROUP, rows), last, last_valid)
+
+
+def _on_device(
+  direction: Direction,
+  round_keys: jax.Array,
+  base_nonce: jax.Array,
+  rows: jax.Array,
+  last: jax.Array,
+) -> _Parts:
+  """Returns full chunks and the last one the other way.
+
+  Args:
+    direction: whether `rows` and `last` are plaintext.
+    round_keys: uint32[rounds + 1, 4].
+    base_nonce: uint8[12].
+    rows: uint8[n, 16384] of plaintext or uint8[n, 16400] of chunks.
+    last: uint8[m] of plaintext, or of the last chunk.
+
+  Returns:
+    The rows, whether all are authentic, the last chunk, whether it is.
+  """
+  n, size = rows.shape[0], last.size
+  size -= 0 if direction == "encrypt" else TAG
+  hash_key, mask, pad = gcm.stream(
+    round_keys, _last_nonce(base_nonce, n), size, "device"
+  )
+  tables = ghash.tables(hash_key, _BLOCKS + 1 if n else -(-size // 16) + 1)
+  one = functools.partial(
+    _device_group, direction, round_keys, base_nonce, tables
+  )
+  out = last[:size] ^ pad
+  ciphertext = out if direction == "encrypt" else last[:size]
+  tag = gcm.tag_of(tables, mask, jnp.asarray(_EMPTY), ciphertext)
+  valid = jnp.all(tag == last[size:]) if last.size > size else jnp.asarray(True)
+  if direction == "encrypt":
+    out = jnp.concatenate([out, tag])
+  return (*_in_groups(one, _DEVICE_GROUP, rows), out, valid)
+
+
+def _crypt(
   direction: Direction,
   impl: Impl,
   round_keys: jax.Array,
   base_nonce: jax.Array,
   data: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  """Returns full chunks the other way, and whether all are authentic.
-
-  Args:
-    direction: whether `data` is plaintext.
-    impl: who does it.
-    round_keys: uint32[rounds + 1, 4].
-    base_nonce: uint8[12].
-    data: uint8[n, 16384] of plaintext or uint8[n, 16400] of chunks.
-  """
-
-  def host_path(
-    keys: jax.Array, base: jax.Array, data: jax.Array
-  ) -> tuple[jax.Array, jax.Array]:
-    one = functools.partial(_host_group, direction, keys, base)
-    return _in_groups(one, _HOST_GROUP, data)
-
-  def device_path(
-    keys: jax.Array, base: jax.Array, data: jax.Array
-  ) -> tuple[jax.Array, jax.Array]:
-    zero = jnp.zeros((1, 4), jnp.uint32)
-    hash_key = block.raw_encrypt(keys, zero, "device")[0]
-    tables = ghash.tables(hash_key, _BLOCKS + 1)
-    one = functools.partial(_device_group, direction, keys, base, tables)
-    return _in_groups(one, _DEVICE_GROUP, data)
-
-  return host.choose(impl, host_path, device_path, round_keys, base_nonce, data)
+  """Returns a message the other way, and whether it is authentic."""
+  step = CHUNK if direction == "encrypt" else CHUNK + TAG
+  full = data.size // step
+  parts = host.choose(
+    impl,
+    functools.partial(_on_host, direction),
+    functools.partial(_on_device, direction),
+    *(round_keys, base_nonce),
+    *(data[: full * step].reshape(full, step), data[full * step :]),
+  )
+  rows, all_valid, last, last_valid = parts
+  return jnp.concatenate([rows.reshape(-1), last]), all_valid & last_valid
 
 
 def _last_nonce(base_nonce: jax.Array, index: int) -> jax.Array:
@@ -211,15 +260,7 @@ def seal_chunks(
     ValueError: `data` is not of bytes, or too long.
   """
   _check(data)
-  full = data.shape[0] // CHUNK
-  empty = jnp.zeros(0, jnp.uint8)
-  nonce = _last_nonce(base_nonce, full)
-  last = gcm.gcm_seal(round_keys, nonce, data[full * CHUNK :], empty, impl=impl)
-  if full == 0:
-    return jnp.concatenate(last)
-  body = data[: full * CHUNK].reshape(full, CHUNK)
-  sealed, _ = _full_chunks("encrypt", impl, round_keys, base_nonce, body)
-  return jnp.concatenate([sealed.reshape(-1), *last])
+  return _crypt("encrypt", impl, round_keys, base_nonce, data)[0]
 
 
 @functools.partial(jax.jit, static_argnames="impl")
@@ -246,20 +287,6 @@ def open_chunks(
     ValueError: no message has chunks of that size.
   """
   _check(sealed)
-  size = plain_bytes(sealed.shape[0])
-  full, start = size // CHUNK, size // CHUNK * (CHUNK + TAG)
-  last, valid = gcm.gcm_open(
-    round_keys,
-    _last_nonce(base_nonce, full),
-    sealed[start:-TAG],
-    sealed[-TAG:],
-    jnp.zeros(0, jnp.uint8),
-    impl=impl,
-  )
-  if full == 0:
-    return last, valid
-  rows = sealed[:start].reshape(full, CHUNK + TAG)
-  body, all_valid = _full_chunks("decrypt", impl, round_keys, base_nonce, rows)
-  data = jnp.concatenate([body.reshape(-1), last])
-  valid = valid & all_valid
+  plain_bytes(sealed.size)  # Raises for a size that no message has.
+  data, valid = _crypt("decrypt", impl, round_keys, base_nonce, sealed)
   return jnp.where(valid, data, np.uint8(0)), valid

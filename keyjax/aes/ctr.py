@@ -19,7 +19,7 @@ def check_length(start: Any, num_blocks: int) -> None:
 
   A traced start is taken modulo 2^32 and cannot be checked.
   """
-  first = start if isinstance(start, int) else 0
+  first = int(start) if isinstance(start, int | np.integer) else 0
   if first < 0 or num_blocks < 0 or first + num_blocks > MAX_BLOCKS:
     raise ValueError(
       f"blocks {first} to {first + num_blocks} asked for: one key and counter "
@@ -99,7 +99,7 @@ def keystream(
     '0x388dace'
   """
   check_length(start, num_blocks)
-  if isinstance(start, int):
+  if isinstance(start, int | np.integer):
     start = np.uint32(start)  # type: ignore[assignment]
   first = jnp.asarray(start).astype(jnp.uint32)
   return _keystream(round_keys, counter, num_blocks, first, impl)

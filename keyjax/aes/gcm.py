@@ -74,7 +74,7 @@ def _first_counter(
   return hash_key, words.swap(hashed(tables, empty, nonce))
 
 
-def _stream(
+def stream(
   round_keys: jax.Array, nonce: jax.Array, num_bytes: int, impl: Impl
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Returns the hash key, the tag's mask and the keystream's bytes."""
@@ -89,11 +89,14 @@ def _stream(
   return hash_key, out[1], words.to_bytes(out[2:], num_bytes)
 
 
-def _tag(
-  hash_key: jax.Array, mask: jax.Array, aad: jax.Array, ciphertext: jax.Array
+def tag_of(
+  tables: tuple[jax.Array, ...],
+  mask: jax.Array,
+  aad: jax.Array,
+  ciphertext: jax.Array,
 ) -> jax.Array:
-  n = hash_blocks(aad.shape[0], ciphertext.shape[0])
-  digest = hashed(ghash.tables(hash_key, n), aad, ciphertext)
+  """Returns the tag uint8[16]."""
+  digest = hashed(tables, aad, ciphertext)
   return words.to_bytes((digest ^ mask)[None], TAG_BYTES)
 
 
@@ -104,9 +107,10 @@ def _seal(
   data: jax.Array,
   aad: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  hash_key, mask, stream = _stream(round_keys, nonce, data.shape[0], impl)
-  ciphertext = data ^ stream
-  return ciphertext, _tag(hash_key, mask, aad, ciphertext)
+  hash_key, mask, pad = stream(round_keys, nonce, data.size, impl)
+  tables = ghash.tables(hash_key, hash_blocks(aad.size, data.size))
+  ciphertext = data ^ pad
+  return ciphertext, tag_of(tables, mask, aad, ciphertext)
 
 
 def _open(
@@ -117,11 +121,12 @@ def _open(
   tag: jax.Array,
   aad: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  size = ciphertext.shape[0]
-  hash_key, mask, stream = _stream(round_keys, nonce, size, impl)
-  expected = _tag(hash_key, mask, aad, ciphertext)[: tag.shape[0]]
+  size = ciphertext.size
+  hash_key, mask, pad = stream(round_keys, nonce, size, impl)
+  tables = ghash.tables(hash_key, hash_blocks(aad.size, size))
+  expected = tag_of(tables, mask, aad, ciphertext)[: tag.size]
   valid = jnp.all(expected == tag)
-  return jnp.where(valid, ciphertext ^ stream, np.uint8(0)), valid
+  return jnp.where(valid, ciphertext ^ pad, np.uint8(0)), valid
 
 
 @functools.partial(jax.jit, static_argnames="impl")
