@@ -105,7 +105,10 @@ def test_wycheproof_inside_jit(impl, capsys):
     total += 1
   assert total == 35 if impl == "host" else total > 15
   with capsys.disabled():
-    print(f"\nWycheproof chunked encryption in jit, {impl}: {total} cases, 0 failures")
+    print(
+      f"\nWycheproof chunked encryption in jit, {impl}: {total} cases, "
+      "0 failures"
+    )
 
 
 @pytest.mark.slow
