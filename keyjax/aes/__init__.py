@@ -5,6 +5,7 @@ from keyjax.aes.chunked import open_chunks, seal_chunks
 from keyjax.aes.ctr import keystream
 from keyjax.aes.gcm import gcm_open, gcm_seal
 from keyjax.aes.kdf import cmac, derive
+from keyjax.aes.leaves import xor_words
 from keyjax.aes.schedule import expand_key
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
   "keystream",
   "open_chunks",
   "seal_chunks",
+  "xor_words",
 ]
