@@ -129,7 +129,7 @@ def main(argv: list[str]) -> None:
     raise app.UsageError(f"unexpected argument {argv[1]!r}")
   logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax's notes.
   try:
-    run(_CONFIG.value, _WORKDIR.value, _KEYDIR.value)
+    run(_CONFIG.value, str(_WORKDIR.value), _KEYDIR.value)
   except (ValueError, OSError) as error:
     sys.exit(f"error: {error}")
 

@@ -82,7 +82,9 @@ def compile_rows() -> Rows:
   """Times the compilation of Deep-Lock as a tree gets more leaves."""
   rows, rng = [], np.random.default_rng(0)
   for leaves in (50, 100, 200):
-    shapes = [(3, 3, 16, 8 * (i % 7 + 1)) for i in range(leaves // 2)]
+    shapes: list[tuple[int, ...]] = [
+      (3, 3, 16, 8 * (i % 7 + 1)) for i in range(leaves // 2)
+    ]
     shapes += [(8 * (i % 7 + 1),) for i in range(leaves - leaves // 2)]
     params = [
       jnp.asarray(rng.normal(size=s).astype(np.float32)) for s in shapes
