@@ -15,13 +15,12 @@ What to type next:
     python -m experiments.benchmark  speed
 """
 
-import logging
 import sys
 from typing import Any
 
 import rich.console
 import rich.table
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from experiments import data, models, protect, report, results
@@ -127,7 +126,7 @@ def main(argv: list[str]) -> None:
   """Runs from the command line; user errors are one line."""
   if len(argv) > 1:
     raise app.UsageError(f"unexpected argument {argv[1]!r}")
-  logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax's notes.
+  logging.set_verbosity(logging.ERROR)  # JAX's and Orbax's notes.
   try:
     run(_CONFIG.value, str(_WORKDIR.value), _KEYDIR.value)
   except (ValueError, OSError) as error:
