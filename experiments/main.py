@@ -43,7 +43,7 @@ def run(
 
   Args:
     config: from a file in `configs/`.
-    workdir: for all that may be published.
+    workdir: for results and checkpoints; no key ever lies in it.
     keydir: for keys; `<workdir>.keys` by default.
 
   Raises:
@@ -85,7 +85,8 @@ def run(
   console.print(table(rows))
   console.print(f"Rows:   {folders.path / 'results.json'}")
   console.print(f"Report: {page}")
-  console.print(f"Keys:   {folders.key_path} (mode 600; not to be published)")
+  console.print(f"Ship:   {folders.path}/<scheme>/locked")
+  console.print(f"Keys:   {folders.key_path} (mode 600)")
   return rows
 
 
