@@ -105,7 +105,7 @@ def save(path: str | os.PathLike[str], tree: Any) -> None:
     _try_folder(path.parent)
     with ocp.StandardCheckpointer() as checkpointer:
       checkpointer.save(path, _solid(tree))
-  except (OSError, ValueError, RuntimeError) as error:
+  except Exception as error:
     _discard(path.parent, path.name)
     raise _flat(f"could not write a checkpoint to {path}", error) from None
 
@@ -130,7 +130,7 @@ def restore(path: str | os.PathLike[str], like: Any) -> Any:
       _check(checkpointer.metadata(path).item_metadata, _solid(like))
       tree = checkpointer.restore(path, _abstract(_solid(like)))
       return _hollow(tree, like)
-  except (OSError, ValueError, KeyError, RuntimeError) as error:
+  except Exception as error:
     raise _flat(f"could not read the checkpoint {path}", error) from None
 
 
@@ -164,7 +164,9 @@ def _abstract(tree: Any) -> Any:
 
 
 def _flat(what: str, error: Exception) -> CheckpointError:
-  # Orbax's texts may print values of arrays: the first line's start only.
+  # Orbax wraps some errors in a bare Exception with pages of text.
+  error = (error.__cause__ or error) if type(error) is Exception else error  # type: ignore[assignment]
+  # Its texts may print values of arrays: the first line's start only.
   text = str(error).strip()
   system = re.search(r"([^:\[\]]+) \[os_error_code=", text)
   reason = system[1].strip() if system else text.split("\n")[0][:160]
@@ -225,7 +227,7 @@ class Manager:
     try:
       _try_folder(self._folder)
       saved = self._manager.save(step, args=item)
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:
       _discard(self._folder)
       raise _flat(f"could not save step {step}", error) from None
     if not saved:
@@ -255,7 +257,7 @@ class Manager:
         metadata = checkpointer.metadata(item_folder).item_metadata
       _check(metadata, _solid(like))
       return _hollow(self._manager.restore(step, args=item)[_ITEM], like)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except Exception as error:
       raise _flat(f"could not read step {step}", error) from None
 
   def wait(self) -> None:
@@ -266,7 +268,7 @@ class Manager:
     """
     try:
       self._manager.wait_until_finished()
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:
       _discard(self._folder)
       raise _flat("a save failed", error) from None
 
