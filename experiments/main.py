@@ -150,6 +150,8 @@ def _parse_flags(argv: list[str]) -> list[str]:
       f"error: the config has no field {name!r}; experiments/config.py lists "
       "them, with their defaults"
     )
+  except OSError as error:
+    sys.exit(f"error: no config: {str(error).splitlines()[-1].strip()}")
 
 
 if __name__ == "__main__":
