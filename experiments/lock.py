@@ -51,7 +51,12 @@ def build(name: str, args: Mapping[str, Any], model: nn.Module) -> Lock:
   """
   args = dict(args)
   if name == "chain":
-    return _chain(args.pop("parts"), model)
+    if set(args) != {"parts"}:
+      raise ValueError(
+        "chain takes `parts` alone, a tuple of (name, args); got "
+        f"{', '.join(sorted(args)) or 'nothing'}"
+      )
+    return _chain(args["parts"], model)
   int8 = name == "deep_lock" and args.pop("int8", False)
   scheme = _factory(name, model)(name, args)
   if int8:

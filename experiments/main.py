@@ -15,6 +15,7 @@ What to type next:
     python -m experiments.benchmark  speed
 """
 
+import pathlib
 import sys
 from typing import Any
 
@@ -23,7 +24,7 @@ import rich.table
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from experiments import data, models, protect, report, results
+from experiments import data, lock, models, protect, report, results
 from experiments.workdir import Workdir
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/.")
@@ -51,7 +52,6 @@ def run(
     FileNotFoundError: the data set is not on this machine.
   """
   console = rich.console.Console()
-  folders = Workdir(config, workdir, keydir)
   dataset = data.load(
     config.dataset,
     config.data_dir or None,
@@ -65,6 +65,10 @@ def run(
     dataset.std,
     **dict(config.model_args),
   )
+  for spec in config.schemes.values():
+    lock.build(spec.scheme, dict(spec.args), model)
+  # Last, so that a config with an error claims no folder.
+  folders = Workdir(config, workdir, keydir)
   base = results.provenance() | {
     "config": config.name,
     "dataset": dataset.name,
@@ -128,11 +132,27 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unexpected argument {argv[1]!r}")
   logging.set_verbosity(logging.ERROR)  # JAX's and Orbax's notes.
+  file = config_flags.get_config_filename(flags.FLAGS["config"])
+  if not pathlib.Path(file.split(":")[0]).is_file():
+    sys.exit(f"error: no config file {file}; those here are in configs/")
   try:
     run(_CONFIG.value, str(_WORKDIR.value), _KEYDIR.value)
   except (ValueError, OSError) as error:
     sys.exit(f"error: {error}")
 
 
+def _parse_flags(argv: list[str]) -> list[str]:
+  try:
+    return app.parse_flags_with_usage(argv)
+  except (AttributeError, KeyError) as error:
+    name = str(error).strip("\"'")
+    sys.exit(
+      f"error: the config has no field {name!r}; experiments/config.py lists "
+      "them, with their defaults"
+    )
+  except OSError as error:
+    sys.exit(f"error: no config: {str(error).splitlines()[-1].strip()}")
+
+
 if __name__ == "__main__":
-  app.run(main)
+  app.run(main, flags_parser=_parse_flags)

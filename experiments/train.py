@@ -94,8 +94,9 @@ def train(
         state, metrics = step_fn(state, key, source[step])
         log.add(step + 1, metrics, config.batch_size)
         if (step + 1) % config.checkpoint_every == 0 or step + 1 == steps:
-          log.check()
-          manager.save(step + 1, jax.device_get(state))
+          host = jax.device_get(state)
+          _check_finite(metrics["loss"], host.variables)
+          manager.save(step + 1, host)
   return jax.device_get(state.variables)
 
 
@@ -205,7 +206,6 @@ class _Log:
 
   def __init__(self, path: pathlib.Path, done: int, steps: int, title: str):
     self._path, self._steps = path, steps
-    self._loss: Any = None
     self._writes = jax.process_index() == 0
     self._start, self._count = time.monotonic(), 0
     if self._writes:
@@ -230,7 +230,6 @@ class _Log:
   def add(self, step: int, metrics: Any, rows: int) -> None:
     """Counts a step; now and then reads its metrics and writes them."""
     self._count += rows
-    self._loss = metrics["loss"]
     if step % LOG_EVERY and step != self._steps:
       return
     values = {k: float(np.asarray(v)) for k, v in metrics.items()}
@@ -245,13 +244,16 @@ class _Log:
       with self._path.open("a") as file:
         file.write(json.dumps(line) + "\n")
 
-  def check(self) -> None:
-    """Raises a ValueError when the last loss is not finite."""
-    if not np.isfinite(np.asarray(self._loss)):
-      raise ValueError(
-        "the training loss is not finite; nothing was saved from here on: "
-        "try a smaller train.learning_rate"
-      )
+
+def _check_finite(loss: Any, variables: Any) -> None:
+  """Raises a ValueError rather than let a run resume from NaN."""
+  # A last update may overflow after a loss that was finite.
+  found = [loss, *jax.tree.leaves(variables)]
+  if not all(np.isfinite(np.asarray(x)).all() for x in found):
+    raise ValueError(
+      "the training loss is not finite; nothing was saved from here on: "
+      "try a smaller train.learning_rate"
+    )
 
 
 def _forget(path: pathlib.Path, done: int) -> None:

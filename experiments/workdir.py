@@ -44,8 +44,8 @@ class Workdir:
       WorkdirError: the folder holds another run, its keys are gone, the keys
         would lie inside it, or it cannot be written.
     """
-    self.path = pathlib.Path(folder).absolute()
-    home = pathlib.Path(key_folder or f"{self.path}.keys").absolute()
+    self.path = pathlib.Path(folder).resolve()
+    home = pathlib.Path(key_folder or f"{self.path}.keys").resolve()
     if home == self.path or self.path in home.parents:
       raise WorkdirError(
         f"keys must not lie in the workdir: --keydir={home} is inside "
@@ -75,14 +75,20 @@ class Workdir:
         )
       run = {"id": secrets.token_hex(8), "config": config}
       results.write_json(file, run)
-    run = json.loads(file.read_text())
-    if run["config"] != config:
+    try:
+      run = json.loads(file.read_text())
+      run_id, old = str(run["id"]), run["config"]
+    except (ValueError, KeyError, TypeError):
+      raise WorkdirError(
+        f"{file} is not of a run; choose another --workdir"
+      ) from None
+    if old != config:
       raise WorkdirError(
         f"{self.path} holds another run: its config differs at "
-        f"{_difference(run['config'], config)}; choose another --workdir, or "
+        f"{_difference(old, config)}; choose another --workdir, or "
         "delete that folder"
       )
-    return str(run["id"])
+    return run_id
 
   def _secret(self) -> keys.Secret:
     file = self.key_path / "secret"

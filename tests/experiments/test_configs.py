@@ -1,0 +1,119 @@
+"""Every file in configs/ loads, says how to run it, and fits its model."""
+
+import ast
+import importlib.util
+import pathlib
+import re
+from typing import Any
+
+import jax
+import pytest
+from ml_collections import ConfigDict
+
+import keyjax
+from experiments import data, lock, models
+from experiments.config import base, scheme, set_schemes
+from tests.conftest import ROOT
+
+FILES = sorted((ROOT / "configs").glob("*.py"))
+SHAPES = {
+  "digits": ((8, 8, 1), 10),
+  "mnist": ((28, 28, 1), 10),
+  "fashion_mnist": ((28, 28, 1), 10),
+  "cifar10": ((32, 32, 3), 10),
+  "svhn_cropped": ((32, 32, 3), 10),
+  "gtsrb": ((32, 32, 3), 43),
+}
+
+
+def load(file: pathlib.Path) -> ConfigDict:
+  spec = importlib.util.spec_from_file_location(file.stem, file)
+  assert spec is not None and spec.loader is not None
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config()
+
+
+def model_of(config: ConfigDict) -> tuple[models.Classifier, jax.Array]:
+  (height, width, channels), classes = SHAPES[config.dataset]
+  model = models.create(
+    config.model,
+    classes,
+    (0.5,) * channels,
+    (0.25,) * channels,
+    **dict(config.model_args),
+  )
+  shape = (2, height, width, channels)
+  return model, jax.ShapeDtypeStruct(shape, jax.numpy.float32)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
+def test_the_header_is_the_command(file: pathlib.Path) -> None:
+  doc = ast.get_docstring(ast.parse(file.read_text()))
+  assert doc is not None
+  flat = re.sub(r"\\?\s+", " ", doc)
+  command = "python -m experiments.main --config=configs/"
+  assert f"{command}{file.stem}.py --workdir=" in flat
+  others = set(re.findall(r"configs/(\w+)\.py", doc)) - {file.stem}
+  assert not others, "a header names its own file"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
+def test_the_config_loads_and_is_locked(file: pathlib.Path) -> None:
+  config = load(file)
+  assert config.name == file.stem
+  assert config.dataset in data.NAMES
+  assert config.evaluate.wrong_keys >= 64
+  assert len(config.schemes) >= 1
+  assert set(config.keys()) == set(base().keys())
+  with pytest.raises((AttributeError, KeyError)):
+    config.nope = 1
+  with pytest.raises((AttributeError, KeyError)):
+    config.train.epoch = 1
+  text = config.to_json_best_effort()
+  assert "secret" not in text and "unserializable" not in text
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
+def test_every_scheme_fits_the_model(file: pathlib.Path) -> None:
+  """Shapes alone: keygen, encrypt, decrypt and the authorised pass."""
+  config = load(file)
+  model, images = model_of(config)
+  variables = jax.eval_shape(model.init, jax.random.key(0), images)
+  shapes = jax.tree.map(lambda x: (x.shape, x.dtype), variables)
+  for label, spec in config.schemes.items():
+    this = lock.build(spec.scheme, dict(spec.args), model)
+    prepared = jax.eval_shape(this.prepare, variables)
+    if not searches(spec):
+      key = this.scheme.keygen(
+        keyjax.Secret.generate(), prepared, {"image": images}
+      )
+      locked = jax.eval_shape(this.scheme.encrypt, key, prepared)
+      opened = jax.eval_shape(this.scheme.decrypt, key, locked)
+      assert opened == prepared, label
+      forward = this.scheme.bind(key, this.apply)
+      logits = jax.eval_shape(forward, opened, images)
+      assert logits.shape == (2, SHAPES[config.dataset][1]), label
+    if this.trains:
+      assert jax.tree.map(lambda x: (x.shape, x.dtype), prepared) == shapes
+
+
+def searches(spec: Any) -> bool:
+  """AdvParams looks at values, which shapes do not have."""
+  parts = dict(spec.args).get("parts", ())
+  return "adv_params" in (spec.scheme, *(name for name, _ in parts))
+
+
+def test_labels_are_files_names() -> None:
+  for file in FILES:
+    for label in load(file).schemes:
+      assert re.fullmatch(r"\w+", label), "it names a folder and a key file"
+
+
+def test_schemes_keep_their_order_and_are_locked_again() -> None:
+  config = base()
+  set_schemes(config, b=scheme("shf"), a=scheme("np", "NP", block_size=2))
+  assert [*config.schemes] == ["b", "a"]
+  assert config.schemes.b.title == "shf" and config.schemes.a.title == "NP"
+  with pytest.raises((AttributeError, KeyError)):
+    config.schemes.c = scheme("ffx")

@@ -1,0 +1,414 @@
+"""Checkpoints: every bit comes back, or a clear error; never half of one."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import keyjax
+from keyjax import Secret, checkpoint, quantize
+from tests import trees
+from tests.conftest import ROOT
+
+NANS = np.array([0x7FC00000, 0x7FA00001, 0xFF812345, 0x80000001], np.uint32)
+TREE = {"w": jnp.arange(6.0).reshape(2, 3), "n": {"b": jnp.ones(3, jnp.int8)}}
+SECRET_TEXT = "424242"  # of Secret(b"B" * 32)
+
+
+def locked(dtype: str) -> Any:
+  params = trees.params(dtype)
+  scheme = keyjax.deep_lock()
+  key = scheme.keygen(Secret.generate(), params, None)
+  return scheme.encrypt(key, params)
+
+
+def constant(value: float) -> dict[str, Any]:
+  """A state whose every number is `value`: a mix of two saves shows."""
+  return {f"leaf_{i}": jnp.full((64, 1024), value) for i in range(4)}
+
+
+# ---------------------------------------------------------------- round trip
+
+
+@pytest.mark.parametrize("dtype", trees.DTYPES)
+def test_locked_params_come_back_bit_for_bit(
+  dtype: str, tmp_path: pathlib.Path
+) -> None:
+  words = {"int8": "uint8", "float32": "uint32"}.get(dtype, "uint16")
+  tree = locked(dtype)
+  assert str(tree["conv"]["kernel"].dtype) == words
+  checkpoint.save(tmp_path / "c", tree)
+  trees.assert_same_bits(checkpoint.restore(tmp_path / "c", tree), tree)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_nan_patterns_come_back_bit_for_bit(
+  dtype: str, tmp_path: pathlib.Path
+) -> None:
+  halves = NANS >> (0 if dtype == "float32" else 16)
+  word = np.uint32 if dtype == "float32" else np.uint16
+  tree = {"x": jnp.asarray(halves.astype(word)).view(dtype)}
+  checkpoint.save(tmp_path / "c", tree)
+  found = checkpoint.restore(tmp_path / "c", tree)
+  np.testing.assert_array_equal(trees.bits(found["x"]), halves)
+
+
+def test_quantised_and_optimiser_states_come_back(
+  tmp_path: pathlib.Path,
+) -> None:
+  params = {"kernel": jax.random.normal(jax.random.key(0), (5, 3))}
+  rule = optax.chain(optax.add_decayed_weights(0.1), optax.adam(1e-3))
+  tree = {
+    "quantised": quantize.quantize(params),
+    "optimiser": rule.init(params),
+    "many": tuple(jnp.float32(i) for i in range(11)),
+    "scalar": np.float32(2),
+    "empty": jnp.zeros((0, 4), jnp.bfloat16),
+  }
+  checkpoint.save(tmp_path / "c", tree)
+  trees.assert_same_bits(checkpoint.restore(tmp_path / "c", tree), tree)
+  with checkpoint.Manager(tmp_path / "m") as manager:
+    manager.save(1, tree)
+    manager.wait()
+    trees.assert_same_bits(manager.restore(tree), tree)
+
+
+def test_restore_onto_a_mesh_with_another_sharding(
+  tmp_path: pathlib.Path,
+) -> None:
+  mesh = Mesh(np.array(jax.devices()).reshape(4, 2), ("a", "b"))
+  words = np.arange(64, dtype=np.uint32).reshape(8, 8) * np.uint32(66_666_667)
+  rows = jax.device_put(words, NamedSharding(mesh, P("a")))
+  checkpoint.save(tmp_path / "c", {"w": rows})
+  wanted = NamedSharding(mesh, P(None, ("b", "a")))
+  like = {"w": jax.ShapeDtypeStruct((8, 8), jnp.uint32, sharding=wanted)}
+  found = checkpoint.restore(tmp_path / "c", like)["w"]
+  assert found.sharding.is_equivalent_to(wanted, 2)
+  assert {s.data.shape for s in found.addressable_shards} == {(8, 1)}
+  np.testing.assert_array_equal(found, words)
+
+
+# -------------------------------------------------------------------- keys
+
+
+def made_keys() -> dict[str, Any]:
+  key = keyjax.deep_lock().keygen(Secret(b"B" * 32), TREE, None)
+  return {
+    "key": key,
+    "in a dict": {"params": TREE, "more": {"key": key}},
+    "in a tuple": (TREE, (key, key)),
+    "secret": Secret(b"B" * 32),
+    "secret in a list": [TREE, [Secret(b"B" * 32)]],
+  }
+
+
+@pytest.mark.parametrize("where", [*made_keys()])
+def test_keys_and_secrets_are_refused(
+  where: str, tmp_path: pathlib.Path
+) -> None:
+  tree = made_keys()[where]
+  with pytest.raises(ValueError, match="holds no keys") as caught:
+    checkpoint.save(tmp_path / "c", tree)
+  with (
+    checkpoint.Manager(tmp_path / "m") as manager,
+    pytest.raises(ValueError, match="holds no keys") as again,
+  ):
+    manager.save(1, tree)
+  for text in (str(caught.value), str(again.value)):
+    assert SECRET_TEXT not in text and "BBB" not in text
+  assert not (tmp_path / "c").exists()
+  with checkpoint.Manager(tmp_path / "m") as manager:
+    assert manager.latest() is None
+
+
+# ------------------------------------------------------------------- errors
+
+
+def test_never_overwrites(tmp_path: pathlib.Path) -> None:
+  checkpoint.save(tmp_path / "c", TREE)
+  with pytest.raises(FileExistsError, match="never overwritten"):
+    checkpoint.save(tmp_path / "c", jax.tree.map(jnp.zeros_like, TREE))
+  trees.assert_same_bits(checkpoint.restore(tmp_path / "c", TREE), TREE)
+
+
+def test_missing_checkpoints(tmp_path: pathlib.Path) -> None:
+  with pytest.raises(FileNotFoundError, match="no checkpoint at"):
+    checkpoint.restore(tmp_path / "none", TREE)
+  with checkpoint.Manager(tmp_path / "m") as manager:
+    assert manager.latest() is None
+    with pytest.raises(FileNotFoundError, match="no checkpoint in"):
+      manager.restore(TREE)
+    manager.save(3, TREE)
+    manager.wait()
+    with pytest.raises(FileNotFoundError, match="no step 2 in"):
+      manager.restore(TREE, 2)
+
+
+OTHERS: dict[str, tuple[Any, str]] = {
+  "shape": (TREE | {"w": jnp.zeros((3, 3))}, r"leaf w is float32\[2, 3\]"),
+  # Orbax would cast: words of ciphertext would become numbers.
+  "dtype": (TREE | {"w": jnp.zeros((2, 3), jnp.uint32)}, "leaf w is float32"),
+  "leaf less": ({"w": TREE["w"]}, "leaf n/b is int8"),
+  "leaf more": (TREE | {"x": jnp.zeros(2)}, "leaf x is absent"),
+  "structure": ([TREE["w"]], "leaf"),
+}
+
+
+@pytest.mark.parametrize("name", [*OTHERS])
+def test_another_tree_is_an_error_without_values(
+  name: str, tmp_path: pathlib.Path
+) -> None:
+  values = {"w": jnp.full((2, 3), 7654.25), "n": {"b": jnp.full(3, 99, "int8")}}
+  like, message = OTHERS[name]
+  checkpoint.save(tmp_path / "c", values)
+  with checkpoint.Manager(tmp_path / "m") as manager:
+    manager.save(1, values)
+  reads = (
+    lambda: checkpoint.restore(tmp_path / "c", like),
+    lambda: checkpoint.Manager(tmp_path / "m").restore(like),
+  )
+  for read in reads:
+    with pytest.raises(checkpoint.CheckpointError, match=message) as caught:
+      read()
+    assert "7654" not in str(caught.value) and "99" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("tree", [{}, {"f": "text"}, {"f": object()}, None])
+def test_trees_of_something_else(tree: Any, tmp_path: pathlib.Path) -> None:
+  with pytest.raises(ValueError, match="a checkpoint holds"):
+    checkpoint.save(tmp_path / "c", tree)
+  with (
+    checkpoint.Manager(tmp_path / "m") as manager,
+    pytest.raises(ValueError, match="a checkpoint holds"),
+  ):
+    manager.save(1, tree)
+
+
+# ------------------------------------------------------------------ manager
+
+
+def test_manager_keeps_the_last_ones_and_goes_on(
+  tmp_path: pathlib.Path,
+) -> None:
+  with checkpoint.Manager(tmp_path / "m", keep=2) as manager:
+    for step in (1, 2, 3, 4):
+      manager.save(step, constant(step))
+  names = sorted(p.name for p in (tmp_path / "m").iterdir() if p.is_dir())
+  assert names == ["3", "4"]
+  with checkpoint.Manager(tmp_path / "m", keep=2) as manager:
+    assert manager.latest() == 4
+    trees.assert_same_bits(manager.restore(constant(0)), constant(4))
+    trees.assert_same_bits(manager.restore(constant(0), 3), constant(3))
+    manager.save(10, constant(10))
+    manager.wait()
+    assert manager.latest() == 10
+
+
+def test_manager_drops_no_save_in_silence(tmp_path: pathlib.Path) -> None:
+  with checkpoint.Manager(tmp_path / "m") as manager:
+    manager.save(2, TREE)
+    for step in (1, 2):
+      with pytest.raises(ValueError, match=f"step {step} is not after step 2"):
+        manager.save(step, TREE)
+  with pytest.raises(ValueError, match="closed"):
+    manager.save(3, TREE)
+
+
+# ------------------------------------------------------------------- faults
+
+
+def child(code: str, *args: Any, **kwargs: Any) -> subprocess.Popen:
+  head = "import os, pathlib, sys\nimport jax, jax.numpy as jnp\n"
+  head += "from keyjax import checkpoint\nfrom tests.test_checkpoint import *\n"
+  return subprocess.Popen(
+    [sys.executable, "-c", head + code, *map(str, args)],
+    cwd=ROOT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    **kwargs,
+  )
+
+
+UNWRITABLE = """
+folder = pathlib.Path(sys.argv[1])
+for call in (
+  lambda: checkpoint.save(folder / "c", TREE),
+  lambda: checkpoint.Manager(folder / "m"),
+):
+  try:
+    call()
+  except checkpoint.CheckpointError as error:
+    print(error)
+"""
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("kind", ["below a file", "read-only"])
+def test_unwritable_folders(kind: str, tmp_path: pathlib.Path) -> None:
+  # In a process of its own: Orbax's threads used to keep it for 10 minutes.
+  folder = pathlib.Path("/proc/keyjax")
+  if kind == "below a file":
+    folder = tmp_path / "file" / "folder"
+    folder.parent.write_text("a file")
+  process = child(UNWRITABLE, folder)
+  out, err = process.communicate(timeout=60)
+  assert process.returncode == 0, err
+  first, second = out.splitlines()
+  assert first.startswith(f"could not write a checkpoint to {folder}/c: ")
+  assert second.startswith(f"cannot use {folder}/m: ")
+  assert "Traceback" not in err
+
+
+FULL = """
+import json, resource
+folder = pathlib.Path(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+big = {"w": jax.random.normal(jax.random.key(0), (300, 1000))}
+out = {}
+
+def tell(name, call):
+  try:
+    call()
+    out[name] = ""
+  except checkpoint.CheckpointError as error:
+    out[name] = str(error)
+
+tell("save", lambda: checkpoint.save(folder / "c", big))
+out["left"] = os.listdir(folder)
+manager = checkpoint.Manager(folder / "m")
+manager.save(2, big)
+tell("next", lambda: manager.save(3, big))
+manager.save(4, big)
+tell("wait", manager.wait)
+manager.save(5, big)
+tell("close", manager.close)
+out["latest"] = manager.latest()
+print(json.dumps(out))
+"""
+
+
+@pytest.mark.faults
+def test_a_full_disk(tmp_path: pathlib.Path) -> None:
+  """Every file is cut at 100 kB, as a full disk would."""
+  with checkpoint.Manager(tmp_path / "m") as manager:
+    manager.save(1, TREE)
+  process = child(FULL, tmp_path)
+  text, err = process.communicate(timeout=60)
+  assert process.returncode == 0, err
+  out = json.loads(text)
+  for name in ("save", "next", "wait", "close"):
+    assert out[name].endswith(": File too large"), (name, out)
+  assert out["left"] == ["m"]
+  assert out["latest"] == 1
+  assert [p.name for p in (tmp_path / "m").iterdir()] == ["1"]
+  with checkpoint.Manager(tmp_path / "m") as manager:
+    assert manager.latest() == 1
+    trees.assert_same_bits(manager.restore(TREE), TREE)
+    manager.save(2, TREE)
+  checkpoint.save(tmp_path / "c", TREE)  # The same path, with room again.
+  trees.assert_same_bits(checkpoint.restore(tmp_path / "c", TREE), TREE)
+
+
+@pytest.mark.faults
+def test_a_full_file_system(tmp_path: pathlib.Path) -> None:
+  mount = ["mount", "-t", "tmpfs", "-o", "size=600k", "none", str(tmp_path)]
+  try:
+    subprocess.run(mount, check=True, capture_output=True)
+  except (OSError, subprocess.CalledProcessError):
+    pytest.skip("mounting is not permitted here")
+  big = {"w": jax.random.normal(jax.random.key(0), (300, 1000))}
+  try:
+    manager = checkpoint.Manager(tmp_path / "m")
+    manager.save(1, TREE)
+    manager.wait()
+    manager.save(2, big)
+    with pytest.raises(checkpoint.CheckpointError, match="No space left"):
+      manager.wait()
+    assert manager.latest() == 1
+    trees.assert_same_bits(manager.restore(TREE), TREE)
+    manager.save(3, TREE)  # What the failed save wrote is gone.
+    manager.close()
+    with pytest.raises(checkpoint.CheckpointError, match="No space left"):
+      checkpoint.save(tmp_path / "c", big)
+    assert os.listdir(tmp_path) == ["m"]
+    with checkpoint.Manager(tmp_path / "m") as manager:
+      assert manager.latest() == 3
+  finally:
+    subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+KILLED = """
+folder = pathlib.Path(sys.argv[1])
+manager = checkpoint.Manager(folder / "m", keep=2)
+manager.save(1, constant(1))
+manager.wait()
+print("ready", flush=True)
+for step in range(2, 10_000):
+  if sys.argv[2] == "manager":
+    manager.save(step, constant(step))
+  else:
+    checkpoint.save(folder / f"c{step}", constant(step))
+"""
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("delay", [0.0, 0.01, 0.03, 0.1, 0.3])
+def test_sigkill_leaves_whole_checkpoints(
+  delay: float, tmp_path: pathlib.Path
+) -> None:
+  how = "save" if delay in (0.01, 0.3) else "manager"
+  process = child(KILLED, tmp_path, how, start_new_session=True)
+  assert process.stdout is not None
+  assert process.stdout.readline() == "ready\n"
+  time.sleep(delay)
+  os.kill(process.pid, signal.SIGKILL)
+  assert process.wait() == -signal.SIGKILL
+  process.communicate()
+  with checkpoint.Manager(tmp_path / "m") as manager:
+    last = manager.latest()
+    assert last is not None
+    trees.assert_same_bits(manager.restore(constant(0)), constant(last))
+    manager.save(last + 1, constant(last + 1))  # The run goes on.
+    manager.wait()
+    assert manager.latest() == last + 1
+  assert not list((tmp_path / "m").glob("*tmp*"))
+  for step in range(2, 10_000):
+    if not (tmp_path / f"c{step}").exists():
+      break
+    found = checkpoint.restore(tmp_path / f"c{step}", constant(0))
+    trees.assert_same_bits(found, constant(step))
+
+
+@pytest.mark.faults
+def test_truncated_files_are_an_error(tmp_path: pathlib.Path) -> None:
+  tree = {"w": jax.random.normal(jax.random.key(0), (200, 100))}
+  checkpoint.save(tmp_path / "c", tree)
+  files = [p for p in (tmp_path / "c").rglob("*") if p.is_file()]
+  biggest = max(files, key=lambda p: p.stat().st_size)
+  with biggest.open("r+b") as file:
+    file.truncate(biggest.stat().st_size // 2)
+  with pytest.raises(checkpoint.CheckpointError, match="could not read"):
+    checkpoint.restore(tmp_path / "c", tree)
+
+
+@pytest.mark.faults
+def test_a_body_that_fails_still_closes(tmp_path: pathlib.Path) -> None:
+  with pytest.raises(KeyError), checkpoint.Manager(tmp_path / "m") as manager:
+    manager.save(1, TREE)
+    raise KeyError("the body's own error")
+  with checkpoint.Manager(tmp_path / "m") as manager:
+    assert manager.latest() == 1
