@@ -5,12 +5,12 @@ at most 64 KiB an array: JAX copies larger ones on the thread pool that the
 callback's own program occupies, and waits for ever when all threads do so.
 """
 
-import math
 import threading
 from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
+import jax.custom_batching
 import jax.numpy as jnp
 import numpy as np
 from cryptography.exceptions import InvalidTag
@@ -27,6 +27,8 @@ PIECE = 1 << 16
 PIECES = 8
 _ZEROS = memoryview(bytes(PIECE))
 _KEPT_WORDS = 1 << 24
+# Schedules of AES-256 that fit in what a callback takes.
+_MOST_KEYS = PIECE // 240
 _thread = threading.local()
 
 
@@ -94,24 +96,36 @@ def keystream(
     counter: uint32[4], big-endian words.
   """
 
-  def callback(keys: Any, counter: Any) -> np.ndarray:
-    keys, counter = np.asarray(keys), np.asarray(counter)
-    batch = np.broadcast_shapes(keys.shape[:-2], counter.shape[:-1])
-    keys = np.broadcast_to(keys, batch + keys.shape[-2:])
-    counter = np.broadcast_to(counter, (*batch, 4))
-    out = _buffer(math.prod(batch) * num_blocks * 4)
-    rows = out.reshape(*batch, num_blocks * 4)
-    for i in np.ndindex(*batch):
-      _fill(rows[i], schedule.key_of(keys[i]), _number(counter[i]), swapped)
-    return out.reshape(*batch, num_blocks, 4)
+  def callback(keys: Any, counters: Any) -> np.ndarray:
+    keys, counters = np.asarray(keys), np.asarray(counters)
+    out = _buffer(len(keys) * num_blocks * 4).reshape(len(keys), -1)
+    for row, key, counter in zip(out, keys, counters, strict=True):
+      _fill(row, schedule.key_of(key), _number(counter), swapped)
+    return out.reshape(len(keys), num_blocks, 4)
 
-  return jax.pure_callback(
-    callback,
-    jax.ShapeDtypeStruct((num_blocks, 4), jnp.uint32),
-    round_keys,
-    counter,
-    vmap_method="expand_dims",
-  )
+  def call(keys: jax.Array, counters: jax.Array) -> jax.Array:
+    like = jax.ShapeDtypeStruct((len(keys), num_blocks, 4), jnp.uint32)
+    return jax.pure_callback(
+      callback, like, keys, counters, vmap_method="sequential"
+    )
+
+  @jax.custom_batching.custom_vmap
+  def one(keys: jax.Array, counter: jax.Array) -> jax.Array:
+    return call(keys[None], counter[None])[0]
+
+  @one.def_vmap
+  def many(
+    size: int, batched: list[bool], *args: jax.Array
+  ) -> tuple[jax.Array, bool]:
+    group, rows = min(size, _MOST_KEYS), []
+    for x, given in zip(args, batched, strict=True):
+      x = x if given else jnp.broadcast_to(x[None], (size, *x.shape))
+      x = jnp.pad(x, [(0, -size % group), *[(0, 0)] * (x.ndim - 1)])
+      rows.append(x.reshape(-1, group, *x.shape[1:]))
+    out = jax.lax.map(lambda x: call(*x), tuple(rows))
+    return out.reshape(-1, num_blocks, 4)[:size], True
+
+  return one(round_keys, counter)
 
 
 def pieces(x: jax.Array, rows: int) -> list[jax.Array]:
