@@ -9,7 +9,7 @@ program is lowered; "host" and "device" force one, for tests.
 
 What it costs:
 
-* bytes: linear. Counter mode is 45 32-bit operations a byte for AES-128 and 63
+* bytes: linear. Counter mode is 49 32-bit operations a byte for AES-128 and 68
   for AES-256, GCM adds 1,024 int8 multiply-adds a byte on the matrix unit.
   Memory beyond input and output is one tile (`block`), whatever the size.
 * leaves: one cipher call for a whole tree (`xor_words`); each leaf adds some

@@ -19,8 +19,7 @@ from keyjax.keys import Secret
 
 pytestmark = pytest.mark.tpu_aot
 COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute")
-# Slices, and the GB/s of their chips' memory.
-TOPOLOGIES = {"v5e:4x4": 819, "v6e:4x4": 1640}
+TOPOLOGIES = ("v5e:4x4", "v6e:4x4")
 
 
 @pytest.fixture(scope="module", params=TOPOLOGIES)
@@ -86,21 +85,6 @@ def test_compiles_for_a_slice(mesh, name):
   text = program.as_text()
   assert not any(x in text for x in COLLECTIVES)
   assert "callback" not in text
-
-
-@pytest.mark.parametrize("name", ("keystream", "keystream 256"))
-def test_an_estimate_of_the_rate(mesh, name, request, capsys):
-  """An estimate, not a measurement: as if all its traffic met the memory."""
-  fn, *shapes = FUNCTIONS[name]
-  costs = compiled(mesh, fn, *shapes).cost_analysis()
-  traffic = costs["bytes accessed"] / (16 << 18)
-  chip = request.node.callspec.params["mesh"]
-  assert 10 < traffic < 1000  # Every round reads and writes the state.
-  with capsys.disabled():
-    print(
-      f"\n{name} on {chip}: {traffic:.0f} bytes of traffic a byte, at least "
-      f"{TOPOLOGIES[chip] / traffic:.1f} GB/s a chip (an estimate)"
-    )
 
 
 def test_sealing_compiles_for_a_slice(mesh):
