@@ -1,6 +1,6 @@
 """KeyJAX: network weights that are worth nothing without a key."""
 
-from keyjax import keys, tree
+from keyjax import aes, keys, seal, tree
 from keyjax.keys import Secret
 from keyjax.scheme import (
   Scheme,
@@ -14,12 +14,15 @@ from keyjax.schemes.adv_params import adv_params
 from keyjax.schemes.deep_lock import deep_lock
 from keyjax.schemes.hpnn import absorb, hpnn
 from keyjax.schemes.pixel_shuffle import pixel_shuffle
+from keyjax.seal import SealError
 
 __all__ = [
   "Scheme",
   "Secret",
+  "SealError",
   "absorb",
   "adv_params",
+  "aes",
   "authorize",
   "chain",
   "deep_lock",
@@ -29,5 +32,6 @@ __all__ = [
   "masked",
   "partition",
   "pixel_shuffle",
+  "seal",
   "tree",
 ]
