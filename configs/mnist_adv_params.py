@@ -1,4 +1,10 @@
-"""AdvParams on MNIST: at most 48 changed parameters."""
+r"""AdvParams on MNIST: at most 48 changed parameters.
+
+    python -m experiments.main --config=configs/mnist_adv_params.py \
+      --workdir=runs/mnist_adv_params
+
+Hardware, time and figures: TODO.
+"""
 
 from ml_collections import ConfigDict
 

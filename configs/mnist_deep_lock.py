@@ -1,4 +1,10 @@
-"""Deep-Lock on MNIST: float32 and int8, published and hardened."""
+r"""Deep-Lock on MNIST: published and hardened, float32 and int8.
+
+    python -m experiments.main --config=configs/mnist_deep_lock.py \
+      --workdir=runs/mnist_deep_lock
+
+Hardware, time and figures: TODO.
+"""
 
 from ml_collections import ConfigDict
 

@@ -1,4 +1,10 @@
-"""HPNN on MNIST."""
+r"""HPNN on MNIST.
+
+    python -m experiments.main --config=configs/mnist_hpnn.py \
+      --workdir=runs/mnist_hpnn
+
+Hardware, time and figures: TODO.
+"""
 
 from ml_collections import ConfigDict
 

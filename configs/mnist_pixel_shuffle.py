@@ -1,4 +1,10 @@
-"""SHF, NP and FFX on MNIST at M = 2, 4 and 7."""
+r"""SHF, NP and FFX on MNIST at M = 4, 2 and 7.
+
+    python -m experiments.main --config=configs/mnist_pixel_shuffle.py \
+      --workdir=runs/mnist_pixel_shuffle
+
+Hardware, time and figures: TODO.
+"""
 
 from ml_collections import ConfigDict
 

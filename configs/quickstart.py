@@ -1,4 +1,4 @@
-"""Every scheme on the embedded digits: the main job of a new user.
+r"""Every scheme on the embedded digits: the main job of a new user.
 
 python -m experiments.main --config=configs/quickstart.py \
       --workdir=runs/quickstart
@@ -25,7 +25,9 @@ def get_config() -> ConfigDict:
     deep_lock_counter=scheme(
       "deep_lock", "Deep-Lock, AES counter mode", schedule="counter"
     ),
-    adv_params=scheme("adv_params", "AdvParams", theta=0.5),
+    adv_params=scheme(
+      "adv_params", "AdvParams", theta=0.5, loss_threshold=1000.0
+    ),
     hpnn=scheme("hpnn", "HPNN"),
     shf=scheme("shf", "SHF, M=4", block_size=4),
     np=scheme("np", "NP, M=4", block_size=4),

@@ -63,8 +63,8 @@ def gtsrb(name: str) -> ConfigDict:
   """Returns the GTSRB recipe: a strided CNN of three convolutions, Adam."""
   config = base()
   config.name, config.dataset, config.model = name, "gtsrb", "cnn"
-  config.model_args.features = (32, 64, 128)
-  config.train.epochs, config.train.pad = 8.0, 3
+  config.model_args.features = (16, 32, 64)
+  config.train.epochs, config.train.pad = 10.0, 3
   return config
 
 

@@ -17,7 +17,7 @@ import keyjax
 from keyjax import quantize
 
 NAMES = ("deep_lock", "adv_params", "hpnn", "shf", "np", "ffx", "chain")
-ApplyFn = Callable[..., jax.Array]
+ApplyFn = Callable[..., Any]
 
 
 class Lock(NamedTuple):

@@ -15,14 +15,13 @@ What to type next:
     python -m experiments.benchmark  speed
 """
 
-import logging
 import pathlib
 import sys
 from typing import Any
 
 import rich.console
 import rich.table
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from experiments import data, lock, models, protect, report, results
@@ -45,7 +44,7 @@ def run(
 
   Args:
     config: from a file in `configs/`.
-    workdir: for all that may be published.
+    workdir: for results and checkpoints; no key ever lies in it.
     keydir: for keys; `<workdir>.keys` by default.
 
   Raises:
@@ -90,7 +89,8 @@ def run(
   console.print(table(rows))
   console.print(f"Rows:   {folders.path / 'results.json'}")
   console.print(f"Report: {page}")
-  console.print(f"Keys:   {folders.key_path} (mode 600; not to be published)")
+  console.print(f"Ship:   {folders.path}/<scheme>/locked")
+  console.print(f"Keys:   {folders.key_path} (mode 600)")
   return rows
 
 
@@ -131,12 +131,12 @@ def main(argv: list[str]) -> None:
   """Runs from the command line; user errors are one line."""
   if len(argv) > 1:
     raise app.UsageError(f"unexpected argument {argv[1]!r}")
-  logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax's notes.
+  logging.set_verbosity(logging.ERROR)  # JAX's and Orbax's notes.
   file = config_flags.get_config_filename(flags.FLAGS["config"])
   if not pathlib.Path(file.split(":")[0]).is_file():
     sys.exit(f"error: no config file {file}; those here are in configs/")
   try:
-    run(_CONFIG.value, _WORKDIR.value, _KEYDIR.value)
+    run(_CONFIG.value, str(_WORKDIR.value), _KEYDIR.value)
   except (ValueError, OSError) as error:
     sys.exit(f"error: {error}")
 

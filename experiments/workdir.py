@@ -1,7 +1,9 @@
 """The folder of a run, and the folder of its keys, which is another one.
 
     WORKDIR/run.json            the config, to refuse another run's folder
-    WORKDIR/<scheme>/...        checkpoints, locked params, metrics, rows
+    WORKDIR/<scheme>/locked     what may be shipped
+    WORKDIR/<scheme>/...        metrics, rows, and training checkpoints: those
+                                hold plain weights and stay with their owner
     KEYDIR/<run id>/secret      32 bytes, mode 600
     KEYDIR/<run id>/<scheme>.key
 
@@ -35,7 +37,7 @@ class Workdir:
 
     Args:
       config: the run's config.
-      folder: for all that may be published.
+      folder: for results and checkpoints; no key ever lies in it.
       key_folder: for keys; by default `folder` with `.keys` at its end.
 
     Raises:

@@ -50,7 +50,7 @@ def rolled() -> Scheme:
   def move(key: jax.Array, params: Any, sign: int) -> Any:
     return jax.tree.map(
       lambda x: (
-        jnp.roll(x.reshape(-1), sign * key).reshape(x.shape)
+        tree.alike(jnp.roll(x.reshape(-1), sign * key).reshape(x.shape), x)
         if tree.lockable(x)
         else x
       ),

@@ -1,19 +1,27 @@
-"""Bit-sliced AES rounds on uint32 lanes.
+"""Bit-sliced AES on uint32 lanes: AND, XOR and NOT, and no table.
 
-A group of 32 blocks is one lane: plane i of a byte of the state is a uint32
-whose bit j is bit i of that byte in block j. A state is 8 such planes, each
-uint32[4, 4, lanes]: rows of the AES state (the last one first, as bytes lie in
-a little-endian word), columns, lanes. Gates are AND and XOR of whole planes,
-ShiftRows and MixColumns are static slices, and no index depends on data.
+A lane is a group of 32 blocks. Plane i holds bit i of every byte of the state:
+uint32[16, lanes], where row 4 * r + c is the byte at row r and column c of the
+AES state, and bit j of a word belongs to block j of its lane. A state is the
+tuple of its 8 planes. Gates work on whole planes; ShiftRows and MixColumns
+take rows of a plane in another order, the same for all data.
 
 The rounds are a loop: unrolled, XLA does not finish compiling them.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import xla_metadata
 
-from keyjax.aes import sbox
+from keyjax.aes import sbox, words
+
+State = tuple[jax.Array, ...]
+_Take = Callable[[jax.Array, np.ndarray], jax.Array]
+_Stage = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 _SWAPS = (
   (16, 0x0000FFFF),
@@ -22,6 +30,7 @@ _SWAPS = (
   (2, 0x33333333),
   (1, 0x55555555),
 )
+_ROW, _COLUMN = np.divmod(np.arange(16), 4)
 
 
 def transpose_bits(x: jax.Array) -> jax.Array:
@@ -43,55 +52,149 @@ def transpose_bits(x: jax.Array) -> jax.Array:
 
 
 def masks(round_keys: jax.Array) -> jax.Array:
-  """Returns round keys as planes of zeros and ones, with the S-box's 0x63.
+  """Returns round keys as planes, with the constant 0x63 of the S-box.
 
   Args:
-    round_keys: uint32[rounds + 1, 4].
+    round_keys: uint32[rounds + 1, 4], big-endian words.
 
   Returns:
-    uint32[rounds + 1, 8, 4, 4, 1], each word all zeros or all ones.
+    uint32[rounds + 1, 8, 16, 1], each word all zeros or all ones.
   """
-  flipped = round_keys.at[1:].set(round_keys[1:] ^ np.uint32(0x63636363))
+  x = words.swap(round_keys)
+  x = x.at[1:].set(x[1:] ^ np.uint32(0x63636363))
   shift = np.arange(32, dtype=np.uint32).reshape(4, 8).T[None, :, :, None]
-  bits = (flipped[:, None, None, :] >> shift) & np.uint32(1)
-  return (np.uint32(0) - bits)[..., None]
+  bits = (x[:, None, None, :] >> shift) & np.uint32(1)
+  return (np.uint32(0) - bits).reshape(-1, 8, 16, 1)
 
 
-def _shift_rows(x: jax.Array) -> jax.Array:
-  return jnp.stack([jnp.roll(x[r], r - 3, axis=0) for r in range(4)])
+def to_planes(blocks: jax.Array) -> State:
+  """Returns the planes of uint32[32, 4, lanes], words in memory order."""
+  lanes = blocks.shape[-1]
+  planes = transpose_bits(blocks).reshape(4, 8, 4, lanes)
+  return tuple(planes[:, i].reshape(16, lanes) for i in range(8))
 
 
-def _mix_columns(q: list[jax.Array]) -> list[jax.Array]:
-  one = [jnp.roll(x, 1, axis=0) for x in q]
-  two = [x ^ y for x, y in zip(q, one, strict=True)]
-  rest = [y ^ jnp.roll(t, 2, axis=0) for y, t in zip(one, two, strict=True)]
-  doubled = [two[7], *two[:7]]
-  for i in (1, 3, 4):
-    doubled[i] = doubled[i] ^ two[7]
-  return [d ^ r for d, r in zip(doubled, rest, strict=True)]
-
-
-def encrypt_planes(masks: jax.Array, state: jax.Array) -> jax.Array:
-  """Returns the state after all rounds, uint32[8, 4, 4, lanes] both."""
-
-  def sub_shift(state: jax.Array) -> list[jax.Array]:
-    return [_shift_rows(x) for x in sbox.forward(tuple(state))]  # type: ignore[arg-type]
-
-  def body(state: jax.Array, key: jax.Array) -> tuple[jax.Array, None]:
-    return jnp.stack(_mix_columns(sub_shift(state))) ^ key, None
-
-  state, _ = jax.lax.scan(body, state ^ masks[0], masks[1:-1])
-  return jnp.stack(sub_shift(state)) ^ masks[-1]
-
-
-def to_planes(words: jax.Array) -> jax.Array:
-  """Returns the planes of uint32[32, 4, lanes] blocks in big-endian words."""
-  lanes = words.shape[-1]
-  planes = transpose_bits(words).reshape(4, 8, 4, lanes)
-  return planes.transpose(1, 0, 2, 3)
-
-
-def from_planes(planes: jax.Array) -> jax.Array:
+def from_planes(state: State) -> jax.Array:
   """Returns uint32[32, 4, lanes]: inverse of `to_planes`."""
-  words = planes.transpose(1, 0, 2, 3).reshape(32, 4, planes.shape[-1])
-  return transpose_bits(words)
+  lanes = state[0].shape[-1]
+  planes = jnp.stack([x.reshape(4, 4, lanes) for x in state], axis=1)
+  return transpose_bits(planes.reshape(32, 4, lanes))
+
+
+def _shifted(roll: int, sign: int) -> np.ndarray:
+  """Returns where ShiftRows, then `roll` rows down, takes each byte from."""
+  row = (_ROW + roll) % 4
+  return 4 * row + (_COLUMN + sign * row) % 4
+
+
+def _rolled(roll: int) -> np.ndarray:
+  return 4 * ((_ROW + roll) % 4) + _COLUMN
+
+
+def _take_slices(x: jax.Array, rows: np.ndarray) -> jax.Array:
+  return jnp.concatenate([x[i : i + 1] for i in rows])
+
+
+def _take_index(x: jax.Array, rows: np.ndarray) -> jax.Array:
+  return x.at[rows].get(mode="promise_in_bounds", unique_indices=True)
+
+
+def _opaque(fn: Callable[..., Any]) -> Callable[..., Any]:
+  """Returns `fn` as a call that XLA neither inlines nor fuses across."""
+  called = jax.jit(fn)
+
+  def call(*args: Any) -> Any:
+    with xla_metadata.set_xla_metadata(inlineable="false"):
+      return called(*args)
+
+  return call
+
+
+def _mixed(rolled: list[State], key: State) -> State:
+  """Returns MixColumns plus the round key, from the state rolled by rows."""
+  a, b, c, d = rolled
+  two = [x ^ y for x, y in zip(a, b, strict=True)]
+  two = [two[7], *two[:7]]
+  for i in (1, 3, 4):
+    two[i] = two[i] ^ two[0]
+  return tuple(
+    t ^ x ^ y ^ z ^ k for t, x, y, z, k in zip(two, b, c, d, key, strict=True)
+  )
+
+
+def _encrypt(
+  masks: jax.Array, state: State, take: _Take, stage: _Stage
+) -> State:
+  sub = sbox.staged(stage)
+
+  def mix(key: jax.Array, *q: jax.Array) -> State:
+    rolled = [tuple(take(x, _shifted(r, 1)) for x in q) for r in range(4)]
+    return _mixed(rolled, tuple(key))
+
+  def body(q: State, key: jax.Array) -> tuple[State, None]:
+    return stage(mix)(key, *sub(q)), None
+
+  first = tuple(x ^ masks[0, i] for i, x in enumerate(state))
+  q, _ = jax.lax.scan(body, first, masks[1:-1])
+  rows = _shifted(0, 1)
+  return tuple(take(x, rows) ^ masks[-1, i] for i, x in enumerate(sub(q)))
+
+
+def _decrypt(
+  masks: jax.Array, state: State, take: _Take, stage: _Stage
+) -> State:
+  sub = sbox.staged(stage)
+  zero = (jnp.uint32(0),) * 8
+
+  def enter(*q: jax.Array) -> State:
+    return sbox.unaffine(tuple(take(x, _shifted(0, -1)) for x in q))
+
+  def mix(*q: jax.Array) -> State:
+    rolled = [tuple(take(x, _rolled(r)) for x in q) for r in range(4)]
+    return _mixed(rolled, zero)
+
+  def unsub(q: State) -> State:
+    # Inversion in GF(2^8) is its own inverse, so the forward S-box stands
+    # between two inverse linear maps.
+    return sbox.unaffine(sub(stage(enter)(*q)))
+
+  def body(q: State, key: jax.Array) -> tuple[State, None]:
+    q = tuple(x ^ k for x, k in zip(q, key, strict=True))
+    for _ in range(3):  # MixColumns has order 4: its cube is its inverse.
+      q = stage(mix)(*q)
+    return unsub(q), None
+
+  first = unsub(tuple(x ^ masks[-1, i] for i, x in enumerate(state)))
+  q, _ = jax.lax.scan(body, first, masks[1:-1], reverse=True)
+  return tuple(x ^ masks[0, i] for i, x in enumerate(q))
+
+
+def _on_platform(
+  rounds: Callable[[jax.Array, State, _Take, _Stage], State],
+  masks: jax.Array,
+  state: State,
+) -> State:
+  # XLA's CPU backend gives each plane a kernel of its own and repeats in it
+  # all that the plane depends on; opaque stages repeat less.
+  def cpu(masks: jax.Array, *state: jax.Array) -> State:
+    return rounds(masks, state, _take_index, _opaque)
+
+  def accelerator(masks: jax.Array, *state: jax.Array) -> State:
+    return rounds(masks, state, _take_slices, lambda fn: fn)
+
+  return jax.lax.platform_dependent(masks, *state, cpu=cpu, default=accelerator)
+
+
+def encrypt_planes(masks: jax.Array, state: State) -> State:
+  """Returns the planes after all rounds.
+
+  Args:
+    masks: uint32[rounds + 1, 8, 16, 1], from `masks`.
+    state: 8 planes uint32[16, lanes].
+  """
+  return _on_platform(_encrypt, masks, state)
+
+
+def decrypt_planes(masks: jax.Array, state: State) -> State:
+  """Returns the planes before all rounds: inverse of `encrypt_planes`."""
+  return _on_platform(_decrypt, masks, state)

@@ -1,23 +1,64 @@
 """AES in counter mode: any slice of a keystream, made alone."""
 
+import functools
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keyjax.aes import bitslice
+from keyjax.aes import bitslice, block, host, words
+from keyjax.aes.host import Impl
 
-# Lanes of 32 blocks in a tile: its planes stay in a core's cache.
-TILE_LANES = 128
+# SP 800-38D allows 2^32 - 2 blocks under a key and nonce; so do we for CTR.
+MAX_BLOCKS = 2**32 - 2
 
 
-def add(counter: jax.Array, n: jax.Array) -> jax.Array:
-  """Returns `counter + n` modulo 2^128, uint32[..., 4] big-endian words."""
-  words, carry = [], n
-  for i in (3, 2, 1, 0):
-    total = counter[..., i] + carry
-    carry = (total < carry).astype(jnp.uint32)
-    words.append(total)
-  return jnp.stack(words[::-1], axis=-1)
+def check_length(start: Any, num_blocks: int) -> None:
+  """Raises a ValueError when one key and counter would give too many blocks.
+
+  A traced start is taken modulo 2^32 and cannot be checked.
+  """
+  first = int(start) if isinstance(start, int | np.integer) else 0
+  if first < 0 or num_blocks < 0 or first + num_blocks > MAX_BLOCKS:
+    raise ValueError(
+      f"blocks {first} to {first + num_blocks} asked for: one key and counter "
+      f"give at most {MAX_BLOCKS} (64 GiB)"
+    )
+
+
+def _bit_sliced(
+  round_keys: jax.Array, counter: jax.Array, num_blocks: int
+) -> jax.Array:
+  lanes = block.tile_lanes(num_blocks)
+  tiles = -(-num_blocks // (32 * lanes))
+  keys = bitslice.masks(round_keys)
+  inside = jnp.arange(32 * lanes, dtype=jnp.uint32).reshape(32, lanes)
+
+  def make(i: jax.Array) -> jax.Array:
+    first = words.add(counter, i * np.uint32(32 * lanes))
+    counters = words.add(first[None, None, :], inside)
+    return words.swap(counters).transpose(0, 2, 1)
+
+  out = block.in_tiles(
+    lambda s: bitslice.encrypt_planes(keys, s),
+    make,
+    jnp.arange(tiles, dtype=jnp.uint32),
+  )
+  return out[:num_blocks]
+
+
+def raw_keystream(
+  round_keys: jax.Array, counter: jax.Array, num_blocks: int, impl: Impl
+) -> jax.Array:
+  """Returns uint32[num_blocks, 4] in memory order; see `keystream`."""
+  return host.choose(
+    impl,
+    lambda k, c: host.keystream(k, c, num_blocks),
+    lambda k, c: _bit_sliced(k, c, num_blocks),
+    round_keys,
+    counter,
+  )
 
 
 def keystream(
@@ -25,6 +66,8 @@ def keystream(
   counter: jax.Array,
   num_blocks: int,
   start: int | jax.Array = 0,
+  *,
+  impl: Impl = "auto",
 ) -> jax.Array:
   """Returns blocks of the CTR keystream, beginning at any block.
 
@@ -35,21 +78,40 @@ def keystream(
     counter: uint32[4], the first counter block as big-endian words.
     num_blocks: how many blocks of 16 bytes; static.
     start: how many blocks to skip, below 2^32; may be traced.
+    impl: "host" for OpenSSL, "device" for the bit-sliced circuit, "auto" for
+      the first on a CPU and the second elsewhere.
 
   Returns:
     uint32[num_blocks, 4], the keystream as big-endian words.
+
+  Raises:
+    ValueError: more than 2^32 - 2 blocks, 64 GiB, of one key and counter.
+
+  References:
+    NIST SP 800-38A, "Recommendation for Block Cipher Modes of Operation".
+
+  Example:
+    >>> from keyjax.aes import expand_key
+    >>> key, zero = expand_key(bytes(16)), jnp.zeros(4, jnp.uint32)
+    >>> hex(keystream(key, zero, 3)[2, 0])
+    '0x388dace'
+    >>> hex(keystream(key, zero, 1, start=2)[0, 0])
+    '0x388dace'
   """
-  lanes = max(1, min(TILE_LANES, -(-num_blocks // 32)))
-  tiles = -(-num_blocks // (32 * lanes))
-  keys = bitslice.masks(round_keys)
-  base = add(counter, jnp.asarray(start).astype(jnp.uint32))
-  inside = jnp.arange(32 * lanes, dtype=jnp.uint32).reshape(32, lanes)
+  check_length(start, num_blocks)
+  if isinstance(start, int | np.integer):
+    start = np.uint32(start)  # type: ignore[assignment]
+  first = jnp.asarray(start).astype(jnp.uint32)
+  return _keystream(round_keys, counter, num_blocks, first, impl)
 
-  def tile(i: jax.Array) -> jax.Array:
-    counters = add(add(base, i * np.uint32(32 * lanes))[None, None, :], inside)
-    planes = bitslice.to_planes(counters.transpose(0, 2, 1))
-    words = bitslice.from_planes(bitslice.encrypt_planes(keys, planes))
-    return words.transpose(0, 2, 1)
 
-  blocks = jax.lax.map(tile, jnp.arange(tiles, dtype=jnp.uint32))
-  return blocks.reshape(-1, 4)[:num_blocks]
+@functools.partial(jax.jit, static_argnums=(2, 4))
+def _keystream(
+  round_keys: jax.Array,
+  counter: jax.Array,
+  num_blocks: int,
+  start: jax.Array,
+  impl: Impl,
+) -> jax.Array:
+  first = words.add(jnp.asarray(counter), start)
+  return words.swap(raw_keystream(round_keys, first, num_blocks, impl))

@@ -1,24 +1,46 @@
 """The S-box of AES as a circuit of AND, XOR and NOT, without a table.
 
-A circuit runs on anything that has `&`, `^` and `~`: planes of uint32 lanes on
-a device, NumPy arrays, Python integers. Its time does not depend on data.
+A circuit runs on anything that has `&` and `^`: planes of uint32 lanes on a
+device, NumPy arrays, Python integers. Its time does not depend on data. Plane
+i holds bit i of every byte.
 
 References:
   Boyar, Peralta. "A Small Depth-16 Circuit for the AES S-Box". SEC 2012.
-  (The 113-gate form with its 32 AND gates, of the same authors.)
+  (Here in the form of 113 gates, 32 of them AND, of the same authors.)
 """
 
+from collections.abc import Callable
 from typing import Any
 
-Planes = tuple[Any, Any, Any, Any, Any, Any, Any, Any]
+Planes = tuple[Any, ...]
 
 
 def forward(q: Planes) -> Planes:
-  """Returns the planes of `S(x) ^ 0x63`; plane i holds bit i of every byte.
+  """Returns the planes of `S(x) ^ 0x63` for the planes of x.
 
   The constant 0x63 of the affine map belongs to the round keys
   (`bitslice.masks`): a XOR with it commutes with ShiftRows and MixColumns.
   """
+  return staged(lambda stage: stage)(q)
+
+
+def staged(
+  wrap: Callable[[Callable[..., Planes]], Callable[..., Planes]],
+) -> Callable[[Planes], Planes]:
+  """Returns `forward` with each of its three stages wrapped."""
+  enter, invert, leave = wrap(_enter), wrap(_invert), wrap(_leave)
+  return lambda q: leave(*q, *invert(*enter(*q)))
+
+
+def unaffine(q: Planes) -> Planes:
+  """Returns the planes of the inverse of the S-box's linear map."""
+  return tuple(
+    q[(i + 2) % 8] ^ q[(i + 5) % 8] ^ q[(i + 7) % 8] for i in range(8)
+  )
+
+
+def _linear(q: Planes) -> Planes:
+  """Returns the sums y0 .. y21 that both halves of the circuit use."""
   x7, x6, x5, x4, x3, x2, x1, x0 = q
   y14, y13, y9, y8, t0 = x3 ^ x5, x0 ^ x6, x0 ^ x3, x0 ^ x5, x1 ^ x2
   y1 = t0 ^ x7
@@ -28,28 +50,45 @@ def forward(q: Planes) -> Planes:
   y6, y10, y11 = y15 ^ x7, y15 ^ t0, y20 ^ y9
   y7, y17, y19, y16 = x7 ^ y11, y10 ^ y11, y10 ^ y8, t0 ^ y11
   y21, y18 = y13 ^ y16, x0 ^ y16
+  return (
+    *(x7, y1, y2, y3, y4, y5, y6, y7, y8, y9, y10, y11, y12, y13, y14),
+    *(y15, y16, y17, y18, y19, y20, y21),
+  )
 
-  # Inversion in GF(2^8), by way of GF(2^4).
-  t2, t7, t12 = y12 & y15, y13 & y16, y9 & y11
-  t14, t16 = (y14 & y17) ^ t12, (y8 & y10) ^ t12
-  t21 = (y3 & y6) ^ t2 ^ t14 ^ y20
-  t22 = (y4 & x7) ^ t2 ^ t16 ^ y19
-  t23 = (y5 & y1) ^ t7 ^ t14 ^ y21
-  t24 = (y2 & y7) ^ t7 ^ t16 ^ y18
+
+def _enter(*q: Any) -> Planes:
+  """Returns what is to be inverted in GF(2^4), four planes."""
+  y = _linear(q)
+  t2, t7, t12 = y[12] & y[15], y[13] & y[16], y[9] & y[11]
+  t14, t16 = (y[14] & y[17]) ^ t12, (y[8] & y[10]) ^ t12
+  return (
+    (y[3] & y[6]) ^ t2 ^ t14 ^ y[20],
+    (y[4] & y[0]) ^ t2 ^ t16 ^ y[19],
+    (y[5] & y[1]) ^ t7 ^ t14 ^ y[21],
+    (y[2] & y[7]) ^ t7 ^ t16 ^ y[18],
+  )
+
+
+def _invert(t21: Any, t22: Any, t23: Any, t24: Any) -> Planes:
+  """Returns the inverse in GF(2^4), four planes."""
   t25, t26 = t21 ^ t22, t21 & t23
   t27 = t24 ^ t26
   t29 = (t25 & t27) ^ t22
   t33 = ((t22 ^ t26) & (t23 ^ t24)) ^ t24
   t36 = t24 & (t27 ^ t33)
-  t37 = t36 ^ t23 ^ t33
-  t40 = t25 ^ (t29 & (t27 ^ t36))
+  return t29, t33, t36 ^ t23 ^ t33, t25 ^ (t29 & (t27 ^ t36))
+
+
+def _leave(*args: Any) -> Planes:
+  """Returns the S-box's planes from its input's and the inverse's."""
+  y, (t29, t33, t37, t40) = _linear(args[:8]), args[8:]
   t41, t42, t43, t44 = t40 ^ t37, t29 ^ t33, t29 ^ t40, t33 ^ t37
   t45 = t42 ^ t41
-
-  z0, z1, z2, z3, z4 = t44 & y15, t37 & y6, t33 & x7, t43 & y16, t40 & y1
-  z5, z6, z7, z8, z9 = t29 & y7, t42 & y11, t45 & y17, t41 & y10, t44 & y12
-  z10, z11, z12, z13 = t37 & y3, t33 & y4, t43 & y13, t40 & y5
-  z14, z15, z16, z17 = t29 & y2, t42 & y9, t45 & y14, t41 & y8
+  z0, z1, z2, z3 = t44 & y[15], t37 & y[6], t33 & y[0], t43 & y[16]
+  z4, z5, z6, z7 = t40 & y[1], t29 & y[7], t42 & y[11], t45 & y[17]
+  z8, z9, z10, z11 = t41 & y[10], t44 & y[12], t37 & y[3], t33 & y[4]
+  z12, z13, z14, z15 = t43 & y[13], t40 & y[5], t29 & y[2], t42 & y[9]
+  z16, z17 = t45 & y[14], t41 & y[8]
 
   t46, t48, t53, t54 = z15 ^ z16, z5 ^ z13, z0 ^ z3, z6 ^ z7
   t57, t58, t59 = z2 ^ z12 ^ t53, z4 ^ t46, z3 ^ t54

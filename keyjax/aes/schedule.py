@@ -5,6 +5,8 @@ calls w[0] .. w[4 * rounds + 3]. It is a chain, so it is the one part that does
 not run in parallel; it costs microseconds a key.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -49,7 +51,7 @@ def key_of(round_keys: np.ndarray) -> bytes:
   return round_keys.astype(">u4").tobytes()[:size]
 
 
-def _checked(key: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
+def _checked(key: Any) -> Any:
   if key.dtype != np.uint8:
     raise TypeError(f"an AES key is made of uint8, got {key.dtype}")
   if key.ndim != 1 or key.shape[0] not in ROUNDS:
@@ -57,26 +59,26 @@ def _checked(key: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
   return key
 
 
-def _words(key: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
+def _words(key: Any) -> Any:
   b = key.astype(np.uint32).reshape(-1, 4)
   return b[:, 0] << 24 | b[:, 1] << 16 | b[:, 2] << 8 | b[:, 3]
 
 
-def _sub(word: jax.Array) -> jax.Array:
+def _sub(word: Any) -> Any:
   """Applies the S-box to each byte of a word: every 8th bit is a lane."""
   ones = np.uint32(0x01010101)
   q = tuple((word >> np.uint32(i)) & ones for i in range(8))
-  out = np.uint32(0x63636363)
-  for i, plane in enumerate(sbox.forward(q)):  # type: ignore[arg-type]
+  out: Any = np.uint32(0x63636363)
+  for i, plane in enumerate(sbox.forward(q)):
     out = out ^ (plane << np.uint32(i))
   return out
 
 
-def _rotate(word: jax.Array) -> jax.Array:
+def _rotate(word: Any) -> Any:
   return (word << np.uint32(8)) | (word >> np.uint32(24))
 
 
-def _step(words: list[jax.Array], rcon: jax.Array) -> list[jax.Array]:
+def _step(words: list[Any], rcon: Any) -> list[Any]:
   """Returns the next Nk words of the schedule from the last Nk."""
   out = [words[0] ^ _sub(_rotate(words[-1])) ^ rcon]
   for i, word in enumerate(words[1:], 1):

@@ -1,0 +1,19 @@
+r"""HPNN on CIFAR-10 with ResNet-18.
+
+    python -m experiments.main --config=configs/cifar10_hpnn.py \
+      --workdir=runs/cifar10_hpnn
+
+Long: for a GPU or TPU (7 images a second on 2 CPU cores). Not run yet; the
+papers' figures are in the README's table of targets.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.config import cifar10, scheme, set_schemes
+
+
+def get_config() -> ConfigDict:
+  """Returns the config."""
+  config = cifar10("cifar10_hpnn")
+  set_schemes(config, hpnn=scheme("hpnn", "HPNN, 256 key bits"))
+  return config

@@ -1,0 +1,59 @@
+"""Speed, measured in one run so that ratios hold on a noisy machine.
+
+    python -m experiments.benchmark                  everything
+    python -m experiments.benchmark schemes          the schemes alone
+    python -m experiments.benchmark aes --json=FILE  AES alone, rows to a file
+
+Each row is a median over rounds in which competing functions run in turn; the
+range is the quartiles. Targets stand beside what was measured, reached or not.
+
+What to type next:
+    --rounds=21       more rounds, narrower ranges
+    --json=FILE       rows with command, commit, hardware and date
+"""
+
+import pathlib
+import sys
+
+import rich.console
+import rich.table
+from absl import app, flags
+
+from experiments import results
+from experiments.benchmarks import schemes
+
+_JSON = flags.DEFINE_string("json", "", "File for the rows; none by default.")
+_ROUNDS = flags.DEFINE_integer("rounds", 9, "Rounds, at least 3.", 3)
+_SECTIONS = {"schemes": schemes.rows}
+
+
+def main(argv: list[str]) -> None:
+  """Runs the sections that are named, or all."""
+  names = argv[1:] or list(_SECTIONS)
+  unknown = sorted(set(names) - set(_SECTIONS))
+  if unknown:
+    known = ", ".join(_SECTIONS)
+    sys.exit(f"error: unknown section {', '.join(unknown)}; known: {known}")
+  base, rows = results.provenance(), []
+  for name in names:
+    made = _SECTIONS[name](_ROUNDS.value)
+    rows += [base | {"section": name} | r for r in made]
+  rich.console.Console(width=120).print(_table(rows))
+  if _JSON.value:
+    results.write_json(pathlib.Path(_JSON.value), rows)
+
+
+def _table(rows: list[dict]) -> rich.table.Table:
+  title = f"{rows[0]['hardware']}, commit {rows[0]['commit']}"
+  table = rich.table.Table(title=title)
+  for name in ("what", "median", "quartiles", "target"):
+    table.add_column(name, justify="left" if name == "what" else "right")
+  for r in rows:
+    span = f"{r['low']:.3g} - {r['high']:.3g}"
+    value = f"{r['value']:.3g} {r['unit']}"
+    table.add_row(r["name"], value, span, r["target"])
+  return table
+
+
+if __name__ == "__main__":
+  app.run(main)

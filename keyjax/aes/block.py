@@ -1,0 +1,131 @@
+"""AES on independent blocks (FIPS 197), in tiles that stay in cache."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from keyjax.aes import bitslice, host, words
+from keyjax.aes.host import Impl
+
+# Lanes of 32 blocks in a tile: its planes stay in a core's cache.
+TILE_LANES = 512
+
+
+def tile_lanes(num_blocks: int) -> int:
+  """Returns how many lanes a tile has when so many blocks are wanted."""
+  return max(1, min(TILE_LANES, -(-num_blocks // 32)))
+
+
+def in_tiles(
+  crypt: Callable[[bitslice.State], bitslice.State],
+  make: Callable[[jax.Array], jax.Array],
+  xs: jax.Array,
+) -> jax.Array:
+  """Encrypts or decrypts tile after tile.
+
+  Args:
+    crypt: from planes to planes.
+    make: gives a tile's blocks, uint32[32, 4, lanes], from one of `xs`.
+    xs: what makes each tile, [tiles, ...].
+
+  Returns:
+    uint32[tiles * 32 * lanes, 4]; block j * lanes + l of a tile is bit j of
+    lane l.
+  """
+
+  def tile(x: jax.Array) -> jax.Array:
+    planes = crypt(bitslice.to_planes(make(x)))
+    return bitslice.from_planes(planes).transpose(0, 2, 1)
+
+  return jax.lax.map(tile, xs).reshape(-1, 4)
+
+
+def _crypt(
+  crypt: Callable[[jax.Array, bitslice.State], bitslice.State],
+  round_keys: jax.Array,
+  blocks: jax.Array,
+) -> jax.Array:
+  n, lanes = blocks.shape[0], tile_lanes(blocks.shape[0])
+  padded = jnp.pad(blocks, ((0, -n % (32 * lanes)), (0, 0)))
+  tiles = padded.reshape(-1, 32, lanes, 4)
+  keys = bitslice.masks(round_keys)
+  out = in_tiles(
+    lambda s: crypt(keys, s), lambda x: x.transpose(0, 2, 1), tiles
+  )
+  return out[:n]
+
+
+def raw_encrypt(
+  round_keys: jax.Array, blocks: jax.Array, impl: Impl
+) -> jax.Array:
+  """Returns encrypted blocks, uint32[n, 4] in memory order both."""
+  return host.choose(
+    impl,
+    lambda k, x: host.crypt_blocks(k, x, "encrypt"),
+    lambda k, x: _crypt(bitslice.encrypt_planes, k, x),
+    round_keys,
+    blocks,
+  )
+
+
+def raw_decrypt(
+  round_keys: jax.Array, blocks: jax.Array, impl: Impl
+) -> jax.Array:
+  """Returns decrypted blocks, uint32[n, 4] in memory order both."""
+  return host.choose(
+    impl,
+    lambda k, x: host.crypt_blocks(k, x, "decrypt"),
+    lambda k, x: _crypt(bitslice.decrypt_planes, k, x),
+    round_keys,
+    blocks,
+  )
+
+
+@functools.partial(jax.jit, static_argnames="impl")
+def encrypt_blocks(
+  round_keys: jax.Array, blocks: jax.Array, *, impl: Impl = "auto"
+) -> jax.Array:
+  """Encrypts each block by itself (ECB): a part of modes, not a mode to use.
+
+  Args:
+    round_keys: uint32[rounds + 1, 4], from `expand_key`.
+    blocks: uint32[n, 4], big-endian words.
+    impl: "host" for OpenSSL, "device" for the bit-sliced circuit, "auto" for
+      the first on a CPU and the second elsewhere.
+
+  Returns:
+    uint32[n, 4], big-endian words.
+
+  References:
+    FIPS 197, "Advanced Encryption Standard", section 5.1.
+
+  Example:
+    >>> from keyjax.aes import expand_key
+    >>> key = expand_key(bytes(range(16)))
+    >>> block = jnp.arange(0x00112233, 2**32, 0x44444444, dtype=jnp.uint32)
+    >>> [hex(x) for x in encrypt_blocks(key, block[None])[0]]
+    ['0x69c4e0d8', '0x6a7b0430', '0xd8cdb780', '0x70b4c55a']
+  """
+  return words.swap(raw_encrypt(round_keys, words.swap(blocks), impl))
+
+
+@functools.partial(jax.jit, static_argnames="impl")
+def decrypt_blocks(
+  round_keys: jax.Array, blocks: jax.Array, *, impl: Impl = "auto"
+) -> jax.Array:
+  """Decrypts each block by itself: inverse of `encrypt_blocks`.
+
+  Args:
+    round_keys: uint32[rounds + 1, 4], from `expand_key`.
+    blocks: uint32[n, 4], big-endian words.
+    impl: as in `encrypt_blocks`.
+
+  Returns:
+    uint32[n, 4], big-endian words.
+
+  References:
+    FIPS 197, "Advanced Encryption Standard", section 5.3.
+  """
+  return words.swap(raw_decrypt(round_keys, words.swap(blocks), impl))

@@ -1,0 +1,292 @@
+"""The chunks of c2sp.org/chunked-encryption as functions of arrays.
+
+Each 16 KiB of plaintext is one AES-GCM message: 1,024 counter blocks, all
+alike, and one GHASH of 1,025 blocks whose matrices serve every chunk. Groups
+of chunks go one after the other, so memory beyond input and output does not
+grow. `keyjax.seal` derives the keys and writes the header.
+"""
+
+import contextlib
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from keyjax.aes import block, gcm, ghash, host, schedule, words
+from keyjax.aes.host import Direction, Impl
+
+CHUNK = 1 << 14
+TAG = 16
+_BLOCKS = CHUNK // 16
+# What a callback takes is bounded (`host`); a device wants more lanes.
+_HOST_GROUP = host.PIECE // CHUNK
+_DEVICE_GROUP = 32
+
+
+def sealed_bytes(size: int) -> int:
+  """Returns the size of the chunks that hold `size` bytes, tags included."""
+  return size + TAG * (size // CHUNK + 1)
+
+
+def plain_bytes(size: int) -> int:
+  """Returns the size of the plaintext of `size` bytes of chunks, or raises."""
+  full, last = divmod(size, CHUNK + TAG)
+  if last < TAG:
+    raise ValueError(f"{size} bytes are no whole number of chunks and a last")
+  return full * CHUNK + last - TAG
+
+
+def _nonces(base_nonce: jax.Array, index: jax.Array) -> jax.Array:
+  """Returns base_nonce XOR index as big-endian words, uint32[n, 3]."""
+  base = words.swap(words.from_bytes(base_nonce)[0, :3])
+  first = jnp.broadcast_to(base[:2], (*index.shape, 2))
+  return jnp.concatenate([first, (base[2] ^ index)[:, None]], axis=1)
+
+
+def _streams(
+  round_keys: jax.Array, nonces: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Returns the tags' masks uint32[n, 4] and streams uint32[n, 1024, 4]."""
+  n, size = nonces.shape[0], _BLOCKS + 1
+  last = jnp.arange(1, size + 1, dtype=jnp.uint32)
+  counters = jnp.concatenate(
+    [
+      jnp.broadcast_to(nonces[:, None], (n, size, 3)),
+      jnp.broadcast_to(last[None, :, None], (n, size, 1)),
+    ],
+    axis=2,
+  )
+  blocks = words.swap(counters).reshape(n * size, 4)
+  out = block.raw_encrypt(round_keys, blocks, "device").reshape(n, size, 4)
+  return out[:, 0], out[:, 1:]
+
+
+def _device_group(
+  direction: Direction,
+  round_keys: jax.Array,
+  base_nonce: jax.Array,
+  tables: tuple[jax.Array, ...],
+  index: jax.Array,
+  data: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+  blocks = words.from_bytes(data.reshape(-1)).reshape(data.shape[0], -1, 4)
+  nonces = _nonces(base_nonce, index)
+  mask, stream = _streams(round_keys, nonces)
+  out = blocks[:, :_BLOCKS] ^ stream
+  ciphertext = out if direction == "encrypt" else blocks[:, :_BLOCKS]
+  lengths = gcm.lengths(0, CHUNK)[None, None]
+  lengths = jnp.broadcast_to(lengths, (data.shape[0], 1, 4))
+  hashed = ghash.ghash(tables, jnp.concatenate([ciphertext, lengths], axis=1))
+  tags = (hashed ^ mask)[:, None]
+  if direction == "encrypt":
+    return _rows(jnp.concatenate([out, tags], axis=1)), index == index
+  return _rows(out), jnp.all(tags == blocks[:, _BLOCKS:], axis=(1, 2))
+
+
+def _rows(blocks: jax.Array) -> jax.Array:
+  n, count, _ = blocks.shape
+  return words.to_bytes(blocks, n * count * 16).reshape(n, count * 16)
+
+
+def _host_group(
+  direction: Direction,
+  round_keys: jax.Array,
+  base_nonce: jax.Array,
+  index: jax.Array,
+  data: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+  n = data.shape[0]
+  size = CHUNK + TAG if direction == "encrypt" else CHUNK
+
+  def callback(*args: Any) -> tuple[np.ndarray, np.ndarray]:
+    keys, base, index, data = map(np.asarray, args)
+    cipher = AESGCM(schedule.key_of(keys))
+    crypt = cipher.encrypt if direction == "encrypt" else cipher.decrypt
+    out, valid = np.zeros((n, size), np.uint8), np.zeros(n, np.bool_)
+    for i, row in enumerate(data):
+      nonce = int.from_bytes(base.tobytes(), "big") ^ int(index[i])
+      with contextlib.suppress(InvalidTag):
+        chunk = crypt(nonce.to_bytes(12, "big"), row.data, None)
+        out[i], valid[i] = np.frombuffer(chunk, np.uint8), True
+    return out, valid
+
+  like = (
+    jax.ShapeDtypeStruct((n, size), jnp.uint8),
+    jax.ShapeDtypeStruct((n,), jnp.bool_),
+  )
+  args = (round_keys, base_nonce, index, data)
+  return jax.pure_callback(callback, like, *args, vmap_method="sequential")
+
+
+def _in_groups(
+  one: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
+  size: int,
+  data: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+  """Returns what `one` makes of groups of rows, and whether all are valid."""
+  n = data.shape[0]
+  if n == 0:
+    return data, jnp.asarray(True)
+  size = min(n, size)
+  # Rows that fill the last group up never leave this function.
+  data = jnp.pad(data, ((0, -n % size), (0, 0))).reshape(
+    -1, size, data.shape[1]
+  )
+  index = jnp.arange(data.shape[0] * size, dtype=jnp.uint32)
+  out, valid = jax.lax.map(lambda x: one(*x), (index.reshape(-1, size), data))
+  return out.reshape(-1, out.shape[-1])[:n], jnp.all(valid.reshape(-1)[:n])
+
+
+_Parts = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
+_EMPTY = np.zeros(0, np.uint8)
+
+
+def _on_host(
+  direction: Direction,
+  round_keys: jax.Array,
+  base_nonce: jax.Array,
+  rows: jax.Array,
+  last: jax.Array,
+) -> _Parts:
+  """Returns full chunks and the last one the other way; see `_on_device`."""
+  nonce, empty = _last_nonce(base_nonce, rows.shape[0]), jnp.asarray(_EMPTY)
+  if direction == "encrypt":
+    sealed = host.gcm_seal(round_keys, nonce, last, empty)
+    last, last_valid = jnp.concatenate(sealed), jnp.asarray(True)
+  else:
+    last, last_valid = host.gcm_open(
+      round_keys, nonce, last[:-TAG], last[-TAG:], empty
+    )
+  one = functools.partial(_host_group, direction, round_keys, base_nonce)
+  return (*_in_groups(one, _HOST_GROUP, rows), last, last_valid)
+
+
+def _on_device(
+  direction: Direction,
+  round_keys: jax.Array,
+  base_nonce: jax.Array,
+  rows: jax.Array,
+  last: jax.Array,
+) -> _Parts:
+  """Returns full chunks and the last one the other way.
+
+  Args:
+    direction: whether `rows` and `last` are plaintext.
+    round_keys: uint32[rounds + 1, 4].
+    base_nonce: uint8[12].
+    rows: uint8[n, 16384] of plaintext or uint8[n, 16400] of chunks.
+    last: uint8[m] of plaintext, or of the last chunk.
+
+  Returns:
+    The rows, whether all are authentic, the last chunk, whether it is.
+  """
+  n, size = rows.shape[0], last.size
+  size -= 0 if direction == "encrypt" else TAG
+  hash_key, mask, pad = gcm.stream(
+    round_keys, _last_nonce(base_nonce, n), size, "device"
+  )
+  tables = ghash.tables(hash_key, _BLOCKS + 1 if n else -(-size // 16) + 1)
+  one = functools.partial(
+    _device_group, direction, round_keys, base_nonce, tables
+  )
+  out = last[:size] ^ pad
+  ciphertext = out if direction == "encrypt" else last[:size]
+  tag = gcm.tag_of(tables, mask, jnp.asarray(_EMPTY), ciphertext)
+  valid = jnp.all(tag == last[size:]) if last.size > size else jnp.asarray(True)
+  if direction == "encrypt":
+    out = jnp.concatenate([out, tag])
+  return (*_in_groups(one, _DEVICE_GROUP, rows), out, valid)
+
+
+def _crypt(
+  direction: Direction,
+  impl: Impl,
+  round_keys: jax.Array,
+  base_nonce: jax.Array,
+  data: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+  """Returns a message the other way, and whether it is authentic."""
+  step = CHUNK if direction == "encrypt" else CHUNK + TAG
+  full = data.size // step
+  parts = host.choose(
+    impl,
+    functools.partial(_on_host, direction),
+    functools.partial(_on_device, direction),
+    *(round_keys, base_nonce),
+    *(data[: full * step].reshape(full, step), data[full * step :]),
+  )
+  rows, all_valid, last, last_valid = parts
+  return jnp.concatenate([rows.reshape(-1), last]), all_valid & last_valid
+
+
+def _last_nonce(base_nonce: jax.Array, index: int) -> jax.Array:
+  last = np.frombuffer(index.to_bytes(12, "big"), np.uint8)
+  return base_nonce ^ jnp.asarray(last)
+
+
+def _check(data: jax.Array) -> None:
+  if data.ndim != 1 or data.dtype != jnp.uint8:
+    raise ValueError(f"data is {data.dtype}{list(data.shape)}, not uint8[n]")
+  if data.shape[0] // CHUNK >= 2**32:
+    raise ValueError("more than 2^32 chunks do not fit a device")
+
+
+@functools.partial(jax.jit, static_argnames="impl")
+def seal_chunks(
+  round_keys: jax.Array,
+  base_nonce: jax.Array,
+  data: jax.Array,
+  *,
+  impl: Impl = "auto",
+) -> jax.Array:
+  """Seals bytes as chunks, without the header.
+
+  Args:
+    round_keys: uint32[rounds + 1, 4], derived for this message alone.
+    base_nonce: uint8[12], derived with the key.
+    data: uint8[n].
+    impl: "host" for OpenSSL, "device" for the bit-sliced circuit, "auto" for
+      the first on a CPU and the second elsewhere.
+
+  Returns:
+    uint8[n + 16 * (n // 16384 + 1)].
+
+  Raises:
+    ValueError: `data` is not of bytes, or too long.
+  """
+  _check(data)
+  return _crypt("encrypt", impl, round_keys, base_nonce, data)[0]
+
+
+@functools.partial(jax.jit, static_argnames="impl")
+def open_chunks(
+  round_keys: jax.Array,
+  base_nonce: jax.Array,
+  sealed: jax.Array,
+  *,
+  impl: Impl = "auto",
+) -> tuple[jax.Array, jax.Array]:
+  """Opens all chunks, or gives zeros and says so: inverse of `seal_chunks`.
+
+  Args:
+    round_keys: uint32[rounds + 1, 4].
+    base_nonce: uint8[12].
+    sealed: uint8[m], of a size that `seal_chunks` makes.
+    impl: as in `seal_chunks`.
+
+  Returns:
+    The plaintext uint8[n], zeros if any chunk was altered, moved or cut, and
+    bool[]: whether none was.
+
+  Raises:
+    ValueError: no message has chunks of that size.
+  """
+  _check(sealed)
+  plain_bytes(sealed.size)  # Raises for a size that no message has.
+  data, valid = _crypt("decrypt", impl, round_keys, base_nonce, sealed)
+  return jnp.where(valid, data, np.uint8(0)), valid

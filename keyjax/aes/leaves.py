@@ -1,0 +1,238 @@
+"""A whole tree under one keystream, sharded or not.
+
+Leaves lie one after the other in the stream, each from a block of its own, and
+a word's place in the stream depends on its place in the leaf alone: any
+sharding gives the same ciphertext. There is one cipher call for all leaves,
+since each call costs a second to compile. A sharded call makes, on every
+device, the blocks of that device's words and no others, and communicates
+nothing; a shard whose rows are no multiple of 16 bytes makes each block once
+for every row that it touches.
+
+Cost: the bytes over the rate of the cipher, divided by the devices; nothing a
+leaf at run time, and a few milliseconds of compilation.
+"""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from keyjax.aes import bitslice, block, ctr, host, words
+from keyjax.aes.host import Impl
+
+
+def _num_blocks(leaf: jax.Array) -> int:
+  return -(-leaf.size * leaf.dtype.itemsize // 16)
+
+
+def _check(leaves: Sequence[jax.Array]) -> None:
+  for leaf in leaves:
+    if leaf.dtype not in (jnp.uint8, jnp.uint16, jnp.uint32):
+      raise ValueError(
+        f"a leaf of {leaf.dtype}{list(leaf.shape)} is not of unsigned words"
+      )
+  ctr.check_length(0, sum(map(_num_blocks, leaves)))
+
+
+def _view(stream: jax.Array, like: jax.Array) -> jax.Array:
+  """Returns the stream's bytes, in memory order, as words like a leaf's."""
+  out = stream.reshape(-1)
+  if like.dtype != jnp.uint32:
+    out = jax.lax.bitcast_convert_type(out, like.dtype).reshape(-1)
+  return out[: like.size].reshape(like.shape)
+
+
+def xor_words(
+  round_keys: jax.Array,
+  counter: jax.Array,
+  leaves: Sequence[jax.Array],
+  *,
+  shardings: Sequence[NamedSharding] | None = None,
+  impl: Impl = "auto",
+) -> list[jax.Array]:
+  """Encrypts leaves in counter mode, or decrypts them: it is its own inverse.
+
+  Args:
+    round_keys: uint32[rounds + 1, 4], from `expand_key`.
+    counter: uint32[4], the first counter block as big-endian words; never
+      used twice under a key.
+    leaves: arrays of uint8, uint16 or uint32 (`tree.as_words`).
+    shardings: how each leaf lies on one mesh, for leaves that are sharded;
+      static. Every dimension is divisible by its shards.
+    impl: "host" for OpenSSL, "device" for the bit-sliced circuit, "auto" for
+      the first on a CPU and the second elsewhere.
+
+  Returns:
+    Leaves of the same shapes, dtypes and shardings.
+
+  Raises:
+    ValueError: a leaf is not of unsigned words, all of them exceed what one
+      key and counter may encrypt, or the shardings are on several meshes.
+
+  Example:
+    >>> from keyjax.aes import expand_key
+    >>> key, zero = expand_key(bytes(16)), jnp.zeros(4, jnp.uint32)
+    >>> leaves = [jnp.arange(5, dtype=jnp.uint8), jnp.zeros(2, jnp.uint32)]
+    >>> locked = xor_words(key, zero, leaves)
+    >>> xor_words(key, zero, locked)[0]
+    Array([0, 1, 2, 3, 4], dtype=uint8)
+  """
+  _check(leaves)
+  if shardings is not None:
+    return _sharded(round_keys, counter, leaves, shardings, impl)
+  sizes = [_num_blocks(x) for x in leaves]
+  stream = ctr.raw_keystream(round_keys, counter, sum(sizes), impl)
+  ends = np.cumsum([0, *sizes]).tolist()
+  return [
+    x ^ _view(stream[a:b], x)
+    for x, a, b in zip(leaves, ends, ends[1:], strict=False)
+  ]
+
+
+def _axes(entry: str | tuple[str, ...] | None) -> tuple[str, ...]:
+  return (entry,) if isinstance(entry, str) else entry or ()
+
+
+def _groups(
+  local: jax.Array, spec: PartitionSpec, shards: list[int]
+) -> tuple[jax.Array, int]:
+  """Returns where a shard's groups of bytes lie in its leaf, and their size.
+
+  A group is as many contiguous bytes as divide both a block and what is
+  contiguous in the shard, so that it never crosses the end of a block.
+
+  Args:
+    local: the shard.
+    spec: how the leaf is sharded.
+    shards: into how many parts each dimension is cut.
+
+  Returns:
+    uint32[n], the places in units of groups, and the bytes of a group.
+  """
+  entries = [*spec, *(None,) * (local.ndim - len(spec))]
+  cut = max((d for d in range(local.ndim) if shards[d] > 1), default=0)
+  run = math.prod(local.shape[cut:]) * local.dtype.itemsize
+  size = math.gcd(run, 16) if local.ndim and math.prod(shards) > 1 else 16
+  place = jnp.arange(-(-run // size), dtype=jnp.uint32)
+  stride = -(-run // size)
+  for d in range(cut, -1, -1):
+    if local.ndim == 0:
+      break
+    first = jnp.uint32(0)
+    for name in _axes(entries[d]):
+      count = np.uint32(jax.lax.axis_size(name))
+      first = first * count + jax.lax.axis_index(name).astype(jnp.uint32)
+    if d == cut:
+      place = place + first * np.uint32(stride)
+    else:
+      index = jnp.arange(local.shape[d], dtype=jnp.uint32)
+      index = index + first * np.uint32(local.shape[d])
+      place = (index[:, None] * np.uint32(stride) + place[None]).reshape(-1)
+      stride *= local.shape[d]
+    stride *= shards[d]
+  return place, size
+
+
+def _at(
+  round_keys: jax.Array, counter: jax.Array, index: jax.Array, impl: Impl
+) -> jax.Array:
+  """Returns the keystream's blocks at any places, uint32[n, 4]."""
+
+  def counters(index: jax.Array) -> jax.Array:
+    base = counter.reshape((1,) * index.ndim + (4,))
+    return words.swap(words.add(base, index))
+
+  def device(
+    round_keys: jax.Array, counter: jax.Array, index: jax.Array
+  ) -> jax.Array:
+    del counter  # `counters` holds it.
+    n, lanes = index.shape[0], block.tile_lanes(index.shape[0])
+    keys = bitslice.masks(round_keys)
+    tiles = jnp.pad(index, (0, -n % (32 * lanes))).reshape(-1, 32, lanes)
+    return block.in_tiles(
+      lambda s: bitslice.encrypt_planes(keys, s),
+      lambda i: counters(i).transpose(0, 2, 1),
+      tiles,
+    )[:n]
+
+  def on_host(
+    round_keys: jax.Array, counter: jax.Array, index: jax.Array
+  ) -> jax.Array:
+    del counter
+    return host.crypt_blocks(round_keys, counters(index), "encrypt")
+
+  return host.choose(impl, on_host, device, round_keys, counter, index)
+
+
+def _local(
+  round_keys: jax.Array,
+  counter: jax.Array,
+  shards: Sequence[jax.Array],
+  specs: list[PartitionSpec],
+  counts: list[list[int]],
+  impl: Impl,
+) -> list[jax.Array]:
+  """Encrypts the shards that one device holds."""
+  places, parts, start = [], [], 0
+  for shard, spec, count in zip(shards, specs, counts, strict=True):
+    place, size = _groups(shard, spec, count)
+    per_block = np.uint32(16 // size)
+    places.append(place // per_block + np.uint32(start))
+    parts.append((place % per_block, size))
+    whole = shard.size * math.prod(count) * shard.dtype.itemsize
+    start += -(-whole // 16)
+  stream = _at(round_keys, counter, jnp.concatenate(places), impl)
+  out, first = [], 0
+  for shard, (part, size) in zip(shards, parts, strict=True):
+    blocks = stream[first : first + part.shape[0]]
+    first += part.shape[0]
+    if size < 16:
+      raw = jax.lax.bitcast_convert_type(blocks, jnp.uint8)
+      raw = raw.reshape(-1, 16 // size, size)
+      raw = jnp.take_along_axis(raw, part[:, None, None], axis=1)
+      width = shard.dtype.itemsize
+      pad = jax.lax.bitcast_convert_type(
+        raw.reshape(-1, width) if width > 1 else raw.reshape(-1), shard.dtype
+      )
+      out.append(shard ^ pad[: shard.size].reshape(shard.shape))
+    else:
+      out.append(shard ^ _view(blocks, shard))
+  return out
+
+
+def _sharded(
+  round_keys: jax.Array,
+  counter: jax.Array,
+  leaves: Sequence[jax.Array],
+  shardings: Sequence[NamedSharding],
+  impl: Impl,
+) -> list[jax.Array]:
+  meshes = {s.mesh for s in shardings}
+  if len(meshes) != 1:
+    raise ValueError(f"all leaves lie on one mesh, got {len(meshes)}")
+  mesh, specs = meshes.pop(), [s.spec for s in shardings]
+  counts = [
+    [
+      math.prod(mesh.shape[a] for a in _axes(e))
+      for e in [*s, *(None,) * (x.ndim - len(s))]
+    ]
+    for s, x in zip(specs, leaves, strict=True)
+  ]
+
+  def local(
+    round_keys: jax.Array, counter: jax.Array, *shards: jax.Array
+  ) -> tuple[jax.Array, ...]:
+    return tuple(_local(round_keys, counter, shards, specs, counts, impl))
+
+  whole = PartitionSpec()
+  out = jax.shard_map(
+    local,
+    mesh=mesh,
+    in_specs=(whole, whole, *specs),
+    out_specs=tuple(specs),
+    check_vma=False,
+  )(round_keys, counter, *leaves)
+  return list(out)

@@ -1,0 +1,102 @@
+"""AES-256-CTR as an implementation of `jax.random`, for noise and masks.
+
+A key is 256 bits. Its random bits, its children by `split` and its children by
+`fold_in` are blocks of its keystream from three ranges that never meet, so one
+key never gives a block twice, and two keys meet with a probability of 2^-256
+for each pair. At most 2^32 - 2 blocks, 64 GiB, come from one key in one call.
+
+`jax.random` prints the data of a key array: never print one made here. A seed
+is for tests; `from_secret` makes keys that nobody can guess.
+"""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.random import define_prng_impl
+
+from keyjax.aes import ctr
+from keyjax.aes.schedule import expand_key
+from keyjax.keys import Secret
+
+_BITS, _SPLIT, _FOLD = 0, 1, 2
+_WORDS = {8: jnp.uint8, 16: jnp.uint16, 32: jnp.uint32, 64: jnp.uint64}
+
+
+def _blocks(
+  key: jax.Array, kind: int, index: jax.Array | int, n: int
+) -> jax.Array:
+  """Returns n blocks of a key's keystream, uint32[n, 4]."""
+  raw = jax.lax.bitcast_convert_type(key, jnp.uint8).reshape(32)
+  counter = jnp.zeros(4, jnp.uint32).at[0].set(np.uint32(kind))
+  counter = counter.at[2].set(jnp.asarray(index).astype(jnp.uint32))
+  return ctr.keystream(expand_key(raw), counter, n)
+
+
+def _seed(seed: jax.Array) -> jax.Array:
+  bits = seed.astype(jnp.uint32)
+  high = (
+    (seed >> 32).astype(jnp.uint32)
+    if seed.dtype.itemsize == 8
+    else jnp.uint32(0)
+  )
+  return jnp.zeros(8, jnp.uint32).at[0].set(bits).at[1].set(high)
+
+
+def _split(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+  n = math.prod(shape)
+  return _blocks(key, _SPLIT, 0, 2 * n).reshape(*shape, 8)
+
+
+def _fold_in(key: jax.Array, data: jax.Array | int) -> jax.Array:
+  return _blocks(key, _FOLD, data, 2).reshape(8)
+
+
+def _random_bits(
+  key: jax.Array, bit_width: int, shape: Sequence[int]
+) -> jax.Array:
+  if bit_width not in _WORDS:
+    raise ValueError(f"random bits come in 8, 16, 32 or 64, not {bit_width}")
+  size = math.prod(shape)
+  words = _blocks(key, _BITS, 0, -(-size * bit_width // 128)).reshape(-1)
+  if bit_width == 64:
+    words = words.reshape(-1, 2)
+  bits = jax.lax.bitcast_convert_type(words, _WORDS[bit_width])
+  return bits.reshape(-1)[:size].reshape(tuple(shape))
+
+
+impl = define_prng_impl(
+  key_shape=(8,),
+  seed=_seed,
+  split=_split,
+  random_bits=_random_bits,
+  fold_in=_fold_in,
+  name="keyjax_aes256_ctr",
+  tag="aes",
+)
+
+
+def from_secret(secret: Secret, label: str) -> jax.Array:
+  """Returns a key of `jax.random` derived from a secret.
+
+  Args:
+    secret: where it comes from.
+    label: what it is for; another label, another stream.
+
+  Returns:
+    A scalar PRNG key array; `jax.random` functions take it as any other.
+
+  References:
+    NIST SP 800-90A, "Random Number Generation Using Deterministic Random Bit
+    Generators", section 10.2 (the construction this one simplifies).
+
+  Example:
+    >>> from keyjax.keys import Secret
+    >>> rng = from_secret(Secret.generate(), "noise")
+    >>> jax.random.normal(rng, (3,)).shape
+    (3,)
+  """
+  data = np.frombuffer(secret.derive(f"prng/{label}", 32), np.uint32)
+  return jax.random.wrap_key_data(jnp.asarray(data), impl=impl)

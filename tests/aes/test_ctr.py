@@ -1,0 +1,214 @@
+"""Counter mode: standards, OpenSSL, any slice, and every way to run it."""
+
+import functools
+import re
+import shutil
+import subprocess
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.sharding import Mesh, PartitionSpec
+
+from keyjax import aes
+
+IMPLS = ("host", "device")
+# SP 800-38A, appendix F.5: the keys, the counter and the messages.
+PLAIN = bytes.fromhex(
+  "6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e51"
+  "30c81c46a35ce411e5fbc1191a0a52eff69f2445df4f9b17ad2b417be66c3710"
+)
+COUNTER = bytes.fromhex("f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff")
+SP_800_38A = {
+  "2b7e151628aed2a6abf7158809cf4f3c": (
+    "874d6191b620e3261bef6864990db6ce9806f66b7970fdff8617187bb9fffdff"
+    "5ae4df3edbd5d35e5b4f09020db03eab1e031dda2fbe03d1792170a0f3009cee"
+  ),
+  "8e73b0f7da0e6452c810f32b809079e562f8ead2522c6b7b": (
+    "1abc932417521ca24f2b0459fe7e6e0b090339ec0aa6faefd5ccc2c6f4ce8e94"
+    "1e36b26bd1ebc670d1bd1d665620abf74f78a7f6d29809585a97daec58c6b050"
+  ),
+  "603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4": (
+    "601ec313775789a5b7a7f504bbf3d228f443e3ca4d62b59aca84e990cacaf5c5"
+    "2b0930daa23de94ce87017ba2d84988ddfc9c58db67aada613c2dd08457941a6"
+  ),
+}
+
+
+def words(data):
+  return np.frombuffer(data, ">u4").astype(np.uint32)
+
+
+def stream(key, counter, size, start=0, impl="auto"):
+  """Returns bytes of a keystream from KeyJAX."""
+  blocks = aes.keystream(
+    aes.expand_key(key), words(counter), -(-size // 16), start, impl=impl
+  )
+  return np.asarray(blocks).astype(">u4").tobytes()[:size]
+
+
+def openssl(key, counter, size, start=0):
+  first = (int.from_bytes(counter, "big") + start) % 2**128
+  mode = modes.CTR(first.to_bytes(16, "big"))
+  return Cipher(algorithms.AES(key), mode).encryptor().update(bytes(size))
+
+
+def xor(a, b):
+  return bytes(x ^ y for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.vectors
+@pytest.mark.parametrize("impl", IMPLS)
+@pytest.mark.parametrize("key", SP_800_38A)
+def test_sp_800_38a(key, impl):
+  pad = stream(bytes.fromhex(key), COUNTER, len(PLAIN), impl=impl)
+  assert xor(PLAIN, pad).hex() == SP_800_38A[key]
+
+
+@pytest.mark.vectors
+@pytest.mark.parametrize("impl", IMPLS)
+def test_rfc_3686(impl, nist, capsys):
+  count = 0
+  for bits in (128, 192, 256):
+    text = nist(f"CTR/aes-{bits}-ctr.txt")
+    fields = [
+      [bytes.fromhex(x) for x in re.findall(rf"^{name} = (\w+)", text, re.M)]
+      for name in ("KEY", "IV", "PLAINTEXT", "CIPHERTEXT")
+    ]
+    for key, iv, plain, cipher in zip(*fields, strict=True):
+      pad = stream(key, iv, 48, impl=impl)[: len(plain)]
+      assert xor(plain, pad) == cipher
+      count += 1
+  assert count == 9
+  with capsys.disabled():
+    print(f"\nRFC 3686 AES-CTR {impl}: {count} cases, 0 failures")
+
+
+KEYS = st.sampled_from((16, 24, 32)).flatmap(
+  lambda n: st.binary(min_size=n, max_size=n)
+)
+# Near a carry out of the last word, and out of all 128 bits.
+COUNTERS = st.one_of(
+  st.binary(min_size=16, max_size=16),
+  st.builds(
+    lambda high, back: high + (2**32 - back).to_bytes(4, "big"),
+    st.sampled_from((bytes(12), b"\xff" * 12, b"\x00" * 11 + b"\x01")),
+    st.integers(1, 40),
+  ),
+)
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+@settings(max_examples=60, deadline=None)
+@given(
+  key=KEYS,
+  counter=COUNTERS,
+  size=st.sampled_from((0, 1, 15, 16, 17, 528)),
+  start=st.one_of(st.integers(0, 40), st.integers(2**32 - 60, 2**32 - 40)),
+)
+def test_differs_nowhere_from_openssl(impl, key, counter, size, start):
+  got = stream(key, counter, size, start, impl)
+  assert got == openssl(key, counter, size, start)
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+def test_many_tiles(impl):
+  key, counter = bytes(range(16)), b"\xff" * 15 + b"\x00"
+  assert stream(key, counter, 600_001, 5, impl) == openssl(
+    key, counter, 600_001, 5
+  )
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+def test_any_slice_can_be_made_alone(impl):
+  key = bytes(16)
+  whole = stream(key, COUNTER, 16 * 64, impl=impl)
+  for start in (0, 1, 31, 32, 33):
+    part = stream(key, COUNTER, 16 * 4, start, impl)
+    assert part == whole[16 * start :][: 16 * 4]
+
+
+def test_the_two_realisations_agree_by_default():
+  key = bytes(range(32))
+  default = stream(key, COUNTER, 1000)
+  assert default == stream(key, COUNTER, 1000, impl="host")
+  assert default == stream(key, COUNTER, 1000, impl="device")
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+def test_eager_jit_vmap_pmap_and_shard_map_agree(impl):
+  devices = np.array(jax.devices())
+  n = len(devices)
+  schedules = jnp.stack([aes.expand_key(bytes([i]) * 16) for i in range(n)])
+  counters = jnp.stack([words(bytes([i]) * 16) for i in range(n)])
+  one = functools.partial(aes.keystream, num_blocks=40, impl=impl)
+  eager = np.stack(
+    [one(k, c) for k, c in zip(schedules, counters, strict=True)]
+  )
+  np.testing.assert_array_equal(
+    jax.jit(jax.vmap(one))(schedules, counters), eager
+  )
+  np.testing.assert_array_equal(jax.pmap(one)(schedules, counters), eager)
+  # Each shard begins where the one before it ended.
+  spec, mesh = PartitionSpec("x"), Mesh(devices, "x")
+
+  @jax.jit
+  @functools.partial(
+    jax.shard_map, mesh=mesh, in_specs=(PartitionSpec(),) * 2, out_specs=spec
+  )
+  def sharded(schedule, counter):
+    return one(schedule, counter, start=40 * jax.lax.axis_index("x"))
+
+  got = sharded(schedules[0], counters[0])
+  assert len(got.sharding.device_set) == n
+  whole = aes.keystream(schedules[0], counters[0], 40 * n, impl=impl)
+  np.testing.assert_array_equal(got, whole)
+
+
+def test_vmap_over_keys_or_counters_alone():
+  schedules = jnp.stack([aes.expand_key(bytes([i]) * 16) for i in range(3)])
+  counters = jnp.stack([words(bytes([i]) * 16) for i in range(3)])
+  for impl in IMPLS:
+    one = functools.partial(aes.keystream, num_blocks=2, impl=impl)
+    by_key = jax.vmap(one, (0, None))(schedules, counters[1])
+    by_counter = jax.vmap(one, (None, 0))(schedules[1], counters)
+    np.testing.assert_array_equal(by_key[1], by_counter[1])
+    np.testing.assert_array_equal(by_key[2], one(schedules[2], counters[1]))
+
+
+def test_the_system_s_openssl_opens_it(tmp_path):
+  program = shutil.which("openssl")
+  if program is None:
+    pytest.skip("no openssl command on this machine")
+  key, plain = bytes(range(32)), b"weights " * 1000
+  (tmp_path / "c").write_bytes(xor(plain, stream(key, COUNTER, len(plain))))
+  args = ["enc", "-aes-256-ctr", "-d", "-K", key.hex(), "-iv", COUNTER.hex()]
+  opened = subprocess.run(
+    [program, *args, "-in", str(tmp_path / "c")],
+    capture_output=True,
+    check=True,
+  )
+  assert opened.stdout == plain
+
+
+def test_the_bytes_of_one_key_and_counter_are_limited():
+  keys, counter = aes.expand_key(bytes(16)), jnp.zeros(4, jnp.uint32)
+  with pytest.raises(ValueError, match="64 GiB"):
+    aes.keystream(keys, counter, 2, start=2**32 - 3)
+  with pytest.raises(ValueError, match="64 GiB"):
+    aes.keystream(keys, counter, 2**32)
+  with pytest.raises(ValueError, match="64 GiB"):
+    aes.keystream(keys, counter, 1, start=-1)
+
+
+def test_another_key_compiles_nothing():
+  counter = jnp.zeros(4, jnp.uint32)
+  for impl in IMPLS:
+    fn = jax.jit(functools.partial(aes.keystream, num_blocks=3, impl=impl))
+    for i in range(3):
+      fn(aes.expand_key(bytes([i]) * 16), counter)
+    assert fn._cache_size() == 1

@@ -1,0 +1,270 @@
+"""AES-GCM: NIST CAVP, Wycheproof, OpenSSL, and what tampering gives."""
+
+import collections
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keyjax import aes
+from keyjax.aes import ghash
+
+IMPLS = ("host", "device")
+
+
+def array(data):
+  return jnp.asarray(np.frombuffer(data, np.uint8))
+
+
+def seal(key, nonce, data, aad, impl):
+  args = map(array, (nonce, data, aad))
+  sealed, tag = aes.gcm_seal(aes.expand_key(key), *args, impl=impl)
+  return bytes(sealed), bytes(tag)
+
+
+def unseal(key, nonce, sealed, tag, aad, impl):
+  args = map(array, (nonce, sealed, tag, aad))
+  data, valid = aes.gcm_open(aes.expand_key(key), *args, impl=impl)
+  return bytes(data), bool(valid)
+
+
+def batch(rows):
+  return jnp.asarray(np.stack([np.frombuffer(row, np.uint8) for row in rows]))
+
+
+def schedules(keys):
+  return jnp.stack([aes.expand_key(k) for k in keys])
+
+
+def check_seal(cases, impl):
+  """Cases of one shape in one call."""
+  key, nonce, data, aad, sealed, tag = zip(*cases, strict=True)
+  got, tags = jax.vmap(lambda *x: aes.gcm_seal(*x, impl=impl))(
+    schedules(key), *map(batch, (nonce, data, aad))
+  )
+  for i in range(len(cases)):
+    assert bytes(np.asarray(got[i])) == sealed[i]
+    assert bytes(np.asarray(tags[i]))[: len(tag[i])] == tag[i]
+
+
+def check_open(cases, impl):
+  """Cases of one shape in one call; data is None where it must fail."""
+  key, nonce, data, aad, sealed, tag = zip(*cases, strict=True)
+  got, valid = jax.vmap(lambda *x: aes.gcm_open(*x, impl=impl))(
+    schedules(key), *map(batch, (nonce, sealed, tag, aad))
+  )
+  got, valid = np.asarray(got), np.asarray(valid)
+  for i, want in enumerate(data):
+    assert valid[i] == (want is not None)
+    assert bytes(got[i]) == (bytes(len(sealed[i])) if want is None else want)
+
+
+def read_cavp(text):
+  """Yields (key, nonce, data or None, aad, sealed, tag)."""
+  for case in re.split(r"\nCount = ", text)[1:]:
+    f = dict(re.findall(r"^(\w+) =[ ]?(\w*)", case, re.M))
+    data = None if "FAIL" in case else bytes.fromhex(f["PT"])
+    rest = [bytes.fromhex(f[k]) for k in ("AAD", "CT", "Tag")]
+    yield bytes.fromhex(f["Key"]), bytes.fromhex(f["IV"]), data, *rest
+
+
+def by_shape(cases, with_tag=True):
+  groups = collections.defaultdict(list)
+  for case in cases:
+    key, nonce, _, aad, sealed, tag = case
+    shape = (key, nonce, aad, sealed, tag) if with_tag else case[:2] + case[3:5]
+    groups[tuple(map(len, shape))].append(case)
+  return groups
+
+
+def check_cavp(nist, bits, impl, every, capsys):
+  """Runs the cases of every n-th shape: n to seal, n to open."""
+  total = 0
+  for name, check, step in (
+    ("EncryptExtIV", check_seal, every[0]),
+    ("Decrypt", check_open, every[1]),
+  ):
+    cases = read_cavp(nist(f"GCM/gcm{name}{bits}.rsp"))
+    groups = by_shape(cases, with_tag=check is check_open)
+    for shape in sorted(groups)[::step]:
+      check(groups[shape], impl)
+      total += len(groups[shape])
+  with capsys.disabled():
+    print(f"\nCAVP AES-{bits} GCM {impl}: {total} cases, 0 failures")
+  return total
+
+
+@pytest.mark.vectors
+@pytest.mark.parametrize("bits", (128, 192, 256))
+def test_cavp_host(bits, nist, capsys):
+  assert check_cavp(nist, bits, "host", (12, 105), capsys) > 700
+
+
+@pytest.mark.vectors
+@pytest.mark.parametrize("bits", (128, 192, 256))
+def test_cavp_device(bits, nist, capsys):
+  assert check_cavp(nist, bits, "device", (41, 263), capsys) > 200
+
+
+@pytest.mark.slow
+@pytest.mark.vectors
+@pytest.mark.parametrize("bits", (128, 192, 256))
+def test_cavp_host_in_full(bits, nist, capsys):
+  assert check_cavp(nist, bits, "host", (1, 1), capsys) == 2 * 7875
+
+
+@pytest.mark.slow
+@pytest.mark.vectors
+@pytest.mark.parametrize("bits", (128, 192, 256))
+def test_cavp_device_in_full(bits, nist, capsys):
+  # A tag that was cut is compared as a whole one is: one length in seven.
+  assert check_cavp(nist, bits, "device", (1, 7), capsys) == 7875 + 1125
+
+
+def wycheproof_cases(document):
+  """Yields cases as `read_cavp` does, and refused ones with an empty nonce."""
+  for group in document["testGroups"]:
+    for t in group["tests"]:
+      fields = ("key", "iv", "msg", "aad", "ct", "tag")
+      key, nonce, data, *rest = (bytes.fromhex(t[f]) for f in fields)
+      yield key, nonce, data if t["result"] == "valid" else None, *rest
+
+
+@pytest.fixture
+def gcm_cases(wycheproof):
+  cases = list(wycheproof_cases(wycheproof("aes_gcm_test.json")))
+  assert len(cases) == 316
+  return cases
+
+
+@pytest.mark.vectors
+def test_wycheproof_host(gcm_cases, capsys):
+  # OpenSSL takes nonces of 8 to 128 bytes; the others are in the full test.
+  some = [c for c in gcm_cases if len(c[1]) == 0 or 8 <= len(c[1]) <= 128]
+  total = check_wycheproof(some, "host")
+  assert total == len(some) > 280
+  with capsys.disabled():
+    print(f"\nWycheproof AES-GCM host: {total} cases, 0 failures")
+
+
+@pytest.mark.vectors
+def test_wycheproof_device(gcm_cases, capsys):
+  some = [
+    c
+    for c in gcm_cases
+    if len(c[0]) == 16 and len(c[1]) in (0, 1, 12) and len(c[4]) == 16
+  ]
+  total = check_wycheproof(some, "device")
+  assert total == len(some) > 30
+  with capsys.disabled():
+    print(f"\nWycheproof AES-GCM device: {total} cases, 0 failures")
+
+
+@pytest.mark.slow
+@pytest.mark.vectors
+@pytest.mark.parametrize("impl", IMPLS)
+def test_wycheproof_in_full(gcm_cases, impl):
+  assert check_wycheproof(gcm_cases, impl) == 316
+
+
+def check_wycheproof(cases, impl):
+  total = 0
+  for (_, nonce_size, *_), group in by_shape(cases).items():
+    if nonce_size == 0:  # "An empty nonce" must be refused.
+      for key, nonce, data, aad, sealed, tag in group:
+        assert data is None
+        with pytest.raises(ValueError, match="at least one byte"):
+          unseal(key, nonce, sealed, tag, aad, impl)
+    else:
+      check_open(group, impl)
+      valid = [c for c in group if c[2] is not None]
+      if valid:
+        check_seal(valid, impl)
+    total += len(group)
+  return total
+
+
+@pytest.mark.parametrize("size", (0, 1, 15, 16, 17))
+@pytest.mark.parametrize("impl", IMPLS)
+def test_seals_as_openssl_does_and_opens(impl, size):
+  rng = np.random.default_rng(size)
+  key, nonce, data, aad = map(rng.bytes, (16, 12, size, 20))
+  sealed, tag = seal(key, nonce, data, aad, impl)
+  assert sealed + tag == AESGCM(key).encrypt(nonce, data, aad)
+  assert unseal(key, nonce, sealed, tag, aad, impl) == (data, True)
+
+
+def test_seals_as_openssl_does_above_what_a_callback_takes():
+  rng = np.random.default_rng(0)
+  key, nonce, data = map(rng.bytes, (32, 12, 70_000))
+  sealed, tag = seal(key, nonce, data, b"", "auto")
+  assert sealed + tag == AESGCM(key).encrypt(nonce, data, None)
+  assert unseal(key, nonce, sealed, tag, b"", "auto") == (data, True)
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+def test_any_flipped_bit_gives_zeros_and_a_flag(impl):
+  rng = np.random.default_rng(1)
+  key, nonce, data, aad = map(rng.bytes, (16, 12, 17, 3))
+  parts = [nonce, *seal(key, nonce, data, aad, impl), aad]
+  for i, part in enumerate(parts):
+    for bit in (0, 8 * len(part) - 1):
+      flipped = bytearray(part)
+      flipped[bit // 8] ^= 1 << bit % 8
+      bad = [*parts[:i], bytes(flipped), *parts[i + 1 :]]
+      assert unseal(key, *bad, impl) == (bytes(17), False)
+  other = bytes([key[0] ^ 1]) + key[1:]
+  assert unseal(other, *parts, impl) == (bytes(17), False)
+  assert unseal(key, *parts, impl) == (data, True)
+
+
+def test_arrays_of_another_kind_are_refused():
+  keys, nonce = aes.expand_key(bytes(16)), jnp.zeros(12, jnp.uint8)
+  data = jnp.zeros(4, jnp.uint8)
+  with pytest.raises(ValueError, match=r"data is uint32\[4\]"):
+    aes.gcm_seal(keys, nonce, data.astype(jnp.uint32), data)
+  with pytest.raises(ValueError, match="4 to 16 bytes"):
+    aes.gcm_open(keys, nonce, data, data[:3], data)
+  with pytest.raises(ValueError, match="at most"):
+    jax.eval_shape(
+      aes.gcm_seal, keys, nonce, jax.ShapeDtypeStruct((2**36,), jnp.uint8), data
+    )
+
+
+def multiply(x, y):
+  """Multiplies in GF(2^128), bit by bit (SP 800-38D, algorithm 1)."""
+  z = 0
+  for i in range(128):
+    if x >> (127 - i) & 1:
+      z ^= y
+    y = (y >> 1) ^ (0xE1 << 120 if y & 1 else 0)
+  return z
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+  key=st.binary(min_size=16, max_size=16),
+  n=st.sampled_from((1, 2, 63, 64, 65, 130)),
+  seed=st.integers(0, 2**32),
+)
+def test_ghash_is_the_sum_it_is_defined_as(key, n, seed):
+  data = np.random.default_rng(seed).bytes(16 * n)
+  want = 0
+  for i in range(n):
+    block = int.from_bytes(data[16 * i :][:16], "big")
+    want = multiply(want ^ block, int.from_bytes(key, "big"))
+  got = hashed(
+    np.frombuffer(key, np.uint32), np.frombuffer(data, np.uint32).reshape(n, 4)
+  )
+  assert np.asarray(got).tobytes() == want.to_bytes(16, "big")
+
+
+@jax.jit
+def hashed(key, blocks):
+  tables = ghash.tables(key, blocks.shape[0])
+  return ghash.ghash(tables, blocks[None])[0]

@@ -1,0 +1,94 @@
+"""One keystream for a tree: the same bytes under any sharding."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from keyjax import aes
+
+IMPLS = ("host", "device")
+COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute")
+KEY = bytes(range(16))
+COUNTER = (0, 0, 0, 2**32 - 5)
+# Shapes, dtypes and how they lie on a mesh of x = 4 and y = 2.
+LEAVES = (
+  ((8, 6), np.uint32, P("x", "y")),
+  ((4, 4, 16), np.uint8, P(None, "x", "y")),
+  ((16,), np.uint16, P(("x", "y"))),
+  ((3, 5), np.uint16, P()),
+  ((8, 3), np.uint8, P("y")),
+  ((8, 4), np.uint32, P("y", "x")),
+  ((), np.uint32, P()),
+  ((1, 7), np.uint8, P()),
+)
+
+
+def leaves():
+  rng = np.random.default_rng(0)
+  return [
+    rng.integers(0, np.iinfo(t).max, shape, t, endpoint=True)
+    for shape, t, _ in LEAVES
+  ]
+
+
+def expected():
+  """Each leaf's bytes XOR OpenSSL's keystream from the leaf's own block."""
+  counter = b"".join(x.to_bytes(4, "big") for x in COUNTER)
+  stream = Cipher(algorithms.AES(KEY), modes.CTR(counter)).encryptor()
+  out = []
+  for leaf in leaves():
+    pad = stream.update(bytes(-(-leaf.nbytes // 16) * 16))[: leaf.nbytes]
+    mixed = np.frombuffer(leaf.tobytes(), np.uint8) ^ np.frombuffer(
+      pad, np.uint8
+    )
+    out.append(mixed.view(leaf.dtype).reshape(leaf.shape))
+  return out
+
+
+@pytest.fixture(scope="module")
+def inputs():
+  return aes.expand_key(KEY), jnp.asarray(np.array(COUNTER, np.uint32))
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+def test_each_leaf_begins_at_a_block_of_its_own(inputs, impl):
+  locked = aes.xor_words(*inputs, list(map(jnp.asarray, leaves())), impl=impl)
+  for got, want in zip(locked, expected(), strict=True):
+    assert got.dtype == want.dtype
+    np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+def test_a_sharded_tree_gives_the_same_bytes_and_talks_to_nobody(inputs, impl):
+  mesh = Mesh(np.array(jax.devices()).reshape(4, 2), ("x", "y"))
+  shardings = [NamedSharding(mesh, spec) for _, _, spec in LEAVES]
+  placed = jax.device_put(leaves(), shardings)
+  fn = jax.jit(
+    lambda k, c, x: aes.xor_words(k, c, x, shardings=shardings, impl=impl)
+  )
+  compiled = fn.lower(*inputs, placed).compile()
+  assert not any(name in compiled.as_text() for name in COLLECTIVES)
+  locked = compiled(*jax.device_put(inputs, NamedSharding(mesh, P())), placed)
+  for got, want, sharding in zip(locked, expected(), shardings, strict=True):
+    np.testing.assert_array_equal(got, want)
+    assert got.sharding.is_equivalent_to(sharding, got.ndim)
+
+
+def test_leaves_that_cannot_be_encrypted_are_refused(inputs):
+  with pytest.raises(ValueError, match=r"float32\[3\] is not of unsigned"):
+    aes.xor_words(*inputs, [jnp.zeros(3)])
+  huge = jax.ShapeDtypeStruct((2**20, 2**17), jnp.uint8)
+  with pytest.raises(ValueError, match="64 GiB"):
+    jax.eval_shape(lambda x: aes.xor_words(*inputs, [x]), huge)
+  devices = np.array(jax.devices())
+  meshes = [Mesh(devices[:4], "x"), Mesh(devices[4:], "x")]
+  with pytest.raises(ValueError, match="one mesh"):
+    aes.xor_words(
+      *inputs,
+      [jnp.zeros(4, jnp.uint8)] * 2,
+      shardings=[NamedSharding(m, P("x")) for m in meshes],
+    )
