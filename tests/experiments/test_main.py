@@ -32,7 +32,8 @@ def config() -> ConfigDict:
   made.name, made.model = "tiny", "mlp"
   made.model_args.hidden = (16,)
   made.num_train, made.num_test = 192, 50
-  made.train.update(batch_size=64, epochs=4.0, checkpoint_every=4)
+  made.train.update(batch_size=64, epochs=8.0, checkpoint_every=8)
+  made.train.learning_rate = 2e-2
   made.evaluate.update(
     batch_size=32, wrong_keys=WRONG, wrong_images=20, distance_keys=NEAR
   )
@@ -59,11 +60,13 @@ class Job(NamedTuple):
 def job(folder: pathlib.Path) -> Job:
   out = io.StringIO()
   with (
+    pytest.MonkeyPatch.context() as patch,
     jax.numpy_dtype_promotion("standard"),
     jax.numpy_rank_promotion("allow"),
     contextlib.redirect_stdout(out),
     contextlib.redirect_stderr(out),
   ):
+    patch.setenv("COLUMNS", "200")
     rows = main.run(config(), str(folder))
   (key_folder,) = folder.with_name(f"{folder.name}.keys").iterdir()
   return Job(rows, folder, key_folder, out.getvalue())
@@ -301,7 +304,7 @@ MISTAKES = {
   "field": ([QUICKSTART, "--workdir={}", "--config.nope=1"], "field 'nope'"),
   "inner field": (
     [QUICKSTART, "--workdir={}", "--config.train.epoch=1"],
-    "no field 'epoch'",
+    r"no field 'epoch' \(did you mean 'epochs'\?\)",
   ),
   "data set": (
     [QUICKSTART, "--workdir={}", "--config.dataset=imagenot"],
