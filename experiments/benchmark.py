@@ -20,11 +20,11 @@ import rich.table
 from absl import app, flags
 
 from experiments import results
-from experiments.benchmarks import schemes
+from experiments.benchmarks import aes, schemes
 
 _JSON = flags.DEFINE_string("json", "", "File for the rows; none by default.")
 _ROUNDS = flags.DEFINE_integer("rounds", 9, "Rounds, at least 3.", 3)
-_SECTIONS = {"schemes": schemes.rows}
+_SECTIONS = {"schemes": schemes.rows, "aes": aes.rows}
 
 
 def main(argv: list[str]) -> None:

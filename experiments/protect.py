@@ -126,6 +126,11 @@ def _variables_and_key(
   file = run.workdir.key_file(label)
   if file.exists():
     key = keys.load(file)
+  elif (run.workdir.folder(label) / "locked").exists():
+    raise ValueError(
+      f"{label}: params are locked, but their key is not at {file}; put it "
+      f"back, or delete {run.workdir.folder(label)} to lock again"
+    )
   else:
     run.say(f"{label}: making the key")
     batch = _keygen_batch(run)

@@ -122,8 +122,9 @@ def seal_array(
     >>> unseal(key, bytes(seal_array(seal_key(key), data)))
     b'hi'
   """
-  chunks = aes.seal_chunks(key.round_keys, key.base_nonce, data, impl=impl)
-  return jnp.concatenate([key.header, chunks])
+  return aes.seal_chunks(
+    key.round_keys, key.base_nonce, data, key.header, impl=impl
+  )
 
 
 def unseal_array(

@@ -225,6 +225,23 @@ def test_a_wrong_key_context_or_size_gives_the_one_error(message):
     s.size_of_sealed(2**52)
 
 
+def test_many_programs_at_once_do_not_wait_for_each_other():
+  # A callback that takes a large array waits for the threads that wait for
+  # it; ours take small ones. Twice as many programs as devices are in flight.
+  n = len(jax.devices())
+  rng = np.random.default_rng(0)
+  data = jnp.asarray(rng.integers(0, 256, (n, 40 * CHUNK), np.uint8))
+  keys = [s.seal_key(bytes([i]) * 16, salt=bytes(24)) for i in range(n)]
+  stacked = jax.tree.map(lambda *x: jnp.stack(x), *keys)
+  run = jax.pmap(lambda k, x: s.seal_array(k, x, impl="host"))
+  first, second = run(stacked, data), run(stacked, data[::-1])
+  want = s.seal(bytes([3]) * 16, bytes(np.asarray(data[3])), salt=bytes(24))
+  assert bytes(np.asarray(first[3])) == want
+  assert s.unseal(bytes(16), bytes(np.asarray(second[0]))) == bytes(
+    np.asarray(data[-1])
+  )
+
+
 def test_a_chunk_of_another_message_does_not_fit(message):
   key, data, sealed = message
   other = s.seal(key, data, b"ctx")

@@ -10,7 +10,7 @@ The rounds are a loop: unrolled, XLA does not finish compiling them.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +20,6 @@ from jax.experimental import xla_metadata
 from keyjax.aes import sbox, words
 
 State = tuple[jax.Array, ...]
-_Take = Callable[[jax.Array, np.ndarray], jax.Array]
-_Stage = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 _SWAPS = (
   (16, 0x0000FFFF),
@@ -110,6 +108,26 @@ def _opaque(fn: Callable[..., Any]) -> Callable[..., Any]:
   return call
 
 
+class _Form(NamedTuple):
+  """How a compiler wants the same rounds.
+
+  Attributes:
+    take: gives a plane's rows in another order.
+    stage: makes a function a unit of compilation, or leaves it alone.
+    sub: the S-box.
+  """
+
+  take: Callable[[jax.Array, np.ndarray], jax.Array]
+  stage: Callable[[Callable[..., Any]], Callable[..., Any]]
+  sub: Callable[[State], State]
+
+
+# XLA's CPU backend gives each plane a kernel of its own and repeats in it all
+# that the plane depends on; opaque stages repeat less.
+_CPU = _Form(_take_index, _opaque, sbox.staged(_opaque))
+_ACCELERATOR = _Form(_take_slices, lambda fn: fn, sbox.forward)
+
+
 def _mixed(rolled: list[State], key: State) -> State:
   """Returns MixColumns plus the round key, from the state rolled by rows."""
   a, b, c, d = rolled
@@ -122,46 +140,42 @@ def _mixed(rolled: list[State], key: State) -> State:
   )
 
 
-def _encrypt(
-  masks: jax.Array, state: State, take: _Take, stage: _Stage
-) -> State:
-  sub = sbox.staged(stage)
+def _encrypt(masks: jax.Array, state: State, form: _Form) -> State:
 
   def mix(key: jax.Array, *q: jax.Array) -> State:
-    rolled = [tuple(take(x, _shifted(r, 1)) for x in q) for r in range(4)]
+    rolled = [tuple(form.take(x, _shifted(r, 1)) for x in q) for r in range(4)]
     return _mixed(rolled, tuple(key))
 
   def body(q: State, key: jax.Array) -> tuple[State, None]:
-    return stage(mix)(key, *sub(q)), None
+    return form.stage(mix)(key, *form.sub(q)), None
 
   first = tuple(x ^ masks[0, i] for i, x in enumerate(state))
   q, _ = jax.lax.scan(body, first, masks[1:-1])
   rows = _shifted(0, 1)
-  return tuple(take(x, rows) ^ masks[-1, i] for i, x in enumerate(sub(q)))
+  return tuple(
+    form.take(x, rows) ^ masks[-1, i] for i, x in enumerate(form.sub(q))
+  )
 
 
-def _decrypt(
-  masks: jax.Array, state: State, take: _Take, stage: _Stage
-) -> State:
-  sub = sbox.staged(stage)
+def _decrypt(masks: jax.Array, state: State, form: _Form) -> State:
   zero = (jnp.uint32(0),) * 8
 
   def enter(*q: jax.Array) -> State:
-    return sbox.unaffine(tuple(take(x, _shifted(0, -1)) for x in q))
+    return sbox.unaffine(tuple(form.take(x, _shifted(0, -1)) for x in q))
 
   def mix(*q: jax.Array) -> State:
-    rolled = [tuple(take(x, _rolled(r)) for x in q) for r in range(4)]
+    rolled = [tuple(form.take(x, _rolled(r)) for x in q) for r in range(4)]
     return _mixed(rolled, zero)
 
   def unsub(q: State) -> State:
     # Inversion in GF(2^8) is its own inverse, so the forward S-box stands
     # between two inverse linear maps.
-    return sbox.unaffine(sub(stage(enter)(*q)))
+    return sbox.unaffine(form.sub(form.stage(enter)(*q)))
 
   def body(q: State, key: jax.Array) -> tuple[State, None]:
     q = tuple(x ^ k for x, k in zip(q, key, strict=True))
     for _ in range(3):  # MixColumns has order 4: its cube is its inverse.
-      q = stage(mix)(*q)
+      q = form.stage(mix)(*q)
     return unsub(q), None
 
   first = unsub(tuple(x ^ masks[-1, i] for i, x in enumerate(state)))
@@ -170,19 +184,21 @@ def _decrypt(
 
 
 def _on_platform(
-  rounds: Callable[[jax.Array, State, _Take, _Stage], State],
+  rounds: Callable[[jax.Array, State, _Form], State],
   masks: jax.Array,
   state: State,
 ) -> State:
-  # XLA's CPU backend gives each plane a kernel of its own and repeats in it
-  # all that the plane depends on; opaque stages repeat less.
-  def cpu(masks: jax.Array, *state: jax.Array) -> State:
-    return rounds(masks, state, _take_index, _opaque)
+  return jax.lax.platform_dependent(
+    masks,
+    *state,
+    cpu=lambda masks, *state: rounds(masks, state, _CPU),
+    default=lambda masks, *state: rounds(masks, state, _ACCELERATOR),
+  )
 
-  def accelerator(masks: jax.Array, *state: jax.Array) -> State:
-    return rounds(masks, state, _take_slices, lambda fn: fn)
 
-  return jax.lax.platform_dependent(masks, *state, cpu=cpu, default=accelerator)
+def accelerator_rounds(masks: jax.Array, state: State) -> State:
+  """Encrypts in the form that accelerators get; to be read and counted."""
+  return _encrypt(masks, state, _ACCELERATOR)
 
 
 def encrypt_planes(masks: jax.Array, state: State) -> State:

@@ -9,13 +9,29 @@ import jax.numpy as jnp
 from keyjax.aes import bitslice, host, words
 from keyjax.aes.host import Impl
 
-# Lanes of 32 blocks in a tile: its planes stay in a core's cache.
-TILE_LANES = 512
+# Lanes of 32 blocks in a tile: its planes stay in a core's cache, or fill an
+# accelerator and stay in its.
+CPU_LANES = 1 << 8
+ACCELERATOR_LANES = 1 << 15
 
 
-def tile_lanes(num_blocks: int) -> int:
+def choose(
+  impl: Impl,
+  on_host: Callable[..., jax.Array],
+  device: Callable[..., jax.Array],
+  *args: jax.Array,
+) -> jax.Array:
+  """Returns `host.choose`'s choice; `device` also takes a tile's lanes."""
+  accelerator = functools.partial(device, ACCELERATOR_LANES)
+  if impl != "device":
+    return host.choose(impl, on_host, accelerator, *args)
+  cpu = functools.partial(device, CPU_LANES)
+  return jax.lax.platform_dependent(*args, cpu=cpu, default=accelerator)
+
+
+def tile_lanes(most: int, num_blocks: int) -> int:
   """Returns how many lanes a tile has when so many blocks are wanted."""
-  return max(1, min(TILE_LANES, -(-num_blocks // 32)))
+  return max(1, min(most, -(-num_blocks // 32)))
 
 
 def in_tiles(
@@ -44,10 +60,11 @@ def in_tiles(
 
 def _crypt(
   crypt: Callable[[jax.Array, bitslice.State], bitslice.State],
+  most_lanes: int,
   round_keys: jax.Array,
   blocks: jax.Array,
 ) -> jax.Array:
-  n, lanes = blocks.shape[0], tile_lanes(blocks.shape[0])
+  n, lanes = blocks.shape[0], tile_lanes(most_lanes, blocks.shape[0])
   padded = jnp.pad(blocks, ((0, -n % (32 * lanes)), (0, 0)))
   tiles = padded.reshape(-1, 32, lanes, 4)
   keys = bitslice.masks(round_keys)
@@ -61,10 +78,10 @@ def raw_encrypt(
   round_keys: jax.Array, blocks: jax.Array, impl: Impl
 ) -> jax.Array:
   """Returns encrypted blocks, uint32[n, 4] in memory order both."""
-  return host.choose(
+  return choose(
     impl,
     lambda k, x: host.crypt_blocks(k, x, "encrypt"),
-    lambda k, x: _crypt(bitslice.encrypt_planes, k, x),
+    functools.partial(_crypt, bitslice.encrypt_planes),
     round_keys,
     blocks,
   )
@@ -74,10 +91,10 @@ def raw_decrypt(
   round_keys: jax.Array, blocks: jax.Array, impl: Impl
 ) -> jax.Array:
   """Returns decrypted blocks, uint32[n, 4] in memory order both."""
-  return host.choose(
+  return choose(
     impl,
     lambda k, x: host.crypt_blocks(k, x, "decrypt"),
-    lambda k, x: _crypt(bitslice.decrypt_planes, k, x),
+    functools.partial(_crypt, bitslice.decrypt_planes),
     round_keys,
     blocks,
   )

@@ -8,6 +8,7 @@ grow. `keyjax.seal` derives the keys and writes the header.
 
 import contextlib
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -24,8 +25,9 @@ CHUNK = 1 << 14
 TAG = 16
 _BLOCKS = CHUNK // 16
 # What a callback takes is bounded (`host`); a device wants more lanes.
-_HOST_GROUP = host.PIECE // CHUNK
-_DEVICE_GROUP = 32
+_HOST_PIECE = host.PIECE // CHUNK
+_HOST_GROUP = host.PIECES * _HOST_PIECE
+_DEVICE_GROUP = 256
 
 
 def sealed_bytes(size: int) -> int:
@@ -104,11 +106,11 @@ def _host_group(
   size = CHUNK + TAG if direction == "encrypt" else CHUNK
 
   def callback(*args: Any) -> tuple[np.ndarray, np.ndarray]:
-    keys, base, index, data = map(np.asarray, args)
+    keys, base, index, *data = map(np.asarray, args)
     cipher = AESGCM(schedule.key_of(keys))
     crypt = cipher.encrypt if direction == "encrypt" else cipher.decrypt
     out, valid = np.zeros((n, size), np.uint8), np.zeros(n, np.bool_)
-    for i, row in enumerate(data):
+    for i, row in enumerate(itertools.chain(*data)):
       nonce = int.from_bytes(base.tobytes(), "big") ^ int(index[i])
       with contextlib.suppress(InvalidTag):
         chunk = crypt(nonce.to_bytes(12, "big"), row.data, None)
@@ -119,7 +121,7 @@ def _host_group(
     jax.ShapeDtypeStruct((n, size), jnp.uint8),
     jax.ShapeDtypeStruct((n,), jnp.bool_),
   )
-  args = (round_keys, base_nonce, index, data)
+  args = (round_keys, base_nonce, index, *host.pieces(data, _HOST_PIECE))
   return jax.pure_callback(callback, like, *args, vmap_method="sequential")
 
 
@@ -209,8 +211,8 @@ def _crypt(
   round_keys: jax.Array,
   base_nonce: jax.Array,
   data: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-  """Returns a message the other way, and whether it is authentic."""
+) -> tuple[list[jax.Array], jax.Array]:
+  """Returns a message's parts the other way, and whether it is authentic."""
   step = CHUNK if direction == "encrypt" else CHUNK + TAG
   full = data.size // step
   parts = host.choose(
@@ -221,7 +223,7 @@ def _crypt(
     *(data[: full * step].reshape(full, step), data[full * step :]),
   )
   rows, all_valid, last, last_valid = parts
-  return jnp.concatenate([rows.reshape(-1), last]), all_valid & last_valid
+  return [rows.reshape(-1), last], all_valid & last_valid
 
 
 def _last_nonce(base_nonce: jax.Array, index: int) -> jax.Array:
@@ -241,26 +243,29 @@ def seal_chunks(
   round_keys: jax.Array,
   base_nonce: jax.Array,
   data: jax.Array,
+  header: jax.Array,
   *,
   impl: Impl = "auto",
 ) -> jax.Array:
-  """Seals bytes as chunks, without the header.
+  """Seals bytes as chunks after a header.
 
   Args:
     round_keys: uint32[rounds + 1, 4], derived for this message alone.
     base_nonce: uint8[12], derived with the key.
     data: uint8[n].
+    header: uint8[h], what comes first, as it is.
     impl: "host" for OpenSSL, "device" for the bit-sliced circuit, "auto" for
       the first on a CPU and the second elsewhere.
 
   Returns:
-    uint8[n + 16 * (n // 16384 + 1)].
+    uint8[h + n + 16 * (n // 16384 + 1)].
 
   Raises:
     ValueError: `data` is not of bytes, or too long.
   """
   _check(data)
-  return _crypt("encrypt", impl, round_keys, base_nonce, data)[0]
+  parts, _ = _crypt("encrypt", impl, round_keys, base_nonce, data)
+  return jnp.concatenate([header, *parts])
 
 
 @functools.partial(jax.jit, static_argnames="impl")
@@ -288,5 +293,6 @@ def open_chunks(
   """
   _check(sealed)
   plain_bytes(sealed.size)  # Raises for a size that no message has.
-  data, valid = _crypt("decrypt", impl, round_keys, base_nonce, sealed)
+  parts, valid = _crypt("decrypt", impl, round_keys, base_nonce, sealed)
+  data = jnp.concatenate(parts)
   return jnp.where(valid, data, np.uint8(0)), valid

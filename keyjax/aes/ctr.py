@@ -28,9 +28,13 @@ def check_length(start: Any, num_blocks: int) -> None:
 
 
 def _bit_sliced(
-  round_keys: jax.Array, counter: jax.Array, num_blocks: int
+  num_blocks: int,
+  swapped: bool,
+  most_lanes: int,
+  round_keys: jax.Array,
+  counter: jax.Array,
 ) -> jax.Array:
-  lanes = block.tile_lanes(num_blocks)
+  lanes = block.tile_lanes(most_lanes, num_blocks)
   tiles = -(-num_blocks // (32 * lanes))
   keys = bitslice.masks(round_keys)
   inside = jnp.arange(32 * lanes, dtype=jnp.uint32).reshape(32, lanes)
@@ -45,17 +49,22 @@ def _bit_sliced(
     make,
     jnp.arange(tiles, dtype=jnp.uint32),
   )
-  return out[:num_blocks]
+  out = out[:num_blocks]
+  return words.swap(out) if swapped else out
 
 
 def raw_keystream(
-  round_keys: jax.Array, counter: jax.Array, num_blocks: int, impl: Impl
+  round_keys: jax.Array,
+  counter: jax.Array,
+  num_blocks: int,
+  impl: Impl,
+  swapped: bool = False,
 ) -> jax.Array:
-  """Returns uint32[num_blocks, 4] in memory order; see `keystream`."""
-  return host.choose(
+  """Returns uint32[num_blocks, 4] in memory order, or swapped from it."""
+  return block.choose(
     impl,
-    lambda k, c: host.keystream(k, c, num_blocks),
-    lambda k, c: _bit_sliced(k, c, num_blocks),
+    functools.partial(host.keystream, num_blocks, swapped),
+    functools.partial(_bit_sliced, num_blocks, swapped),
     round_keys,
     counter,
   )
@@ -114,4 +123,4 @@ def _keystream(
   impl: Impl,
 ) -> jax.Array:
   first = words.add(jnp.asarray(counter), start)
-  return words.swap(raw_keystream(round_keys, first, num_blocks, impl))
+  return raw_keystream(round_keys, first, num_blocks, impl, swapped=True)

@@ -146,10 +146,9 @@ def _at(
     return words.swap(words.add(base, index))
 
   def device(
-    round_keys: jax.Array, counter: jax.Array, index: jax.Array
+    most_lanes: int, round_keys: jax.Array, index: jax.Array
   ) -> jax.Array:
-    del counter  # `counters` holds it.
-    n, lanes = index.shape[0], block.tile_lanes(index.shape[0])
+    n, lanes = index.shape[0], block.tile_lanes(most_lanes, index.shape[0])
     keys = bitslice.masks(round_keys)
     tiles = jnp.pad(index, (0, -n % (32 * lanes))).reshape(-1, 32, lanes)
     return block.in_tiles(
@@ -158,13 +157,10 @@ def _at(
       tiles,
     )[:n]
 
-  def on_host(
-    round_keys: jax.Array, counter: jax.Array, index: jax.Array
-  ) -> jax.Array:
-    del counter
+  def on_host(round_keys: jax.Array, index: jax.Array) -> jax.Array:
     return host.crypt_blocks(round_keys, counters(index), "encrypt")
 
-  return host.choose(impl, on_host, device, round_keys, counter, index)
+  return block.choose(impl, on_host, device, round_keys, index)
 
 
 def _local(

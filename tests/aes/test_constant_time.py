@@ -171,7 +171,7 @@ def u8(n):
     (
       "chunks",
       lambda *x: chunked.seal_chunks(*x, impl="device"),
-      (KEYS, u8(12), u8(40_000)),
+      (KEYS, u8(12), u8(40_000), u8(56)),
     ),
     (
       "derive",
@@ -191,14 +191,11 @@ def test_no_place_depends_on_a_secret(name, fn, args):
 
 def test_nor_in_the_form_for_accelerators():
   # Compiled here for the CPU: the program, not the target, is what is read.
-  def rounds(masks, *state):
-    return bitslice._encrypt(
-      masks, state, bitslice._take_slices, lambda stage: stage
-    )
-
   masks = jax.ShapeDtypeStruct((11, 8, 16, 1), jnp.uint32)
-  state = [jax.ShapeDtypeStruct((16, 1), jnp.uint32)] * 8
-  assert addressed_by_secrets(rounds, masks, *state) == set()
+  state = (jax.ShapeDtypeStruct((16, 1), jnp.uint32),) * 8
+  assert (
+    addressed_by_secrets(bitslice.accelerator_rounds, masks, state) == set()
+  )
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,30 @@ def test_vmap_over_keys_or_counters_alone():
     np.testing.assert_array_equal(by_key[2], one(schedules[2], counters[1]))
 
 
+def test_a_thousand_keys_at_once():
+  # More schedules than one callback takes.
+  keys = np.random.default_rng(0).integers(0, 256, (600, 16), np.uint8)
+  schedules = jax.jit(jax.vmap(aes.expand_key))(jnp.asarray(keys))
+  one = functools.partial(aes.keystream, num_blocks=1, impl="host")
+  got = jax.vmap(one, (0, None))(schedules, jnp.zeros(4, jnp.uint32))
+  for i in (0, 272, 273, 274, 599):
+    want = openssl(keys[i].tobytes(), bytes(16), 16)
+    assert np.asarray(got[i]).astype(">u4").tobytes() == want
+  # Two axes at once.
+  pair = jnp.stack([words(bytes([i]) * 16) for i in range(2)])
+  both = jax.vmap(jax.vmap(one, (None, 0)), (0, None))(schedules[:3], pair)
+  np.testing.assert_array_equal(both[2, 1], one(schedules[2], pair[1]))
+
+
+def test_streams_that_live_at_once_are_not_one_buffer():
+  keys = [aes.expand_key(bytes([i]) * 16) for i in range(2)]
+  zero = jnp.zeros(4, jnp.uint32)
+  first, second = (aes.keystream(k, zero, 5000, impl="host") for k in keys)
+  for i, got in enumerate((first, second)):
+    want = openssl(bytes([i]) * 16, bytes(16), 80_000)
+    assert np.asarray(got).astype(">u4").tobytes() == want
+
+
 def test_the_system_s_openssl_opens_it(tmp_path):
   program = shutil.which("openssl")
   if program is None:

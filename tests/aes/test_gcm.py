@@ -102,7 +102,7 @@ def check_cavp(nist, bits, impl, every, capsys):
 @pytest.mark.vectors
 @pytest.mark.parametrize("bits", (128, 192, 256))
 def test_cavp_host(bits, nist, capsys):
-  assert check_cavp(nist, bits, "host", (12, 105), capsys) > 700
+  assert check_cavp(nist, bits, "host", (25, 175), capsys) > 300
 
 
 @pytest.mark.vectors
@@ -157,10 +157,10 @@ def test_wycheproof_device(gcm_cases, capsys):
   some = [
     c
     for c in gcm_cases
-    if len(c[0]) == 16 and len(c[1]) in (0, 1, 12) and len(c[4]) == 16
+    if len(c[0]) == len(c[4]) == 16 and len(c[1]) in (0, 12) and not c[3]
   ]
   total = check_wycheproof(some, "device")
-  assert total == len(some) > 30
+  assert total == len(some) > 20
   with capsys.disabled():
     print(f"\nWycheproof AES-GCM device: {total} cases, 0 failures")
 

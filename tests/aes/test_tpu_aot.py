@@ -1,0 +1,137 @@
+"""The public functions compile for TPU slices, on a machine without a TPU.
+
+Run by hand: `pip install "jax[tpu]"`, then `pytest -m tpu_aot tests/aes`.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental import topologies
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from keyjax import aes, seal
+from keyjax.aes import prng
+from keyjax.keys import Secret
+
+pytestmark = pytest.mark.tpu_aot
+COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute")
+# Slices, and the GB/s of their chips' memory.
+TOPOLOGIES = {"v5e:4x4": 819, "v6e:4x4": 1640}
+
+
+@pytest.fixture(scope="module", params=TOPOLOGIES)
+def mesh(request):
+  pytest.importorskip("libtpu")
+  try:
+    topology = topologies.get_topology_desc(
+      platform="tpu", topology_name=request.param
+    )
+  except Exception as error:  # No libtpu, or one without this slice.
+    pytest.skip(f"no compiler for {request.param}: {error}")
+  return Mesh(np.array(topology.devices).reshape(-1), "x")
+
+
+def compiled(mesh, fn, *shapes):
+  """Compiles `fn` with its arguments on every chip."""
+  whole = NamedSharding(mesh, P())
+  args = [
+    jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), shape
+    )
+    for shape in shapes
+  ]
+  return jax.jit(fn).lower(*args).compile()
+
+
+KEYS = jax.ShapeDtypeStruct((11, 4), jnp.uint32)
+KEYS_256 = jax.ShapeDtypeStruct((15, 4), jnp.uint32)
+COUNTER = jax.ShapeDtypeStruct((4,), jnp.uint32)
+
+
+def u8(n):
+  return jax.ShapeDtypeStruct((n,), jnp.uint8)
+
+
+FUNCTIONS = {
+  "expand_key": (aes.expand_key, u8(32)),
+  "keystream": (
+    functools.partial(aes.keystream, num_blocks=1 << 18),
+    KEYS,
+    COUNTER,
+  ),
+  "keystream 256": (
+    functools.partial(aes.keystream, num_blocks=1 << 18),
+    KEYS_256,
+    COUNTER,
+  ),
+  "decrypt_blocks": (
+    aes.decrypt_blocks,
+    KEYS,
+    jax.ShapeDtypeStruct((64, 4), jnp.uint32),
+  ),
+  "gcm_seal": (aes.gcm_seal, KEYS, u8(12), u8(1000), u8(5)),
+  "gcm_open": (aes.gcm_open, KEYS, u8(12), u8(1000), u8(16), u8(5)),
+  "derive": (lambda k: aes.derive(k, "label", 40), KEYS),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_compiles_for_a_slice(mesh, name):
+  fn, *shapes = FUNCTIONS[name]
+  program = compiled(mesh, fn, *shapes)
+  text = program.as_text()
+  assert not any(x in text for x in COLLECTIVES)
+  assert "callback" not in text
+
+
+@pytest.mark.parametrize("name", ("keystream", "keystream 256"))
+def test_an_estimate_of_the_rate(mesh, name, request, capsys):
+  """An estimate, not a measurement: as if all its traffic met the memory."""
+  fn, *shapes = FUNCTIONS[name]
+  costs = compiled(mesh, fn, *shapes).cost_analysis()
+  traffic = costs["bytes accessed"] / (16 << 18)
+  chip = request.node.callspec.params["mesh"]
+  assert 10 < traffic < 1000  # Every round reads and writes the state.
+  with capsys.disabled():
+    print(
+      f"\n{name} on {chip}: {traffic:.0f} bytes of traffic a byte, at least "
+      f"{TOPOLOGIES[chip] / traffic:.1f} GB/s a chip (an estimate)"
+    )
+
+
+def test_sealing_compiles_for_a_slice(mesh):
+  key = jax.eval_shape(lambda: seal.seal_key(bytes(32), salt=bytes(24)))
+  program = compiled(mesh, seal.seal_array, key, u8(100_000))
+  assert not any(x in program.as_text() for x in COLLECTIVES)
+
+
+def test_random_bits_compile_for_a_slice(mesh):
+  rng = prng.from_secret(Secret(bytes(32)), "test")
+  data = jax.ShapeDtypeStruct((8,), jnp.uint32)
+
+  def draw(data):
+    key = jax.random.wrap_key_data(data, impl=prng.impl)
+    return jax.random.normal(jax.random.fold_in(key, 1), (1000,))
+
+  assert jax.random.key_data(rng).shape == data.shape
+  compiled(mesh, draw, data)
+
+
+def test_a_sharded_tree_talks_to_nobody(mesh):
+  shardings = [NamedSharding(mesh, P("x")), NamedSharding(mesh, P(None, "x"))]
+  leaves = [
+    jax.ShapeDtypeStruct((64, 128), jnp.uint32, sharding=shardings[0]),
+    jax.ShapeDtypeStruct((3, 256), jnp.uint16, sharding=shardings[1]),
+  ]
+  whole = NamedSharding(mesh, P())
+  args = [
+    jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole)
+    for x in (KEYS, COUNTER)
+  ]
+  fn = jax.jit(functools.partial(aes.xor_words, shardings=shardings))
+  text = fn.lower(*args, leaves).compile().as_text()
+  assert not any(x in text for x in COLLECTIVES)
