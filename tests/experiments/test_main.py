@@ -1,7 +1,6 @@
 """The main job from end to end, its folders without keys, its errors."""
 
 import contextlib
-import io
 import json
 import os
 import pathlib
@@ -9,18 +8,21 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from experiments import lock, main, results
+import keyjax
+from experiments import data, lock, main, models, results, train
 from experiments.config import base, scheme, set_schemes
-from keyjax import keys
+from keyjax import checkpoint, keys
 from keyjax.attacks import near_keys
+from tests import trees
 from tests.conftest import ROOT
 
 LABELS = ("deep_lock", "int8", "adv", "hpnn", "shf", "chain")
@@ -57,19 +59,37 @@ class Job(NamedTuple):
   text: str  # what it printed, both streams
 
 
+@contextlib.contextmanager
+def captured(file: IO[str]) -> Iterator[None]:
+  """Sends both streams to a file: Python's, and the process's own."""
+  saved = [os.dup(1), os.dup(2)]
+  for stream in (1, 2):
+    os.dup2(file.fileno(), stream)
+  try:
+    with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+      yield
+  finally:
+    file.flush()
+    for stream, old in zip((1, 2), saved, strict=True):
+      os.dup2(old, stream)
+      os.close(old)
+
+
 def job(folder: pathlib.Path) -> Job:
-  out = io.StringIO()
   with (
+    tempfile.TemporaryFile("w+") as out,
     pytest.MonkeyPatch.context() as patch,
     jax.numpy_dtype_promotion("standard"),
     jax.numpy_rank_promotion("allow"),
-    contextlib.redirect_stdout(out),
-    contextlib.redirect_stderr(out),
+    captured(out),
   ):
     patch.setenv("COLUMNS", "200")
     rows = main.run(config(), str(folder))
+    out.seek(0)
+    text = out.read()
+    out.seek(0, os.SEEK_END)
   (key_folder,) = folder.with_name(f"{folder.name}.keys").iterdir()
-  return Job(rows, folder, key_folder, out.getvalue())
+  return Job(rows, folder, key_folder, text)
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +147,32 @@ def test_a_cipher_with_its_key_is_the_plain_model(
   (right,) = of(done, scheme=label, condition="right")
   assert right["value"] == plain["value"]
   assert right["nonfinite"] == 0
+
+
+def test_what_is_shipped_opens_to_the_trained_weights(done: Job) -> None:
+  """As a user does it: the locked folder and the key file, nothing else."""
+  digits = data.load("digits", num_train=192, num_test=50)
+  made = config()
+  model = models.create(
+    "mlp", 10, digits.mean, digits.std, **dict(made.model_args)
+  )
+  with jax.numpy_dtype_promotion("standard"):
+    optimizer = train.make_optimizer(made.train, 24)
+    like = train.init_state(model, optimizer, digits, 0)
+    with checkpoint.Manager(done.folder / "plain" / "checkpoints") as manager:
+      plain = manager.restore(like).variables
+  this = lock.build("deep_lock", {}, model)
+  key = keys.load(done.key_folder / "deep_lock.key")
+  shapes = jax.eval_shape(this.scheme.encrypt, key, plain)
+  locked = checkpoint.restore(done.folder / "deep_lock" / "locked", shapes)
+  opened = jax.jit(this.scheme.decrypt)(key, locked)
+  trees.assert_same_bits(opened, plain)
+  images = data.to_float(digits.test_images)
+  logits = keyjax.authorize(this.scheme, key, model.apply)(locked, images)
+  np.testing.assert_array_equal(logits, model.apply(plain, images))
+  (right,) = of(done, scheme="deep_lock", condition="right")
+  hits = logits.argmax(-1) == digits.test_labels
+  assert right["value"] == pytest.approx(np.mean(hits))
 
 
 def test_round_trips_and_costs(done: Job) -> None:
@@ -268,10 +314,10 @@ def test_no_key_material_outside_the_key_folder(done: Job) -> None:
             if p.is_file()}  # fmt: skip
   public["printed"] = done.text.encode()
   assert len(public) > 30
-  for name, data in public.items():
-    flat = squeezed(data)
+  for name, content in public.items():
+    flat = squeezed(content)
     for needle in found:
-      assert needle not in data, f"key material in {name}"
+      assert needle not in content, f"key material in {name}"
       assert squeezed(needle) not in flat, f"key material in {name}"
 
 
