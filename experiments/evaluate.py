@@ -160,7 +160,8 @@ def mean_interval(values: np.ndarray) -> tuple[float, float]:
     [-0.05, 0.45]
   """
   if len(values) < 2 or np.ptp(values) == 0:
-    return float(values[0]), float(values[0])
+    mean = float(np.mean(values))  # Its rounding is the reported value's.
+    return mean, mean
   low, high = scipy.stats.t.interval(
     CONFIDENCE, len(values) - 1, np.mean(values), scipy.stats.sem(values)
   )

@@ -16,6 +16,7 @@ What to type next:
 """
 
 import pathlib
+import re
 import sys
 from typing import Any
 
@@ -145,10 +146,12 @@ def _parse_flags(argv: list[str]) -> list[str]:
   try:
     return app.parse_flags_with_usage(argv)
   except (AttributeError, KeyError) as error:
-    name = str(error).strip("\"'")
+    words = re.findall(r"\w+", str(error))
+    hint = re.search(r'mean "(\w+)', str(error))
     sys.exit(
-      f"error: the config has no field {name!r}; experiments/config.py lists "
-      "them, with their defaults"
+      f"error: the config has no field {words[0]!r}"
+      + (f" (did you mean {hint[1]!r}?)" if hint else "")
+      + "; experiments/config.py lists them, with their defaults"
     )
   except OSError as error:
     sys.exit(f"error: no config: {str(error).splitlines()[-1].strip()}")

@@ -207,7 +207,9 @@ class Manager:
       _try_folder(self._folder)
       _discard(self._folder)
       self._manager = ocp.CheckpointManager(
-        self._folder, options=options, item_names=(_ITEM,)
+        self._folder,
+        options=options,
+        item_handlers={_ITEM: ocp.StandardCheckpointHandler()},
       )
     except OSError as error:
       raise _flat(f"cannot use {self._folder}", error) from None
@@ -252,10 +254,7 @@ class Manager:
       **{_ITEM: ocp.args.StandardRestore(_abstract(_solid(like)))}
     )
     try:
-      with ocp.StandardCheckpointer() as checkpointer:
-        item_folder = self._folder / str(step) / _ITEM
-        metadata = checkpointer.metadata(item_folder).item_metadata
-      _check(metadata, _solid(like))
+      _check(self._manager.item_metadata(step)[_ITEM], _solid(like))
       return _hollow(self._manager.restore(step, args=item)[_ITEM], like)
     except Exception as error:
       raise _flat(f"could not read step {step}", error) from None

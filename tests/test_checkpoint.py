@@ -70,8 +70,12 @@ def test_quantised_and_optimiser_states_come_back(
 ) -> None:
   params = {"kernel": jax.random.normal(jax.random.key(0), (5, 3))}
   rule = optax.chain(optax.add_decayed_weights(0.1), optax.adam(1e-3))
+  quantised = quantize.quantize(params)
+  scheme = keyjax.masked(keyjax.deep_lock(), quantize.INT8_LEAVES)
+  key = scheme.keygen(Secret.generate(), quantised, None)
   tree = {
-    "quantised": quantize.quantize(params),
+    "quantised": quantised,
+    "locked": scheme.encrypt(key, quantised),
     "optimiser": rule.init(params),
     "many": tuple(jnp.float32(i) for i in range(11)),
     "scalar": np.float32(2),

@@ -51,7 +51,7 @@ def model_of(config: ConfigDict) -> tuple[models.Classifier, jax.Array]:
 def test_the_header_is_the_command(file: pathlib.Path) -> None:
   doc = ast.get_docstring(ast.parse(file.read_text()))
   assert doc is not None
-  flat = re.sub(r"\\?\s+", " ", doc)
+  flat = re.sub(r"[\\\s]+", " ", doc)
   command = "python -m experiments.main --config=configs/"
   assert f"{command}{file.stem}.py --workdir=" in flat
   others = set(re.findall(r"configs/(\w+)\.py", doc)) - {file.stem}

@@ -1,0 +1,410 @@
+"""The main job from end to end, its folders without keys, its errors."""
+
+import contextlib
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import IO, Any, NamedTuple
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+import keyjax
+from experiments import data, lock, main, models, results, train
+from experiments.config import base, scheme, set_schemes
+from keyjax import checkpoint, keys
+from keyjax.attacks import near_keys
+from tests import trees
+from tests.conftest import ROOT
+
+LABELS = ("deep_lock", "int8", "adv", "hpnn", "shf", "chain")
+WRONG, NEAR = 3, 2
+
+
+def config() -> ConfigDict:
+  made = base()
+  made.name, made.model = "tiny", "mlp"
+  made.model_args.hidden = (16,)
+  made.num_train, made.num_test = 192, 50
+  made.train.update(batch_size=64, epochs=8.0, checkpoint_every=8)
+  made.train.learning_rate = 2e-2
+  made.evaluate.update(
+    batch_size=32, wrong_keys=WRONG, wrong_images=20, distance_keys=NEAR
+  )
+  parts = (("hpnn", {"units": 32}), ("deep_lock", {}))
+  set_schemes(
+    made,
+    deep_lock=scheme("deep_lock", "Deep-Lock"),
+    int8=scheme("deep_lock", "Deep-Lock, int8", int8=True),
+    adv=scheme("adv_params", "AdvParams", theta=0.5, max_steps=4),
+    hpnn=scheme("hpnn", "HPNN", units=32),
+    shf=scheme("shf", "SHF", block_size=4),
+    chain=scheme("chain", "HPNN, then Deep-Lock", parts=parts),
+  )
+  return made
+
+
+class Job(NamedTuple):
+  rows: list[dict[str, Any]]
+  folder: pathlib.Path
+  key_folder: pathlib.Path
+  text: str  # what it printed, both streams
+
+
+@contextlib.contextmanager
+def captured(file: IO[str]) -> Iterator[None]:
+  """Sends both streams to a file: Python's, and the process's own."""
+  saved = [os.dup(1), os.dup(2)]
+  for stream in (1, 2):
+    os.dup2(file.fileno(), stream)
+  try:
+    with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+      yield
+  finally:
+    file.flush()
+    for stream, old in zip((1, 2), saved, strict=True):
+      os.dup2(old, stream)
+      os.close(old)
+
+
+def job(folder: pathlib.Path) -> Job:
+  with (
+    tempfile.TemporaryFile("w+") as out,
+    pytest.MonkeyPatch.context() as patch,
+    jax.numpy_dtype_promotion("standard"),
+    jax.numpy_rank_promotion("allow"),
+    captured(out),
+  ):
+    patch.setenv("COLUMNS", "200")
+    rows = main.run(config(), str(folder))
+    out.seek(0)
+    text = out.read()
+    out.seek(0, os.SEEK_END)
+  (key_folder,) = folder.with_name(f"{folder.name}.keys").iterdir()
+  return Job(rows, folder, key_folder, text)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Job:
+  return job(tmp_path_factory.mktemp("main") / "run")
+
+
+def of(done: Job, **fields: Any) -> list[dict[str, Any]]:
+  return [r for r in done.rows if all(r.get(k) == v for k, v in fields.items())]
+
+
+# ------------------------------------------------------------------- results
+
+
+def test_rows_have_every_field_and_are_what_was_written(done: Job) -> None:
+  assert json.loads((done.folder / "results.json").read_text()) == done.rows
+  for row in done.rows:
+    assert set(results.FIELDS) <= set(row), row
+    assert row["config"] == "tiny" and row["dataset"] == "digits"
+    assert row["commit"] and row["hardware"] and row["date"]
+    assert np.isfinite(row["value"])
+  assert {r["scheme"] for r in done.rows} == {"plain", *LABELS}
+
+
+def test_every_protection_is_judged_in_every_condition(done: Job) -> None:
+  (plain,) = of(done, scheme="plain", metric="accuracy")
+  assert plain["condition"] == "plain" and plain["value"] > 0.4
+  assert plain["low"] < plain["value"] < plain["high"]
+  for label in LABELS:
+    found = of(done, scheme=label, metric="accuracy")
+    conditions = [r["condition"] for r in found]
+    assert conditions[:4] == ["right", "api", "no_key", "wrong"]
+    assert set(conditions[4:]) == {"near"}
+    for row in found:
+      images = 20 if row["condition"] in ("wrong", "near") else 50
+      count = {"wrong": WRONG, "near": NEAR}.get(row["condition"], 1)
+      assert (row["images"], row["keys"]) == (images, count), row
+      assert 0 <= row["nonfinite"] <= images * count
+      assert 0 <= row["value"] <= 1
+      assert row["low"] <= row["value"] <= row["high"]
+
+
+def test_the_right_key_and_the_server_are_one_function(done: Job) -> None:
+  for label in LABELS:
+    (right,) = of(done, scheme=label, condition="right")
+    (api,) = of(done, scheme=label, condition="api")
+    assert right | {"condition": "api"} == api
+
+
+@pytest.mark.parametrize("label", ["deep_lock", "adv"])
+def test_a_cipher_with_its_key_is_the_plain_model(
+  done: Job, label: str
+) -> None:
+  (plain,) = of(done, scheme="plain", metric="accuracy")
+  (right,) = of(done, scheme=label, condition="right")
+  assert right["value"] == plain["value"]
+  assert right["nonfinite"] == 0
+
+
+def test_what_is_shipped_opens_to_the_trained_weights(done: Job) -> None:
+  """As a user does it: the locked folder and the key file, nothing else."""
+  digits = data.load("digits", num_train=192, num_test=50)
+  made = config()
+  model = models.create(
+    "mlp", 10, digits.mean, digits.std, **dict(made.model_args)
+  )
+  with jax.numpy_dtype_promotion("standard"):
+    optimizer = train.make_optimizer(made.train, 24)
+    like = train.init_state(model, optimizer, digits, 0)
+    with checkpoint.Manager(done.folder / "plain" / "checkpoints") as manager:
+      plain = manager.restore(like).variables
+  this = lock.build("deep_lock", {}, model)
+  key = keys.load(done.key_folder / "deep_lock.key")
+  shapes = jax.eval_shape(this.scheme.encrypt, key, plain)
+  locked = checkpoint.restore(done.folder / "deep_lock" / "locked", shapes)
+  opened = jax.jit(this.scheme.decrypt)(key, locked)
+  trees.assert_same_bits(opened, plain)
+  images = data.to_float(digits.test_images)
+  logits = keyjax.authorize(this.scheme, key, model.apply)(locked, images)
+  np.testing.assert_array_equal(logits, model.apply(plain, images))
+  (right,) = of(done, scheme="deep_lock", condition="right")
+  hits = logits.argmax(-1) == digits.test_labels
+  assert right["value"] == pytest.approx(np.mean(hits))
+
+
+def test_round_trips_and_costs(done: Job) -> None:
+  parameters = 64 * 16 + 16 + 16 * 10 + 10
+  for label in LABELS:
+    (trip,) = of(done, scheme=label, metric="round_trip")
+    assert trip["value"] == 1
+    (size,) = of(done, scheme=label, metric="key_bytes")
+    key = keys.load(done.key_folder / f"{label}.key")
+    assert size["value"] == keys.size_in_bytes(key)
+    (changed,) = of(done, scheme=label, metric="changed_parameters")
+    expected = {
+      "deep_lock": (0.99 * parameters, parameters),
+      "chain": (0.99 * parameters, parameters),
+      "int8": (0.98 * 16 * 74, 16 * 74),
+      "adv": (1, 48),
+    }.get(label, (0, 0))
+    assert expected[0] <= changed["value"] <= expected[1], label
+
+
+def test_wrong_keys_lose_what_the_drop_says(done: Job) -> None:
+  (plain,) = of(done, scheme="plain", metric="accuracy")
+  for label in LABELS:
+    for condition in ("no_key", "wrong"):
+      (accuracy,) = of(
+        done, scheme=label, metric="accuracy", condition=condition
+      )
+      (drop,) = of(done, scheme=label, metric="drop", condition=condition)
+      points = 100 * (plain["value"] - accuracy["value"])
+      assert drop["value"] == pytest.approx(points)
+  (int8,) = of(done, scheme="int8", metric="accuracy", condition="wrong")
+  assert int8["nonfinite"] == 0 and int8["value"] < 0.4
+  (bare,) = of(done, scheme="deep_lock", metric="accuracy", condition="no_key")
+  assert bare["nonfinite"] > 0 and bare["nonfinite_weights"] > 0
+
+
+def test_near_keys_are_graded(done: Job) -> None:
+  for label in LABELS:
+    key = keys.load(done.key_folder / f"{label}.key")
+    near = of(done, scheme=label, condition="near", metric="accuracy")
+    distances = [r["distance"] for r in near]
+    assert distances == sorted(set(distances))
+    assert distances[0] == 1 and distances[-1] == near_keys.max_distance(key)
+    assert {r["unit"] for r in near} == {near_keys.unit(key)}
+
+
+def test_the_report_and_the_table(done: Job) -> None:
+  page = (done.folder / "report.html").read_text()
+  assert page.lstrip().lower().startswith("<!doctype html>")
+  for title in ("Deep-Lock", "AdvParams", "HPNN", "SHF"):
+    assert title in page and title in done.text
+  assert str(done.folder / "results.json") in done.text.replace("\n", "")
+
+
+# ------------------------------------------------------------ going on, again
+
+
+def test_a_second_run_changes_nothing(done: Job) -> None:
+  def files() -> dict[str, bytes]:
+    homes = (done.folder, done.key_folder)
+    found = [p for home in homes for p in home.rglob("*") if p.is_file()]
+    return {str(p): p.read_bytes() for p in found}
+
+  before = files()
+  again = job(done.folder)
+  assert again.rows == done.rows
+  after = files()
+  assert after.keys() == before.keys()
+  assert all(after[name] == before[name] for name in before)
+  assert again.text.count("done before") == len(LABELS)
+
+
+def test_a_run_that_stopped_goes_on(done: Job, tmp_path: pathlib.Path) -> None:
+  """Without one protection's outcome, with its key and its locked params."""
+  copy = tmp_path / "run"
+  shutil.copytree(done.folder, copy)
+  shutil.copytree(done.key_folder.parent, tmp_path / "run.keys")
+  (copy / "hpnn" / "outcome.json").unlink()
+  (copy / "results.json").unlink()
+  again = job(copy)
+  clocks = ("encrypt_seconds", "decrypt_seconds")
+  for a, b in zip(done.rows, again.rows, strict=True):
+    if a["metric"] not in clocks and a["condition"] != "wrong":
+      assert a["value"] == b["value"], (a, b)
+
+
+def test_a_lost_key_is_not_replaced_beside_locked_params(
+  done: Job, tmp_path: pathlib.Path
+) -> None:
+  copy = tmp_path / "run"
+  shutil.copytree(done.folder, copy)
+  shutil.copytree(done.key_folder.parent, tmp_path / "run.keys")
+  (copy / "shf" / "outcome.json").unlink()
+  (key_folder,) = (tmp_path / "run.keys").iterdir()
+  (key_folder / "shf.key").unlink()
+  with pytest.raises(ValueError, match="shf: .*their key is not at .*shf.key"):
+    job(copy)
+
+
+# ------------------------------------------------------------ no key material
+
+
+def needles(key: Any) -> Iterator[bytes]:
+  """What would give a key away: its bytes, hex, and lists of its numbers."""
+  for leaf in jax.tree.leaves(key):
+    array = np.asarray(leaf).reshape(-1)[:16]
+    if array.size < 16 and array.dtype.itemsize * array.size < 16:
+      continue  # Few bytes occur by chance.
+    if len(set(array.tolist())) < 3:
+      array = np.asarray(leaf).reshape(-1)  # Bits: only all of them tell.
+    for order in ("<", ">"):
+      raw = array.astype(array.dtype.newbyteorder(order)).tobytes()
+      yield raw
+      yield raw.hex().encode()
+    numbers = array.astype(int).tolist()
+    for gap in (", ", ",", " ", ",\n", "\n", ""):
+      yield gap.join(map(str, numbers)).encode()
+
+
+def squeezed(data: bytes) -> bytes:
+  return re.sub(rb"\s+", b" ", data)
+
+
+def test_no_key_material_outside_the_key_folder(done: Job) -> None:
+  secret = bytes.fromhex((done.key_folder / "secret").read_text())
+  found = [secret, secret.hex().encode(), secret.hex().upper().encode()]
+  found += [str([*secret])[1:-1].encode(), ",".join(map(str, secret)).encode()]
+  for label in LABELS:
+    file = done.key_folder / f"{label}.key"
+    assert file.stat().st_mode & 0o777 == 0o600
+    more = [*needles(keys.load(file))]
+    assert more, label
+    found += more
+  assert min(map(len, found)) >= 16
+  # The search itself works: it finds keys in the key folder.
+  held = b"".join(p.read_bytes() for p in done.key_folder.iterdir())
+  assert sum(needle in held for needle in found) >= 1 + len(LABELS)
+  public = {str(p): p.read_bytes() for p in done.folder.rglob("*")
+            if p.is_file()}  # fmt: skip
+  public["printed"] = done.text.encode()
+  assert len(public) > 30
+  for name, content in public.items():
+    flat = squeezed(content)
+    for needle in found:
+      assert needle not in content, f"key material in {name}"
+      assert squeezed(needle) not in flat, f"key material in {name}"
+
+
+# ---------------------------------------------------------- the command line
+
+
+def shell(*args: Any) -> subprocess.CompletedProcess:
+  return subprocess.run(
+    [sys.executable, "-m", "experiments.main", *map(str, args)],
+    cwd=ROOT,
+    env=os.environ | {"JAX_PLATFORMS": "cpu"},
+    capture_output=True,
+    text=True,
+    timeout=120,
+  )
+
+
+QUICKSTART = "--config=configs/quickstart.py"
+
+
+def test_help_says_what_to_type_next() -> None:
+  text = shell("--help").stdout
+  assert "What to type next:" in text
+  assert "python -m experiments.main --config=configs/quickstart.py" in text
+  assert "--workdir" in text and "--keydir" in text
+
+
+# Arguments, with {} for a fresh folder, and what the line on stderr says.
+MISTAKES = {
+  "field": ([QUICKSTART, "--workdir={}", "--config.nope=1"], "field 'nope'"),
+  "inner field": (
+    [QUICKSTART, "--workdir={}", "--config.train.epoch=1"],
+    r"no field 'epoch' \(did you mean 'epochs'\?\)",
+  ),
+  "data set": (
+    [QUICKSTART, "--workdir={}", "--config.dataset=imagenot"],
+    "Unknown data set 'imagenot': choose from digits",
+  ),
+  "model": (
+    [QUICKSTART, "--workdir={}", "--config.model=transformer"],
+    "Unknown model 'transformer': choose from mlp",
+  ),
+  "config": (
+    ["--config=configs/nope.py", "--workdir={}"],
+    "no config file configs/nope.py",
+  ),
+  "config and field": (
+    ["--config=configs/nope.py", "--workdir={}", "--config.name=a"],
+    "no config: .*configs/nope.py",
+  ),
+  "keys inside": (
+    [QUICKSTART, "--workdir={}", "--keydir={}/keys"],
+    "keys must not lie in the workdir",
+  ),
+}
+
+
+@pytest.mark.parametrize("name", [*MISTAKES])
+def test_a_mistake_is_one_clear_line(name: str, tmp_path: pathlib.Path) -> None:
+  args, message = MISTAKES[name]
+  folder = tmp_path / "run"
+  ended = shell(*(a.format(folder) for a in args))
+  assert ended.returncode != 0
+  assert "Traceback" not in ended.stderr
+  (line,) = ended.stderr.strip().splitlines()
+  assert line.startswith("error: ") and re.search(message, line), line
+  assert not folder.exists(), "a mistake claims no folder"
+  assert not [*tmp_path.iterdir()]
+
+
+def test_the_workdir_of_another_run_is_one_clear_line(done: Job) -> None:
+  ended = shell(QUICKSTART, f"--workdir={done.folder}")
+  assert ended.returncode != 0
+  (line,) = ended.stderr.strip().splitlines()
+  assert re.search("^error: .*holds another run: its config differs at", line)
+
+
+def test_a_lock_with_a_mistake_claims_no_folder(
+  tmp_path: pathlib.Path,
+) -> None:
+  wrong = config()
+  set_schemes(wrong, last=scheme("shf", block_sise=4))
+  with pytest.raises(ValueError, match="shf: unknown argument block_sise"):
+    main.run(wrong, str(tmp_path / "run"))
+  assert not (tmp_path / "run").exists()
+
+
+def test_every_scheme_name_runs_in_some_config() -> None:
+  names = {spec.scheme for spec in config().schemes.values()}
+  assert names <= set(lock.NAMES)
