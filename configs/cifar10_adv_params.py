@@ -3,8 +3,9 @@ r"""AdvParams on CIFAR-10 with ResNet-18: at most 48 changed parameters.
     python -m experiments.main --config=configs/cifar10_adv_params.py \
       --workdir=runs/cifar10_adv_params
 
-Long: for a GPU or TPU (7 images a second on 2 CPU cores). Not run yet; the
-papers' figures are in the README's table of targets.
+Long: for a GPU or TPU (7 images a second on 2 CPU cores). Not run here. The
+authors of the block-wise papers report 95.43 % plain, and at M = 4 92.56 (SHF),
+93.41 (NP) and 92.27 (FFX); AdvParams' authors a drop of 81.16 points.
 """
 
 from ml_collections import ConfigDict

@@ -3,7 +3,8 @@ r"""A ResNet-18 of a quarter of the width on CIFAR-10: the long CPU config.
     python -m experiments.main --config=configs/cifar10_width16.py \
       --workdir=runs/cifar10_width16
 
-Hardware, time and figures: TODO.
+Long: 2 to 5 hours for each trained model on 2 CPU cores, at 80 to 200 images a
+second. Not run here. It has 0.70 million parameters; the full one has 11.17.
 """
 
 from ml_collections import ConfigDict

@@ -16,8 +16,6 @@ def get_config() -> ConfigDict:
   config = gtsrb("gtsrb_adv_params")
   set_schemes(
     config,
-    adv_params=scheme(
-      "adv_params", "AdvParams", theta=0.5, loss_threshold=1000.0
-    ),
+    adv_params=scheme("adv_params", "AdvParams", theta=1.0, loss_threshold=1e5),
   )
   return config

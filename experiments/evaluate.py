@@ -136,8 +136,12 @@ def _count(
   return hits.sum(dtype=jnp.int32), bad.sum(dtype=jnp.int32)
 
 
-def clopper_pearson(correct: int, total: int) -> tuple[float, float]:
+def clopper_pearson(
+  correct: int, total: int, among: int = 1
+) -> tuple[float, float]:
   """Returns the exact 95 % interval of a share.
+
+  For the largest of `among` shares it holds after Bonferroni's correction.
 
   Clopper, Pearson, "The use of confidence or fiducial limits", Biometrika
   26(4), 1934.
@@ -147,17 +151,20 @@ def clopper_pearson(correct: int, total: int) -> tuple[float, float]:
     [0.444, 0.975]
   """
   interval = scipy.stats.binomtest(int(correct), int(total)).proportion_ci(
-    CONFIDENCE, method="exact"
+    1 - (1 - CONFIDENCE) / among, method="exact"
   )
   return float(interval.low), float(interval.high)
 
 
 def mean_interval(values: np.ndarray) -> tuple[float, float]:
-  """Returns the 95 % interval of the mean over keys (Student's t).
+  """Returns the 95 % interval of a mean accuracy over keys (Student's t).
+
+  It says nothing where all keys agree; `protect` takes the interval over
+  images there.
 
   Example:
     >>> [round(x, 2) for x in mean_interval(np.array([0.1, 0.2, 0.3]))]
-    [-0.05, 0.45]
+    [0.0, 0.45]
   """
   if len(values) < 2 or np.ptp(values) == 0:
     mean = float(np.mean(values))  # Its rounding is the reported value's.
@@ -165,4 +172,4 @@ def mean_interval(values: np.ndarray) -> tuple[float, float]:
   low, high = scipy.stats.t.interval(
     CONFIDENCE, len(values) - 1, np.mean(values), scipy.stats.sem(values)
   )
-  return float(low), float(high)
+  return max(float(low), 0.0), min(float(high), 1.0)

@@ -25,7 +25,7 @@ import rich.table
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from experiments import data, lock, models, protect, report, results
+from experiments import check, data, models, protect, report, results
 from experiments.workdir import Workdir
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/.")
@@ -66,9 +66,8 @@ def run(
     dataset.std,
     **dict(config.model_args),
   )
-  for spec in config.schemes.values():
-    lock.build(spec.scheme, dict(spec.args), model)
-  # Last, so that a config with an error claims no folder.
+  # Before the workdir, so that a config with an error claims no folder.
+  check.config(config, dataset, model)
   folders = Workdir(config, workdir, keydir)
   base = results.provenance() | {
     "config": config.name,

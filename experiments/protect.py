@@ -184,7 +184,7 @@ def _lock_and_ship(
     _value(base, "round_trip", 1),
     _value(base, "parameters", _num_params(prepared)),
     _value(base, "changed_parameters", changed),
-    _value(base, "key_bytes", keys.size_in_bytes(key)),
+    _value(base, "key_bytes", _key_bytes(key)),
     _value(base, "encrypt_seconds", lock_seconds),
     _value(base, "decrypt_seconds", open_seconds),
   ]
@@ -215,6 +215,15 @@ def _same_bits(a: Any, b: Any) -> bool:
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
   ]
   return all(same)
+
+
+def _key_bytes(key: Any) -> int:
+  """Returns a key's size; of AdvParams, without the padding."""
+  if isinstance(key, tuple):
+    return sum(map(_key_bytes, key))
+  if isinstance(key, adv_params.AdvKey):
+    return adv_params.SLOT_BYTES * adv_params.num_changes(key)
+  return keys.size_in_bytes(key)
 
 
 def _num_changed(prepared: Any, locked: Any) -> int:
@@ -261,22 +270,27 @@ def _judge(
 def _wrong_keys(
   run: Run, this: lock.Lock, key: Any, prepared: Any, count: int
 ) -> list[Any]:
-  """Returns keys of other secrets; for AdvParams, all positions wrong.
+  """Returns keys of other secrets, none of them the right one by chance.
 
-  An AdvParams key is made from the plain params, which no guesser has.
+  An AdvParams key is made from the plain params, which no guesser has: those
+  are random positions with the right values.
   """
-  if _holds(key, adv_params.AdvKey):
-    rng = np.random.default_rng(0)
-    far = near_keys.max_distance(key)
-    return [near_keys.near_key(key, far, rng) for _ in range(count)]
-  batch = _keygen_batch(run)
-  fresh = keyjax.Secret.generate
-  return [this.scheme.keygen(fresh(), prepared, batch) for _ in range(count)]
+  rng, batch = np.random.default_rng(0), _keygen_batch(run)
+  made: list[Any] = []
+  while len(made) < count:
+    if _holds(key, adv_params.AdvKey):
+      guess = near_keys.random_key(key, rng)
+    else:
+      guess = this.scheme.keygen(keyjax.Secret.generate(), prepared, batch)
+    if not _same_bits(guess, key):
+      made.append(guess)
+  return made
 
 
 def _holds(key: Any, cls: type) -> bool:
-  parts = key if isinstance(key, tuple) else (key,)
-  return any(isinstance(k, cls) for k in parts)
+  if isinstance(key, tuple):
+    return any(_holds(k, cls) for k in key)
+  return isinstance(key, cls)
 
 
 def _near(
@@ -290,7 +304,12 @@ def _near(
   """Evaluates keys at growing distances from the right one."""
   count = run.config.evaluate.distance_keys
   rng = np.random.default_rng(0)
-  distances = graded(near_keys.max_distance(key))
+  most = near_keys.max_distance(key)
+  if "bits" in near_keys.unit(key):
+    most //= 2  # Where random keys are; all bits wrong is one key alone.
+  distances = graded(most)
+  if not distances:
+    return [], []
   guesses = [
     near_keys.near_key(key, d, rng) for d in distances for _ in range(count)
   ]
@@ -320,7 +339,9 @@ def graded(most: int, points: int = 8) -> list[int]:
     >>> graded(256)
     [1, 2, 5, 11, 24, 53, 116, 256]
   """
-  found = np.geomspace(1, max(most, 1), points).round().astype(int)
+  if most < 1:
+    return []
+  found = np.geomspace(1, most, points).round().astype(int)
   return sorted(set(found.tolist()))
 
 
@@ -361,9 +382,13 @@ def _mean_accuracy(
   base: dict[str, Any], counts: evaluate.Counts, condition: str
 ) -> dict[str, Any]:
   """Returns the row of several keys: mean, largest and smallest."""
-  accuracy = counts.accuracy
+  accuracy, total = counts.accuracy, counts.total
   low, high = evaluate.mean_interval(accuracy)
-  best = evaluate.clopper_pearson(counts.correct.max(), counts.total)
+  interval = "Student t over keys"
+  if len(set(counts.correct.tolist())) == 1:  # No spread to go by.
+    low, high = evaluate.clopper_pearson(counts.correct[0], total)
+    interval = "Clopper-Pearson over images"
+  best = evaluate.clopper_pearson(counts.correct.max(), total, len(accuracy))
   return results.row(
     base,
     condition=condition,
@@ -371,7 +396,7 @@ def _mean_accuracy(
     value=float(accuracy.mean()),
     low=low,
     high=high,
-    interval="Student t over keys",
+    interval=interval,
     images=counts.total,
     keys=len(accuracy),
     max=float(accuracy.max()),

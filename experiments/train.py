@@ -70,12 +70,7 @@ def train(
     ValueError: the devices do not divide the batch, or the loss is not finite.
     CheckpointError: a checkpoint could not be written.
   """
-  count = jax.local_device_count()
-  if config.batch_size % count:
-    raise ValueError(
-      f"train.batch_size={config.batch_size} does not divide over "
-      f"{count} devices; choose a multiple"
-    )
+  check_devices(config)
   steps = num_steps(config, len(dataset.train_labels))
   optimizer = make_optimizer(config, steps)
   state = init_state(model, optimizer, dataset, config.seed)
@@ -98,6 +93,16 @@ def train(
           _check_finite(metrics["loss"], host.variables)
           manager.save(step + 1, host)
   return jax.device_get(state.variables)
+
+
+def check_devices(config: ConfigDict) -> None:
+  """Raises a ValueError unless the devices divide the batch."""
+  count = jax.local_device_count()
+  if config.batch_size % count:
+    raise ValueError(
+      f"train.batch_size={config.batch_size} does not divide over "
+      f"{count} devices; choose a multiple"
+    )
 
 
 def num_steps(config: ConfigDict, num_examples: int) -> int:

@@ -10,6 +10,7 @@ Nothing here prints key material: `repr` shows a fingerprint or a size, and
 errors carry no bytes.
 """
 
+import hashlib
 import hmac
 import json
 import os
@@ -214,6 +215,27 @@ def require(key: Any, cls: type, scheme: str) -> None:
     )
 
 
+def require_shape(
+  array: jax.Array, allowed: tuple[tuple[int, ...], ...], scheme: str
+) -> None:
+  """Raises a ValueError unless a key's array has one of some shapes."""
+  if tuple(array.shape) not in allowed:
+    raise ValueError(
+      f"{scheme}: an array of this key has shape {list(array.shape)}, not "
+      f"{' or '.join(str(list(s)) for s in allowed)}: map over stacked keys "
+      "with jax.vmap"
+    )
+
+
+def require_vector(array: jax.Array, scheme: str) -> None:
+  """Raises a ValueError unless a key's array has one axis."""
+  if array.ndim != 1:
+    raise ValueError(
+      f"{scheme}: an array of this key has shape {list(array.shape)}, not one "
+      "axis: map over stacked keys with jax.vmap"
+    )
+
+
 def size_in_bytes(key: Any) -> int:
   """Returns the size of the arrays of a key, in bytes."""
   return sum(int(x.size) * x.dtype.itemsize for x in jax.tree.leaves(key))
@@ -229,8 +251,10 @@ def save(path: str | os.PathLike[str], key: Any) -> None:
   Raises:
     FileExistsError: `path` exists: a key is never overwritten.
   """
-  data = flax.serialization.msgpack_serialize({"keyjax": 1, "key": _pack(key)})
-  write_private(path, data)
+  data = flax.serialization.msgpack_serialize(_pack(key))
+  digest = hashlib.sha256(data).digest()
+  file = {"keyjax": 1, "key": data, "sha256": digest}
+  write_private(path, flax.serialization.msgpack_serialize(file))
 
 
 def load(path: str | os.PathLike[str]) -> Any:
@@ -238,12 +262,13 @@ def load(path: str | os.PathLike[str]) -> Any:
 
   Raises:
     PermissionError: the file is readable by a group or by everyone.
-    ValueError: the file does not hold a key.
+    ValueError: the file does not hold a key, or is damaged.
   """
   try:
-    return _unpack(
-      flax.serialization.msgpack_restore(read_private(path))["key"]
-    )
+    file = flax.serialization.msgpack_restore(read_private(path))
+    if hashlib.sha256(file["key"]).digest() != file["sha256"]:
+      raise ValueError("damaged")
+    return _unpack(flax.serialization.msgpack_restore(file["key"]))
   except (ValueError, TypeError, KeyError, AttributeError):
     raise ValueError(f"{path} does not hold a key of a scheme") from None
 
@@ -284,15 +309,18 @@ def write_private(path: str | os.PathLike[str], data: bytes) -> None:
   """Writes a new file that its owner alone can read, or nothing at all."""
   path = pathlib.Path(path)
   path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-  fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+  if path.exists():
+    raise FileExistsError(f"{path} exists; a key is never overwritten")
+  part = path.with_name(f"{path.name}.{os.getpid()}.part")
+  fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
   try:
     with os.fdopen(fd, "wb") as file:
       file.write(data)
       file.flush()
       os.fsync(file.fileno())
-  except BaseException:
-    path.unlink(missing_ok=True)
-    raise
+    os.link(part, path)  # Whole or not at all, and never over another file.
+  finally:
+    part.unlink(missing_ok=True)
 
 
 def read_private(path: str | os.PathLike[str]) -> bytes:

@@ -13,6 +13,8 @@ vmapped over keys, and sharded; `keygen` runs on the host.
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
+import jax
+
 from keyjax import tree
 from keyjax.keys import Secret
 
@@ -95,20 +97,25 @@ def authorize(scheme: Scheme, key: Key, apply_fn: ApplyFn) -> ApplyFn:
 
   Args:
     scheme: any scheme or chain.
-    key: its key; may be traced, so one compilation serves every key.
+    key: its key. Under `jit`, pass it as an argument, as below: then one
+      compilation serves every key, and no key becomes a constant of a compiled
+      program, which JAX may write to its cache.
     apply_fn: `apply_fn(params, *args, **kwargs)`, the plain forward pass.
 
   Returns:
     The same function over locked params.
 
   Example:
+    >>> import jax
     >>> import jax.numpy as jnp
     >>> from keyjax import Secret, deep_lock
     >>> scheme, params = deep_lock(), {"w": jnp.ones((4,))}
     >>> key = scheme.keygen(Secret.generate(), params, None)
     >>> locked = scheme.encrypt(key, params)
-    >>> forward = authorize(scheme, key, lambda p, x: p["w"] * x)
-    >>> forward(locked, 2.0)
+    >>> @jax.jit
+    ... def forward(key, p, x):
+    ...   return authorize(scheme, key, lambda p, x: p["w"] * x)(p, x)
+    >>> forward(key, locked, 2.0)
     Array([2., 2., 2., 2.], dtype=float32)
   """
   bound = scheme.bind(key, apply_fn)
@@ -144,7 +151,7 @@ def chain(*schemes: Scheme) -> Scheme:
     keys: list[Key] = []
     for i, scheme in enumerate(schemes):
       if i > 0:
-        params = schemes[i - 1].encrypt(keys[-1], params)
+        params = _encrypt(schemes[i - 1], keys[-1], params)
       keys.append(scheme.keygen(secret.child(f"chain/{i}"), params, batch))
     return tuple(keys)
 
@@ -164,6 +171,14 @@ def chain(*schemes: Scheme) -> Scheme:
     return apply_fn
 
   return Scheme(keygen, encrypt, decrypt, bind)
+
+
+def _encrypt(scheme: Scheme, key: Key, params: PyTree) -> PyTree:
+  """Encrypts a tree, or its shapes alone."""
+  leaves = jax.tree.leaves(params)
+  if any(isinstance(x, jax.ShapeDtypeStruct) for x in leaves):
+    return jax.eval_shape(lambda p: scheme.encrypt(key, p), params)
+  return scheme.encrypt(key, params)
 
 
 def _pairs(schemes: tuple[Scheme, ...], key: Key) -> list[tuple[Scheme, Key]]:

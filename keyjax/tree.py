@@ -111,16 +111,17 @@ def make_spec(params: PyTree, scheme: str) -> Spec:
     scheme: the scheme's name, for the error.
 
   Raises:
-    ValueError: no leaf is lockable, or a leaf has floats of 64 bits.
+    ValueError: no leaf is lockable, or a leaf has floats of 4 or 64 bits.
   """
   paths, leaves, _ = flatten(params)
   for path, leaf in zip(paths, leaves, strict=True):
-    if lockable(leaf) and leaf.dtype.itemsize not in _WORDS:
+    if lockable(leaf) and _num_bits(leaf.dtype) not in (8, 16, 32):
       raise ValueError(
-        f"{scheme}: leaf {path} is {leaf.dtype}; cast it to float32 or less"
+        f"{scheme}: leaf {path} is {leaf.dtype}; cast it to a float of "
+        "8, 16 or 32 bits"
       )
   spec = tuple(
-    LeafSpec(path, tuple(getattr(x, "shape", ())), _dtype_name(x), lockable(x))
+    LeafSpec(path, _shape(x), _dtype_name(x), lockable(x))
     for path, x in zip(paths, leaves, strict=True)
   )
   if not any(s.locked for s in spec):
@@ -130,6 +131,14 @@ def make_spec(params: PyTree, scheme: str) -> Spec:
       f"{len(spec)} leaves ({seen or 'an empty tree'})"
     )
   return spec
+
+
+def _shape(leaf: Any) -> tuple[int, ...]:
+  return tuple(getattr(leaf, "shape", ()))
+
+
+def _num_bits(dtype: Any) -> int:
+  return 8 if dtype == jnp.int8 else jnp.finfo(dtype).bits
 
 
 def _dtype_name(leaf: Any) -> str:
@@ -161,14 +170,13 @@ def check_spec(
       f"the tree has {len(paths)}; they differ at {', '.join(odd) or 'order'}"
     )
   for s, leaf in zip(spec, leaves, strict=True):
-    if not s.locked:
-      continue
-    want = str(word_dtype(s.dtype)) if words else s.dtype
+    cipher = words and s.locked
+    want = str(word_dtype(s.dtype)) if cipher else s.dtype
     got = _dtype_name(leaf)
-    if got != want or tuple(leaf.shape) != tuple(s.shape):
-      state = "encrypted" if words else "plain"
+    if got != want or _shape(leaf) != tuple(s.shape):
+      state = "encrypted" if cipher else "plain"
       raise ValueError(
-        f"{scheme}: leaf {s.path} is {got}{list(np.shape(leaf))}, but this "
+        f"{scheme}: leaf {s.path} is {got}{list(_shape(leaf))}, but this "
         f"key's {state} leaf is {want}{list(s.shape)}"
       )
   return leaves, treedef

@@ -175,6 +175,23 @@ def test_damaged_key_files(tmp_path: pathlib.Path) -> None:
       keys.load(tmp_path / f"broken{i}")
 
 
+def test_a_flipped_bit_in_a_key_file_is_noticed(
+  tmp_path: pathlib.Path,
+) -> None:
+  keys.save(tmp_path / "key", scheme_keys()["chain"])
+  data = bytearray((tmp_path / "key").read_bytes())
+  for at in range(0, len(data), 7):
+    broken = bytes(data[:at]) + bytes([data[at] ^ 1]) + bytes(data[at + 1 :])
+    path = tmp_path / f"flip{at}"
+    keys.write_private(path, broken)
+    try:
+      loaded = keys.load(path)
+    except ValueError as error:
+      assert "does not hold a key" in str(error)
+    else:  # The version field alone is not read.
+      trees.assert_same_bits(loaded, keys.load(tmp_path / "key"))
+
+
 def test_keys_show_their_size_alone() -> None:
   for key in jax.tree.leaves(
     list(scheme_keys().values()), is_leaf=lambda x: isinstance(x, keys.Key)

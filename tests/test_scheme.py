@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -92,6 +93,35 @@ def test_partition_takes_the_first_match() -> None:
   trees.assert_same_bits(scheme.decrypt(key, locked), plain)
   with pytest.raises(ValueError, match="at least one pattern"):
     keyjax.partition({})
+
+
+def test_a_key_that_is_an_argument_is_no_constant() -> None:
+  """JAX may write compiled programs to a cache: no key may be in them."""
+  scheme = keyjax.pixel_shuffle("shf", 4)
+  images = jnp.zeros((1, 8, 8, 3))
+  key = scheme.keygen(Secret.generate(), None, {"image": images})
+  order = ", ".join(map(str, key.order.tolist()))
+
+  def forward(key: Any, params: Any, x: Any) -> Any:
+    return keyjax.authorize(scheme, key, lambda p, x: x)(params, x)
+
+  passed = jax.jit(forward).lower(key, {}, images).as_text()
+  closed = jax.jit(lambda p, x: forward(key, p, x)).lower({}, images).as_text()
+  assert order not in passed
+  assert order in closed  # so the test can fail
+
+
+def test_keygen_needs_shapes_alone() -> None:
+  shapes = {"w": jax.ShapeDtypeStruct((8,), jnp.float32)}
+  scheme = keyjax.chain(
+    keyjax.identity(),
+    keyjax.deep_lock(),
+  )
+  two = keyjax.partition({"v": keyjax.identity(), ".*": keyjax.deep_lock()})
+  for made in (scheme, two):
+    key = made.keygen(Secret.generate(), shapes, None)
+    plain = {"w": jnp.arange(8.0)}
+    trees.assert_same_bits(made.decrypt(key, made.encrypt(key, plain)), plain)
 
 
 def test_authorize_decrypts_and_binds() -> None:

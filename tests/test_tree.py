@@ -89,6 +89,8 @@ def test_a_mask_that_matches_nothing() -> None:
 def test_floats_of_64_bits_are_refused_by_name() -> None:
   with pytest.raises(ValueError, match="leaf a/b is float64; cast it"):
     tree.make_spec({"a": {"b": np.ones(3)}}, "test")
+  with pytest.raises(ValueError, match="leaf c is float4_e2m1fn; cast it"):
+    tree.make_spec({"c": jnp.ones(4, jnp.float4_e2m1fn)}, "test")
 
 
 def test_numpy_leaves_work() -> None:

@@ -49,6 +49,27 @@ def near_key(key: Any, distance: int, rng: Rng) -> Any:
   return _of(key)[0](key, distance, rng)
 
 
+def random_key(key: Any, rng: Rng) -> Any:
+  """Returns a key drawn at random among those of the structure of `key`.
+
+  Bits are flipped with a probability of one half, orders and masks drawn
+  anew, and every position of AdvParams is moved: what a guesser has who knows
+  all but the secret.
+  """
+  if isinstance(key, tuple):
+    return tuple(random_key(k, rng) for k in key)
+  if isinstance(key, pixel_shuffle.ShfKey):
+    order = rng.permutation(np.asarray(key.order))
+    return key.replace(order=jnp.asarray(order))  # type: ignore[attr-defined]
+  if isinstance(key, pixel_shuffle.NpKey | pixel_shuffle.FfxKey):
+    mask = rng.permutation(np.asarray(key.mask))
+    return key.replace(mask=jnp.asarray(mask))  # type: ignore[union-attr]
+  most = max_distance(key)
+  if unit(key) == "bits":
+    most = rng.binomial(most, 0.5)
+  return near_key(key, most, rng)
+
+
 def max_distance(key: Any) -> int:
   """Returns the largest distance that `near_key` takes for a key."""
   if isinstance(key, tuple):
@@ -92,7 +113,8 @@ def _counter(key: deep_lock.CounterKey, distance: int, rng: Rng) -> Any:
 
 def _bits(key: hpnn.HpnnKey, distance: int, rng: Rng) -> Any:
   bits = np.array(key.bits)
-  bits[rng.choice(bits.size, distance, replace=False)] ^= 1
+  # A bit of a unit without neurons does nothing.
+  bits[rng.choice(hpnn.used_units(key), distance, replace=False)] ^= 1
   return key.replace(bits=jnp.asarray(bits))  # type: ignore[attr-defined]
 
 
@@ -115,10 +137,13 @@ def _positions(key: adv_params.AdvKey, distance: int, rng: Rng) -> Any:
   """Moves positions to other parameters of the same leaf."""
   index = np.array(key.index)
   leaf = np.asarray(key.leaf)
-  for k in rng.choice(np.flatnonzero(leaf >= 0), distance, replace=False):
+  used = np.flatnonzero(np.asarray(key.flip))
+  for k in rng.choice(used, distance, replace=False):
     size = int(np.prod(key.spec[leaf[k]].shape))
     free = np.setdiff1d(np.arange(size), index[leaf == leaf[k]])
-    index[k] = rng.choice(free) if free.size else index[k]
+    if not free.size:
+      raise ValueError(f"no other place in leaf {key.spec[leaf[k]].path}")
+    index[k] = rng.choice(free)
   return key.replace(index=jnp.asarray(index))  # type: ignore[attr-defined]
 
 
@@ -129,13 +154,9 @@ _TABLE: dict[type[keys.Key], tuple[Callable, Callable[[Any], int], str]] = {
     lambda k: 8 * len(schedule.key_of(np.asarray(k.round_keys))),
     "bits",
   ),
-  hpnn.HpnnKey: (_bits, lambda k: k.bits.size, "bits"),
+  hpnn.HpnnKey: (_bits, lambda k: hpnn.used_units(k).size, "bits"),
   pixel_shuffle.ShfKey: (_swaps, lambda k: k.order.size - 1, "swaps"),
   pixel_shuffle.NpKey: (_mask, lambda k: int(k.mask.sum()), "swaps"),
   pixel_shuffle.FfxKey: (_mask, lambda k: int(k.mask.sum()), "swaps"),
-  adv_params.AdvKey: (
-    _positions,
-    lambda k: int((np.asarray(k.leaf) >= 0).sum()),
-    "positions",
-  ),
+  adv_params.AdvKey: (_positions, adv_params.num_changes, "positions"),
 }

@@ -31,6 +31,7 @@ from keyjax import keys, tree
 from keyjax.scheme import Scheme
 
 NAME = "adv_params"
+SLOT_BYTES = 12  # int32 leaf, int32 index, uint32 flip
 LossFn = Callable[[Any, Any], jax.Array]
 Bounds = tuple[jax.Array, jax.Array, jax.Array]
 
@@ -157,6 +158,7 @@ def encrypt(key: AdvKey, params: Any) -> Any:
     ValueError: the key is for another tree.
   """
   keys.require(key, AdvKey, NAME)
+  keys.require_vector(key.index, NAME)
   leaves, treedef = tree.check_spec(key.spec, params, NAME, words=False)
   out = [
     _flip(key, i, x) if s.locked else x
@@ -194,7 +196,8 @@ def search(
     The key, and what the search did.
 
   Raises:
-    ValueError: no float leaf matches `layers`, or the loss is not finite.
+    ValueError: no float leaf matches `layers`, the loss is not finite, or it
+      exceeds the threshold before any step.
   """
   spec = tree.make_spec(params, NAME)
   match = tree.matcher(layers)
@@ -209,7 +212,14 @@ def search(
   state = _run(tuple(chosen), loss_fn, options, first, params, batch)
   _check_finite(state)
   key = _make_key(state, np.asarray(chosen), params, spec, options)
-  return key, _trace(state, key)
+  trace = _trace(state, key)
+  if not trace.num_params:
+    raise ValueError(
+      f"{NAME}: nothing was changed: either the loss, {trace.loss_before:.3g} "
+      f"before any step, exceeds loss_threshold={options.loss_threshold:g}, "
+      "or no gradient differs from 0"
+    )
+  return key, trace
 
 
 class _State(NamedTuple):
@@ -381,13 +391,15 @@ def _best(
   slot = jnp.where(state.slot_layer == i, state.slot_index, x.size)
   owned = jnp.zeros(x.size, bool).at[slot].set(True, mode="drop")
   free &= owned | (state.slot_layer < 0).any()
-  score = jnp.where(free, jnp.abs(grad).reshape(-1).astype(jnp.float32), -1.0)
+  flat, slope = x.reshape(-1), grad.reshape(-1)
+  raw = flat + jnp.asarray(options.theta, x.dtype) * jnp.sign(slope) * span
+  moved = jnp.clip(raw, low, high)
+  free &= moved != flat  # At a bound already, and pushed against it.
+  score = jnp.where(free, jnp.abs(slope).astype(jnp.float32), -1.0)
   index = jnp.argmax(score).astype(jnp.int32)
-  sign = jnp.sign(grad.reshape(-1)[index])
-  raw = x.reshape(-1)[index] + jnp.asarray(options.theta, x.dtype) * sign * span
-  value = jnp.clip(raw, low, high)
+  value = moved[index]
   count = counts.reshape(-1)[index] + 1
-  saturated = raw != value
+  saturated = raw[index] != value
   return _Best(
     score[index],
     index,
@@ -453,17 +465,22 @@ def _make_key(
   )
 
 
+def num_changes(key: AdvKey) -> int:
+  """Returns how many parameters a key changes; the other slots are padding."""
+  return int((np.asarray(key.flip) != 0).sum())
+
+
 def _at(params: Any, chosen: np.ndarray) -> list[Any]:
   leaves = tree.flatten(params)[1]
   return [leaves[i] for i in chosen]
 
 
 def _trace(state: _State, key: AdvKey) -> Trace:
-  used = int((np.asarray(key.flip) != 0).sum())
+  used = num_changes(key)
   return Trace(
     num_params=used,
     num_steps=int(state.steps),
     loss_before=float(state.first_loss),
     loss_after=float(state.loss),
-    key_bytes=12 * used,
+    key_bytes=SLOT_BYTES * used,
   )

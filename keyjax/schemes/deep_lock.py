@@ -195,6 +195,10 @@ def _words(leaf: tree.LeafSpec) -> int:
 def _transform(key: Any, params: Any, inverse: bool) -> Any:
   if not isinstance(key, ChainKey | CounterKey):
     keys.require(key, ChainKey, NAME)
+  if isinstance(key, ChainKey):
+    keys.require_shape(key.master, ((4,), (8,)), NAME)
+  else:
+    keys.require_shape(key.round_keys, ((11, 4), (15, 4)), NAME)
   leaves, treedef = tree.check_spec(key.spec, params, NAME, words=inverse)
   counts = [_words(s) for s in key.spec]
   # A barrier, so that the keystream is made once and not fused into each use.

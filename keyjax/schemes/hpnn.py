@@ -19,6 +19,7 @@ Property Protection of Deep Learning Models" (HPNN), DAC 2020, eprint
 2020/1016.
 """
 
+import functools
 import re
 import warnings
 from collections.abc import Callable
@@ -83,6 +84,8 @@ def hpnn(
     - The lock is a change of signs: relaxing each bit to tanh(theta) and
       fitting a few labelled images recovers it; with queries to an authorised
       device, all of it (LLA, AAAI 2026; Li et al., DAC 2024).
+    - Few neurons use few bits: a unit that no neuron is scheduled on has a
+      bit that does nothing (`used_units`).
     - Fine-tuning recovers the function: a wrong key is the right network
       with some rows negated.
     - A lock after an identity sum has no weights before it and cannot be
@@ -151,6 +154,11 @@ def schedule(
   return np.concatenate(orders)[:features]
 
 
+def used_units(key: HpnnKey) -> np.ndarray:
+  """Returns the units that some neuron runs on, int32[at most units]."""
+  return np.unique(np.concatenate([np.asarray(u) for u in key.units.values()]))
+
+
 def find_sites(apply_fn: ApplyFn, params: Any, x: Any) -> list[Site]:
   """Lists the modules that a forward pass calls, in order, with their width.
 
@@ -186,6 +194,11 @@ def _is_array(x: Any) -> bool:
 
 
 def _site(module: nn.Module, path: str, out: Any) -> Site:
+  if getattr(module, "transpose_kernel", False):
+    raise ValueError(
+      f"{NAME}: {path} has a transposed kernel, whose last axis is not the "
+      "output: it cannot be absorbed"
+    )
   own = module.variables.get("params", {})
   weighted = any(name in own for name in _WEIGHTS)
   dense = weighted and "kernel" in own
@@ -244,13 +257,15 @@ def bind(key: HpnnKey, apply_fn: ApplyFn) -> ApplyFn:
 
   Args:
     key: a key of `hpnn`; its arrays may be traced.
-    apply_fn: `model.apply`, not jitted: JAX's cache would not see the lock.
-      Jit the result instead.
+    apply_fn: `model.apply`, not jitted, not inside a wrapper either: JAX's
+      cache would not see the lock. Jit a function that takes the key:
+      `jax.jit(lambda key, p, x: bind(key, model.apply)(p, x))`.
 
   Raises:
     ValueError: `apply_fn` is jitted, or runs without a locked module.
   """
   keys.require(key, HpnnKey, NAME)
+  keys.require_vector(key.bits, NAME)
   _check_not_jitted(apply_fn)
 
   def bound(params: Any, *args: Any, **kwargs: Any) -> Any:
@@ -312,10 +327,18 @@ def absorb(key: HpnnKey, params: Any) -> Any:
     module, name = _module_of(path)
     if module in key.units and name in _WEIGHTS:
       met.add(module)
-      leaf = leaf * _row(key.signs(module), leaf)
+      leaf = _negate(leaf, key.signs(module))
     out.append(leaf)
   _check_absorbed(key, met)
   return jax.tree.unflatten(treedef, out)
+
+
+def _negate(leaf: jax.Array, signs: jax.Array) -> jax.Array:
+  """Flips sign bits: a product would lose subnormal values on some devices."""
+  words = tree.as_words(leaf)
+  top = words.dtype.type(1 << (8 * words.dtype.itemsize - 1))
+  flip = _row((signs < 0).astype(words.dtype) * top, words)
+  return tree.from_words(words ^ flip, leaf.dtype)
 
 
 def _check_absorbed(key: HpnnKey, met: set[str]) -> None:
@@ -327,7 +350,10 @@ def _check_absorbed(key: HpnnKey, met: set[str]) -> None:
 
 
 def _check_not_jitted(apply_fn: ApplyFn) -> None:
-  if hasattr(apply_fn, "lower"):
+  inner: Any = apply_fn
+  while isinstance(inner, functools.partial):
+    inner = inner.func
+  if hasattr(inner, "lower"):
     raise ValueError(
       f"{NAME}: apply_fn is jitted, and JAX's cache would not see the lock; "
       "bind the plain function and jit the result"

@@ -79,12 +79,13 @@ def pixel_shuffle(
   Class: *access control by degradation*.
 
   Guarantees:
-    - The map is a bijection of 8-bit images: `inverse` undoes it.
+    - The map is a bijection of 8-bit images in float32: `inverse` undoes it.
     - With the right key, training and evaluation see the same images.
 
   Known breaks:
     - Small keys: at M=2 with 3 channels SHF has 28.8 bits and the mask of NP
-      and FFX 9.6; at M=4, 202.9 and 44.8 (`key_bits`).
+      and FFX 9.6; at M=4, 202.9 and 44.8; with one channel, 4.6 and 2 at M=2,
+      44.3 and 13.5 at M=4 (`key_bits`).
     - Nearly right keys keep much of the accuracy, so hill climbing on a few
       labelled images finds the key; NP's bits each touch 1/N of the input.
     - The map is linear (SHF) or affine (NP) and the same in every block: a
@@ -157,10 +158,12 @@ def transform(key: PixelKey, x: jax.Array) -> jax.Array:
     x: float[..., H, W, C] in [0, 1]; M divides H and W. FFX rounds to 8 bits.
 
   Returns:
-    float[..., H, W, C] in [0, 1], of the same dtype.
+    float[..., H, W, C] in [0, 1], of the same dtype. NP and FFX compute in
+    float32; 16 bits do not hold all that `inverse` needs.
 
   Raises:
-    ValueError: M does not divide the image, or the channels are not the key's.
+    ValueError: M does not divide the image, the channels are not the key's,
+      or the pixels are not floats.
   """
   return _blockwise(key, x, _forward)
 
@@ -198,8 +201,14 @@ def _blockwise(key: PixelKey, x: jax.Array, function: Callable) -> jax.Array:
   _require(key)
   m = key.block_size
   _check_shape(x.shape, m)
+  if not jnp.issubdtype(x.dtype, jnp.floating):
+    raise ValueError(
+      f"{NAME}: pixels are floats in [0, 1], got {x.dtype}; divide by 255"
+    )
   *lead, h, w, c = x.shape
-  size = (key.order if isinstance(key, ShfKey) else key.mask).shape[-1]
+  positions = key.order if isinstance(key, ShfKey) else key.mask
+  keys.require_vector(positions, NAME)
+  size = positions.shape[0]
   if size != c * m * m:
     raise ValueError(
       f"{NAME}: the key is for {size // m**2} channels, the images have {c}"
@@ -208,7 +217,10 @@ def _blockwise(key: PixelKey, x: jax.Array, function: Callable) -> jax.Array:
   swap = (*range(n), n, n + 2, n + 1, n + 3, n + 4)
   blocks = x.reshape(*lead, h // m, m, w // m, m, c).transpose(swap)
   shape = blocks.shape
-  out = function(key, blocks.reshape(*shape[:-3], c * m * m))
+  flat = blocks.reshape(*shape[:-3], c * m * m)
+  if not isinstance(key, ShfKey):
+    flat = flat.astype(jnp.float32)
+  out = function(key, flat).astype(x.dtype)
   return out.reshape(shape).transpose(swap).reshape(x.shape)
 
 

@@ -46,8 +46,15 @@ def measured(name: str, a: Any, b: Any) -> int:
     ka, kb = (schedule.key_of(np.asarray(k.round_keys)) for k in (a, b))
     assert np.array_equal(aes.expand_key(kb), b.round_keys)
     return num_bits(np.frombuffer(ka, np.uint8), np.frombuffer(kb, np.uint8))
-  if name == "hpnn":
-    return int((a.bits != b.bits).sum())
+  if name == "hpnn":  # in the signs of neurons, by unit: what the lock does
+    flipped = {
+      int(unit)
+      for path, units in a.units.items()
+      for unit in np.asarray(units)[
+        np.asarray(a.signs(path)) != np.asarray(b.signs(path))
+      ]
+    }
+    return len(flipped)
   if name == "adv":
     return int((np.asarray(a.index) != np.asarray(b.index)).sum())
   if name == "shf":  # swaps = items - cycles of the permutation between them
@@ -84,6 +91,29 @@ def test_chains_move_every_part_as_far_as_it_goes() -> None:
   assert measured("np", key[0], near[0]) == int(key[0].mask.sum())
   assert measured("chain", key[1], near[1]) == 128
   assert near_keys.unit(key) == "bits and swaps"
+
+
+@pytest.mark.parametrize("name", [*SCHEMES, "hpnn"])
+def test_random_keys_differ_and_vary(name: str) -> None:
+  key, rng = made(name), np.random.default_rng(0)
+  drawn = [near_keys.random_key(key, rng) for _ in range(8)]
+  far = [measured(name, key, k) for k in drawn]
+  # A small key space holds the right key too: 4 bits of a tiny network.
+  assert min(far) > 0 or near_keys.max_distance(key) <= 4
+  assert len(set(far)) > 1 or name == "adv"
+  if near_keys.unit(key) == "bits":
+    most = near_keys.max_distance(key)
+    assert most / 4 < np.mean(far) < 3 * most / 4
+
+
+def test_random_keys_of_a_chain_are_not_one_key() -> None:
+  scheme = keyjax.chain(SCHEMES["adv"], keyjax.deep_lock())
+  key = scheme.keygen(Secret.generate(), PLAIN, BATCH)
+  rng = np.random.default_rng(0)
+  masters = {
+    tuple(near_keys.random_key(key, rng)[1].master.tolist()) for _ in range(8)
+  }
+  assert len(masters) == 8 and tuple(key[1].master.tolist()) not in masters
 
 
 def test_an_unknown_key() -> None:

@@ -76,6 +76,8 @@ def reference(secret: Secret, opts: adv_params.Options) -> tuple[Any, int]:
         return tree_of(), steps
       g = np.asarray(grads["params"][names[layer]]["kernel"]).reshape(-1)
       score = np.where((count < opts.max_changes) & ~stuck, np.abs(g), -1)
+      step = np.float32(opts.theta) * np.sign(g) * span
+      score = np.where(np.clip(w + step, low, high) == w, -1, score)
       if len(slots) == opts.max_params:
         own = [i for n, i in slots if n == names[layer]]
         score = np.where(np.isin(np.arange(w.size), own), score, -1)
@@ -83,7 +85,7 @@ def reference(secret: Secret, opts: adv_params.Options) -> tuple[Any, int]:
       if score[i] <= 0:
         break
       raw = w[i] + np.float32(opts.theta) * np.sign(g[i]) * span
-      w[i] = np.clip(raw, low, high)
+      w[i] = np.clip(raw, low, high).astype(np.float32)
       stuck[i], count[i] = raw != w[i], count[i] + 1
       slots.add((names[layer], i))
       steps += 1
@@ -212,6 +214,15 @@ def test_a_loss_that_is_not_finite() -> None:
 def test_bad_arguments(kwargs: dict[str, Any], message: str) -> None:
   with pytest.raises(ValueError, match=message):
     keyjax.adv_params(loss_fn, **kwargs)
+
+
+def test_a_search_that_changes_nothing_is_an_error() -> None:
+  low = keyjax.adv_params(loss_fn, loss_threshold=0.1)
+  with pytest.raises(ValueError, match="exceeds loss_threshold=0.1"):
+    low.keygen(Secret.generate(), VARIABLES, BATCH)
+  flat = keyjax.adv_params(lambda p, b: 0 * loss_fn(p, b))
+  with pytest.raises(ValueError, match="no gradient differs from 0"):
+    flat.keygen(Secret.generate(), VARIABLES, BATCH)
 
 
 def test_nothing_to_change() -> None:

@@ -309,6 +309,22 @@ def test_a_key_for_another_tree_or_scheme() -> None:
     scheme.encrypt("no key", plain)  # type: ignore[arg-type]
 
 
+def test_a_leaf_that_the_key_does_not_lock_may_not_become_floats() -> None:
+  scheme = keyjax.deep_lock()
+  shapes = {"stats": jnp.zeros(4, jnp.int32), "w": jnp.ones(4)}
+  key = scheme.keygen(Secret.generate(), shapes, None)
+  with pytest.raises(ValueError, match="leaf stats is float32"):
+    scheme.encrypt(key, shapes | {"stats": jnp.ones(4)})
+
+
+def test_stacked_keys_need_vmap() -> None:
+  scheme, plain = keyjax.deep_lock(), {"w": jnp.ones(4)}
+  made = [scheme.keygen(Secret.generate(), plain, None) for _ in range(3)]
+  stacked = jax.tree.map(lambda *x: jnp.stack(x), *made)
+  with pytest.raises(ValueError, match=r"shape \[3, 4\].*jax.vmap"):
+    scheme.encrypt(stacked, plain)
+
+
 def test_keys_are_not_shown() -> None:
   plain = {"w": jnp.zeros(4)}
   master = bytes(range(16))

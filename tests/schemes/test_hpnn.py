@@ -1,5 +1,6 @@
 """HPNN: the capacity theorem, layer selection, residual networks, errors."""
 
+import functools
 import warnings
 from typing import Any
 
@@ -43,12 +44,6 @@ def make(layers: str | None = None, units: int = 256) -> tuple[Any, Any]:
   return scheme, scheme.keygen(Secret.generate(), VARIABLES, BATCH)
 
 
-def mirrored(key: hpnn.HpnnKey, variables: Any, train: bool) -> Any:
-  """Plain's state for a locked run: phi_k, running means included."""
-  del train
-  return hpnn.absorb(key, variables)
-
-
 # --------------------------------------------------------- the theorem
 
 
@@ -57,13 +52,9 @@ def test_absorb_gives_the_plain_twin(layers: str | None) -> None:
   scheme, key = make(layers)
   locked = scheme.bind(key, NET.apply)(VARIABLES, IMAGES)
   twin = hpnn.absorb(key, VARIABLES)
-  if layers == ".*":  # the running mean follows a locked convolution
-    twin = twin | {"batch_stats": VARIABLES["batch_stats"]}
   np.testing.assert_allclose(locked, NET.apply(twin, IMAGES), atol=1e-6)
   assert not np.allclose(locked, NET.apply(VARIABLES, IMAGES), atol=1e-3)
-  trees.assert_same_bits(hpnn.absorb(key, twin), VARIABLES) if (
-    layers != ".*"
-  ) else None
+  trees.assert_same_bits(hpnn.absorb(key, twin), VARIABLES)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam", "adamw"])
@@ -139,9 +130,49 @@ def test_the_schedule_is_private() -> None:
   assert not np.array_equal(a.bits, b.bits)
 
 
-def test_published_weights_do_not_work_without_the_key() -> None:
+def test_published_weights_are_not_encrypted() -> None:
+  """The lock is in training; a wrong key runs them, and runs them wrongly."""
   scheme, key = make()
-  assert scheme.encrypt(key, VARIABLES) is VARIABLES
+  trees.assert_same_bits(scheme.encrypt(key, VARIABLES), VARIABLES)
+  right, wrong = (
+    scheme.bind(k, NET.apply)(VARIABLES, IMAGES) for k in (key, make()[1])
+  )
+  assert not np.allclose(right, wrong, atol=1e-3)
+
+
+def test_absorb_keeps_every_bit_pattern() -> None:
+  _, key = make()
+  odd = jnp.float32([1e-40, -0.0, jnp.nan, jnp.inf, 1, 2])
+  variables = jax.tree.map(lambda x: x, VARIABLES)
+  variables["params"]["conv"]["bias"] = odd
+  twice = hpnn.absorb(key, hpnn.absorb(key, variables))
+  trees.assert_same_bits(twice, variables)
+
+
+def test_units_without_neurons_have_bits_that_do_nothing() -> None:
+  scheme, key = make()  # 18 locked neurons
+  used = hpnn.used_units(key)
+  assert used.size <= 18
+  idle = np.setdiff1d(np.arange(256), used)
+  other = key.replace(bits=key.bits.at[idle].set(1 - key.bits[idle]))
+  same, wrong = (
+    scheme.bind(k, NET.apply)(VARIABLES, IMAGES) for k in (key, other)
+  )
+  np.testing.assert_array_equal(same, wrong)
+
+
+def test_a_transposed_kernel_is_refused() -> None:
+  model = nn.ConvTranspose(3, (2, 2), transpose_kernel=True, name="up")
+
+  class Wrapped(nn.Module):
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+      return model.copy(name="up")(x)
+
+  variables = Wrapped().init(jax.random.key(0), IMAGES)
+  scheme = keyjax.hpnn(Wrapped().apply, ".*")
+  with pytest.raises(ValueError, match="transposed kernel"):
+    scheme.keygen(Secret.generate(), variables, BATCH)
 
 
 # ----------------------------------------------------- residual networks
@@ -185,8 +216,9 @@ def test_jitted_functions_are_refused() -> None:
   with pytest.raises(ValueError, match="jitted"):
     keyjax.hpnn(jax.jit(NET.apply))
   scheme, key = make()
-  with pytest.raises(ValueError, match="jitted"):
-    scheme.bind(key, jax.jit(NET.apply))
+  for hidden in (jax.jit(NET.apply), functools.partial(jax.jit(NET.apply))):
+    with pytest.raises(ValueError, match="jitted"):
+      scheme.bind(key, hidden)
   # Hidden in a wrapper, a cached program would run unlocked: an error too.
   inner = jax.jit(NET.apply)
   inner(VARIABLES, IMAGES)

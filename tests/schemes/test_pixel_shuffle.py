@@ -192,5 +192,10 @@ def test_other_bad_input() -> None:
     pixel_shuffle.transform(key, jnp.zeros((1, 8, 8, 3)))
   with pytest.raises(ValueError, match="H, W, C"):
     pixel_shuffle.transform(key, jnp.zeros((8, 8)))
+  with pytest.raises(ValueError, match="floats in .0, 1., got uint8"):
+    pixel_shuffle.transform(key, jnp.zeros((1, 8, 8, 1), jnp.uint8))
+  stacked = jax.tree.map(lambda x: jnp.stack([x, x]), key)
+  with pytest.raises(ValueError, match="jax.vmap"):
+    pixel_shuffle.transform(stacked, jnp.zeros((1, 8, 8, 1)))
   with pytest.raises(TypeError, match="another scheme"):
     pixel_shuffle.transform((), jnp.zeros((1, 8, 8, 1)))  # type: ignore
