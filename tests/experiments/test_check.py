@@ -1,0 +1,81 @@
+"""Mistakes in a config are found before anything is trained or claimed."""
+
+import pathlib
+from typing import Any
+
+import pytest
+
+from experiments import check, data, main, models
+from experiments.config import base, scheme, set_schemes
+
+DIGITS = data.load("digits")
+
+
+def run(change: Any = None, **schemes: Any) -> None:
+  config = base()
+  config.model_args.features = (2,)
+  set_schemes(config, **schemes)
+  if change:
+    change(config)
+  model = models.create(
+    "cnn", 10, DIGITS.mean, DIGITS.std, **dict(config.model_args)
+  )
+  check.config(config, DIGITS, model)
+
+
+def test_a_right_config_passes() -> None:
+  run(
+    a=scheme("deep_lock", int8=True),
+    b=scheme("adv_params"),
+    c=scheme("ffx", block_size=2),
+    d=scheme("chain", parts=(("hpnn", {}), ("deep_lock", {}))),
+  )
+
+
+@pytest.mark.parametrize(
+  ("name", "args", "message"),
+  [
+    ("shf", {"block_size": 3}, "block_size=3 does not divide images of 8 x 8"),
+    ("hpnn", {"layers": "cov.*"}, "no layer matches 'cov.*'"),
+    ("adv_params", {"layers": "kernel"}, "no leaf matches layers='kernel'"),
+    ("deep_lock", {"bits": 1}, "unknown argument bits"),
+    ("aes", {}, "unknown scheme 'aes'"),
+    (
+      "chain",
+      {"parts": (("deep_lock", {}), ("np", {"block_size": 5}))},
+      "block_size=5",
+    ),
+  ],
+)
+def test_schemes_that_do_not_fit(
+  name: str, args: dict[str, Any], message: str
+) -> None:
+  with pytest.raises(ValueError, match=message):
+    run(x=scheme(name, **args))
+
+
+@pytest.mark.parametrize(
+  ("field", "value", "message"),
+  [
+    ("evaluate.wrong_keys", 0, "evaluate.wrong_keys=0: at least 1"),
+    ("evaluate.distance_keys", 0, "evaluate.distance_keys=0"),
+    ("train.checkpoint_every", 0, "train.checkpoint_every=0"),
+    ("train.batch_size", 60, "batch_size=60 does not divide over 8 devices"),
+    ("train.optimizer", "sdg", "unknown optimizer 'sdg'"),
+  ],
+)
+def test_numbers_and_names(field: str, value: Any, message: str) -> None:
+  def change(config: Any) -> None:
+    section, name = field.split(".")
+    config[section][name] = value
+
+  with pytest.raises(ValueError, match=message):
+    run(change)
+
+
+def test_a_mistake_claims_no_folder(tmp_path: pathlib.Path) -> None:
+  config = base()
+  set_schemes(config, x=scheme("shf", block_size=3))
+  with pytest.raises(ValueError, match="does not divide"):
+    main.run(config, str(tmp_path / "run"))
+  assert list(tmp_path.iterdir()) == []

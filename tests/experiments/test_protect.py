@@ -1,0 +1,62 @@
+"""Wrong keys that are wrong, distances, sizes."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import keyjax
+from experiments import config, data, lock, models, protect
+from keyjax import Secret
+from tests import trees
+
+DIGITS = data.load("digits", num_train=40, num_test=20)
+MODEL = models.create("cnn", 10, DIGITS.mean, DIGITS.std, features=(2,))
+VARIABLES = MODEL.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+
+
+def a_run() -> Any:
+  settings = config.base()
+  return protect.Run(settings, None, DIGITS, MODEL, {}, print)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["np", "shf"])
+def test_no_wrong_key_is_the_right_one(kind: str) -> None:
+  """M=2 and one channel: 4 masks, 24 orders; a random one is right at times."""
+  this = lock.build(kind, {"block_size": 2}, MODEL)
+  batch = {"image": jnp.zeros((1, 8, 8, 1))}
+  key = this.scheme.keygen(Secret.generate(), VARIABLES, batch)
+  wrong = protect._wrong_keys(a_run(), this, key, VARIABLES, 64)
+  assert len(wrong) == 64
+  assert not any(protect._same_bits(k, key) for k in wrong)
+  fresh = [
+    this.scheme.keygen(Secret.generate(), VARIABLES, batch) for _ in range(400)
+  ]
+  # Drawn blindly, some are the right one, so the test above can fail.
+  assert any(protect._same_bits(k, key) for k in fresh)
+
+
+def test_wrong_keys_of_a_chain_with_adv_params_vary() -> None:
+  parts = (("adv_params", {"max_steps": 1}), ("deep_lock", {}))
+  this = lock.build("chain", {"parts": parts}, MODEL)
+  batch = {"image": jnp.ones((4, 8, 8, 1)), "label": jnp.zeros(4, jnp.int32)}
+  key = this.scheme.keygen(Secret.generate(), VARIABLES, batch)
+  wrong = protect._wrong_keys(a_run(), this, key, VARIABLES, 8)
+  assert len({tuple(k[1].master.tolist()) for k in wrong}) == 8
+
+
+def test_key_bytes_leave_padding_out() -> None:
+  scheme = keyjax.adv_params(trees.loss, max_steps=1, loss_threshold=1e9)
+  key = scheme.keygen(Secret.generate(), VARIABLES, None)
+  changed = int((np.asarray(key.flip) != 0).sum())
+  assert protect._key_bytes(key) == 12 * changed < 12 * 48
+  master = keyjax.deep_lock().keygen(Secret.generate(), VARIABLES, None)
+  assert protect._key_bytes((key, master)) == 12 * changed + 16
+
+
+def test_distances() -> None:
+  assert protect.graded(0) == []
+  assert protect.graded(1) == [1]
+  assert protect.graded(5, points=3) == [1, 2, 5]
