@@ -25,7 +25,15 @@ import rich.table
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from experiments import check, data, models, protect, report, results
+from experiments import (
+  check,
+  context,
+  data,
+  models,
+  protect,
+  report,
+  results,
+)
 from experiments.workdir import Workdir
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/.")
@@ -76,7 +84,7 @@ def run(
     "classes": dataset.num_classes,
     "source": dataset.source,
   }
-  this = protect.Run(config, folders, dataset, model, base, console.print)
+  this = context.Run(config, folders, dataset, model, base, console.print)
   trained, outcome = protect.plain(this)
   rows, figures = list(outcome.rows), {"plain": outcome.figures}
   for label, spec in config.schemes.items():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import keyjax
-from experiments import config, data, lock, models, protect
+from experiments import config, context, data, judge, lock, models, protect
 from keyjax import Secret
 from tests import trees
 
@@ -19,7 +19,7 @@ VARIABLES = MODEL.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
 
 def a_run() -> Any:
   settings = config.base()
-  return protect.Run(settings, None, DIGITS, MODEL, {}, print)  # type: ignore[arg-type]
+  return context.Run(settings, None, DIGITS, MODEL, {}, print)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["np", "shf"])
@@ -28,14 +28,14 @@ def test_no_wrong_key_is_the_right_one(kind: str) -> None:
   this = lock.build(kind, {"block_size": 2}, MODEL)
   batch = {"image": jnp.zeros((1, 8, 8, 1))}
   key = this.scheme.keygen(Secret.generate(), VARIABLES, batch)
-  wrong = protect._wrong_keys(a_run(), this, key, VARIABLES, 64)
+  wrong = judge.wrong_keys(a_run(), this, key, VARIABLES, 64)
   assert len(wrong) == 64
-  assert not any(protect._same_bits(k, key) for k in wrong)
+  assert not any(context.same_bits(k, key) for k in wrong)
   fresh = [
     this.scheme.keygen(Secret.generate(), VARIABLES, batch) for _ in range(400)
   ]
   # Drawn blindly, some are the right one, so the test above can fail.
-  assert any(protect._same_bits(k, key) for k in fresh)
+  assert any(context.same_bits(k, key) for k in fresh)
 
 
 def test_wrong_keys_of_a_chain_with_adv_params_vary() -> None:
@@ -43,7 +43,7 @@ def test_wrong_keys_of_a_chain_with_adv_params_vary() -> None:
   this = lock.build("chain", {"parts": parts}, MODEL)
   batch = {"image": jnp.ones((4, 8, 8, 1)), "label": jnp.zeros(4, jnp.int32)}
   key = this.scheme.keygen(Secret.generate(), VARIABLES, batch)
-  wrong = protect._wrong_keys(a_run(), this, key, VARIABLES, 8)
+  wrong = judge.wrong_keys(a_run(), this, key, VARIABLES, 8)
   assert len({tuple(k[1].master.tolist()) for k in wrong}) == 8
 
 
@@ -57,6 +57,6 @@ def test_key_bytes_leave_padding_out() -> None:
 
 
 def test_distances() -> None:
-  assert protect.graded(0) == []
-  assert protect.graded(1) == [1]
-  assert protect.graded(5, points=3) == [1, 2, 5]
+  assert judge.graded(0) == []
+  assert judge.graded(1) == [1]
+  assert judge.graded(5, points=3) == [1, 2, 5]

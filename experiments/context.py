@@ -1,0 +1,75 @@
+"""What all protections of a run share, and what it comes to."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments import data, results
+from experiments.workdir import Workdir
+from keyjax import tree
+
+KEYGEN_IMAGES = 1000
+Rows = list[dict[str, Any]]
+Say = Callable[[str], None]
+
+
+class Run(NamedTuple):
+  """What all protections of a run share.
+
+  Attributes:
+    config: the whole config.
+    workdir: the run's folders.
+    dataset: the data.
+    model: the linen module.
+    base: fields of every row.
+    say: prints a line.
+  """
+
+  config: ConfigDict
+  workdir: Workdir
+  dataset: data.Dataset
+  model: nn.Module
+  base: dict[str, Any]
+  say: Say
+
+
+class Outcome(NamedTuple):
+  """Rows for `results.json`, and what the report draws."""
+
+  rows: Rows
+  figures: dict[str, Any]
+
+
+def keygen_batch(run: Run) -> dict[str, jax.Array]:
+  """Returns the first training images, for schemes whose keys look at data."""
+  count = min(KEYGEN_IMAGES, len(run.dataset.train_labels))
+  return {
+    "image": data.to_float(jnp.asarray(run.dataset.train_images[:count])),
+    "label": jnp.asarray(run.dataset.train_labels[:count]),
+  }
+
+
+def words(x: Any) -> np.ndarray:
+  """Returns a leaf's bit patterns on the host."""
+  if tree.lockable(x):
+    x = tree.as_words(x)
+  return np.asarray(x)
+
+
+def same_bits(a: Any, b: Any) -> bool:
+  """Tells whether two trees have the same dtypes and bit patterns."""
+  same = [
+    x.dtype == y.dtype and np.array_equal(words(x), words(y))
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+  ]
+  return all(same)
+
+
+def value(base: dict[str, Any], metric: str, value: float) -> dict[str, Any]:
+  """Returns the row of one number without an interval."""
+  return results.row(base, metric=metric, value=value)
