@@ -16,6 +16,13 @@ def get_config() -> ConfigDict:
   config = gtsrb("gtsrb_adv_params")
   set_schemes(
     config,
-    adv_params=scheme("adv_params", "AdvParams", theta=1.0, loss_threshold=1e5),
+    adv_params=scheme(
+      "adv_params",
+      "AdvParams",
+      theta=1.0,
+      max_steps=48,
+      max_changes=48,
+      loss_threshold=1e9,
+    ),
   )
   return config

@@ -182,7 +182,8 @@ def test_round_trips_and_costs(done: Job) -> None:
     assert trip["value"] == 1
     (size,) = of(done, scheme=label, metric="key_bytes")
     key = keys.load(done.key_folder / f"{label}.key")
-    assert size["value"] == keys.size_in_bytes(key)
+    padding = 12 * int((key.flip == 0).sum()) if label == "adv" else 0
+    assert size["value"] == keys.size_in_bytes(key) - padding
     (changed,) = of(done, scheme=label, metric="changed_parameters")
     expected = {
       "deep_lock": (0.99 * parameters, parameters),
@@ -215,7 +216,10 @@ def test_near_keys_are_graded(done: Job) -> None:
     near = of(done, scheme=label, condition="near", metric="accuracy")
     distances = [r["distance"] for r in near]
     assert distances == sorted(set(distances))
-    assert distances[0] == 1 and distances[-1] == near_keys.max_distance(key)
+    most = near_keys.max_distance(key)
+    # Random keys have half of the bits wrong; nobody guesses them all wrong.
+    most = most // 2 if "bits" in near_keys.unit(key) else most
+    assert distances[0] == 1 and distances[-1] == most
     assert {r["unit"] for r in near} == {near_keys.unit(key)}
 
 
