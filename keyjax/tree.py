@@ -17,8 +17,11 @@ import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental.shard_alike import shard_alike
 
+try:
+  from jax.experimental.shard_alike import shard_alike
+except ImportError:  # Gone in JAX 0.12.
+  shard_alike = None  # type: ignore[assignment]
 PyTree = Any
 _WORDS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
 
@@ -207,9 +210,10 @@ def alike(out: jax.Array, x: jax.Array) -> jax.Array:
   """Returns `out` with the sharding of `x`, under jit too.
 
   Without it, the compiler may spread one leaf's sharding to others by way of
-  what they share, such as a keystream.
+  what they share, such as a keystream. JAX 0.12 has no way to ask for this:
+  there, pass `out_shardings` to `jax.jit` when leaves are sharded differently.
   """
-  return shard_alike(x, out)[1]
+  return out if shard_alike is None else shard_alike(x, out)[1]
 
 
 def as_floats(locked: PyTree, like: PyTree) -> PyTree:
