@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from keyjax.tree import LeafSpec
 
@@ -138,11 +138,6 @@ class Secret:
 
 def _info(label: str) -> bytes:
   return b"keyjax/1/" + label.encode("utf-8")
-
-
-def expand(data: bytes, label: str, length: int) -> bytes:
-  """Returns `length` bytes derived from key bytes that are already uniform."""
-  return HKDFExpand(hashes.SHA256(), length, _info(label)).derive(data)
 
 
 def permutation(secret: Secret, label: str, n: int) -> np.ndarray:
