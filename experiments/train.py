@@ -22,7 +22,7 @@ import rich.progress
 from ml_collections import ConfigDict
 
 import keyjax
-from experiments import data
+from experiments import data, preemption
 from keyjax import checkpoint, parallel
 
 LOG_EVERY = 50
@@ -69,6 +69,7 @@ def train(
   Raises:
     ValueError: the devices do not divide the batch, or the loss is not finite.
     CheckpointError: a checkpoint could not be written.
+    Preempted: the machine is about to go; all steps so far are saved.
   """
   check_devices(config)
   steps = num_steps(config, len(dataset.train_labels))
@@ -77,27 +78,31 @@ def train(
   step_fn = parallel.data_parallel(
     make_step(config, model, scheme, optimizer), config.parallel
   )
-  source = data.batches(dataset, config.batch_size, config.seed)
+  processes = jax.process_index(), jax.process_count()
+  source = data.batches(dataset, config.batch_size, config.seed, *processes)
   workdir.mkdir(parents=True, exist_ok=True)
   with checkpoint.Manager(workdir / "checkpoints", config.keep) as manager:
     if manager.latest() is not None:
       state = manager.restore(state)
     log = _Log(workdir / "metrics.jsonl", int(state.step), steps, title)
-    with log:
+    with log, preemption.watch() as preempted:
       state = parallel.replicate(state)
-      for step in range(int(state.step), steps):
-        state, metrics = step_fn(state, key, source[step])
-        log.add(step + 1, metrics, config.batch_size)
-        if (step + 1) % config.checkpoint_every == 0 or step + 1 == steps:
+      for step in range(int(state.step) + 1, steps + 1):
+        state, metrics = step_fn(state, key, source[step - 1])
+        log.add(step, metrics, config.batch_size)
+        stops = preempted(step)
+        if stops or step % config.checkpoint_every == 0 or step == steps:
           host = jax.device_get(state)
           _check_finite(metrics["loss"], host.variables)
-          manager.save(step + 1, host)
+          manager.save(step, host)
+        if stops:
+          raise preemption.Preempted(step, steps)
   return jax.device_get(state.variables)
 
 
 def check_devices(config: ConfigDict) -> None:
   """Raises a ValueError unless the devices divide the batch."""
-  count = jax.local_device_count()
+  count = jax.device_count()
   if config.batch_size % count:
     raise ValueError(
       f"train.batch_size={config.batch_size} does not divide over "
