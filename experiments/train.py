@@ -25,8 +25,6 @@ import keyjax
 from experiments import data, preemption
 from keyjax import checkpoint, parallel
 
-LOG_EVERY = 50
-
 
 @flax.struct.dataclass
 class State:
@@ -84,7 +82,8 @@ def train(
   with checkpoint.Manager(workdir / "checkpoints", config.keep) as manager:
     if manager.latest() is not None:
       state = manager.restore(state)
-    log = _Log(workdir / "metrics.jsonl", int(state.step), steps, title)
+    where = workdir / "metrics.jsonl", int(state.step), steps
+    log = _Log(*where, title, config.log_every)
     with log, preemption.watch() as preempted:
       state = parallel.replicate(state)
       for step in range(int(state.step) + 1, steps + 1):
@@ -214,9 +213,11 @@ def _rng(seed: int, step: jax.Array) -> jax.Array:
 class _Log:
   """Metrics as JSON lines, and a progress bar; process 0 writes."""
 
-  def __init__(self, path: pathlib.Path, done: int, steps: int, title: str):
-    self._path, self._steps = path, steps
-    self._writes = jax.process_index() == 0
+  def __init__(
+    self, path: pathlib.Path, done: int, steps: int, title: str, every: int
+  ):
+    self._path, self._steps, self._every = path, steps, every
+    self._writes = parallel.is_first()
     self._start, self._count = time.monotonic(), 0
     if self._writes:
       _forget(path, done)
@@ -240,7 +241,7 @@ class _Log:
   def add(self, step: int, metrics: Any, rows: int) -> None:
     """Counts a step; now and then reads its metrics and writes them."""
     self._count += rows
-    if step % LOG_EVERY and step != self._steps:
+    if step % self._every and step != self._steps:
       return
     values = {k: float(np.asarray(v)) for k, v in metrics.items()}
     rate = self._count / (time.monotonic() - self._start)
