@@ -191,7 +191,7 @@ def main(argv: list[str]) -> None:
       parallel.initialize(*where)
     secret = _secret(_SECRET.value) if _SECRET.value else None
     run(_CONFIG.value, str(_WORKDIR.value), _KEYDIR.value, secret)
-  except (ValueError, OSError) as error:
+  except (ValueError, OSError, keyring.KeyringError) as error:
     sys.exit(f"error: {error}")
   except preemption.Preempted as stop:
     print(stop, file=sys.stderr)
