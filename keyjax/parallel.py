@@ -14,7 +14,6 @@ With several processes (`initialize`), all run the same program; each brings
 its own rows of the batch, in the order of the processes, and the same key.
 """
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -97,72 +96,72 @@ def data_parallel(
     ValueError: an unknown `how`, or (on a call) a batch that the devices do
       not divide.
   """
-  makers = {"pmap": _pmap, "shard_map": _shard_map, "fsdp": _fsdp}
-  if how not in makers:
-    raise ValueError(f"how={how!r}: choose from {', '.join(makers)}")
-  run = makers[how](step, list(devices or jax.local_devices()))
+  devices = list(devices or jax.local_devices())
+  compiled = compile_step(step, how, _global(devices))
+
+  def run(state: Any, key: Any, batch: Any) -> tuple[Any, Any]:
+    if how == "pmap":
+      return compiled(state, key, split(batch, len(devices)))
+    return compiled(state, key, _rows(batch, devices))
+
   # Collectives of processes on CPUs hang when steps queue up (JAX 0.10.2).
   queues = jax.process_count() == 1 or jax.default_backend() != "cpu"
   return run if queues else lambda *args: jax.block_until_ready(run(*args))
 
 
-def _pmap(step: Step, devices: list[jax.Device]) -> Step:
-  compiled = jax.pmap(
+def compile_step(step: Step, how: str, devices: Sequence[jax.Device]) -> Any:
+  """Returns the jitted step that `data_parallel` calls, also for `lower`.
+
+  Args:
+    step: as in `data_parallel`.
+    how: `pmap`, whose batch is cut as by `split`; `shard_map`; or `fsdp`.
+    devices: all of them, of all processes, or of a slice to compile for.
+
+  Raises:
+    ValueError: an unknown `how`.
+  """
+  makers = {"pmap": _pmap, "shard_map": _shard_map, "fsdp": _fsdp}
+  if how not in makers:
+    raise ValueError(f"how={how!r}: choose from {', '.join(makers)}")
+  return makers[how](step, list(devices))
+
+
+def _pmap(step: Step, devices: list[jax.Device]) -> Any:
+  return jax.pmap(
     step,
     axis_name=AXIS,
     in_axes=(None, None, 0),
     out_axes=(None, None),
     donate_argnums=(0,),
-    devices=_global(devices),
+    devices=devices,
   )
 
-  def run(state: Any, key: Any, batch: Any) -> tuple[Any, Any]:
-    return compiled(state, key, split(batch, len(devices)))
 
-  return run
-
-
-def _shard_map(step: Step, devices: list[jax.Device]) -> Step:
-  mesh = Mesh(np.asarray(_global(devices)), (AXIS,))
-  # check_vma=False: gradients stay per device until the step's own pmean.
+def _shard_map(step: Step, devices: list[jax.Device]) -> Any:
+  # check_vma=False: gradients stay per device until the step's own mean.
   mapped = jax.shard_map(
     step,
-    mesh=mesh,
+    mesh=Mesh(np.asarray(devices), (AXIS,)),
     in_specs=(P(), P(), P(AXIS)),
     out_specs=(P(), P()),
     check_vma=False,
   )
-  compiled = jax.jit(mapped, donate_argnums=(0,))
-
-  def run(state: Any, key: Any, batch: Any) -> tuple[Any, Any]:
-    return compiled(state, key, _rows(mesh, batch, len(devices)))
-
-  return run
+  return jax.jit(mapped, donate_argnums=(0,))
 
 
-def _fsdp(step: Step, devices: list[jax.Device]) -> Step:
-  mesh = Mesh(np.asarray(_global(devices)), (AXIS,))
+def _fsdp(step: Step, devices: list[jax.Device]) -> Any:
+  def sharded(state: Any, key: Any, batch: Any) -> tuple[Any, Any]:
+    new, metrics = step(state, key, batch)
+    parts = _shardings(new, "fsdp", devices)
+    return jax.lax.with_sharding_constraint(new, parts), metrics
 
-  @functools.cache
-  def compiled(shardings: tuple[Any, ...], treedef: Any) -> Step:
-    out = jax.tree.unflatten(treedef, shardings), NamedSharding(mesh, P())
-    return jax.jit(step, donate_argnums=(0,), out_shardings=out)
-
-  def run(state: Any, key: Any, batch: Any) -> tuple[Any, Any]:
-    leaves, treedef = jax.tree.flatten(state)
-    if not all(isinstance(x, jax.Array) for x in leaves):
-      state = place(state, "fsdp", devices)
-      leaves = jax.tree.leaves(state)
-    same = compiled(tuple(x.sharding for x in leaves), treedef)
-    return same(state, key, _rows(mesh, batch, len(devices)))
-
-  return run
+  return jax.jit(sharded, donate_argnums=(0,))
 
 
-def _rows(mesh: Mesh, batch: Any, count: int) -> Any:
+def _rows(batch: Any, devices: list[jax.Device]) -> Any:
   """Puts this process's rows of a batch on its devices."""
-  _check_rows(batch, count)
-  rows = NamedSharding(mesh, P(AXIS))
+  _check_rows(batch, len(devices))
+  rows = NamedSharding(Mesh(np.asarray(_global(devices)), (AXIS,)), P(AXIS))
   return jax.tree.map(
     lambda x: jax.make_array_from_process_local_data(rows, np.asarray(x)), batch
   )
@@ -254,8 +253,17 @@ def place(
 def shardings(
   tree: Any, how: str, devices: Sequence[jax.Device] | None = None
 ) -> Any:
-  """Returns where `place` puts the leaves: a tree of `NamedSharding`."""
-  devices = _global(list(devices or jax.local_devices()))
+  """Returns where `place` puts the leaves: a tree of `NamedSharding`.
+
+  Args:
+    tree: a pytree of arrays or shapes.
+    how: as in `place`.
+    devices: as in `data_parallel`, or those of a slice to compile for.
+  """
+  return _shardings(tree, how, _global(list(devices or jax.local_devices())))
+
+
+def _shardings(tree: Any, how: str, devices: list[jax.Device]) -> Any:
   mesh = Mesh(np.asarray(devices), (AXIS,))
 
   def sharding(x: Any) -> NamedSharding:
