@@ -97,7 +97,7 @@ def _acquire(fd: int, path: pathlib.Path) -> None:
       time.sleep(0.05)
 
 
-def read_sealed(path: str | os.PathLike[str], size: int) -> bytes:
+def read_limited(path: str | os.PathLike[str], size: int) -> bytes:
   """Reads a private file of at most `size` bytes.
 
   Raises:
