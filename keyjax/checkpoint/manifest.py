@@ -180,6 +180,13 @@ def _is_id(value: Any) -> bool:
   )
 
 
+def _is_utf8(text: str) -> bool:
+  try:
+    return bool(text.encode())
+  except UnicodeEncodeError:
+    return False
+
+
 def _is_count(value: Any) -> bool:
   return type(value) is int and 0 <= value < 2**62
 
@@ -215,6 +222,7 @@ def _check_leaf(
   path: Any, dtype: Any, shape: Any, kind: Any, parts: Any, streams: int
 ) -> None:
   _require(type(path) is str and len(path) <= _MAX_PATH, "a path")
+  _require(path.isascii() or _is_utf8(path), "a path")
   _require(type(dtype) is str and dtype in DTYPES, "a dtype")
   _require(type(kind) is str and kind in KINDS, "a kind of leaf")
   _require(_is_index(shape), "a shape")

@@ -11,6 +11,7 @@ of another type, size or coding than it must have is refused unread.
 """
 
 import json
+import math
 import os
 import pathlib
 import tempfile
@@ -22,12 +23,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 import tensorstore as ts
 
-from keyjax.checkpoint import manifest as manifests
 from keyjax.checkpoint.errors import CheckpointError, flat
 from keyjax.checkpoint.layout import Streams
 
 FORMAT, VERSION = "keyjax-sealed", 1
-SIGNATURE = 1 << 13
 _HEADER, _DATA, _HEADER_FILE = "header", "sealed", "metadata"
 _MAX_HEADER = 1 << 25
 _CACHE = 1 << 25
@@ -124,6 +123,8 @@ def replace_header(path: pathlib.Path, envelope: bytes) -> None:
       part.flush()
       os.fsync(fd)
     os.replace(name, file)
+    for left in file.parent.glob(".rewrap-*"):  # Of a process that was killed.
+      left.unlink(missing_ok=True)
   except BaseException:
     pathlib.Path(name).unlink(missing_ok=True)
     raise
@@ -196,7 +197,8 @@ class Store:
       CheckpointError: it is missing, cannot be read or is too large.
     """
     array = self._open(name)
-    if array.rank != 1 or not _LEAST <= array.shape[0] <= most:
+    chunk = array.chunk_layout.read_chunk.shape
+    if chunk != array.shape or not _LEAST <= math.prod(chunk) <= most:
       raise CheckpointError(f"the {name} of {self.path} has an odd size")
     return self._run(lambda: array.read().result()).tobytes()
 
@@ -252,5 +254,3 @@ class Store:
     except Exception as error:
       raise flat(f"could not read {self.path}", error) from None
 
-
-MAX_MANIFEST = manifests.MAX_SIZE + (manifests.MAX_SIZE >> 9)
