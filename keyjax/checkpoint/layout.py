@@ -27,6 +27,7 @@ PART = 1 << 24  # The most plaintext of a part, unless one row is larger.
 SEGMENT = 1 << 26
 READ = 1 << 21  # What storage reads at once; one leaf of many costs little.
 _MIN_READ = 1 << 12
+_SMALL = 1 << 23  # Up to here storage reads a segment whole.
 _MAX_SEGMENTS = 256
 _EMPTY = size_of_sealed(0)
 
@@ -200,9 +201,11 @@ def streams(used: Sequence[int]) -> Streams:
   """Chooses one padded length for all streams, and its segments."""
   # Room for messages of padding: every rest of so many bytes can be filled.
   size = padme(max(used) + 2 * _EMPTY)
-  read = max(_MIN_READ, min(READ, 1 << (max(size // 16, 1).bit_length() - 1)))
-  most = max(SEGMENT, size // _MAX_SEGMENTS)
-  count = -(-size // most)
+  if size <= _SMALL:
+    size = -(-size // _MIN_READ) * _MIN_READ
+    return Streams(len(used), 1, size, size)
+  read = min(READ, 1 << (size // 64).bit_length())
+  count = -(-size // max(SEGMENT, size // _MAX_SEGMENTS))
   return Streams(len(used), count, -(-size // (count * read)) * read, read)
 
 

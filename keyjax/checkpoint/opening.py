@@ -18,7 +18,7 @@ from keyjax.checkpoint.manifest import DTYPES, Leaf, Manifest, part_context
 from keyjax.checkpoint.reading import Need
 from keyjax.checkpoint.sealing import slices
 from keyjax.checkpoint.store import Store
-from keyjax.keyring import leaf_key
+from keyjax.keyring.leaves import leaf_key
 
 _ALIGNMENT = 64  # What JAX takes over from NumPy without a copy.
 

@@ -23,7 +23,7 @@ from keyjax.checkpoint.manifest import (
   context,
   part_context,
 )
-from keyjax.keyring import leaf_key
+from keyjax.keyring.leaves import leaf_key
 
 _PACKED = ("int2", "int4", "uint2", "uint4", "float4_e2m1fn")
 

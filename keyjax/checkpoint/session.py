@@ -10,7 +10,8 @@ from keyjax.checkpoint import signing
 from keyjax.checkpoint.errors import CheckpointError
 from keyjax.checkpoint.manifest import Manifest
 from keyjax.checkpoint.store import Store
-from keyjax.keyring import Identity, leaf_key, open_envelope
+from keyjax.keyring import Identity, open_envelope
+from keyjax.keyring.leaves import leaf_key
 
 _MOST = seal.size_of_sealed(manifests.MAX_SIZE)
 

@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, mldsa
 from keyjax import seal
 from keyjax.checkpoint.errors import CheckpointError
 from keyjax.checkpoint.manifest import context
-from keyjax.keyring import KeyringError, leaf_key
+from keyjax.keyring import KeyringError
+from keyjax.keyring.leaves import leaf_key
 from keyjax.keyring.encoding import dump, encode, field, parse
 
 Signer = ed25519.Ed25519PrivateKey | mldsa.MLDSA65PrivateKey
