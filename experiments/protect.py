@@ -129,8 +129,8 @@ def _lock_and_ship(
   locked, lock_seconds = _timed(encrypt, key, prepared)
   folder = run.workdir.folder(label) / "locked"
   if not folder.exists():
-    checkpoint.save(folder, locked)
-  restored = checkpoint.restore(folder, locked)
+    checkpoint.save_plain(folder, locked)
+  restored = checkpoint.restore_plain(folder, locked)
   stored = keys.load(run.workdir.key_file(label))
   opened, open_seconds = _timed(decrypt, stored, restored)
   if not context.same_bits(opened, prepared):

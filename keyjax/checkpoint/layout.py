@@ -69,13 +69,13 @@ class Streams(NamedTuple):
   """How the sealed bytes are stored.
 
   Attributes:
-    count: how many streams, one a process.
+    rows: how many streams, one a process.
     segments: how many arrays each is cut into.
     segment: how many bytes an array holds of each stream.
     read: how many bytes storage reads at once; it divides `segment`.
   """
 
-  count: int
+  rows: int
   segments: int
   segment: int
   read: int
@@ -204,7 +204,7 @@ def streams(used: Sequence[int]) -> Streams:
   if size <= _SMALL:
     size = -(-size // _MIN_READ) * _MIN_READ
     return Streams(len(used), 1, size, size)
-  read = min(READ, 1 << (size // 64).bit_length())
+  read = READ if size > READ << 6 else READ >> 1
   count = -(-size // max(SEGMENT, size // _MAX_SEGMENTS))
   return Streams(len(used), count, -(-size // (count * read)) * read, read)
 

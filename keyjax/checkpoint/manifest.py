@@ -97,7 +97,7 @@ class Manifest(NamedTuple):
   @property
   def used(self) -> list[int]:
     """How many bytes of each stream hold parts."""
-    return _used(self.leaves, self.streams.count)
+    return _used(self.leaves, self.streams.rows)
 
 
 def to_bytes(manifest: Manifest) -> bytes:
@@ -113,9 +113,7 @@ def to_bytes(manifest: Manifest) -> bytes:
   try:
     if len(dump(manifest.metadata)) > MAX_METADATA:
       raise ValueError(f"metadata has more than {MAX_METADATA} bytes")
-    data = dump(
-      manifest._asdict() | {"leaves": leaves, "version": VERSION}
-    )
+    data = dump(manifest._asdict() | {"leaves": leaves, "version": VERSION})
   except KeyringError as error:
     raise ValueError(f"metadata: {error}") from None
   data = data.ljust(layout.padme(max(len(data), _LEAST)))
@@ -207,7 +205,7 @@ def _leaves(value: Any, streams: int) -> tuple[Leaf, ...]:
   _require(type(value) is list and bool(value), "no leaves")
   for leaf in value:
     _require(type(leaf) is list and len(leaf) == 5, "a leaf")
-    _check_leaf(*leaf, streams)
+    _check_leaf(leaf, streams)
   _require(len({x[0] for x in value}) == len(value), "a path twice")
   sizes = [DTYPES[dtype].itemsize for _, dtype, *_ in value]
   boxes = [[(tuple(a), tuple(b), s) for a, b, s in x[4]] for x in value]
@@ -218,9 +216,8 @@ def _leaves(value: Any, streams: int) -> tuple[Leaf, ...]:
   )
 
 
-def _check_leaf(
-  path: Any, dtype: Any, shape: Any, kind: Any, parts: Any, streams: int
-) -> None:
+def _check_leaf(leaf: list[Any], streams: int) -> None:
+  path, dtype, shape, kind, parts = leaf
   _require(type(path) is str and len(path) <= _MAX_PATH, "a path")
   _require(path.isascii() or _is_utf8(path), "a path")
   _require(type(dtype) is str and dtype in DTYPES, "a dtype")
@@ -247,7 +244,9 @@ def _check_leaf(
 
 def _is_index(value: Any) -> bool:
   return (
-    type(value) is list and len(value) <= _MAX_RANK and all(map(_is_count, value))
+    type(value) is list
+    and len(value) <= _MAX_RANK
+    and all(map(_is_count, value))
   )
 
 

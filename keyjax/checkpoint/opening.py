@@ -10,7 +10,7 @@ import numpy as np
 
 from keyjax import seal
 from keyjax.aes.chunked import CHUNK
-from keyjax.aes.cobblestone import HEADER, SALT, Opener, SealError
+from keyjax.aes.cobblestone import SALT, Opener, SealError
 from keyjax.checkpoint import reading
 from keyjax.checkpoint.errors import CheckpointError
 from keyjax.checkpoint.layout import Index, Part
@@ -85,7 +85,7 @@ def open_boxes(
     for one in group:
       _, header, chunks = next(messages)
       if signed:
-        _check_digest(manifest, leaf, one, header, chunks)
+        check_digest(manifest, leaf, one, header, chunks)
       bound = part_context(manifest, leaf, one.part)
       try:
         opened.add(key, bound, one, header, chunks)
@@ -103,16 +103,20 @@ def damaged(leaf: Leaf, part: Part) -> CheckpointError:
   )
 
 
-def _check_digest(
+def check_digest(
   manifest: Manifest,
   leaf: Leaf,
   one: Need,
   header: memoryview,
   chunks: memoryview,
 ) -> None:
+  """Raises a CheckpointError unless a message is the one that was signed."""
   digest = hashlib.sha256(header)
   digest.update(chunks)
-  if manifest.digests is None or digest.hexdigest() != manifest.digests[one.number]:
+  if (
+    manifest.digests is None
+    or digest.hexdigest() != manifest.digests[one.number]
+  ):
     raise damaged(leaf, one.part)
 
 
@@ -154,7 +158,9 @@ class _OnHost:
     (start, stop), (out,) = self._boxes[0], self._out
     if reading.overlap(one.part, start, stop) != one.part[:2]:
       return None
-    place = out[(*_moved(one.part.start, one.part.stop, start), ...)]
+    # With an ellipsis a scalar's place is an array too.
+    where: Any = (*_moved(one.part.start, one.part.stop, start), ...)
+    place = out[where]
     return place if place.flags.c_contiguous else None
 
   def _copy(self, one: Need, values: np.ndarray) -> None:

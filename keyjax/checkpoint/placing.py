@@ -76,8 +76,11 @@ def plan(
     _check(known, by_path)
     number = {leaf.path: i for i, leaf in zip(numbers, known, strict=True)}
     numbers = [number[path_str(path)] for path, _ in found]
-    known, targets = [manifest.leaves[i] for i in numbers], [x for _, x in found]
-    build = treedef.unflatten
+    known, targets = (
+      [manifest.leaves[i] for i in numbers],
+      [x for _, x in found],
+    )
+    build = lambda out: jax.tree.unflatten(treedef, out)  # noqa: E731
   placed = [
     _place(i, leaf, target, impl)
     for i, leaf, target in zip(numbers, known, targets, strict=True)
@@ -124,7 +127,7 @@ def _place(
   sharding = getattr(target, "sharding", None)
   if sharding is None:
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  index = sharding.addressable_devices_indices_map(leaf.shape)
+  index: Any = sharding.addressable_devices_indices_map(leaf.shape)
   where = {d: layout.bounds(i, leaf.shape) for d, i in index.items()}
   spec = jax.ShapeDtypeStruct(leaf.shape, DTYPES[leaf.dtype], sharding=sharding)
   if on_device(spec, impl):

@@ -111,6 +111,7 @@ def _specs(tree: Any) -> dict[str, str]:
 
 def abstract(tree: Any) -> Any:
   """Returns the shapes, dtypes and shardings that Orbax reads into."""
+
   def spec(x: Any) -> Any:
     # Orbax writes NumPy scalars and does not read them.
     x = np.asarray(x) if isinstance(x, np.generic) else x

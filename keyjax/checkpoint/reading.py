@@ -127,7 +127,8 @@ def read(
     once the next one is asked for.
   """
   queue: collections.deque = collections.deque()
-  waiting, spare = iter(_windows(needs)), []
+  waiting = iter(_windows(needs))
+  spare: list[np.ndarray] = []
   while True:
     while len(queue) < _AHEAD and (group := next(waiting, None)) is not None:
       buffer = _buffer(spare, group[-1].end - group[0].part.offset)

@@ -1,19 +1,21 @@
 """Other recipients for a checkpoint that is there, and other data keys."""
 
 import datetime
-import mmap
+import hashlib
 import os
 import pathlib
 import tempfile
 from collections.abc import Iterable
 
+import jax
 import numpy as np
 
 from keyjax import seal
-from keyjax.aes.cobblestone import HEADER, Opener, seal_into
+from keyjax.aes.cobblestone import Opener, SealError, seal_into
 from keyjax.checkpoint import (
   agree,
   folders,
+  layout,
   opening,
   reading,
   sealed,
@@ -22,7 +24,7 @@ from keyjax.checkpoint import (
   store,
 )
 from keyjax.checkpoint.errors import flat
-from keyjax.checkpoint.manifest import part_context
+from keyjax.checkpoint.manifest import Manifest, part_context
 from keyjax.checkpoint.session import Session, begin, several
 from keyjax.keyring import Identity, Recipient, seal_envelope
 from keyjax.keyring import rewrap as rewrap_envelope
@@ -92,15 +94,88 @@ def reencrypt(
     FileExistsError: `new_path` exists.
     KeyringError: no identity opens it, or a recipient cannot be used.
     CheckpointError: it is damaged, or the new one cannot be written.
-    ValueError: several processes wrote it; call this in one.
+    ValueError: it was called in several processes.
   """
+  if jax.process_count() > 1:
+    raise ValueError("reencrypt runs in one process, whoever wrote it")
   target = pathlib.Path(new_path).absolute()
   folders.check_absent(target)
   signing.check_signer(signer)
   old = begin(path, identities, verify_key=verify_key)
-  found, count = old.manifest, old.manifest.streams.count
   checkpoint, data_key = agree.new_checkpoint()
+  new = _placed_anew(old.manifest, checkpoint, signer is not None)
   now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
   envelope = seal_envelope(
     data_key, several(recipients), checkpoint=checkpoint, created=now
   )
+  try:
+    folders.try_folder(target.parent)
+    stream = _on_disk(target.parent, new.streams.size)
+  except OSError as error:
+    raise flat(f"could not write a checkpoint to {target}", error) from None
+  digests = _copy(old, new, data_key, stream)
+  if new.digests is not None:
+    new = new._replace(digests=tuple(digests))
+  sealed.write(target, *sealed.pack(new, data_key, envelope, stream, signer))
+
+
+def _placed_anew(old: Manifest, checkpoint: str, signed: bool) -> Manifest:
+  """Returns the manifest of the same leaves in one stream."""
+  parts = [[(p.start, p.stop, 0) for p in leaf.parts] for leaf in old.leaves]
+  placed, used = layout.place(parts, [x.itemsize for x in old.leaves], 1)
+  leaves = tuple(
+    leaf._replace(parts=tuple(p))
+    for leaf, p in zip(old.leaves, placed, strict=True)
+  )
+  digests = ("0" * 64,) * sum(map(len, placed)) if signed else None
+  return old._replace(
+    id=checkpoint,
+    leaves=leaves,
+    streams=layout.streams(used),
+    digests=digests,
+  )
+
+
+def _on_disk(folder: pathlib.Path, size: int) -> np.ndarray:
+  """Returns uint8[size] in a file without a name; it goes with the array."""
+  with tempfile.TemporaryFile(dir=folder) as file:
+    os.posix_fallocate(file.fileno(), 0, size)  # Full disks are noticed here.
+    return np.asarray(np.memmap(file, np.uint8, "r+", shape=(size,)))
+
+
+def _copy(
+  old: Session, new: Manifest, data_key: bytes, out: np.ndarray
+) -> list[str]:
+  """Opens each part and seals it again; returns the digests."""
+  needs, number = [], 0
+  for i, leaf in enumerate(old.manifest.leaves):
+    for part in leaf.parts:
+      box = (part.start, part.stop)
+      one = reading.need(number, i, part, leaf.itemsize, [box], True)
+      needs.append(one)
+      number += 1
+  places = [part for leaf in new.leaves for part in leaf.parts]
+  digests = []
+  found = reading.read(
+    old.store, old.manifest.streams, [n for n in needs if n is not None]
+  )
+  for one, header, chunks in found:
+    leaf = old.manifest.leaves[one.leaf]
+    if old.signed:
+      opening.check_digest(old.manifest, leaf, one, header, chunks)
+    plain = np.empty(seal.size_of_plain(one.part.size), np.uint8)
+    key = leaf_key(old.data_key, "leaf", leaf.path)
+    try:
+      opener = Opener(key, header, part_context(old.manifest, leaf, one.part))
+      opener.into(0, chunks, plain.data)
+    except SealError:
+      raise opening.damaged(leaf, one.part) from None
+    place = places[one.number]
+    message = out[place.offset : place.offset + place.size]
+    bound = part_context(new, new.leaves[one.leaf], place)
+    seal_into(
+      leaf_key(data_key, "leaf", leaf.path), plain.data, message.data, bound
+    )
+    digests.append(hashlib.sha256(message.data).hexdigest())
+  sealing.fill(new, data_key, 0, out)
+  return digests

@@ -236,7 +236,9 @@ def restore(
       another tree or step, or not signed by this key.
     ValueError: no such leaf.
   """
-  return restore_from(begin(path, identities, step, verify_key), like, leaves, impl)
+  return restore_from(
+    begin(path, identities, step, verify_key), like, leaves, impl
+  )
 
 
 def restore_from(

@@ -72,7 +72,10 @@ def stream(
     for part in leaf.parts:
       if part.stream == process:
         message = out[part.offset : part.offset + part.size]
-        bound, box = part_context(manifest, leaf, part), _box(array, part, device)
+        bound, box = (
+          part_context(manifest, leaf, part),
+          _box(array, part, device),
+        )
         if device:
           sealed = seal.seal_array(
             seal.seal_key(key, bound), _bytes(box), impl="device"
@@ -81,7 +84,7 @@ def stream(
         else:
           seal_into(key, _view(box, leaf).data, message.data, bound)
         if manifest.digests is not None:
-          digests[number] = hashlib.sha256(message).digest()
+          digests[number] = hashlib.sha256(message.data).digest()
       number += 1
   fill(manifest, data_key, process, out)
   return out, digests

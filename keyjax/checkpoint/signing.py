@@ -18,8 +18,8 @@ from keyjax import seal
 from keyjax.checkpoint.errors import CheckpointError
 from keyjax.checkpoint.manifest import context
 from keyjax.keyring import KeyringError
-from keyjax.keyring.leaves import leaf_key
 from keyjax.keyring.encoding import dump, encode, field, parse
+from keyjax.keyring.leaves import leaf_key
 
 Signer = ed25519.Ed25519PrivateKey | mldsa.MLDSA65PrivateKey
 VerifyKey = ed25519.Ed25519PublicKey | mldsa.MLDSA65PublicKey

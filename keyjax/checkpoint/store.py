@@ -11,7 +11,6 @@ of another type, size or coding than it must have is refused unread.
 """
 
 import json
-import math
 import os
 import pathlib
 import tempfile
@@ -56,9 +55,12 @@ def arguments(
     arrays: `manifest`, `signature` and segments, uint8.
     streams: how the segments are read.
   """
-  size = {name: ocp.SaveArgs(chunk_byte_size=streams.read) for name in arrays}
-  for name in ("manifest", "signature"):
-    size[name] = ocp.SaveArgs()
+  whole = streams.read == streams.segment
+  read = ocp.SaveArgs(chunk_byte_size=None if whole else streams.read)
+  size = {
+    name: ocp.SaveArgs() if name in ("manifest", "signature") else read
+    for name in arrays
+  }
   items = {
     _HEADER: ocp.args.JsonSave(header(envelope)),
     _DATA: ocp.args.PyTreeSave(arrays, save_args=size),
@@ -74,23 +76,25 @@ def segments(stream: np.ndarray, streams: Streams) -> dict[str, Any]:
     streams: how it is cut.
 
   Returns:
-    uint8[streams.count, streams.segment] by name, in several processes
+    uint8[streams.rows, streams.segment] by name, in several processes
     sharded over them so that each writes its own row.
   """
   rows = stream.reshape(streams.segments, 1, streams.segment)
   names = [segment_name(i) for i in range(streams.segments)]
-  if streams.count == 1:
+  if streams.rows == 1:
     return dict(zip(names, rows, strict=True))
   first = {d.process_index: d for d in reversed(jax.devices())}
-  devices = np.asarray([first[i] for i in range(streams.count)])
+  devices = np.asarray([first[i] for i in range(streams.rows)])
   mesh = jax.sharding.Mesh(devices, ("process",))
   # Ciphertext need not take memory of an accelerator.
   kind = None if devices[0].platform == "cpu" else "pinned_host"
   sharding = jax.sharding.NamedSharding(
     mesh, jax.sharding.PartitionSpec("process"), memory_kind=kind
   )
-  shape = (streams.count, streams.segment)
-  out = [jax.make_array_from_process_local_data(sharding, r, shape) for r in rows]
+  shape = (streams.rows, streams.segment)
+  out = [
+    jax.make_array_from_process_local_data(sharding, r, shape) for r in rows
+  ]
   return dict(zip(names, out, strict=True))
 
 
@@ -197,8 +201,8 @@ class Store:
       CheckpointError: it is missing, cannot be read or is too large.
     """
     array = self._open(name)
-    chunk = array.chunk_layout.read_chunk.shape
-    if chunk != array.shape or not _LEAST <= math.prod(chunk) <= most:
+    read_whole = array.chunk_layout.read_chunk.shape == array.shape
+    if not read_whole or not _LEAST <= array.size <= most:
       raise CheckpointError(f"the {name} of {self.path} has an odd size")
     return self._run(lambda: array.read().result()).tobytes()
 
@@ -228,7 +232,7 @@ class Store:
 
   def _segment(self, index: int, streams: Streams) -> ts.TensorStore:
     if index not in self._segments:
-      shape = [streams.count, streams.segment]
+      shape = [streams.rows, streams.segment]
       self._segments[index] = self._open(
         segment_name(index), shape=shape, chunks=[1, streams.read]
       )
@@ -253,4 +257,3 @@ class Store:
       return call()
     except Exception as error:
       raise flat(f"could not read {self.path}", error) from None
-

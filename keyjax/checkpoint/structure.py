@@ -45,7 +45,7 @@ def _describe(node: Any, numbers: Any, depth: int) -> Any:
 def _name(entry: Any) -> str | int:
   for field in ("key", "name", "idx"):
     value = getattr(entry, field, None)
-    if type(value) in (str, int):
+    if isinstance(value, str | int):
       return value
   return str(entry)
 
