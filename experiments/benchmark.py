@@ -2,6 +2,7 @@
 
     python -m experiments.benchmark                  everything
     python -m experiments.benchmark schemes          the schemes alone
+    python -m experiments.benchmark checkpoint       sealed and plain, 5 minutes
     python -m experiments.benchmark aes --json=FILE  AES alone, rows to a file
 
 Each row is a median over rounds in which competing functions run in turn; the
@@ -20,11 +21,15 @@ import rich.table
 from absl import app, flags
 
 from experiments import results
-from experiments.benchmarks import aes, schemes
+from experiments.benchmarks import aes, checkpoint, schemes
 
 _JSON = flags.DEFINE_string("json", "", "File for the rows; none by default.")
 _ROUNDS = flags.DEFINE_integer("rounds", 9, "Rounds, at least 3.", 3)
-_SECTIONS = {"schemes": schemes.rows, "aes": aes.rows}
+_SECTIONS = {
+  "schemes": schemes.rows,
+  "aes": aes.rows,
+  "checkpoint": checkpoint.rows,
+}
 
 
 def main(argv: list[str]) -> None:

@@ -24,7 +24,7 @@ import numpy as np
 from keyjax.seal import SealError, size_of_plain, size_of_sealed
 
 PART = 1 << 24  # The most plaintext of a part, unless one row is larger.
-SEGMENT = 1 << 26
+SEGMENT = 1 << 25
 READ = 1 << 21  # What storage reads at once; one leaf of many costs little.
 _MIN_READ = 1 << 12
 _SMALL = 1 << 23  # Up to here storage reads a segment whole.

@@ -106,7 +106,7 @@ class Manager:
       item = ocp.args.StandardSave(plain.solid(state))
       return ocp.args.Composite(**{_ITEM: item})
     made = sealed.prepare(
-      state, self._recipients, step, None, self._signer, self._impl
+      state, self._recipients, step, None, self._signer, self._impl, lazy=False
     )
     return store.arguments(*made)
 

@@ -95,10 +95,21 @@ def need(
       max(stop[axis] for _, stop in inner) - offset,
     )
   size = row_bytes(shape, itemsize)
-  chunks = (part.size - HEADER - 1) // _STEP + 1
+  chunks = chunk_count(part.size)
   # All rows means all chunks: an empty last one proves the end.
   stop = chunks if rows[1] == count else -(-rows[1] * size // CHUNK)
   return Need(number, leaf, part, rows, rows[0] * size // CHUNK, stop)
+
+
+def whole(number: int, leaf: int, part: Part) -> Need:
+  """Returns the need of all of a part."""
+  rows = part.shape[row_axis(part.shape)] if part.shape else 1
+  return Need(number, leaf, part, (0, rows), 0, chunk_count(part.size))
+
+
+def chunk_count(size: int) -> int:
+  """Returns how many chunks a message of so many bytes has."""
+  return -(-(size - HEADER) // _STEP)
 
 
 def overlap(

@@ -1,16 +1,14 @@
 """Other recipients for a checkpoint that is there, and other data keys."""
 
 import datetime
-import hashlib
+import functools
 import os
 import pathlib
-import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import jax
 import numpy as np
 
-from keyjax import seal
 from keyjax.aes.cobblestone import Opener, SealError, seal_into
 from keyjax.checkpoint import (
   agree,
@@ -29,6 +27,7 @@ from keyjax.checkpoint.session import Session, begin, several
 from keyjax.keyring import Identity, Recipient, seal_envelope
 from keyjax.keyring import rewrap as rewrap_envelope
 from keyjax.keyring.leaves import leaf_key
+from keyjax.seal import size_of_plain
 
 
 def rewrap(
@@ -76,10 +75,9 @@ def reencrypt(
 ) -> None:
   """Writes a checkpoint again under a new data key: what revocation needs.
 
-  One part after the other is opened and sealed again; the new ciphertext goes
-  by way of a nameless file beside the new folder, so memory does not grow with
-  the checkpoint. It has a new id; step, metadata and layout stay. Delete the
-  old folder then, and its copies: whoever was revoked can open those for ever.
+  One part after the other is opened and sealed again, so memory does not grow
+  with the checkpoint. It has a new id; step and metadata stay. Delete the old
+  folder then, and its copies: whoever was revoked can open those for ever.
 
   Args:
     path: the checkpoint's folder.
@@ -108,15 +106,12 @@ def reencrypt(
   envelope = seal_envelope(
     data_key, several(recipients), checkpoint=checkpoint, created=now
   )
-  try:
-    folders.try_folder(target.parent)
-    stream = _on_disk(target.parent, new.streams.size)
-  except OSError as error:
-    raise flat(f"could not write a checkpoint to {target}", error) from None
-  digests = _copy(old, new, data_key, stream)
-  if new.digests is not None:
-    new = new._replace(digests=tuple(digests))
-  sealed.write(target, *sealed.pack(new, data_key, envelope, stream, signer))
+  digests: list[bytes] = []
+  messages = sealing.digested(_messages(old, new, data_key), digests)
+  sealed.write(
+    target,
+    *sealed.pack(new, data_key, envelope, messages, digests, signer, lazy=True),
+  )
 
 
 def _placed_anew(old: Manifest, checkpoint: str, signed: bool) -> Manifest:
@@ -136,46 +131,35 @@ def _placed_anew(old: Manifest, checkpoint: str, signed: bool) -> Manifest:
   )
 
 
-def _on_disk(folder: pathlib.Path, size: int) -> np.ndarray:
-  """Returns uint8[size] in a file without a name; it goes with the array."""
-  with tempfile.TemporaryFile(dir=folder) as file:
-    os.posix_fallocate(file.fileno(), 0, size)  # Full disks are noticed here.
-    return np.asarray(np.memmap(file, np.uint8, "r+", shape=(size,)))
-
-
-def _copy(
-  old: Session, new: Manifest, data_key: bytes, out: np.ndarray
-) -> list[str]:
-  """Opens each part and seals it again; returns the digests."""
+def _messages(
+  old: Session, new: Manifest, data_key: bytes
+) -> Iterator[sealing.Message]:
+  """Opens each part, to be sealed again when its turn comes."""
   needs, number = [], 0
   for i, leaf in enumerate(old.manifest.leaves):
     for part in leaf.parts:
-      box = (part.start, part.stop)
-      one = reading.need(number, i, part, leaf.itemsize, [box], True)
-      needs.append(one)
+      needs.append(reading.whole(number, i, part))
       number += 1
   places = [part for leaf in new.leaves for part in leaf.parts]
-  digests = []
-  found = reading.read(
-    old.store, old.manifest.streams, [n for n in needs if n is not None]
-  )
-  for one, header, chunks in found:
-    leaf = old.manifest.leaves[one.leaf]
+  for one, header, chunks in reading.read(
+    old.store, old.manifest.streams, needs
+  ):
+    leaf, place = old.manifest.leaves[one.leaf], places[one.number]
     if old.signed:
       opening.check_digest(old.manifest, leaf, one, header, chunks)
-    plain = np.empty(seal.size_of_plain(one.part.size), np.uint8)
+    plain = np.empty(size_of_plain(one.part.size), np.uint8)
     key = leaf_key(old.data_key, "leaf", leaf.path)
     try:
       opener = Opener(key, header, part_context(old.manifest, leaf, one.part))
       opener.into(0, chunks, plain.data)
     except SealError:
       raise opening.damaged(leaf, one.part) from None
-    place = places[one.number]
-    message = out[place.offset : place.offset + place.size]
-    bound = part_context(new, new.leaves[one.leaf], place)
-    seal_into(
-      leaf_key(data_key, "leaf", leaf.path), plain.data, message.data, bound
-    )
-    digests.append(hashlib.sha256(message.data).hexdigest())
-  sealing.fill(new, data_key, 0, out)
-  return digests
+    key = leaf_key(data_key, "leaf", leaf.path)
+    bound = part_context(new, leaf, place)
+    fill = functools.partial(_seal, key, plain, bound)
+    yield place.size, fill
+  yield from sealing.padding(new, data_key, 0)
+
+
+def _seal(key: bytes, plain: np.ndarray, bound: bytes, out: memoryview) -> None:
+  seal_into(key, plain.data, out, bound)

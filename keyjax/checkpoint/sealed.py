@@ -1,9 +1,10 @@
 """Saving and restoring sealed checkpoints; see the package's text."""
 
 import datetime
+import functools
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -25,9 +26,10 @@ from keyjax.checkpoint import (
 )
 from keyjax.checkpoint.errors import flat, refuse
 from keyjax.checkpoint.layout import Streams
-from keyjax.checkpoint.manifest import DTYPES, Leaf, Manifest
+from keyjax.checkpoint.manifest import DTYPES, Leaf, Manifest, to_bytes
 from keyjax.checkpoint.session import Session, begin, several
 from keyjax.keyring import Identity, Recipient, seal_envelope
+from keyjax.seal import size_of_sealed
 from keyjax.tree import path_str
 
 
@@ -74,7 +76,7 @@ def save(
   """
   path = pathlib.Path(path).absolute()
   folders.check_absent(path)
-  made = prepare(tree, recipients, step, metadata, signer, impl)
+  made = prepare(tree, recipients, step, metadata, signer, impl, lazy=True)
   write(path, *made)
 
 
@@ -85,8 +87,9 @@ def prepare(
   metadata: dict[str, Any] | None,
   signer: signing.Signer | None,
   impl: Impl,
+  lazy: bool,
 ) -> tuple[bytes, dict[str, Any], Streams]:
-  """Seals a tree in memory.
+  """Seals a tree in memory, or when it is written.
 
   Returns:
     The envelope, the arrays to write, and how they are stored.
@@ -102,29 +105,72 @@ def prepare(
   envelope = seal_envelope(
     data_key, several(recipients), checkpoint=checkpoint, created=now
   )
-  stream, digests = sealing.stream(
-    found, data_key, leaves, jax.process_index(), impl
+  digests: list[bytes] = []
+  messages = sealing.digested(
+    sealing.messages(found, data_key, leaves, jax.process_index(), impl),
+    digests,
   )
-  if found.digests is not None:
-    every = agree.gather_digests(digests, len(found.digests))
-    found = found._replace(digests=every)
-  return pack(found, data_key, envelope, stream, signer)
+  return pack(found, data_key, envelope, messages, digests, signer, lazy)
 
 
 def pack(
   found: Manifest,
   data_key: bytes,
   envelope: bytes,
-  stream: np.ndarray,
+  messages: Iterator[sealing.Message],
+  digests: list[bytes],
   signer: signing.Signer | None,
+  lazy: bool,
 ) -> tuple[bytes, dict[str, Any], Streams]:
-  """Returns a sealed stream with its manifest and signature, to be written."""
-  sealed = session.seal_manifest(data_key, found)
-  signature = signing.sign(signer, data_key, found.id, sealed)
-  arrays = store.segments(stream, found.streams)
-  for name, data in (("manifest", sealed), ("signature", signature)):
-    arrays[name] = np.frombuffer(data, np.uint8)
+  """Returns a stream with its manifest and signature, to be written.
+
+  Args:
+    found: the manifest; its digests are put in once they are known.
+    data_key: the checkpoint's.
+    envelope: the data key, wrapped.
+    messages: this process's stream.
+    digests: of the messages that were sealed; `messages` fills it.
+    signer: who signs.
+    lazy: whether messages are sealed when they are written.
+  """
+  lazy = lazy and found.streams.rows == 1
+  arrays = store.segments(
+    sealing.Segments(found.streams, messages), found.streams, lazy
+  )
+
+  @functools.cache
+  def manifest() -> bytes:
+    whole = found
+    if found.digests is not None:
+      every = agree.gather_digests(
+        _numbered(found, digests), len(found.digests)
+      )
+      whole = found._replace(digests=every)
+    return session.seal_manifest(data_key, whole)
+
+  def signature() -> bytes:
+    return signing.sign(signer, data_key, found.id, manifest())
+
+  # Digests have their final size from the beginning.
+  size = size_of_sealed(len(to_bytes(found)))
+  for name, make, length in (
+    ("manifest", manifest, size),
+    ("signature", signature, signing.SIZE),
+  ):
+    made = functools.partial(_array, make)
+    arrays[name] = store.Pending.of((length,), made) if lazy else made()
   return envelope, arrays, found.streams
+
+
+def _array(make: Callable[[], bytes]) -> np.ndarray:
+  return np.frombuffer(make(), np.uint8)
+
+
+def _numbered(found: Manifest, digests: list[bytes]) -> dict[int, bytes]:
+  """Returns the digests of this process's parts by the part's number."""
+  parts = [part for leaf in found.leaves for part in leaf.parts]
+  mine = [i for i, p in enumerate(parts) if p.stream == jax.process_index()]
+  return dict(zip(mine, digests, strict=False))  # Then come those of padding.
 
 
 def write(

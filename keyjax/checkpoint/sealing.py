@@ -1,29 +1,32 @@
 """Leaves in, one stream of sealed messages out: this process's part of it.
 
 On the host a part goes from where it lies straight into the stream. On the
-device it is sealed there, and only ciphertext comes to the host.
+device it is sealed there, and only ciphertext comes to the host. Messages are
+sealed when their turn to be written comes: a save takes the memory of a few
+segments, and the cipher works while storage does.
 """
 
+import functools
 import hashlib
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keyjax import seal
 from keyjax.aes.cobblestone import seal_into
 from keyjax.aes.host import Impl
 from keyjax.checkpoint import layout
-from keyjax.checkpoint.layout import Part
+from keyjax.checkpoint.layout import Part, Streams
 from keyjax.checkpoint.manifest import (
   DTYPES,
-  Leaf,
   Manifest,
   context,
   part_context,
 )
 from keyjax.keyring.leaves import leaf_key
+from keyjax.seal import seal_array, seal_key, size_of_plain
 
 _PACKED = ("int2", "int4", "uint2", "uint4", "float4_e2m1fn")
 
@@ -45,14 +48,17 @@ def on_device(leaf: Any, impl: Impl) -> bool:
   return impl == "device" or device.platform != "cpu"
 
 
-def stream(
+Message = tuple[int, Callable[[memoryview], None]]
+
+
+def messages(
   manifest: Manifest,
   data_key: bytes,
   leaves: list[Any],
   process: int,
   impl: Impl,
-) -> tuple[np.ndarray, dict[int, bytes]]:
-  """Seals what this process writes.
+) -> Iterator[Message]:
+  """Returns what this process writes, in the order of its stream.
 
   Args:
     manifest: the layout.
@@ -61,33 +67,106 @@ def stream(
     process: which stream.
     impl: where a `jax.Array` is sealed; see `on_device`.
 
-  Returns:
-    uint8[n], the stream, and the SHA-256 of each of its messages, by the
-    part's number, if the manifest has digests.
+  Yields:
+    The size of each message, and what seals it into memory of that size.
   """
-  out, digests, number = np.empty(manifest.streams.size, np.uint8), {}, 0
   for leaf, array in zip(manifest.leaves, leaves, strict=True):
-    key = leaf_key(data_key, "leaf", leaf.path)
-    device = on_device(array, impl)
+    key, device = leaf_key(data_key, "leaf", leaf.path), on_device(array, impl)
     for part in leaf.parts:
       if part.stream == process:
-        message = out[part.offset : part.offset + part.size]
-        bound, box = (
-          part_context(manifest, leaf, part),
-          _box(array, part, device),
-        )
-        if device:
-          sealed = seal.seal_array(
-            seal.seal_key(key, bound), _bytes(box), impl="device"
-          )
-          message[:] = np.asarray(sealed)
-        else:
-          seal_into(key, _view(box, leaf).data, message.data, bound)
-        if manifest.digests is not None:
-          digests[number] = hashlib.sha256(message.data).digest()
-      number += 1
-  fill(manifest, data_key, process, out)
-  return out, digests
+        bound = part_context(manifest, leaf, part)
+        box = functools.partial(_box, array, part, device)
+        how = _on_device if device else functools.partial(_on_host, leaf.dtype)
+        yield part.size, functools.partial(how, key, bound, box)
+  yield from padding(manifest, data_key, process)
+
+
+def padding(
+  manifest: Manifest, data_key: bytes, process: int
+) -> Iterator[Message]:
+  """Returns the messages that fill a stream up: zeros, sealed like the rest."""
+  key = leaf_key(data_key, "padding", str(process))
+  used = manifest.used[process]
+  for offset, size in layout.padding(used, manifest.streams.size):
+    bound = padding_context(manifest, process, offset)
+    plain = functools.partial(bytes, size_of_plain(size))
+    yield size, lambda out, b=bound, p=plain: seal_into(key, p(), out, b)  # type: ignore[misc]
+
+
+def padding_context(manifest: Manifest, process: int, offset: int) -> bytes:
+  """Returns what a message of padding is bound to."""
+  return context("padding", manifest.id, process, offset)
+
+
+def _on_host(
+  dtype: str,
+  key: bytes,
+  bound: bytes,
+  box: Callable[[], Any],
+  out: memoryview,
+) -> None:
+  # A copy only where what is wanted does not lie together.
+  array = np.ascontiguousarray(np.asarray(box(), DTYPES[dtype]))
+  seal_into(key, array.reshape(-1).view(np.uint8).data, out, bound)
+
+
+def _on_device(
+  key: bytes, bound: bytes, box: Callable[[], jax.Array], out: memoryview
+) -> None:
+  sealed = seal_array(seal_key(key, bound), _bytes(box()), impl="device")
+  np.asarray(out)[:] = np.asarray(sealed)
+
+
+def digested(
+  found: Iterable[Message], digests: list[bytes]
+) -> Iterator[Message]:
+  """Returns the messages, and notes the SHA-256 of each once it is sealed."""
+
+  def fill(how: Callable[[memoryview], None], out: memoryview) -> None:
+    how(out)
+    digests.append(hashlib.sha256(out).digest())
+
+  for size, how in found:
+    yield size, functools.partial(fill, how)
+
+
+class Segments:
+  """Seals a stream segment by segment, so that it is never there as a whole."""
+
+  def __init__(self, streams: Streams, found: Iterable[Message]):
+    """Begins with the first message.
+
+    Args:
+      streams: how the stream is cut.
+      found: messages that fill it.
+    """
+    self._size, self._messages = streams.segment, iter(found)
+    self._rest = np.empty(0, np.uint8)  # Of a message that did not fit.
+    self._spare: list[np.ndarray] = []
+
+  def next(self) -> np.ndarray:
+    """Returns the next segment, uint8[1, size]."""
+    out = self._spare.pop() if self._spare else np.empty(self._size, np.uint8)
+    done = 0
+    while done < self._size:
+      if self._rest.size:
+        taken = self._rest[: self._size - done]
+        out[done : done + taken.size] = taken
+        self._rest = self._rest[taken.size :]
+        done += taken.size
+        continue
+      size, fill = next(self._messages)
+      if size <= self._size - done:
+        fill(out[done : done + size].data)
+        done += size
+      else:
+        self._rest = np.empty(size, np.uint8)
+        fill(self._rest.data)
+    return out.reshape(1, -1)
+
+  def release(self, segment: np.ndarray) -> None:
+    """Takes back the memory of a segment that was written."""
+    self._spare.append(segment.reshape(-1))
 
 
 def _box(array: Any, part: Part, device: bool) -> Any:
@@ -118,31 +197,8 @@ def slices(start: layout.Index, stop: layout.Index) -> tuple[slice, ...]:
   return tuple(map(slice, start, stop))
 
 
-def _view(box: Any, leaf: Leaf) -> np.ndarray:
-  """Returns the bytes of a part on the host; a copy only when it must be."""
-  array = np.ascontiguousarray(np.asarray(box, DTYPES[leaf.dtype]))
-  return array.reshape(-1).view(np.uint8)
-
-
 @jax.jit
 def _bytes(x: jax.Array) -> jax.Array:
   if x.dtype == jnp.bool_:
     x = x.astype(jnp.uint8)
   return jax.lax.bitcast_convert_type(x, jnp.uint8).reshape(-1)
-
-
-def fill(
-  manifest: Manifest, data_key: bytes, process: int, out: np.ndarray
-) -> None:
-  """Writes the padding of a stream: zeros, sealed like everything else."""
-  key = leaf_key(data_key, "padding", str(process))
-  used = manifest.used[process]
-  for offset, size in layout.padding(used, manifest.streams.size):
-    zeros = np.zeros(seal.size_of_plain(size), np.uint8)
-    bound = padding_context(manifest, process, offset)
-    seal_into(key, zeros.data, out[offset : offset + size].data, bound)
-
-
-def padding_context(manifest: Manifest, process: int, offset: int) -> bytes:
-  """Returns what a message of padding is bound to."""
-  return context("padding", manifest.id, process, offset)

@@ -10,6 +10,7 @@ any range of bytes; what the files say of themselves is not trusted: an array
 of another type, size or coding than it must have is refused unread.
 """
 
+import asyncio
 import json
 import os
 import pathlib
@@ -24,20 +25,72 @@ import tensorstore as ts
 
 from keyjax.checkpoint.errors import CheckpointError, flat
 from keyjax.checkpoint.layout import Streams
+from keyjax.checkpoint.sealing import Segments
 
 FORMAT, VERSION = "keyjax-sealed", 1
 _HEADER, _DATA, _HEADER_FILE = "header", "sealed", "metadata"
 _MAX_HEADER = 1 << 25
 _CACHE = 1 << 25
 _LEAST = 1 << 12
+_WRITES = 3  # Segments that are written at a time.
+
+
+class Pending(np.ndarray):
+  """An array of known size whose bytes are made when they are written."""
+
+  make: Callable[[], np.ndarray]
+  release: Callable[[np.ndarray], None] | None
+
+  @classmethod
+  def of(
+    cls,
+    shape: tuple[int, ...],
+    make: Callable[[], np.ndarray],
+    release: Callable[[np.ndarray], None] | None = None,
+  ) -> "Pending":
+    """Promises uint8[shape].
+
+    Args:
+      shape: of the array.
+      make: what returns it; called once, in the order of the arrays' names.
+      release: what takes its memory back.
+    """
+    out = np.broadcast_to(np.uint8(0), shape).view(cls)
+    out.make, out.release = make, release
+    return out
+
+
+class _InTurn(ocp.type_handlers.NumpyHandler):
+  """Writes arrays in the order of their names, few at a time.
+
+  Orbax begins to write all at once, and copies all that it writes.
+  """
+
+  def __init__(self) -> None:
+    super().__init__(deepcopy_host_arrays=False)
+    self._turns: tuple[Any, asyncio.Semaphore] | None = None
+
+  async def _open_and_write(
+    self, value: np.ndarray, tspec: dict[str, Any], ts_context: ts.Context
+  ) -> None:
+    loop = asyncio.get_running_loop()
+    if self._turns is None or self._turns[0] is not loop:
+      self._turns = loop, asyncio.Semaphore(_WRITES)
+    async with self._turns[1]:
+      data = value.make() if isinstance(value, Pending) else value
+      opened = ts.open(
+        ts.Spec(tspec), create=True, open=True, context=ts_context
+      )
+      await (await opened).write(data)
+      if isinstance(value, Pending) and value.release:
+        value.release(data)
 
 
 def handlers() -> dict[str, ocp.CheckpointHandler]:
   """Returns what writes the items of a sealed checkpoint."""
-  numpy = ocp.type_handlers.NumpyHandler(deepcopy_host_arrays=False)
   jax_arrays = ocp.type_handlers.ArrayHandler()
   registry = ocp.type_handlers.create_type_handler_registry(
-    (np.ndarray, numpy), (jax.Array, jax_arrays)
+    (np.ndarray, _InTurn()), (jax.Array, jax_arrays)
   )
   data = ocp.PyTreeCheckpointHandler(
     use_compression=False, type_handler_registry=registry
@@ -68,21 +121,28 @@ def arguments(
   return ocp.args.Composite(**items)
 
 
-def segments(stream: np.ndarray, streams: Streams) -> dict[str, Any]:
+def segments(made: Segments, streams: Streams, lazy: bool) -> dict[str, Any]:
   """Returns a process's stream as the arrays that Orbax writes.
 
   Args:
-    stream: uint8[streams.size], of this process.
-    streams: how it is cut.
+    made: what seals them.
+    streams: how the stream is cut.
+    lazy: whether a segment is sealed when it is written; one process only.
 
   Returns:
-    uint8[streams.rows, streams.segment] by name, in several processes
-    sharded over them so that each writes its own row.
+    uint8[streams.rows, streams.segment] by name, in several processes sharded
+    over them so that each writes its own row.
   """
-  rows = stream.reshape(streams.segments, 1, streams.segment)
   names = [segment_name(i) for i in range(streams.segments)]
-  if streams.rows == 1:
-    return dict(zip(names, rows, strict=True))
+  if lazy:
+    shape = (1, streams.segment)
+    return {n: Pending.of(shape, made.next, made.release) for n in names}
+  share = _sharded(streams) if streams.rows > 1 else lambda row: row
+  return {name: share(made.next()) for name in names}
+
+
+def _sharded(streams: Streams) -> Callable[[np.ndarray], jax.Array]:
+  """Returns what makes a row of this process part of a global array."""
   first = {d.process_index: d for d in reversed(jax.devices())}
   devices = np.asarray([first[i] for i in range(streams.rows)])
   mesh = jax.sharding.Mesh(devices, ("process",))
@@ -92,10 +152,9 @@ def segments(stream: np.ndarray, streams: Streams) -> dict[str, Any]:
     mesh, jax.sharding.PartitionSpec("process"), memory_kind=kind
   )
   shape = (streams.rows, streams.segment)
-  out = [
-    jax.make_array_from_process_local_data(sharding, r, shape) for r in rows
-  ]
-  return dict(zip(names, out, strict=True))
+  return lambda row: jax.make_array_from_process_local_data(
+    sharding, row, shape
+  )
 
 
 def segment_name(index: int) -> str:
