@@ -139,8 +139,10 @@ def _lock_and_ship(
   locked, lock_seconds = _timed(encrypt, key, prepared)
   folder = run.workdir.folder(label) / "locked"
   if not folder.exists():
-    checkpoint.save(folder, jax.device_get(locked), alone=True)
-  restored = checkpoint.restore(folder, jax.device_get(locked), alone=True)
+    checkpoint.save_plain(folder, jax.device_get(locked), alone=True)
+  restored = checkpoint.restore_plain(
+    folder, jax.device_get(locked), alone=True
+  )
   stored = keys.load(run.workdir.key_file(label))
   opened, open_seconds = _timed(decrypt, stored, restored)
   if not context.same_bits(opened, prepared):
