@@ -96,16 +96,24 @@ class Keyring(Private):
     return ring
 
   @classmethod
-  def load(cls, path: str | os.PathLike[str], root: Secret) -> "Keyring":
+  def load(
+    cls, path: str | os.PathLike[str], root: Secret, name: str | None = None
+  ) -> "Keyring":
     """Reads a keyring.
+
+    Args:
+      path: its file.
+      root: what seals it.
+      name: of the model or the team that is expected; any if None.
 
     Raises:
       PermissionError: others than its owner can read the file.
       CannotOpen: the root is wrong, or the file is damaged.
-      KeyringError: there is no keyring there, or one of an unknown version.
+      KeyringError: there is no keyring there, or one of an unknown version or
+        of another name.
     """
     path = pathlib.Path(path)
-    return cls(path, root, _read(path, root))
+    return cls(path, root, _read(path, root, name))
 
   @property
   def name(self) -> str:
@@ -221,7 +229,7 @@ class Keyring(Private):
     """Applies a change to what is on the disk now, then here."""
     with locked(self._path):
       before = self._state
-      self._state = change(_read(self._path, self._root))
+      self._state = change(_read(self._path, self._root, self.name))
       try:
         self._write()
       except BaseException:
@@ -263,7 +271,7 @@ def _context(name: bytes) -> bytes:
   return b"keyjax/keyring/1/" + name
 
 
-def _read(path: pathlib.Path, root: Secret) -> State:
+def _read(path: pathlib.Path, root: Secret, name: str | None) -> State:
   data = read_sealed(path, _MAX_SIZE)
   head, _, sealed = data.partition(b"\n")
   parts = head.removeprefix(_MAGIC).split(b" ")
@@ -278,5 +286,7 @@ def _read(path: pathlib.Path, root: Secret) -> State:
     plain = unseal(_file_key(root), sealed, _context(parts[1]))
   except SealError:
     raise CannotOpen from None
-  state = parse(plain, "a keyring", size=_MAX_SIZE, items=_MAX_SIZE)
-  return read_state(state)
+  state = read_state(parse(plain, "a keyring", size=_MAX_SIZE, items=_MAX_SIZE))
+  if name not in (None, state.name):
+    raise KeyringError(f"{path} holds keyring {state.name}, not {name}")
+  return state
