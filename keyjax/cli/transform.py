@@ -1,0 +1,1 @@
+"""`keyjax encrypt` and `keyjax decrypt`."""
