@@ -43,7 +43,8 @@ def classify(error: Exception) -> Failure | None:
   if isinstance(error, Failure):
     return error
   if isinstance(error, CheckpointError):
-    return Failure(FILES if text.startswith("could not ") else REFUSED, text)
+    written = text.startswith(("could not write", "could not rewrap"))
+    return Failure(FILES if written else REFUSED, text)
   if isinstance(error, OSError):
     return Failure(FILES, _system(error) or text)
   if isinstance(error, KeyringError):
