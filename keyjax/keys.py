@@ -317,6 +317,16 @@ def write_private(path: str | os.PathLike[str], data: bytes) -> None:
     os.link(part, path)  # Whole or not at all, and never over another file.
   finally:
     part.unlink(missing_ok=True)
+  sync_folder(path.parent)
+
+
+def sync_folder(folder: pathlib.Path) -> None:
+  """Waits until the names in a folder are on the disk, as their files are."""
+  fd = os.open(folder, os.O_RDONLY)
+  try:
+    os.fsync(fd)
+  finally:
+    os.close(fd)
 
 
 def read_private(path: str | os.PathLike[str]) -> bytes:

@@ -176,7 +176,7 @@ def _parse_plain(data: bytes) -> PrivateKey:
 
 def _parse_protected(data: bytes, passphrase: Ask) -> PrivateKey:
   document = parse(data, "a private key", size=MAX_KEY, items=32)
-  kind = document.get("kind")
+  kind = field(document, "kind", str)
   if document.get("keyjax") != "key" or kind not in _READERS:
     raise KeyringError("this is not a private key of KeyJAX")
   if field(document, "version", int) != _VERSION:

@@ -28,23 +28,14 @@ import os
 import pathlib
 from collections.abc import Callable
 
-from keyjax.keyring.encoding import check_name, dump, parse
-from keyjax.keyring.entries import Entry, Grant, State, Status, now, read_state
-from keyjax.keyring.errors import CannotOpen, KeyringError
+from keyjax.keyring.encoding import check_name
+from keyjax.keyring.entries import Entry, Grant, State, Status, now
+from keyjax.keyring.errors import KeyringError
 from keyjax.keyring.licensees import Licensee
 from keyjax.keyring.recipients import Identity, Private, Stanza, SymmetricKey
-from keyjax.keyring.store import (
-  locked,
-  read_sealed,
-  refuse_checkpoint_folder,
-  replace_private,
-)
+from keyjax.keyring.ringfile import read_ring, write_ring
+from keyjax.keyring.store import locked, refuse_checkpoint_folder
 from keyjax.keys import Secret
-from keyjax.seal import SealError, seal, unseal
-
-_MAGIC = b"keyjax-keyring "
-_VERSION = b"1"
-_MAX_SIZE = 2**26
 
 
 class Keyring(Private):
@@ -92,7 +83,7 @@ class Keyring(Private):
     with locked(path):
       if path.exists():
         raise FileExistsError(f"{path} exists; a keyring is never overwritten")
-      ring._write()
+      write_ring(path, root, ring._state)
     return ring
 
   @classmethod
@@ -113,7 +104,7 @@ class Keyring(Private):
         of another name.
     """
     path = pathlib.Path(path)
-    return cls(path, root, _read(path, root, name))
+    return cls(path, root, read_ring(path, root, name))
 
   @property
   def name(self) -> str:
@@ -228,20 +219,9 @@ class Keyring(Private):
   def _change(self, change: Callable[[State], State]) -> None:
     """Applies a change to what is on the disk now, then here."""
     with locked(self._path):
-      before = self._state
-      self._state = change(_read(self._path, self._root, self.name))
-      try:
-        self._write()
-      except BaseException:
-        self._state = before
-        raise
-
-  def _write(self) -> None:
-    name = self.name.encode("ascii")
-    data = dump(self._state.reveal())
-    sealed = seal(_file_key(self._root), data, _context(name))
-    head = _MAGIC + _VERSION + b" " + name + b"\n"
-    replace_private(self._path, head + sealed)
+      state = change(read_ring(self._path, self._root, self.name))
+      write_ring(self._path, self._root, state)
+    self._state = state
 
 
 class _Unusable:
@@ -261,32 +241,3 @@ def _identity(entry: Entry) -> Identity:
   if entry.status != "enabled" or entry.secret is None:
     return _Unusable(entry)
   return SymmetricKey(entry.secret)
-
-
-def _file_key(root: Secret) -> bytes:
-  return root.derive("keyring/file", 32)
-
-
-def _context(name: bytes) -> bytes:
-  return b"keyjax/keyring/1/" + name
-
-
-def _read(path: pathlib.Path, root: Secret, name: str | None) -> State:
-  data = read_sealed(path, _MAX_SIZE)
-  head, _, sealed = data.partition(b"\n")
-  parts = head.removeprefix(_MAGIC).split(b" ")
-  if not head.startswith(_MAGIC) or len(parts) != 2:
-    raise KeyringError(f"{path} is not a keyring")
-  if parts[0] != _VERSION:
-    raise KeyringError(
-      f"{path} is a keyring of another version than {_VERSION.decode()}, the "
-      "one that this release of KeyJAX reads"
-    )
-  try:
-    plain = unseal(_file_key(root), sealed, _context(parts[1]))
-  except SealError:
-    raise CannotOpen from None
-  state = read_state(parse(plain, "a keyring", size=_MAX_SIZE, items=_MAX_SIZE))
-  if name not in (None, state.name):
-    raise KeyringError(f"{path} holds keyring {state.name}, not {name}")
-  return state

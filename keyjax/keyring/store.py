@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 
 from keyjax.keyring.errors import KeyringError
-from keyjax.keys import read_private
+from keyjax.keys import read_private, sync_folder
 
 _MARKERS = (
   "_CHECKPOINT_METADATA",
@@ -65,15 +65,7 @@ def replace_private(path: str | os.PathLike[str], data: bytes) -> None:
   except BaseException:
     part.unlink(missing_ok=True)
     raise
-  _sync_folder(path.parent)
-
-
-def _sync_folder(folder: pathlib.Path) -> None:
-  fd = os.open(folder, os.O_RDONLY)
-  try:
-    os.fsync(fd)
-  finally:
-    os.close(fd)
+  sync_folder(path.parent)
 
 
 @contextlib.contextmanager
@@ -105,7 +97,7 @@ def _acquire(fd: int, path: pathlib.Path) -> None:
       time.sleep(0.05)
 
 
-def read_sealed(path: str | os.PathLike[str], size: int) -> bytes:
+def read_limited(path: str | os.PathLike[str], size: int) -> bytes:
   """Reads a private file of at most `size` bytes.
 
   Raises:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from keyjax import Secret, keyring
 from keyjax.keyring import encoding, recipients
+from tests.keyring.conftest import KINDS
 
 CONTEXT = b"keyjax/envelope/1/model-a"
 
@@ -44,9 +45,10 @@ def test_round_trip_and_what_it_is_bound_to(kind, make_pair):
     other.unwrap(stanza | {"id": other.id}, CONTEXT)
 
 
+# Of a broadcast stanza one device reads its own part; the envelope's MAC
+# covers the others'.
+@pytest.mark.parametrize("kind", [k for k in KINDS if k != "broadcast"])
 def test_every_field_of_a_stanza_matters(kind, make_pair):
-  if kind == "broadcast":
-    pytest.skip("others' parts are the envelope's to check")
   recipient, identity = make_pair(kind)
   stanza = stanza_for(recipient, os.urandom(32))
   for name, value in stanza.items():
