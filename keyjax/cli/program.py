@@ -42,10 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
   except Failure as failure:
     return show_failure(failure, "--json" in argv)
   except Exception as error:
-    failure = failures.classify(error)
-    if failure is None:
+    known = failures.classify(error)
+    if known is None:
       raise
-    return show_failure(failure, "--json" in argv)
+    return show_failure(known, "--json" in argv)
 
 
 def _run(args: argparse.Namespace) -> Result:

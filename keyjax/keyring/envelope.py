@@ -204,7 +204,7 @@ def expiries(envelope: bytes, data_key: bytes) -> dict[str, str]:
     envelope: one that was opened.
     data_key: what it held.
   """
-  document = _parse(envelope)
+  document = parse_document(envelope)
   context = _context(document["checkpoint"])
   return _open_private(data_key, context, document["sealed"])["expires"]
 
