@@ -1,0 +1,184 @@
+"""The program as a process: help, completion, terminals, what is refused."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from keyjax import Secret, cli, keyring
+from tests.cli.conftest import assert_silent
+from tests.conftest import ROOT
+
+COMMANDS = (
+  "keygen",
+  "encrypt",
+  "inspect",
+  "verify",
+  "decrypt",
+  "rewrap",
+  "revoke",
+  "rotate",
+  "split",
+  "combine",
+)
+
+
+def process(*argv, **options):
+  """Runs the program in a process of its own, without a terminal."""
+  return subprocess.run(
+    [sys.executable, "-m", "keyjax.cli", *argv],
+    capture_output=True,
+    text=True,
+    timeout=120,
+    start_new_session=True,
+    env=os.environ | {"PYTHONPATH": str(ROOT)},
+    **options,
+  )
+
+
+def test_help_is_there_before_jax():
+  code = (
+    "import sys, keyjax.cli\n"
+    "try:\n  keyjax.cli.main(sys.argv[1:])\n"
+    "except SystemExit:\n  pass\n"
+    "heavy = {'jax', 'numpy', 'flax', 'orbax', 'cryptography', 'rich'}\n"
+    "print('loaded', sorted(heavy & set(sys.modules)))"
+  )
+  for argv in (["--help"], ["encrypt", "--help"]):
+    out = subprocess.run(
+      [sys.executable, "-c", code, *argv],
+      capture_output=True,
+      text=True,
+      env=os.environ | {"PYTHONPATH": str(ROOT)},
+    ).stdout
+    assert out.endswith("loaded []\n") and "exit codes:" in out
+
+
+def test_help_lists_every_command(capsys):
+  with pytest.raises(SystemExit) as end:
+    cli.main(["--help"])
+  assert end.value.code == 0
+  text = capsys.readouterr().out
+  assert all(f"    {name} " in text for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_fits_into_80_columns(command, capsys, monkeypatch):
+  monkeypatch.setenv("COLUMNS", "80")
+  with pytest.raises(SystemExit):
+    cli.main([command, "--help"])
+  text = capsys.readouterr().out
+  assert "examples:\n  " in text and "exit codes:\n  0  done" in text
+  assert max(map(len, text.split("\n"))) <= 80
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_knows_commands_and_options(shell, capsys):
+  with pytest.raises(SystemExit) as end:
+    cli.main(["--print-completion", shell])
+  assert end.value.code == 0
+  script = capsys.readouterr().out
+  assert all(name in script for name in COMMANDS)
+  assert "--threshold" in script
+  if shell == "bash":
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
+def test_bash_completes_a_command(capsys):
+  with pytest.raises(SystemExit):
+    cli.main(["--print-completion", "bash"])
+  script = capsys.readouterr().out + (
+    "COMP_WORDS=(keyjax rew); COMP_CWORD=1; _shtab_keyjax\n"
+    'printf "%s\\n" "${COMPREPLY[@]}"'
+  )
+  found = subprocess.run(
+    ["bash"], input=script, text=True, capture_output=True, check=True
+  )
+  assert found.stdout.split() == ["rewrap"]
+
+
+def test_a_key_on_the_command_line_is_refused_and_not_repeated(run):
+  run("keygen", "x25519", "a.key", "--plain")
+  run("keygen", "secret", "root.key", "--plain")
+  secret = keyring.read_key("file:root.key")
+  for path in ("a.key", "root.key"):
+    with open(path) as file:
+      text = file.read().strip()
+    for argv in (["inspect", "model", "-i", text], ["split", text], [text]):
+      answer = run(*argv)
+      assert answer.code == 2 and "looks like a private key" in answer.err
+      assert_silent(answer, path)
+  share = keyring.split(secret, 2, 2)[0]
+  protected = keyring.protect_key(
+    secret, "passphrase", keyring.Cost(19456, 1, 1)
+  )
+  for text in (
+    share,
+    protected,
+    secret._bytes.hex(),
+    f"env:{secret._bytes.hex()}",
+  ):
+    answer = run("combine", text, "--out", "x")
+    assert answer.code == 2 and text not in answer.err
+    assert f"argument {2}" in answer.err
+
+
+def test_what_is_too_much_is_not_repeated(run):
+  answer = run("inspect", "model", "hunter2")
+  assert answer.code == 2 and "hunter2" not in answer.err
+  answer = run("inspect", "model", "--passwort=hunter2")
+  assert answer.err == (
+    "keyjax: unknown option --passwort; see keyjax --help\n"
+  )
+  assert run().code == 2
+  assert run("insp", "model").code == 2
+  assert run("inspect", "model", "--js").code == 2
+
+
+def test_a_process_gives_the_code_one_line_and_nothing_else(folder):
+  answer = process("inspect", "absent")
+  assert answer.returncode == 4 and answer.stdout == ""
+  assert answer.stderr == f"keyjax: no checkpoint at {folder}/absent\n"
+
+
+def test_a_passphrase_needs_a_terminal_or_a_source(folder):
+  answer = process("keygen", "secret", "root.key", stdin=subprocess.DEVNULL)
+  assert answer.returncode == 2 and "give --passphrase" in answer.stderr
+  assert not (folder / "root.key").exists()
+
+
+def test_a_passphrase_is_asked_for_twice_and_not_echoed(folder):
+  code = (
+    "from keyjax.cli import main\n"
+    "for name in 'abc':\n"
+    "  print(name, main(['keygen', 'secret', name + '.key']))\n"
+    "print('open', main(['split', 'file:a.key', '--threshold', '2',"
+    " '--shares', '2', '--out', 'shares']))"
+  )
+  new, again = "New passphrase: ", "Again: "
+  answers = [
+    (new, "six random words"),
+    (again, "six random words"),
+    (new, "six random words"),
+    (again, "six random worlds"),
+    (new, "short"),
+    ("Passphrase of file:a.key: ", "six random words"),
+  ]
+  shown = subprocess.run(
+    [sys.executable, "-m", "tests.cli.typist", code],
+    input=json.dumps(answers),
+    capture_output=True,
+    text=True,
+    timeout=120,
+    env=os.environ | {"PYTHONPATH": str(ROOT)},
+  ).stdout
+  assert "random" not in shown.replace("six random words are good", "")
+  assert "a 0" in shown
+  assert "the two passphrases differ" in shown and "b 2" in shown
+  assert "at least 8 characters" in shown and "c 2" in shown
+  assert "open 0" in shown
+  key = keyring.read_key("file:a.key", "six random words")
+  assert isinstance(key, Secret)
+  assert not (folder / "b.key").exists() and not (folder / "c.key").exists()
