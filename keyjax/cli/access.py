@@ -5,13 +5,14 @@ import argparse
 from keyjax import checkpoint
 from keyjax.cli.envelopes import added_to, public_view
 from keyjax.cli.failures import USAGE, Failure, blame
-from keyjax.cli.output import Result, working
+from keyjax.cli.output import Result
 from keyjax.cli.people import People, ids, verify_key
+from keyjax.cli.progress import working
 
 
 def rewrap(args: argparse.Namespace) -> Result:
   """Gives a checkpoint other recipients, with the same data key."""
-  before = public_view(args.path)["recipients"]
+  before = public_view(args.path)["envelope"]["recipients"]
   people = People(args)
   identities = people.identities(args.identity)
   recipients = people.recipients(args.to)
@@ -20,7 +21,7 @@ def rewrap(args: argparse.Namespace) -> Result:
     checkpoint.rewrap(
       args.path, identities, together if args.keep else recipients
     )
-  after = public_view(args.path)["recipients"]
+  after = public_view(args.path)["envelope"]["recipients"]
   gone = [name for name in before if name not in after]
   lines = [f"{args.path} opens for {name}" for name in after]
   lines += [
@@ -34,7 +35,7 @@ def rewrap(args: argparse.Namespace) -> Result:
 
 def revoke(args: argparse.Namespace) -> Result:
   """Writes a checkpoint again under a new data key, without some."""
-  before = public_view(args.path)["recipients"]
+  before = public_view(args.path)["envelope"]["recipients"]
   revoked = ids(args.recipient)
   if strange := [name for name in revoked if name not in before]:
     raise Failure(USAGE, f"{strange[0]} is no recipient of {args.path}")
@@ -45,8 +46,11 @@ def revoke(args: argparse.Namespace) -> Result:
   if still := [name for name in revoked if name in after]:
     raise Failure(USAGE, f"{still[0]} is both revoked and in --to")
   # First of all: who cannot open it gets that error, and not another.
-  checkpoint.inspect(args.path, identities)
-  with blame(USAGE), working("encrypting again", args.json):
+  total = checkpoint.inspect(args.path, identities)["bytes"]
+  with (
+    blame(USAGE),
+    working("encrypting again", args.json, total, "written"),
+  ):
     checkpoint.reencrypt(
       args.path,
       args.out,

@@ -10,14 +10,14 @@ from keyjax.keyring import Identity, Recipient, kept
 
 
 def public_view(path: str) -> dict[str, Any]:
-  """Returns what anybody can read of an envelope; nothing of it is proven.
+  """Returns what anybody can read of a checkpoint; nothing of it is proven.
 
   Raises:
     Failure: the envelope is malformed.
     CheckpointError, FileNotFoundError: there is no sealed checkpoint.
   """
   with blame(REFUSED):
-    return checkpoint.inspect(path)["envelope"]
+    return checkpoint.inspect(path)
 
 
 def added_to(

@@ -1,10 +1,9 @@
-"""What commands print: lines or JSON on stdout, errors and bars on stderr."""
+"""What commands print: lines or JSON on stdout, errors on stderr."""
 
-import contextlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TextIO
 
 from keyjax.cli.failures import Failure
 
@@ -31,18 +30,24 @@ def show(result: Result, as_json: bool) -> None:
     print(json.dumps(result.document, sort_keys=True))
   else:
     for line in result.lines:
-      print(printable(line))
+      _print(line, sys.stdout)
   sys.stdout.flush()
   if result.problem:
-    print(f"keyjax: {printable(result.problem)}", file=sys.stderr)
+    _print(f"keyjax: {result.problem}", sys.stderr)
 
 
 def show_failure(failure: Failure, as_json: bool) -> int:
   """Prints one line, and returns the exit code."""
   if as_json:
     print(json.dumps({"error": str(failure), "exit": failure.code}))
-  print(f"keyjax: {printable(str(failure))}", file=sys.stderr)
+  _print(f"keyjax: {failure}", sys.stderr)
   return failure.code
+
+
+def _print(line: str, stream: TextIO) -> None:
+  encoding = stream.encoding or "ascii"
+  data = printable(line).encode(encoding, "backslashreplace")
+  print(data.decode(encoding), file=stream)
 
 
 def printable(text: str) -> str:
@@ -56,31 +61,6 @@ def printable(text: str) -> str:
     c if c.isprintable() else c.encode("unicode_escape").decode("ascii")
     for c in text
   )
-
-
-@contextlib.contextmanager
-def working(what: str, as_json: bool) -> Iterator[None]:
-  """Shows on a terminal that something is going on, and for how long.
-
-  Args:
-    what: a word or two.
-    as_json: then nothing is shown.
-  """
-  if as_json or not sys.stderr.isatty():
-    yield
-    return
-  from rich import console, progress
-
-  bar = progress.Progress(
-    progress.TextColumn("{task.description}"),
-    progress.BarColumn(),
-    progress.TimeElapsedColumn(),
-    console=console.Console(stderr=True),
-    transient=True,
-  )
-  with bar:
-    bar.add_task(what, total=None)
-    yield
 
 
 def size(count: int) -> str:

@@ -42,6 +42,7 @@ class People:
     """Takes the options of a command; nothing is read yet."""
     self._passphrase = args.passphrase
     self._root = getattr(args, "root", None)
+    self._known: str | None = None
     self._keys: dict[str, PrivateKey] = {}
     self._rings: dict[str, Keyring] = {}
 
@@ -60,7 +61,9 @@ class People:
   def _unlock(self, source: str) -> str:
     if self._passphrase is None:
       return ask(f"Passphrase of {source}: ")
-    return read_passphrase(self._passphrase)
+    if self._known is None:  # A descriptor is read once.
+      self._known = read_passphrase(self._passphrase)
+    return self._known
 
   def secret(self, source: str) -> Secret:
     """Reads a secret: what is split, or the root of keyrings."""

@@ -7,16 +7,16 @@ from typing import Any
 from keyjax import checkpoint
 from keyjax.cli.envelopes import public_view
 from keyjax.cli.failures import REFUSED
-from keyjax.cli.output import Result, size, working
+from keyjax.cli.output import Result, size
 from keyjax.cli.people import People, verify_key
+from keyjax.cli.progress import working
 
 
 def inspect(args: argparse.Namespace) -> Result:
   """Says what a checkpoint holds, as far as the keys go."""
-  public_view(args.path)  # A malformed envelope is no matter of keys.
+  found = public_view(args.path)
   people = People(args)
   if args.public or not (args.identity or people.default()):
-    found = checkpoint.inspect(args.path)
     return Result(found, [*_outside(found), "give -i SOURCE to see more"])
   found = checkpoint.inspect(args.path, people.identities(args.identity))
   return Result(found, [*_outside(found), *_inside(found)])
@@ -52,10 +52,10 @@ def _inside(found: dict[str, Any]) -> list[str]:
 
 def verify(args: argparse.Namespace) -> Result:
   """Opens every chunk, and reports each that does not open."""
-  public_view(args.path)
+  total = public_view(args.path)["bytes"]
   identities = People(args).identities(args.identity)
   key = verify_key(args.verify_key)
-  with working("opening every chunk", args.json):
+  with working("opening every chunk", args.json, total, "read"):
     problems = checkpoint.verify(args.path, identities, verify_key=key)
   document = {
     "path": args.path,

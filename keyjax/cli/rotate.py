@@ -18,7 +18,10 @@ def rotate(args: argparse.Namespace) -> Result:
   """
   ring = People(args).ring(args.keyring)
   # Before anything changes: are they checkpoints, and whose?
-  found = {path: public_view(path)["recipients"] for path in args.checkpoint}
+  found = {
+    path: public_view(path)["envelope"]["recipients"]
+    for path in args.checkpoint
+  }
   primary = ring.rotate()
   older = {e.recipient_id: e.id for e in ring.entries if not e.primary}
   rewrapped: dict[str, list[str]] = {}

@@ -12,8 +12,9 @@ from keyjax import checkpoint
 from keyjax.cli import formats
 from keyjax.cli.envelopes import public_view
 from keyjax.cli.failures import REFUSED, USAGE, Failure, blame
-from keyjax.cli.output import Result, working
+from keyjax.cli.output import Result
 from keyjax.cli.people import People, verify_key
+from keyjax.cli.progress import working
 
 
 def encrypt(args: argparse.Namespace) -> Result:
@@ -23,9 +24,10 @@ def encrypt(args: argparse.Namespace) -> Result:
   people = People(args)
   recipients = people.recipients(args.to)
   signer = people.signer(args.sign)
-  with working("reading", args.json):
+  with working("reading", args.json, _size_on_disk(args.source), "read"):
     tree = formats.read(args.source)
-  with blame(USAGE), working("sealing", args.json):
+  total = _size(tree)
+  with blame(USAGE), working("sealing", args.json, total, "written"):
     checkpoint.save(
       args.out,
       tree,
@@ -50,16 +52,27 @@ def decrypt(args: argparse.Namespace) -> Result:
   """Opens a checkpoint and writes it in the clear."""
   kind = args.format or formats.format_of(args.out, "orbax")
   _refuse_existing(args.out)
-  public_view(args.source)
+  total = public_view(args.source)["bytes"]
   identities = People(args).identities(args.identity)
   key = verify_key(args.verify_key)
-  with working("opening", args.json):
+  with working("opening", args.json, total, "read"):
     tree = checkpoint.restore(args.source, identities, verify_key=key)
-  with working("writing", args.json):
+  total = _size(tree)
+  with working("writing", args.json, total, "written"):
     formats.write(args.out, tree, kind)
   count = len(jax.tree.leaves(tree))
   document = {"format": kind, "leaves": count, "path": args.out}
   return Result(document, [f"{args.out} holds {count} leaves in the clear"])
+
+
+def _size_on_disk(path: str) -> int:
+  source = pathlib.Path(path)
+  files = source.rglob("*") if source.is_dir() else [source]
+  return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _size(tree: Any) -> int:
+  return sum(getattr(x, "nbytes", 0) for x in jax.tree.leaves(tree))
 
 
 def _refuse_existing(out: str) -> None:

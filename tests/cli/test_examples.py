@@ -4,6 +4,7 @@ import argparse
 import os
 import shlex
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -59,7 +60,7 @@ def test_every_example_works_as_printed(run, folder):
 @pytest.mark.slow
 def test_every_example_works_in_a_shell(folder):
   safetensors.save_file({"w": np.ones(3, np.float32)}, "model.safetensors")
-  script = 'keyjax() { python -m keyjax.cli "$@"; }\nset -e\n'
+  script = f'keyjax() {{ {sys.executable} -m keyjax.cli "$@"; }}\nset -e\n'
   subprocess.run(
     ["bash", "-c", script + "\n".join(examples())],
     check=True,

@@ -25,19 +25,6 @@ COMMANDS = (
 )
 
 
-def process(*argv, **options):
-  """Runs the program in a process of its own, without a terminal."""
-  return subprocess.run(
-    [sys.executable, "-m", "keyjax.cli", *argv],
-    capture_output=True,
-    text=True,
-    timeout=120,
-    start_new_session=True,
-    env=os.environ | {"PYTHONPATH": str(ROOT)},
-    **options,
-  )
-
-
 def test_help_is_there_before_jax():
   code = (
     "import sys, keyjax.cli\n"
@@ -137,16 +124,35 @@ def test_what_is_too_much_is_not_repeated(run):
   assert run("inspect", "model", "--js").code == 2
 
 
-def test_a_process_gives_the_code_one_line_and_nothing_else(folder):
-  answer = process("inspect", "absent")
-  assert answer.returncode == 4 and answer.stdout == ""
-  assert answer.stderr == f"keyjax: no checkpoint at {folder}/absent\n"
-
-
-def test_a_passphrase_needs_a_terminal_or_a_source(folder):
-  answer = process("keygen", "secret", "root.key", stdin=subprocess.DEVNULL)
-  assert answer.returncode == 2 and "give --passphrase" in answer.stderr
+def test_a_process_without_a_terminal_gives_a_code_and_one_line(folder):
+  argv = ("-m", "keyjax.cli", "keygen", "secret", "root.key")
+  answer = subprocess.run(
+    [sys.executable, *argv],
+    capture_output=True,
+    text=True,
+    timeout=120,
+    stdin=subprocess.DEVNULL,
+    start_new_session=True,  # A terminal of whoever runs this stays out.
+    env=os.environ | {"PYTHONPATH": str(ROOT)},
+  )
+  assert (answer.returncode, answer.stdout) == (2, "")
+  assert answer.stderr == (
+    "keyjax: a passphrase is needed and there is no terminal to ask on: give "
+    "--passphrase SOURCE\n"
+  )
   assert not (folder / "root.key").exists()
+
+
+def typed(code, answers):
+  """Runs code on a terminal and types; returns what the terminal showed."""
+  return subprocess.run(
+    [sys.executable, "-m", "tests.cli.typist", code],
+    input=json.dumps(answers),
+    capture_output=True,
+    text=True,
+    timeout=120,
+    env=os.environ | {"PYTHONPATH": str(ROOT), "TERM": "xterm"},
+  ).stdout
 
 
 def test_a_passphrase_is_asked_for_twice_and_not_echoed(folder):
@@ -166,14 +172,7 @@ def test_a_passphrase_is_asked_for_twice_and_not_echoed(folder):
     (new, "short"),
     ("Passphrase of file:a.key: ", "six random words"),
   ]
-  shown = subprocess.run(
-    [sys.executable, "-m", "tests.cli.typist", code],
-    input=json.dumps(answers),
-    capture_output=True,
-    text=True,
-    timeout=120,
-    env=os.environ | {"PYTHONPATH": str(ROOT)},
-  ).stdout
+  shown = typed(code, answers)
   assert "random" not in shown.replace("six random words are good", "")
   assert "a 0" in shown
   assert "the two passphrases differ" in shown and "b 2" in shown
@@ -182,3 +181,16 @@ def test_a_passphrase_is_asked_for_twice_and_not_echoed(folder):
   key = keyring.read_key("file:a.key", "six random words")
   assert isinstance(key, Secret)
   assert not (folder / "b.key").exists() and not (folder / "c.key").exists()
+
+
+def test_a_terminal_shows_a_bar_and_json_none(owner):
+  code = (
+    "from keyjax.cli import main\n"
+    "for more in [], ['--json']:\n"
+    "  code = main(['verify', 'model', '-i', 'file:owner.key', *more])\n"
+    "  print('<', code, '>')"
+  )
+  shown = typed(code, [])
+  plain, machine, _ = shown.split("< 0 >")
+  assert "opening every chunk" in plain and "every chunk opens" in plain
+  assert machine.strip().startswith("{") and "\x1b" not in machine

@@ -5,7 +5,8 @@ import shutil
 
 import pytest
 
-from tests.cli.conftest import assert_silent
+from keyjax import keyring
+from tests.cli.conftest import CHEAP, assert_silent
 
 KEY = ("-i", "file:owner.key")
 
@@ -112,7 +113,8 @@ def test_a_wrong_key_gets_the_flat_sentence(run, owner, command):
 def test_a_wrong_passphrase_gets_the_flat_sentence(run, owner, monkeypatch):
   monkeypatch.setenv("GOOD", "six random words")
   monkeypatch.setenv("WRONG", "seven random words")
-  run("keygen", "x25519", "p.key", "--passphrase", "env:GOOD")
+  other = keyring.HpkePrivateKey.generate("x25519")
+  keyring.write_key("p.key", other, "six random words", cost=CHEAP)
   one = ("verify", "model", "-i", "file:p.key", "--passphrase")
   wrong = run(*one, "env:WRONG")
   assert wrong.code == 3 and "cannot open" in wrong.err
@@ -158,3 +160,13 @@ def test_a_passphrase_alone_opens(run, owner, monkeypatch):
   assert run("verify", "model", "-i", "passphrase:env:PASS").code == 0
   monkeypatch.setenv("PASS", "seven random words")
   assert run("verify", "model", "-i", "passphrase:env:PASS").code == 3
+
+
+def test_one_descriptor_gives_the_passphrase_of_every_key(run, owner):
+  read, write = os.pipe()
+  os.write(write, b"six random words\n")
+  os.close(write)
+  for name in ("a", "b"):
+    keyring.write_key(f"{name}.key", owner.key, "six random words", cost=CHEAP)
+  both = ("-i", "file:a.key", "-i", "file:b.key", "--passphrase", f"fd:{read}")
+  assert run("verify", "model", *both).code == 0
