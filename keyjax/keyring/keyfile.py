@@ -171,7 +171,14 @@ def _parse_plain(data: bytes) -> PrivateKey:
   key, check = raw[:-_CHECK], raw[-_CHECK:]
   if check != _checksum(kind, key):
     raise KeyringError("this private key is cut or misread")
-  return _READERS[kind](key)
+  return _read(kind, key)
+
+
+def _read(kind: str, data: bytes) -> PrivateKey:
+  try:
+    return _READERS[kind](data)
+  except ValueError:
+    raise KeyringError(f"this is not a private key of kind {kind}") from None
 
 
 def _parse_protected(data: bytes, passphrase: Ask) -> PrivateKey:
@@ -189,9 +196,10 @@ def _parse_protected(data: bytes, passphrase: Ask) -> PrivateKey:
   sealed = field(document, "sealed", bytes)
   secret = stretch(_ask(passphrase), salt, cost)
   try:
-    return _READERS[kind](unseal(_file_key(secret), sealed, _context(kind)))
+    opened = unseal(_file_key(secret), sealed, _context(kind))
   except SealError:
     raise CannotOpen from None
+  return _read(kind, opened)
 
 
 def _ask(passphrase: Ask) -> str:
