@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import shutil
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -83,19 +84,12 @@ def sealed(tmp_path_factory):
 def owner(sealed, folder):
   """A copy of the checkpoint, `model`, with its keys beside it."""
   path, key, signer = sealed
-  copy_folder(path, folder / "model")
+  shutil.copytree(path, folder / "model")
   keyring.write_key("owner.key", key, plain=True)
   keyring.write_key("signer.key", signer, plain=True)
   verify = keyring.format_verify_key(signer.public)
   (folder / "signer.key.pub").write_text(f"# the owner's\n{verify}\n")
   return Owner("file:owner.key", key, "model")
-
-
-def copy_folder(source, target):
-  """Copies a folder's files, hard links for speed would share damage."""
-  import shutil
-
-  shutil.copytree(source, target)
 
 
 def secrets_of(path):
@@ -106,14 +100,12 @@ def secrets_of(path):
 
 
 def spellings(raw):
-  """Returns hexadecimal and base64 of a key, and of its second half."""
-  tail = raw[len(raw) // 2 :]
-  out = [f(x) for x in (raw, tail) for f in (bytes.hex, _base64, repr)]
-  return [text.strip("=").lower() for text in out]
-
-
-def _base64(data):
-  return base64.b64encode(data).decode()
+  """Returns how a key, or its second half, could be printed."""
+  out = []
+  for part in (raw, raw[len(raw) // 2 :]):
+    whole = part[: len(part) // 3 * 3]  # The same whatever follows it.
+    out += [part.hex(), base64.b64encode(whole).decode(), repr(part)]
+  return [text.lower() for text in out]
 
 
 def assert_silent(answer, *paths):
@@ -125,7 +117,7 @@ def assert_silent(answer, *paths):
   assert "keyjax-secret-" not in printed
 
 
-def umask_file(path, text):
+def write_private_file(path, text):
   """Writes a file that its owner alone can read."""
   fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
   with os.fdopen(fd, "w") as file:

@@ -1,10 +1,11 @@
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
 
 from keyjax import checkpoint, keyring
-from tests.cli.conftest import assert_silent, copy_folder, tree
+from tests.cli.conftest import assert_silent, tree
 
 KEY = ("-i", "file:owner.key")
 
@@ -131,7 +132,7 @@ def test_revocations_that_make_no_sense(run, people):
   assert stranger.code == 2 and "is no recipient of model" in stranger.err
   both = revoke(run, "@owner.key.pub")
   assert both.code == 2 and "both revoked and in --to" in both.err
-  copy_folder("model", "new")
+  shutil.copytree("model", "new")
   owner = ("--recipient", people.key.id, "--to", "@bob.key.pub")
   assert run("revoke", "model", "new", *KEY, *owner).code == 4
   wrong = ("revoke", "model", "newer", "-i", "file:bob.key")

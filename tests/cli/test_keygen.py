@@ -5,7 +5,7 @@ import stat
 import pytest
 
 from keyjax import keyring
-from tests.cli.conftest import assert_silent, secrets_of, umask_file
+from tests.cli.conftest import assert_silent, secrets_of, write_private_file
 
 RECEIVE = ("x25519", "mlkem768-x25519", "rsa")
 SIGN = ("ed25519", "ml-dsa-65")
@@ -137,7 +137,7 @@ def test_a_passphrase_file_is_private(run, folder):
   os.chmod("open.pass", 0o644)
   answer = run("keygen", "x25519", "a.key", "--passphrase", "file:open.pass")
   assert answer.code == 4 and "chmod 600" in answer.err
-  umask_file("my.pass", "six random words\n")
+  write_private_file("my.pass", "six random words\n")
   assert not run(
     "keygen", "x25519", "a.key", "--passphrase", "file:my.pass"
   ).code

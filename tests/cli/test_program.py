@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from keyjax import Secret, cli, keyring
-from tests.cli.conftest import assert_silent
+from tests.cli.conftest import Answer, assert_silent
 from tests.conftest import ROOT
 
 COMMANDS = (
@@ -110,6 +110,16 @@ def test_a_key_on_the_command_line_is_refused_and_not_repeated(run):
     answer = run("combine", text, "--out", "x")
     assert answer.code == 2 and text not in answer.err
     assert f"argument {2}" in answer.err
+
+
+def test_the_search_for_keys_finds_one(run):
+  run("keygen", "secret", "root.key", "--plain")
+  secret = keyring.read_key("file:root.key")
+  with open("root.key") as file:
+    text = file.read().strip().partition(":")[2]
+  for leak in (text, secret._bytes.hex(), f"<{secret._bytes!r}>"):
+    with pytest.raises(AssertionError):
+      assert_silent(Answer(0, "", leak), "root.key")
 
 
 def test_what_is_too_much_is_not_repeated(run):

@@ -1,7 +1,9 @@
+import shutil
+
 import pytest
 
 from keyjax import checkpoint, keyring
-from tests.cli.conftest import assert_silent, copy_folder
+from tests.cli.conftest import assert_silent
 
 ROOT = ("--root", "file:root.key")
 
@@ -13,7 +15,7 @@ def team(run, owner):
   argv = ("keygen", "keyring", "team.keyring", "--name", "team", *ROOT)
   assert run(*argv).code == 0
   for name in ("one", "two"):
-    copy_folder("model", name)
+    shutil.copytree("model", name)
     to = ("--keep", "--to", "keyring:team.keyring", *ROOT)
     assert run("rewrap", name, "-i", owner.source, *to).code == 0
   return keyring.Keyring.load("team.keyring", keyring.read_key("file:root.key"))
