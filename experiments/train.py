@@ -82,21 +82,22 @@ def train(
   with checkpoint.Manager(workdir / "checkpoints", config.keep) as manager:
     if manager.latest() is not None:
       state = manager.restore(state)
-    where = workdir / "metrics.jsonl", int(state.step), steps
+    done = int(state.step)
+    where = workdir / "metrics.jsonl", done, steps
     log = _Log(*where, title, config.log_every)
     with log, preemption.watch() as preempted:
-      state = parallel.replicate(state)
-      for step in range(int(state.step) + 1, steps + 1):
+      state = parallel.place(state, config.parallel)
+      for step in range(done + 1, steps + 1):
         state, metrics = step_fn(state, key, source[step - 1])
         log.add(step, metrics, config.batch_size)
         stops = preempted(step)
         if stops or step % config.checkpoint_every == 0 or step == steps:
-          host = jax.device_get(state)
+          host = parallel.to_host(state)
           _check_finite(metrics["loss"], host.variables)
           manager.save(step, host)
         if stops:
           raise preemption.Preempted(step, steps)
-  return jax.device_get(state.variables)
+  return parallel.to_host(state.variables)
 
 
 def check_devices(config: ConfigDict) -> None:
@@ -196,7 +197,7 @@ def make_step(
       return loss, (new, {"loss": loss, "accuracy": hits})
 
     grads, (new, metrics) = jax.grad(loss_fn, has_aux=True)(params)
-    grads, new, metrics = jax.lax.pmean((grads, new, metrics), parallel.AXIS)
+    grads, new, metrics = parallel.mean((grads, new, metrics))
     updates, opt_state = optimizer.update(grads, state.opt_state, params)
     variables = {"params": optax.apply_updates(params, updates), **new}
     return State(state.step + 1, variables, opt_state), metrics
@@ -207,7 +208,7 @@ def make_step(
 def _rng(seed: int, step: jax.Array) -> jax.Array:
   """Returns the random numbers of one step on one device."""
   rng = jax.random.fold_in(jax.random.key(seed), step)
-  return jax.random.fold_in(rng, jax.lax.axis_index(parallel.AXIS))
+  return jax.random.fold_in(rng, parallel.device_index())
 
 
 class _Log:

@@ -126,6 +126,17 @@ def test_shard_map_equals_pmap(
   assert lines(tmp_path / "pmap") == lines(tmp_path / "shard_map")
 
 
+def test_fsdp_trains_as_pmap_does(tmp_path: pathlib.Path) -> None:
+  ends = []
+  for how in ("pmap", "fsdp"):
+    model = create(hidden=(256,))  # Its first kernel has 16,384 weights.
+    ends.append(fit(tmp_path / how, settings(parallel=how), model))
+  for x, y in zip(*map(jax.tree.leaves, ends), strict=True):
+    np.testing.assert_allclose(x, y, atol=1e-4)
+  logged = [[x["loss"] for x in lines(tmp_path / h)] for h in ("pmap", "fsdp")]
+  np.testing.assert_allclose(*logged, rtol=1e-4)
+
+
 # --------------------------------------------------------------- resumption
 
 
@@ -158,6 +169,10 @@ def cases() -> dict[str, Any]:
         weight_decay=1e-3,
       ),
       *(model, hpnn.scheme, key),
+    ),
+    "sharded": (
+      settings(parallel="fsdp", weight_decay=1e-3),
+      *(create(hidden=(256,)), None, ()),
     ),
     "batch norm": (
       settings(batch_size=16, epochs=3 / 8, pad=1),
