@@ -1,6 +1,7 @@
 """`keyjax rewrap` and `keyjax revoke`."""
 
 import argparse
+import contextlib
 
 from keyjax import checkpoint
 from keyjax.cli.envelopes import added_to, public_view
@@ -8,6 +9,7 @@ from keyjax.cli.failures import USAGE, Failure, blame
 from keyjax.cli.output import Result
 from keyjax.cli.people import People, ids, verify_key
 from keyjax.cli.progress import working
+from keyjax.keyring import CannotOpen, Identity, Recipient
 
 
 def rewrap(args: argparse.Namespace) -> Result:
@@ -56,10 +58,10 @@ def revoke(args: argparse.Namespace) -> Result:
       args.out,
       identities,
       recipients,
-      revoked=revoked,
       signer=getattr(people.signer(args.sign), "private", None),
       verify_key=verify_key(args.verify_key),
     )
+    _tell(args.out, identities, recipients, revoked)
   dropped = [n for n in before if n not in after and n not in revoked]
   lines = [f"{args.out} opens for {name}" for name in after]
   lines += [f"{name} was revoked" for name in revoked]
@@ -74,3 +76,15 @@ def revoke(args: argparse.Namespace) -> Result:
     "revoked": revoked,
   }
   return Result(document, lines)
+
+
+def _tell(
+  path: str,
+  identities: list[Identity],
+  recipients: list[Recipient],
+  revoked: list[str],
+) -> None:
+  """Has the envelope tell the revoked why it does not open for them."""
+  # Who revokes need not be among the recipients; then it stays untold.
+  with contextlib.suppress(CannotOpen):
+    checkpoint.rewrap(path, identities, recipients, revoked=revoked)
