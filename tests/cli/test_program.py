@@ -1,13 +1,17 @@
 """The program as a process: help, completion, terminals, what is refused."""
 
+import importlib
+import io
 import json
 import os
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
 from keyjax import Secret, cli, keyring
+from keyjax.cli.output import Result, show
 from tests.cli.conftest import Answer, assert_silent
 from tests.conftest import ROOT
 
@@ -168,7 +172,7 @@ def typed(code, answers):
 def test_a_passphrase_is_asked_for_twice_and_not_echoed(folder):
   code = (
     "from keyjax.cli import main\n"
-    "for name in 'abc':\n"
+    "for name in 'abcd':\n"
     "  print(name, main(['keygen', 'secret', name + '.key']))\n"
     "print('open', main(['split', 'file:a.key', '--threshold', '2',"
     " '--shares', '2', '--out', 'shares']))"
@@ -180,6 +184,7 @@ def test_a_passphrase_is_asked_for_twice_and_not_echoed(folder):
     (new, "six random words"),
     (again, "six random worlds"),
     (new, "short"),
+    (new, "\x03"),
     ("Passphrase of file:a.key: ", "six random words"),
   ]
   shown = typed(code, answers)
@@ -187,6 +192,7 @@ def test_a_passphrase_is_asked_for_twice_and_not_echoed(folder):
   assert "a 0" in shown
   assert "the two passphrases differ" in shown and "b 2" in shown
   assert "at least 8 characters" in shown and "c 2" in shown
+  assert "keyjax: interrupted" in shown and "d 130" in shown
   assert "open 0" in shown
   key = keyring.read_key("file:a.key", "six random words")
   assert isinstance(key, Secret)
@@ -204,3 +210,25 @@ def test_a_terminal_shows_a_bar_and_json_none(owner):
   plain, machine, _ = shown.split("< 0 >")
   assert "opening every chunk" in plain and "every chunk opens" in plain
   assert machine.strip().startswith("{") and "\x1b" not in machine
+
+
+def test_a_reader_that_leaves_is_no_error_of_ours(owner, monkeypatch):
+  read, write = os.pipe()
+  os.close(read)
+  with os.fdopen(write, "w") as pipe:
+    monkeypatch.setattr(sys, "stdout", pipe)
+    assert cli.main(["inspect", "model"]) == 4
+
+
+def test_a_terminal_of_few_letters_gets_the_others_escaped(monkeypatch):
+  out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+  monkeypatch.setattr(sys, "stdout", out)
+  show(Result({}, ["poids d'entr\xe9e \x1b[2J"]), as_json=False)
+  assert out.buffer.getvalue() == b"poids d'entr\\xe9e \\x1b[2J\n"
+
+
+def test_the_script_is_this_program():
+  text = (ROOT / "pyproject.toml").read_text()
+  scripts = tomllib.loads(text)["project"]["scripts"]
+  module, _, name = scripts["keyjax"].partition(":")
+  assert getattr(importlib.import_module(module), name) is cli.main
