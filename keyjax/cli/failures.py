@@ -44,7 +44,9 @@ def classify(error: Exception) -> Failure | None:
     return error
   if isinstance(error, CheckpointError):
     written = text.startswith(("could not write", "could not rewrap"))
-    return Failure(FILES if written else REFUSED, text)
+    # What is written anew is read meanwhile, and may turn out to be damaged.
+    read = isinstance(error.__context__, CheckpointError)
+    return Failure(FILES if written and not read else REFUSED, text)
   if isinstance(error, OSError):
     return Failure(FILES, _system(error) or text)
   if isinstance(error, KeyringError):

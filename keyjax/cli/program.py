@@ -1,10 +1,11 @@
 """From arguments to an exit code."""
 
 import argparse
+import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from keyjax.cli import failures
 from keyjax.cli.commands import parse
@@ -28,6 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     >>> main(["rotate", "KEYJAX-SECRET-SECRET:AAAA"])
     2
   """
+  if argv is None:
+    # Our own process: what Orbax's threads leave behind is not for users.
+    sys.unraisablehook = lambda _: None
   argv = sys.argv[1:] if argv is None else list(argv)
   try:
     args = parse(argv)
@@ -53,5 +57,19 @@ def _run(args: argparse.Namespace) -> Result:
   if "jax" not in sys.modules:
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
   module, _, name = args.run.partition(":")
-  command = getattr(importlib.import_module(f"keyjax.cli.{module}"), name)
-  return command(args)
+  with _quiet():
+    command = getattr(importlib.import_module(f"keyjax.cli.{module}"), name)
+    return command(args)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+  """Keeps logs off the terminal: what fails is raised, and becomes one line."""
+  from absl import logging  # Not needed for `--help`.
+
+  before = logging.get_verbosity()
+  logging.set_verbosity(logging.FATAL)
+  try:
+    yield
+  finally:
+    logging.set_verbosity(before)

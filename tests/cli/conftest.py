@@ -4,6 +4,8 @@ import base64
 import json
 import os
 import shutil
+import subprocess
+import sys
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 
 from keyjax import Secret, checkpoint, cli, keyring
+from tests.conftest import ROOT
 
 CHEAP = keyring.Cost(19456, 1, 1)
 
@@ -45,6 +48,20 @@ def run(capsys):
     return Answer(code, *capsys.readouterr())
 
   return call
+
+
+def process(*argv):
+  """Runs a command in a process of its own, without a terminal."""
+  found = subprocess.run(
+    [sys.executable, "-m", "keyjax.cli", *argv],
+    capture_output=True,
+    text=True,
+    timeout=120,
+    stdin=subprocess.DEVNULL,
+    start_new_session=True,  # The terminal of whoever runs this stays out.
+    env=os.environ | {"PYTHONPATH": str(ROOT)},
+  )
+  return Answer(found.returncode, found.stdout, found.stderr)
 
 
 def tree():

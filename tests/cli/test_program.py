@@ -12,7 +12,7 @@ import pytest
 
 from keyjax import Secret, cli, keyring
 from keyjax.cli.output import Result, show
-from tests.cli.conftest import Answer, assert_silent
+from tests.cli.conftest import Answer, assert_silent, process
 from tests.conftest import ROOT
 
 COMMANDS = (
@@ -139,18 +139,9 @@ def test_what_is_too_much_is_not_repeated(run):
 
 
 def test_a_process_without_a_terminal_gives_a_code_and_one_line(folder):
-  argv = ("-m", "keyjax.cli", "keygen", "secret", "root.key")
-  answer = subprocess.run(
-    [sys.executable, *argv],
-    capture_output=True,
-    text=True,
-    timeout=120,
-    stdin=subprocess.DEVNULL,
-    start_new_session=True,  # A terminal of whoever runs this stays out.
-    env=os.environ | {"PYTHONPATH": str(ROOT)},
-  )
-  assert (answer.returncode, answer.stdout) == (2, "")
-  assert answer.stderr == (
+  answer = process("keygen", "secret", "root.key")
+  assert (answer.code, answer.out) == (2, "")
+  assert answer.err == (
     "keyjax: a passphrase is needed and there is no terminal to ask on: give "
     "--passphrase SOURCE\n"
   )
