@@ -82,9 +82,11 @@ def _read_msgpack(path: str) -> Any:
 def _read_orbax(path: pathlib.Path) -> Any:
   try:
     with ocp.PyTreeCheckpointer() as checkpointer:
-      tree = checkpointer.metadata(path).item_metadata.tree
+      found = checkpointer.metadata(path).item_metadata
+      if found is None:
+        raise ValueError("it holds no tree in the clear")
       host = jax.tree.map(
-        lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree
+        lambda _: ocp.RestoreArgs(restore_type=np.ndarray), found.tree
       )
       return checkpointer.restore(path, restore_args=host)
   except Exception as error:
@@ -130,6 +132,7 @@ def _write_safetensors(
 ) -> None:
   if path.exists():
     raise FileExistsError(f"{path} exists; it is not overwritten")
+  path.parent.mkdir(parents=True, exist_ok=True)
   fd, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
   os.close(fd)
   try:

@@ -91,6 +91,7 @@ def test_metadata_is_sealed_and_comes_back(run, owner, folder):
   }
   signed = ("--verify-key", "@signer.key.pub")
   assert run("decrypt", "sealed", "out.msgpack", *KEY, *signed).code == 0
+  assert run("decrypt", "sealed", "new/out.safetensors", *KEY).code == 0
   run("encrypt", path, "bare", *TO)
   answer = run("decrypt", "bare", "out2.msgpack", *KEY, *signed)
   assert answer.code == 1 and "is not signed" in answer.err
@@ -116,7 +117,9 @@ def test_what_cannot_be_read(run, owner, folder):
     answer = run("encrypt", name, *argv)
     assert answer.code == 1, answer
   (folder / "empty").mkdir()
-  assert run("encrypt", "empty", *argv).code == 1
+  for name in ("empty", "model"):
+    answer = run("encrypt", name, *argv)
+    assert answer.code == 1 and "holds no tree in the clear" in answer.err
   (folder / "list.json").write_text("[1]")
   path = write_plain("msgpack")
   assert run("encrypt", path, *argv, "--metadata", "list.json").code == 1
