@@ -189,7 +189,9 @@ _staged = sbox.staged(_opaque)
 def _sub_flat(q: State) -> State:
   """Returns the S-box of planes as vectors: one loop, not one for each row."""
   shape = q[0].shape
-  return tuple(x.reshape(shape) for x in _staged([x.reshape(-1) for x in q]))
+  return tuple(
+    x.reshape(shape) for x in _staged(tuple(x.reshape(-1) for x in q))
+  )
 
 
 _CPU = _Form(_take_index, _mix_slices, _opaque, _sub_flat)
