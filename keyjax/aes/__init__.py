@@ -4,8 +4,8 @@ Two realisations give the same bytes. On an accelerator the cipher is a circuit
 of AND, XOR and NOT on uint32 lanes (`bitslice`), GHASH a matrix product over
 GF(2) (`ghash`), and no address depends on a secret, which a test reads from
 the compiled programs. On the host, also inside `jit` on a CPU, OpenSSL does
-the work on XLA's own memory (`host`, `ffi`). `impl="auto"` chooses by platform when a
-program is lowered; "host" and "device" force one, for tests.
+the work on XLA's own memory (`host`, `ffi`). `impl="auto"` chooses by platform
+when a program is lowered; "host" and "device" force one, for tests.
 
 What it costs:
 
