@@ -21,7 +21,13 @@ from experiments.models.base import Classifier
 from experiments.models.convnets import CNN, MLP, VGG
 from experiments.models.lm import LanguageModel
 from experiments.models.mixer import Mixer
-from experiments.models.registry import IMAGE_NAMES, NAMES, TEXT_NAMES, create
+from experiments.models.registry import (
+  IMAGE_NAMES,
+  NAMES,
+  TEXT_NAMES,
+  create,
+  from_config,
+)
 from experiments.models.resnet import Block, ResNet
 from experiments.models.vit import ViT
 
@@ -39,4 +45,5 @@ __all__ = [
   "ResNet",
   "ViT",
   "create",
+  "from_config",
 ]

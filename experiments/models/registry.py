@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
+from ml_collections import ConfigDict
 
+from experiments import data
 from experiments.models.base import Classifier
 from experiments.models.convnets import CNN, MLP, VGG, VGG_PLANS
 from experiments.models.lm import LM_SIZES, LanguageModel
@@ -74,6 +76,31 @@ def create(
     k: tuple(v) if isinstance(v, list) else v for k, v in options.items()
   }
   return module(**{**fixed, **options, **given})
+
+
+def from_config(config: ConfigDict, dataset: data.Dataset) -> nn.Module:
+  """Makes `config.model` for a data set.
+
+  Args:
+    config: from `experiments.config.base`.
+    dataset: its data.
+
+  Raises:
+    ValueError: as `create`, or the model takes text and the data are images,
+      or the other way round.
+  """
+  if config.model in NAMES and (config.model in _TEXT) != dataset.is_text:
+    fitting = TEXT_NAMES if dataset.is_text else IMAGE_NAMES
+    raise ValueError(
+      f"model={config.model} does not fit dataset={dataset.name}, which has "
+      f"{dataset.unit}: choose from {', '.join(fitting)}"
+    )
+  options = {"dtype": config.train.dtype} | dict(config.model_args)
+  if config.train.remat:
+    options["remat"] = True
+  return create(
+    config.model, dataset.num_classes, dataset.mean, dataset.std, **options
+  )
 
 
 def _statistics(mean: Sequence[float], std: Sequence[float]) -> dict[str, Any]:

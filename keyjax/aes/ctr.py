@@ -37,12 +37,10 @@ def _bit_sliced(
   lanes = block.tile_lanes(most_lanes, num_blocks)
   tiles = -(-num_blocks // (32 * lanes))
   keys = bitslice.masks(round_keys)
-  inside = jnp.arange(32 * lanes, dtype=jnp.uint32).reshape(32, lanes)
 
-  def make(i: jax.Array) -> jax.Array:
+  def make(i: jax.Array) -> bitslice.State:
     first = words.add(counter, i * np.uint32(32 * lanes))
-    counters = words.add(first[None, None, :], inside)
-    return words.swap(counters).transpose(0, 2, 1)
+    return bitslice.counter_planes(first, lanes)
 
   out = block.in_tiles(
     lambda s: bitslice.encrypt_planes(keys, s),

@@ -153,7 +153,7 @@ def _at(
     tiles = jnp.pad(index, (0, -n % (32 * lanes))).reshape(-1, 32, lanes)
     return block.in_tiles(
       lambda s: bitslice.encrypt_planes(keys, s),
-      lambda i: counters(i).transpose(0, 2, 1),
+      lambda i: bitslice.to_planes(counters(i).transpose(0, 2, 1)),
       tiles,
     )[:n]
 

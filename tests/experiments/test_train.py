@@ -77,6 +77,8 @@ def lines(folder: pathlib.Path) -> list[dict[str, float]]:
   found = [json.loads(line) for line in text.splitlines()]
   for line in found:
     assert line.pop("images_per_second") > 0
+    assert line.pop("step_seconds") > 0
+    line.pop("seconds_left")
   return found
 
 
