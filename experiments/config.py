@@ -114,7 +114,7 @@ def shakespeare(name: str) -> ConfigDict:
   config.model = "gpt_micro"
   config.model_args.update(features=96, depth=3, heads=4)
   train = config.train
-  train.batch_size, train.epochs = 32, 3.0
+  train.batch_size, train.epochs = 32, 2.0
   train.optimizer, train.learning_rate, train.clip = "adamw", 3e-3, 1.0
   train.weight_decay, train.decay_leaves = 0.1, ".*kernel"
   config.evaluate.batch_size, config.evaluate.wrong_images = 100, 100

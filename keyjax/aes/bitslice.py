@@ -130,45 +130,7 @@ def _opaque(fn: Callable[..., Any]) -> Callable[..., Any]:
   return call
 
 
-def _rolls_taken(q: State, rows: np.ndarray) -> list[State]:
-  """Returns planes in another order, rolled up by 0, 1, 2 and 3 rows."""
-  rows = np.concatenate([rows, rows])
-  return [
-    tuple(_take_slices(x, rows[4 * r : 4 * r + 16]) for x in q)
-    for r in range(4)
-  ]
-
-
-def _rolls_sliced(q: State, rows: np.ndarray) -> list[State]:
-  """Does the same through one longer plane, whose slices are contiguous."""
-  rows = np.concatenate([rows, rows])[:28]
-  longer = _opaque(lambda *q: tuple(_take_index(x, rows) for x in q))(*q)
-  return [tuple(x[4 * r : 4 * r + 16] for x in longer) for r in range(4)]
-
-
-class _Form(NamedTuple):
-  """How a compiler wants the same rounds.
-
-  Attributes:
-    take: gives a plane's rows in another order.
-    rolls: gives planes in another order, and that rolled by rows.
-    stage: makes a function a unit of compilation, or leaves it alone.
-    sub: the S-box.
-  """
-
-  take: Callable[[jax.Array, np.ndarray], jax.Array]
-  rolls: Callable[[State, np.ndarray], list[State]]
-  stage: Callable[[Callable[..., Any]], Callable[..., Any]]
-  sub: Callable[[State], State]
-
-
-# XLA's CPU backend gives each plane a kernel of its own and repeats in it all
-# that the plane depends on; opaque stages repeat less.
-_CPU = _Form(_take_index, _rolls_sliced, _opaque, sbox.staged(_opaque))
-_ACCELERATOR = _Form(_take_slices, _rolls_taken, lambda fn: fn, sbox.forward)
-
-
-def _mixed(rolled: list[State], key: State) -> State:
+def _mixed(rolled: list[State], key: jax.Array) -> State:
   """Returns MixColumns plus the round key, from the state rolled by rows."""
   a, b, c, d = rolled
   two = [x ^ y for x, y in zip(a, b, strict=True)]
@@ -180,12 +142,55 @@ def _mixed(rolled: list[State], key: State) -> State:
   )
 
 
+def _mix_rows(key: jax.Array, q: State, rows: np.ndarray) -> State:
+  """Returns `_mixed` of planes whose rows are first put in another order."""
+  rows = np.concatenate([rows, rows])
+  rolled = [
+    tuple(_take_slices(x, rows[4 * r : 4 * r + 16]) for x in q)
+    for r in range(4)
+  ]
+  return _mixed(rolled, key)
+
+
+def _mix_slices(key: jax.Array, q: State, rows: np.ndarray) -> State:
+  """Does the same by way of longer planes, whose slices are contiguous."""
+  rows = np.concatenate([rows, rows])[:28]
+
+  def mix(key: jax.Array, *longer: jax.Array) -> State:
+    rolled = [tuple(x[4 * r : 4 * r + 16] for x in longer) for r in range(4)]
+    return _mixed(rolled, key)
+
+  longer = _opaque(lambda *q: tuple(_take_index(x, rows) for x in q))(*q)
+  return _opaque(mix)(key, *longer)
+
+
+class _Form(NamedTuple):
+  """How a compiler wants the same rounds.
+
+  Attributes:
+    take: gives a plane's rows in another order.
+    mix: MixColumns plus the round key, of planes in another order.
+    stage: makes a function a unit of compilation, or leaves it alone.
+    sub: the S-box.
+  """
+
+  take: Callable[[jax.Array, np.ndarray], jax.Array]
+  mix: Callable[[jax.Array, State, np.ndarray], State]
+  stage: Callable[[Callable[..., Any]], Callable[..., Any]]
+  sub: Callable[[State], State]
+
+
+# XLA's CPU backend gives each plane a kernel of its own and repeats in it all
+# that the plane depends on; opaque stages repeat less.
+_CPU = _Form(_take_index, _mix_slices, _opaque, sbox.staged(_opaque))
+_ACCELERATOR = _Form(_take_slices, _mix_rows, lambda fn: fn, sbox.forward)
+
+
 def _encrypt(masks: jax.Array, state: State, form: _Form) -> State:
   rows = _shifted(1)
 
   def body(q: State, key: jax.Array) -> tuple[State, None]:
-    rolled = form.rolls(form.sub(q), rows)
-    return form.stage(_mixed)(rolled, tuple(key)), None
+    return form.mix(key, form.sub(q), rows), None
 
   first = tuple(x ^ masks[0, i] for i, x in enumerate(state))
   q, _ = jax.lax.scan(body, first, masks[1:-1])
@@ -195,7 +200,7 @@ def _encrypt(masks: jax.Array, state: State, form: _Form) -> State:
 
 
 def _decrypt(masks: jax.Array, state: State, form: _Form) -> State:
-  zero = (jnp.uint32(0),) * 8
+  zero = jnp.zeros((8, 1, 1), jnp.uint32)
 
   def enter(*q: jax.Array) -> State:
     return sbox.unaffine(tuple(form.take(x, _shifted(-1)) for x in q))
@@ -208,7 +213,7 @@ def _decrypt(masks: jax.Array, state: State, form: _Form) -> State:
   def body(q: State, key: jax.Array) -> tuple[State, None]:
     q = tuple(x ^ k for x, k in zip(q, key, strict=True))
     for _ in range(3):  # MixColumns has order 4: its cube is its inverse.
-      q = form.stage(_mixed)(form.rolls(q, np.arange(16)), zero)
+      q = form.mix(zero, q, np.arange(16))
     return unsub(q), None
 
   first = unsub(tuple(x ^ masks[-1, i] for i, x in enumerate(state)))
