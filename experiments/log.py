@@ -124,7 +124,10 @@ class Log:
     if self._board is None:  # Not before: a run that is done writes nothing.
       folder = str(self._path.parent / "tensorboard")
       self._board = tensorboardX.SummaryWriter(
-        folder, purge_step=self._done + 1
+        folder,
+        purge_step=self._done + 1,
+        # Names hold the second: a run may resume within it.
+        filename_suffix=f".{self._done}",
       )
     for name, value in values.items():
       self._board.add_scalar(f"train/{name}", value, step)

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from experiments import data, main, models, results
 from experiments.config import base, scheme, set_schemes
 
-LABELS = ("float32", "int8", "hpnn")
+LABELS = ("float32", "hpnn")
 CONTEXT = 16
 
 
@@ -23,7 +23,7 @@ def config() -> ConfigDict:
   made.context, made.num_train, made.num_test = CONTEXT, 512, 30
   made.model_args.update(features=16, depth=1)
   made.train.update(
-    batch_size=32, epochs=2.0, optimizer="adamw", learning_rate=1e-2
+    batch_size=32, epochs=8.0, optimizer="adamw", learning_rate=3e-2
   )
   made.train.update(weight_decay=0.1, decay_leaves=".*kernel", clip=1.0)
   made.evaluate.update(
@@ -32,7 +32,6 @@ def config() -> ConfigDict:
   set_schemes(
     made,
     float32=scheme("deep_lock", "Deep-Lock"),
-    int8=scheme("deep_lock", "Deep-Lock, int8", int8=True),
     hpnn=scheme("hpnn", "HPNN", units=32),
   )
   return made
@@ -74,18 +73,17 @@ def test_the_right_key_is_the_plain_model_and_the_rest_is_worse(
   assert 1 < plain < 0.7 * classes
   right = find(scheme="float32", condition="right")["value"]
   assert right == plain
-  for label in ("int8", "hpnn"):
-    right = find(scheme=label, condition="right")["value"]
-    assert right == pytest.approx(plain, rel=0.2)
-    for condition in ("no_key", "wrong"):
-      assert find(scheme=label, condition=condition)["value"] > 1.2 * right
+  right = find(scheme="hpnn", condition="right")["value"]
+  assert right == pytest.approx(plain, rel=0.2)
+  for condition in ("no_key", "wrong"):
+    assert find(scheme="hpnn", condition=condition)["value"] > 1.2 * right
 
 
 def test_the_logs_count_characters(done: Any) -> None:
   _, folder = done
   line = json.loads((folder / "plain/metrics.jsonl").read_text().split("\n")[0])
   assert line["characters_per_second"] > 0
-  assert line["step"] == 32
+  assert line["step"] == 50
   assert [*(folder / "plain/tensorboard").iterdir()]
 
 

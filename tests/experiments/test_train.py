@@ -152,7 +152,15 @@ def cases() -> dict[str, Any]:
   variables = model.init(jax.random.key(0), images["image"])
   key = hpnn.scheme.keygen(Secret.generate(), variables, images)
   return {
-    "augmented": (settings(pad=1, flip=True), create(), None, ()),
+    "recipe": (
+      settings(
+        **{"pad": 1, "flip": True, "cutout": 2, "mixup": 0.3},
+        **{"optimizer": "adamw", "weight_decay": 0.1, "clip": 1.0},
+        **{"ema": 0.5, "label_smoothing": 0.1, "accumulate": 2},
+        **{"decay_leaves": ".*kernel"},
+      ),
+      *(create(), None, ()),
+    ),
     "hpnn": (
       settings(
         parallel="shard_map",
