@@ -13,6 +13,7 @@ from experiments import data, lock, train
 _AT_LEAST_ONE = (
   "train.batch_size",
   "train.accumulate",
+  "train.log_every",
   "train.checkpoint_every",
   "train.keep",
   "evaluate.batch_size",

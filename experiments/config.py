@@ -49,7 +49,8 @@ def base() -> ConfigDict:
   train.accumulate = 1  # Parts of a batch that a device takes one by one.
   train.remat = False  # Compute each block again in the backward pass.
   train.seed = 0  # Of the initial weights, the order and the augmentation.
-  train.parallel = "pmap"  # pmap or shard_map.
+  train.parallel = "pmap"  # pmap, shard_map or fsdp.
+  train.log_every = 50  # Steps.
   train.checkpoint_every = 500  # Steps.
   train.keep = 2  # Checkpoints.
   train.threads = 0  # That prepare batches ahead; 0: none.

@@ -18,6 +18,7 @@ What to type next:
     python -m experiments.benchmark  speed
 """
 
+import getpass
 import pathlib
 import re
 import sys
@@ -177,13 +178,21 @@ def main(argv: list[str]) -> None:
     if _MULTIHOST.value or _COORDINATOR.value:
       where = _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
       parallel.initialize(*where)
-    secret = keyring.load_secret(_SECRET.value) if _SECRET.value else None
+    secret = _secret(_SECRET.value) if _SECRET.value else None
     run(_CONFIG.value, str(_WORKDIR.value), _KEYDIR.value, secret)
-  except (ValueError, OSError) as error:
+  except (ValueError, OSError, keyring.KeyringError) as error:
     sys.exit(f"error: {error}")
   except preemption.Preempted as stop:
     print(stop, file=sys.stderr)
     sys.exit(preemption.EXIT_STATUS)
+
+
+def _secret(source: str) -> keyjax.Secret:
+  """Reads the run's secret; asks for a passphrase at a terminal."""
+  found = keyring.read_key(source, lambda: getpass.getpass("Passphrase: "))
+  if not isinstance(found, keyjax.Secret):
+    raise ValueError("--secret names another private key, not a secret")
+  return found
 
 
 def _parse_flags(argv: list[str]) -> list[str]:

@@ -57,7 +57,7 @@ def make_step(
 
     grad_fn = jax.grad(loss_fn, has_aux=True)
     found = accumulated(grad_fn, params, rest, batch, config.accumulate)
-    grads, new, metrics = jax.lax.pmean(found, parallel.AXIS)
+    grads, new, metrics = parallel.mean(found)
     updates, opt_state = optimizer.update(grads, state.opt_state, params)
     variables = {"params": optax.apply_updates(params, updates), **new}
     return State(state.step + 1, variables, opt_state), metrics
@@ -126,7 +126,10 @@ def accumulated(
     return (jax.tree.map(jnp.add, total, grads), rest), metrics
 
   zeros = jax.tree.map(jnp.zeros_like, params)
-  cut = parallel.split(batch, parts)
+  # Every part has rows of every device, where one step runs for all of them.
+  cut = jax.tree.map(
+    lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch
+  )
   (total, rest), metrics = jax.lax.scan(one, (zeros, rest), cut)
   grads = jax.tree.map(lambda x: x / parts, total)
   return grads, rest, jax.tree.map(jnp.mean, metrics)
@@ -135,4 +138,4 @@ def accumulated(
 def _rng(seed: int, step: jax.Array) -> jax.Array:
   """Returns the random numbers of one step on one device."""
   rng = jax.random.fold_in(jax.random.key(seed), step)
-  return jax.random.fold_in(rng, jax.lax.axis_index(parallel.AXIS))
+  return jax.random.fold_in(rng, parallel.device_index())

@@ -23,8 +23,6 @@ from experiments.optimizer import averaged, make_optimizer
 from experiments.step import State, make_step
 from keyjax import checkpoint, parallel
 
-LOG_EVERY = 50
-
 
 def train(
   config: ConfigDict,
@@ -68,10 +66,10 @@ def train(
     if manager.latest() is not None:
       state = manager.restore(state)
     done, size = int(state.step), config.batch_size
-    about = title, dataset.unit, LOG_EVERY, config.profile
+    about = title, dataset.unit, config.log_every, config.profile
     log = Log(workdir, done, steps, *about)
     with log, preemption.watch() as preempted:
-      state = parallel.replicate(state)
+      state = parallel.place(state, config.parallel)
       ahead = data.iterate(source, done, config.threads)
       for step in range(done + 1, steps + 1):
         log.begin(step)
@@ -79,12 +77,12 @@ def train(
         log.add(step, metrics, size * dataset.labels_per_example)
         stops = preempted(step)
         if stops or step % config.checkpoint_every == 0 or step == steps:
-          host = jax.device_get(state)
+          host = parallel.to_host(state)
           _check_finite(metrics["loss"], host.variables)
           manager.save(step, host)
         if stops:
           raise preemption.Preempted(step, steps)
-  state = jax.device_get(state)
+  state = parallel.to_host(state)
   params = averaged(state.opt_state, state.variables["params"])
   return state.variables | {"params": params}
 

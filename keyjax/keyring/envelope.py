@@ -31,9 +31,10 @@ References:
 import dataclasses
 import datetime
 import hmac
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
+from keyjax.keyring.document import VERSION, check_ids, parse_document
 from keyjax.keyring.encoding import check_name, dump, encode, field, parse
 from keyjax.keyring.errors import CannotOpen, KeyringError
 from keyjax.keyring.recipients import (
@@ -46,13 +47,7 @@ from keyjax.keyring.recipients import (
 from keyjax.keys import Secret
 from keyjax.seal import SealError, seal, unseal
 
-VERSION = 1
-MAX_SIZE = 2**24
-MAX_RECIPIENTS = 1024
 MAX_EXTRA = 2**18
-_MAX_FIELDS = 12
-_MAX_ITEMS = MAX_RECIPIENTS * (_MAX_FIELDS + 2)
-_FIELDS = {"checkpoint", "mac", "recipients", "revoked", "sealed", "version"}
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -114,7 +109,7 @@ def seal_envelope(
   people = list(recipients)
   context = _context(checkpoint)
   ids = [check_name(person.id, "recipient") for person in people]
-  _check_ids(ids)
+  check_ids(ids)
   document = {
     "checkpoint": checkpoint,
     "recipients": [p.wrap(data_key, context) | {"id": p.id} for p in people],
@@ -123,7 +118,7 @@ def seal_envelope(
     "version": VERSION,
   }
   envelope = dump(document | {"mac": _mac(data_key, document)})
-  _parse(envelope)  # What is written can be read, or is not written.
+  parse_document(envelope)  # What is written can be read, or is not written.
   return envelope
 
 
@@ -148,7 +143,7 @@ def open_envelope(
     KeyringError: it is not an envelope, of an unknown version, of another
       checkpoint; or the key for it is disabled, revoked or expired.
   """
-  document = _parse(envelope)
+  document = parse_document(envelope)
   if checkpoint is not None and document["checkpoint"] != checkpoint:
     raise KeyringError(
       f"this envelope belongs to checkpoint {document['checkpoint']}, not to "
@@ -160,9 +155,13 @@ def open_envelope(
   if not hmac.compare_digest(mac, _mac(data_key, document)):
     raise CannotOpen
   private = _open_private(data_key, context, document["sealed"])
-  _check_expiry(private["expires"].get(name), name)
+  _check_expiry(field(private, "expires", dict), name)
   return Opened(
-    data_key, document["checkpoint"], private["extra"], private["created"], name
+    data_key,
+    document["checkpoint"],
+    field(private, "extra", dict),
+    field(private, "created", str) or None,
+    name,
   )
 
 
@@ -181,7 +180,8 @@ def rewrap(
   Args:
     envelope: what `seal_envelope` returned.
     identities: keys that open it.
-    recipients: everybody who can open the new one.
+    recipients: everybody who can open the new one; a date at which one expires
+      is given again, or is gone.
     revoked: ids to add to those that are told they were revoked.
 
   Returns:
@@ -191,7 +191,7 @@ def rewrap(
     KeyringError: as `open_envelope` and `seal_envelope`.
   """
   opened = open_envelope(envelope, identities)
-  former = _parse(envelope)["revoked"]
+  former = parse_document(envelope)["revoked"]
   return seal_envelope(
     opened.data_key,
     recipients,
@@ -211,7 +211,7 @@ def inspect_envelope(envelope: bytes) -> dict[str, Any]:
   Raises:
     KeyringError: it is not an envelope, or of an unknown version.
   """
-  document = _parse(envelope)
+  document = parse_document(envelope)
   return {
     "version": document["version"],
     "checkpoint": document["checkpoint"],
@@ -227,52 +227,6 @@ def _context(checkpoint: str) -> bytes:
 def _mac(data_key: bytes, document: dict[str, Any]) -> str:
   key = Secret(data_key).derive("keyring/envelope/mac", 32)
   return encode(hmac.digest(key, dump(document), "sha256"))
-
-
-def _check_ids(ids: Sequence[str]) -> None:
-  if not ids:
-    raise KeyringError("an envelope needs at least one recipient")
-  if len(ids) > MAX_RECIPIENTS:
-    raise KeyringError(
-      f"{len(ids)} recipients: an envelope has at most {MAX_RECIPIENTS}; "
-      "broadcast encryption is for more"
-    )
-  if len(set(ids)) < len(ids):
-    raise KeyringError("a recipient is listed twice")
-  if "passphrase" in ids and len(ids) > 1:
-    raise KeyringError(
-      "a passphrase is the only recipient of an envelope: beside others it "
-      "would say nothing about who wrote it"
-    )
-
-
-def _parse(envelope: bytes) -> dict[str, Any]:
-  document = parse(envelope, "an envelope", size=MAX_SIZE, items=_MAX_ITEMS)
-  version = field(document, "version", int)
-  if version != VERSION:
-    raise KeyringError(
-      f"an envelope of version {version}: this release of KeyJAX reads "
-      f"version {VERSION}"
-    )
-  if set(document) != _FIELDS:
-    raise KeyringError("an envelope has missing or unknown fields")
-  check_name(field(document, "checkpoint", str), "checkpoint")
-  field(document, "mac", bytes, 32)
-  field(document, "sealed", bytes)
-  for name in field(document, "revoked", list):
-    check_name(name, "revoked")
-  stanzas = field(document, "recipients", list)
-  _check_ids([_checked_stanza(stanza)["id"] for stanza in stanzas])
-  return document
-
-
-def _checked_stanza(stanza: Any) -> dict[str, Any]:
-  if not isinstance(stanza, dict) or not 1 <= len(stanza) <= _MAX_FIELDS:
-    raise KeyringError("a recipient of an envelope is not a small object")
-  if not all(type(value) in (str, int) for value in stanza.values()):
-    raise KeyringError("a recipient of an envelope has a field of another type")
-  check_name(field(stanza, "id", str), "recipient")
-  return stanza
 
 
 def _unwrap(
@@ -307,7 +261,8 @@ def _seal_private(
   if created is not None:
     parse_time(created)
   expires = {p.id: p.expires for p in people if hasattr(p, "expires")}
-  data = dump({"created": created, "expires": expires, "extra": extra or {}})
+  private = {"created": created or "", "expires": expires, "extra": extra or {}}
+  data = dump(private)
   if len(data) > MAX_EXTRA:
     raise KeyringError(f"{len(data)} bytes beside the key: at most {MAX_EXTRA}")
   return encode(seal(_private_key(data_key), data, context))
@@ -329,7 +284,9 @@ def _private_key(data_key: bytes) -> bytes:
   return Secret(data_key).derive("keyring/envelope/private", 32)
 
 
-def _check_expiry(expires: str | None, name: str) -> None:
-  now = datetime.datetime.now(datetime.UTC)
-  if expires is not None and parse_time(expires) <= now:
-    raise KeyringError(f"recipient {name} expired at {expires}")
+def _check_expiry(expires: dict[str, Any], name: str) -> None:
+  if name not in expires:
+    return
+  time = field(expires, name, str)
+  if parse_time(time) <= datetime.datetime.now(datetime.UTC):
+    raise KeyringError(f"recipient {name} expired at {time}")

@@ -1,0 +1,55 @@
+"""One recipient of every kind, and a keyring."""
+
+import pytest
+
+from keyjax import Secret, keyring
+
+CHEAP = keyring.Cost(19456, 1, 1)
+
+
+def _kms(folder):
+  kms = keyring.LocalKms(folder)
+  kms.create(folder.name)
+  return keyring.KmsKey(kms, folder.name)
+
+
+_MAKERS = {
+  "aes": lambda folder: keyring.SymmetricKey(Secret.generate()),
+  "x25519": lambda folder: keyring.HpkePrivateKey.generate("x25519"),
+  "hybrid": lambda folder: keyring.HpkePrivateKey.generate(),
+  "rsa": lambda folder: keyring.RsaIdentity.generate(2048),
+  "passphrase": lambda folder: keyring.Passphrase("six random words", CHEAP),
+  "kms": _kms,
+}
+KINDS = [*_MAKERS, "broadcast"]
+
+
+def pair(kind, folder):
+  """Returns a recipient and the identity that opens what it wraps."""
+  if kind == "broadcast":
+    tree = keyring.Broadcast(Secret.generate(), depth=8, revoked=[3, 200])
+    return tree, tree.device(77)
+  both = _MAKERS[kind](folder)
+  return getattr(both, "public", both), both
+
+
+@pytest.fixture(params=KINDS)
+def kind(request):
+  return request.param
+
+
+@pytest.fixture
+def make_pair(tmp_path):
+  """Returns a function from a kind to a recipient and its identity."""
+  count = iter(range(1000))
+  return lambda kind: pair(kind, tmp_path / str(next(count)))
+
+
+@pytest.fixture
+def root():
+  return Secret.generate()
+
+
+@pytest.fixture
+def ring(tmp_path, root):
+  return keyring.Keyring.create(tmp_path / "team-a.keyring", root, "team-a")

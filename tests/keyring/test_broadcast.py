@@ -1,0 +1,175 @@
+"""Broadcast encryption at the sizes that it is for."""
+
+import json
+import math
+import os
+import random
+
+import pytest
+
+from keyjax import Secret, keyring
+from keyjax.keyring import encoding
+
+DEPTH, MANY = 20, 2**20
+CONTEXT = b"context"
+
+
+def covered(depth, nodes):
+  """Returns the leaves under some nodes, and checks that none is twice."""
+  leaves = []
+  for node in nodes:
+    up = depth + 1 - node.bit_length()
+    leaves += range((node << up) - 2**depth, ((node + 1) << up) - 2**depth)
+  assert len(leaves) == len(set(leaves))
+  return set(leaves)
+
+
+def test_covers_hold_everybody_else_and_are_small():
+  """Every set of revoked licensees of small trees, by enumeration."""
+  for depth in range(4):
+    everybody = range(2**depth)
+    for chosen in range(2 ** len(everybody)):
+      revoked = {i for i in everybody if chosen >> i & 1}
+      nodes = keyring.cover(depth, revoked)
+      assert covered(depth, nodes) == set(everybody) - revoked
+      assert nodes == sorted(nodes)
+      if revoked:
+        r = len(revoked)
+        assert len(nodes) <= r * math.log2(len(everybody) / r) + 1e-9
+
+
+def spread(r):
+  """Returns r licensees as far apart as they can be: the longest cover."""
+  return range(0, MANY, MANY // r)
+
+
+@pytest.mark.parametrize("r", [1, 2, 64, 1000, 1024])
+def test_header_size_at_a_million(r):
+  bound = r * math.log2(MANY / r)
+  for revoked in (
+    random.Random(r).sample(range(MANY), r),
+    range(r),
+    spread(r),
+  ):
+    nodes = keyring.cover(DEPTH, revoked)
+    assert 0 < len(nodes) <= bound
+  if r & (r - 1) == 0:  # The bound is reached when they are far apart.
+    assert len(keyring.cover(DEPTH, spread(r))) == bound
+
+
+def test_a_thousand_of_a_million_are_shut_out():
+  chosen = random.Random(1)
+  revoked = chosen.sample(range(MANY), 1000)
+  tree = keyring.Broadcast(Secret.generate(), DEPTH).revoke(revoked)
+  data_key = os.urandom(32)
+  envelope = keyring.seal_envelope(data_key, [tree], checkpoint="model-a")
+  assert len(envelope) < 1000 * math.log2(MANY / 1000) * 60
+  (stanza,) = json.loads(envelope)["recipients"]
+  context = b"keyjax/envelope/1/model-a"
+  for licensee in revoked:
+    with pytest.raises(keyring.KeyringError, match=f"{licensee} was revoked"):
+      tree.device(licensee).unwrap(stanza, context)
+  others = set(chosen.sample(range(MANY), 300)) - set(revoked)
+  for licensee in others:
+    assert tree.device(licensee).unwrap(stanza, context) == data_key
+  device = tree.device(max(others))
+  assert keyring.open_envelope(envelope, [device]).data_key == data_key
+  with pytest.raises(keyring.KeyringError, match="was revoked"):
+    keyring.open_envelope(envelope, [tree.device(revoked[0])])
+
+
+def test_the_revoked_together_hold_no_key_that_was_used():
+  """Their keys are tried against every wrap, not only those for them."""
+  revoked = [0, 1, 5, 14]
+  tree = keyring.Broadcast(Secret.generate(), 4, revoked)
+  stanza = tree.wrap(bytes(32), CONTEXT)
+  data = encoding.decode(stanza["wrapped"])
+  wraps = [data[i : i + 40] for i in range(0, len(data), 40)]
+  assert len(wraps) == len(keyring.cover(4, revoked))
+  stolen = [key for i in revoked for key in tree.device(i)._keys]
+  opened = 0
+  for key in stolen:
+    for wrap in wraps:
+      try:
+        keyring.recipients.unwrap_key(key, wrap, CONTEXT)
+        opened += 1
+      except keyring.CannotOpen:
+        pass
+  assert opened == 0
+  # The control: somebody else's keys open exactly one of them.
+  keys = tree.device(7)._keys
+  found = 0
+  for key in keys:
+    for wrap in wraps:
+      try:
+        found += keyring.recipients.unwrap_key(key, wrap, CONTEXT) == bytes(32)
+      except keyring.CannotOpen:
+        pass
+  assert found == 1
+
+
+def test_devices_hold_their_path_alone():
+  tree = keyring.Broadcast(Secret.generate(), DEPTH)
+  a, b = tree.device(0), tree.device(1)
+  assert len(a._keys) == DEPTH + 1 and a.licensee == 0 and b.licensee == 1
+  assert a._keys[0] != b._keys[0] and a._keys[1] == b._keys[1]
+  again = keyring.DeviceKeys.read(a.reveal())
+  assert again._keys == a._keys and again.id == a.id and again.leaf == a.leaf
+  other = keyring.Broadcast(Secret.generate(), DEPTH)
+  assert other.id != tree.id
+  stanza = other.wrap(bytes(32), CONTEXT) | {"id": other.id}
+  assert a.unwrap(stanza, CONTEXT) is None
+  with pytest.raises(keyring.CannotOpen):
+    a.unwrap(stanza | {"id": tree.id}, CONTEXT)
+
+
+def test_one_licensee_and_nobody():
+  tree = keyring.Broadcast(Secret.generate(), 0)
+  stanza = tree.wrap(bytes(32), CONTEXT) | {"id": tree.id}
+  assert tree.device(0).unwrap(stanza, CONTEXT) == bytes(32)
+  with pytest.raises(keyring.KeyringError, match="every licensee"):
+    tree.revoke([0]).wrap(bytes(32), CONTEXT)
+
+
+def test_what_is_out_of_range():
+  root = Secret.generate()
+  for depth in (-1, 31):
+    with pytest.raises(keyring.KeyringError, match="a depth of 0 to 30"):
+      keyring.Broadcast(root, depth)
+  tree = keyring.Broadcast(root, 3)
+  for make in (
+    tree.device,
+    lambda i: tree.revoke([i]),
+    lambda i: keyring.Broadcast(root, 3, [i]),
+  ):
+    for index in (-1, 8):
+      with pytest.raises(keyring.KeyringError, match="there are 0 to 7"):
+        make(index)
+
+
+def test_stanzas_that_were_altered():
+  tree = keyring.Broadcast(Secret.generate(), 3, [0])
+  device = tree.device(7)
+  stanza = tree.wrap(bytes(32), CONTEXT) | {"id": tree.id}
+  nodes, wrapped = (encoding.decode(stanza[x]) for x in ("nodes", "wrapped"))
+  for fields in (
+    {"nodes": nodes[:-1]},
+    {"nodes": nodes[4:]},
+    {"wrapped": wrapped[:-40]},
+    {"wrapped": wrapped + bytes(40)},
+    {"wrapped": wrapped[40:] + wrapped[:40]},
+    {"nodes": nodes[4:] + nodes[:4]},
+  ):
+    changed = {k: encoding.encode(v) for k, v in fields.items()}
+    with pytest.raises(keyring.CannotOpen):
+      device.unwrap(stanza | changed, CONTEXT)
+  none = {"nodes": "", "wrapped": ""}
+  with pytest.raises(keyring.KeyringError, match="7 was revoked"):
+    device.unwrap(stanza | none, CONTEXT)
+
+
+def test_device_keys_that_are_none():
+  good = keyring.Broadcast(Secret.generate(), 3).device(2).reveal()
+  for data in (b"", bytes(4), good[:40], good[:132], bytes(200), b"\xff" * 300):
+    with pytest.raises(keyring.KeyringError, match="not the keys of one lic"):
+      keyring.DeviceKeys.read(data)

@@ -1,0 +1,109 @@
+"""What holds keys shows none: in repr, pickles, copies and tracebacks."""
+
+import copy
+import pickle
+import traceback
+
+import pytest
+
+from keyjax import Secret, keyring
+from keyjax.keyring import encoding
+from tests.keyring.conftest import CHEAP
+
+MATERIAL = bytes(range(100, 132))
+WORDS = "correct horse battery"
+
+
+def spellings(data):
+  return (data.hex()[:12], repr(data)[2:-1][:8], encoding.encode(data)[:8])
+
+
+@pytest.fixture
+def holders(tmp_path):
+  """Returns everything that holds the material, by the name of its type."""
+  root = Secret(MATERIAL)
+  ring = keyring.Keyring.create(tmp_path / "ring", root, "a")
+  symmetric = keyring.SymmetricKey(root)
+  envelope = keyring.seal_envelope(MATERIAL, [symmetric], checkpoint="c")
+  made = [
+    symmetric,
+    keyring.Passphrase(WORDS, CHEAP),
+    keyring.HpkePrivateKey("x25519", MATERIAL),
+    keyring.HpkePrivateKey("mlkem768x25519", MATERIAL * 3),
+    keyring.RsaIdentity.generate(2048),
+    keyring.Broadcast(root, 4),
+    keyring.Broadcast(root, 4).device(1),
+    keyring.open_envelope(envelope, [symmetric]),
+    ring,
+    ring._state,
+    ring.entries[0],
+    ring.issue("lab"),
+  ]
+  return made, ring
+
+
+def test_nothing_shows_or_travels(holders):
+  made, ring = holders
+  hidden = [MATERIAL, ring.entries[0].secret._bytes, made[6]._keys[0]._bytes]
+  for holder in made:
+    shown = f"{holder} {holder!r} {[holder]} {(holder,)!r}"
+    assert type(holder).__name__ in shown
+    assert WORDS not in shown
+    for data in hidden:
+      assert not any(s in shown for s in spellings(data))
+    for leak in (pickle.dumps, copy.copy, copy.deepcopy):
+      with pytest.raises(TypeError, match="not pickled or copied"):
+        leak(holder)
+
+
+def test_tracebacks_hold_no_key(holders, tmp_path):
+  made, ring = holders
+  good = keyring.seal_envelope(MATERIAL, [made[0]], checkpoint="c")
+  text = keyring.protect_key(Secret(MATERIAL), WORDS, CHEAP)
+  plain = keyring.format_key(Secret(MATERIAL))
+  short = MATERIAL[:-1]
+  attempts = [
+    lambda: keyring.open_envelope(good, made[1:4]),
+    lambda: keyring.open_envelope(good[:-2], made[:1]),
+    lambda: keyring.seal_envelope(short, made[:1], checkpoint="c"),
+    lambda: keyring.seal_envelope(MATERIAL, made[:1], checkpoint="a b"),
+    lambda: keyring.seal_envelope(
+      MATERIAL, made[:1], checkpoint="c", extra={"a": {1, 2}}
+    ),
+    lambda: keyring.leaf_key(short, "weights", "a"),
+    lambda: keyring.HpkePrivateKey("x25519", short),
+    lambda: keyring.parse_key(text, "wrong words"),
+    lambda: keyring.parse_key(plain[:-4]),
+    lambda: keyring.parse_key(plain.replace("SECRET:", "RSA:")),
+    lambda: keyring.DeviceKeys.read(MATERIAL * 3),
+    lambda: keyring.Keyring.load(ring._path, Secret.generate()),
+    lambda: keyring.restore([MATERIAL.hex()]),
+    lambda: ring.destroy("a/1"),
+  ]
+  body = plain.partition(":")[2]
+  for attempt in attempts:
+    try:
+      attempt()
+    except (keyring.KeyringError, ValueError):
+      shown = traceback.format_exc()
+    else:
+      raise AssertionError("it was not refused")
+    for spelling in (*spellings(MATERIAL), WORDS, body[:12]):
+      assert spelling not in shown.replace("MATERIAL", "")
+
+
+def test_errors_have_no_cause_that_talks():
+  """The libraries' own errors go no further: some of them quote their input."""
+  text = keyring.protect_key(Secret.generate(), WORDS, CHEAP)
+  for attempt in (
+    lambda: keyring.parse_key(text, "wrong words"),
+    lambda: keyring.parse_key("-----BEGIN PRIVATE KEY-----\nAAAA\n"),
+    lambda: keyring.inspect_envelope(b"{"),
+    lambda: keyring.RsaRecipient(b"x"),
+    lambda: encoding.decode("?"),
+    lambda: encoding.dump({"a": object()}),
+  ):
+    with pytest.raises(keyring.KeyringError) as error:
+      attempt()
+    assert error.value.__cause__ is None
+    assert error.value.__suppress_context__ or error.value.__context__ is None

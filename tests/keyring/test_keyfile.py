@@ -1,0 +1,266 @@
+"""Private keys as text and files; public keys as one line."""
+
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519, x25519
+
+from keyjax import Secret, keyring
+from keyjax.keyring import encoding, keyfile
+from tests.keyring.conftest import CHEAP
+
+WORDS = "six random words"
+MAKERS = {
+  "secret": Secret.generate,
+  "x25519": lambda: keyring.HpkePrivateKey.generate("x25519"),
+  "mlkem768x25519": keyring.HpkePrivateKey.generate,
+  "rsa": lambda: keyring.RsaIdentity.generate(2048),
+  "device": lambda: keyring.Broadcast(Secret.generate(), 5).device(3),
+}
+
+
+@pytest.fixture(params=MAKERS)
+def key(request):
+  return MAKERS[request.param]()
+
+
+def same(a, b):
+  """Returns whether two keys open the same envelopes."""
+  if isinstance(a, Secret) or isinstance(b, Secret):
+    return a == b
+  return type(a) is type(b) and a.id == b.id and a.reveal() == b.reveal()
+
+
+def test_files_in_both_forms(key, tmp_path):
+  keyring.write_key(tmp_path / "key", key, WORDS, cost=CHEAP)
+  keyring.write_key(tmp_path / "plain", key, plain=True)
+  for name in ("key", "plain"):
+    path = tmp_path / name
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert same(keyring.read_key(f"file:{path}", WORDS), key)
+    with pytest.raises(FileExistsError):
+      keyring.write_key(path, key, plain=True)
+    path.chmod(0o644)
+    with pytest.raises(PermissionError, match="chmod 600"):
+      keyring.read_key(f"file:{path}", WORDS)
+  assert "KEYJAX-SECRET-" in (tmp_path / "plain").read_text()
+  assert "KEYJAX-SECRET-" not in (tmp_path / "key").read_text()
+
+
+def test_passphrases_are_asked_for_when_needed(key):
+  text = keyring.protect_key(key, WORDS, CHEAP)
+  asked = []
+  again = keyring.parse_key(text, lambda: asked.append(1) or WORDS)
+  assert same(again, key) and asked == [1]
+  plain = keyring.format_key(key)
+  assert same(keyring.parse_key(plain, lambda: asked.append(1)), key)
+  assert asked == [1]
+  with pytest.raises(keyring.KeyringError, match="give its passphrase"):
+    keyring.parse_key(text)
+  with pytest.raises(keyring.CannotOpen):
+    keyring.parse_key(text, WORDS + "x")
+
+
+def test_a_passphrase_or_plain():
+  key = Secret.generate()
+  for more in ({}, {"plain": True, "passphrase": WORDS}):
+    with pytest.raises(keyring.KeyringError, match="plain=True says"):
+      keyring.write_key("never", key, **more)
+  with pytest.raises(keyring.KeyringError, match="empty passphrase"):
+    keyring.write_key("never", key, "")
+
+
+def test_sources(tmp_path, monkeypatch):
+  key = Secret.generate()
+  text = keyring.format_key(key)
+  monkeypatch.setenv("KEYJAX_TEST_KEY", text)
+  assert keyring.read_key("env:KEYJAX_TEST_KEY") == key
+  read, write = os.pipe()
+  os.write(write, text.encode() + b"\n")
+  os.close(write)
+  assert keyring.read_key(f"fd:{read}") == key
+  with pytest.raises(keyring.KeyringError, match="cannot be read"):
+    keyring.read_key(f"fd:{read}")  # it was closed
+
+
+@pytest.mark.parametrize(
+  "source, message",
+  [
+    ("", "a key comes from file:PATH, env:NAME or fd:NUMBER"),
+    ("KEYJAX-SECRET-SECRET:AAAA", "a key comes from"),
+    ("file:", "a key comes from"),
+    ("file:/nowhere/key", "the key file /nowhere/key does not exist"),
+    ("env:KEYJAX_NOT_SET", "environment variable of the key is not set"),
+    ("fd:1", "a descriptor is 0, or 3 and above"),
+    ("fd:-1", "a descriptor is 0"),
+    ("fd:x", "a descriptor is 0"),
+    ("fd:9999", "descriptor 9999 cannot be read"),
+  ],
+)
+def test_sources_that_cannot_be_used(source, message):
+  with pytest.raises(keyring.KeyringError, match=message) as error:
+    keyring.read_key(source)
+  assert "AAAA" not in str(error.value)
+
+
+def test_sources_that_do_not_end(tmp_path):
+  path = tmp_path / "big"
+  path.touch(0o600)
+  with open(path, "wb") as file:
+    file.truncate(2**40)  # sparse
+  with pytest.raises(keyring.KeyringError, match="more than 65536 bytes"):
+    keyring.read_key(f"file:{path}")
+
+
+def test_buffers_are_cleared(monkeypatch):
+  monkeypatch.setenv("KEYJAX_TEST_KEY", "a secret")
+  with keyring.read_source("env:KEYJAX_TEST_KEY") as text:
+    kept = text
+    assert kept == b"a secret"
+  assert kept == bytes(8)
+  with pytest.raises(RuntimeError):
+    with keyring.read_source("env:KEYJAX_TEST_KEY") as text:
+      kept = text
+      raise RuntimeError
+  assert kept == bytes(8)
+
+
+def test_text_that_is_no_key(key):
+  good = keyring.format_key(key)
+  head, _, body = good.partition(":")
+  flipped = body[:9] + ("A" if body[9] != "A" else "B") + body[10:]
+  for text, message in (
+    ("", "not a private key"),
+    ("hello", "not a private key"),
+    ("caf\u00e9", "not a private key"),
+    ("KEYJAX-SECRET-P256:AAAA", "not a private key"),
+    (f"{head}:?", "not base64"),
+    (f"{head}:", "cut or misread"),
+    (f"{head}:{flipped}", "cut or misread"),
+    (f"{head}:{body[:-8]}", "cut or misread|not base64"),
+    ("x" * 70_000, "no private key is that long"),
+  ):
+    with pytest.raises(keyring.KeyringError, match=message) as error:
+      keyring.parse_key(text)
+    assert body[:16] not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_a_whole_text_around_what_is_no_key(kind):
+  """With a right checksum, or sealed: damaged before it was written."""
+  junk = bytes(31)
+  check = keyfile._checksum(kind, junk)
+  text = f"KEYJAX-SECRET-{kind.upper()}:{encoding.encode(junk + check)}"
+  with pytest.raises(keyring.KeyringError, match="not a private|has|the keys"):
+    keyring.parse_key(text)
+
+
+def test_protected_text_that_was_edited(key):
+  text = keyring.protect_key(key, WORDS, CHEAP)
+  document = json.loads(text)
+  kinds = [kind for kind in MAKERS if kind != document["kind"]]
+  for edit, message in (
+    ({"version": 2}, "of another version than 1"),
+    ({"kind": "p256"}, "not a private key of KeyJAX"),
+    ({"kind": ["x"]}, "'kind' is missing or of another type"),
+    ({"keyjax": "ring"}, "not a private key of KeyJAX"),
+    ({"memory": 2**30}, "too expensive"),
+    ({"memory": 1}, "too cheap"),
+    ({"passes": 2}, "cannot open"),
+    ({"salt": encoding.encode(bytes(16))}, "cannot open"),
+    ({"salt": ""}, "has 0 bytes, not 16"),
+    ({"sealed": encoding.encode(bytes(80))}, "cannot open"),
+    *(({"kind": kind}, "cannot open") for kind in kinds),
+  ):
+    with pytest.raises(keyring.KeyringError, match=message):
+      keyring.parse_key(encoding.dump(document | edit), WORDS)
+
+
+def test_pem_of_openssl(tmp_path):
+  """A key that OpenSSL made, and one that it reads back."""
+  openssl = shutil.which("openssl")
+  if openssl is None:
+    pytest.skip("openssl is not installed")
+
+  def run(*args):
+    return subprocess.run(
+      [openssl, *args], check=True, capture_output=True, text=True
+    ).stdout
+
+  path = tmp_path / "key.pem"
+  long = "0123456789 abcdefghij"
+  for algorithm in ("X25519", "RSA"):
+    pem = run("genpkey", "-algorithm", algorithm)
+    key = keyring.parse_key(pem)
+    path.unlink(missing_ok=True)
+    path.touch(0o600)
+    path.write_text(keyring.export_pem(key, long))
+    assert same(keyring.read_key(f"file:{path}", long), key)
+    with pytest.raises(keyring.CannotOpen):
+      keyring.read_key(f"file:{path}", WORDS)
+    with pytest.raises(keyring.KeyringError, match="give its passphrase"):
+      keyring.read_key(f"file:{path}")
+    there = run("pkey", "-in", str(path), "-passin", f"pass:{long}")
+    assert same(keyring.parse_key(there), key)
+
+
+def test_pem_that_is_refused():
+  hybrid = keyring.HpkePrivateKey.generate()
+  with pytest.raises(keyring.KeyringError, match="random passphrase of 20"):
+    keyring.export_pem(hybrid, WORDS)
+  with pytest.raises(keyring.KeyringError, match="no key of kind mlkem768"):
+    keyring.export_pem(hybrid, "x" * 20)
+  pkcs8 = serialization.PrivateFormat.PKCS8
+  clear = serialization.NoEncryption()
+  other = ed25519.Ed25519PrivateKey.generate()
+  pem = other.private_bytes(serialization.Encoding.PEM, pkcs8, clear)
+  with pytest.raises(keyring.KeyringError, match="neither an X25519 nor"):
+    keyring.parse_key(pem)
+  with pytest.raises(keyring.KeyringError, match="holds no private key"):
+    keyring.parse_key("-----BEGIN PRIVATE KEY-----\nAAAA\n")
+  mine = x25519.X25519PrivateKey.generate()
+  pem = mine.private_bytes(serialization.Encoding.PEM, pkcs8, clear)
+  assert keyring.parse_key(pem).reveal() == mine.private_bytes_raw()
+
+
+def test_every_key_is_an_identity(key):
+  identity = keyring.as_identity(key)
+  if not hasattr(identity, "wrap"):
+    assert isinstance(key, keyring.DeviceKeys)
+    return
+  envelope = keyring.seal_envelope(bytes(32), [identity], checkpoint="a")
+  assert keyring.open_envelope(envelope, [identity]).data_key == bytes(32)
+
+
+@pytest.mark.parametrize("kind", ["x25519", "mlkem768x25519", "rsa"])
+def test_public_keys_as_text(kind):
+  public = MAKERS[kind]().public
+  text = keyring.format_recipient(public)
+  assert re.fullmatch(rf"keyjax-{kind}:[A-Za-z0-9+/]+=*", text)
+  again = keyring.parse_recipient(f"  {text}\n")
+  assert again.id == public.id and again.data == public.data
+  head, _, body = text.partition(":")
+  flipped = body[:9] + ("A" if body[9] != "A" else "B") + body[10:]
+  for wrong, message in (
+    (f"{head}:{flipped}", "cut or misread"),
+    (f"{head}:{body[:-8]}", "cut or misread|not base64"),
+    (f"{head}:", "cut or misread"),
+    (f"{head}:?", "not base64"),
+    (f"{head}:{'A' * 9000}", "at most 8192"),
+    (body, "looks like keyjax-x25519"),
+    (f"keyjax-p256:{body}", "the kinds are x25519, mlkem768x25519, rsa"),
+    (f"{kind}:{body}", "looks like keyjax-x25519"),
+    ("", "looks like keyjax-x25519"),
+  ):
+    with pytest.raises(keyring.KeyringError, match=message):
+      keyring.parse_recipient(wrong)
+  # Of one kind, not read as another.
+  other = "rsa" if kind != "rsa" else "x25519"
+  with pytest.raises(keyring.KeyringError, match="cut or misread"):
+    keyring.parse_recipient(f"keyjax-{other}:{body}")

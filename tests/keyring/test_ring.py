@@ -1,0 +1,261 @@
+"""Keyrings: statuses, the file, the lock, licensees and tracing."""
+
+import datetime
+import json
+import multiprocessing
+import os
+import stat
+
+import pytest
+
+from keyjax import Secret, keyring, seal
+from keyjax.keyring import encoding, store
+
+Keyring, KeyringError = keyring.Keyring, keyring.KeyringError
+
+
+def reload(ring):
+  return Keyring.load(ring._path, ring._root)
+
+
+def shape(ring):
+  return [(e.id, e.status, e.primary) for e in ring.entries]
+
+
+def test_a_key_from_birth_to_destruction(ring):
+  assert shape(ring) == [("team-a/1", "enabled", True)]
+  assert ring.add() == "team-a/2"
+  ring.promote("team-a/2")
+  assert ring.rotate() == "team-a/3"
+  ring.disable("team-a/1")
+  ring.disable("team-a/2")
+  ring.enable("team-a/2")
+  ring.destroy("team-a/1")
+  expected = [
+    ("team-a/1", "destroyed", False),
+    ("team-a/2", "enabled", False),
+    ("team-a/3", "enabled", True),
+  ]
+  assert shape(ring) == shape(reload(ring)) == expected
+  gone, *kept = reload(ring).entries
+  assert gone.secret is None and gone.fingerprint
+  assert len({e.fingerprint for e in ring.entries}) == 3
+  for entry in kept:
+    assert entry.secret.fingerprint() == entry.fingerprint
+    time = datetime.datetime.fromisoformat(entry.created)
+    age = datetime.datetime.now(datetime.UTC) - time
+    assert abs(age) < datetime.timedelta(hours=1)
+
+
+def test_changes_that_are_refused(ring):
+  ring.add()
+  before = shape(ring)
+  for change, message in (
+    (lambda: ring.disable("team-a/1"), "is primary: promote another"),
+    (lambda: ring.destroy("team-a/1"), "is primary: promote another"),
+    (lambda: ring.destroy("team-a/2"), "is enabled: disable it first"),
+    (lambda: ring.enable("team-a/9"), "no key team-a/9 in keyring team-a"),
+    (lambda: ring.recipient("team-a/2"), "team-a/2 is not primary: team-a/1"),
+  ):
+    with pytest.raises(KeyringError, match=message):
+      change()
+  assert shape(ring) == shape(reload(ring)) == before
+  ring.disable("team-a/2")
+  with pytest.raises(KeyringError, match="is disabled: enable it first"):
+    ring.promote("team-a/2")
+  ring.destroy("team-a/2")
+  for change in (ring.enable, ring.disable, ring.destroy):
+    with pytest.raises(KeyringError, match="destroyed: nothing brings it back"):
+      change("team-a/2")
+  with pytest.raises(KeyringError, match="team-a/2 is destroyed"):
+    ring.promote("team-a/2")
+
+
+def test_only_the_primary_wraps(ring):
+  first = ring.recipient()
+  assert first.id == ring.entries[0].recipient_id == ring.identities()[0].id
+  ring.rotate()
+  assert ring.recipient("team-a/2").id == ring.entries[1].recipient_id
+  assert ring.recipient().id != first.id
+  old = keyring.seal_envelope(bytes(32), [first], checkpoint="a")
+  new = keyring.rewrap(old, ring.identities(), [ring.recipient()])
+  ring.disable("team-a/1")
+  assert keyring.open_envelope(new, ring.identities()).data_key == bytes(32)
+
+
+def test_material_of_a_destroyed_key_is_gone(ring, root):
+  material = ring.entries[0].secret._bytes
+  ring.rotate()
+  ring.disable("team-a/1")
+  ring.destroy("team-a/1")
+  data = ring._path.read_bytes().partition(b"\n")[2]
+  key = root.derive("keyring/file", 32)
+  plain = seal.unseal(key, data, b"keyjax/keyring/1/team-a")
+  encoded = json.loads(plain)["keys"]
+  assert encoded[0]["secret"] is None and encoded[1]["secret"]
+  assert encoding.encode(material).encode() not in plain
+  assert len(list(ring._path.parent.iterdir())) == 2  # the file and its lock
+
+
+def test_the_file(ring, root, tmp_path):
+  path = ring._path
+  assert stat.S_IMODE(path.stat().st_mode) == 0o600
+  with pytest.raises(FileExistsError, match="never overwritten"):
+    Keyring.create(path, root, "team-a")
+  with pytest.raises(keyring.CannotOpen):
+    Keyring.load(path, Secret.generate())
+  path.chmod(0o640)
+  with pytest.raises(PermissionError, match="chmod 600"):
+    Keyring.load(path, root)
+  with pytest.raises(PermissionError, match="chmod 600"):
+    ring.rotate()
+  path.chmod(0o600)
+  with pytest.raises(KeyringError, match="does not exist"):
+    Keyring.load(tmp_path / "none", root)
+  with pytest.raises(KeyringError, match="keyring: a name has"):
+    Keyring.create(tmp_path / "x", root, "two words")
+  other = Keyring.create(tmp_path / "other", root, "team-b")
+  path.write_bytes(other._path.read_bytes())
+  assert reload(ring).name == "team-b"  # whole, and it says what it is
+  with pytest.raises(KeyringError, match="holds keyring team-b, not team-a"):
+    Keyring.load(path, root, "team-a")
+  with pytest.raises(KeyringError, match="holds keyring team-b, not team-a"):
+    ring.rotate()
+
+
+def test_files_that_are_no_keyrings(ring, root):
+  path = ring._path
+  good = path.read_bytes()
+  head, _, body = good.partition(b"\n")
+  for data, message in (
+    (b"", "is not a keyring"),
+    (b"x" * 100, "is not a keyring"),
+    (b"keyjax-keyring 1\n" + body, "is not a keyring"),
+    (b"keyjax-keyring 2 team-a\n" + body, "of another version than 1"),
+    (b"keyjax-keyring 1 team-b\n" + body, "cannot open"),
+    (head + b"\n", "cannot open"),
+    (good[:-1], "cannot open"),
+    (good + b"x", "cannot open"),
+  ):
+    path.write_bytes(data)
+    with pytest.raises(KeyringError, match=message):
+      Keyring.load(path, root)
+  for at in range(0, len(good), 13):
+    path.write_bytes(good[:at] + bytes([good[at] ^ 4]) + good[at + 1 :])
+    with pytest.raises(KeyringError):
+      Keyring.load(path, root)
+  with open(path, "wb") as file:
+    file.truncate(2**26 + 1)  # sparse: it takes no room
+  with pytest.raises(KeyringError, match="too large"):
+    Keyring.load(path, root)
+
+
+def rotate_often(path, root):
+  ring = Keyring.load(path, Secret(root))
+  for _ in range(8):
+    ring.rotate()
+
+
+def test_two_writers_lose_nothing(ring):
+  context = multiprocessing.get_context("spawn")
+  make = context.Process
+  args = (ring._path, ring._root._bytes)
+  others = [make(target=rotate_often, args=args) for _ in range(2)]
+  for other in others:
+    other.start()
+  for _ in range(8):
+    ring.rotate()
+  for other in others:
+    other.join()
+    assert other.exitcode == 0
+  entries = reload(ring).entries
+  assert [e.id for e in entries] == [f"team-a/{i}" for i in range(1, 26)]
+  assert sum(e.primary for e in entries) == 1
+
+
+def test_a_lock_that_is_held(ring, monkeypatch):
+  monkeypatch.setattr(store, "_WAIT", 0.1)
+  with store.locked(ring._path):
+    with pytest.raises(KeyringError, match="another process is changing"):
+      ring.rotate()
+  assert len(ring.entries) == len(reload(ring).entries) == 1
+
+
+def test_keys_stay_out_of_checkpoints(tmp_path, root):
+  """Where real Orbax writes, in every layout of it."""
+  import numpy as np
+  import orbax.checkpoint as ocp
+
+  with ocp.CheckpointManager(tmp_path / "run") as manager:
+    manager.save(3, args=ocp.args.StandardSave({"w": np.ones(3)}))
+  step = tmp_path / "run" / "3"
+  for folder in (step, step / "default", step / "default" / "deep"):
+    for name in ("a.keyring", "deeper/a.keyring"):
+      with pytest.raises(KeyringError, match="lies inside the checkpoint"):
+        Keyring.create(folder / name, root, "team-a")
+      with pytest.raises(KeyringError, match="lies inside the checkpoint"):
+        keyring.write_key(folder / name, root, plain=True)
+  (tmp_path / "link").symlink_to(step)
+  with pytest.raises(KeyringError, match="lies inside the checkpoint"):
+    keyring.write_key(tmp_path / "link" / "key", root, plain=True)
+  keyring.write_key(tmp_path / "key", root, plain=True)
+  Keyring.create(tmp_path / "ring", root, "team-a")
+  for name in ("key", "ring"):  # Moved there later.
+    (tmp_path / name).rename(step / name)
+  with pytest.raises(KeyringError, match="lies inside the checkpoint"):
+    keyring.read_key(f"file:{step}/key")
+  with pytest.raises(KeyringError, match="lies inside the checkpoint"):
+    Keyring.load(step / "ring", root)
+
+
+def test_licensees_have_copies_of_their_own(ring):
+  copies = {}
+  for name in ("lab-a", "lab-b"):
+    licensee, data_key = ring.issue(name), os.urandom(32)
+    envelope = keyring.seal_envelope(
+      data_key, [licensee.recipient(), ring.recipient()], checkpoint=name
+    )
+    message = seal.seal(data_key, b"weights", b"leaf", salt=licensee.salt())
+    copies[name] = (licensee, envelope, message)
+  a, envelope, message = copies["lab-a"]
+  own = keyring.SymmetricKey(a.secret)  # what the licensee is handed
+  data_key = keyring.open_envelope(envelope, [own]).data_key
+  assert seal.unseal(data_key, message, b"leaf") == b"weights"
+  with pytest.raises(keyring.CannotOpen):
+    keyring.open_envelope(copies["lab-b"][1], [own])
+  for name, (_, envelope, message) in copies.items():
+    for leaked in (envelope, message, message[:24]):
+      assert keyring.trace(leaked, reload(ring)) == name
+
+
+def test_what_bears_no_mark(ring, root, tmp_path):
+  licensee = ring.issue("lab-a")
+  other = Keyring.create(tmp_path / "other", root, "team-b")
+  other.issue("lab-a")
+  message = seal.seal(bytes(32), b"weights", salt=licensee.salt())
+  for data in (b"", b"{", bytes(24), seal.seal(bytes(32), b"weights")):
+    assert keyring.trace(data, ring) is None
+  assert keyring.trace(message, other) is None
+  # A mark that was changed takes the message with it.
+  changed = bytes([message[0] ^ 1]) + message[1:]
+  assert keyring.trace(changed, ring) is None
+  with pytest.raises(seal.SealError):
+    seal.unseal(bytes(32), changed)
+  salts = {licensee.salt() for _ in range(1000)}
+  assert len(salts) == 1000 and all(map(licensee.bears, salts))
+
+
+def test_licensees_come_and_go(ring):
+  ring.issue("lab-a")
+  with pytest.raises(KeyringError, match="a licensee lab-a already"):
+    ring.issue("lab-a")
+  with pytest.raises(KeyringError, match="licensee: a name has"):
+    ring.issue("two words")
+  with pytest.raises(KeyringError, match="no licensee lab-b in keyring"):
+    ring.withdraw("lab-b")
+  message = seal.seal(bytes(32), b"w", salt=ring.licensee("lab-a").salt())
+  ring.withdraw("lab-a")
+  with pytest.raises(KeyringError, match="licensee lab-a was withdrawn"):
+    reload(ring).licensee("lab-a").recipient()
+  assert keyring.trace(message, ring) == "lab-a"
+  assert [g.withdrawn for g in ring.licensees] == [True]

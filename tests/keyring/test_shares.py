@@ -1,0 +1,97 @@
+"""Shares: any k restore, fewer do not, and no word shows in an error."""
+
+import itertools
+import random
+
+import pytest
+import shamir_mnemonic
+
+from keyjax import Secret, keyring
+
+
+@pytest.mark.parametrize("needed, shares", [(2, 2), (2, 3), (3, 5), (16, 16)])
+def test_any_k_restore(needed, shares):
+  secret = Secret.generate()
+  made = keyring.split(secret, needed, shares)
+  assert len(made) == shares and {len(s.split()) for s in made} == {33}
+  for chosen in itertools.islice(itertools.combinations(made, needed), 12):
+    shuffled = random.Random(0).sample(chosen, needed)
+    assert keyring.restore(shuffled) == secret
+  assert keyring.restore(made) == secret  # more than k do no harm
+  assert keyring.restore(f"  {s.upper()}\n" for s in made) == secret
+
+
+@pytest.mark.parametrize("few", [0, 1, 2])
+def test_fewer_do_not(few):
+  made = keyring.split(Secret.generate(), 3, 5)[:few]
+  message = f"^{few} different shares, and [23] are needed$"
+  with pytest.raises(keyring.KeyringError, match=message):
+    keyring.restore(made)
+  with pytest.raises(keyring.KeyringError, match=message):
+    keyring.restore(made * 3)  # copies are no more shares
+
+
+def test_shares_are_fresh_each_time():
+  secret = Secret.generate()
+  first, again = (keyring.split(secret, 3, 3) for _ in range(2))
+  assert not set(first) & set(again)
+  with pytest.raises(keyring.KeyringError, match="not belong together"):
+    keyring.restore([*first[:2], again[2]])
+
+
+def test_shares_that_are_misread():
+  made = keyring.split(Secret.generate(), 2, 3)
+  other = keyring.split(Secret.generate(), 2, 3)
+  words = made[0].split()
+  for wrong in (
+    "",
+    "seven blue whales",
+    " ".join(words[:-1]),
+    " ".join([words[1], words[0], *words[2:]]),
+    "caf\u00e9 " * 33,
+  ):
+    with pytest.raises(keyring.KeyringError, match=MISREAD) as error:
+      keyring.restore([wrong, made[1]])
+    assert error.value.__cause__ is None and error.value.__suppress_context__
+  with pytest.raises(keyring.KeyringError, match=APART) as error:
+    keyring.restore([made[0], other[1]])
+  assert error.value.__cause__ is None and error.value.__suppress_context__
+
+
+# Whole sentences: the library's own errors quote words of the shares.
+APART = "^these shares do not belong together$"
+MISREAD = (
+  "^share 1 of those given is misread: it has a wrong, missing or strange word$"
+)
+
+
+def test_passphrases():
+  secret = Secret.generate()
+  made = keyring.split(secret, 2, 3, "extra words")
+  assert keyring.restore(made[:2], "extra words") == secret
+  wrong = keyring.restore(made[:2], "extra word")  # SLIP-39 cannot tell
+  assert wrong != secret
+  with pytest.raises(keyring.KeyringError, match="those of another secret"):
+    keyring.restore(made[:2], "", fingerprint=secret.fingerprint())
+  right = keyring.restore(
+    made[1:], "extra words", fingerprint=secret.fingerprint()
+  )
+  assert right == secret
+  for text in ("caf\u00e9", "a\nb"):
+    with pytest.raises(keyring.KeyringError, match="printable ASCII"):
+      keyring.split(secret, 2, 3, text)
+
+
+def test_numbers_that_cannot_be():
+  for needed, shares in ((1, 1), (1, 3), (3, 2), (2, 17), (0, 0), (-1, 3)):
+    with pytest.raises(keyring.KeyringError, match="at least 2 are needed"):
+      keyring.split(Secret.generate(), needed, shares)
+
+
+def test_shares_of_other_programs():
+  data = bytes(range(32))
+  made = shamir_mnemonic.generate_mnemonics(1, [(2, 2)], data)[0]
+  assert keyring.restore(made) == Secret(data)
+  short = shamir_mnemonic.generate_mnemonics(1, [(2, 2)], bytes(16))[0]
+  with pytest.raises(keyring.KeyringError, match="not belong together"):
+    keyring.restore(short)
