@@ -17,6 +17,12 @@ def base() -> ConfigDict:
 
   config.dataset = "digits"  # See experiments.data.NAMES.
   config.data_dir = ""  # TFDS folder; empty: see data.find_data_dir.
+  config.text = ""  # The file of dataset "text".
+  config.context = 64  # Characters of an example, where the data are text.
+  config.image_size = 224  # Of imagenet2012, read as it goes.
+  # Shape and classes of dataset "fake": random numbers, to measure speed. A
+  # shape such as (64,) makes text.
+  config.fake = ConfigDict({"shape": (32, 32, 3), "classes": 10})
   config.num_train = 0  # Fewer training images than there are; 0: all.
   config.num_test = 0
 
@@ -26,18 +32,29 @@ def base() -> ConfigDict:
   train = config.train = ConfigDict()
   train.batch_size = 128  # Over all devices.
   train.epochs = 5.0
-  train.optimizer = "adam"  # adam or sgd (momentum 0.9).
+  train.optimizer = "adam"  # adam, adamw or sgd (momentum 0.9).
   train.learning_rate = 2e-3  # Peak.
   train.schedule = "cosine"  # cosine, triangle (0 -> peak -> 0) or constant.
   train.warmup = 0.05  # Share of the steps; cosine alone.
   train.weight_decay = 0.0
+  train.decay_leaves = ".*"  # Those that decay, by path: `conv_0/kernel`.
+  train.clip = 0.0  # Largest norm of the gradient; 0: any.
+  train.ema = 0.0  # Decay of averaged params, which are then kept; 0: none.
+  train.label_smoothing = 0.0
   train.pad = 0  # Random shifts by up to this many pixels.
   train.flip = False  # Random mirror images.
+  train.cutout = 0  # Side of a black square in every image.
+  train.mixup = 0.0  # Images mixed in shares from Beta(mixup, mixup); 0: none.
+  train.dtype = "float32"  # Or bfloat16: of the computation alone.
+  train.accumulate = 1  # Parts of a batch that a device takes one by one.
+  train.remat = False  # Compute each block again in the backward pass.
   train.seed = 0  # Of the initial weights, the order and the augmentation.
   train.parallel = "pmap"  # pmap, shard_map or fsdp.
   train.log_every = 50  # Steps.
   train.checkpoint_every = 500  # Steps.
   train.keep = 2  # Checkpoints.
+  train.threads = 0  # That prepare batches ahead; 0: none.
+  train.profile = (0, 0)  # First and last step to trace; from 1.
 
   evaluate = config.evaluate = ConfigDict()
   evaluate.batch_size = 500
@@ -85,6 +102,23 @@ def cifar10(name: str) -> ConfigDict:
   train.epochs, train.weight_decay = 200.0, 5e-4
   train.pad, train.flip = 4, True
   train.checkpoint_every = 2000
+  return config
+
+
+def shakespeare(name: str) -> ConfigDict:
+  """Returns a small character transformer's recipe, for two CPU cores.
+
+  Its layout and AdamW are GPT-2's; see `experiments.models.lm`.
+  """
+  config = base()
+  config.name, config.dataset = name, "tinyshakespeare"
+  config.model = "gpt_micro"
+  config.model_args.update(features=96, depth=3, heads=4)
+  train = config.train
+  train.batch_size, train.epochs = 32, 2.0
+  train.optimizer, train.learning_rate, train.clip = "adamw", 3e-3, 1.0
+  train.weight_decay, train.decay_leaves = 0.1, ".*kernel"
+  config.evaluate.batch_size, config.evaluate.wrong_images = 100, 100
   return config
 
 

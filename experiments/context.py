@@ -14,6 +14,7 @@ from experiments.workdir import Workdir
 from keyjax import tree
 
 KEYGEN_IMAGES = 1000
+KEYGEN_LABELS = 8000  # Each character of a text has one.
 Rows = list[dict[str, Any]]
 Say = Callable[[str], None]
 
@@ -46,10 +47,11 @@ class Outcome(NamedTuple):
 
 
 def keygen_batch(run: Run) -> dict[str, jax.Array]:
-  """Returns the first training images, for schemes whose keys look at data."""
-  count = min(KEYGEN_IMAGES, len(run.dataset.train_labels))
+  """Returns the first examples, for schemes whose keys look at data."""
+  most = max(1, KEYGEN_LABELS // run.dataset.labels_per_example)
+  count = min(KEYGEN_IMAGES, most, len(run.dataset.train_labels))
   return {
-    "image": data.to_float(jnp.asarray(run.dataset.train_images[:count])),
+    "image": data.to_input(jnp.asarray(run.dataset.train_images[:count])),
     "label": jnp.asarray(run.dataset.train_labels[:count]),
   }
 

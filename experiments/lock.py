@@ -5,6 +5,7 @@ the model trains under the key, how the weights are prepared (quantised) and
 how a model runs on prepared weights.
 """
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from keyjax.schemes.hpnn import matrix_units
 
 NAMES = ("deep_lock", "adv_params", "hpnn", "shf", "np", "ffx", "chain")
 ApplyFn = Callable[..., Any]
+_WEIGHTS = ".*(kernel|embedding)"  # what int8 stores
 
 
 class Lock(NamedTuple):
@@ -43,8 +45,8 @@ def build(name: str, args: Mapping[str, Any], model: nn.Module) -> Lock:
   Args:
     name: one of `NAMES`.
     args: arguments of the scheme's factory (`keyjax.deep_lock`, ...);
-      `int8=True` besides, for deep_lock, quantises the kernels and locks them
-      alone; `parts` for chain, a tuple of (name, args).
+      `int8=True` besides, for deep_lock, quantises kernels and embeddings and
+      locks them alone; `parts` for chain, a tuple of (name, args).
     model: the linen model.
 
   Raises:
@@ -62,7 +64,8 @@ def build(name: str, args: Mapping[str, Any], model: nn.Module) -> Lock:
   scheme = _factory(name, model)(name, args)
   if int8:
     scheme = keyjax.masked(scheme, quantize.INT8_LEAVES)
-    return Lock(scheme, False, quantize.quantize, _dequantized(model.apply))
+    prepare = functools.partial(quantize.quantize, pattern=_WEIGHTS)
+    return Lock(scheme, False, prepare, _dequantized(model.apply))
   trains = name in ("hpnn", "shf", "np", "ffx")
   return Lock(scheme, trains, lambda variables: variables, model.apply)
 

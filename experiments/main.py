@@ -94,19 +94,8 @@ def run(
     Preempted: the machine is about to go; what was trained is saved.
   """
   console = rich.console.Console(quiet=not parallel.is_first())
-  dataset = data.load(
-    config.dataset,
-    config.data_dir or None,
-    config.num_train or None,
-    config.num_test or None,
-  )
-  model = models.create(
-    config.model,
-    dataset.num_classes,
-    dataset.mean,
-    dataset.std,
-    **dict(config.model_args),
-  )
+  dataset = data.from_config(config)
+  model = models.from_config(config, dataset)
   # Before the workdir, so that a config with an error claims no folder.
   check.config(config, dataset, model)
   folders = Workdir(config, workdir, keydir, secret)

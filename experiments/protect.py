@@ -61,6 +61,8 @@ def judge_plain(run: Run, variables: Any) -> Outcome:
       judge.accuracy(base, counts, "plain"),
       context.value(base, "parameters", _num_params(variables)),
     ]
+    if run.dataset.is_text:
+      rows.append(judge.perplexity(base, counts, "plain"))
     outcome = Outcome(rows, {"curve": _curve(folder)})
     results.write_json(file, outcome._asdict())
   return _load(file)

@@ -6,6 +6,7 @@ import pathlib
 import re
 from typing import Any
 
+import flax.linen as nn
 import jax
 import pytest
 from ml_collections import ConfigDict
@@ -13,6 +14,7 @@ from ml_collections import ConfigDict
 import keyjax
 from experiments import data, lock, models
 from experiments.config import base, scheme, set_schemes
+from experiments.data import fake
 from tests.conftest import ROOT
 
 FILES = sorted((ROOT / "configs").glob("*.py"))
@@ -23,6 +25,8 @@ SHAPES = {
   "cifar10": ((32, 32, 3), 10),
   "svhn_cropped": ((32, 32, 3), 10),
   "gtsrb": ((32, 32, 3), 43),
+  "imagenet2012": ((224, 224, 3), 1000),
+  "tinyshakespeare": ((64,), 65),
 }
 
 
@@ -34,17 +38,13 @@ def load(file: pathlib.Path) -> ConfigDict:
   return module.get_config()
 
 
-def model_of(config: ConfigDict) -> tuple[models.Classifier, jax.Array]:
-  (height, width, channels), classes = SHAPES[config.dataset]
-  model = models.create(
-    config.model,
-    classes,
-    (0.5,) * channels,
-    (0.25,) * channels,
-    **dict(config.model_args),
-  )
-  shape = (2, height, width, channels)
-  return model, jax.ShapeDtypeStruct(shape, jax.numpy.float32)
+def model_of(config: ConfigDict) -> tuple[nn.Module, jax.ShapeDtypeStruct]:
+  """The model, and an input; imagenet and texts are not needed for it."""
+  shape, classes = SHAPES[config.dataset]
+  dataset = fake.load(shape, classes, num_train=2, num_test=1)
+  model = models.from_config(config, dataset)
+  example = jax.eval_shape(data.to_input, dataset.train_images)
+  return model, example
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
@@ -93,7 +93,8 @@ def test_every_scheme_fits_the_model(file: pathlib.Path) -> None:
       assert opened == prepared, label
       forward = this.scheme.bind(key, this.apply)
       logits = jax.eval_shape(forward, opened, images)
-      assert logits.shape == (2, SHAPES[config.dataset][1]), label
+      text = images.shape[1:] if len(images.shape) == 2 else ()
+      assert logits.shape == (2, *text, SHAPES[config.dataset][1]), label
     if this.trains:
       assert jax.tree.map(lambda x: (x.shape, x.dtype), prepared) == shapes
 
