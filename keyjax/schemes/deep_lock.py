@@ -282,11 +282,11 @@ def _schedule_step(size: int, carry: Any, _: None) -> tuple[Any, jax.Array]:
   """Makes Nk words from the Nk words before them."""
   words, rcon = carry
   rotated = (words[-1] << np.uint32(8)) | (words[-1] >> np.uint32(24))
-  last = _sub_word(rotated) ^ (rcon << np.uint32(24))
+  last = sub_word(rotated) ^ (rcon << np.uint32(24))
   out = []
   for i in range(size):
     if size == 8 and i == 4:  # AES-256 has one more SubWord.
-      last = _sub_word(last)
+      last = sub_word(last)
     last = words[i] ^ last
     out.append(last)
   # The round constant doubles in GF(2^8).
@@ -294,7 +294,8 @@ def _schedule_step(size: int, carry: Any, _: None) -> tuple[Any, jax.Array]:
   return (tuple(out), rcon), jnp.stack(out)
 
 
-def _sub_word(word: jax.Array) -> jax.Array:
+def sub_word(word: jax.Array) -> jax.Array:
+  """Sends every byte of a word through the S-box, as the schedule does."""
   table = jnp.asarray(SBOX.astype(np.uint32))
   out = jnp.uint32(0)
   for shift in (24, 16, 8, 0):
