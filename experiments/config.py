@@ -35,6 +35,7 @@ def base() -> ConfigDict:
   train.flip = False  # Random mirror images.
   train.seed = 0  # Of the initial weights, the order and the augmentation.
   train.parallel = "pmap"  # pmap or shard_map.
+  train.log_every = 50  # Steps.
   train.checkpoint_every = 500  # Steps.
   train.keep = 2  # Checkpoints.
 

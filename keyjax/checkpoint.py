@@ -85,12 +85,28 @@ def _is_empty(x: Any) -> bool:
   return 0 in getattr(x, "shape", ())
 
 
-def save(path: str | os.PathLike[str], tree: Any) -> None:
+def _checkpointer(alone: bool) -> ocp.StandardCheckpointer:
+  if not alone or jax.process_count() == 1:
+    return ocp.StandardCheckpointer()
+  this = jax.process_index()
+  options = ocp.options.MultiprocessingOptions(
+    primary_host=this,
+    active_processes={this},
+    barrier_sync_key_prefix=f"process-{this}",
+  )
+  return ocp.StandardCheckpointer(multiprocessing_options=options)
+
+
+def save(
+  path: str | os.PathLike[str], tree: Any, *, alone: bool = False
+) -> None:
   """Writes a tree of arrays to a new folder, atomically.
 
   Args:
     path: a folder that does not exist.
     tree: a pytree of arrays, such as encrypted params.
+    alone: of several processes, this one saves alone, a tree of NumPy arrays;
+      by default all of them save together.
 
   Raises:
     ValueError: the tree holds a key, no array, or something else than arrays.
@@ -103,20 +119,23 @@ def save(path: str | os.PathLike[str], tree: Any) -> None:
     raise FileExistsError(f"{path} exists; a checkpoint is never overwritten")
   try:
     _try_folder(path.parent)
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _checkpointer(alone) as checkpointer:
       checkpointer.save(path, _solid(tree))
   except Exception as error:
     _discard(path.parent, path.name)
     raise _flat(f"could not write a checkpoint to {path}", error) from None
 
 
-def restore(path: str | os.PathLike[str], like: Any) -> Any:
+def restore(
+  path: str | os.PathLike[str], like: Any, *, alone: bool = False
+) -> Any:
   """Reads a tree that `save` wrote.
 
   Args:
     path: the checkpoint's folder.
     like: the tree's structure, shapes, dtypes and shardings: arrays or
       `jax.ShapeDtypeStruct`.
+    alone: of several processes, this one reads alone, NumPy arrays.
 
   Raises:
     FileNotFoundError: there is no whole checkpoint at `path`.
@@ -126,7 +145,7 @@ def restore(path: str | os.PathLike[str], like: Any) -> Any:
   if not path.exists():
     raise FileNotFoundError(f"no checkpoint at {path}")
   try:
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _checkpointer(alone) as checkpointer:
       _check(checkpointer.metadata(path).item_metadata, _solid(like))
       tree = checkpointer.restore(path, _abstract(_solid(like)))
       return _hollow(tree, like)

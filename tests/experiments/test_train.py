@@ -40,9 +40,8 @@ def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def as_users_run_it(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-  """Optax needs the standard promotion; every step is logged."""
-  monkeypatch.setattr(train, "LOG_EVERY", 1)
+def as_users_run_it() -> Iterator[None]:
+  """Optax needs the standard promotion."""
   with jax.numpy_dtype_promotion("standard"):
     yield
 
@@ -55,7 +54,7 @@ def create(name: str = "mlp", **options: Any) -> models.Classifier:
 def settings(**fields: Any) -> ConfigDict:
   """Six steps of 64 rows, and a checkpoint after every second one."""
   config = base().train
-  config.update(batch_size=64, epochs=3.0, checkpoint_every=2)
+  config.update(batch_size=64, epochs=3.0, checkpoint_every=2, log_every=1)
   config.update(fields)
   return config
 
