@@ -34,7 +34,7 @@ class Targets:
   @functools.cached_property
   def trained(self) -> Any:
     """The plain model's variables."""
-    return protect.plain(self._run)[0]
+    return protect.train_plain(self._run)
 
   @functools.cached_property
   def sister(self) -> Any:
@@ -53,7 +53,8 @@ class Targets:
   def _make(self, label: str, spec: ConfigDict) -> Target:
     run = self._run
     this = lock.build(spec.scheme, dict(spec.args), run.model)
-    variables, key = protect.variables_and_key(run, label, this, self.trained)
+    variables = protect.train_locked(run, label, spec, self.trained)
+    key = protect.make_key(run, label, this, variables)
     target = Target(
       name=spec.scheme,
       scheme=this.scheme,
