@@ -137,6 +137,7 @@ MAKERS: dict[str, Callable[[nn.Module], Callable[..., keyjax.Scheme]]] = {
   "identity": lambda model: keyjax.identity,
   "deep_lock": lambda model: keyjax.deep_lock,
   "adv_params": _with_loss,
+  "keyed_noise": lambda model: keyjax.keyed_noise,
   "hpnn": _with_model,
   "shf": _with_kind("shf"),
   "np": _with_kind("np"),
