@@ -165,8 +165,6 @@ def test_a_forgery_must_change_something_and_do_as_claimed() -> None:
 
 
 def test_a_new_scheme_is_met_by_the_attacks_on_any() -> None:
-  import keyjax.attacks.locks  # noqa: F401
-
   names = {a.name for a in registry.applicable("a_scheme_made_up_here")}
   assert {"fine_tune", "scratch", "extract"} <= names
   assert not any("deep_lock" in n for n in names)
@@ -175,7 +173,5 @@ def test_a_new_scheme_is_met_by_the_attacks_on_any() -> None:
 def test_registry_errors() -> None:
   with pytest.raises(ValueError, match="unknown attack 'nope'"):
     registry.get("nope")
-  import keyjax.attacks.locks  # noqa: F401
-
   with pytest.raises(ValueError, match="registered already"):
     registry.register("fine_tune", Goal.KEY, (), Attacker())

@@ -40,6 +40,7 @@ NAME = "deep_lock"
 _LOOK = 64  # Neighbours that speak for or against a candidate.
 _SURE = 45.0  # Bits: 2^24 places, and less than 2^-20 wrong.
 _HOPELESS = -16.0
+_CROWD_AFTER, _CROWD = 8, 4096
 
 
 @registry.register(
@@ -223,6 +224,8 @@ def _verify(
       score = prior.score(stream.words[safe] ^ new, safe)
       total[keep] += np.where(inside, score, 0)
       alive = total[keep] > _HOPELESS
+      if n == _CROWD_AFTER and alive.sum() > _CROWD:  # Many are right.
+        alive &= total[keep] >= np.partition(total[keep], -_CROWD)[-_CROWD]
       keep, state = keep[alive], [w[alive] for w in state]
     if not len(keep):
       return None
