@@ -11,7 +11,6 @@ from experiments.config import attack, mnist, scheme, set_attacks, set_schemes
 
 _TUNE = (
   {"optimizer": "adam", "learning_rate": 1e-3},
-  {"optimizer": "adam", "learning_rate": 3e-3},
   {"optimizer": "sgd", "learning_rate": 3e-2},
 )
 _FRACTIONS = {"0.1 %": 0.001, "1 %": 0.01, "10 %": 0.1}
@@ -20,7 +19,8 @@ _FRACTIONS = {"0.1 %": 0.001, "1 %": 0.01, "10 %": 0.1}
 def get_config() -> ConfigDict:
   """Returns the config."""
   config = mnist("matrix")
-  config.train.epochs = 3.0
+  config.train.epochs = 2.0
+  config.num_test = 2500
   set_schemes(
     config,
     none=scheme("identity", "no lock"),
@@ -47,7 +47,7 @@ def get_config() -> ConfigDict:
   )
   tuning = {}
   for i, (name, share) in enumerate(_FRACTIONS.items()):
-    few = {"fraction": share, "steps": 150, "points": 4, "grid": _TUNE}
+    few = {"fraction": share, "steps": 120, "points": 3, "grid": _TUNE}
     tuning |= {
       f"tune_{i}": attack("fine_tune", f"fine-tuning, {name}", **few),
       f"scratch_{i}": attack(
@@ -61,10 +61,10 @@ def get_config() -> ConfigDict:
     extract=attack(
       "extract",
       "extraction by queries",
-      images=6000,
-      queries=6000,
-      steps=300,
-      points=4,
+      images=3000,
+      queries=3000,
+      steps=200,
+      points=3,
       grid=({"learning_rate": 3e-3},),
     ),
     known=attack("known_plaintext", "known weights", known_weights=19),
@@ -77,9 +77,9 @@ def get_config() -> ConfigDict:
     twice=attack("drop_duplicates", "drop duplicates"),
     prune=attack("prune_largest", "prune the largest"),
     nearest=attack("nearest_base", "compare with a base model", has_base=True),
-    search=attack("line_search", "line search", images=500, steps=60, points=5),
+    search=attack("line_search", "line search", images=500, steps=48, points=4),
     sparse=attack(
-      "sparse_tune", "sparse tuning", images=500, steps=150, points=5
+      "sparse_tune", "sparse tuning", images=500, steps=120, points=3
     ),
   )
   return config
