@@ -64,9 +64,8 @@ def run(
     if name in rows:
       continue
     console.print(f"{i + 1} of {len(plan)}: {scheme}, {label}")
-    rows[name] = (
-      this.base | play(targets, config, scheme, label) | {"row": name}
-    )
+    rows[name] = play(targets, config, scheme, label) | this.base
+    rows[name]["row"] = name
     with file.open("a") as lines:
       lines.write(json.dumps(rows[name]) + "\n")
     played += 1
