@@ -16,6 +16,7 @@ from keyjax.attacks.game import (
   Goal,
   Model,
   View,
+  keyed,
 )
 from keyjax.keys import Secret
 
@@ -54,7 +55,5 @@ def random_keys(view: View, budget: Budget) -> Iterator[Claim]:
     if step in marks:
       rate = step / (time.perf_counter() - start)
       params = view.floats(scheme.decrypt(best, view.locked))
-      bound = scheme.bind(best, view.apply_fn)
-      yield Claim(
-        Model(params, bound), Cost(steps=step), {"keys_a_second": rate}
-      )
+      claim = Model((best, params), keyed(scheme, view.apply_fn))
+      yield Claim(claim, Cost(steps=step), {"keys_a_second": rate})
