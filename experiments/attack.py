@@ -56,7 +56,7 @@ def run(
   locks = ConfigDict({k: v for k, v in config.items() if k != "attacks"})
   this = context.start(locks, workdir, keydir, None, console.print)
   file = this.workdir.path / "rows.jsonl"
-  rows, targets = read(file), Targets(this)
+  rows, targets = read(file), Targets(this, wants_versions(config))
   plan = list(pairs(config))
   wanted = [name_of(config, *pair) for pair in plan]
   start, played = time.monotonic(), 0
@@ -91,6 +91,12 @@ def pairs(config: ConfigDict) -> Iterator[tuple[str, str]]:
         registry.get(attack.attack), spec.scheme
       ):
         yield scheme, label
+
+
+def wants_versions(config: ConfigDict) -> bool:
+  """Tells whether some attacker holds a base model or another file."""
+  attackers = [attacker_of(spec, 1) for spec in config.attacks.values()]
+  return any(a.has_base or a.copies for a in attackers)
 
 
 def name_of(config: ConfigDict, scheme: str, label: str) -> str:

@@ -24,9 +24,14 @@ _SISTER_STEPS = 50
 class Targets:
   """The locked models of a run, made when they are first asked for."""
 
-  def __init__(self, run: Run) -> None:
-    """Prepares the data; nothing is trained yet."""
-    self._run, data = run, run.dataset
+  def __init__(self, run: Run, versions: bool) -> None:
+    """Prepares the data; nothing is trained yet.
+
+    Args:
+      run: the config, the folders, the data.
+      versions: whether some attack wants a base model or another file.
+    """
+    self._run, self._versions, data = run, versions, run.dataset
     self._train = _examples(data.train_images, data.train_labels)
     self._test = _examples(data.test_images, data.test_labels)
     self._last: tuple[str, Target] | None = None
@@ -70,7 +75,7 @@ class Targets:
     )
     encrypt = jax.jit(this.scheme.encrypt)
     locked = encrypt(key, target.params)
-    if this.trains or not jax.tree.leaves(key):
+    if this.trains or not self._versions or not jax.tree.leaves(key):
       return dataclasses.replace(target, locked=locked)
     sister = jax.tree.map(jnp.asarray, this.prepare(self.sister))
     batch = context.keygen_batch(run)
