@@ -94,7 +94,7 @@ def _read_orbax(path: pathlib.Path) -> Any:
 
 
 def write(path: str, tree: Any, kind: str) -> None:
-  """Writes weights, whole or not at all; a file gets mode 600.
+  """Writes weights, whole or not at all; their owner alone can read them.
 
   Args:
     path: where; nothing may be there.
@@ -107,7 +107,11 @@ def write(path: str, tree: Any, kind: str) -> None:
     OSError, CheckpointError: it cannot be written.
   """
   if kind == "orbax":
-    checkpoint.save_plain(path, tree)
+    before = os.umask(0o077)
+    try:
+      checkpoint.save_plain(path, tree)
+    finally:
+      os.umask(before)
   elif kind == "msgpack":
     state = flax.serialization.to_state_dict(jax.tree.map(np.asarray, tree))
     write_private(path, flax.serialization.msgpack_serialize(state))
