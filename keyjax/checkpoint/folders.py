@@ -98,6 +98,23 @@ def _hold(fd: int, lock: pathlib.Path, path: pathlib.Path) -> None:
     raise busy
 
 
+def hold(folder: pathlib.Path) -> int | None:
+  """Locks a folder until what is returned is closed; a kill frees it too.
+
+  Returns:
+    A descriptor; None if another has the folder.
+  """
+  fd = os.open(folder, os.O_RDONLY)
+  try:
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    os.close(fd)
+    return None
+  except OSError:  # Some network file systems lock no folders.
+    pass
+  return fd
+
+
 def try_folder(folder: pathlib.Path) -> None:
   """Makes a folder, and one inside it for a moment, as Orbax will."""
   folder.mkdir(parents=True, exist_ok=True)
