@@ -32,7 +32,7 @@ _HEADER, _DATA, _HEADER_FILE = "header", "sealed", "metadata"
 _MAX_HEADER = 1 << 25
 _CACHE = 1 << 25
 _LEAST = 1 << 12
-_WRITES = 3  # Segments that are written at a time.
+_WRITES = 6  # Segments that are written at a time.
 
 
 class Pending(np.ndarray):
@@ -78,10 +78,9 @@ class _InTurn(ocp.type_handlers.NumpyHandler):
       self._turns = loop, asyncio.Semaphore(_WRITES)
     async with self._turns[1]:
       data = value.make() if isinstance(value, Pending) else value
-      opened = ts.open(
-        ts.Spec(tspec), create=True, open=True, context=ts_context
-      )
-      await (await opened).write(data)
+      spec = ts.Spec(tspec)
+      array = await ts.open(spec, create=True, open=True, context=ts_context)
+      await array.write(data)
       if isinstance(value, Pending) and value.release:
         value.release(data)
 
