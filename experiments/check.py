@@ -12,6 +12,7 @@ from experiments import data, lock, train
 
 _AT_LEAST_ONE = (
   "train.batch_size",
+  "train.log_every",
   "train.checkpoint_every",
   "train.keep",
   "evaluate.batch_size",

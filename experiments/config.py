@@ -34,7 +34,8 @@ def base() -> ConfigDict:
   train.pad = 0  # Random shifts by up to this many pixels.
   train.flip = False  # Random mirror images.
   train.seed = 0  # Of the initial weights, the order and the augmentation.
-  train.parallel = "pmap"  # pmap or shard_map.
+  train.parallel = "pmap"  # pmap, shard_map or fsdp.
+  train.log_every = 50  # Steps.
   train.checkpoint_every = 500  # Steps.
   train.keep = 2  # Checkpoints.
 

@@ -15,6 +15,7 @@ import optax
 
 import keyjax
 from keyjax import quantize
+from keyjax.schemes.hpnn import matrix_units
 
 NAMES = ("deep_lock", "adv_params", "hpnn", "shf", "np", "ffx", "chain")
 ApplyFn = Callable[..., Any]
@@ -110,7 +111,8 @@ def _factory(name: str, model: nn.Module) -> Callable[[str, dict], Any]:
 
 def _with_model(model: nn.Module) -> Callable[..., keyjax.Scheme]:
   def hpnn(layers: str | None = None, units: int = 256) -> keyjax.Scheme:
-    return keyjax.hpnn(model.apply, layers=layers, units=units)
+    # 0: as many as this machine's matrix unit has columns.
+    return keyjax.hpnn(model.apply, layers, units or matrix_units())
 
   return hpnn
 

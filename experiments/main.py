@@ -12,9 +12,13 @@ What to type next:
     configs/*.py                     each begins with its command and figures
     --config.train.epochs=2          change a field of the config
     --keydir=DIR                     where keys go (default: WORKDIR.keys)
+    --secret=file:PATH               bring your own secret (also env:, fd:)
+    --multihost                      on every host of a TPU slice
+    --coordinator=HOST:PORT --num_processes=N --process_id=I    anywhere else
     python -m experiments.benchmark  speed
 """
 
+import getpass
 import pathlib
 import re
 import sys
@@ -25,16 +29,19 @@ import rich.table
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+import keyjax
 from experiments import (
   check,
   context,
   data,
   models,
+  preemption,
   protect,
   report,
   results,
 )
 from experiments.workdir import Workdir
+from keyjax import keyring, parallel
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/.")
 _WORKDIR = flags.DEFINE_string(
@@ -43,11 +50,31 @@ _WORKDIR = flags.DEFINE_string(
 _KEYDIR = flags.DEFINE_string(
   "keydir", "", "Folder for keys, outside the workdir; WORKDIR.keys by default."
 )
+_SECRET = flags.DEFINE_string(
+  "secret",
+  "",
+  "Where the secret is: file:PATH, env:NAME or fd:N; by default one is made.",
+)
+_MULTIHOST = flags.DEFINE_bool(
+  "multihost", False, "This is one of the hosts of a TPU slice."
+)
+_COORDINATOR = flags.DEFINE_string(
+  "coordinator", "", "host:port of process 0, to join processes anywhere else."
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+  "num_processes", 0, "How many processes there are."
+)
+_PROCESS_ID = flags.DEFINE_integer(
+  "process_id", -1, "Which of them this one is, from 0."
+)
 flags.mark_flags_as_required(["config", "workdir"])
 
 
 def run(
-  config: ConfigDict, workdir: str, keydir: str = ""
+  config: ConfigDict,
+  workdir: str,
+  keydir: str = "",
+  secret: keyjax.Secret | None = None,
 ) -> list[dict[str, Any]]:
   """Runs a config and returns its rows.
 
@@ -55,12 +82,18 @@ def run(
     config: from a file in `configs/`.
     workdir: for results and checkpoints; no key ever lies in it.
     keydir: for keys; `<workdir>.keys` by default.
+    secret: what keys are derived from; by default one that is made and kept
+      with the keys. Every process of several brings the same.
+
+  Returns:
+    The rows; none in processes but the first, which go when all is trained.
 
   Raises:
     ValueError: the config or a folder is wrong; the message says how.
     FileNotFoundError: the data set is not on this machine.
+    Preempted: the machine is about to go; what was trained is saved.
   """
-  console = rich.console.Console()
+  console = rich.console.Console(quiet=not parallel.is_first())
   dataset = data.load(
     config.dataset,
     config.data_dir or None,
@@ -76,7 +109,7 @@ def run(
   )
   # Before the workdir, so that a config with an error claims no folder.
   check.config(config, dataset, model)
-  folders = Workdir(config, workdir, keydir)
+  folders = Workdir(config, workdir, keydir, secret)
   base = results.provenance() | {
     "config": config.name,
     "dataset": dataset.name,
@@ -85,10 +118,18 @@ def run(
     "source": dataset.source,
   }
   this = context.Run(config, folders, dataset, model, base, console.print)
-  trained, outcome = protect.plain(this)
+  trained = protect.train_plain(this)
+  variables = {
+    label: protect.train_locked(this, label, spec, trained)
+    for label, spec in config.schemes.items()
+  }
+  if not parallel.is_first():
+    return []
+  outcome = protect.judge_plain(this, trained)
   rows, figures = list(outcome.rows), {"plain": outcome.figures}
   for label, spec in config.schemes.items():
-    done = protect.protect(this, label, spec, trained, outcome.rows)
+    args = this, label, spec, variables[label], outcome.rows
+    done = protect.protect(*args)
     rows += done.rows
     figures[label] = done.figures
   results.write_json(folders.path / "results.json", rows)
@@ -144,9 +185,25 @@ def main(argv: list[str]) -> None:
   if not pathlib.Path(file.split(":")[0]).is_file():
     sys.exit(f"error: no config file {file}; those here are in configs/")
   try:
-    run(_CONFIG.value, str(_WORKDIR.value), _KEYDIR.value)
-  except (ValueError, OSError) as error:
+    # Before anything that asks JAX for its devices.
+    if _MULTIHOST.value or _COORDINATOR.value:
+      where = _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
+      parallel.initialize(*where)
+    secret = _secret(_SECRET.value) if _SECRET.value else None
+    run(_CONFIG.value, str(_WORKDIR.value), _KEYDIR.value, secret)
+  except (ValueError, OSError, keyring.KeyringError) as error:
     sys.exit(f"error: {error}")
+  except preemption.Preempted as stop:
+    print(stop, file=sys.stderr)
+    sys.exit(preemption.EXIT_STATUS)
+
+
+def _secret(source: str) -> keyjax.Secret:
+  """Reads the run's secret; asks for a passphrase at a terminal."""
+  found = keyring.read_key(source, lambda: getpass.getpass("Passphrase: "))
+  if not isinstance(found, keyjax.Secret):
+    raise ValueError("--secret names another private key, not a secret")
+  return found
 
 
 def _parse_flags(argv: list[str]) -> list[str]:

@@ -18,6 +18,7 @@ from unittest import mock
 import numpy as np
 import PIL.Image
 from absl import app, flags
+from etils import epath
 
 from experiments import data
 
@@ -78,7 +79,7 @@ def prepare(name: str, data_dir: str | None = None) -> str:
   return str(builder.data_dir)
 
 
-def _check_archives(folder: data.epath.Path) -> None:
+def _check_archives(folder: epath.Path) -> None:
   names = ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")
   missing = [name for name in names if not (folder / name).exists()]
   if missing:
@@ -107,8 +108,8 @@ def _without_tensorflow(name: str) -> Iterator[None]:
     compat=types.SimpleNamespace(as_text=str),
     io=types.SimpleNamespace(
       gfile=types.SimpleNamespace(
-        GFile=lambda path, mode="r": data.epath.Path(path).open(mode),
-        exists=lambda path: data.epath.Path(path).exists(),
+        GFile=lambda path, mode="r": epath.Path(path).open(mode),
+        exists=lambda path: epath.Path(path).exists(),
       )
     ),
   )

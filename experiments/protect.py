@@ -1,4 +1,7 @@
-"""One protection from end to end: train, lock, store, restore, evaluate."""
+"""One protection from end to end: train, lock, store, restore, evaluate.
+
+All processes train; the first one does the rest alone.
+"""
 
 import json
 import pathlib
@@ -14,22 +17,41 @@ from ml_collections import ConfigDict
 import keyjax
 from experiments import context, evaluate, judge, lock, pictures, results, train
 from experiments.context import Outcome, Rows, Run
-from keyjax import checkpoint, keys
+from keyjax import checkpoint, keys, parallel
 from keyjax.schemes import adv_params
 
 
-def plain(run: Run) -> tuple[Any, Outcome]:
-  """Trains the unprotected model and evaluates it on all test images."""
+def train_plain(run: Run) -> Any:
+  """Trains the unprotected model; returns its variables, on the host."""
+  folder, nothing = run.workdir.folder("plain"), keyjax.identity()
+  args = run.config.train, run.dataset, run.model
+  return train.train(*args, nothing, (), folder, "plain")
+
+
+def train_locked(run: Run, label: str, spec: ConfigDict, trained: Any) -> Any:
+  """Trains under the key of `config.schemes[label]`, if its scheme does.
+
+  Args:
+    run: what protections share.
+    label: the protection's name, and that of its folder and key file.
+    spec: from `experiments.config.scheme`.
+    trained: the plain model's variables.
+
+  Returns:
+    The variables to lock, on the host.
+  """
+  this = lock.build(spec.scheme, dict(spec.args), run.model)
+  folder = run.workdir.folder(label)
+  if not this.trains:
+    return trained
+  key = _key(run, label, this, trained)
+  args = run.config.train, run.dataset, run.model
+  return train.train(*args, this.scheme, key, folder, label)
+
+
+def judge_plain(run: Run, variables: Any) -> Outcome:
+  """Evaluates the unprotected model on all test images."""
   folder = run.workdir.folder("plain")
-  variables = train.train(
-    run.config.train,
-    run.dataset,
-    run.model,
-    keyjax.identity(),
-    (),
-    folder,
-    "plain",
-  )
   file = folder / "outcome.json"
   if not file.exists():
     alone = lock.Lock(keyjax.identity(), False, lambda v: v, run.model.apply)
@@ -41,20 +63,20 @@ def plain(run: Run) -> tuple[Any, Outcome]:
     ]
     outcome = Outcome(rows, {"curve": _curve(folder)})
     results.write_json(file, outcome._asdict())
-  return variables, _load(file)
+  return _load(file)
 
 
 def protect(
-  run: Run, label: str, spec: ConfigDict, trained: Any, plain_rows: Rows
+  run: Run, label: str, spec: ConfigDict, variables: Any, plain_rows: Rows
 ) -> Outcome:
-  """Does all that `config.schemes[label]` asks for, or what is left of it.
+  """Locks, ships, restores and judges, or does what is left of it.
 
   Args:
     run: what protections share.
     label: the protection's name, and that of its folder and key file.
     spec: from `experiments.config.scheme`.
-    trained: the plain model's variables.
-    plain_rows: its rows, for the drop.
+    variables: from `train_locked`.
+    plain_rows: the plain model's rows, for the drop.
 
   Raises:
     RuntimeError: the restored and decrypted params are not the locked ones.
@@ -66,7 +88,7 @@ def protect(
     return _load(file)
   this = lock.build(spec.scheme, dict(spec.args), run.model)
   base = run.base | {"scheme": label, "title": spec.title}
-  variables, key = _variables_and_key(run, label, this, trained)
+  key = _key(run, label, this, variables)
   prepared = jax.tree.map(jnp.asarray, this.prepare(variables))
   rows, locked = _lock_and_ship(run, label, this, key, prepared, base)
   plain_accuracy = results.find(plain_rows, metric="accuracy")["value"]
@@ -84,36 +106,24 @@ def _load(file: pathlib.Path) -> Outcome:
   return Outcome(**json.loads(file.read_text()))
 
 
-def _variables_and_key(
-  run: Run, label: str, this: lock.Lock, trained: Any
-) -> tuple[Any, Any]:
-  """Makes or loads the key, and trains under it where the scheme does."""
+def _key(run: Run, label: str, this: lock.Lock, trained: Any) -> Any:
+  """Loads the key, or derives it and has the first process keep it."""
   file = run.workdir.key_file(label)
-  if file.exists():
-    key = keys.load(file)
-  elif (run.workdir.folder(label) / "locked").exists():
+  first = parallel.is_first()
+  if first and file.exists():
+    return keys.load(file)
+  if first and (run.workdir.folder(label) / "locked").exists():
     raise ValueError(
       f"{label}: params are locked, but their key is not at {file}; put it "
       f"back, or delete {run.workdir.folder(label)} to lock again"
     )
-  else:
-    run.say(f"{label}: making the key")
-    batch = context.keygen_batch(run)
-    secret = run.workdir.secret.child(label)
-    key = this.scheme.keygen(secret, this.prepare(trained), batch)
+  run.say(f"{label}: making the key")
+  batch = context.keygen_batch(run)
+  secret = run.workdir.secret.child(label)
+  key = this.scheme.keygen(secret, this.prepare(trained), batch)
+  if first:
     keys.save(file, key)
-  if not this.trains:
-    return trained, key
-  variables = train.train(
-    run.config.train,
-    run.dataset,
-    run.model,
-    this.scheme,
-    key,
-    run.workdir.folder(label),
-    label,
-  )
-  return variables, key
+  return key
 
 
 def _lock_and_ship(
@@ -129,8 +139,10 @@ def _lock_and_ship(
   locked, lock_seconds = _timed(encrypt, key, prepared)
   folder = run.workdir.folder(label) / "locked"
   if not folder.exists():
-    checkpoint.save_plain(folder, locked)
-  restored = checkpoint.restore_plain(folder, locked)
+    checkpoint.save_plain(folder, jax.device_get(locked), alone=True)
+  restored = checkpoint.restore_plain(
+    folder, jax.device_get(locked), alone=True
+  )
   stored = keys.load(run.workdir.key_file(label))
   opened, open_seconds = _timed(decrypt, stored, restored)
   if not context.same_bits(opened, prepared):

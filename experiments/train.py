@@ -22,10 +22,8 @@ import rich.progress
 from ml_collections import ConfigDict
 
 import keyjax
-from experiments import data
+from experiments import data, preemption
 from keyjax import checkpoint, parallel
-
-LOG_EVERY = 50
 
 
 @flax.struct.dataclass
@@ -69,6 +67,7 @@ def train(
   Raises:
     ValueError: the devices do not divide the batch, or the loss is not finite.
     CheckpointError: a checkpoint could not be written.
+    Preempted: the machine is about to go; all steps so far are saved.
   """
   check_devices(config)
   steps = num_steps(config, len(dataset.train_labels))
@@ -77,27 +76,33 @@ def train(
   step_fn = parallel.data_parallel(
     make_step(config, model, scheme, optimizer), config.parallel
   )
-  source = data.batches(dataset, config.batch_size, config.seed)
+  processes = jax.process_index(), jax.process_count()
+  source = data.batches(dataset, config.batch_size, config.seed, *processes)
   workdir.mkdir(parents=True, exist_ok=True)
   with checkpoint.Manager(workdir / "checkpoints", config.keep) as manager:
     if manager.latest() is not None:
       state = manager.restore(state)
-    log = _Log(workdir / "metrics.jsonl", int(state.step), steps, title)
-    with log:
-      state = parallel.replicate(state)
-      for step in range(int(state.step), steps):
-        state, metrics = step_fn(state, key, source[step])
-        log.add(step + 1, metrics, config.batch_size)
-        if (step + 1) % config.checkpoint_every == 0 or step + 1 == steps:
-          host = jax.device_get(state)
+    done = int(state.step)
+    where = workdir / "metrics.jsonl", done, steps
+    log = _Log(*where, title, config.log_every)
+    with log, preemption.watch() as preempted:
+      state = parallel.place(state, config.parallel)
+      for step in range(done + 1, steps + 1):
+        state, metrics = step_fn(state, key, source[step - 1])
+        log.add(step, metrics, config.batch_size)
+        stops = preempted(step)
+        if stops or step % config.checkpoint_every == 0 or step == steps:
+          host = parallel.to_host(state)
           _check_finite(metrics["loss"], host.variables)
-          manager.save(step + 1, host)
-  return jax.device_get(state.variables)
+          manager.save(step, host)
+        if stops:
+          raise preemption.Preempted(step, steps)
+  return parallel.to_host(state.variables)
 
 
 def check_devices(config: ConfigDict) -> None:
   """Raises a ValueError unless the devices divide the batch."""
-  count = jax.local_device_count()
+  count = jax.device_count()
   if config.batch_size % count:
     raise ValueError(
       f"train.batch_size={config.batch_size} does not divide over "
@@ -192,7 +197,7 @@ def make_step(
       return loss, (new, {"loss": loss, "accuracy": hits})
 
     grads, (new, metrics) = jax.grad(loss_fn, has_aux=True)(params)
-    grads, new, metrics = jax.lax.pmean((grads, new, metrics), parallel.AXIS)
+    grads, new, metrics = parallel.mean((grads, new, metrics))
     updates, opt_state = optimizer.update(grads, state.opt_state, params)
     variables = {"params": optax.apply_updates(params, updates), **new}
     return State(state.step + 1, variables, opt_state), metrics
@@ -203,15 +208,17 @@ def make_step(
 def _rng(seed: int, step: jax.Array) -> jax.Array:
   """Returns the random numbers of one step on one device."""
   rng = jax.random.fold_in(jax.random.key(seed), step)
-  return jax.random.fold_in(rng, jax.lax.axis_index(parallel.AXIS))
+  return jax.random.fold_in(rng, parallel.device_index())
 
 
 class _Log:
   """Metrics as JSON lines, and a progress bar; process 0 writes."""
 
-  def __init__(self, path: pathlib.Path, done: int, steps: int, title: str):
-    self._path, self._steps = path, steps
-    self._writes = jax.process_index() == 0
+  def __init__(
+    self, path: pathlib.Path, done: int, steps: int, title: str, every: int
+  ):
+    self._path, self._steps, self._every = path, steps, every
+    self._writes = parallel.is_first()
     self._start, self._count = time.monotonic(), 0
     if self._writes:
       _forget(path, done)
@@ -235,7 +242,7 @@ class _Log:
   def add(self, step: int, metrics: Any, rows: int) -> None:
     """Counts a step; now and then reads its metrics and writes them."""
     self._count += rows
-    if step % LOG_EVERY and step != self._steps:
+    if step % self._every and step != self._steps:
       return
     values = {k: float(np.asarray(v)) for k, v in metrics.items()}
     rate = self._count / (time.monotonic() - self._start)

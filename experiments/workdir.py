@@ -8,19 +8,23 @@
     KEYDIR/<run id>/<scheme>.key
 
 A run goes on where it stopped; each run has an id, so that keys of an earlier
-run in the same place are never taken for this one's.
+run in the same place are never taken for this one's. A secret that the caller
+brings is not written: `run.json` keeps its fingerprint alone. Of several
+processes, the first writes; all of them see the same WORKDIR.
 """
 
+import hashlib
 import json
 import os
 import pathlib
 import secrets
 from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
 from experiments import results
-from keyjax import keys
+from keyjax import keys, parallel
 
 
 class WorkdirError(ValueError):
@@ -31,7 +35,11 @@ class Workdir:
   """The folders of one run."""
 
   def __init__(
-    self, config: ConfigDict, folder: str, key_folder: str = ""
+    self,
+    config: ConfigDict,
+    folder: str,
+    key_folder: str = "",
+    secret: keys.Secret | None = None,
   ) -> None:
     """Opens the folders, or makes them.
 
@@ -39,10 +47,13 @@ class Workdir:
       config: the run's config.
       folder: for results and checkpoints; no key ever lies in it.
       key_folder: for keys; by default `folder` with `.keys` at its end.
+      secret: what keys are derived from; by default one that is made and kept
+        in `key_folder`. Several processes must bring it.
 
     Raises:
       WorkdirError: the folder holds another run, its keys are gone, the keys
-        would lie inside it, or it cannot be written.
+        would lie inside it, it cannot be written, or the secret is missing or
+        not the one that this run, or another process, has.
     """
     self.path = pathlib.Path(folder).resolve()
     home = pathlib.Path(key_folder or f"{self.path}.keys").resolve()
@@ -51,17 +62,22 @@ class Workdir:
         f"keys must not lie in the workdir: --keydir={home} is inside "
         f"{self.path}; choose a folder beside it"
       )
+    mark = secret.fingerprint() if secret else ""
+    _check_processes(config, mark)
     try:
       self.path.mkdir(parents=True, exist_ok=True)
-      run_id = self._claim(json.loads(config.to_json_best_effort()))
+      if secret and not parallel.is_first():
+        self.key_path, self.secret = home, secret
+        return
+      run_id = self._claim(json.loads(config.to_json_best_effort()), mark)
       self.key_path = home / run_id
-      self.secret = self._secret()
+      self.secret = secret or self._secret()
     except OSError as error:
       raise WorkdirError(
         f"cannot use --workdir={folder}: {error.strerror or error}"
       ) from None
 
-  def _claim(self, config: dict[str, Any]) -> str:
+  def _claim(self, config: dict[str, Any], mark: str) -> str:
     """Returns this run's id; refuses a folder that another run has."""
     file = self.path / "run.json"
     if not file.exists():
@@ -73,11 +89,11 @@ class Workdir:
           f"{self.path} holds other files ({', '.join(sorted(found)[:3])}); "
           "choose another --workdir"
         )
-      run = {"id": secrets.token_hex(8), "config": config}
+      run = {"id": secrets.token_hex(8), "config": config, "secret": mark}
       results.write_json(file, run)
     try:
       run = json.loads(file.read_text())
-      run_id, old = str(run["id"]), run["config"]
+      run_id, old, begun_with = str(run["id"]), run["config"], run["secret"]
     except (ValueError, KeyError, TypeError):
       raise WorkdirError(
         f"{file} is not of a run; choose another --workdir"
@@ -87,6 +103,11 @@ class Workdir:
         f"{self.path} holds another run: its config differs at "
         f"{_difference(old, config)}; choose another --workdir, or "
         "delete that folder"
+      )
+    if begun_with != mark:
+      raise WorkdirError(
+        f"{self.path} holds a run that began with {_secret_name(begun_with)}, "
+        f"not with {_secret_name(mark)}"
       )
     return run_id
 
@@ -113,6 +134,28 @@ class Workdir:
   def key_file(self, name: str) -> pathlib.Path:
     """Returns where a scheme's key lies."""
     return self.key_path / f"{name}.key"
+
+
+def _secret_name(mark: str) -> str:
+  return f"the secret {mark}" if mark else "a secret of its own"
+
+
+def _check_processes(config: ConfigDict, mark: str) -> None:
+  """Refuses processes without a secret, or that differ in it or the config."""
+  if jax.process_count() == 1:
+    return
+  if not parallel.all_equal(bool(mark)) or not mark:
+    raise WorkdirError(
+      "this is one of several processes, and not all of them were given the "
+      "secret: start each with --secret=file:PATH, env:NAME or fd:N"
+    )
+  for what, text in (
+    ("secret", mark),
+    ("config", config.to_json_best_effort()),
+  ):
+    digest = hashlib.sha256(text.encode()).digest()
+    if not parallel.all_equal(int.from_bytes(digest[:4], "big")):
+      raise WorkdirError(f"not all processes were given the same {what}")
 
 
 def _difference(old: Any, new: Any, path: str = "") -> str:

@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec
 
 from keyjax import parallel
 from tests import trees
 
 ROWS, RATE = 16, 0.5
-HOWS = ("pmap", "shard_map")
+HOWS = ("pmap", "shard_map")  # Both run the step once a device.
 # Small integers: sums and means over rows are exact, in any order.
 RNG = np.random.default_rng(0)
 BATCH = {
@@ -37,7 +38,7 @@ def update(state: Any, value: jax.Array, grad: jax.Array) -> tuple[Any, Any]:
 
 def step(state: Any, key: Any, batch: Any) -> tuple[Any, Any]:
   value, grad = jax.value_and_grad(loss)(state["w"], key, batch)
-  value, grad = jax.lax.pmean((value, grad), parallel.AXIS)
+  value, grad = parallel.mean((value, grad))
   return update(state, value, grad)
 
 
@@ -47,7 +48,7 @@ def whole(state: Any, key: Any, batch: Any) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("count", [1, 2, 8])
-@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("how", [*HOWS, "fsdp"])
 def test_step_equals_a_full_batch_step(how: str, count: int) -> None:
   run = parallel.data_parallel(step, how, jax.devices()[:count])
   state, metrics = run(fresh(), KEY, BATCH)
@@ -114,7 +115,7 @@ def test_the_key_is_a_replicated_argument(how: str) -> None:
   assert not np.array_equal(*ends)
 
 
-@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("how", [*HOWS, "fsdp"])
 def test_the_state_is_donated_and_the_key_is_not(how: str) -> None:
   run = parallel.data_parallel(step, how)
   first = parallel.replicate(fresh())
@@ -129,7 +130,7 @@ def test_the_state_is_donated_and_the_key_is_not(how: str) -> None:
   assert int(third["step"]) == 2
 
 
-@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("how", [*HOWS, "fsdp"])
 def test_an_indivisible_batch_is_an_error(how: str) -> None:
   run = parallel.data_parallel(step, how)
   odd = jax.tree.map(lambda x: x[:12], BATCH)
@@ -137,8 +138,52 @@ def test_an_indivisible_batch_is_an_error(how: str) -> None:
     run(fresh(), KEY, odd)
 
 
+def wide(rows: int) -> dict[str, Any]:
+  """A layer that is cut along its second axis, and one that is too small."""
+  rng = np.random.default_rng(1)
+  return {
+    "w": rng.normal(size=(rows, 8192)).astype(np.float32),
+    "b": np.zeros(8192, np.float32),
+  }
+
+
+def wide_step(state: Any, key: Any, batch: Any) -> tuple[Any, Any]:
+  def cost(state: Any) -> jax.Array:
+    hidden = batch["x"] @ state["w"] + state["b"][None]
+    return jnp.mean((jnp.tanh(hidden) * key) ** 2)
+
+  value, grads = jax.value_and_grad(cost)(state)
+  value, grads = parallel.mean((value, grads))
+  new = jax.tree.map(lambda x, g: x - RATE * g, state, grads)
+  return new, {"loss": value}
+
+
+def test_fsdp_keeps_a_part_of_each_large_leaf_on_each_device() -> None:
+  key, batch = np.float32(1), {"x": BATCH["x"]}
+  run = parallel.data_parallel(wide_step, "fsdp")
+  state = parallel.place(wide(3), "fsdp")
+  expected = wide(3)
+  for _ in range(3):
+    state, metrics = run(state, key, batch)
+    expected, expected_metrics = jax.jit(wide_step)(expected, key, batch)
+  for name, shape in (("w", (3, 1024)), ("b", (8192,))):
+    assert {s.data.shape for s in state[name].addressable_shards} == {shape}
+    np.testing.assert_allclose(state[name], expected[name], rtol=1e-5)
+  np.testing.assert_allclose(
+    metrics["loss"], expected_metrics["loss"], rtol=1e-5
+  )
+  trees.assert_same_bits(parallel.to_host(state), jax.device_get(state))
+
+
+def test_places_of_fsdp() -> None:
+  tree = {"a": np.zeros((128, 256)), "b": np.zeros((130, 1270)), "c": 0.0}
+  specs = [x.spec for x in jax.tree.leaves(parallel.shardings(tree, "fsdp"))]
+  whole = PartitionSpec()
+  assert specs == [PartitionSpec(None, parallel.AXIS), whole, whole]
+
+
 def test_unknown_how() -> None:
-  with pytest.raises(ValueError, match="how='pjit': choose 'pmap'"):
+  with pytest.raises(ValueError, match="how='pjit': choose from pmap"):
     parallel.data_parallel(step, "pjit")
 
 

@@ -41,12 +41,28 @@ def _is_empty(x: Any) -> bool:
   return 0 in getattr(x, "shape", ())
 
 
-def save_plain(path: str | os.PathLike[str], tree: Any) -> None:
+def _checkpointer(alone: bool) -> ocp.StandardCheckpointer:
+  if not alone or jax.process_count() == 1:
+    return ocp.StandardCheckpointer()
+  this = jax.process_index()
+  options = ocp.options.MultiprocessingOptions(
+    primary_host=this,
+    active_processes={this},
+    barrier_sync_key_prefix=f"process-{this}",
+  )
+  return ocp.StandardCheckpointer(multiprocessing_options=options)
+
+
+def save_plain(
+  path: str | os.PathLike[str], tree: Any, *, alone: bool = False
+) -> None:
   """Writes a tree of arrays to a new folder, atomically.
 
   Args:
     path: a folder that does not exist.
     tree: a pytree of arrays, such as encrypted params.
+    alone: of several processes, this one saves alone, a tree of NumPy arrays;
+      by default all of them save together.
 
   Raises:
     ValueError: the tree holds a key, no array, or something else than arrays.
@@ -58,20 +74,23 @@ def save_plain(path: str | os.PathLike[str], tree: Any) -> None:
   folders.check_absent(path)
   try:
     folders.try_folder(path.parent)
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _checkpointer(alone) as checkpointer:
       checkpointer.save(path, solid(tree))
   except Exception as error:
     folders.discard(path.parent, path.name)
     raise flat(f"could not write a checkpoint to {path}", error) from None
 
 
-def restore_plain(path: str | os.PathLike[str], like: Any) -> Any:
+def restore_plain(
+  path: str | os.PathLike[str], like: Any, *, alone: bool = False
+) -> Any:
   """Reads a tree that `save_plain` wrote.
 
   Args:
     path: the checkpoint's folder.
     like: the tree's structure, shapes, dtypes and shardings: arrays or
       `jax.ShapeDtypeStruct`.
+    alone: of several processes, this one reads alone, NumPy arrays.
 
   Raises:
     FileNotFoundError: there is no whole checkpoint at `path`.
@@ -81,7 +100,7 @@ def restore_plain(path: str | os.PathLike[str], like: Any) -> Any:
   if not path.exists():
     raise FileNotFoundError(f"no checkpoint at {path}")
   try:
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _checkpointer(alone) as checkpointer:
       check(checkpointer.metadata(path).item_metadata, solid(like))
       tree = checkpointer.restore(path, abstract(solid(like)))
       return hollow(tree, like)

@@ -155,9 +155,13 @@ def open_envelope(
   if not hmac.compare_digest(mac, _mac(data_key, document)):
     raise CannotOpen
   private = _open_private(data_key, context, document["sealed"])
-  _check_expiry(private["expires"].get(name), name)
+  _check_expiry(field(private, "expires", dict), name)
   return Opened(
-    data_key, document["checkpoint"], private["extra"], private["created"], name
+    data_key,
+    document["checkpoint"],
+    field(private, "extra", dict),
+    field(private, "created", str) or None,
+    name,
   )
 
 
@@ -176,7 +180,8 @@ def rewrap(
   Args:
     envelope: what `seal_envelope` returned.
     identities: keys that open it.
-    recipients: everybody who can open the new one.
+    recipients: everybody who can open the new one; a date at which one expires
+      is given again, or is gone.
     revoked: ids to add to those that are told they were revoked.
 
   Returns:
@@ -195,6 +200,18 @@ def rewrap(
     extra=opened.extra,
     revoked=[*former, *revoked],
   )
+
+
+def expiries(envelope: bytes, data_key: bytes) -> dict[str, str]:
+  """Returns until when recipients have access, by id; see `Expiring`.
+
+  Args:
+    envelope: one that was opened.
+    data_key: what it held.
+  """
+  document = parse_document(envelope)
+  context = _context(document["checkpoint"])
+  return _open_private(data_key, context, document["sealed"])["expires"]
 
 
 def inspect_envelope(envelope: bytes) -> dict[str, Any]:
@@ -256,7 +273,8 @@ def _seal_private(
   if created is not None:
     parse_time(created)
   expires = {p.id: p.expires for p in people if hasattr(p, "expires")}
-  data = dump({"created": created, "expires": expires, "extra": extra or {}})
+  private = {"created": created or "", "expires": expires, "extra": extra or {}}
+  data = dump(private)
   if len(data) > MAX_EXTRA:
     raise KeyringError(f"{len(data)} bytes beside the key: at most {MAX_EXTRA}")
   return encode(seal(_private_key(data_key), data, context))
@@ -278,7 +296,9 @@ def _private_key(data_key: bytes) -> bytes:
   return Secret(data_key).derive("keyring/envelope/private", 32)
 
 
-def _check_expiry(expires: str | None, name: str) -> None:
-  now = datetime.datetime.now(datetime.UTC)
-  if expires is not None and parse_time(expires) <= now:
-    raise KeyringError(f"recipient {name} expired at {expires}")
+def _check_expiry(expires: dict[str, Any], name: str) -> None:
+  if name not in expires:
+    return
+  time = field(expires, name, str)
+  if parse_time(time) <= datetime.datetime.now(datetime.UTC):
+    raise KeyringError(f"recipient {name} expired at {time}")

@@ -24,10 +24,11 @@ from keyjax.keyring.hpke import HYBRID, X25519, HpkePrivateKey
 from keyjax.keyring.passphrase import SALT, Cost, stretch
 from keyjax.keyring.recipients import Identity, SymmetricKey
 from keyjax.keyring.rsa import RSA, RsaIdentity
+from keyjax.keyring.signing import ED25519, ML_DSA, SigningKey
 from keyjax.keys import Secret
 from keyjax.seal import SealError, seal, unseal
 
-PrivateKey = Secret | HpkePrivateKey | RsaIdentity | DeviceKeys
+PrivateKey = Secret | HpkePrivateKey | RsaIdentity | DeviceKeys | SigningKey
 Ask = str | Callable[[], str] | None
 MAX_KEY = 2**16
 _PLAIN = "KEYJAX-SECRET-"
@@ -40,16 +41,23 @@ _READERS: dict[str, Callable[[bytes], PrivateKey]] = {
   HYBRID: lambda data: HpkePrivateKey(HYBRID, data),
   RSA: lambda data: RsaIdentity(_rsa(data)),
   "device": DeviceKeys.read,
+  ED25519: lambda data: SigningKey(ED25519, data),
+  ML_DSA: lambda data: SigningKey(ML_DSA, data),
 }
 
 
 def as_identity(key: PrivateKey) -> Identity:
   """Returns what opens envelopes with a key.
 
+  Raises:
+    KeyringError: the key signs, and opens nothing.
+
   Example:
     >>> as_identity(Secret.generate())
     <SymmetricKey aes:...>
   """
+  if isinstance(key, SigningKey):
+    raise KeyringError("a signing key signs checkpoints; it opens none")
   return SymmetricKey(key) if isinstance(key, Secret) else key
 
 
@@ -103,7 +111,7 @@ def parse_key(text: str | bytes | bytearray, passphrase: Ask = None) -> Any:
     passphrase: what opens it, or a function that asks for it when needed.
 
   Returns:
-    A `Secret`, `HpkePrivateKey`, `RsaIdentity` or `DeviceKeys`.
+    A `Secret`, `HpkePrivateKey`, `RsaIdentity`, `DeviceKeys` or `SigningKey`.
 
   Raises:
     CannotOpen: the passphrase is wrong, or the text is damaged.
@@ -163,7 +171,14 @@ def _parse_plain(data: bytes) -> PrivateKey:
   key, check = raw[:-_CHECK], raw[-_CHECK:]
   if check != _checksum(kind, key):
     raise KeyringError("this private key is cut or misread")
-  return _READERS[kind](key)
+  return _read(kind, key)
+
+
+def _read(kind: str, data: bytes) -> PrivateKey:
+  try:
+    return _READERS[kind](data)
+  except ValueError:
+    raise KeyringError(f"this is not a private key of kind {kind}") from None
 
 
 def _parse_protected(data: bytes, passphrase: Ask) -> PrivateKey:
@@ -181,9 +196,10 @@ def _parse_protected(data: bytes, passphrase: Ask) -> PrivateKey:
   sealed = field(document, "sealed", bytes)
   secret = stretch(_ask(passphrase), salt, cost)
   try:
-    return _READERS[kind](unseal(_file_key(secret), sealed, _context(kind)))
+    opened = unseal(_file_key(secret), sealed, _context(kind))
   except SealError:
     raise CannotOpen from None
+  return _read(kind, opened)
 
 
 def _ask(passphrase: Ask) -> str:

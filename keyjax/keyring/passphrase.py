@@ -6,7 +6,7 @@ a cost below the floor is refused as one above the ceiling.
 
 **Known breaks.** Everybody who has the file can guess for ever; only the
 passphrase's own strength holds them off. At the default cost a guess took 0.12
-s on two cores of a laptop-class CPU; six random words of a list of 7,776 hold,
+s on two Xeon cores; six random words of a list of 7,776 hold,
 one word does not.
 
 References:

@@ -101,9 +101,10 @@ class Keyring(Private):
       PermissionError: others than its owner can read the file.
       CannotOpen: the root is wrong, or the file is damaged.
       KeyringError: there is no keyring there, or one of an unknown version or
-        of another name.
+        of another name, or it lies in a checkpoint.
     """
     path = pathlib.Path(path)
+    refuse_checkpoint_folder(path)
     return cls(path, root, read_ring(path, root, name))
 
   @property

@@ -132,9 +132,10 @@ def wipe(buffer: bytearray) -> None:
 
 
 def _from_file(path: str) -> bytearray:
-  refuse_checkpoint_folder(path)
+  place = pathlib.Path(path).expanduser()
+  refuse_checkpoint_folder(place)
   try:
-    with open_private(pathlib.Path(path).expanduser()) as file:
+    with open_private(place) as file:
       return _slurp(file)
   except FileNotFoundError:
     raise KeyringError(f"the key file {path} does not exist") from None

@@ -35,6 +35,9 @@ from keyjax.scheme import ApplyFn, Scheme
 
 NAME = "hpnn"
 _WEIGHTS = ("kernel", "bias", "scale")
+# Columns of a TPU's matrix unit, Google Cloud's "TPU architecture". The paper's
+# array, and any other device here, has 256.
+_COLUMNS = {"TPU v2": 128, "TPU v3": 128, "TPU v4": 128, "TPU v5": 128}
 
 
 class Site(NamedTuple):
@@ -96,7 +99,8 @@ def hpnn(
       `apply_fn(params, images)` on shapes alone.
     layers: a regular expression of module paths such as `block_.*/conv_1`;
       by default every Dense and Conv but the last, whose output is the logits.
-    units: how many multiply-accumulate units, and key bits.
+    units: how many multiply-accumulate units, and key bits; `matrix_units`
+      gives those of this machine.
     image: takes the model's input out of a batch, for `keygen`.
 
   Returns:
@@ -136,6 +140,20 @@ def hpnn(
     )
 
   return Scheme(keygen, bind=bind)
+
+
+def matrix_units(device_kind: str | None = None) -> int:
+  """Returns the columns of a device's matrix unit: one key bit each.
+
+  Args:
+    device_kind: as JAX names it; by default that of the first device.
+
+  Example:
+    >>> matrix_units("TPU v5 lite"), matrix_units("TPU v6 lite")
+    (128, 256)
+  """
+  kind = device_kind or jax.devices()[0].device_kind
+  return next((n for k, n in _COLUMNS.items() if kind.startswith(k)), 256)
 
 
 def schedule(

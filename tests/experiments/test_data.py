@@ -10,8 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
 from experiments import data
+from experiments.data import cache, crops, datasets, folders
 
 REAL = {
   # name: (train, test, shape, classes)
@@ -23,7 +25,7 @@ REAL = {
 
 def folder_or_skip(name):
   try:
-    return data._find(name, None)
+    return folders.find(name, None)
   except data.MissingDataError as error:
     pytest.skip(str(error))
 
@@ -143,14 +145,14 @@ def test_imagenet_points_to_stream():
 def test_data_dir_argument_then_environment_then_tfds(monkeypatch, tmp_path):
   monkeypatch.setenv("KEYJAX_DATA_DIR", str(tmp_path / "env"))
   monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
-  monkeypatch.setattr(data, "_ROOT", tmp_path / "checkout")
+  monkeypatch.setattr(folders, "ROOT", tmp_path / "checkout")
   assert data.find_data_dir(tmp_path / "arg") == tmp_path / "arg"
   assert data.find_data_dir() == tmp_path / "env"
   monkeypatch.delenv("KEYJAX_DATA_DIR")
   assert data.find_data_dir() == tmp_path / "tfds"
   (tmp_path / "shared" / "data" / "tfds").mkdir(parents=True)
   assert data.find_data_dir() == tmp_path / "shared" / "data" / "tfds"
-  monkeypatch.setattr(data, "_ROOT", tmp_path / "elsewhere" / "checkout")
+  monkeypatch.setattr(folders, "ROOT", tmp_path / "elsewhere" / "checkout")
   monkeypatch.delenv("TFDS_DATA_DIR")
   home = pathlib.Path.home() / "tensorflow_datasets"
   assert data.find_data_dir() == home
@@ -173,7 +175,7 @@ def test_real_data(name):
   assert labels.min() >= 0 and labels.max() < classes
   # A subset of sorted examples would hold a few classes only.
   assert len(np.unique(dataset.train_labels)) > 0.6 * classes
-  builder = data._open(data._find(name, None))
+  builder = folders.open_folder(folders.find(name, None))
   splits = builder.info.splits
   assert (splits["train"].num_examples, splits["test"].num_examples) == (
     train,
@@ -211,7 +213,7 @@ def test_mnist_is_decoded_as_tfds_decodes_it():
   theirs = tfds.data_source(
     "mnist", split="test", data_dir=folder.parent.parent, download=False
   )
-  picked = data._subset(10_000, 20, "num_test")
+  picked = datasets._subset(10_000, 20, "num_test")
   ours = data.load("mnist", num_train=10, num_test=20)
   for i, at in enumerate(picked):
     np.testing.assert_array_equal(ours.test_images[i], theirs[int(at)]["image"])
@@ -223,7 +225,7 @@ def test_newest_version_is_used_and_other_folders_ignored(tmp_path):
     (tmp_path / "gtsrb" / name).mkdir(parents=True)
     (tmp_path / "gtsrb" / name / "dataset_info.json").write_text("{}")
   (tmp_path / "gtsrb" / "3.0.0").mkdir()  # interrupted: no description
-  assert data._find("gtsrb", tmp_path).name == "1.10.0"
+  assert folders.find("gtsrb", tmp_path).name == "1.10.0"
 
 
 def test_tfrecord_folder_is_a_clear_error(tmp_path):
@@ -324,7 +326,7 @@ def test_other_records_under_one_name_and_version_are_other_entries(tmp_path):
     folder.mkdir(parents=True)
     (folder / "dataset_info.json").write_text("{}")
     (folder / "cifar10-train.array_record").write_bytes(content)
-    paths.append(data._cache_path(data.epath.Path(folder), "train", 5))
+    paths.append(cache.path_of(epath.Path(folder), "train", 5))
   assert paths[0] != paths[1]
 
 
@@ -453,15 +455,15 @@ def test_stream_crops_inside_the_image():
   rng = np.random.default_rng(0)
   areas = []
   for height, width in ((1, 1), (3, 200), (40, 30)):
-    for box in (data._random_box, data._centre_box):
+    for box in (crops.random_box, crops.centre_box):
       for _ in range(100):
         left, top, right, bottom = box(height, width, rng)
         assert 0 <= left < right <= width
         assert 0 <= top < bottom <= height
-        if box is data._random_box and (height, width) == (40, 30):
+        if box is crops.random_box and (height, width) == (40, 30):
           areas.append((right - left) * (bottom - top) / 1200)
   assert min(areas) < 0.2 and max(areas) > 0.8
-  assert data._centre_box(16, 32, rng) == (9, 1, 23, 15)
+  assert crops.centre_box(16, 32, rng) == (9, 1, 23, 15)
 
 
 # ------------------------------------------------------------------ on device

@@ -18,6 +18,7 @@ import PIL.Image
 import pytest
 
 from experiments import data, prepare
+from experiments.data import folders
 
 TRAIN, TEST = 7, 5
 CLASSES = [f"class_{i}" for i in range(10)]
@@ -45,7 +46,7 @@ def own_folders(monkeypatch, tmp_path):
   monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
   monkeypatch.delenv("KEYJAX_DATA_DIR", raising=False)
   monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
-  monkeypatch.setattr(data, "_ROOT", tmp_path / "nowhere" / "checkout")
+  monkeypatch.setattr(folders, "ROOT", tmp_path / "nowhere" / "checkout")
 
 
 def made_up(count, shape, seed=0):

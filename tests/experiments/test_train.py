@@ -40,9 +40,8 @@ def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def as_users_run_it(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-  """Optax needs the standard promotion; every step is logged."""
-  monkeypatch.setattr(train, "LOG_EVERY", 1)
+def as_users_run_it() -> Iterator[None]:
+  """Optax needs the standard promotion."""
   with jax.numpy_dtype_promotion("standard"):
     yield
 
@@ -55,7 +54,7 @@ def create(name: str = "mlp", **options: Any) -> models.Classifier:
 def settings(**fields: Any) -> ConfigDict:
   """Six steps of 64 rows, and a checkpoint after every second one."""
   config = base().train
-  config.update(batch_size=64, epochs=3.0, checkpoint_every=2)
+  config.update(batch_size=64, epochs=3.0, checkpoint_every=2, log_every=1)
   config.update(fields)
   return config
 
@@ -127,6 +126,17 @@ def test_shard_map_equals_pmap(
   assert lines(tmp_path / "pmap") == lines(tmp_path / "shard_map")
 
 
+def test_fsdp_trains_as_pmap_does(tmp_path: pathlib.Path) -> None:
+  ends = []
+  for how in ("pmap", "fsdp"):
+    model = create(hidden=(256,))  # Its first kernel has 16,384 weights.
+    ends.append(fit(tmp_path / how, settings(parallel=how), model))
+  for x, y in zip(*map(jax.tree.leaves, ends), strict=True):
+    np.testing.assert_allclose(x, y, atol=1e-4)
+  logged = [[x["loss"] for x in lines(tmp_path / h)] for h in ("pmap", "fsdp")]
+  np.testing.assert_allclose(*logged, rtol=1e-4)
+
+
 # --------------------------------------------------------------- resumption
 
 
@@ -159,6 +169,10 @@ def cases() -> dict[str, Any]:
         weight_decay=1e-3,
       ),
       *(model, hpnn.scheme, key),
+    ),
+    "sharded": (
+      settings(parallel="fsdp", weight_decay=1e-3),
+      *(create(hidden=(256,)), None, ()),
     ),
     "batch norm": (
       settings(batch_size=16, epochs=3 / 8, pad=1),

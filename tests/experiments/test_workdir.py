@@ -159,6 +159,7 @@ def test_an_unwritable_folder() -> None:
 def test_run_file_holds_the_config_and_an_id(tmp_path: pathlib.Path) -> None:
   run = Workdir(config(), str(tmp_path / "run"))
   held = json.loads((tmp_path / "run" / "run.json").read_text())
-  assert sorted(held) == ["config", "id"]
+  assert sorted(held) == ["config", "id", "secret"]
+  assert held["secret"] == ""
   assert held["id"] == run.key_path.name
   assert held["config"]["schemes"]["shf"]["args"] == {"block_size": 4}

@@ -6,8 +6,9 @@ import os
 
 import pytest
 
-from keyjax import Secret, keyring
+from keyjax import Secret, keyring, seal
 from keyjax.keyring import encoding
+from keyjax.keyring.envelope import _private_key
 from tests.keyring.conftest import CHEAP, KINDS
 
 ID = "model-a/1000"
@@ -283,6 +284,29 @@ def test_one_stanza_opens_for_one_passphrase_alone():
   greedy = edited(envelope, recipients=[stanza | cost])
   with pytest.raises(keyring.KeyringError, match="too expensive"):
     keyring.open_envelope(greedy, [a])
+
+
+def test_an_insider_who_seals_nonsense(monkeypatch):
+  """Who knows the data key writes valid envelopes; they crash nobody."""
+  key = recipient()
+  for private in (
+    {},
+    {"created": 1, "expires": {}, "extra": {}},
+    {"created": "", "expires": [], "extra": {}},
+    {"created": "", "expires": {}, "extra": 1},
+    {"created": "", "expires": {key.id: 5}, "extra": {}},
+    {"created": "", "expires": {key.id: "soon"}, "extra": {}},
+  ):
+    with monkeypatch.context() as patch:
+      patch.setattr(
+        "keyjax.keyring.envelope._seal_private",
+        lambda data_key, context, *_, private=private: encoding.encode(
+          seal.seal(_private_key(data_key), encoding.dump(private), context)
+        ),
+      )
+      envelope = sealed_for(key)
+    with pytest.raises(keyring.KeyringError, match="another type|looks like"):
+      keyring.open_envelope(envelope, [key])
 
 
 def test_what_cannot_be_sealed():

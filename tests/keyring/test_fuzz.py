@@ -24,7 +24,7 @@ SHORT = settings(
   deadline=None,
   suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-LONG = settings(SHORT, max_examples=50_000)
+LONG = settings(SHORT, max_examples=20_000)
 
 VALUES = st.recursive(
   st.none()

@@ -199,6 +199,13 @@ def test_keys_stay_out_of_checkpoints(tmp_path, root):
   with pytest.raises(KeyringError, match="lies inside the checkpoint"):
     keyring.write_key(tmp_path / "link" / "key", root, plain=True)
   keyring.write_key(tmp_path / "key", root, plain=True)
+  Keyring.create(tmp_path / "ring", root, "team-a")
+  for name in ("key", "ring"):  # Moved there later.
+    (tmp_path / name).rename(step / name)
+  with pytest.raises(KeyringError, match="lies inside the checkpoint"):
+    keyring.read_key(f"file:{step}/key")
+  with pytest.raises(KeyringError, match="lies inside the checkpoint"):
+    Keyring.load(step / "ring", root)
 
 
 def test_licensees_have_copies_of_their_own(ring):

@@ -1,0 +1,63 @@
+"""Decoded images, kept between runs outside the data's folder."""
+
+import hashlib
+import logging
+import os
+import pathlib
+import tempfile
+import zipfile
+
+import numpy as np
+from etils import epath
+
+from experiments.data import folders
+
+Array = np.ndarray
+
+
+def path_of(folder: epath.Path, split: str, size: int) -> pathlib.Path:
+  """Returns where decoded arrays are kept; their content is in the name."""
+  home = os.environ.get("XDG_CACHE_HOME")
+  in_checkout = (folders.ROOT / "pyproject.toml").exists()
+  default = (
+    folders.ROOT / ".cache" if in_checkout else pathlib.Path.home() / ".cache"
+  )
+  # Two folders may hold different pixels under one name and version.
+  digest = hashlib.sha256()
+  for file in sorted(folder.iterdir()):
+    digest.update(f"{file.name} {file.stat().length}\n".encode())
+  digest.update((folder / "dataset_info.json").read_bytes())
+  name = f"{folder.parent.name}-{folder.name}-{split}-{size}"
+  return (
+    pathlib.Path(home or default)
+    / "keyjax"
+    / "decoded"
+    / f"{name}-{digest.hexdigest()[:16]}.npz"
+  )
+
+
+def read(path: pathlib.Path) -> tuple[Array, Array] | None:
+  """Returns the images and labels that `write` kept, if it did."""
+  try:
+    with np.load(path, allow_pickle=False) as arrays:
+      return arrays["image"], arrays["label"]
+  except FileNotFoundError:
+    return None
+  except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    logging.warning("Decoding again: %s is damaged.", path)
+    return None
+
+
+def write(path: pathlib.Path, image: Array, label: Array) -> None:
+  """Keeps the arrays; a folder or disk that takes none costs only time."""
+  temporary = None
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+      temporary = pathlib.Path(file.name)
+      np.savez(file, image=image, label=label)
+    temporary.replace(path)
+  except OSError as error:
+    logging.warning("Decoded images are not kept: %s", error)
+    if temporary is not None:
+      temporary.unlink(missing_ok=True)

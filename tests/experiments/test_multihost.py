@@ -1,0 +1,229 @@
+"""Two real processes train HPNN as one does, and survive losing one."""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import data, models, train
+from experiments.config import base
+from keyjax import Secret, checkpoint, keyring
+from tests import trees
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.multiprocess
+
+STEPS = 60  # 192 images in batches of 64, 20 epochs
+CONFIG = """
+from experiments.config import base, scheme, set_schemes
+
+def get_config():
+  config = base()
+  config.name, config.model = "two", "mlp"
+  config.model_args.hidden = (16,)
+  config.num_train, config.num_test = 192, 50
+  config.train.update(batch_size=64, epochs=20.0, log_every=1)
+  config.train.update(checkpoint_every=4, pad=1)
+  config.evaluate.update(wrong_keys=2, wrong_images=20, distance_keys=1)
+  set_schemes(config, hpnn=scheme("hpnn", "HPNN", units=32))
+  return config
+"""
+SECRET = keyring.format_key(Secret(b"\x5a" * 32))
+OTHER = keyring.format_key(Secret(b"\xa5" * 32))
+
+
+def start(
+  folder: pathlib.Path,
+  process: int | None = None,
+  port: int = 0,
+  secret: str | None = SECRET,
+  *more: str,
+) -> subprocess.Popen[str]:
+  """Starts the main job: one process with 8 devices, or one of two with 4."""
+  config = folder.parent / "config.py"
+  config.write_text(CONFIG)
+  args = [sys.executable, "-m", "experiments.main", f"--config={config}"]
+  args += [f"--workdir={folder}", *more]
+  env = {k: v for k, v in os.environ.items() if k != "TWO_SECRET"}
+  if secret:
+    args.append("--secret=env:TWO_SECRET")
+    env["TWO_SECRET"] = secret
+  if process is not None:
+    args += [f"--coordinator=127.0.0.1:{port}", "--num_processes=2"]
+    args.append(f"--process_id={process}")
+  count = 8 if process is None else 4
+  env["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={count}"
+  out = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+  return subprocess.Popen(args, cwd=ROOT, env=env, **out)  # type: ignore[call-overload]
+
+
+def start_two(
+  folder: pathlib.Path, *secrets: str | None
+) -> list[subprocess.Popen[str]]:
+  with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    port = free.getsockname()[1]
+  secrets = secrets or (SECRET, SECRET)
+  return [start(folder, i, port, s) for i, s in enumerate(secrets)]
+
+
+def finish(processes: list[subprocess.Popen[str]]) -> list[str]:
+  """Waits; returns what each printed."""
+  try:
+    return [p.communicate(timeout=180)[0] for p in processes]
+  finally:
+    for process in processes:
+      process.kill()  # SIGTERM asks a run to save first.
+
+
+def losses(folder: pathlib.Path, label: str) -> np.ndarray:
+  lines = (folder / label / "metrics.jsonl").read_text().splitlines()
+  rows = [json.loads(x) for x in lines]
+  assert [r["step"] for r in rows] == list(range(1, STEPS + 1))
+  return np.array([r["loss"] for r in rows])
+
+
+def state(folder: pathlib.Path, label: str) -> Any:
+  """Returns the last checkpoint of a finished run as NumPy arrays."""
+  digits = data.load("digits", num_train=192, num_test=50)
+  model = models.create("mlp", 10, digits.mean, digits.std, hidden=(16,))
+  optimizer = train.make_optimizer(base().train, STEPS)
+  like = train.init_state(model, optimizer, digits, seed=0)
+  with checkpoint.Manager(folder / label / "checkpoints") as manager:
+    assert manager.latest() == STEPS
+    return manager.restore(like)
+
+
+def wait_for_step(folder: pathlib.Path, label: str, step: int) -> None:
+  """Waits until a run has logged a step."""
+  file, end = folder / label / "metrics.jsonl", time.monotonic() + 120
+  while time.monotonic() < end:
+    if file.exists() and len(file.read_text().splitlines()) >= step:
+      return
+    time.sleep(0.01)
+  raise AssertionError(f"no step {step} of {label}")
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+  folder = tmp_path_factory.mktemp("one") / "run"
+  process = start(folder)
+  (text,) = finish([process])
+  assert process.returncode == 0, text
+  return folder
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+  folder = tmp_path_factory.mktemp("two") / "run"
+  processes = start_two(folder)
+  texts = finish(processes)
+  assert [p.returncode for p in processes] == [0, 0], texts
+  assert "bit for bit" in texts[0] and "bit for bit" not in texts[1]
+  return folder
+
+
+def test_two_processes_train_as_one(
+  one: pathlib.Path, two: pathlib.Path
+) -> None:
+  for label in ("plain", "hpnn"):
+    # Sums over devices go in another order: equal within float rounding.
+    np.testing.assert_allclose(
+      losses(two, label), losses(one, label), rtol=2e-5
+    )
+  rows = [json.loads((f / "results.json").read_text()) for f in (one, two)]
+  found = [
+    {r["condition"]: r["value"] for r in x if r["metric"] == "accuracy"}
+    for x in rows
+  ]
+  assert abs(found[0]["right"] - found[1]["right"]) <= 0.02
+  assert not any(SECRET in f.read_text(errors="replace") for f in files(two))
+
+
+def files(folder: pathlib.Path) -> list[pathlib.Path]:
+  return [f for f in folder.parent.rglob("*") if f.is_file()]
+
+
+def test_processes_see_disjoint_rows() -> None:
+  digits = data.load("digits", num_train=192)
+  whole = data.batches(digits, 64, seed=0)
+  parts = [data.batches(digits, 64, 0, i, 2) for i in (0, 1)]
+  for step in range(6):
+    both = [p[step]["image"] for p in parts]
+    np.testing.assert_array_equal(np.concatenate(both), whole[step]["image"])
+
+
+def test_killed_process_and_restart(
+  two: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  folder = tmp_path / "run"
+  processes = start_two(folder)
+  step = int(np.random.default_rng().integers(5, STEPS - 20))
+  wait_for_step(folder, "hpnn", step)
+  processes[1].kill()
+  processes[0].kill()  # As a cluster does when a machine is gone.
+  finish(processes)
+  lines = (folder / "hpnn" / "metrics.jsonl").read_text().splitlines()
+  assert step <= len(lines) < STEPS
+  processes = start_two(folder)
+  texts = finish(processes)
+  assert [p.returncode for p in processes] == [0, 0], texts
+  for label in ("plain", "hpnn"):
+    trees.assert_same_bits(state(folder, label), state(two, label))
+    np.testing.assert_array_equal(losses(folder, label), losses(two, label))
+
+
+def test_preempted_processes_save_and_go_on(
+  two: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  folder = tmp_path / "run"
+  processes = start_two(folder)
+  wait_for_step(folder, "plain", 2)
+  processes[1].send_signal(signal.SIGTERM)
+  texts = finish(processes)
+  assert [p.returncode for p in processes] == [75, 75], texts
+  assert all("is saved; run the same command" in t for t in texts)
+  # It goes on with one process: other hosts, the same batches.
+  process = start(folder)
+  (text,) = finish([process])
+  assert process.returncode == 0, text
+  np.testing.assert_allclose(
+    losses(folder, "hpnn"), losses(two, "hpnn"), rtol=2e-5
+  )
+
+
+@pytest.mark.parametrize(
+  "secrets, text",
+  [
+    ((SECRET, None), "not all of them were given the secret"),
+    ((SECRET, OTHER), "not all processes were given the same secret"),
+  ],
+)
+def test_host_without_the_secret_refuses(
+  tmp_path: pathlib.Path, secrets: tuple[str | None, ...], text: str
+) -> None:
+  processes = start_two(tmp_path / "run", *secrets)
+  texts = finish(processes)
+  assert all(p.returncode == 1 for p in processes)
+  assert all(text in t for t in texts), texts
+  assert not (tmp_path / "run").exists()
+  assert not any(s in t for s in secrets if s for t in texts)
+
+
+def test_other_secret_on_resumption_is_refused(
+  one: pathlib.Path,
+) -> None:
+  process = start(one, secret=OTHER)
+  (text,) = finish([process])
+  assert process.returncode == 1
+  assert "holds a run that began with the secret" in text
+  assert jax.process_count() == 1
