@@ -17,6 +17,7 @@ from jax.sharding import PartitionSpec as P
 from keyjax import Secret, checkpoint, keyring
 from keyjax.checkpoint import layout
 from tests import trees
+from tests.checkpoint import damage
 
 DTYPES = (*trees.DTYPES, "float8_e4m3fn", "float8_e5m2", "int4", "uint16")
 
@@ -48,27 +49,29 @@ def test_every_bit_comes_back(
 def test_the_device_seals_and_opens_the_same(
   owner: Any, tmp_path: pathlib.Path
 ) -> None:
-  tree = {"w": jnp.arange(12, dtype=jnp.bfloat16).reshape(3, 4), "n": 3}
-  tree["b"] = jnp.asarray([True, False])
+  """One size for all, because each size is compiled for seconds."""
+  mesh = Mesh(np.asarray(jax.devices()[:2]), ("a",))
+  sharding = NamedSharding(mesh, P("a"))
+  tree = {
+    "w": jax.device_put(np.arange(16, dtype=np.float32), sharding),
+    "n": 3,
+    "b": jnp.arange(32) % 3 == 0,
+  }
   for i, (one, other) in enumerate((("device", "host"), ("host", "device"))):
-    checkpoint.save(tmp_path / f"{i}", tree, owner, impl=one)
-    found = checkpoint.restore(tmp_path / f"{i}", owner, impl=other)
-    assert found.pop("n") == 3
-    trees.assert_same_bits(found, {k: v for k, v in tree.items() if k != "n"})
-  bent = pathlib.Path(tmp_path / "0")
-  damage_biggest(bent)
-  with pytest.raises(checkpoint.CheckpointError, match="leaf w does not open"):
-    checkpoint.restore(bent, owner, leaves="w", impl="device")
-
-
-def damage_biggest(path: pathlib.Path) -> None:
-  """Flips a bit in each 64 bytes of the file that holds the segments."""
-  files = [p for p in path.rglob("*") if p.is_file()]
-  file = max(files, key=lambda p: p.stat().st_size)
-  data = bytearray(file.read_bytes())
-  for i in range(0, len(data), 64):
-    data[i] ^= 1
-  file.write_bytes(data)
+    path = tmp_path / str(i)
+    checkpoint.save(path, tree, owner, impl=one)
+    found = checkpoint.restore(path, owner, tree, impl=other)
+    assert found["n"] == 3 and found["w"].sharding == sharding
+    trees.assert_same_bits([found["w"], found["b"]], [tree["w"], tree["b"]])
+  sealed = damage.message(path, owner, "b")
+  for place in (0, 30, 60, len(sealed) - 1):
+    damage.flip(path, sealed, place)
+    with pytest.raises(
+      checkpoint.CheckpointError, match="leaf b does not open"
+    ):
+      checkpoint.restore(path, owner, leaves="b", impl="device")
+    (sealed,) = [damage.message(path, owner, "b")]
+    damage.flip(path, sealed, place)
 
 
 def test_a_whole_training_state(owner: Any, tmp_path: pathlib.Path) -> None:
@@ -94,7 +97,7 @@ def test_numbers_and_structure_without_a_model(
 ) -> None:
   tree = {
     "a": [np.float64(0.1), (3, None)],
-    "b": {1: True, "deep": {"x": 2.5}},
+    "b": {1: True, 2: {"x": 2.5}},
     "empty": {},
     "wide": np.arange(3, dtype=np.int64),
   }
@@ -120,24 +123,27 @@ def sharded(tmp_path_factory: pytest.TempPathFactory) -> Any:
   return path, owner, x
 
 
-@pytest.mark.parametrize("impl", ["host", "device"])
-@pytest.mark.parametrize("shape", [(8, 1), (2, 2), (1, 3)])
+SHAPES = [
+  ((8, 1), "host"),
+  ((2, 2), "host"),
+  ((4, 1), "host"),
+  pytest.param((2, 2), "device", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("shape", "impl"), SHAPES)
 def test_restores_to_another_mesh(
-  shape: tuple[int, int], impl: str, sharded: Any
+  shape: tuple[int, int], impl: Any, sharded: Any
 ) -> None:
   path, owner, x = sharded
-  if impl == "device" and shape != (2, 2):
-    pytest.skip("compiles for long; one mesh is enough")
   devices = np.asarray(jax.devices()[: shape[0] * shape[1]]).reshape(shape)
   mesh = Mesh(devices, ("a", "b"))
-  specs = (P("b", "a"), P(("a", "b")), P(None, "b"))
-  names = ("rows", "columns", "both")
+  specs = {"rows": P("b", "a"), "columns": P(("a", "b")), "both": P(None, "b")}
   like = {
     name: jax.ShapeDtypeStruct(
-      x.shape, x.dtype, sharding=NamedSharding(mesh, s)
+      x.shape, x.dtype, sharding=NamedSharding(mesh, spec)
     )
-    for name, s in zip(names, specs, strict=True)
-    if 48 % shape[1] == 0 and 64 % shape[1] == 0 or s != specs[0]
+    for name, spec in specs.items()
   }
   found = checkpoint.restore(path, owner, like, leaves=list(like), impl=impl)
   for name, got in found.items():
@@ -168,13 +174,10 @@ def test_large_leaves_are_cut_and_slices_read_alone(
     checkpoint.restore(tmp_path / "c", owner),
     tree | {"scalar": np.asarray(3, np.float32)},
   )
-  mesh = Mesh(np.asarray(jax.devices()), ("a",))
+  mesh = Mesh(np.asarray(jax.devices()[:4]), ("a",))
   for spec in (P("a"), P(None, "a")):
     sharding = NamedSharding(mesh, spec)
-    shape = (3000, 496) if spec != P("a") else x.shape
-    if shape != x.shape:
-      continue
-    like = {"big": jax.ShapeDtypeStruct(shape, x.dtype, sharding=sharding)}
+    like = {"big": jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)}
     found = checkpoint.restore(tmp_path / "c", owner, like, leaves="big")
     np.testing.assert_array_equal(np.asarray(found["big"]), x)
 
@@ -228,11 +231,7 @@ def test_a_stranger_learns_one_padded_size(
     names = checkpoint.inspect(path)
     assert "alpha" not in str(names) and stored.exists()
     sizes.append(names["bytes"])
-  assert padded_sizes_close(*sizes)
-
-
-def padded_sizes_close(a: int, b: int) -> bool:
-  return abs(a - b) <= 0.3 * max(a, b)
+  assert abs(sizes[0] - sizes[1]) < 0.3 * max(sizes)
 
 
 # ------------------------------------------------------------------- people
@@ -314,21 +313,12 @@ def test_a_recipient_cannot_forge_what_is_signed(
   forged = seal(
     leaf_key(opened.data_key, "leaf", "w"), np.zeros(5000, np.float32), bound
   )
-  old = np.empty(part.size, np.uint8)
-  opened.store.fetch(opened.manifest.streams, 0, part.offset, old)()
-  replace_bytes(path, old.tobytes(), forged)
+  damage.replace(path, damage.message(path, owner, "w"), forged)
   assert not checkpoint.restore(path, owner)["w"].any()  # Nobody asked.
   with pytest.raises(checkpoint.CheckpointError, match="leaf w does not open"):
     checkpoint.restore(path, owner, verify_key=signer.public_key())
   (problem,) = checkpoint.verify(path, owner)
   assert problem.where == "w" and "not what was signed" in problem.what
-
-
-def replace_bytes(path: pathlib.Path, old: bytes, new: bytes) -> None:
-  (file,) = [
-    p for p in path.rglob("*") if p.is_file() and old in p.read_bytes()
-  ]
-  file.write_bytes(file.read_bytes().replace(old, new))
 
 
 # ----------------------------------------------------------------- mistakes
