@@ -70,8 +70,7 @@ def test_the_device_seals_and_opens_the_same(
       checkpoint.CheckpointError, match="leaf b does not open"
     ):
       checkpoint.restore(path, owner, leaves="b", impl="device")
-    (sealed,) = [damage.message(path, owner, "b")]
-    damage.flip(path, sealed, place)
+    damage.replace(path, damage.message(path, owner, "b"), sealed)
 
 
 def test_a_whole_training_state(owner: Any, tmp_path: pathlib.Path) -> None:
