@@ -12,6 +12,7 @@ from experiments import data, lock, train
 
 _AT_LEAST_ONE = (
   "train.batch_size",
+  "train.accumulate",
   "train.log_every",
   "train.checkpoint_every",
   "train.keep",
@@ -39,14 +40,30 @@ def config(config: ConfigDict, dataset: data.Dataset, model: nn.Module) -> None:
     if value < 1:
       raise ValueError(f"{field}={value}: at least 1")
   train.check_devices(config.train)
-  train.make_optimizer(
-    config.train, train.num_steps(config.train, len(dataset.train_labels))
-  )
-  shape = (1, *dataset.train_images.shape[1:])
-  batch = {"image": jnp.zeros(shape), "label": jnp.zeros(1, jnp.int32)}
+  batch = {
+    "image": data.to_input(jnp.asarray(dataset.train_images[:1])),
+    "label": jnp.asarray(dataset.train_labels[:1]),
+  }
   variables = jax.eval_shape(model.init, jax.random.key(0), batch["image"])
+  _recipe(config.train, dataset, variables)
   for spec in config.schemes.values():
     scheme(spec.scheme, dict(spec.args), model, variables, batch)
+
+
+def _recipe(config: ConfigDict, dataset: data.Dataset, variables: Any) -> None:
+  """Checks the optimiser, and what is for images alone."""
+  steps = train.num_steps(config, dataset.num_examples)
+  optimizer = train.make_optimizer(config, steps)
+  jax.eval_shape(optimizer.init, variables["params"])
+  for field in ("pad", "flip", "cutout", "mixup"):
+    if dataset.is_text and config[field]:
+      raise ValueError(f"train.{field} is for images, the data are text")
+  for field in ("label_smoothing", "ema"):
+    if not 0 <= config[field] < 1:
+      raise ValueError(f"train.{field}={config[field]}: from 0 to below 1")
+  first, last = config.profile
+  if first > last:
+    raise ValueError(f"train.profile={config.profile}: (first step, last step)")
 
 
 def scheme(

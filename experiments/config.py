@@ -17,6 +17,12 @@ def base() -> ConfigDict:
 
   config.dataset = "digits"  # See experiments.data.NAMES.
   config.data_dir = ""  # TFDS folder; empty: see data.find_data_dir.
+  config.text = ""  # The file of dataset "text".
+  config.context = 64  # Characters of an example, where the data are text.
+  config.image_size = 224  # Of imagenet2012, read as it goes.
+  # Shape and classes of dataset "fake": random numbers, to measure speed. A
+  # shape such as (64,) makes text.
+  config.fake = ConfigDict({"shape": (32, 32, 3), "classes": 10})
   config.num_train = 0  # Fewer training images than there are; 0: all.
   config.num_test = 0
 
@@ -26,18 +32,29 @@ def base() -> ConfigDict:
   train = config.train = ConfigDict()
   train.batch_size = 128  # Over all devices.
   train.epochs = 5.0
-  train.optimizer = "adam"  # adam or sgd (momentum 0.9).
+  train.optimizer = "adam"  # adam, adamw or sgd (momentum 0.9).
   train.learning_rate = 2e-3  # Peak.
   train.schedule = "cosine"  # cosine, triangle (0 -> peak -> 0) or constant.
   train.warmup = 0.05  # Share of the steps; cosine alone.
   train.weight_decay = 0.0
+  train.decay_leaves = ".*"  # Those that decay, by path: `conv_0/kernel`.
+  train.clip = 0.0  # Largest norm of the gradient; 0: any.
+  train.ema = 0.0  # Decay of averaged params, which are then kept; 0: none.
+  train.label_smoothing = 0.0
   train.pad = 0  # Random shifts by up to this many pixels.
   train.flip = False  # Random mirror images.
+  train.cutout = 0  # Side of a black square in every image.
+  train.mixup = 0.0  # Images mixed in shares from Beta(mixup, mixup); 0: none.
+  train.dtype = "float32"  # Or bfloat16: of the computation alone.
+  train.accumulate = 1  # Parts of a batch that a device takes one by one.
+  train.remat = False  # Compute each block again in the backward pass.
   train.seed = 0  # Of the initial weights, the order and the augmentation.
   train.parallel = "pmap"  # pmap, shard_map or fsdp.
   train.log_every = 50  # Steps.
   train.checkpoint_every = 500  # Steps.
   train.keep = 2  # Checkpoints.
+  train.threads = 0  # That prepare batches ahead; 0: none.
+  train.profile = (0, 0)  # First and last step to trace; from 1.
 
   evaluate = config.evaluate = ConfigDict()
   evaluate.batch_size = 500
@@ -88,6 +105,23 @@ def cifar10(name: str) -> ConfigDict:
   return config
 
 
+def shakespeare(name: str) -> ConfigDict:
+  """Returns a small character transformer's recipe, for two CPU cores.
+
+  Its layout and AdamW are GPT-2's; see `experiments.models.lm`.
+  """
+  config = base()
+  config.name, config.dataset = name, "tinyshakespeare"
+  config.model = "gpt_micro"
+  config.model_args.update(features=96, depth=3, heads=4)
+  train = config.train
+  train.batch_size, train.epochs = 32, 2.0
+  train.optimizer, train.learning_rate, train.clip = "adamw", 3e-3, 1.0
+  train.weight_decay, train.decay_leaves = 0.1, ".*kernel"
+  config.evaluate.batch_size, config.evaluate.wrong_images = 100, 100
+  return config
+
+
 def scheme(name: str, title: str = "", **kwargs: Any) -> ConfigDict:
   """Returns a protection for `config.schemes`.
 
@@ -106,3 +140,48 @@ def set_schemes(config: ConfigDict, **schemes: ConfigDict) -> None:
   with config.schemes.unlocked():
     for label, spec in schemes.items():
       config.schemes[label] = spec
+
+
+def attack(
+  name: str,
+  title: str = "",
+  schemes: str = ".*",
+  fraction: float = 0.0,
+  steps: int = 0,
+  points: int = 6,
+  trials: int = 0,
+  grid: tuple[dict[str, Any], ...] = (),
+  **attacker: Any,
+) -> ConfigDict:
+  """Returns an attack for `config.attacks`.
+
+  Args:
+    name: a name of `keyjax.attacks.registry`.
+    title: what people call it, in reports.
+    schemes: a regular expression of labels in `config.schemes`; the attack is
+      tried on those that it applies to.
+    fraction: share of the training images that the attacker holds, instead
+      of their number.
+    steps: of training or search.
+    points: of the curve.
+    trials: how many times to play, with a fresh key each; 0: once, with the
+      settings swept.
+    grid: settings to sweep; the attack's own by default.
+    **attacker: fields of `keyjax.attacks.game.Attacker`.
+  """
+  spec = ConfigDict({"attack": name, "title": title or name})
+  spec.schemes, spec.fraction, spec.trials = schemes, fraction, trials
+  spec.steps, spec.points = steps, points
+  spec.grid = ConfigDict({"settings": grid}, convert_dict=False)
+  spec.attacker = ConfigDict(attacker)
+  return spec
+
+
+def set_attacks(config: ConfigDict, **attacks: ConfigDict) -> None:
+  """Adds attacks to a config; `experiments.attack` runs them."""
+  with config.unlocked():
+    if "attacks" not in config:
+      config.attacks = ConfigDict(sort_keys=False)
+    with config.attacks.unlocked():
+      for label, spec in attacks.items():
+        config.attacks[label] = spec

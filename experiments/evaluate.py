@@ -7,7 +7,8 @@
   the function, so this equals *right*, and most attacks need no more.
 
 Beside every accuracy stands the number of images whose logits are not finite:
-the argmax of NaN is a class too.
+the argmax of NaN is a class too. Of a text, each character counts as an image
+does.
 """
 
 import functools
@@ -17,12 +18,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
+import optax
 
 from experiments import data
 from experiments.lock import Lock
-
-CONFIDENCE = 0.95
 
 
 class Counts(NamedTuple):
@@ -32,23 +31,40 @@ class Counts(NamedTuple):
     correct: int[K], images with the right class.
     nonfinite: int[K], images with a logit that is NaN or infinite.
     total: how many images each key saw.
+    loss: float[K], the cross-entropy in nats, summed over them.
+    unit: what was counted, `images` or `characters`.
   """
 
   correct: np.ndarray
   nonfinite: np.ndarray
   total: int
+  loss: np.ndarray
+  unit: str = "images"
 
   @property
   def accuracy(self) -> np.ndarray:
     """Returns float[K], from 0 to 1."""
     return self.correct / self.total
 
+  @property
+  def perplexity(self) -> np.ndarray:
+    """Returns float[K], the exponential of the mean loss; NaN or infinite."""
+    with np.errstate(over="ignore"):
+      return np.exp(self.loss / self.total)
+
+  def part(self, keys: slice) -> "Counts":
+    """Returns the counts of some of the keys."""
+    correct, nonfinite = self.correct[keys], self.nonfinite[keys]
+    return self._replace(
+      correct=correct, nonfinite=nonfinite, loss=self.loss[keys]
+    )
+
 
 class Images(NamedTuple):
   """Test images in batches of one shape: see `pack`."""
 
-  image: jax.Array  # uint8[n, b, H, W, C]
-  label: jax.Array  # int32[n, b]
+  image: jax.Array  # uint8[n, b, H, W, C]; of a text uint8[n, b, t]
+  label: jax.Array  # int32[n, b]; of a text int32[n, b, t]
   mask: jax.Array  # bool[n, b], False on the rows that fill up the last batch
 
 
@@ -60,6 +76,7 @@ def pack(images: np.ndarray, labels: np.ndarray, batch_size: int) -> Images:
   return Images(**{k: jnp.asarray(v) for k, v in stacked.items()})
 
 
+Totals = tuple[jax.Array, jax.Array, jax.Array]  # int32, int32, float32
 LogitsFn = Callable[[Any, Any, jax.Array], jax.Array]
 
 
@@ -82,16 +99,24 @@ def count(
     images: from `pack`.
   """
   stacked = jax.tree.map(lambda *x: jnp.stack(x), *keys)
-  correct, nonfinite = _count_keys(lock, stacked, variables, images)
-  total = int(np.asarray(images.mask).sum())
-  return Counts(np.asarray(correct), np.asarray(nonfinite), total)
+  return _counts(_count_keys(lock, stacked, variables, images), images)
+
+
+def _counts(found: Any, images: Images) -> Counts:
+  """Returns what the device counted, and of how many."""
+  correct, nonfinite, loss = map(np.atleast_1d, jax.device_get(found))
+  text = images.label.ndim > 2
+  each = images.label.shape[-1] if text else 1
+  total = each * int(np.asarray(images.mask).sum())
+  unit = "characters" if text else "images"
+  return Counts(correct, nonfinite, total, loss.astype(np.float64), unit)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _count_keys(
   lock: Lock, keys: Any, variables: Any, images: Images
-) -> tuple[jax.Array, jax.Array]:
-  def one(key: Any) -> tuple[jax.Array, jax.Array]:
+) -> Totals:
+  def one(key: Any) -> Totals:
     opened = lock.scheme.decrypt(key, variables)
     return _count(lock.scheme.bind(key, lock.apply), opened, images)
 
@@ -109,67 +134,27 @@ def count_without_key(lock: Lock, variables: Any, images: Images) -> Counts:
     variables: floats or int8: ciphertext as `tree.as_floats` shows it.
     images: from `pack`.
   """
-  correct, nonfinite = _count_plain(lock, variables, images)
-  total = int(np.asarray(images.mask).sum())
-  return Counts(np.asarray([correct]), np.asarray([nonfinite]), total)
+  return _counts(_count_plain(lock, variables, images), images)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _count_plain(
-  lock: Lock, variables: Any, images: Images
-) -> tuple[jax.Array, jax.Array]:
+def _count_plain(lock: Lock, variables: Any, images: Images) -> Totals:
   return _count(lock.apply, variables, images)
 
 
 def _count(
   apply_fn: Callable[..., jax.Array], variables: Any, images: Images
-) -> tuple[jax.Array, jax.Array]:
-  """Returns how many images are right, and how many are not finite."""
+) -> Totals:
+  """Returns how many are right, how many not finite, and the summed loss."""
 
-  def batch(part: Images) -> tuple[jax.Array, jax.Array]:
-    logits = apply_fn(variables, data.to_float(part.image))
-    hits = (logits.argmax(-1) == part.label) & part.mask
-    bad = ~jnp.isfinite(logits).all(-1) & part.mask
-    return hits.sum(dtype=jnp.int32), bad.sum(dtype=jnp.int32)
+  def batch(part: Images) -> Totals:
+    logits = apply_fn(variables, data.to_input(part.image))
+    mask = part.mask.reshape(-1, *[1] * (part.label.ndim - 1))
+    hits = (logits.argmax(-1) == part.label) & mask
+    bad = ~jnp.isfinite(logits).all(-1) & mask
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, part.label)
+    loss = jnp.where(mask, loss, 0.0).sum(dtype=jnp.float32)
+    return hits.sum(dtype=jnp.int32), bad.sum(dtype=jnp.int32), loss
 
-  hits, bad = jax.lax.map(batch, images)
-  return hits.sum(dtype=jnp.int32), bad.sum(dtype=jnp.int32)
-
-
-def clopper_pearson(
-  correct: int, total: int, among: int = 1
-) -> tuple[float, float]:
-  """Returns the exact 95 % interval of a share.
-
-  For the largest of `among` shares it holds after Bonferroni's correction.
-
-  Clopper, Pearson, "The use of confidence or fiducial limits", Biometrika
-  26(4), 1934.
-
-  Example:
-    >>> [round(x, 3) for x in clopper_pearson(8, 10)]
-    [0.444, 0.975]
-  """
-  interval = scipy.stats.binomtest(int(correct), int(total)).proportion_ci(
-    1 - (1 - CONFIDENCE) / among, method="exact"
-  )
-  return float(interval.low), float(interval.high)
-
-
-def mean_interval(values: np.ndarray) -> tuple[float, float]:
-  """Returns the 95 % interval of a mean accuracy over keys (Student's t).
-
-  It says nothing where all keys agree; `protect` takes the interval over
-  images there.
-
-  Example:
-    >>> [round(x, 2) for x in mean_interval(np.array([0.1, 0.2, 0.3]))]
-    [0.0, 0.45]
-  """
-  if len(values) < 2 or np.ptp(values) == 0:
-    mean = float(np.mean(values))  # Its rounding is the reported value's.
-    return mean, mean
-  low, high = scipy.stats.t.interval(
-    CONFIDENCE, len(values) - 1, np.mean(values), scipy.stats.sem(values)
-  )
-  return max(float(low), 0.0), min(float(high), 1.0)
+  hits, bad, loss = jax.lax.map(batch, images)
+  return hits.sum(dtype=jnp.int32), bad.sum(dtype=jnp.int32), loss.sum()

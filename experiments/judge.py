@@ -1,5 +1,6 @@
 """What a lock is worth: the four conditions, wrong keys and near keys."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import keyjax
 from experiments import context, evaluate, lock, results
 from experiments.context import Outcome, Rows, Run
 from keyjax import tree
-from keyjax.attacks import near_keys
+from keyjax.attacks import intervals, near_keys
 from keyjax.schemes import adv_params
 
 
@@ -39,6 +40,12 @@ def judge(
     _drop(base, bare, "no_key", plain_accuracy),
     _drop(base, wrong, "wrong", plain_accuracy),
   ]
+  if run.dataset.is_text:
+    rows += [
+      perplexity(base, right, "right"),
+      perplexity(base, bare, "no_key"),
+      perplexity(base, wrong, "wrong"),
+    ]
   near, curve = _near(run, this, key, locked, few, base)
   figures = {"wrong": wrong.accuracy.tolist(), "near": curve}
   return Outcome(rows + near, figures)
@@ -93,10 +100,7 @@ def _near(
   counts = evaluate.count(this, locked, guesses, images)
   rows, curve = [], []
   for i, distance in enumerate(distances):
-    part = slice(i * count, (i + 1) * count)
-    here = evaluate.Counts(
-      counts.correct[part], counts.nonfinite[part], counts.total
-    )
+    here = counts.part(slice(i * count, (i + 1) * count))
     more = {"distance": distance, "unit": near_keys.unit(key)}
     rows.append(mean_accuracy(base, here, "near") | more)
     curve.append(
@@ -136,7 +140,7 @@ def accuracy(
   base: dict[str, Any], counts: evaluate.Counts, condition: str
 ) -> dict[str, Any]:
   """Returns the row of one model on `total` images."""
-  low, high = evaluate.clopper_pearson(counts.correct[0], counts.total)
+  low, high = intervals.clopper_pearson(counts.correct[0], counts.total)
   return results.row(
     base,
     condition=condition,
@@ -144,7 +148,7 @@ def accuracy(
     value=float(counts.accuracy[0]),
     low=low,
     high=high,
-    interval="Clopper-Pearson over images",
+    interval=f"Clopper-Pearson over {counts.unit}",
     images=counts.total,
     keys=1,
     nonfinite=int(counts.nonfinite[0]),
@@ -156,12 +160,12 @@ def mean_accuracy(
 ) -> dict[str, Any]:
   """Returns the row of several keys: mean, largest and smallest."""
   accuracy, total = counts.accuracy, counts.total
-  low, high = evaluate.mean_interval(accuracy)
+  low, high = intervals.mean_interval(accuracy)
   interval = "Student t over keys"
   if len(set(counts.correct.tolist())) == 1:  # No spread to go by.
-    low, high = evaluate.clopper_pearson(counts.correct[0], total)
-    interval = "Clopper-Pearson over images"
-  best = evaluate.clopper_pearson(counts.correct.max(), total, len(accuracy))
+    low, high = intervals.clopper_pearson(counts.correct[0], total)
+    interval = f"Clopper-Pearson over {counts.unit}"
+  best = intervals.clopper_pearson(counts.correct.max(), total, len(accuracy))
   return results.row(
     base,
     condition=condition,
@@ -175,6 +179,27 @@ def mean_accuracy(
     max=float(accuracy.max()),
     max_high=best[1],
     min=float(accuracy.min()),
+    nonfinite=int(counts.nonfinite.sum()),
+  )
+
+
+def perplexity(
+  base: dict[str, Any], counts: evaluate.Counts, condition: str
+) -> dict[str, Any]:
+  """Returns the row of a perplexity: the mean over keys, and the smallest.
+
+  The value is None where one is NaN or infinite.
+  """
+  found = [float(x) for x in counts.perplexity]
+  finite = all(map(math.isfinite, found))
+  return results.row(
+    base,
+    condition=condition,
+    metric="perplexity",
+    value=float(np.mean(found)) if finite else None,
+    images=counts.total,
+    keys=len(found),
+    min=min(found) if finite else None,
     nonfinite=int(counts.nonfinite.sum()),
   )
 

@@ -51,9 +51,7 @@ def _histogram(run: Run, label: str, spec: ConfigDict) -> dict[str, Any]:
   """
   config = run.config.train.copy_and_resolve_references()
   config.seed += 1
-  config.epochs = min(
-    config.epochs, _DEMO_IMAGES / len(run.dataset.train_labels)
-  )
+  config.epochs = min(config.epochs, _DEMO_IMAGES / run.dataset.num_examples)
   folder = run.workdir.folder(label) / "demonstration"
   plain = keyjax.identity()
   model = train.train(config, run.dataset, run.model, plain, (), folder, "demo")

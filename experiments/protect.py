@@ -44,7 +44,7 @@ def train_locked(run: Run, label: str, spec: ConfigDict, trained: Any) -> Any:
   folder = run.workdir.folder(label)
   if not this.trains:
     return trained
-  key = _key(run, label, this, trained)
+  key = make_key(run, label, this, trained)
   args = run.config.train, run.dataset, run.model
   return train.train(*args, this.scheme, key, folder, label)
 
@@ -61,6 +61,8 @@ def judge_plain(run: Run, variables: Any) -> Outcome:
       judge.accuracy(base, counts, "plain"),
       context.value(base, "parameters", _num_params(variables)),
     ]
+    if run.dataset.is_text:
+      rows.append(judge.perplexity(base, counts, "plain"))
     outcome = Outcome(rows, {"curve": _curve(folder)})
     results.write_json(file, outcome._asdict())
   return _load(file)
@@ -88,7 +90,7 @@ def protect(
     return _load(file)
   this = lock.build(spec.scheme, dict(spec.args), run.model)
   base = run.base | {"scheme": label, "title": spec.title}
-  key = _key(run, label, this, variables)
+  key = make_key(run, label, this, variables)
   prepared = jax.tree.map(jnp.asarray, this.prepare(variables))
   rows, locked = _lock_and_ship(run, label, this, key, prepared, base)
   plain_accuracy = results.find(plain_rows, metric="accuracy")["value"]
@@ -106,7 +108,7 @@ def _load(file: pathlib.Path) -> Outcome:
   return Outcome(**json.loads(file.read_text()))
 
 
-def _key(run: Run, label: str, this: lock.Lock, trained: Any) -> Any:
+def make_key(run: Run, label: str, this: lock.Lock, trained: Any) -> Any:
   """Loads the key, or derives it and has the first process keep it."""
   file = run.workdir.key_file(label)
   first = parallel.is_first()

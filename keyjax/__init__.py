@@ -21,6 +21,7 @@ if TYPE_CHECKING:
   from keyjax.schemes.adv_params import adv_params
   from keyjax.schemes.deep_lock import deep_lock
   from keyjax.schemes.hpnn import absorb, hpnn
+  from keyjax.schemes.keyed_noise import keyed_noise
   from keyjax.schemes.pixel_shuffle import pixel_shuffle
   from keyjax.seal import SealError
 
@@ -36,6 +37,7 @@ __all__ = [
   "deep_lock",
   "hpnn",
   "identity",
+  "keyed_noise",
   "keys",
   "masked",
   "partition",
@@ -57,6 +59,7 @@ _HOMES = {
   "schemes.adv_params": ("adv_params",),
   "schemes.deep_lock": ("deep_lock",),
   "schemes.hpnn": ("absorb", "hpnn"),
+  "schemes.keyed_noise": ("keyed_noise",),
   "schemes.pixel_shuffle": ("pixel_shuffle",),
   "seal": ("SealError",),
 }

@@ -1,9 +1,10 @@
-"""Images and labels: read by TFDS, kept in memory, batched by step.
+"""Images, text and labels: read, kept in memory, batched by step.
 
 Everything goes without TensorFlow: folders that TFDS prepared as
 `array_record` are read through `as_data_source`, decoded once, and kept as
 `uint8` arrays; `python -m experiments.prepare NAME` makes such a folder. The
-digits come with scikit-learn and need no folder.
+digits come with scikit-learn and need no folder. ImageNet is read as it goes.
+Texts are characters; `fake` is random numbers.
 
   >>> digits = load("digits")
   >>> digits.train_images.shape, digits.test_images.shape
@@ -20,15 +21,23 @@ from experiments.data.datasets import (
   load,
   pixel_statistics,
 )
-from experiments.data.folders import NAMES, MissingDataError, find_data_dir
-from experiments.data.images import augment, to_float
+from experiments.data.folders import MissingDataError, find_data_dir
+from experiments.data.images import (
+  augment,
+  cutout,
+  mixup,
+  to_float,
+  to_input,
+)
 from experiments.data.pipeline import (
   Batch,
   batches,
   eval_batches,
+  iterate,
   steps_per_epoch,
   stream,
 )
+from experiments.data.sources import NAMES, from_config
 
 __all__ = [
   "CIFAR10_MEAN",
@@ -39,11 +48,16 @@ __all__ = [
   "MissingDataError",
   "augment",
   "batches",
+  "cutout",
   "eval_batches",
   "find_data_dir",
+  "from_config",
+  "iterate",
   "load",
+  "mixup",
   "pixel_statistics",
   "steps_per_epoch",
   "stream",
   "to_float",
+  "to_input",
 ]

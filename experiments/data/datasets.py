@@ -18,18 +18,18 @@ _CHUNK = 1024  # decoded records held as dictionaries at a time
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-  """A data set in memory.
+  """A data set in memory: images, or characters of a text.
 
   Attributes:
     name: what `load` was asked for.
-    train_images: `uint8[n, h, w, c]`.
-    train_labels: `int32[n]`.
-    test_images: `uint8[m, h, w, c]`.
-    test_labels: `int32[m]`.
-    num_classes: how many labels there are.
+    train_images: `uint8[n, h, w, c]`; of a text `uint8[n, t]`, tokens.
+    train_labels: `int32[n]`; of a text `int32[n, t]`, the next tokens.
+    test_images: `uint8[m, h, w, c]`, or `uint8[m, t]`.
+    test_labels: `int32[m]`, or `int32[m, t]`.
+    num_classes: how many labels there are; of a text, how many tokens.
     class_names: their names, where they are more than numbers.
-    mean: per channel, of training pixels in [0, 1].
-    std: per channel, of training pixels in [0, 1].
+    mean: per channel, of training pixels in [0, 1]; of a text, empty.
+    std: per channel, of training pixels in [0, 1]; of a text, empty.
     source: where the data came from and how they differ from the published
       ones; belongs beside every figure.
   """
@@ -44,6 +44,46 @@ class Dataset:
   mean: tuple[float, ...]
   std: tuple[float, ...]
   source: str
+
+  @property
+  def is_text(self) -> bool:
+    """Whether examples are tokens, each with a label of its own."""
+    return self.train_labels.ndim == 2
+
+  @property
+  def unit(self) -> str:
+    """What has a label: `images` or `characters`."""
+    return "characters" if self.is_text else "images"
+
+  @property
+  def labels_per_example(self) -> int:
+    """How many labels an example has."""
+    return self.train_labels[0].size
+
+  @property
+  def num_examples(self) -> int:
+    """How many training examples there are."""
+    return len(self.train_labels)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Streamed(Dataset):
+  """A data set of which `train_images` are a sample: see `batches`.
+
+  Attributes:
+    length: how many training images there are.
+    image_size: side of the images.
+    data_dir: see `find_data_dir`.
+  """
+
+  length: int
+  image_size: int
+  data_dir: str | os.PathLike[str] | None
+
+  @property
+  def num_examples(self) -> int:
+    """How many training examples there are."""
+    return self.length
 
 
 def load(

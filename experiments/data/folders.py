@@ -16,7 +16,8 @@ _LOSSLESS = {
   "gtsrb": False,
   "imagenet2012": False,
 }
-NAMES = ("digits", *_LOSSLESS)
+TFDS_NAMES = tuple(_LOSSLESS)
+NAMES = ("digits", *TFDS_NAMES)
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 

@@ -1,4 +1,4 @@
-"""Images on the device: as floats, shifted and mirrored at random."""
+"""Images on the device: as floats, moved, mirrored, cut and mixed."""
 
 import functools
 
@@ -9,6 +9,15 @@ import jax.numpy as jnp
 def to_float(images: jax.Array) -> jax.Array:
   """Returns `uint8` pixels as `float32` in [0, 1], as the models take them."""
   return jnp.asarray(images, jnp.float32) / 255
+
+
+def to_input(x: jax.Array) -> jax.Array:
+  """Returns what a model takes: pixels as `to_float`, tokens as `int32`.
+
+  Args:
+    x: `uint8[b, h, w, c]` pixels, or `uint8[b, t]` tokens.
+  """
+  return to_float(x) if x.ndim > 2 else jnp.asarray(x, jnp.int32)
 
 
 @functools.partial(jax.jit, static_argnames=("pad", "flip"))
@@ -45,3 +54,58 @@ def augment(
     mirror = jax.random.bernoulli(flip_rng, shape=(count, 1, 1, 1))
     images = jnp.where(mirror, images[:, :, ::-1], images)
   return images
+
+
+@functools.partial(jax.jit, static_argnames="side")
+def cutout(rng: jax.Array, images: jax.Array, side: int) -> jax.Array:
+  """Blackens a square of every image; its centre is anywhere in the image.
+
+  References:
+    DeVries, Taylor, "Improved Regularization of Convolutional Neural Networks
+    with Cutout", arXiv:1708.04552, 2017.
+
+  Args:
+    rng: a JAX PRNG key, split over the images.
+    images: `[b, h, w, c]` of any dtype where black is 0.
+    side: of the square; what lies outside the image is lost.
+
+  Returns:
+    The images, of the same shape and dtype.
+  """
+  count, height, width, _ = images.shape
+  first, second = jax.random.split(rng)
+
+  def inside(rng: jax.Array, size: int) -> jax.Array:
+    start = jax.random.randint(rng, (count, 1), 0, size) - side // 2
+    at = jnp.arange(size)[None, :]
+    return (at >= start) & (at < start + side)
+
+  rows, columns = inside(first, height), inside(second, width)
+  hole = (rows[:, :, None] & columns[:, None, :])[..., None]
+  return jnp.where(hole, jnp.zeros((), images.dtype), images)
+
+
+def mixup(
+  rng: jax.Array, batch: dict[str, jax.Array], alpha: float
+) -> dict[str, jax.Array]:
+  """Mixes every image with its neighbour in the batch.
+
+  References:
+    Zhang et al., "mixup: Beyond Empirical Risk Minimization",
+    arXiv:1710.09412, 2017.
+
+  Args:
+    rng: a JAX PRNG key.
+    batch: `image`, `float32[b, h, w, c]`, and `label`, `int32[b]`.
+    alpha: shares come from Beta(alpha, alpha), one an image.
+
+  Returns:
+    The batch with mixed images, `other_label` and `share`, `float32[b]`, the
+    first label's.
+  """
+  image, label = batch["image"], batch["label"]
+  share = jax.random.beta(rng, alpha, alpha, label.shape)
+  part = share[:, None, None, None]
+  mixed = part * image + (1 - part) * jnp.roll(image, 1, axis=0)
+  other = jnp.roll(label, 1, axis=0)
+  return batch | {"image": mixed, "other_label": other, "share": share}

@@ -1,15 +1,17 @@
 """Batches by step: of arrays in memory, or read and decoded as they go."""
 
 import functools
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import grain
 import numpy as np
 
 from experiments.data import crops, folders
-from experiments.data.datasets import Dataset
+from experiments.data.datasets import Dataset, Streamed
 
 Array = np.ndarray
 Batch = dict[str, Array]
@@ -47,15 +49,19 @@ def batches(
 
   Returns:
     A Grain data set without end: `{"image": uint8[b, h, w, c], "label":
-    int32[b]}` where `b = batch_size / process_count`. Slice it from a step on
-    and call `to_iter_dataset()` to prefetch.
+    int32[b]}` (of a text, [b, t] both) where `b = batch_size /
+    process_count`; `iterate` goes through it.
 
   Raises:
     ValueError: the batch is larger than the data set, the processes do not
       divide it, or an index or the seed is out of range.
   """
+  place = process_index, process_count
+  if isinstance(dataset, Streamed):
+    size, folder = dataset.image_size, dataset.data_dir
+    return stream(dataset.name, "train", batch_size, seed, size, folder, *place)
   images, labels = dataset.train_images, dataset.train_labels
-  rows = _rows(len(labels), batch_size, seed, process_index, process_count)
+  rows = _rows(len(labels), batch_size, seed, *place)
 
   def batch(step: int) -> Batch:
     picked = rows(step)
@@ -76,9 +82,8 @@ def stream(
 ) -> grain.MapDataset[Batch]:
   """Returns batches of a data set that does not fit in memory, by step.
 
-  As `batches`, but a step reads and decodes its images, so iterate with
-  `to_iter_dataset(grain.ReadOptions(...))`, whose threads prepare batches
-  ahead.
+  As `batches`, but a step reads and decodes its images: `iterate` has threads
+  that prepare batches ahead.
 
   Args:
     name: any of `NAMES` but digits.
@@ -123,6 +128,20 @@ def stream(
   return grain.MapDataset.range(sys.maxsize).map(batch)
 
 
+def iterate(source: Any, start: int, threads: int = 0) -> Iterator[Batch]:
+  """Returns the batches from a step on.
+
+  Args:
+    source: from `batches` or `stream`.
+    start: the first step.
+    threads: how many prepare batches ahead, a batch each; 0 for none.
+  """
+  if not threads:
+    return (source[step] for step in itertools.count(start))
+  options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
+  return iter(source[start:].to_iter_dataset(options))
+
+
 def eval_batches(
   images: Array, labels: Array, batch_size: int
 ) -> Iterator[Batch]:
@@ -130,7 +149,7 @@ def eval_batches(
 
   Args:
     images: `[n, ...]`.
-    labels: `[n]`.
+    labels: `[n]`, or `[n, t]`.
     batch_size: rows of a batch.
 
   Returns:
@@ -152,7 +171,7 @@ def eval_batches(
     fill = [(0, batch_size - len(label))]
     return {
       "image": np.pad(image, fill + [(0, 0)] * (image.ndim - 1)),
-      "label": np.pad(label, fill),
+      "label": np.pad(label, fill + [(0, 0)] * (label.ndim - 1)),
       "mask": np.arange(batch_size) < len(label),
     }
 

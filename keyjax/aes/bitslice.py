@@ -79,14 +79,37 @@ def from_planes(state: State) -> jax.Array:
   return transpose_bits(planes.reshape(32, 4, lanes))
 
 
-def _shifted(roll: int, sign: int) -> np.ndarray:
-  """Returns where ShiftRows, then `roll` rows down, takes each byte from."""
-  row = (_ROW + roll) % 4
-  return 4 * row + (_COLUMN + sign * row) % 4
+def counter_planes(counter: jax.Array, lanes: int) -> State:
+  """Returns the planes of the counter blocks of a tile.
+
+  Blocks of a tile differ in their last word and in one carry out of it, so
+  this word alone is transposed.
+
+  Args:
+    counter: uint32[4], the tile's first counter block, big-endian words.
+    lanes: how many; block j * lanes + l is bit j of lane l.
+  """
+  index = jnp.arange(32 * lanes, dtype=jnp.uint32).reshape(32, lanes)
+  last = counter[3] + index
+  places = np.arange(32, dtype=np.uint32)[:, None]
+  carry = (last < counter[3]).astype(jnp.uint32) << places
+  carry = jnp.sum(carry, axis=0, dtype=jnp.uint32)
+  one = jnp.uint32(1)
+  before, after = counter[:3], words.add(counter, ~counter[3])
+  after = words.add(after, one)[:3]
+  spread = [
+    (np.uint32(0) - ((x[None] >> places) & one))[..., None]
+    for x in (before, before ^ after)
+  ]
+  high = spread[0] ^ (spread[1] & carry[None, None])
+  bits = jnp.concatenate([high, transpose_bits(last)[:, None]], axis=1)
+  bits = bits.reshape(4, 8, 4, lanes)[::-1]  # Big-endian bytes come first.
+  return tuple(bits[:, i].reshape(16, lanes) for i in range(8))
 
 
-def _rolled(roll: int) -> np.ndarray:
-  return 4 * ((_ROW + roll) % 4) + _COLUMN
+def _shifted(sign: int) -> np.ndarray:
+  """Returns which row ShiftRows, or its inverse, takes each row from."""
+  return 4 * _ROW + (_COLUMN + sign * _ROW) % 4
 
 
 def _take_slices(x: jax.Array, rows: np.ndarray) -> jax.Array:
@@ -94,7 +117,7 @@ def _take_slices(x: jax.Array, rows: np.ndarray) -> jax.Array:
 
 
 def _take_index(x: jax.Array, rows: np.ndarray) -> jax.Array:
-  return x.at[rows].get(mode="promise_in_bounds", unique_indices=True)
+  return x.at[rows].get(mode="promise_in_bounds")
 
 
 def _opaque(fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -108,27 +131,7 @@ def _opaque(fn: Callable[..., Any]) -> Callable[..., Any]:
   return call
 
 
-class _Form(NamedTuple):
-  """How a compiler wants the same rounds.
-
-  Attributes:
-    take: gives a plane's rows in another order.
-    stage: makes a function a unit of compilation, or leaves it alone.
-    sub: the S-box.
-  """
-
-  take: Callable[[jax.Array, np.ndarray], jax.Array]
-  stage: Callable[[Callable[..., Any]], Callable[..., Any]]
-  sub: Callable[[State], State]
-
-
-# XLA's CPU backend gives each plane a kernel of its own and repeats in it all
-# that the plane depends on; opaque stages repeat less.
-_CPU = _Form(_take_index, _opaque, sbox.staged(_opaque))
-_ACCELERATOR = _Form(_take_slices, lambda fn: fn, sbox.forward)
-
-
-def _mixed(rolled: list[State], key: State) -> State:
+def _mixed(rolled: list[State], key: jax.Array) -> State:
   """Returns MixColumns plus the round key, from the state rolled by rows."""
   a, b, c, d = rolled
   two = [x ^ y for x, y in zip(a, b, strict=True)]
@@ -140,32 +143,79 @@ def _mixed(rolled: list[State], key: State) -> State:
   )
 
 
-def _encrypt(masks: jax.Array, state: State, form: _Form) -> State:
+def _mix_rows(key: jax.Array, q: State, rows: np.ndarray) -> State:
+  """Returns `_mixed` of planes whose rows are first put in another order."""
+  rows = np.concatenate([rows, rows])
+  rolled = [
+    tuple(_take_slices(x, rows[4 * r : 4 * r + 16]) for x in q)
+    for r in range(4)
+  ]
+  return _mixed(rolled, key)
 
-  def mix(key: jax.Array, *q: jax.Array) -> State:
-    rolled = [tuple(form.take(x, _shifted(r, 1)) for x in q) for r in range(4)]
-    return _mixed(rolled, tuple(key))
+
+def _mix_slices(key: jax.Array, q: State, rows: np.ndarray) -> State:
+  """Does the same by way of longer planes, whose slices are contiguous."""
+  rows = np.concatenate([rows, rows])[:28]
+
+  def mix(key: jax.Array, *longer: jax.Array) -> State:
+    rolled = [tuple(x[4 * r : 4 * r + 16] for x in longer) for r in range(4)]
+    return _mixed(rolled, key)
+
+  longer = _opaque(lambda *q: tuple(_take_index(x, rows) for x in q))(*q)
+  return _opaque(mix)(key, *longer)
+
+
+class _Form(NamedTuple):
+  """How a compiler wants the same rounds.
+
+  Attributes:
+    take: gives a plane's rows in another order.
+    mix: MixColumns plus the round key, of planes in another order.
+    stage: makes a function a unit of compilation, or leaves it alone.
+    sub: the S-box.
+  """
+
+  take: Callable[[jax.Array, np.ndarray], jax.Array]
+  mix: Callable[[jax.Array, State, np.ndarray], State]
+  stage: Callable[[Callable[..., Any]], Callable[..., Any]]
+  sub: Callable[[State], State]
+
+
+# XLA's CPU backend gives each plane a kernel of its own and repeats in it all
+# that the plane depends on; opaque stages repeat less.
+_staged = sbox.staged(_opaque)
+
+
+def _sub_flat(q: State) -> State:
+  """Returns the S-box of planes as vectors: one loop, not one for each row."""
+  shape = q[0].shape
+  return tuple(
+    x.reshape(shape) for x in _staged(tuple(x.reshape(-1) for x in q))
+  )
+
+
+_CPU = _Form(_take_index, _mix_slices, _opaque, _sub_flat)
+_ACCELERATOR = _Form(_take_slices, _mix_rows, lambda fn: fn, sbox.forward)
+
+
+def _encrypt(masks: jax.Array, state: State, form: _Form) -> State:
+  rows = _shifted(1)
 
   def body(q: State, key: jax.Array) -> tuple[State, None]:
-    return form.stage(mix)(key, *form.sub(q)), None
+    return form.mix(key, form.sub(q), rows), None
 
   first = tuple(x ^ masks[0, i] for i, x in enumerate(state))
   q, _ = jax.lax.scan(body, first, masks[1:-1])
-  rows = _shifted(0, 1)
   return tuple(
     form.take(x, rows) ^ masks[-1, i] for i, x in enumerate(form.sub(q))
   )
 
 
 def _decrypt(masks: jax.Array, state: State, form: _Form) -> State:
-  zero = (jnp.uint32(0),) * 8
+  zero = jnp.zeros((8, 1, 1), jnp.uint32)
 
   def enter(*q: jax.Array) -> State:
-    return sbox.unaffine(tuple(form.take(x, _shifted(0, -1)) for x in q))
-
-  def mix(*q: jax.Array) -> State:
-    rolled = [tuple(form.take(x, _rolled(r)) for x in q) for r in range(4)]
-    return _mixed(rolled, zero)
+    return sbox.unaffine(tuple(form.take(x, _shifted(-1)) for x in q))
 
   def unsub(q: State) -> State:
     # Inversion in GF(2^8) is its own inverse, so the forward S-box stands
@@ -175,7 +225,7 @@ def _decrypt(masks: jax.Array, state: State, form: _Form) -> State:
   def body(q: State, key: jax.Array) -> tuple[State, None]:
     q = tuple(x ^ k for x, k in zip(q, key, strict=True))
     for _ in range(3):  # MixColumns has order 4: its cube is its inverse.
-      q = form.stage(mix)(*q)
+      q = form.mix(zero, q, np.arange(16))
     return unsub(q), None
 
   first = unsub(tuple(x ^ masks[-1, i] for i, x in enumerate(state)))

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +18,10 @@ ACCELERATOR_LANES = 1 << 15
 
 def choose(
   impl: Impl,
-  on_host: Callable[..., jax.Array],
-  device: Callable[..., jax.Array],
+  on_host: Callable[..., Any],
+  device: Callable[..., Any],
   *args: jax.Array,
-) -> jax.Array:
+) -> Any:
   """Returns `host.choose`'s choice; `device` also takes a tile's lanes."""
   accelerator = functools.partial(device, ACCELERATOR_LANES)
   if impl != "device":
@@ -36,14 +37,14 @@ def tile_lanes(most: int, num_blocks: int) -> int:
 
 def in_tiles(
   crypt: Callable[[bitslice.State], bitslice.State],
-  make: Callable[[jax.Array], jax.Array],
+  make: Callable[[jax.Array], bitslice.State],
   xs: jax.Array,
 ) -> jax.Array:
   """Encrypts or decrypts tile after tile.
 
   Args:
     crypt: from planes to planes.
-    make: gives a tile's blocks, uint32[32, 4, lanes], from one of `xs`.
+    make: gives a tile's planes from one of `xs`.
     xs: what makes each tile, [tiles, ...].
 
   Returns:
@@ -52,8 +53,7 @@ def in_tiles(
   """
 
   def tile(x: jax.Array) -> jax.Array:
-    planes = crypt(bitslice.to_planes(make(x)))
-    return bitslice.from_planes(planes).transpose(0, 2, 1)
+    return bitslice.from_planes(crypt(make(x))).transpose(0, 2, 1)
 
   return jax.lax.map(tile, xs).reshape(-1, 4)
 
@@ -69,7 +69,9 @@ def _crypt(
   tiles = padded.reshape(-1, 32, lanes, 4)
   keys = bitslice.masks(round_keys)
   out = in_tiles(
-    lambda s: crypt(keys, s), lambda x: x.transpose(0, 2, 1), tiles
+    lambda s: crypt(keys, s),
+    lambda x: bitslice.to_planes(x.transpose(0, 2, 1)),
+    tiles,
   )
   return out[:n]
 

@@ -17,7 +17,13 @@ from cryptography.hazmat.primitives import constant_time, hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-from keyjax.aes.chunked import CHUNK, TAG, plain_bytes, sealed_bytes
+from keyjax.aes.chunked_host import (
+  CHUNK,
+  TAG,
+  nonce_of,
+  plain_bytes,
+  sealed_bytes,
+)
 
 SALT = 24
 HEADER = 56
@@ -44,10 +50,6 @@ def derive(key: bytes, salt: bytes, context: bytes) -> tuple[bytes, ...]:
   hkdf = HKDFExpand(hashes.SHA512(), n + 44, prefix + salt + context)
   out = hkdf.derive(key)
   return out[:n], out[n : n + 12], out[n + 12 :]
-
-
-def _nonce(base: bytes, index: int) -> bytes:
-  return (int.from_bytes(base, "big") ^ index).to_bytes(12, "big")
 
 
 def checked_salt(salt: bytes | None) -> bytes:
@@ -150,7 +152,7 @@ def seal_into(
   for i in range(len(view) // CHUNK + 1):
     chunk = view[i * CHUNK : (i + 1) * CHUNK]
     target = body[i * step : (i + 1) * step]
-    cipher.encrypt_into(_nonce(base, i), chunk, None, target)
+    cipher.encrypt_into(nonce_of(base, i), chunk, None, target)
 
 
 class Opener:
@@ -192,7 +194,7 @@ class Opener:
       SealError: the chunk is damaged, or not the one of this index.
     """
     try:
-      return self._cipher.decrypt(_nonce(self._base, index), chunk, None)
+      return self._cipher.decrypt(nonce_of(self._base, index), chunk, None)
     except InvalidTag:
       raise SealError from None
 
@@ -213,7 +215,7 @@ class Opener:
     for i in range(-(-len(chunks) // step)):
       chunk = chunks[i * step : (i + 1) * step]
       plain = target[i * CHUNK : (i + 1) * CHUNK]
-      nonce = _nonce(self._base, first + i)
+      nonce = nonce_of(self._base, first + i)
       try:
         self._cipher.decrypt_into(nonce, chunk, None, plain)
       except (InvalidTag, ValueError):

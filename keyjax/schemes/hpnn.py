@@ -14,6 +14,17 @@ gradients commute with phi_k: L (W a + b) = (L W) a + L b, then by induction
 over layers. A lock costs no capacity - and is no more than a change of signs.
 `absorb` is phi_k.
 
+In a transformer or a mixer every layer with weights of its own can carry signs,
+whatever follows it: the patch embedding, query, key, value and the projection
+out of the attention, both layers of the feed-forward, the layers over patches,
+the normalisations (scale and bias), an output layer. The argument is the same:
+a sign is of the row of weights before it. Sums of a residual block, attention
+weights and a token embedding cannot (the embedding's weights are no kernel, and
+a tied one is the output layer too); `keygen` warns. A sign on query j meets key
+j alone, so two keys that both flip that pair are one function, and signs
+between linear maps (value and out) are a change of basis: feed-forward layers
+give the most for a bit.
+
 Source: Chakraborty, Mondal, Srivastava, "Hardware-Assisted Intellectual
 Property Protection of Deep Learning Models" (HPNN), DAC 2020, eprint
 2020/1016.

@@ -6,13 +6,16 @@ import pathlib
 import re
 from typing import Any
 
+import flax.linen as nn
 import jax
 import pytest
 from ml_collections import ConfigDict
 
 import keyjax
-from experiments import data, lock, models
+from experiments import attack, data, lock, models
 from experiments.config import base, scheme, set_schemes
+from experiments.data import fake
+from keyjax.attacks import registry
 from tests.conftest import ROOT
 
 FILES = sorted((ROOT / "configs").glob("*.py"))
@@ -23,6 +26,8 @@ SHAPES = {
   "cifar10": ((32, 32, 3), 10),
   "svhn_cropped": ((32, 32, 3), 10),
   "gtsrb": ((32, 32, 3), 43),
+  "imagenet2012": ((224, 224, 3), 1000),
+  "tinyshakespeare": ((64,), 65),
 }
 
 
@@ -34,17 +39,13 @@ def load(file: pathlib.Path) -> ConfigDict:
   return module.get_config()
 
 
-def model_of(config: ConfigDict) -> tuple[models.Classifier, jax.Array]:
-  (height, width, channels), classes = SHAPES[config.dataset]
-  model = models.create(
-    config.model,
-    classes,
-    (0.5,) * channels,
-    (0.25,) * channels,
-    **dict(config.model_args),
-  )
-  shape = (2, height, width, channels)
-  return model, jax.ShapeDtypeStruct(shape, jax.numpy.float32)
+def model_of(config: ConfigDict) -> tuple[nn.Module, jax.ShapeDtypeStruct]:
+  """The model, and an input; imagenet and texts are not needed for it."""
+  shape, classes = SHAPES[config.dataset]
+  dataset = fake.load(shape, classes, num_train=2, num_test=1)
+  model = models.from_config(config, dataset)
+  example = jax.eval_shape(data.to_input, dataset.train_images)
+  return model, example
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
@@ -52,7 +53,8 @@ def test_the_header_is_the_command(file: pathlib.Path) -> None:
   doc = ast.get_docstring(ast.parse(file.read_text()))
   assert doc is not None
   flat = re.sub(r"[\\\s]+", " ", doc)
-  command = "python -m experiments.main --config=configs/"
+  program = "attack" if "attacks" in load(file) else "main"
+  command = f"python -m experiments.{program} --config=configs/"
   assert f"{command}{file.stem}.py --workdir=" in flat
   others = set(re.findall(r"configs/(\w+)\.py", doc)) - {file.stem}
   assert not others, "a header names its own file"
@@ -65,13 +67,27 @@ def test_the_config_loads_and_is_locked(file: pathlib.Path) -> None:
   assert config.dataset in data.NAMES
   assert config.evaluate.wrong_keys >= 64
   assert len(config.schemes) >= 1
-  assert set(config.keys()) == set(base().keys())
+  assert set(config.keys()) - {"attacks"} == set(base().keys())
   with pytest.raises((AttributeError, KeyError)):
     config.nope = 1
   with pytest.raises((AttributeError, KeyError)):
     config.train.epoch = 1
   text = config.to_json_best_effort()
   assert "secret" not in text and "unserializable" not in text
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
+def test_every_attack_is_known_and_meets_a_scheme(file: pathlib.Path) -> None:
+  config = load(file)
+  if "attacks" not in config:
+    return
+  pairs = set(attack.pairs(config))
+  assert {label for _, label in pairs} == {*config.attacks}
+  assert {label for label, _ in pairs} == {*config.schemes}
+  for _, label in pairs:
+    spec = config.attacks[label]
+    attacker = attack.attacker_of(spec, 1000)
+    assert attacker.covers(registry.get(spec.attack).needs), label
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
@@ -93,7 +109,8 @@ def test_every_scheme_fits_the_model(file: pathlib.Path) -> None:
       assert opened == prepared, label
       forward = this.scheme.bind(key, this.apply)
       logits = jax.eval_shape(forward, opened, images)
-      assert logits.shape == (2, SHAPES[config.dataset][1]), label
+      text = images.shape[1:] if len(images.shape) == 2 else ()
+      assert logits.shape == (2, *text, SHAPES[config.dataset][1]), label
     if this.trains:
       assert jax.tree.map(lambda x: (x.shape, x.dtype), prepared) == shapes
 

@@ -18,6 +18,8 @@ SMALL = {
   "cnn": {"features": (4, 8), "units": 8},
   "vgg11": {"width": 4},
   "resnet18": {"width": 4},
+  "vit_micro": {},
+  "mixer_micro": {},
 }
 
 
@@ -76,6 +78,12 @@ def images():
     ("vgg16", {}, 14_728_266),
     ("vgg19", {}, 20_040_522),
     ("resnet18", {"width": 16}, 701_466),
+    # timm's, for 224 x 224 and 1,000 classes.
+    ("vit_ti", {"size": 224, "num_classes": 1000}, 5_717_416),
+    ("vit_s", {"size": 224, "num_classes": 1000}, 22_050_664),
+    ("vit_b", {"size": 224, "num_classes": 1000}, 86_567_656),
+    ("mixer_s", {"size": 224, "num_classes": 1000}, 18_528_264),
+    ("mixer_b", {"size": 224, "num_classes": 1000}, 59_880_472),
   ],
 )
 def test_parameter_count(name, options, parameters):
@@ -85,14 +93,14 @@ def test_parameter_count(name, options, parameters):
   assert count(abstract(name, **options)[0]) == parameters
 
 
-@pytest.mark.parametrize("name", models.NAMES)
+@pytest.mark.parametrize("name", models.IMAGE_NAMES)
 @pytest.mark.parametrize("size", [32, 48])
 def test_logits_are_float32_by_class_at_several_sizes(name, size):
   _, logits, _ = abstract(name, num_classes=43, size=size)
   assert logits.shape == (2, 43) and logits.dtype == jnp.float32
 
 
-@pytest.mark.parametrize("name", models.NAMES)
+@pytest.mark.parametrize("name", models.IMAGE_NAMES)
 def test_dtype_is_of_the_computation_only(name):
   variables, logits, _ = abstract(name, dtype="bfloat16")
   assert logits.dtype == jnp.float32
@@ -167,7 +175,7 @@ def calls(name, **options):
   return seen
 
 
-@pytest.mark.parametrize("name", models.NAMES)
+@pytest.mark.parametrize("name", models.IMAGE_NAMES)
 def test_the_last_layer_is_head(name):
   assert calls(name)[-1] == ("head", "Dense")
 
@@ -346,3 +354,45 @@ def test_models_are_hashable_whatever_a_config_gives():
   assert hash(model) == hash(
     models.create("mlp", 10, (0.5,), (0.2,), hidden=(4, 4))
   )
+
+
+# --------------------------------------------------------------- transformers
+
+
+def test_patches_and_heads_that_do_not_divide_are_errors():
+  with pytest.raises(ValueError, match="Patches of 16 .* 40 x 40"):
+    abstract("vit_ti", size=40)
+  with pytest.raises(ValueError, match="5 heads do not divide 32 features"):
+    abstract("vit_micro", heads=5)
+  with pytest.raises(ValueError, match="'max'.*token or mean"):
+    abstract("vit_micro", pooling="max")
+
+
+def test_mean_pooling_has_no_class_token():
+  assert "class_token" in abstract("vit_micro")[0]["params"]
+  variables, logits, _ = abstract("vit_micro", pooling="mean")
+  assert "class_token" not in variables["params"]
+  assert variables["params"]["position_embedding"].shape == (1, 64, 32)
+  assert logits.shape == (2, 10)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vit_micro", "mixer_micro"])
+def test_rematerialisation_changes_no_gradient(name, images):
+  """Two of a ResNet's 8 blocks are enough: all are called alike."""
+  grads = {}
+  for remat in (False, True):
+    options = SMALL[name] | {"remat": remat}
+    model = models.create(name, 10, MEAN, STD, **options)
+    variables = initialise(model, images)
+
+    def loss(params, model=model, variables=variables):
+      logits, _ = model.apply(
+        {**variables, "params": params}, images, True, mutable=["batch_stats"]
+      )
+      return jnp.mean(logits[:, 0])
+
+    grads[remat] = quick(jax.grad(loss))(variables["params"])
+    text = str(jax.make_jaxpr(jax.grad(loss))(variables["params"]))
+    assert ("remat" in text or "checkpoint" in text) == remat
+  for x, y in zip(*map(jax.tree.leaves, grads.values()), strict=True):
+    np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-5)

@@ -18,6 +18,7 @@ import PIL.Image
 import pytest
 
 from experiments import data, prepare
+from experiments.config import base
 from experiments.data import folders
 
 TRAIN, TEST = 7, 5
@@ -208,10 +209,26 @@ def test_imagenet_archives(monkeypatch, tmp_path):
   batch = data.stream("imagenet2012", "validation", 3, 0, 24, tmp_path)[0]
   red = batch["image"].reshape(-1, 3).mean(0)
   assert red[0] > 240 and red[1:].max() < 15
+  # A run reads it as it goes, with threads and without.
+  config = base()
+  config.update(dataset="imagenet2012", data_dir=str(tmp_path), image_size=24)
+  dataset = data.from_config(config)
+  assert dataset.num_examples == 6 and dataset.num_classes == 1000
+  assert dataset.train_images.shape == (6, 24, 24, 3)
+  assert dataset.test_images.shape == (3, 24, 24, 3)
+  for threads in (0, 2):
+    source = data.batches(dataset, 2, seed=1)
+    ahead = data.iterate(source, 4, threads)
+    for step in range(4, 8):
+      found = next(ahead)
+      np.testing.assert_array_equal(found["image"], source[step]["image"])
+  config.num_train = 3
+  with pytest.raises(ValueError, match="num_train=3: .* read whole"):
+    data.from_config(config)
 
 
 def test_names_are_those_of_data():
-  assert set(prepare.NAMES) == set(data.NAMES) - {"digits"}
+  assert set(prepare.NAMES) == set(folders.TFDS_NAMES) < set(data.NAMES)
 
 
 def test_bad_names_are_errors():

@@ -76,6 +76,8 @@ def lines(folder: pathlib.Path) -> list[dict[str, float]]:
   found = [json.loads(line) for line in text.splitlines()]
   for line in found:
     assert line.pop("images_per_second") > 0
+    assert line.pop("step_seconds") > 0
+    line.pop("seconds_left")
   return found
 
 
@@ -160,7 +162,15 @@ def cases() -> dict[str, Any]:
   variables = model.init(jax.random.key(0), images["image"])
   key = hpnn.scheme.keygen(Secret.generate(), variables, images)
   return {
-    "augmented": (settings(pad=1, flip=True), create(), None, ()),
+    "recipe": (
+      settings(
+        **{"pad": 1, "flip": True, "cutout": 2, "mixup": 0.3},
+        **{"optimizer": "adamw", "weight_decay": 0.1, "clip": 1.0},
+        **{"ema": 0.5, "label_smoothing": 0.1, "accumulate": 2},
+        **{"decay_leaves": ".*kernel"},
+      ),
+      *(create(), None, ()),
+    ),
     "hpnn": (
       settings(
         parallel="shard_map",

@@ -1,0 +1,49 @@
+"""The models: linen modules whose layers a lock can find by path.
+
+Every image model takes `float32[b, h, w, c]` pixels in [0, 1] and normalises
+them itself, so that what a key shuffles are raw pixels. A language model takes
+tokens. The output of every `Conv` and `Dense` is a pre-activation or a
+projection, normalisation and activations come after it, the last `Dense` is
+called `head`, and the sum of a residual block of a ResNet is a module of its
+own (`sum`), where a lock can be placed too.
+
+  >>> import jax, jax.numpy as jnp
+  >>> model = create("cnn", num_classes=10, mean=(0.5,), std=(0.25,))
+  >>> x = jnp.zeros((2, 28, 28, 1))
+  >>> variables = model.init(jax.random.key(0), x)
+  >>> sorted(variables["params"])
+  ['conv_0', 'conv_1', 'dense', 'head']
+  >>> model.apply(variables, x).shape
+  (2, 10)
+"""
+
+from experiments.models.base import Classifier
+from experiments.models.convnets import CNN, MLP, VGG
+from experiments.models.lm import LanguageModel
+from experiments.models.mixer import Mixer
+from experiments.models.registry import (
+  IMAGE_NAMES,
+  NAMES,
+  TEXT_NAMES,
+  create,
+  from_config,
+)
+from experiments.models.resnet import Block, ResNet
+from experiments.models.vit import ViT
+
+__all__ = [
+  "CNN",
+  "IMAGE_NAMES",
+  "MLP",
+  "NAMES",
+  "TEXT_NAMES",
+  "VGG",
+  "Block",
+  "Classifier",
+  "LanguageModel",
+  "Mixer",
+  "ResNet",
+  "ViT",
+  "create",
+  "from_config",
+]

@@ -1,0 +1,57 @@
+"""What all image classifiers share."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+Dtype = Any
+
+
+class Classifier(nn.Module):
+  """What all models share.
+
+  Attributes:
+    num_classes: how many logits.
+    mean: per channel, subtracted from pixels in [0, 1].
+    std: per channel, divides what is left.
+    dtype: of the computation; parameters and logits stay `float32`.
+  """
+
+  num_classes: int
+  mean: Sequence[float]
+  std: Sequence[float]
+  dtype: Dtype = jnp.float32
+
+  def normalise(self, x: jax.Array) -> jax.Array:
+    """Returns `(x - mean) / std`, computed in `float32`, as `dtype`."""
+    if x.shape[-1] != len(self.mean):
+      raise ValueError(
+        f"Expected images of {len(self.mean)} channels, as mean has; got "
+        f"{x.shape[-1]}."
+      )
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+      raise ValueError(
+        f"Expected float pixels in [0, 1], got {x.dtype}: use data.to_float."
+      )
+    shape = (1,) * (x.ndim - 1) + (-1,)
+    mean = jnp.asarray(self.mean, jnp.float32).reshape(shape)
+    std = jnp.asarray(self.std, jnp.float32).reshape(shape)
+    return ((x.astype(jnp.float32) - mean) / std).astype(self.dtype)
+
+  def classify(self, x: jax.Array) -> jax.Array:
+    """Returns the logits, `float32`, of features `[b, n]`."""
+    head = nn.Dense(self.num_classes, dtype=self.dtype, name="head")
+    return head(x).astype(jnp.float32)
+
+
+def batch_norm(x: jax.Array, train: bool, dtype: Dtype, name: str) -> jax.Array:
+  """Returns `x` after batch normalisation, computed in `float32`."""
+  norm = nn.BatchNorm(
+    use_running_average=not train, momentum=0.9, epsilon=1e-5, name=name
+  )
+  # Flax would widen x and narrow the result by itself, but not under strict
+  # promotion.
+  return norm(x.astype(jnp.float32)).astype(dtype)

@@ -1,0 +1,116 @@
+"""Pre-norm transformer blocks, for images and for text.
+
+Every projection is a `Dense` of its own, so that a lock finds it by path:
+`attention/query`, `attention/key`, `attention/value`, `attention/out`,
+`mlp_in` and `mlp_out`.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from experiments.models.base import Dtype
+
+_KERNEL_INIT = nn.initializers.lecun_normal()
+
+
+def layer_norm(
+  x: jax.Array, dtype: Dtype, name: str, epsilon: float = 1e-6
+) -> jax.Array:
+  """Returns `x` after layer normalisation, computed in `float32`."""
+  norm = nn.LayerNorm(epsilon=epsilon, name=name)
+  return norm(x.astype(jnp.float32)).astype(dtype)
+
+
+class Attention(nn.Module):
+  """Multi-head self-attention.
+
+  References:
+    Vaswani et al., "Attention Is All You Need", arXiv:1706.03762, 2017.
+
+  Attributes:
+    heads: how many; they divide the features.
+    causal: whether a position sees only itself and those before it.
+    dtype: of the computation.
+    kernel_init: of query, key and value.
+    out_init: of the projection that the residual sum takes.
+  """
+
+  heads: int
+  causal: bool = False
+  dtype: Dtype = jnp.float32
+  kernel_init: Any = _KERNEL_INIT
+  out_init: Any = _KERNEL_INIT
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Returns `float[b, t, d]` of features `[b, t, d]`."""
+    features = x.shape[-1]
+    if features % self.heads:
+      raise ValueError(f"{self.heads} heads do not divide {features} features.")
+
+    def project(name: str) -> jax.Array:
+      layer = nn.Dense(
+        features, dtype=self.dtype, kernel_init=self.kernel_init, name=name
+      )
+      return layer(x).reshape(*x.shape[:-1], self.heads, -1)
+
+    query, key, value = project("query"), project("key"), project("value")
+    # JAX's own arithmetic mixes dtypes: its softmax is in float32.
+    with jax.numpy_dtype_promotion("standard"):
+      seen = jax.nn.dot_product_attention(
+        query, key, value, is_causal=self.causal
+      )
+    out = nn.Dense(
+      features, dtype=self.dtype, kernel_init=self.out_init, name="out"
+    )
+    return out(seen.reshape(x.shape))
+
+
+class TransformerBlock(nn.Module):
+  """Attention, then a feed-forward layer; each normalised before, then added.
+
+  Attributes:
+    heads: of the attention.
+    hidden: units of the feed-forward layer.
+    causal: as `Attention`'s.
+    exact_gelu: whether GELU is exact (ViT), or its tanh form (GPT-2).
+    epsilon: of the normalisations.
+    dtype: of the computation.
+    kernel_init: of all layers but those that end a branch.
+    out_init: of the layers that end a branch.
+  """
+
+  heads: int
+  hidden: int
+  causal: bool = False
+  exact_gelu: bool = True
+  epsilon: float = 1e-6
+  dtype: Dtype = jnp.float32
+  kernel_init: Any = _KERNEL_INIT
+  out_init: Any = _KERNEL_INIT
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Returns `float[b, t, d]` of features `[b, t, d]`."""
+    y = layer_norm(x, self.dtype, "norm_attention", self.epsilon)
+    x = x + Attention(
+      heads=self.heads,
+      causal=self.causal,
+      dtype=self.dtype,
+      kernel_init=self.kernel_init,
+      out_init=self.out_init,
+      name="attention",
+    )(y)
+    y = layer_norm(x, self.dtype, "norm_mlp", self.epsilon)
+    features, dtype = x.shape[-1], self.dtype
+    y = nn.Dense(
+      self.hidden, dtype=dtype, kernel_init=self.kernel_init, name="mlp_in"
+    )(y)
+    y = nn.gelu(y, approximate=not self.exact_gelu)
+    out = nn.Dense(
+      features, dtype=dtype, kernel_init=self.out_init, name="mlp_out"
+    )
+    return x + out(y)

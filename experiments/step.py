@@ -1,0 +1,141 @@
+"""One training step: the recipe of `config.train`, under a scheme's key."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+import keyjax
+from experiments import data
+from keyjax import parallel
+
+
+@flax.struct.dataclass
+class State:
+  """What a checkpoint holds.
+
+  Attributes:
+    step: int32[], how many steps are done.
+    variables: the model's params and batch statistics.
+    opt_state: the optimiser's, with averaged params where they are kept.
+  """
+
+  step: jax.Array
+  variables: dict[str, Any]
+  opt_state: Any
+
+
+def make_step(
+  config: ConfigDict,
+  model: nn.Module,
+  scheme: keyjax.Scheme,
+  optimizer: optax.GradientTransformation,
+) -> parallel.Step:
+  """Returns the pure step of one device, for `parallel.data_parallel`."""
+
+  def step(state: State, key: Any, batch: Any) -> tuple[State, Any]:
+    batch = augmented(config, _rng(config.seed, state.step), batch)
+    apply_fn = scheme.bind(key, model.apply)
+    params = state.variables["params"]
+    rest = {k: v for k, v in state.variables.items() if k != "params"}
+
+    def loss_fn(params: Any, rest: Any, batch: Any) -> tuple[jax.Array, Any]:
+      logits, new = apply_fn(
+        {"params": params, **rest},
+        batch["image"],
+        train=True,
+        mutable=list(rest),
+      )
+      loss = mean_loss(logits, batch, config.label_smoothing)
+      hits = jnp.mean(logits.argmax(-1) == batch["label"], dtype=jnp.float32)
+      return loss, (new, {"loss": loss, "accuracy": hits})
+
+    grad_fn = jax.grad(loss_fn, has_aux=True)
+    found = accumulated(grad_fn, params, rest, batch, config.accumulate)
+    grads, new, metrics = parallel.mean(found)
+    updates, opt_state = optimizer.update(grads, state.opt_state, params)
+    variables = {"params": optax.apply_updates(params, updates), **new}
+    return State(state.step + 1, variables, opt_state), metrics
+
+  return step
+
+
+def augmented(config: ConfigDict, rng: jax.Array, batch: Any) -> Any:
+  """Returns a batch as the model takes it, with what the recipe does to it."""
+  x = data.to_input(batch["image"])
+  if config.pad or config.flip:
+    x = data.augment(rng, x, config.pad, config.flip)
+  if config.cutout:
+    x = data.cutout(jax.random.fold_in(rng, 1), x, config.cutout)
+  batch = batch | {"image": x}
+  if config.mixup:
+    batch = data.mixup(jax.random.fold_in(rng, 2), batch, config.mixup)
+  return batch
+
+
+def mean_loss(logits: jax.Array, batch: Any, smoothing: float) -> jax.Array:
+  """Returns the mean cross-entropy, float32[], over images or tokens.
+
+  Args:
+    logits: `float32[..., classes]`.
+    batch: `label`, int32[...]; of mixed images also `other_label` and `share`,
+      the first label's, float32[...].
+    smoothing: the share of a label that goes to all classes alike.
+  """
+  label = batch["label"]
+  if not smoothing and "share" not in batch:
+    return optax.softmax_cross_entropy_with_integer_labels(logits, label).mean()
+  classes = logits.shape[-1]
+  target = jax.nn.one_hot(label, classes)
+  if "share" in batch:
+    share = batch["share"][..., None]
+    other = jax.nn.one_hot(batch["other_label"], classes)
+    target = share * target + (1 - share) * other
+  target = optax.smooth_labels(target, smoothing)
+  return optax.softmax_cross_entropy(logits, target).mean()
+
+
+GradFn = Callable[[Any, Any, Any], tuple[Any, tuple[Any, Any]]]
+
+
+def accumulated(
+  grad_fn: GradFn, params: Any, rest: Any, batch: Any, parts: int
+) -> tuple[Any, Any, Any]:
+  """Returns mean gradients, batch statistics and metrics, part by part.
+
+  Args:
+    grad_fn: `(params, rest, batch) -> (grads, (rest, metrics))`.
+    params: what gradients are of.
+    rest: batch statistics; they go from part to part.
+    batch: a pytree of arrays [rows, ...].
+    parts: how many to cut the batch into, one after the other in memory; they
+      divide the rows.
+  """
+  if parts == 1:
+    grads, (rest, metrics) = grad_fn(params, rest, batch)
+    return grads, rest, metrics
+
+  def one(carry: Any, part: Any) -> tuple[Any, Any]:
+    total, rest = carry
+    grads, (rest, metrics) = grad_fn(params, rest, part)
+    return (jax.tree.map(jnp.add, total, grads), rest), metrics
+
+  zeros = jax.tree.map(jnp.zeros_like, params)
+  # Every part has rows of every device, where one step runs for all of them.
+  cut = jax.tree.map(
+    lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch
+  )
+  (total, rest), metrics = jax.lax.scan(one, (zeros, rest), cut)
+  grads = jax.tree.map(lambda x: x / parts, total)
+  return grads, rest, jax.tree.map(jnp.mean, metrics)
+
+
+def _rng(seed: int, step: jax.Array) -> jax.Array:
+  """Returns the random numbers of one step on one device."""
+  rng = jax.random.fold_in(jax.random.key(seed), step)
+  return jax.random.fold_in(rng, parallel.device_index())
