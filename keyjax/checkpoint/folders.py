@@ -78,7 +78,7 @@ def writing(path: pathlib.Path) -> Iterator[None]:
       except BaseException:
         discard(path.parent, path.name)
         raise
-  except FileExistsError:
+  except (FileExistsError, CheckpointError):  # Of what is written anew.
     raise
   except Exception as error:
     raise flat(what, error) from None

@@ -146,9 +146,8 @@ def pack(
   def manifest() -> bytes:
     whole = found
     if found.digests is not None:
-      every = agree.gather_digests(
-        _numbered(found, digests), len(found.digests)
-      )
+      mine = _numbered(found, digests)
+      every = agree.gather_digests(mine, len(found.digests))
       whole = found._replace(digests=every)
     return session.seal_manifest(data_key, whole)
 
