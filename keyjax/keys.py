@@ -317,7 +317,8 @@ def write_private(path: str | os.PathLike[str], data: bytes) -> None:
   path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
   if path.exists():
     raise FileExistsError(f"{path} exists; a key is never overwritten")
-  part = path.with_name(f"{path.name}.{os.getpid()}.part")
+  # Not by the process's number: in a container it is that of a killed one.
+  part = path.with_name(f"{path.name}.{os.urandom(8).hex()}.part")
   fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
   try:
     with os.fdopen(fd, "wb") as file:

@@ -158,6 +158,15 @@ def scheme_keys() -> dict[str, object]:
   return {n: s.keygen(secret, plain, batch) for n, s in made.items()}
 
 
+def test_what_a_killed_process_left_is_not_in_the_way(
+  tmp_path: pathlib.Path,
+) -> None:
+  """Its number may be ours: in a container it often is."""
+  (tmp_path / f"secret.{os.getpid()}.part").touch()
+  Secret.generate().save(tmp_path / "secret")
+  Secret.load(tmp_path / "secret")
+
+
 def test_key_files_hold_every_kind_of_key(tmp_path: pathlib.Path) -> None:
   for name, key in scheme_keys().items():
     keys.save(tmp_path / name, key)

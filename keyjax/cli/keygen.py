@@ -1,6 +1,7 @@
 """`keyjax keygen`, and new key files."""
 
 import argparse
+import os
 import pathlib
 
 from keyjax import Secret
@@ -27,13 +28,14 @@ def keygen(args: argparse.Namespace) -> Result:
   if args.kind == "keyring":
     return _keyring(args)
   public_file = pathlib.Path(f"{args.file}.pub")
-  if args.pub and public_file.exists():
+  if args.pub and os.path.lexists(public_file):
     raise FileExistsError(f"{public_file} exists; it is not overwritten")
   key = _generate(args.kind)
   write_new(args, args.file, key)
   name, public = _public(key)
   if args.pub:
-    public_file.write_text(f"{public}\n", encoding="ascii")
+    with public_file.open("x", encoding="ascii") as file:
+      file.write(f"{public}\n")
   document = {"file": args.file, "kind": args.kind, name: public}
   return Result(document, [public])
 

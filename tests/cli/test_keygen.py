@@ -82,6 +82,12 @@ def test_no_key_is_overwritten(run):
   assert secrets_of("root.key") == before
 
 
+def test_a_public_file_is_not_written_through_a_link(run, folder):
+  (folder / "a.key.pub").symlink_to(folder / "elsewhere")
+  assert run("keygen", "x25519", "a.key", "--plain", "--pub").code == 4
+  assert [p.name for p in folder.iterdir()] == ["a.key.pub"]
+
+
 def test_a_public_file_in_the_way_leaves_no_key(run, folder):
   (folder / "a.key.pub").write_text("another's")
   answer = run("keygen", "x25519", "a.key", "--plain", "--pub")
