@@ -301,11 +301,22 @@ def restore_from(
 
 
 def read_metadata(
-  path: str | os.PathLike[str], identities: Identity | Iterable[Identity]
+  path: str | os.PathLike[str],
+  identities: Identity | Iterable[Identity],
+  *,
+  step: int | None = None,
+  verify_key: signing.VerifyKey | None = None,
 ) -> dict[str, Any]:
   """Returns what `save` was given as metadata; no leaf is read.
+
+  Args:
+    path: the checkpoint's folder.
+    identities: keys, of which one opens it.
+    step: the step that it must be of.
+    verify_key: the public key of who must have signed it; a recipient can
+      write other metadata otherwise.
 
   Raises:
     FileNotFoundError, KeyringError, CheckpointError: as `restore`.
   """
-  return begin(path, identities).manifest.metadata
+  return begin(path, identities, step, verify_key).manifest.metadata

@@ -249,8 +249,12 @@ class Store:
     file = self.path / _HEADER / _HEADER_FILE
     what = f"{self.path} is not a sealed checkpoint"
     try:
+      if not file.is_file():  # One would wait for a pipe for ever.
+        raise CheckpointError(what)
       with file.open("rb") as opened:
         data = opened.read(_MAX_HEADER + 1)
+    except CheckpointError:
+      raise
     except OSError as error:
       raise flat(what, error) from None
     if len(data) > _MAX_HEADER:

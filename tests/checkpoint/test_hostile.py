@@ -173,6 +173,32 @@ def test_a_header_of_many_parts_is_not_parsed(tmp_path: pathlib.Path) -> None:
     checkpoint.inspect(tmp_path / "c")
 
 
+def test_a_pipe_for_a_header_is_not_waited_for(tmp_path: pathlib.Path) -> None:
+  checkpoint.save(tmp_path / "c", TREE, OWNER)
+  file = tmp_path / "c/header/metadata"
+  file.unlink()
+  os.mkfifo(file)
+  with pytest.raises(checkpoint.CheckpointError, match="not a sealed"):
+    checkpoint.inspect(tmp_path / "c")
+
+
+def test_metadata_can_be_had_from_the_signer_alone(
+  tmp_path: pathlib.Path,
+) -> None:
+  signer = keyring.SigningKey.generate()
+  metadata = {"license": "a"}
+  for name, private in (("signed", signer.private), ("not", None)):
+    checkpoint.save(
+      tmp_path / name, TREE, OWNER, step=2, metadata=metadata, signer=private
+    )
+  read = checkpoint.read_metadata
+  assert read(tmp_path / "signed", OWNER, verify_key=signer.public) == metadata
+  with pytest.raises(checkpoint.CheckpointError, match="not signed"):
+    read(tmp_path / "not", OWNER, verify_key=signer.public)
+  with pytest.raises(checkpoint.CheckpointError, match="of step 2"):
+    read(tmp_path / "not", OWNER, step=1)
+
+
 @pytest.mark.parametrize(
   "people",
   [
