@@ -1,20 +1,29 @@
-"""KeyJAX: network weights that are worth nothing without a key."""
+"""KeyJAX: network weights that are worth nothing without a key.
 
-from keyjax import aes, keys, seal, tree
-from keyjax.keys import Secret
-from keyjax.scheme import (
-  Scheme,
-  authorize,
-  chain,
-  identity,
-  masked,
-  partition,
-)
-from keyjax.schemes.adv_params import adv_params
-from keyjax.schemes.deep_lock import deep_lock
-from keyjax.schemes.hpnn import absorb, hpnn
-from keyjax.schemes.pixel_shuffle import pixel_shuffle
-from keyjax.seal import SealError
+Names are imported when they are first used, so that the command line answers
+`keyjax --help` before JAX is loaded.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+  from keyjax import aes, keys, seal, tree
+  from keyjax.keys import Secret
+  from keyjax.scheme import (
+    Scheme,
+    authorize,
+    chain,
+    identity,
+    masked,
+    partition,
+  )
+  from keyjax.schemes.adv_params import adv_params
+  from keyjax.schemes.deep_lock import deep_lock
+  from keyjax.schemes.hpnn import absorb, hpnn
+  from keyjax.schemes.keyed_noise import keyed_noise
+  from keyjax.schemes.pixel_shuffle import pixel_shuffle
+  from keyjax.seal import SealError
 
 __all__ = [
   "Scheme",
@@ -28,6 +37,7 @@ __all__ = [
   "deep_lock",
   "hpnn",
   "identity",
+  "keyed_noise",
   "keys",
   "masked",
   "partition",
@@ -35,3 +45,35 @@ __all__ = [
   "seal",
   "tree",
 ]
+
+_HOMES = {
+  "keys": ("Secret",),
+  "scheme": (
+    "Scheme",
+    "authorize",
+    "chain",
+    "identity",
+    "masked",
+    "partition",
+  ),
+  "schemes.adv_params": ("adv_params",),
+  "schemes.deep_lock": ("deep_lock",),
+  "schemes.hpnn": ("absorb", "hpnn"),
+  "schemes.keyed_noise": ("keyed_noise",),
+  "schemes.pixel_shuffle": ("pixel_shuffle",),
+  "seal": ("SealError",),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+  if name not in __all__:
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+  module = importlib.import_module(f"{__name__}.{_HOME.get(name, name)}")
+  value = getattr(module, name) if name in _HOME else module
+  globals()[name] = value
+  return value
+
+
+def __dir__() -> list[str]:
+  return sorted({*globals(), *__all__})

@@ -4,20 +4,21 @@ Two realisations give the same bytes. On an accelerator the cipher is a circuit
 of AND, XOR and NOT on uint32 lanes (`bitslice`), GHASH a matrix product over
 GF(2) (`ghash`), and no address depends on a secret, which a test reads from
 the compiled programs. On the host, also inside `jit` on a CPU, OpenSSL does
-the work through a callback (`host`). `impl="auto"` chooses by platform when a
-program is lowered; "host" and "device" force one, for tests.
+the work on XLA's own memory (`host`, `ffi`). `impl="auto"` chooses by platform
+when a program is lowered; "host" and "device" force one, for tests.
 
 What it costs:
 
 * bytes: linear. Counter mode is 49 32-bit operations a byte for AES-128 and 68
   for AES-256, GCM adds 1,024 int8 multiply-adds a byte on the matrix unit.
   Memory beyond input and output is one tile (`block`), whatever the size.
-* leaves: one cipher call for a whole tree (`xor_words`); each leaf adds some
-  10 ms of compilation and nothing at run time.
+* leaves: one cipher call for a whole tree (`xor_words`); a leaf adds a
+  millisecond of compilation where OpenSSL works, some 20 where the circuit
+  does, and nothing at run time.
 * devices and hosts: each device makes the keystream of its own shards and
-  communicates nothing, so the time falls with their number. The exception is
-  a CPU that is cut into several devices: OpenSSL's calls there wait for
-  Python's lock.
+  communicates nothing, so the time falls with their number. A CPU that is cut
+  into several devices needs `cryptography` 50 for it: before, OpenSSL's calls
+  hold Python's lock.
 * keys: another key of the same size compiles nothing.
 
 How much one key may encrypt: one key and counter, or nonce, gives at most
@@ -28,7 +29,7 @@ with random nonces, or use `keyjax.seal`, which derives a key a message.
 
 What it does not do: round keys and keystreams lie in ordinary memory and are
 not wiped, and nothing is claimed about side channels of hardware that is
-shared. A program that holds callbacks is not kept in JAX's persistent cache.
+shared.
 """
 
 from keyjax.aes.block import decrypt_blocks, encrypt_blocks

@@ -91,11 +91,12 @@ def counter_planes(counter: jax.Array, lanes: int) -> State:
   """
   index = jnp.arange(32 * lanes, dtype=jnp.uint32).reshape(32, lanes)
   last = counter[3] + index
-  carry = transpose_bits((last < counter[3]).astype(jnp.uint32))[0]
+  places = np.arange(32, dtype=np.uint32)[:, None]
+  carry = (last < counter[3]).astype(jnp.uint32) << places
+  carry = jnp.sum(carry, axis=0, dtype=jnp.uint32)
   one = jnp.uint32(1)
   before, after = counter[:3], words.add(counter, ~counter[3])
   after = words.add(after, one)[:3]
-  places = np.arange(32, dtype=np.uint32)[:, None]
   spread = [
     (np.uint32(0) - ((x[None] >> places) & one))[..., None]
     for x in (before, before ^ after)
@@ -182,7 +183,18 @@ class _Form(NamedTuple):
 
 # XLA's CPU backend gives each plane a kernel of its own and repeats in it all
 # that the plane depends on; opaque stages repeat less.
-_CPU = _Form(_take_index, _mix_slices, _opaque, sbox.staged(_opaque))
+_staged = sbox.staged(_opaque)
+
+
+def _sub_flat(q: State) -> State:
+  """Returns the S-box of planes as vectors: one loop, not one for each row."""
+  shape = q[0].shape
+  return tuple(
+    x.reshape(shape) for x in _staged(tuple(x.reshape(-1) for x in q))
+  )
+
+
+_CPU = _Form(_take_index, _mix_slices, _opaque, _sub_flat)
 _ACCELERATOR = _Form(_take_slices, _mix_rows, lambda fn: fn, sbox.forward)
 
 

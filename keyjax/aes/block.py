@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +18,10 @@ ACCELERATOR_LANES = 1 << 15
 
 def choose(
   impl: Impl,
-  on_host: Callable[..., jax.Array],
-  device: Callable[..., jax.Array],
+  on_host: Callable[..., Any],
+  device: Callable[..., Any],
   *args: jax.Array,
-) -> jax.Array:
+) -> Any:
   """Returns `host.choose`'s choice; `device` also takes a tile's lanes."""
   accelerator = functools.partial(device, ACCELERATOR_LANES)
   if impl != "device":

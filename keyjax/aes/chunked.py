@@ -3,44 +3,24 @@
 Each 16 KiB of plaintext is one AES-GCM message: 1,024 counter blocks, all
 alike, and one GHASH of 1,025 blocks whose matrices serve every chunk. Groups
 of chunks go one after the other, so memory beyond input and output does not
-grow. `keyjax.seal` derives the keys and writes the header.
+grow. `keyjax.seal` derives the keys and writes the header; `chunked_host` is
+the same by OpenSSL.
 """
 
-import contextlib
 import functools
-import itertools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from keyjax.aes import block, gcm, ghash, host, schedule, words
+from keyjax.aes import block, chunked_host, gcm, ghash, host, words
+from keyjax.aes.chunked_host import CHUNK, TAG, plain_bytes
 from keyjax.aes.host import Direction, Impl
 
-CHUNK = 1 << 14
-TAG = 16
 _BLOCKS = CHUNK // 16
-# What a callback takes is bounded (`host`); a device wants more lanes.
-_HOST_PIECE = host.PIECE // CHUNK
-_HOST_GROUP = host.PIECES * _HOST_PIECE
+# Chunks that a device seals at once.
 _DEVICE_GROUP = 256
-
-
-def sealed_bytes(size: int) -> int:
-  """Returns the size of the chunks that hold `size` bytes, tags included."""
-  return size + TAG * (size // CHUNK + 1)
-
-
-def plain_bytes(size: int) -> int:
-  """Returns the size of the plaintext of `size` bytes of chunks, or raises."""
-  full, last = divmod(size, CHUNK + TAG)
-  if last < TAG:
-    raise ValueError(f"{size} bytes are no whole number of chunks and a last")
-  return full * CHUNK + last - TAG
 
 
 def _nonces(base_nonce: jax.Array, index: jax.Array) -> jax.Array:
@@ -95,36 +75,6 @@ def _rows(blocks: jax.Array) -> jax.Array:
   return words.to_bytes(blocks, n * count * 16).reshape(n, count * 16)
 
 
-def _host_group(
-  direction: Direction,
-  round_keys: jax.Array,
-  base_nonce: jax.Array,
-  index: jax.Array,
-  data: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-  n = data.shape[0]
-  size = CHUNK + TAG if direction == "encrypt" else CHUNK
-
-  def callback(*args: Any) -> tuple[np.ndarray, np.ndarray]:
-    keys, base, index, *data = map(np.asarray, args)
-    cipher = AESGCM(schedule.key_of(keys))
-    crypt = cipher.encrypt if direction == "encrypt" else cipher.decrypt
-    out, valid = np.zeros((n, size), np.uint8), np.zeros(n, np.bool_)
-    for i, row in enumerate(itertools.chain(*data)):
-      nonce = int.from_bytes(base.tobytes(), "big") ^ int(index[i])
-      with contextlib.suppress(InvalidTag):
-        chunk = crypt(nonce.to_bytes(12, "big"), row.data, None)
-        out[i], valid[i] = np.frombuffer(chunk, np.uint8), True
-    return out, valid
-
-  like = (
-    jax.ShapeDtypeStruct((n, size), jnp.uint8),
-    jax.ShapeDtypeStruct((n,), jnp.bool_),
-  )
-  args = (round_keys, base_nonce, index, *host.pieces(data, _HOST_PIECE))
-  return jax.pure_callback(callback, like, *args, vmap_method="sequential")
-
-
 def _in_groups(
   one: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]],
   size: int,
@@ -144,51 +94,30 @@ def _in_groups(
   return out.reshape(-1, out.shape[-1])[:n], jnp.all(valid.reshape(-1)[:n])
 
 
-_Parts = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 _EMPTY = np.zeros(0, np.uint8)
-
-
-def _on_host(
-  direction: Direction,
-  round_keys: jax.Array,
-  base_nonce: jax.Array,
-  rows: jax.Array,
-  last: jax.Array,
-) -> _Parts:
-  """Returns full chunks and the last one the other way; see `_on_device`."""
-  nonce, empty = _last_nonce(base_nonce, rows.shape[0]), jnp.asarray(_EMPTY)
-  if direction == "encrypt":
-    sealed = host.gcm_seal(round_keys, nonce, last, empty)
-    last, last_valid = jnp.concatenate(sealed), jnp.asarray(True)
-  else:
-    last, last_valid = host.gcm_open(
-      round_keys, nonce, last[:-TAG], last[-TAG:], empty
-    )
-  one = functools.partial(_host_group, direction, round_keys, base_nonce)
-  return (*_in_groups(one, _HOST_GROUP, rows), last, last_valid)
 
 
 def _on_device(
   direction: Direction,
   round_keys: jax.Array,
   base_nonce: jax.Array,
-  rows: jax.Array,
-  last: jax.Array,
-) -> _Parts:
-  """Returns full chunks and the last one the other way.
+  data: jax.Array,
+) -> tuple[list[jax.Array], jax.Array]:
+  """Returns a message the other way, in parts, and whether it is authentic.
 
   Args:
-    direction: whether `rows` and `last` are plaintext.
+    direction: whether `data` is plaintext.
     round_keys: uint32[rounds + 1, 4].
     base_nonce: uint8[12].
-    rows: uint8[n, 16384] of plaintext or uint8[n, 16400] of chunks.
-    last: uint8[m] of plaintext, or of the last chunk.
+    data: uint8[m] of plaintext or of chunks.
 
   Returns:
-    The rows, whether all are authentic, the last chunk, whether it is.
+    Arrays of bytes to join, and bool[].
   """
-  n, size = rows.shape[0], last.size
-  size -= 0 if direction == "encrypt" else TAG
+  step = CHUNK if direction == "encrypt" else CHUNK + TAG
+  n = data.size // step
+  rows, last = data[: n * step].reshape(n, step), data[n * step :]
+  size = last.size - (0 if direction == "encrypt" else TAG)
   hash_key, mask, pad = gcm.stream(
     round_keys, _last_nonce(base_nonce, n), size, "device"
   )
@@ -199,31 +128,27 @@ def _on_device(
   out = last[:size] ^ pad
   ciphertext = out if direction == "encrypt" else last[:size]
   tag = gcm.tag_of(tables, mask, jnp.asarray(_EMPTY), ciphertext)
-  valid = jnp.all(tag == last[size:]) if last.size > size else jnp.asarray(True)
+  rows, valid = _in_groups(one, _DEVICE_GROUP, rows)
   if direction == "encrypt":
-    out = jnp.concatenate([out, tag])
-  return (*_in_groups(one, _DEVICE_GROUP, rows), out, valid)
+    return [rows.reshape(-1), out, tag], valid
+  return [rows.reshape(-1), out], valid & jnp.all(tag == last[size:])
 
 
-def _crypt(
-  direction: Direction,
-  impl: Impl,
+def _seal_on_device(
   round_keys: jax.Array,
   base_nonce: jax.Array,
   data: jax.Array,
-) -> tuple[list[jax.Array], jax.Array]:
-  """Returns a message's parts the other way, and whether it is authentic."""
-  step = CHUNK if direction == "encrypt" else CHUNK + TAG
-  full = data.size // step
-  parts = host.choose(
-    impl,
-    functools.partial(_on_host, direction),
-    functools.partial(_on_device, direction),
-    *(round_keys, base_nonce),
-    *(data[: full * step].reshape(full, step), data[full * step :]),
-  )
-  rows, all_valid, last, last_valid = parts
-  return [rows.reshape(-1), last], all_valid & last_valid
+  header: jax.Array,
+) -> jax.Array:
+  parts, _ = _on_device("encrypt", round_keys, base_nonce, data)
+  return jnp.concatenate([header, *parts])
+
+
+def _open_on_device(
+  round_keys: jax.Array, base_nonce: jax.Array, sealed: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  parts, valid = _on_device("decrypt", round_keys, base_nonce, sealed)
+  return jnp.where(valid, jnp.concatenate(parts), np.uint8(0)), valid
 
 
 def _last_nonce(base_nonce: jax.Array, index: int) -> jax.Array:
@@ -264,8 +189,8 @@ def seal_chunks(
     ValueError: `data` is not of bytes, or too long.
   """
   _check(data)
-  parts, _ = _crypt("encrypt", impl, round_keys, base_nonce, data)
-  return jnp.concatenate([header, *parts])
+  args = (round_keys, base_nonce, data, header)
+  return host.choose(impl, chunked_host.seal, _seal_on_device, *args)
 
 
 @functools.partial(jax.jit, static_argnames="impl")
@@ -293,6 +218,5 @@ def open_chunks(
   """
   _check(sealed)
   plain_bytes(sealed.size)  # Raises for a size that no message has.
-  parts, valid = _crypt("decrypt", impl, round_keys, base_nonce, sealed)
-  data = jnp.concatenate(parts)
-  return jnp.where(valid, data, np.uint8(0)), valid
+  args = (round_keys, base_nonce, sealed)
+  return host.choose(impl, chunked_host.unseal, _open_on_device, *args)

@@ -17,7 +17,13 @@ from cryptography.hazmat.primitives import constant_time, hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-from keyjax.aes.chunked import CHUNK, TAG, plain_bytes, sealed_bytes
+from keyjax.aes.chunked_host import (
+  CHUNK,
+  TAG,
+  nonce_of,
+  plain_bytes,
+  sealed_bytes,
+)
 
 SALT = 24
 HEADER = 56
@@ -44,10 +50,6 @@ def derive(key: bytes, salt: bytes, context: bytes) -> tuple[bytes, ...]:
   hkdf = HKDFExpand(hashes.SHA512(), n + 44, prefix + salt + context)
   out = hkdf.derive(key)
   return out[:n], out[n : n + 12], out[n + 12 :]
-
-
-def _nonce(base: bytes, index: int) -> bytes:
-  return (int.from_bytes(base, "big") ^ index).to_bytes(12, "big")
 
 
 def checked_salt(salt: bytes | None) -> bytes:
@@ -114,21 +116,70 @@ def seal(
     >>> len(seal(key, b"weights"))
     79
   """
-  view = memoryview(data).cast("B")
-  size_of_sealed(len(view))
+  out = bytearray(size_of_sealed(memoryview(data).nbytes))
+  seal_into(key, data, out, context, salt=salt)
+  return bytes(out)
+
+
+def seal_into(
+  key: bytes,
+  data: bytes | bytearray | memoryview,
+  out: bytearray | memoryview,
+  context: bytes = b"",
+  *,
+  salt: bytes | None = None,
+) -> None:
+  """Seals bytes into memory that is there; see `seal`.
+
+  Args:
+    key: as for `seal`.
+    data: what to seal.
+    out: `size_of_sealed(len(data))` bytes, to be written.
+    context: what the data is bound to; it is not stored.
+    salt: 24 bytes that never repeat under a key; random unless given.
+
+  Raises:
+    ValueError: the key, the salt or `out` has another size, or the data is
+      too long.
+  """
+  view, sealed = memoryview(data).cast("B"), memoryview(out).cast("B")
+  if len(sealed) != size_of_sealed(len(view)):
+    raise ValueError(f"{len(view)} bytes do not seal into {len(sealed)}")
   salt = checked_salt(salt)
   subkey, base, commitment = derive(key, salt, context)
-  cipher, parts = AESGCM(subkey), [salt, commitment]
+  sealed[:HEADER] = salt + commitment
+  cipher, body, step = AESGCM(subkey), sealed[HEADER:], CHUNK + TAG
   for i in range(len(view) // CHUNK + 1):
     chunk = view[i * CHUNK : (i + 1) * CHUNK]
-    parts.append(cipher.encrypt(_nonce(base, i), chunk, None))
-  return b"".join(parts)
+    target = body[i * step : (i + 1) * step]
+    cipher.encrypt_into(nonce_of(base, i), chunk, None, target)
 
 
-class _Opener:
-  """The key of one message, after its commitment was checked."""
+class Opener:
+  """The key of one message, after its commitment was checked.
 
-  def __init__(self, key: bytes, header: bytes, context: bytes):
+  Example:
+    >>> key, out = os.urandom(32), bytearray(3)
+    >>> message = memoryview(seal(key, b"abc"))
+    >>> Opener(key, message[:HEADER]).into(0, message[HEADER:], out)
+    >>> out
+    bytearray(b'abc')
+  """
+
+  def __init__(
+    self, key: bytes, header: bytes | memoryview, context: bytes = b""
+  ):
+    """Derives the key of a message and checks that it commits to it.
+
+    Args:
+      key: what the message was sealed with.
+      header: its first `HEADER` bytes.
+      context: what it was bound to.
+
+    Raises:
+      SealError: another key or context, or the header is damaged.
+    """
+    header = bytes(header)
     if len(header) != HEADER or len(key) not in _AEADS:
       raise SealError
     subkey, self._base, expected = derive(key, header[:SALT], context)
@@ -137,10 +188,38 @@ class _Opener:
     self._cipher = AESGCM(subkey)
 
   def chunk(self, index: int, chunk: memoryview | bytes) -> bytes:
+    """Returns the plaintext of one chunk.
+
+    Raises:
+      SealError: the chunk is damaged, or not the one of this index.
+    """
     try:
-      return self._cipher.decrypt(_nonce(self._base, index), chunk, None)
+      return self._cipher.decrypt(nonce_of(self._base, index), chunk, None)
     except InvalidTag:
       raise SealError from None
+
+  def into(
+    self, first: int, chunks: memoryview, out: bytearray | memoryview
+  ) -> None:
+    """Opens consecutive chunks into memory that is there.
+
+    Args:
+      first: the index of the first chunk.
+      chunks: the chunks, tags included.
+      out: as many bytes as they hold; not to be used after an error.
+
+    Raises:
+      SealError: a chunk is damaged, or not the one of its index.
+    """
+    target, step = memoryview(out).cast("B"), CHUNK + TAG
+    for i in range(-(-len(chunks) // step)):
+      chunk = chunks[i * step : (i + 1) * step]
+      plain = target[i * CHUNK : (i + 1) * CHUNK]
+      nonce = nonce_of(self._base, first + i)
+      try:
+        self._cipher.decrypt_into(nonce, chunk, None, plain)
+      except (InvalidTag, ValueError):
+        raise SealError from None
 
 
 def unseal(
@@ -169,7 +248,7 @@ def unseal(
     ValueError: the slice does not lie within the message.
   """
   view = memoryview(sealed).cast("B")
-  opener = _Opener(key, bytes(view[:HEADER]), context)
+  opener = Opener(key, view[:HEADER], context)
   size = size_of_plain(len(view))
   stop = size if stop is None else stop
   if not 0 <= start <= stop <= size:
@@ -219,7 +298,7 @@ class Reader:
   def _open(
     key: bytes, file: BinaryIO, context: bytes
   ) -> Iterator[tuple[bytes, bool]]:
-    opener = _Opener(key, file.read(HEADER), context)
+    opener = Opener(key, file.read(HEADER), context)
     for i in range(MAX_CHUNKS):
       sealed = file.read(CHUNK + TAG)
       last = len(sealed) < CHUNK + TAG

@@ -27,13 +27,14 @@ def check_length(start: Any, num_blocks: int) -> None:
     )
 
 
-def _bit_sliced(
+def bit_sliced(
   num_blocks: int,
   swapped: bool,
   most_lanes: int,
   round_keys: jax.Array,
   counter: jax.Array,
 ) -> jax.Array:
+  """Returns what `raw_keystream` does from tiles of at most so many lanes."""
   lanes = block.tile_lanes(most_lanes, num_blocks)
   tiles = -(-num_blocks // (32 * lanes))
   keys = bitslice.masks(round_keys)
@@ -62,7 +63,7 @@ def raw_keystream(
   return block.choose(
     impl,
     functools.partial(host.keystream, num_blocks, swapped),
-    functools.partial(_bit_sliced, num_blocks, swapped),
+    functools.partial(bit_sliced, num_blocks, swapped),
     round_keys,
     counter,
   )
@@ -106,9 +107,7 @@ def keystream(
     '0x388dace'
   """
   check_length(start, num_blocks)
-  if isinstance(start, int | np.integer):
-    start = np.uint32(start)  # type: ignore[assignment]
-  first = jnp.asarray(start).astype(jnp.uint32)
+  first = np.uint32(start) if isinstance(start, int | np.integer) else start
   return _keystream(round_keys, counter, num_blocks, first, impl)
 
 
@@ -117,8 +116,8 @@ def _keystream(
   round_keys: jax.Array,
   counter: jax.Array,
   num_blocks: int,
-  start: jax.Array,
+  start: Any,
   impl: Impl,
 ) -> jax.Array:
-  first = words.add(jnp.asarray(counter), start)
+  first = words.add(jnp.asarray(counter), jnp.asarray(start, jnp.uint32))
   return raw_keystream(round_keys, first, num_blocks, impl, swapped=True)

@@ -146,8 +146,9 @@ def gcm_seal(
     data: uint8[n], at most 2^36 - 32 bytes.
     aad: uint8[m], authenticated but not encrypted; may be empty.
     impl: "host" for OpenSSL, "device" for the bit-sliced circuit, "auto" for
-      the first on a CPU and the second elsewhere. Above 64 KiB OpenSSL makes
-      the keystream alone, and the tag is a matrix product everywhere.
+      the first on a CPU and the second elsewhere. Of nonces that OpenSSL
+      does not take (below 8 bytes, above 128) it makes the keystream alone,
+      and the tag is a matrix product everywhere.
 
   Returns:
     The ciphertext uint8[n] and the tag uint8[16].
@@ -168,7 +169,7 @@ def gcm_seal(
   """
   _check(data, aad, nonce)
   args = (round_keys, nonce, data, aad)
-  if not host.gcm_fits(data.size, aad.size, nonce=nonce.size):
+  if not host.gcm_fits(nonce.size):
     return _seal(impl, *args)
   device = functools.partial(_seal, "device")
   return host.choose(impl, host.gcm_seal, device, *args)
@@ -205,7 +206,7 @@ def gcm_open(
   if tag.ndim != 1 or not 4 <= tag.size <= TAG_BYTES:
     raise ValueError(f"a tag has 4 to {TAG_BYTES} bytes, got {tag.shape}")
   args = (round_keys, nonce, ciphertext, tag, aad)
-  if not host.gcm_fits(ciphertext.size, aad.size, nonce=nonce.size):
+  if not host.gcm_fits(nonce.size):
     return _open(impl, *args)
   device = functools.partial(_open, "device")
   return host.choose(impl, host.gcm_open, device, *args)

@@ -1,7 +1,9 @@
 """Keys derived by label on the device: SP 800-108 in counter mode over CMAC.
 
 On the host `keyjax.keys` derives with HKDF-SHA-256; inside `jit`, from round
-keys that are traced, this does the same job with the cipher at hand.
+keys that are traced, this does the same job with the cipher at hand. The
+schemes make their keys once and on the host, where the secret is, so they use
+the former; this is for programs whose keys never leave the device.
 """
 
 import functools

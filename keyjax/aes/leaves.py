@@ -83,13 +83,23 @@ def xor_words(
   _check(leaves)
   if shardings is not None:
     return _sharded(round_keys, counter, leaves, shardings, impl)
+  args = (round_keys, counter, *leaves)
+  return list(block.choose(impl, host.xor, _xor, *args))
+
+
+def _xor(
+  most_lanes: int,
+  round_keys: jax.Array,
+  counter: jax.Array,
+  *leaves: jax.Array,
+) -> tuple[jax.Array, ...]:
   sizes = [_num_blocks(x) for x in leaves]
-  stream = ctr.raw_keystream(round_keys, counter, sum(sizes), impl)
+  stream = ctr.bit_sliced(sum(sizes), False, most_lanes, round_keys, counter)
   ends = np.cumsum([0, *sizes]).tolist()
-  return [
+  return tuple(
     x ^ _view(stream[a:b], x)
     for x, a, b in zip(leaves, ends, ends[1:], strict=False)
-  ]
+  )
 
 
 def _axes(entry: str | tuple[str, ...] | None) -> tuple[str, ...]:

@@ -57,6 +57,7 @@ from keyjax.keyring.envelope import (
 )
 from keyjax.keyring.errors import CannotOpen, KeyringError
 from keyjax.keyring.hpke import HpkePrivateKey, HpkePublicKey
+from keyjax.keyring.kept import kept
 from keyjax.keyring.keyfile import (
   PrivateKey,
   as_identity,
@@ -84,6 +85,12 @@ from keyjax.keyring.recipients import (
 from keyjax.keyring.ring import Keyring
 from keyjax.keyring.rsa import RsaIdentity, RsaRecipient
 from keyjax.keyring.shares import restore, split
+from keyjax.keyring.signing import (
+  SigningKey,
+  VerifyKey,
+  format_verify_key,
+  parse_verify_key,
+)
 from keyjax.keyring.sources import read_key, read_source, wipe, write_key
 from keyjax.keyring.store import refuse_checkpoint_folder, replace_private
 
@@ -111,19 +118,24 @@ __all__ = [
   "Recipient",
   "RsaIdentity",
   "RsaRecipient",
+  "SigningKey",
   "Stanza",
   "SymmetricKey",
+  "VerifyKey",
   "as_identity",
   "cover",
   "export_pem",
   "format_key",
   "format_recipient",
+  "format_verify_key",
   "inspect_envelope",
+  "kept",
   "leaf_key",
   "new_data_key",
   "open_envelope",
   "parse_key",
   "parse_recipient",
+  "parse_verify_key",
   "protect_key",
   "read_key",
   "read_source",

@@ -202,6 +202,18 @@ def rewrap(
   )
 
 
+def expiries(envelope: bytes, data_key: bytes) -> dict[str, str]:
+  """Returns until when recipients have access, by id; see `Expiring`.
+
+  Args:
+    envelope: one that was opened.
+    data_key: what it held.
+  """
+  document = parse_document(envelope)
+  context = _context(document["checkpoint"])
+  return _open_private(data_key, context, document["sealed"])["expires"]
+
+
 def inspect_envelope(envelope: bytes) -> dict[str, Any]:
   """Returns what anybody can read: nothing of it is authenticated.
 

@@ -24,10 +24,11 @@ from keyjax.keyring.hpke import HYBRID, X25519, HpkePrivateKey
 from keyjax.keyring.passphrase import SALT, Cost, stretch
 from keyjax.keyring.recipients import Identity, SymmetricKey
 from keyjax.keyring.rsa import RSA, RsaIdentity
+from keyjax.keyring.signing import ED25519, ML_DSA, SigningKey
 from keyjax.keys import Secret
 from keyjax.seal import SealError, seal, unseal
 
-PrivateKey = Secret | HpkePrivateKey | RsaIdentity | DeviceKeys
+PrivateKey = Secret | HpkePrivateKey | RsaIdentity | DeviceKeys | SigningKey
 Ask = str | Callable[[], str] | None
 MAX_KEY = 2**16
 _PLAIN = "KEYJAX-SECRET-"
@@ -40,16 +41,23 @@ _READERS: dict[str, Callable[[bytes], PrivateKey]] = {
   HYBRID: lambda data: HpkePrivateKey(HYBRID, data),
   RSA: lambda data: RsaIdentity(_rsa(data)),
   "device": DeviceKeys.read,
+  ED25519: lambda data: SigningKey(ED25519, data),
+  ML_DSA: lambda data: SigningKey(ML_DSA, data),
 }
 
 
 def as_identity(key: PrivateKey) -> Identity:
   """Returns what opens envelopes with a key.
 
+  Raises:
+    KeyringError: the key signs, and opens nothing.
+
   Example:
     >>> as_identity(Secret.generate())
     <SymmetricKey aes:...>
   """
+  if isinstance(key, SigningKey):
+    raise KeyringError("a signing key signs checkpoints; it opens none")
   return SymmetricKey(key) if isinstance(key, Secret) else key
 
 
@@ -103,7 +111,7 @@ def parse_key(text: str | bytes | bytearray, passphrase: Ask = None) -> Any:
     passphrase: what opens it, or a function that asks for it when needed.
 
   Returns:
-    A `Secret`, `HpkePrivateKey`, `RsaIdentity` or `DeviceKeys`.
+    A `Secret`, `HpkePrivateKey`, `RsaIdentity`, `DeviceKeys` or `SigningKey`.
 
   Raises:
     CannotOpen: the passphrase is wrong, or the text is damaged.

@@ -14,12 +14,18 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from keyjax import aes, seal
-from keyjax.aes import prng
+from keyjax.aes import bitslice, block, prng
 from keyjax.keys import Secret
 
 pytestmark = pytest.mark.tpu_aot
 COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute")
 TOPOLOGIES = ("v5e:4x4", "v6e:4x4")
+# What a chip does in a second: 32-bit operations (4 units of 8 x 128 lanes at
+# the clock that its matrix units' peak implies, an assumption), bytes of HBM.
+CHIPS = {
+  "TPU v5 lite": (4 * 1024 * 1.5e9, 819e9),
+  "TPU v6 lite": (4 * 1024 * 1.75e9, 1640e9),
+}
 
 
 @pytest.fixture(scope="module", params=TOPOLOGIES)
@@ -85,6 +91,36 @@ def test_compiles_for_a_slice(mesh, name):
   text = program.as_text()
   assert not any(x in text for x in COLLECTIVES)
   assert "callback" not in text
+
+
+def costs(mesh, fn, *shapes):
+  """Returns the operations and bytes of a program, bodies of loops once."""
+  found = compiled(mesh, fn, *shapes).cost_analysis()
+  return np.array([found["flops"], found["bytes accessed"]])
+
+
+def test_estimated_rate(mesh, capsys):
+  lanes, rounds = block.ACCELERATOR_LANES, 10
+  tile = functools.partial(aes.keystream, num_blocks=32 * lanes)
+  planes = [jax.ShapeDtypeStruct((16, lanes), jnp.uint32)] * 8
+
+  def two_rounds(masks, *state):
+    return bitslice.accelerator_rounds(masks, state)
+
+  masks = jax.ShapeDtypeStruct((3, 8, 16, 1), jnp.uint32)
+  # Half of two rounds stands for a body of the loop that is counted once.
+  body = costs(mesh, two_rounds, masks, *planes) / 2
+  total = costs(mesh, tile, KEYS, COUNTER) + (rounds - 2) * body
+  kind = mesh.devices.flat[0].device_kind
+  size = 512 * lanes
+  ops, memory = size / (total / CHIPS[kind]) / 1e9
+  assert 1 < min(ops, memory) < 1000
+  with capsys.disabled():
+    print(
+      f"\n{kind}, AES-128-CTR, an estimate, not measured: at most {ops:.0f} "
+      f"GB/s by {total[0] / size:.0f} operations a byte, {memory:.0f} GB/s "
+      f"if all {total[1] / size:.0f} bytes a byte went through HBM"
+    )
 
 
 def test_sealing_compiles_for_a_slice(mesh):

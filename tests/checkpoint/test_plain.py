@@ -49,8 +49,8 @@ def test_locked_params_come_back_bit_for_bit(
   words = {"int8": "uint8", "float32": "uint32"}.get(dtype, "uint16")
   tree = locked(dtype)
   assert str(tree["conv"]["kernel"].dtype) == words
-  checkpoint.save(tmp_path / "c", tree)
-  trees.assert_same_bits(checkpoint.restore(tmp_path / "c", tree), tree)
+  checkpoint.save_plain(tmp_path / "c", tree)
+  trees.assert_same_bits(checkpoint.restore_plain(tmp_path / "c", tree), tree)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
@@ -60,8 +60,8 @@ def test_nan_patterns_come_back_bit_for_bit(
   halves = NANS >> (0 if dtype == "float32" else 16)
   word = np.uint32 if dtype == "float32" else np.uint16
   tree = {"x": jnp.asarray(halves.astype(word)).view(dtype)}
-  checkpoint.save(tmp_path / "c", tree)
-  found = checkpoint.restore(tmp_path / "c", tree)
+  checkpoint.save_plain(tmp_path / "c", tree)
+  found = checkpoint.restore_plain(tmp_path / "c", tree)
   np.testing.assert_array_equal(trees.bits(found["x"]), halves)
 
 
@@ -81,8 +81,8 @@ def test_quantised_and_optimiser_states_come_back(
     "scalar": np.float32(2),
     "empty": jnp.zeros((0, 4), jnp.bfloat16),
   }
-  checkpoint.save(tmp_path / "c", tree)
-  trees.assert_same_bits(checkpoint.restore(tmp_path / "c", tree), tree)
+  checkpoint.save_plain(tmp_path / "c", tree)
+  trees.assert_same_bits(checkpoint.restore_plain(tmp_path / "c", tree), tree)
   with checkpoint.Manager(tmp_path / "m") as manager:
     manager.save(1, tree)
     manager.wait()
@@ -95,10 +95,10 @@ def test_restore_onto_a_mesh_with_another_sharding(
   mesh = Mesh(np.array(jax.devices()).reshape(4, 2), ("a", "b"))
   words = np.arange(64, dtype=np.uint32).reshape(8, 8) * np.uint32(66_666_667)
   rows = jax.device_put(words, NamedSharding(mesh, P("a")))
-  checkpoint.save(tmp_path / "c", {"w": rows})
+  checkpoint.save_plain(tmp_path / "c", {"w": rows})
   wanted = NamedSharding(mesh, P(None, ("b", "a")))
   like = {"w": jax.ShapeDtypeStruct((8, 8), jnp.uint32, sharding=wanted)}
-  found = checkpoint.restore(tmp_path / "c", like)["w"]
+  found = checkpoint.restore_plain(tmp_path / "c", like)["w"]
   assert found.sharding.is_equivalent_to(wanted, 2)
   assert {s.data.shape for s in found.addressable_shards} == {(8, 1)}
   np.testing.assert_array_equal(found, words)
@@ -124,7 +124,7 @@ def test_keys_and_secrets_are_refused(
 ) -> None:
   tree = made_keys()[where]
   with pytest.raises(ValueError, match="holds no keys") as caught:
-    checkpoint.save(tmp_path / "c", tree)
+    checkpoint.save_plain(tmp_path / "c", tree)
   with (
     checkpoint.Manager(tmp_path / "m") as manager,
     pytest.raises(ValueError, match="holds no keys") as again,
@@ -141,15 +141,15 @@ def test_keys_and_secrets_are_refused(
 
 
 def test_never_overwrites(tmp_path: pathlib.Path) -> None:
-  checkpoint.save(tmp_path / "c", TREE)
+  checkpoint.save_plain(tmp_path / "c", TREE)
   with pytest.raises(FileExistsError, match="never overwritten"):
-    checkpoint.save(tmp_path / "c", jax.tree.map(jnp.zeros_like, TREE))
-  trees.assert_same_bits(checkpoint.restore(tmp_path / "c", TREE), TREE)
+    checkpoint.save_plain(tmp_path / "c", jax.tree.map(jnp.zeros_like, TREE))
+  trees.assert_same_bits(checkpoint.restore_plain(tmp_path / "c", TREE), TREE)
 
 
 def test_missing_checkpoints(tmp_path: pathlib.Path) -> None:
   with pytest.raises(FileNotFoundError, match="no checkpoint at"):
-    checkpoint.restore(tmp_path / "none", TREE)
+    checkpoint.restore_plain(tmp_path / "none", TREE)
   with checkpoint.Manager(tmp_path / "m") as manager:
     assert manager.latest() is None
     with pytest.raises(FileNotFoundError, match="no checkpoint in"):
@@ -176,11 +176,11 @@ def test_another_tree_is_an_error_without_values(
 ) -> None:
   values = {"w": jnp.full((2, 3), 7654.25), "n": {"b": jnp.full(3, 99, "int8")}}
   like, message = OTHERS[name]
-  checkpoint.save(tmp_path / "c", values)
+  checkpoint.save_plain(tmp_path / "c", values)
   with checkpoint.Manager(tmp_path / "m") as manager:
     manager.save(1, values)
   reads = (
-    lambda: checkpoint.restore(tmp_path / "c", like),
+    lambda: checkpoint.restore_plain(tmp_path / "c", like),
     lambda: checkpoint.Manager(tmp_path / "m").restore(like),
   )
   for read in reads:
@@ -193,7 +193,7 @@ def test_another_tree_is_an_error_without_values(
 @pytest.mark.parametrize("tree", [{}, {"f": "text"}, {"f": object()}, None])
 def test_trees_of_something_else(tree: Any, tmp_path: pathlib.Path) -> None:
   with pytest.raises(ValueError, match="a checkpoint holds"):
-    checkpoint.save(tmp_path / "c", tree)
+    checkpoint.save_plain(tmp_path / "c", tree)
   with (
     checkpoint.Manager(tmp_path / "m") as manager,
     pytest.raises(ValueError, match="a checkpoint holds"),
@@ -236,7 +236,9 @@ def test_manager_drops_no_save_in_silence(tmp_path: pathlib.Path) -> None:
 
 def child(code: str, *args: Any, **kwargs: Any) -> subprocess.Popen:
   head = "import os, pathlib, sys\nimport jax, jax.numpy as jnp\n"
-  head += "from keyjax import checkpoint\nfrom tests.test_checkpoint import *\n"
+  head += (
+    "from keyjax import checkpoint\nfrom tests.checkpoint.test_plain import *\n"
+  )
   return subprocess.Popen(
     [sys.executable, "-c", head + code, *map(str, args)],
     cwd=ROOT,
@@ -250,7 +252,7 @@ def child(code: str, *args: Any, **kwargs: Any) -> subprocess.Popen:
 UNWRITABLE = """
 folder = pathlib.Path(sys.argv[1])
 for call in (
-  lambda: checkpoint.save(folder / "c", TREE),
+  lambda: checkpoint.save_plain(folder / "c", TREE),
   lambda: checkpoint.Manager(folder / "m"),
 ):
   try:
@@ -291,7 +293,7 @@ def tell(name, call):
   except checkpoint.CheckpointError as error:
     out[name] = str(error)
 
-tell("save", lambda: checkpoint.save(folder / "c", big))
+tell("save", lambda: checkpoint.save_plain(folder / "c", big))
 out["left"] = os.listdir(folder)
 manager = checkpoint.Manager(folder / "m")
 manager.save(2, big)
@@ -323,8 +325,8 @@ def test_a_full_disk(tmp_path: pathlib.Path) -> None:
     assert manager.latest() == 1
     trees.assert_same_bits(manager.restore(TREE), TREE)
     manager.save(2, TREE)
-  checkpoint.save(tmp_path / "c", TREE)  # The same path, with room again.
-  trees.assert_same_bits(checkpoint.restore(tmp_path / "c", TREE), TREE)
+  checkpoint.save_plain(tmp_path / "c", TREE)  # The same path, with room again.
+  trees.assert_same_bits(checkpoint.restore_plain(tmp_path / "c", TREE), TREE)
 
 
 @pytest.mark.faults
@@ -347,7 +349,7 @@ def test_a_full_file_system(tmp_path: pathlib.Path) -> None:
     manager.save(3, TREE)  # What the failed save wrote is gone.
     manager.close()
     with pytest.raises(checkpoint.CheckpointError, match="No space left"):
-      checkpoint.save(tmp_path / "c", big)
+      checkpoint.save_plain(tmp_path / "c", big)
     assert os.listdir(tmp_path) == ["m"]
     with checkpoint.Manager(tmp_path / "m") as manager:
       assert manager.latest() == 3
@@ -365,7 +367,7 @@ for step in range(2, 10_000):
   if sys.argv[2] == "manager":
     manager.save(step, constant(step))
   else:
-    checkpoint.save(folder / f"c{step}", constant(step))
+    checkpoint.save_plain(folder / f"c{step}", constant(step))
 """
 
 
@@ -393,20 +395,20 @@ def test_sigkill_leaves_whole_checkpoints(
   for step in range(2, 10_000):
     if not (tmp_path / f"c{step}").exists():
       break
-    found = checkpoint.restore(tmp_path / f"c{step}", constant(0))
+    found = checkpoint.restore_plain(tmp_path / f"c{step}", constant(0))
     trees.assert_same_bits(found, constant(step))
 
 
 @pytest.mark.faults
 def test_truncated_files_are_an_error(tmp_path: pathlib.Path) -> None:
   tree = {"w": jax.random.normal(jax.random.key(0), (200, 100))}
-  checkpoint.save(tmp_path / "c", tree)
+  checkpoint.save_plain(tmp_path / "c", tree)
   files = [p for p in (tmp_path / "c").rglob("*") if p.is_file()]
   biggest = max(files, key=lambda p: p.stat().st_size)
   with biggest.open("r+b") as file:
     file.truncate(biggest.stat().st_size // 2)
   with pytest.raises(checkpoint.CheckpointError, match="could not read"):
-    checkpoint.restore(tmp_path / "c", tree)
+    checkpoint.restore_plain(tmp_path / "c", tree)
 
 
 @pytest.mark.faults

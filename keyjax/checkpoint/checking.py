@@ -1,0 +1,172 @@
+"""What can be said of a checkpoint, without a key and with one."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from keyjax.aes.chunked import CHUNK, TAG
+from keyjax.aes.cobblestone import HEADER, Opener, SealError
+from keyjax.checkpoint import layout, sealing, signing, store
+from keyjax.checkpoint.errors import CheckpointError
+from keyjax.checkpoint.manifest import part_context
+from keyjax.checkpoint.session import Session, begin
+from keyjax.keyring import Identity, inspect_envelope
+from keyjax.keyring.leaves import leaf_key
+
+
+class Problem(NamedTuple):
+  """Something that is wrong with a checkpoint.
+
+  Attributes:
+    where: a leaf's path, `padding`, `signature`, `manifest` or `header`.
+    what: one sentence.
+  """
+
+  where: str
+  what: str
+
+
+def inspect(
+  path: str | os.PathLike[str],
+  identities: Identity | Iterable[Identity] | None = None,
+) -> dict[str, Any]:
+  """Returns what can be read of a checkpoint.
+
+  Args:
+    path: its folder.
+    identities: keys; without them, what a stranger learns.
+
+  Returns:
+    `format`, `version`, `bytes` (on disk) and `envelope` (ids; nothing of it
+    is authenticated). With keys also `id`, `step`, `metadata`, `signed`,
+    `processes` and `leaves`: path, dtype, shape, bytes, parts.
+
+  Raises:
+    FileNotFoundError, KeyringError, CheckpointError: as `restore`.
+  """
+  opened = store.Store(path)
+  files = [p for p in opened.path.rglob("*") if p.is_file()]
+  out: dict[str, Any] = {
+    "format": store.FORMAT,
+    "version": store.VERSION,
+    "bytes": sum(p.stat().st_size for p in files),
+    "envelope": inspect_envelope(opened.envelope),
+  }
+  if identities is None:
+    return out
+  found = begin(path, identities).manifest
+  leaves = [
+    {
+      "path": leaf.path,
+      "dtype": leaf.dtype,
+      "shape": list(leaf.shape),
+      "bytes": int(np.prod(leaf.shape, dtype=np.int64)) * leaf.itemsize,
+      "parts": len(leaf.parts),
+    }
+    for leaf in found.leaves
+  ]
+  return out | {
+    "id": found.id,
+    "step": found.step,
+    "metadata": found.metadata,
+    "signed": found.digests is not None,
+    "processes": found.streams.rows,
+    "leaves": leaves,
+  }
+
+
+def verify(
+  path: str | os.PathLike[str],
+  identities: Identity | Iterable[Identity],
+  *,
+  verify_key: signing.VerifyKey | None = None,
+) -> list[Problem]:
+  """Opens every chunk of a checkpoint, the padding too.
+
+  Args:
+    path: its folder.
+    identities: keys, of which one opens it.
+    verify_key: whose signature it must bear.
+
+  Returns:
+    What is wrong and where; nothing when all is as it was saved.
+
+  Raises:
+    FileNotFoundError: there is no whole checkpoint at `path`.
+    KeyringError: no identity opens it.
+    CheckpointError: its header or its manifest cannot be read, or it is not
+      signed with this key.
+  """
+  opened = begin(path, identities, verify_key=verify_key)
+  return [*_signature(opened), *_leaves(opened), *_padding(opened)]
+
+
+def _signature(opened: Session) -> Iterator[Problem]:
+  try:
+    sealed = opened.store.small("signature", signing.SIZE)
+    signing.read(opened.data_key, opened.manifest.id, sealed)
+  except CheckpointError as error:
+    yield Problem("signature", str(error))
+
+
+def _leaves(opened: Session) -> Iterator[Problem]:
+  found, number = opened.manifest, 0
+  for leaf in found.leaves:
+    key = leaf_key(opened.data_key, "leaf", leaf.path)
+    for part in leaf.parts:
+      digest = found.digests[number] if found.digests else ""
+      bound = part_context(found, leaf, part)
+      wrong = _message(
+        opened, part.stream, part.offset, part.size, key, bound, digest
+      )
+      number += 1
+      if wrong:
+        at = f"{list(part.start)} to {list(part.stop)}, " if part.shape else ""
+        yield Problem(leaf.path, at + wrong)
+
+
+def _padding(opened: Session) -> Iterator[Problem]:
+  found = opened.manifest
+  for row, used in enumerate(found.used):
+    key = leaf_key(opened.data_key, "padding", str(row))
+    for offset, size in layout.padding(used, found.streams.size):
+      bound = sealing.padding_context(found, row, offset)
+      if wrong := _message(opened, row, offset, size, key, bound, ""):
+        yield Problem("padding", wrong)
+
+
+def _message(
+  opened: Session,
+  row: int,
+  offset: int,
+  size: int,
+  key: bytes,
+  bound: bytes,
+  digest: str,
+) -> str:
+  """Returns what is wrong with a message: nothing, or one line."""
+  message = np.empty(size, np.uint8)
+  try:
+    opened.store.fetch(opened.manifest.streams, row, offset, message)()
+  except CheckpointError as error:
+    return f"cannot be read: {error}"
+  try:
+    opener = Opener(key, message[:HEADER].data, bound)
+  except SealError:
+    return "the message's header is damaged, or it is another message"
+  body, step = message[HEADER:].data, CHUNK + TAG
+  wrong = []
+  for i in range(-(-len(body) // step)):
+    try:
+      opener.chunk(i, body[i * step : (i + 1) * step])
+    except SealError:
+      wrong.append(i)
+  if wrong:
+    shown = ", ".join(map(str, wrong[:8])) + (", ..." if wrong[8:] else "")
+    return f"of {i + 1} chunks these do not open: {shown}"
+  if digest and hashlib.sha256(message.data).hexdigest() != digest:
+    return "it opens, and is not what was signed"
+  return ""

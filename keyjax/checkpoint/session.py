@@ -1,0 +1,107 @@
+"""An opened checkpoint: its data key is known and its manifest read."""
+
+import os
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from keyjax import seal
+from keyjax.checkpoint import manifest as manifests
+from keyjax.checkpoint import signing
+from keyjax.checkpoint.errors import CheckpointError
+from keyjax.checkpoint.manifest import Manifest
+from keyjax.checkpoint.store import Store
+from keyjax.keyring import Identity, open_envelope
+from keyjax.keyring.leaves import leaf_key
+
+_MOST = seal.size_of_sealed(manifests.MAX_SIZE)
+
+
+class Session(NamedTuple):
+  """What it takes to open parts; it shows no key.
+
+  Attributes:
+    store: where the sealed bytes are.
+    manifest: what they hold.
+    data_key: the checkpoint's.
+    signed: whether a signature was checked, and each digest is to be.
+  """
+
+  store: Store
+  manifest: Manifest
+  data_key: bytes
+  signed: bool
+
+  def __repr__(self) -> str:
+    return f"<Session {self.store.path}>"
+
+
+def several(people: Any) -> list[Any]:
+  """Returns recipients or identities as a list; one of them will do."""
+  return [people] if hasattr(people, "id") else list(people)
+
+
+def begin(
+  path: str | os.PathLike[str],
+  identities: Identity | Iterable[Identity],
+  step: int | None = None,
+  verify_key: signing.VerifyKey | None = None,
+) -> Session:
+  """Opens a checkpoint's envelope and manifest.
+
+  Args:
+    path: its folder.
+    identities: keys to try.
+    step: the step it must be of, if that is known.
+    verify_key: whose signature it must bear, if that is known.
+
+  Raises:
+    FileNotFoundError: there is no whole checkpoint at `path`.
+    KeyringError: no identity opens it.
+    CheckpointError: it is damaged, of another step, or not signed by this key.
+  """
+  store = Store(path)
+  opened = open_envelope(store.envelope, several(identities))
+  sealed = store.small("manifest", _MOST)
+  found = read_manifest(opened.data_key, opened.checkpoint, sealed)
+  if step is not None and found.step != step:
+    raise CheckpointError(
+      f"{store.path} is of step {found.step}, not of step {step}"
+    )
+  if verify_key is not None:
+    signature = store.small("signature", signing.SIZE)
+    signing.check(verify_key, opened.data_key, found.id, sealed, signature)
+    if found.digests is None:
+      raise CheckpointError("the manifest is signed and has no digests")
+  return Session(store, found, opened.data_key, verify_key is not None)
+
+
+def read_manifest(data_key: bytes, checkpoint: str, sealed: bytes) -> Manifest:
+  """Opens and reads a manifest.
+
+  Raises:
+    CheckpointError: it does not open, or is no manifest of this checkpoint.
+  """
+  key = leaf_key(data_key, "manifest", "")
+  try:
+    data = seal.unseal(key, sealed, manifests.context("manifest", checkpoint))
+  except seal.SealError:
+    raise CheckpointError(
+      "the manifest does not open: it is damaged, or of another checkpoint"
+    ) from None
+  found = manifests.from_bytes(data)
+  if found.id != checkpoint:
+    raise CheckpointError("the manifest names another checkpoint")
+  return found
+
+
+def seal_manifest(data_key: bytes, manifest: Manifest) -> bytes:
+  """Returns a manifest as one sealed message.
+
+  Raises:
+    ValueError: the tree or the metadata cannot be stored.
+  """
+  return seal.seal(
+    leaf_key(data_key, "manifest", ""),
+    manifests.to_bytes(manifest),
+    manifests.context("manifest", manifest.id),
+  )

@@ -1,0 +1,7 @@
+"""`python -m keyjax.cli`, where the script is not on the path."""
+
+import sys
+
+from keyjax.cli.program import main
+
+sys.exit(main())

@@ -1,0 +1,147 @@
+"""Weights in the clear: plain Orbax checkpoints, safetensors, msgpack."""
+
+import os
+import pathlib
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import flax
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from safetensors import SafetensorError
+from safetensors import numpy as safetensors
+
+from keyjax import checkpoint
+from keyjax.checkpoint.errors import flat
+from keyjax.cli.failures import REFUSED, USAGE, Failure
+from keyjax.keys import write_private
+from keyjax.tree import path_str
+
+_SUFFIXES = {".safetensors": "safetensors", ".msgpack": "msgpack"}
+
+
+def format_of(path: str, fallback: str | None = None) -> str:
+  """Returns the format that a path's suffix names.
+
+  Args:
+    path: of a file or a folder.
+    fallback: what a path with another suffix is.
+
+  Raises:
+    Failure: it has another suffix and there is no fallback.
+  """
+  suffix = pathlib.Path(path).suffix
+  found = _SUFFIXES.get(suffix, fallback)
+  if found is None:
+    raise Failure(
+      USAGE,
+      f"{path} is neither an Orbax checkpoint, which is a folder, nor a file "
+      f"that ends in {' or '.join(_SUFFIXES)}",
+    )
+  return found
+
+
+def read(path: str) -> Any:
+  """Reads weights.
+
+  Args:
+    path: a folder of Orbax, or a file.
+
+  Returns:
+    A tree of NumPy arrays: nested dicts; flat by name for safetensors.
+
+  Raises:
+    FileNotFoundError: nothing is there.
+    Failure: it cannot be read as what its suffix says.
+  """
+  if not os.path.exists(path):
+    raise FileNotFoundError(f"there is no file or folder {path}")
+  if os.path.isdir(path):
+    return _read_orbax(pathlib.Path(path).absolute())
+  readers: dict[str, Callable[[str], Any]] = {
+    "safetensors": safetensors.load_file,
+    "msgpack": _read_msgpack,
+  }
+  kind = format_of(path)
+  try:
+    return readers[kind](path)
+  except OSError:
+    raise
+  except Exception as error:  # What libraries raise for a damaged file varies.
+    if not isinstance(error, SafetensorError | ValueError | TypeError):
+      raise
+    raise Failure(REFUSED, f"{path} is damaged, or no {kind} file") from None
+
+
+def _read_msgpack(path: str) -> Any:
+  return flax.serialization.msgpack_restore(pathlib.Path(path).read_bytes())
+
+
+def _read_orbax(path: pathlib.Path) -> Any:
+  try:
+    with ocp.PyTreeCheckpointer() as checkpointer:
+      found = checkpointer.metadata(path).item_metadata
+      if found is None:
+        raise ValueError("it holds no tree in the clear")
+      host = jax.tree.map(
+        lambda _: ocp.RestoreArgs(restore_type=np.ndarray), found.tree
+      )
+      return checkpointer.restore(path, restore_args=host)
+  except Exception as error:
+    raise flat(f"could not read the checkpoint {path}", error) from None
+
+
+def write(path: str, tree: Any, kind: str) -> None:
+  """Writes weights, whole or not at all; a file gets mode 600.
+
+  Args:
+    path: where; nothing may be there.
+    tree: what was opened.
+    kind: "orbax", "safetensors" or "msgpack".
+
+  Raises:
+    FileExistsError: something is there.
+    Failure: the format does not hold such a tree.
+    OSError, CheckpointError: it cannot be written.
+  """
+  if kind == "orbax":
+    checkpoint.save_plain(path, tree)
+  elif kind == "msgpack":
+    state = flax.serialization.to_state_dict(jax.tree.map(np.asarray, tree))
+    write_private(path, flax.serialization.msgpack_serialize(state))
+  else:
+    _write_safetensors(pathlib.Path(path), _by_name(tree))
+
+
+def _by_name(tree: Any) -> dict[str, np.ndarray]:
+  """Returns arrays by names with dots, as safetensors has them."""
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  named = [(path_str(path).replace("/", "."), x) for path, x in leaves]
+  out = {
+    name: np.ascontiguousarray(x).reshape(np.shape(x)) for name, x in named
+  }
+  if len(out) < len(leaves):
+    raise Failure(REFUSED, "two leaves have one name with dots: use --format")
+  return out
+
+
+def _write_safetensors(
+  path: pathlib.Path, arrays: dict[str, np.ndarray]
+) -> None:
+  if path.exists():
+    raise FileExistsError(f"{path} exists; it is not overwritten")
+  path.parent.mkdir(parents=True, exist_ok=True)
+  fd, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+  os.close(fd)
+  try:
+    safetensors.save_file(arrays, part)
+    os.chmod(part, 0o600)
+    os.link(part, path)  # Whole or not at all, and never over another file.
+  except (SafetensorError, KeyError):
+    raise Failure(
+      REFUSED, "safetensors has no such dtype: give another --format"
+    ) from None
+  finally:
+    os.unlink(part)

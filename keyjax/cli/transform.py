@@ -1,0 +1,92 @@
+"""`keyjax encrypt` and `keyjax decrypt`."""
+
+import argparse
+import json
+import os
+import pathlib
+from typing import Any
+
+import jax
+
+from keyjax import checkpoint
+from keyjax.cli import formats
+from keyjax.cli.envelopes import public_view
+from keyjax.cli.failures import REFUSED, USAGE, Failure, blame
+from keyjax.cli.output import Result
+from keyjax.cli.people import People, verify_key
+from keyjax.cli.progress import working
+
+
+def encrypt(args: argparse.Namespace) -> Result:
+  """Seals weights for recipients."""
+  _refuse_existing(args.out)
+  metadata = _metadata(args.metadata)
+  people = People(args)
+  recipients = people.recipients(args.to)
+  signer = people.signer(args.sign)
+  with working("reading", args.json, _size_on_disk(args.source), "read"):
+    tree = formats.read(args.source)
+  total = _size(tree)
+  with blame(USAGE), working("sealing", args.json, total, "written"):
+    checkpoint.save(
+      args.out,
+      tree,
+      recipients,
+      step=args.step,
+      metadata=metadata,
+      signer=getattr(signer, "private", None),
+    )
+  ids = [person.id for person in recipients]
+  document = {
+    "leaves": len(jax.tree.leaves(tree)),
+    "path": args.out,
+    "recipients": ids,
+    "signed": signer is not None,
+    "step": args.step,
+  }
+  lines = [f"{args.out} holds {document['leaves']} leaves, sealed"]
+  return Result(document, lines + [f"{args.out} opens for {n}" for n in ids])
+
+
+def decrypt(args: argparse.Namespace) -> Result:
+  """Opens a checkpoint and writes it in the clear."""
+  kind = args.format or formats.format_of(args.out, "orbax")
+  _refuse_existing(args.out)
+  total = public_view(args.source)["bytes"]
+  identities = People(args).identities(args.identity)
+  key = verify_key(args.verify_key)
+  with working("opening", args.json, total, "read"):
+    tree = checkpoint.restore(args.source, identities, verify_key=key)
+  total = _size(tree)
+  with working("writing", args.json, total, "written"):
+    formats.write(args.out, tree, kind)
+  count = len(jax.tree.leaves(tree))
+  document = {"format": kind, "leaves": count, "path": args.out}
+  return Result(document, [f"{args.out} holds {count} leaves in the clear"])
+
+
+def _size_on_disk(path: str) -> int:
+  source = pathlib.Path(path)
+  files = source.rglob("*") if source.is_dir() else [source]
+  return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _size(tree: Any) -> int:
+  return sum(getattr(x, "nbytes", 0) for x in jax.tree.leaves(tree))
+
+
+def _refuse_existing(out: str) -> None:
+  if os.path.lexists(out):
+    raise FileExistsError(f"{out} exists; it is not overwritten")
+
+
+def _metadata(path: str | None) -> dict[str, Any]:
+  if path is None:
+    return {}
+  try:
+    found = json.loads(pathlib.Path(path).read_text("utf-8"))
+  except (ValueError, RecursionError):
+    found = None
+  if not isinstance(found, dict):
+    raise Failure(REFUSED, f"{path} does not hold a JSON object")
+  return found

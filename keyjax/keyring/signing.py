@@ -1,0 +1,102 @@
+"""Keys that sign checkpoints, as files and as text.
+
+Ed25519, or ML-DSA-65 for signatures that must stand against a quantum computer.
+A signing key opens nothing: who reads it can sign as its owner, no more.
+
+References:
+  S. Josefsson and I. Liusvaara, RFC 8032 (Ed25519), 2017.
+  NIST, FIPS 204 (ML-DSA), 2024.
+"""
+
+from typing import Any
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ed25519, mldsa
+
+from keyjax.keyring.encoding import fingerprint
+from keyjax.keyring.errors import KeyringError
+from keyjax.keyring.recipients import Private
+from keyjax.keyring.tagged import read_tagged, write_tagged
+
+ED25519 = "ed25519"
+ML_DSA = "ml-dsa-65"
+SIGNING = (ED25519, ML_DSA)
+_SEED = 32
+_PRIVATE: dict[str, Any] = {
+  ED25519: ed25519.Ed25519PrivateKey.from_private_bytes,
+  ML_DSA: mldsa.MLDSA65PrivateKey.from_seed_bytes,
+}
+_PUBLIC: dict[str, Any] = {
+  ED25519: ed25519.Ed25519PublicKey,
+  ML_DSA: mldsa.MLDSA65PublicKey,
+}
+VerifyKey = ed25519.Ed25519PublicKey | mldsa.MLDSA65PublicKey
+
+
+class SigningKey(Private):
+  """A private key that signs.
+
+  Attributes:
+    kind: "ed25519" or "ml-dsa-65".
+    id: a public name: the kind, a colon, a fingerprint.
+    private: the key of `cryptography`, for `keyjax.checkpoint.save`.
+    public: its public key, for `keyjax.checkpoint.restore`.
+
+  Example:
+    >>> key = SigningKey.generate("ed25519")
+    >>> text = format_verify_key(key.public)
+    >>> parse_verify_key(text).verify(key.private.sign(b"model"), b"model")
+  """
+
+  __slots__ = ("_seed", "id", "kind", "private", "public")
+
+  def __init__(self, kind: str, seed: bytes):
+    """Reads a private key; `generate` makes a fresh one.
+
+    Args:
+      kind: "ed25519" or "ml-dsa-65".
+      seed: 32 bytes.
+
+    Raises:
+      KeyringError: the kind is unknown, or the key has another size.
+    """
+    if kind not in _PRIVATE or len(seed) != _SEED:
+      raise KeyringError(
+        f"a signing key is of kind {' or '.join(SIGNING)} and has {_SEED} bytes"
+      )
+    self.kind = kind
+    self._seed = bytes(seed)
+    self.private = _PRIVATE[kind](self._seed)
+    self.public: VerifyKey = self.private.public_key()
+    self.id = f"{kind}:{fingerprint(self.public.public_bytes_raw())}"
+
+  @classmethod
+  def generate(cls, kind: str = ED25519) -> "SigningKey":
+    """Returns a fresh key from the operating system."""
+    made: Any = ed25519.Ed25519PrivateKey
+    if kind == ML_DSA:
+      made = mldsa.MLDSA65PrivateKey
+    return cls(kind, made.generate().private_bytes_raw())
+
+  def reveal(self) -> bytes:
+    """Returns the private key itself, for a key file."""
+    return self._seed
+
+
+def format_verify_key(key: VerifyKey) -> str:
+  """Returns `keyjax-KIND:BASE64`, with a checksum of four bytes."""
+  kind = next(name for name, made in _PUBLIC.items() if isinstance(key, made))
+  return write_tagged(kind, key.public_bytes_raw())
+
+
+def parse_verify_key(text: str) -> VerifyKey:
+  """Reads what `format_verify_key` returned.
+
+  Raises:
+    KeyringError: it is not one, of an unknown kind, or misread.
+  """
+  kind, data = read_tagged(text, SIGNING, "a verify key")
+  try:
+    return _PUBLIC[kind].from_public_bytes(data)
+  except (ValueError, UnsupportedAlgorithm):
+    raise KeyringError(f"this is not a public key of kind {kind}") from None

@@ -1,0 +1,155 @@
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+
+from keyjax import checkpoint, keyring
+from tests.cli.conftest import assert_silent, process, tree
+
+KEY = ("-i", "file:owner.key")
+
+
+@pytest.fixture
+def people(run, owner):
+  """Bob and Carol beside the owner."""
+  for name in ("bob", "carol"):
+    run("keygen", "x25519", f"{name}.key", "--plain", "--pub")
+  key = owner.key.public
+  pathlib.Path("owner.key.pub").write_text(keyring.format_recipient(key))
+  return owner
+
+
+def opens(run, path, key):
+  return run("verify", path, "-i", f"file:{key}.key").code
+
+
+def files(path):
+  """Returns the bytes of everything that holds tensors."""
+  sealed = pathlib.Path(path) / "sealed"
+  return {p: p.read_bytes() for p in sealed.rglob("*") if p.is_file()}
+
+
+def test_keep_adds_a_recipient(run, people):
+  before = files("model")
+  answer = run("rewrap", "model", *KEY, "--keep", "--to", "@bob.key.pub")
+  assert answer.code == 0, answer.err
+  assert [opens(run, "model", k) for k in ("owner", "bob", "carol")] == [
+    0,
+    0,
+    3,
+  ]
+  assert files("model") == before
+  assert_silent(answer, "owner.key", "bob.key")
+
+
+def test_without_keep_the_others_go_and_it_says_so(run, people):
+  answer = run("rewrap", "model", *KEY, "--to", "@bob.key.pub", "--json")
+  assert answer.json["removed"] == [people.key.id]
+  assert [opens(run, "model", k) for k in ("owner", "bob")] == [3, 0]
+  back = ("rewrap", "model", "-i", "file:bob.key", "--to", "@owner.key.pub")
+  assert "who kept the data key" in run(*back).out
+
+
+def test_an_expiry_stays_when_others_are_added(run, people):
+  key = keyring.read_key("file:carol.key")
+  short = keyring.Expiring(key.public, "2020-01-01T00:00:00Z")
+  checkpoint.rewrap("model", people.key, [people.key.public, short])
+  run("rewrap", "model", *KEY, "--keep", "--to", "@bob.key.pub")
+  answer = run("verify", "model", "-i", "file:carol.key")
+  assert answer.code == 3 and "expired at 2020" in answer.err
+
+
+def test_rewrap_needs_a_key_that_opens(run, people):
+  argv = ("rewrap", "model", "-i", "file:bob.key", "--to", "@bob.key.pub")
+  assert run(*argv).code == 3
+  assert opens(run, "model", "owner") == 0
+
+
+@pytest.mark.parametrize(
+  "recipient, code, sentence",
+  [
+    ("keyjax-x25519:AAAA", 2, "cut or misread"),
+    ("bob", 2, "looks like keyjax-x25519"),
+    ("@absent.pub", 4, "no such file"),
+    ("@empty.pub", 2, "holds no public key"),
+    ("file:signer.key", 2, "not one that signs"),
+    ("keyring:team.keyring", 2, "needs --root"),
+    ("env:UNSET", 3, "is not set"),
+  ],
+)
+def test_recipients_that_are_none(run, people, recipient, code, sentence):
+  pathlib.Path("empty.pub").write_text("# nobody\n")
+  answer = run("rewrap", "model", *KEY, "--to", recipient)
+  assert (answer.code, answer.out) == (code, "")
+  assert sentence in answer.err and answer.err.count("\n") == 1
+  assert opens(run, "model", "owner") == 0
+
+
+def test_a_recipient_twice_is_a_wrong_command_line(run, people):
+  twice = ("--to", "@bob.key.pub", "--to", "@bob.key.pub")
+  assert run("rewrap", "model", *KEY, *twice).code == 2
+
+
+def revoke(run, *more):
+  both = ("--to", "@owner.key.pub", "--to", "@carol.key.pub")
+  return run(
+    "revoke", "model", "new", *KEY, "--recipient", *more[:1], *both, *more[1:]
+  )
+
+
+def test_who_is_revoked_opens_the_old_alone(run, people):
+  run("rewrap", "model", *KEY, "--keep", "--to", "@bob.key.pub")
+  answer = revoke(run, "@bob.key.pub", "--sign", "file:signer.key")
+  assert answer.code == 0, answer.err
+  assert [opens(run, "new", k) for k in ("owner", "carol")] == [0, 0]
+  refused = run("verify", "new", "-i", "file:bob.key")
+  assert refused.code == 3 and "was revoked" in refused.err
+  assert opens(run, "model", "bob") == 0  # As the output warns:
+  assert "delete model" in answer.out
+  signed = ("verify", "new", *KEY, "--verify-key", "@signer.key.pub")
+  assert run(*signed).code == 0
+  restored = checkpoint.restore("new", people.key)
+  np.testing.assert_array_equal(
+    restored["dense"]["kernel"], tree()["dense"]["kernel"]
+  )
+  assert_silent(answer, "owner.key", "bob.key", "signer.key")
+
+
+def test_revoke_takes_an_id_and_names_who_was_forgotten(run, people):
+  keep = ("rewrap", "model", *KEY, "--keep", "--to", "@bob.key.pub")
+  run(*keep, "--to", "@carol.key.pub")
+  bob = keyring.read_key("file:bob.key").id
+  carol = keyring.read_key("file:carol.key").id
+  only = ("--recipient", bob, "--to", "@owner.key.pub", "--json")
+  answer = run("revoke", "model", "new", *KEY, *only)
+  assert answer.json["revoked"] == [bob]
+  assert answer.json["dropped"] == [carol]
+
+
+def test_revocations_that_make_no_sense(run, people):
+  stranger = revoke(run, "@bob.key.pub")
+  assert stranger.code == 2 and "is no recipient of model" in stranger.err
+  both = revoke(run, "@owner.key.pub")
+  assert both.code == 2 and "both revoked and in --to" in both.err
+  shutil.copytree("model", "new")
+  owner = ("--recipient", people.key.id, "--to", "@bob.key.pub")
+  assert run("revoke", "model", "new", *KEY, *owner).code == 4
+  wrong = ("revoke", "model", "newer", "-i", "file:bob.key")
+  assert run(*wrong, *owner).code == 3
+  assert run("revoke", "model", "signer.key/x", *KEY, *owner).code == 4
+
+
+def test_a_damaged_checkpoint_is_not_encrypted_again(run, people):
+  sealed = pathlib.Path("model/sealed")
+  path = max(sealed.rglob("*"), key=lambda p: p.is_file() and p.stat().st_size)
+  data = bytearray(path.read_bytes())
+  for i in range(len(data) // 4, len(data) * 3 // 4, 64):
+    data[i] ^= 1
+  path.write_bytes(data)
+  owner = ("--recipient", people.key.id, "--to", "@bob.key.pub")
+  # A process: others of Orbax's writes may end when this one has failed.
+  answer = process("revoke", "model", "new", *KEY, *owner)
+  assert answer.code == 1 and "dense/kernel" in answer.err
+  assert answer.err.startswith("keyjax: ") and answer.err.count("\n") == 1
+  assert not pathlib.Path("new").exists()

@@ -1,0 +1,68 @@
+"""Every example of every help text, run in order in one folder."""
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from safetensors import numpy as safetensors
+
+from keyjax.cli.commands import build
+from tests.cli.conftest import assert_silent
+from tests.conftest import ROOT
+
+KEYS = ("bob.key", "carol.key", "owner.key", "root.key")
+
+
+def examples():
+  """Returns the lines of all examples, in the order of `keyjax --help`."""
+  parser = build()
+  (commands,) = (
+    action
+    for action in parser._actions
+    if isinstance(action, argparse._SubParsersAction)
+  )
+  lines = []
+  for name, command in commands.choices.items():
+    text = command.epilog.split("examples:\n")[1].split("\n\n")[0]
+    found = [x.strip() for x in text.replace("\\\n", "").split("\n")]
+    assert any(line.startswith(f"keyjax {name} ") for line in found), name
+    lines += found
+  return [" ".join(line.split()) for line in lines]
+
+
+def test_every_example_works_as_printed(run, folder):
+  weights = {
+    "dense.kernel": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "dense.bias": np.zeros(3, np.float16),
+  }
+  safetensors.save_file(weights, "model.safetensors")
+  for line in examples():
+    if not line.startswith("keyjax "):
+      subprocess.run(line, shell=True, check=True)
+      continue
+    answer = run(*shlex.split(line)[1:])
+    assert answer.code == 0, (line, answer.err)
+    assert answer.err == "" and answer.out.strip(), line
+    assert_silent(answer, *(k for k in KEYS if (folder / k).exists()))
+  opened = safetensors.load_file("opened.safetensors")
+  assert set(opened) == set(weights)
+  for name, array in weights.items():
+    np.testing.assert_array_equal(opened[name], array)
+  # What was rotated last opens for Alice, whose key has a passphrase.
+  alice = ("-i", "file:alice.key", "--passphrase", "file:alice.pass")
+  assert run("verify", "model-2", *alice).code == 0
+
+
+@pytest.mark.slow
+def test_every_example_works_in_a_shell(folder):
+  safetensors.save_file({"w": np.ones(3, np.float32)}, "model.safetensors")
+  script = f'keyjax() {{ {sys.executable} -m keyjax.cli "$@"; }}\nset -e\n'
+  subprocess.run(
+    ["bash", "-c", script + "\n".join(examples())],
+    check=True,
+    env=os.environ | {"PYTHONPATH": str(ROOT)},
+  )

@@ -1,0 +1,225 @@
+"""The program as a process: help, completion, terminals, what is refused."""
+
+import importlib
+import io
+import json
+import os
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from keyjax import Secret, cli, keyring
+from keyjax.cli.output import Result, show
+from tests.cli.conftest import Answer, assert_silent, process
+from tests.conftest import ROOT
+
+COMMANDS = (
+  "keygen",
+  "encrypt",
+  "inspect",
+  "verify",
+  "decrypt",
+  "rewrap",
+  "revoke",
+  "rotate",
+  "split",
+  "combine",
+)
+
+
+def test_help_is_there_before_jax():
+  code = (
+    "import sys, keyjax.cli\n"
+    "try:\n  keyjax.cli.main(sys.argv[1:])\n"
+    "except SystemExit:\n  pass\n"
+    "heavy = {'jax', 'numpy', 'flax', 'orbax', 'cryptography', 'rich'}\n"
+    "print('loaded', sorted(heavy & set(sys.modules)))"
+  )
+  for argv in (["--help"], ["encrypt", "--help"]):
+    out = subprocess.run(
+      [sys.executable, "-c", code, *argv],
+      capture_output=True,
+      text=True,
+      env=os.environ | {"PYTHONPATH": str(ROOT)},
+    ).stdout
+    assert out.endswith("loaded []\n") and "exit codes:" in out
+
+
+def test_help_lists_every_command(capsys):
+  with pytest.raises(SystemExit) as end:
+    cli.main(["--help"])
+  assert end.value.code == 0
+  text = capsys.readouterr().out
+  assert all(f"    {name} " in text for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_fits_into_80_columns(command, capsys, monkeypatch):
+  monkeypatch.setenv("COLUMNS", "80")
+  with pytest.raises(SystemExit):
+    cli.main([command, "--help"])
+  text = capsys.readouterr().out
+  assert "examples:\n  " in text and "exit codes:\n  0  done" in text
+  assert max(map(len, text.split("\n"))) <= 80
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_knows_commands_and_options(shell, capsys):
+  with pytest.raises(SystemExit) as end:
+    cli.main(["--print-completion", shell])
+  assert end.value.code == 0
+  script = capsys.readouterr().out
+  assert all(name in script for name in COMMANDS)
+  assert "--threshold" in script
+  if shell == "bash":
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+
+
+def test_bash_completes_a_command(capsys):
+  with pytest.raises(SystemExit):
+    cli.main(["--print-completion", "bash"])
+  script = capsys.readouterr().out + (
+    "COMP_WORDS=(keyjax rew); COMP_CWORD=1; _shtab_keyjax\n"
+    'printf "%s\\n" "${COMPREPLY[@]}"'
+  )
+  found = subprocess.run(
+    ["bash"], input=script, text=True, capture_output=True, check=True
+  )
+  assert found.stdout.split() == ["rewrap"]
+
+
+def test_a_key_on_the_command_line_is_refused_and_not_repeated(run):
+  run("keygen", "x25519", "a.key", "--plain")
+  run("keygen", "secret", "root.key", "--plain")
+  secret = keyring.read_key("file:root.key")
+  for path in ("a.key", "root.key"):
+    with open(path) as file:
+      text = file.read().strip()
+    for argv in (["inspect", "model", "-i", text], ["split", text], [text]):
+      answer = run(*argv)
+      assert answer.code == 2 and "looks like a private key" in answer.err
+      assert_silent(answer, path)
+  share = keyring.split(secret, 2, 2)[0]
+  protected = keyring.protect_key(
+    secret, "passphrase", keyring.Cost(19456, 1, 1)
+  )
+  for text in (
+    share,
+    protected,
+    secret._bytes.hex(),
+    f"env:{secret._bytes.hex()}",
+  ):
+    answer = run("combine", text, "--out", "x")
+    assert answer.code == 2 and text not in answer.err
+    assert f"argument {2}" in answer.err
+
+
+def test_the_search_for_keys_finds_one(run):
+  run("keygen", "secret", "root.key", "--plain")
+  secret = keyring.read_key("file:root.key")
+  with open("root.key") as file:
+    text = file.read().strip().partition(":")[2]
+  for leak in (text, secret._bytes.hex(), f"<{secret._bytes!r}>"):
+    with pytest.raises(AssertionError):
+      assert_silent(Answer(0, "", leak), "root.key")
+
+
+def test_what_is_too_much_is_not_repeated(run):
+  answer = run("inspect", "model", "hunter2")
+  assert answer.code == 2 and "hunter2" not in answer.err
+  answer = run("inspect", "model", "--passwort=hunter2")
+  assert answer.err == (
+    "keyjax: unknown option --passwort; see keyjax --help\n"
+  )
+  assert run().code == 2
+  assert run("insp", "model").code == 2
+  assert run("inspect", "model", "--js").code == 2
+
+
+def test_a_process_without_a_terminal_gives_a_code_and_one_line(folder):
+  answer = process("keygen", "secret", "root.key")
+  assert (answer.code, answer.out) == (2, "")
+  assert answer.err == (
+    "keyjax: a passphrase is needed and there is no terminal to ask on: give "
+    "--passphrase SOURCE\n"
+  )
+  assert not (folder / "root.key").exists()
+
+
+def typed(code, answers):
+  """Runs code on a terminal and types; returns what the terminal showed."""
+  return subprocess.run(
+    [sys.executable, "-m", "tests.cli.typist", code],
+    input=json.dumps(answers),
+    capture_output=True,
+    text=True,
+    timeout=120,
+    env=os.environ | {"PYTHONPATH": str(ROOT), "TERM": "xterm"},
+  ).stdout
+
+
+def test_a_passphrase_is_asked_for_twice_and_not_echoed(folder):
+  code = (
+    "from keyjax.cli import main\n"
+    "for name in 'abcd':\n"
+    "  print(name, main(['keygen', 'secret', name + '.key']))\n"
+    "print('open', main(['split', 'file:a.key', '--threshold', '2',"
+    " '--shares', '2', '--out', 'shares']))"
+  )
+  new, again = "New passphrase: ", "Again: "
+  answers = [
+    (new, "six random words"),
+    (again, "six random words"),
+    (new, "six random words"),
+    (again, "six random worlds"),
+    (new, "short"),
+    (new, "\x03"),
+    ("Passphrase of file:a.key: ", "six random words"),
+  ]
+  shown = typed(code, answers)
+  assert "random" not in shown.replace("six random words are good", "")
+  assert "a 0" in shown
+  assert "the two passphrases differ" in shown and "b 2" in shown
+  assert "at least 8 characters" in shown and "c 2" in shown
+  assert "keyjax: interrupted" in shown and "d 130" in shown
+  assert "open 0" in shown
+  key = keyring.read_key("file:a.key", "six random words")
+  assert isinstance(key, Secret)
+  assert not (folder / "b.key").exists() and not (folder / "c.key").exists()
+
+
+def test_a_terminal_shows_a_bar_and_json_none(owner):
+  code = (
+    "from keyjax.cli import main\n"
+    "for more in [], ['--json']:\n"
+    "  code = main(['verify', 'model', '-i', 'file:owner.key', *more])\n"
+    "  print('<', code, '>')"
+  )
+  shown = typed(code, [])
+  plain, machine, _ = shown.split("< 0 >")
+  assert "opening every chunk" in plain and "every chunk opens" in plain
+  assert machine.strip().startswith("{") and "\x1b" not in machine
+
+
+def test_a_reader_that_leaves_is_no_error_of_ours(owner, monkeypatch):
+  read, write = os.pipe()
+  os.close(read)
+  with os.fdopen(write, "w") as pipe:
+    monkeypatch.setattr(sys, "stdout", pipe)
+    assert cli.main(["inspect", "model"]) == 4
+
+
+def test_a_terminal_of_few_letters_gets_the_others_escaped(monkeypatch):
+  out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+  monkeypatch.setattr(sys, "stdout", out)
+  show(Result({}, ["poids d'entr\xe9e \x1b[2J"]), as_json=False)
+  assert out.buffer.getvalue() == b"poids d'entr\\xe9e \\x1b[2J\n"
+
+
+def test_the_script_is_this_program():
+  text = (ROOT / "pyproject.toml").read_text()
+  scripts = tomllib.loads(text)["project"]["scripts"]
+  module, _, name = scripts["keyjax"].partition(":")
+  assert getattr(importlib.import_module(module), name) is cli.main

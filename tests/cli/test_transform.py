@@ -1,0 +1,167 @@
+import json
+import os
+import pathlib
+
+import flax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors import numpy as safetensors
+
+from keyjax import checkpoint
+from tests.cli.conftest import assert_silent, tree
+
+KEY = ("-i", "file:owner.key")
+TO = ("--to", "file:owner.key")
+
+
+def same(a, b):
+  """Raises unless two arrays are equal bit for bit."""
+  a, b = np.asarray(a), np.asarray(b)
+  assert (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
+
+
+def write_plain(kind):
+  """Writes a model in the clear; returns its path and names."""
+  params = tree()
+  flat = {
+    "dense.bias": np.asarray(params["dense"]["bias"]),
+    "dense.kernel": np.asarray(params["dense"]["kernel"]),
+    "step": np.asarray(params["step"]),
+  }
+  path = {"orbax": "in"}.get(kind, f"in.{kind}")
+  if kind == "safetensors":
+    safetensors.save_file(flat, path)
+  elif kind == "msgpack":
+    data = flax.serialization.to_bytes(params)
+    pathlib.Path(path).write_bytes(data)
+  else:
+    checkpoint.save_plain(path, params)
+  return path
+
+
+def read_plain(kind, path):
+  """Returns the three arrays of a model in the clear."""
+  if kind == "safetensors":
+    found = safetensors.load_file(path)
+    return [found[name] for name in ("dense.bias", "dense.kernel", "step")]
+  if kind == "msgpack":
+    data = pathlib.Path(path).read_bytes()
+    found = flax.serialization.msgpack_restore(data)
+  else:
+    found = checkpoint.restore_plain(path, tree())
+  return [found["dense"]["bias"], found["dense"]["kernel"], found["step"]]
+
+
+@pytest.mark.parametrize("kind", ["orbax", "safetensors", "msgpack"])
+def test_there_and_back(run, owner, kind):
+  path = write_plain(kind)
+  sealed = run("encrypt", path, "sealed", *TO, "--step", 12)
+  assert sealed.code == 0, sealed.err
+  out = {"orbax": "out"}.get(kind, f"out.{kind}")
+  opened = run("decrypt", "sealed", out, *KEY)
+  assert opened.code == 0, opened.err
+  want = tree()
+  wanted = [want["dense"]["bias"], want["dense"]["kernel"], want["step"]]
+  for a, b in zip(read_plain(kind, out), wanted, strict=True):
+    same(a, b)
+  assert_silent(sealed, "owner.key")
+  assert_silent(opened, "owner.key")
+  if kind != "orbax":
+    assert os.stat(out).st_mode & 0o077 == 0
+  assert checkpoint.inspect("sealed", owner.key)["step"] == 12
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "msgpack", "orbax"])
+def test_what_a_trainer_sealed_comes_out_in_any_format(run, owner, kind):
+  answer = run("decrypt", "model", "out", *KEY, "--format", kind, "--json")
+  assert answer.json == {"format": kind, "leaves": 3, "path": "out"}
+  same(read_plain(kind, "out")[0], tree()["dense"]["bias"])
+
+
+def test_metadata_is_sealed_and_comes_back(run, owner, folder):
+  (folder / "m.json").write_text(json.dumps({"lr": 0.1, "by": "us"}))
+  path = write_plain("safetensors")
+  more = ("--metadata", "m.json", "--sign", "file:signer.key")
+  answer = run("encrypt", path, "sealed", *TO, *more, "--json")
+  assert answer.json["signed"] and answer.json["leaves"] == 3
+  assert checkpoint.read_metadata("sealed", owner.key) == {
+    "lr": 0.1,
+    "by": "us",
+  }
+  signed = ("--verify-key", "@signer.key.pub")
+  assert run("decrypt", "sealed", "out.msgpack", *KEY, *signed).code == 0
+  assert run("decrypt", "sealed", "new/out.safetensors", *KEY).code == 0
+  run("encrypt", path, "bare", *TO)
+  answer = run("decrypt", "bare", "out2.msgpack", *KEY, *signed)
+  assert answer.code == 1 and "is not signed" in answer.err
+  assert not (folder / "out2.msgpack").exists()
+
+
+def test_nothing_is_overwritten(run, owner, folder):
+  path = write_plain("safetensors")
+  assert run("encrypt", path, "model", *TO).code == 4
+  (folder / "there.safetensors").write_text("another's")
+  assert run("decrypt", "model", "there.safetensors", *KEY).code == 4
+  assert (folder / "there.safetensors").read_text() == "another's"
+
+
+def test_what_cannot_be_read(run, owner, folder):
+  argv = ("out", *TO)
+  assert run("encrypt", "absent.safetensors", *argv).code == 4
+  (folder / "model.bin").write_text("x")
+  answer = run("encrypt", "model.bin", *argv)
+  assert answer.code == 2 and "ends in .safetensors or .msgpack" in answer.err
+  for name in ("cut.safetensors", "cut.msgpack"):
+    (folder / name).write_bytes(b"\x93\x01\x02")
+    answer = run("encrypt", name, *argv)
+    assert answer.code == 1, answer
+  (folder / "empty").mkdir()
+  for name in ("empty", "model"):
+    answer = run("encrypt", name, *argv)
+    assert answer.code == 1 and "holds no tree in the clear" in answer.err
+  (folder / "list.json").write_text("[1]")
+  path = write_plain("msgpack")
+  assert run("encrypt", path, *argv, "--metadata", "list.json").code == 1
+  assert run("encrypt", path, *argv, "--metadata", "absent").code == 4
+  assert run("encrypt", path, *argv, "--step", "-1").code == 2
+  assert run("encrypt", path, *argv, "--sign", "file:owner.key").code == 2
+  assert run("encrypt", path, "signer.key/out", *TO).code == 4
+  assert not (folder / "out").exists()
+
+
+def test_what_cannot_be_opened(run, owner, folder):
+  run("keygen", "x25519", "other.key", "--plain")
+  answer = run("decrypt", "model", "out.msgpack", "-i", "file:other.key")
+  assert answer.code == 3
+  assert run("decrypt", "absent", "out.msgpack", *KEY).code == 4
+  assert run("decrypt", "model", "signer.key/out.msgpack", *KEY).code == 4
+  assert not (folder / "out.msgpack").exists()
+
+
+def test_damage_is_named_and_nothing_is_written(run, owner, folder):
+  path = write_plain("safetensors")
+  assert run("encrypt", path, "sealed", *TO).code == 0
+  data = max(
+    (p for p in (folder / "sealed").rglob("*") if p.is_file()),
+    key=lambda p: p.stat().st_size,
+  )
+  text = bytearray(data.read_bytes())
+  text[len(text) // 2] ^= 1
+  data.write_bytes(text)
+  answer = run("decrypt", "sealed", "out.safetensors", *KEY)
+  assert answer.code == 1
+  assert not (folder / "out.safetensors").exists()
+
+
+def test_names_that_collide_are_refused(run, owner, folder):
+  twice = {"a": {"b": jnp.ones(2)}, "a.b": jnp.ones(2)}
+  checkpoint.save("twice", twice, owner.key.public)
+  answer = run("decrypt", "twice", "out.safetensors", *KEY)
+  assert answer.code == 1 and "one name with dots" in answer.err
+  odd = {"a": jnp.ones(2, jnp.complex64)}
+  checkpoint.save("odd", odd, owner.key.public)
+  answer = run("decrypt", "odd", "odd.safetensors", *KEY)
+  assert answer.code in (0, 1)
+  leftovers = [p.name for p in folder.iterdir() if p.name.startswith(".")]
+  assert not leftovers

@@ -1,0 +1,46 @@
+"""Types on a terminal: `python -m tests.cli.typist CODE`, answers on stdin.
+
+A program of its own because it forks, which a process with threads must not.
+It runs Python code on a terminal, waits for each prompt, types the answer that
+belongs to it, and prints all that the terminal showed.
+"""
+
+import json
+import os
+import pty
+import sys
+
+
+def type_into(terminal, prompt, text):
+  """Waits for a prompt, and answers it; returns what was shown."""
+  shown = b""
+  while not shown.endswith(prompt.encode()):
+    shown += os.read(terminal, 1024)
+  os.write(terminal, text.encode() + b"\n")
+  return shown
+
+
+def rest_of(terminal):
+  """Returns what is shown until the program ends."""
+  shown = b""
+  try:
+    while data := os.read(terminal, 1024):
+      shown += data
+  except OSError:  # The terminal is closed.
+    pass
+  return shown
+
+
+def main():
+  """Runs the code, types, and prints."""
+  answers = json.load(sys.stdin)
+  child, terminal = pty.fork()
+  if child == 0:
+    os.execv(sys.executable, [sys.executable, "-c", sys.argv[1]])
+  shown = b"".join(type_into(terminal, *answer) for answer in answers)
+  print((shown + rest_of(terminal)).decode())
+  os.waitpid(child, 0)
+
+
+if __name__ == "__main__":
+  main()
