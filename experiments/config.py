@@ -56,6 +56,10 @@ def base() -> ConfigDict:
   train.threads = 0  # That prepare batches ahead; 0: none.
   train.profile = (0, 0)  # First and last step to trace; from 1.
 
+  encrypt = config.encrypt = ConfigDict()  # Of training checkpoints.
+  encrypt.recipients = ""  # Public keys, with commas; empty: plain.
+  encrypt.identity = ""  # file:PATH, env:NAME or fd:N: opens them to resume.
+
   evaluate = config.evaluate = ConfigDict()
   evaluate.batch_size = 500
   evaluate.wrong_keys = 64

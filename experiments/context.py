@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments import check, data, models, results
+from experiments import check, data, models, people, results
+from experiments.people import NOBODY, People
 from experiments.workdir import Workdir
 from keyjax import keys, tree
 
@@ -29,6 +30,7 @@ class Run(NamedTuple):
     model: the linen module.
     base: fields of every row.
     say: prints a line.
+    people: whom training checkpoints are sealed for.
   """
 
   config: ConfigDict
@@ -37,6 +39,7 @@ class Run(NamedTuple):
   model: nn.Module
   base: dict[str, Any]
   say: Say
+  people: People = NOBODY
 
 
 class Outcome(NamedTuple):
@@ -63,6 +66,7 @@ def start(
   model = models.from_config(config, dataset)
   # Before the workdir, so that a config with an error claims no folder.
   check.config(config, dataset, model)
+  readers = people.read(config.encrypt)
   folders = Workdir(config, workdir, keydir, secret)
   base = results.provenance() | {
     "config": config.name,
@@ -71,7 +75,7 @@ def start(
     "classes": dataset.num_classes,
     "source": dataset.source,
   }
-  return Run(config, folders, dataset, model, base, say)
+  return Run(config, folders, dataset, model, base, say, readers)
 
 
 def keygen_batch(run: Run) -> dict[str, jax.Array]:

@@ -54,7 +54,8 @@ def _histogram(run: Run, label: str, spec: ConfigDict) -> dict[str, Any]:
   config.epochs = min(config.epochs, _DEMO_IMAGES / run.dataset.num_examples)
   folder = run.workdir.folder(label) / "demonstration"
   plain = keyjax.identity()
-  model = train.train(config, run.dataset, run.model, plain, (), folder, "demo")
+  args = config, run.dataset, run.model, plain, (), folder, "demo"
+  model = train.train(*args, run.people)
   scheme = lock.build(spec.scheme, dict(spec.args), run.model).scheme
   key = scheme.keygen(
     keyjax.Secret.generate(), model, context.keygen_batch(run)

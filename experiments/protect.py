@@ -25,7 +25,7 @@ def train_plain(run: Run) -> Any:
   """Trains the unprotected model; returns its variables, on the host."""
   folder, nothing = run.workdir.folder("plain"), keyjax.identity()
   args = run.config.train, run.dataset, run.model
-  return train.train(*args, nothing, (), folder, "plain")
+  return train.train(*args, nothing, (), folder, "plain", run.people)
 
 
 def train_locked(run: Run, label: str, spec: ConfigDict, trained: Any) -> Any:
@@ -46,7 +46,7 @@ def train_locked(run: Run, label: str, spec: ConfigDict, trained: Any) -> Any:
     return trained
   key = make_key(run, label, this, trained)
   args = run.config.train, run.dataset, run.model
-  return train.train(*args, this.scheme, key, folder, label)
+  return train.train(*args, this.scheme, key, folder, label, run.people)
 
 
 def judge_plain(run: Run, variables: Any) -> Outcome:

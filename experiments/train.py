@@ -20,6 +20,7 @@ import keyjax
 from experiments import data, preemption
 from experiments.log import Log
 from experiments.optimizer import averaged, make_optimizer
+from experiments.people import NOBODY, People
 from experiments.step import State, make_step
 from keyjax import checkpoint, parallel
 
@@ -32,6 +33,7 @@ def train(
   key: Any,
   workdir: pathlib.Path,
   title: str = "",
+  people: People = NOBODY,
 ) -> dict[str, Any]:
   """Trains a model under a key, from the last checkpoint if there is one.
 
@@ -43,6 +45,7 @@ def train(
     key: the scheme's key.
     workdir: folder for `checkpoints/` and what `experiments.log` writes.
     title: what the progress bar says.
+    people: whom checkpoints are sealed for; nobody leaves them plain.
 
   Returns:
     The trained variables, on the host; averaged params under `config.ema`.
@@ -62,7 +65,12 @@ def train(
   processes = jax.process_index(), jax.process_count()
   source = data.batches(dataset, config.batch_size, config.seed, *processes)
   workdir.mkdir(parents=True, exist_ok=True)
-  with checkpoint.Manager(workdir / "checkpoints", config.keep) as manager:
+  with checkpoint.Manager(
+    workdir / "checkpoints",
+    config.keep,
+    recipients=people.recipients,
+    identities=people.identities,
+  ) as manager:
     if manager.latest() is not None:
       state = manager.restore(state)
     done, size = int(state.step), config.batch_size

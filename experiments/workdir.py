@@ -69,7 +69,9 @@ class Workdir:
       if secret and not parallel.is_first():
         self.key_path, self.secret = home, secret
         return
-      run_id = self._claim(json.loads(config.to_json_best_effort()), mark)
+      kept = json.loads(config.to_json_best_effort())
+      kept.pop("encrypt", None)  # Who may open a run can change.
+      run_id = self._claim(kept, mark)
       self.key_path = home / run_id
       self.secret = secret or self._secret()
     except OSError as error:

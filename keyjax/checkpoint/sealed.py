@@ -24,7 +24,7 @@ from keyjax.checkpoint import (
   store,
   structure,
 )
-from keyjax.checkpoint.errors import flat, refuse
+from keyjax.checkpoint.errors import CheckpointError, flat, refuse
 from keyjax.checkpoint.layout import Streams
 from keyjax.checkpoint.manifest import DTYPES, Leaf, Manifest, to_bytes
 from keyjax.checkpoint.session import Session, begin, several
@@ -142,9 +142,8 @@ def pack(
   def manifest() -> bytes:
     whole = found
     if found.digests is not None:
-      every = agree.gather_digests(
-        _numbered(found, digests), len(found.digests)
-      )
+      mine = _numbered(found, digests)
+      every = agree.gather_digests(mine, len(found.digests))
       whole = found._replace(digests=every)
     return session.seal_manifest(data_key, whole)
 
@@ -188,6 +187,8 @@ def write(
       checkpointer.save(path, args=store.arguments(envelope, arrays, streams))
   except Exception as error:
     folders.discard(path.parent, path.name)
+    if isinstance(error, CheckpointError):  # Of what was to be written anew.
+      raise
     raise flat(f"could not write a checkpoint to {path}", error) from None
 
 

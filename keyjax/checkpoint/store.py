@@ -32,7 +32,7 @@ _HEADER, _DATA, _HEADER_FILE = "header", "sealed", "metadata"
 _MAX_HEADER = 1 << 25
 _CACHE = 1 << 25
 _LEAST = 1 << 12
-_WRITES = 3  # Segments that are written at a time.
+_WRITES = 6  # Segments that are written at a time.
 
 
 class Pending(np.ndarray):
@@ -63,27 +63,42 @@ class Pending(np.ndarray):
 class _InTurn(ocp.type_handlers.NumpyHandler):
   """Writes arrays in the order of their names, few at a time.
 
-  Orbax begins to write all at once, and copies all that it writes.
+  Orbax begins to write all at once, and copies all that it writes. After an
+  error nothing else is begun, and it is raised once all writing has ended.
   """
 
   def __init__(self) -> None:
     super().__init__(deepcopy_host_arrays=False)
-    self._turns: tuple[Any, asyncio.Semaphore] | None = None
+    self._loop: asyncio.AbstractEventLoop | None = None
 
   async def _open_and_write(
     self, value: np.ndarray, tspec: dict[str, Any], ts_context: ts.Context
   ) -> None:
     loop = asyncio.get_running_loop()
-    if self._turns is None or self._turns[0] is not loop:
-      self._turns = loop, asyncio.Semaphore(_WRITES)
-    async with self._turns[1]:
-      data = value.make() if isinstance(value, Pending) else value
-      opened = ts.open(
-        ts.Spec(tspec), create=True, open=True, context=ts_context
-      )
-      await (await opened).write(data)
-      if isinstance(value, Pending) and value.release:
-        value.release(data)
+    if self._loop is not loop:  # Each save has its own.
+      self._loop, self._failed = loop, False
+      self._turns = asyncio.Semaphore(_WRITES)
+    try:
+      async with self._turns:
+        if not self._failed:
+          await _write(value, ts.Spec(tspec), ts_context)
+    except Exception:
+      if self._failed:
+        return
+      self._failed = True
+      for _ in range(_WRITES):
+        await self._turns.acquire()
+      for _ in range(_WRITES):
+        self._turns.release()
+      raise
+
+
+async def _write(value: np.ndarray, spec: ts.Spec, context: ts.Context) -> None:
+  data = value.make() if isinstance(value, Pending) else value
+  array = await ts.open(spec, create=True, open=True, context=context)
+  await array.write(data)
+  if isinstance(value, Pending) and value.release:
+    value.release(data)
 
 
 def handlers() -> dict[str, ocp.CheckpointHandler]:

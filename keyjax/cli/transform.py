@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from keyjax import checkpoint
-from keyjax.cli import formats
+from keyjax.checkpoint import formats
 from keyjax.cli.envelopes import public_view
 from keyjax.cli.failures import REFUSED, USAGE, Failure, blame
 from keyjax.cli.output import Result
@@ -25,7 +25,7 @@ def encrypt(args: argparse.Namespace) -> Result:
   recipients = people.recipients(args.to)
   signer = people.signer(args.sign)
   with working("reading", args.json, _size_on_disk(args.source), "read"):
-    tree = formats.read(args.source)
+    tree = _read(args.source)
   total = _size(tree)
   with blame(USAGE), working("sealing", args.json, total, "written"):
     checkpoint.save(
@@ -59,10 +59,19 @@ def decrypt(args: argparse.Namespace) -> Result:
     tree = checkpoint.restore(args.source, identities, verify_key=key)
   total = _size(tree)
   with working("writing", args.json, total, "written"):
-    formats.write(args.out, tree, kind)
+    formats.write_weights(args.out, tree, kind)
   count = len(jax.tree.leaves(tree))
   document = {"format": kind, "leaves": count, "path": args.out}
   return Result(document, [f"{args.out} holds {count} leaves in the clear"])
+
+
+def _read(source: str) -> Any:
+  if os.path.isfile(source):
+    try:
+      formats.format_of(source)
+    except ValueError as error:
+      raise Failure(USAGE, str(error)) from None
+  return formats.read_weights(source)
 
 
 def _size_on_disk(path: str) -> int:

@@ -9,6 +9,7 @@ import pytest
 from safetensors import numpy as safetensors
 
 from keyjax import checkpoint
+from tests.checkpoint import damage
 from tests.cli.conftest import assert_silent, tree
 
 KEY = ("-i", "file:owner.key")
@@ -142,15 +143,10 @@ def test_what_cannot_be_opened(run, owner, folder):
 def test_damage_is_named_and_nothing_is_written(run, owner, folder):
   path = write_plain("safetensors")
   assert run("encrypt", path, "sealed", *TO).code == 0
-  data = max(
-    (p for p in (folder / "sealed").rglob("*") if p.is_file()),
-    key=lambda p: p.stat().st_size,
-  )
-  text = bytearray(data.read_bytes())
-  text[len(text) // 2] ^= 1
-  data.write_bytes(text)
+  sealed = damage.message(folder / "sealed", owner.key, "dense.kernel")
+  damage.flip(folder / "sealed", sealed, len(sealed) // 2)
   answer = run("decrypt", "sealed", "out.safetensors", *KEY)
-  assert answer.code == 1
+  assert answer.code == 1 and "leaf dense.kernel" in answer.err
   assert not (folder / "out.safetensors").exists()
 
 

@@ -13,16 +13,15 @@ import orbax.checkpoint as ocp
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
-from keyjax import checkpoint
-from keyjax.checkpoint.errors import flat
-from keyjax.cli.failures import REFUSED, USAGE, Failure
+from keyjax.checkpoint.errors import CheckpointError, flat
+from keyjax.checkpoint.plain import save_plain
 from keyjax.keys import write_private
 from keyjax.tree import path_str
 
 _SUFFIXES = {".safetensors": "safetensors", ".msgpack": "msgpack"}
 
 
-def format_of(path: str, fallback: str | None = None) -> str:
+def format_of(path: str | os.PathLike[str], fallback: str | None = None) -> str:
   """Returns the format that a path's suffix names.
 
   Args:
@@ -30,20 +29,19 @@ def format_of(path: str, fallback: str | None = None) -> str:
     fallback: what a path with another suffix is.
 
   Raises:
-    Failure: it has another suffix and there is no fallback.
+    ValueError: it has another suffix and there is no fallback.
   """
   suffix = pathlib.Path(path).suffix
   found = _SUFFIXES.get(suffix, fallback)
   if found is None:
-    raise Failure(
-      USAGE,
+    raise ValueError(
       f"{path} is neither an Orbax checkpoint, which is a folder, nor a file "
-      f"that ends in {' or '.join(_SUFFIXES)}",
+      f"that ends in {' or '.join(_SUFFIXES)}"
     )
   return found
 
 
-def read(path: str) -> Any:
+def read_weights(path: str | os.PathLike[str]) -> Any:
   """Reads weights.
 
   Args:
@@ -54,13 +52,14 @@ def read(path: str) -> Any:
 
   Raises:
     FileNotFoundError: nothing is there.
-    Failure: it cannot be read as what its suffix says.
+    ValueError: its suffix says nothing.
+    CheckpointError: it cannot be read as what its suffix says.
   """
   if not os.path.exists(path):
     raise FileNotFoundError(f"there is no file or folder {path}")
   if os.path.isdir(path):
     return _read_orbax(pathlib.Path(path).absolute())
-  readers: dict[str, Callable[[str], Any]] = {
+  readers: dict[str, Callable[[Any], Any]] = {
     "safetensors": safetensors.load_file,
     "msgpack": _read_msgpack,
   }
@@ -72,10 +71,10 @@ def read(path: str) -> Any:
   except Exception as error:  # What libraries raise for a damaged file varies.
     if not isinstance(error, SafetensorError | ValueError | TypeError):
       raise
-    raise Failure(REFUSED, f"{path} is damaged, or no {kind} file") from None
+    raise CheckpointError(f"{path} is damaged, or no {kind} file") from None
 
 
-def _read_msgpack(path: str) -> Any:
+def _read_msgpack(path: str | os.PathLike[str]) -> Any:
   return flax.serialization.msgpack_restore(pathlib.Path(path).read_bytes())
 
 
@@ -93,7 +92,7 @@ def _read_orbax(path: pathlib.Path) -> Any:
     raise flat(f"could not read the checkpoint {path}", error) from None
 
 
-def write(path: str, tree: Any, kind: str) -> None:
+def write_weights(path: str | os.PathLike[str], tree: Any, kind: str) -> None:
   """Writes weights, whole or not at all; a file gets mode 600.
 
   Args:
@@ -103,11 +102,11 @@ def write(path: str, tree: Any, kind: str) -> None:
 
   Raises:
     FileExistsError: something is there.
-    Failure: the format does not hold such a tree.
+    ValueError: the format does not hold such a tree.
     OSError, CheckpointError: it cannot be written.
   """
   if kind == "orbax":
-    checkpoint.save_plain(path, tree)
+    save_plain(path, tree)
   elif kind == "msgpack":
     state = flax.serialization.to_state_dict(jax.tree.map(np.asarray, tree))
     write_private(path, flax.serialization.msgpack_serialize(state))
@@ -123,7 +122,7 @@ def _by_name(tree: Any) -> dict[str, np.ndarray]:
     name: np.ascontiguousarray(x).reshape(np.shape(x)) for name, x in named
   }
   if len(out) < len(leaves):
-    raise Failure(REFUSED, "two leaves have one name with dots: use --format")
+    raise ValueError("two leaves have one name with dots: use another format")
   return out
 
 
@@ -140,8 +139,8 @@ def _write_safetensors(
     os.chmod(part, 0o600)
     os.link(part, path)  # Whole or not at all, and never over another file.
   except (SafetensorError, KeyError):
-    raise Failure(
-      REFUSED, "safetensors has no such dtype: give another --format"
+    raise ValueError(
+      "safetensors has no such dtype: use another format"
     ) from None
   finally:
     os.unlink(part)

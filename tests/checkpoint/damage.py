@@ -1,0 +1,44 @@
+"""Finds sealed messages on disk, and puts other bytes in their place."""
+
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from keyjax.checkpoint import layout, session
+
+
+def message(path: pathlib.Path, owner: Any, name: str) -> bytes:
+  """The one sealed message of a leaf."""
+  found = session.begin(path, owner).manifest
+  (leaf,) = [x for x in found.leaves if x.path == name]
+  (part,) = leaf.parts
+  return _read(path, owner, part.offset, part.size)
+
+
+def padding(path: pathlib.Path, owner: Any) -> bytes:
+  """The last message of padding."""
+  found = session.begin(path, owner).manifest
+  *_, last = layout.padding(found.used[0], found.streams.size)
+  return _read(path, owner, *last)
+
+
+def _read(path: pathlib.Path, owner: Any, offset: int, size: int) -> bytes:
+  opened = session.begin(path, owner)
+  out = np.empty(size, np.uint8)
+  opened.store.fetch(opened.manifest.streams, 0, offset, out)()
+  return out.tobytes()
+
+
+def replace(path: pathlib.Path, old: bytes, new: bytes) -> None:
+  assert len(old) == len(new)
+  files = [p for p in path.rglob("*") if p.is_file()]
+  (file,) = [p for p in files if old in p.read_bytes()]
+  file.write_bytes(file.read_bytes().replace(old, new))
+
+
+def flip(path: pathlib.Path, old: bytes, place: int) -> None:
+  """Flips a bit of a message."""
+  new = bytearray(old)
+  new[place] ^= 1
+  replace(path, old, bytes(new))

@@ -1,0 +1,202 @@
+"""Killed at any write, a full disk, a read-only folder: old or new."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from keyjax import Secret, checkpoint, keyring
+from tests import trees
+from tests.conftest import ROOT
+
+# A child that dies at its n-th call of what changes a file system. What
+# TensorStore writes goes through threads of its own: there, time decides.
+CHILD = """
+import os, pathlib, signal, sys, threading, time
+import numpy as np
+from keyjax import Secret, checkpoint, keyring
+
+folder, job, at = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+owner = keyring.SymmetricKey(Secret.load(folder / "owner"))
+friend = keyring.SymmetricKey(Secret.load(folder / "friend"))
+tree = {"w": np.full((300, 1000), 2, np.float32)}
+count = [0]
+
+def deadly(function):
+  def call(*args, **kwargs):
+    count[0] += 1
+    if count[0] == at:
+      os.kill(os.getpid(), signal.SIGKILL)
+    return function(*args, **kwargs)
+  return call
+
+for name in ("mkdir", "rename", "replace", "unlink", "rmdir", "fsync", "link"):
+  setattr(os, name, deadly(getattr(os, name)))
+os.open = deadly(os.open)
+if job == "save":
+  checkpoint.save(folder / "new", tree, owner)
+elif job == "rewrap":
+  checkpoint.rewrap(folder / "old", owner, friend)
+elif job == "reencrypt":
+  checkpoint.reencrypt(folder / "old", folder / "new", owner, friend)
+print("calls", count[0], flush=True)
+"""
+OLD = {"w": np.full((300, 1000), 1, np.float32)}
+NEW = {"w": np.full((300, 1000), 2, np.float32)}
+
+
+@pytest.fixture
+def folder(tmp_path: pathlib.Path) -> pathlib.Path:
+  for name in ("owner", "friend"):
+    Secret.generate().save(tmp_path / name)
+  checkpoint.save(tmp_path / "old", OLD, person(tmp_path, "owner"))
+  return tmp_path
+
+
+def person(folder: pathlib.Path, name: str) -> keyring.SymmetricKey:
+  return keyring.SymmetricKey(Secret.load(folder / name))
+
+
+def child(folder: pathlib.Path, job: str, at: int, **kwargs: Any) -> Any:
+  return subprocess.run(
+    [sys.executable, "-c", CHILD, str(folder), job, str(at)],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=120,
+    **kwargs,
+  )
+
+
+def check(folder: pathlib.Path, job: str) -> None:
+  """What was there opens, what is new is whole, and the job can be done."""
+  owner, friend = person(folder, "owner"), person(folder, "friend")
+  if job == "rewrap":
+    opened = []
+    for who in (owner, friend):
+      try:
+        trees.assert_same_bits(checkpoint.restore(folder / "old", who), OLD)
+        opened.append(who)
+      except keyring.CannotOpen:
+        pass
+    (one,) = opened
+    checkpoint.rewrap(folder / "old", one, owner)
+    left = [p.name for p in (folder / "old/header").glob(".*")]
+    assert left == []
+    return
+  trees.assert_same_bits(checkpoint.restore(folder / "old", owner), OLD)
+  new, who = folder / "new", owner if job == "save" else friend
+  if new.exists():
+    want = NEW if job == "save" else OLD
+    trees.assert_same_bits(checkpoint.restore(new, who), want)
+    assert checkpoint.verify(new, who) == []
+    shutil.rmtree(new)
+  checkpoint.save(new, NEW, owner)  # Whatever was left is in nobody's way.
+  trees.assert_same_bits(checkpoint.restore(new, owner), NEW)
+  for left in folder.glob("new*"):
+    shutil.rmtree(left)
+
+
+def walk(folder: pathlib.Path, job: str, points: int) -> None:
+  """Kills at boundaries spread over the whole job, the first and last too."""
+  done = child(folder, job, 0)
+  assert done.returncode == 0, done.stderr[-2000:]
+  total = int(done.stdout.split()[-1])
+  check(folder, job)
+  assert total >= 5
+  every = np.unique(np.linspace(1, total, min(points, total)).astype(int))
+  for at in every.tolist():
+    killed = child(folder, job, at)
+    assert killed.returncode in (0, -signal.SIGKILL), killed.stderr[-2000:]
+    check(folder, job)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("job", ["save", "rewrap", "reencrypt"])
+def test_killed_at_write_boundaries(job: str, folder: pathlib.Path) -> None:
+  walk(folder, job, 3)
+
+
+@pytest.mark.faults
+@pytest.mark.slow
+@pytest.mark.parametrize("job", ["save", "rewrap", "reencrypt"])
+def test_killed_at_every_write_boundary(job: str, folder: pathlib.Path) -> None:
+  walk(folder, job, 10_000)
+
+
+FULL = """
+import json, pathlib, resource, sys
+import numpy as np
+from keyjax import Secret, checkpoint, keyring
+
+folder = pathlib.Path(sys.argv[1])
+owner = keyring.SymmetricKey(Secret.load(folder / "owner"))
+out = {}
+
+def tell(name, call):
+  try:
+    call()
+    out[name] = ""
+  except checkpoint.CheckpointError as error:
+    out[name] = str(error)
+
+big = {"w": np.random.default_rng(0).normal(size=(300, 1000))}
+people = {"recipients": owner, "identities": owner}
+manager = checkpoint.Manager(folder / "m", **people)
+manager.save(1, {"w": np.ones(3)})
+manager.wait()
+resource.setrlimit(resource.RLIMIT_FSIZE, (300, resource.RLIM_INFINITY))
+tell("rewrap", lambda: checkpoint.rewrap(folder / "old", owner, owner))
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+tell("save", lambda: checkpoint.save(folder / "new", big, owner))
+tell("reencrypt",
+  lambda: checkpoint.reencrypt(folder / "old", folder / "new", owner, owner))
+manager.save(2, big)
+tell("wait", manager.wait)
+out["latest"] = manager.latest()
+manager.close()
+print(json.dumps(out))
+"""
+
+
+@pytest.mark.faults
+def test_a_full_disk(folder: pathlib.Path) -> None:
+  done = subprocess.run(
+    [sys.executable, "-c", FULL, str(folder)],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=120,
+  )
+  assert done.returncode == 0, done.stderr[-2000:]
+  out = json.loads(done.stdout)
+  for name in ("rewrap", "save", "reencrypt", "wait"):
+    assert out[name].endswith("File too large"), out
+  assert out["latest"] == 1
+  left = {p.name for p in folder.iterdir()}
+  assert left == {"owner", "friend", "old", "m"}
+  check(folder, "rewrap")
+  check(folder, "save")
+
+
+@pytest.mark.faults
+def test_unwritable_folders(folder: pathlib.Path) -> None:
+  owner = person(folder, "owner")
+  (folder / "file").write_text("a file")
+  for parent in (folder / "file", pathlib.Path("/proc/keyjax")):
+    with pytest.raises(checkpoint.CheckpointError, match="could not write"):
+      checkpoint.save(parent / "c", NEW, owner)
+    with pytest.raises(checkpoint.CheckpointError, match="could not write"):
+      checkpoint.reencrypt(folder / "old", parent / "c", owner, owner)
+  if os.geteuid() != 0:  # The superuser may write anywhere.
+    (folder / "old/header").chmod(0o500)
+    with pytest.raises(checkpoint.CheckpointError, match="could not rewrap"):
+      checkpoint.rewrap(folder / "old", owner, owner)
+  check(folder, "save")

@@ -1,0 +1,76 @@
+"""Two real processes save together; they, and one alone, read it back."""
+
+import pathlib
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519
+
+from keyjax import Secret, checkpoint
+from keyjax.keyring import SymmetricKey
+from tests.checkpoint import two
+from tests.conftest import ROOT
+
+
+def run(folder: pathlib.Path, job: str) -> None:
+  with socket.socket() as free:
+    free.bind(("localhost", 0))
+    port = free.getsockname()[1]
+  children = [
+    subprocess.Popen(
+      [sys.executable, "-m", "tests.checkpoint.two"]
+      + [str(port), str(i), str(folder), job],
+      cwd=ROOT,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    for i in range(2)
+  ]
+  try:
+    for i, child in enumerate(children):
+      out, err = child.communicate(timeout=240)
+      assert out.endswith(f"done {i}\n"), err[-4000:]
+  finally:
+    for child in children:
+      child.kill()
+
+
+@pytest.mark.multiprocess
+def test_two_processes_save_and_restore(tmp_path: pathlib.Path) -> None:
+  Secret.generate().save(tmp_path / "key")
+  owner = SymmetricKey(Secret.load(tmp_path / "key"))
+  run(tmp_path, "save")
+  path = tmp_path / "c"
+  told = checkpoint.inspect(path, owner)
+  assert (told["processes"], told["step"], told["signed"]) == (2, 7, True)
+  assert checkpoint.verify(path, owner) == []
+  public = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+  verify_key = public.public_key()
+  # One process, on other meshes, signature and digests checked.
+  for shape in ((8, 1), (2, 2), (1, 1)):
+    devices = np.asarray(jax.devices()[: shape[0] * shape[1]]).reshape(shape)
+    mesh = jax.sharding.Mesh(devices, ("a", "b"))
+    like = two.tree(mesh, False)
+    found = checkpoint.restore(path, owner, like, verify_key=verify_key)
+    two.assert_equal(found)
+  two.assert_equal(checkpoint.restore(path, owner))
+  # One process gives it a new key; two read that.
+  checkpoint.reencrypt(path, tmp_path / "c2", owner, owner)
+  path.rename(tmp_path / "old")
+  (tmp_path / "c2").rename(path)
+  assert checkpoint.inspect(path, owner)["processes"] == 1
+  run(tmp_path, "restore")
+
+
+def test_neither_process_writes_everything() -> None:
+  from keyjax.checkpoint import layout
+
+  leaves = [(np.zeros((1 << 20, 8), np.float32), 4) for _ in range(3)]
+  parts = layout.assign(leaves, 2)
+  _, used = layout.place(parts, [4] * 3, 2)
+  assert max(used) < 0.6 * sum(used)

@@ -1,0 +1,83 @@
+"""What each of two processes does; see test_processes.py.
+
+Run as `python -m tests.checkpoint.two PORT PROCESS FOLDER JOB`.
+"""
+
+import os
+import pathlib
+import sys
+from typing import Any
+
+if __name__ == "__main__":
+  os.environ["JAX_PLATFORMS"] = "cpu"
+  os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+from jax.sharding import NamedSharding, PartitionSpec  # noqa: E402
+
+from keyjax import Secret, checkpoint  # noqa: E402
+from keyjax.keyring import SymmetricKey  # noqa: E402
+
+SPECS = {
+  "rows": PartitionSpec("a"),
+  "columns": PartitionSpec(None, "b"),
+  "both": PartitionSpec("b", "a"),
+  "everywhere": PartitionSpec(),
+}
+
+
+def values() -> dict[str, np.ndarray]:
+  rng = np.random.default_rng(0)
+  out = {n: rng.normal(size=(24, 8)).astype(np.float32) for n in SPECS}
+  out["everywhere"] = out["everywhere"].astype(jnp.bfloat16)
+  return out
+
+
+def tree(mesh: jax.sharding.Mesh, filled: bool = True) -> dict[str, Any]:
+  """The values on a mesh, and a number that all processes hold."""
+  made: dict[str, Any] = {}
+  for name, x in values().items():
+    sharding = NamedSharding(mesh, SPECS[name])
+    made[name] = (
+      jax.make_array_from_callback(x.shape, sharding, lambda i, x=x: x[i])
+      if filled
+      else jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+    )
+  return made | {"count": np.arange(5)}
+
+
+def assert_equal(found: dict[str, Any]) -> None:
+  for name, x in values().items():
+    for shard in found[name].addressable_shards:
+      want = x[shard.index]
+      assert np.asarray(shard.data).tobytes() == want.tobytes(), name
+  np.testing.assert_array_equal(found["count"], np.arange(5))
+
+
+def main(port: str, process: str, folder: pathlib.Path, job: str) -> None:
+  jax.distributed.initialize(f"localhost:{port}", 2, int(process))
+  assert jax.device_count() == 8 and jax.local_device_count() == 4
+  owner = SymmetricKey(Secret.load(folder / "key"))
+  mesh = jax.make_mesh((2, 4), ("a", "b"))
+  if job == "save":
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+
+    signer = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+    checkpoint.save(folder / "c", tree(mesh), owner, step=7, signer=signer)
+    with checkpoint.Manager(
+      folder / "m", recipients=owner, identities=owner
+    ) as manager:
+      manager.save(1, tree(mesh))
+      manager.wait()
+      assert_equal(manager.restore(tree(mesh, False)))
+  other = jax.make_mesh((8, 1), ("a", "b"))
+  for again in (mesh, other):
+    like = tree(again, False)
+    assert_equal(checkpoint.restore(folder / "c", owner, like, step=7))
+  print("done", process, flush=True)
+
+
+if __name__ == "__main__":
+  main(sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3]), sys.argv[4])
