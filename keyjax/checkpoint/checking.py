@@ -48,11 +48,10 @@ def inspect(
     FileNotFoundError, KeyringError, CheckpointError: as `restore`.
   """
   opened = store.Store(path)
-  files = [p for p in opened.path.rglob("*") if p.is_file()]
   out: dict[str, Any] = {
     "format": store.FORMAT,
     "version": store.VERSION,
-    "bytes": sum(p.stat().st_size for p in files),
+    "bytes": opened.size(),
     "envelope": inspect_envelope(opened.envelope),
   }
   if identities is None:

@@ -1,19 +1,101 @@
 """Folders of checkpoints: absent before, tried, and cleared after a failure."""
 
+import contextlib
+import fcntl
 import os
 import pathlib
 import shutil
 import tempfile
+from collections.abc import Iterator
 
 import jax
+
+from keyjax.checkpoint.errors import CheckpointError, flat
 
 _TEMPORARY = ".orbax-checkpoint-tmp"
 
 
+def check_name(path: pathlib.Path) -> None:
+  """Raises a CheckpointError for names below which Orbax loses what it wrote.
+
+  It searches for the parts of a checkpoint with a pattern that begins with the
+  whole path, finds none, and reports success.
+  """
+  if found := next((c for c in "*?[" if c in str(path)), None):
+    raise CheckpointError(
+      f"could not write {path}: in a name {found} is a pattern to Orbax"
+    )
+
+
 def check_absent(path: pathlib.Path) -> None:
   """Raises a FileExistsError if something is there."""
-  if path.exists():
+  check_name(path)
+  if os.path.lexists(path):
     raise FileExistsError(f"{path} exists; a checkpoint is never overwritten")
+
+
+@contextlib.contextmanager
+def _alone(path: pathlib.Path) -> Iterator[None]:
+  """Makes a folder's parent, and keeps other writers of the folder off.
+
+  Orbax has one temporary folder for one name: what two runs write at a time
+  would be mixed there, and taken for a whole checkpoint.
+
+  Raises:
+    FileExistsError: it is there, or another process is writing it.
+    OSError: the parent cannot be made or written.
+  """
+  try_folder(path.parent)
+  if jax.process_index():  # The first process stands for all of a run.
+    yield
+    return
+  lock = path.with_name(f".{path.name}.lock")
+  fd = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+  try:
+    _hold(fd, lock, path)
+    try:
+      check_absent(path)  # Another may have made it meanwhile.
+      yield
+    finally:
+      lock.unlink(missing_ok=True)
+  finally:
+    os.close(fd)
+
+
+@contextlib.contextmanager
+def writing(path: pathlib.Path) -> Iterator[None]:
+  """Writes a folder alone, and clears what is left when that fails.
+
+  Raises:
+    FileExistsError: it is there, or another process is writing it.
+    CheckpointError: anything else failed, or what is written anew is damaged.
+  """
+  what = f"could not write a checkpoint to {path}"
+  try:
+    with _alone(path):
+      try:
+        yield
+      except BaseException:
+        discard(path.parent, path.name)
+        raise
+  except (FileExistsError, CheckpointError):  # The second, of what is read.
+    raise
+  except Exception as error:
+    raise flat(what, error) from None
+
+
+def _hold(fd: int, lock: pathlib.Path, path: pathlib.Path) -> None:
+  busy = FileExistsError(f"another process is writing {path}")
+  try:
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    raise busy from None
+  try:  # Whoever held it before removes it.
+    same = os.path.samestat(os.fstat(fd), lock.stat())
+  except FileNotFoundError:
+    same = False
+  if not same:
+    raise busy
 
 
 def try_folder(folder: pathlib.Path) -> None:

@@ -62,13 +62,16 @@ class Manager:
       preservation_policy=policy.LatestN(keep)
     )
     self._folder = pathlib.Path(folder).absolute()
-    self._recipients = recipients and session.several(recipients)
-    self._identities = session.several(identities)
+    self._recipients: list[Recipient] | None = None
+    if recipients is not None:
+      self._recipients = session.several(recipients, "wrap")
+    self._identities = session.several(identities, "unwrap")
     self._signer, self._verify_key, self._impl = signer, verify_key, impl
     handlers = {_ITEM: ocp.StandardCheckpointHandler()}
     if self._recipients is not None:
       handlers = store.handlers()
     self._closed = False
+    folders.check_name(self._folder)
     try:
       folders.try_folder(self._folder)
       folders.discard(self._folder)

@@ -223,7 +223,9 @@ def _check_leaf(leaf: list[Any], streams: int) -> None:
   _require(type(dtype) is str and dtype in DTYPES, "a dtype")
   _require(type(kind) is str and kind in KINDS, "a kind of leaf")
   _require(_is_index(shape), "a shape")
-  _require(math.prod(shape) * DTYPES[dtype].itemsize < 2**50, "a shape")
+  # NumPy counts as if no axis were empty.
+  elements = math.prod(n or 1 for n in shape)
+  _require(elements * DTYPES[dtype].itemsize < 2**50, "a shape")
   _require(type(parts) is list and bool(parts), "a leaf without parts")
   for part in parts:
     _require(type(part) is list and len(part) == 3, "a part")
@@ -263,14 +265,19 @@ def _cover(parts: list[Any], shape: list[int]) -> bool:
   if math.prod(cells) > 16 * len(parts) + 1024:
     return False
   number = [{edge: i for i, edge in enumerate(e)} for e in edges]
-  seen = np.zeros(cells, np.int32)
+  seen = np.zeros(cells, np.bool_)
   for start, stop, _ in parts:
     box = zip(number, start, stop, strict=True)
-    seen[tuple(slice(n[a], n[b]) for n, a, b in box)] += 1
+    # An ellipsis makes a view of a scalar too.
+    where: Any = (*(slice(n[a], n[b]) for n, a, b in box), ...)
+    cell = seen[where]
+    if cell.any():  # At once: many large ones take hours.
+      return False
+    cell[...] = True
   outer = all(
     e[0] == 0 and e[-1] == n for e, n in zip(edges, shape, strict=True)
   )
-  return outer and bool((seen == 1).all())
+  return outer and bool(seen.all())
 
 
 def _used(leaves: tuple[Leaf, ...], streams: int) -> list[int]:

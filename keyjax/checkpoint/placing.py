@@ -1,5 +1,6 @@
 """From what a caller wants back to boxes, and from boxes to arrays."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -37,7 +38,10 @@ def select(manifest: Manifest, leaves: Leaves | None) -> list[int]:
     if missing := sorted(wanted - set(paths))[:4]:
       raise ValueError(f"no leaf {', '.join(missing)} in this checkpoint")
     leaves = wanted.__contains__
-  test = matcher(leaves)
+  try:
+    test = matcher(leaves)
+  except re.error as error:
+    raise ValueError(f"leaves={leaves!r}: {error}") from None
   if found := [i for i, path in enumerate(paths) if test(path)]:
     return found
   raise ValueError("no leaf of this checkpoint is selected")

@@ -72,13 +72,8 @@ def save_plain(
   refuse(tree)
   path = pathlib.Path(path).absolute()
   folders.check_absent(path)
-  try:
-    folders.try_folder(path.parent)
-    with _checkpointer(alone) as checkpointer:
-      checkpointer.save(path, solid(tree))
-  except Exception as error:
-    folders.discard(path.parent, path.name)
-    raise flat(f"could not write a checkpoint to {path}", error) from None
+  with folders.writing(path), _checkpointer(alone) as checkpointer:
+    checkpointer.save(path, solid(tree))
 
 
 def restore_plain(

@@ -56,7 +56,10 @@ def rewrap(
   """
   opened = store.Store(path)
   envelope = rewrap_envelope(
-    opened.envelope, several(identities), several(recipients), revoked=revoked
+    opened.envelope,
+    several(identities, "unwrap"),
+    several(recipients, "wrap"),
+    revoked=revoked,
   )
   try:
     store.replace_header(opened.path, envelope)
@@ -104,7 +107,7 @@ def reencrypt(
   new = _placed_anew(old.manifest, checkpoint, signer is not None)
   now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
   envelope = seal_envelope(
-    data_key, several(recipients), checkpoint=checkpoint, created=now
+    data_key, several(recipients, "wrap"), checkpoint=checkpoint, created=now
   )
   digests: list[bytes] = []
   messages = sealing.digested(_messages(old, new, data_key), digests)

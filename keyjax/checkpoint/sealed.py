@@ -24,7 +24,7 @@ from keyjax.checkpoint import (
   store,
   structure,
 )
-from keyjax.checkpoint.errors import CheckpointError, flat, refuse
+from keyjax.checkpoint.errors import refuse
 from keyjax.checkpoint.layout import Streams
 from keyjax.checkpoint.manifest import DTYPES, Leaf, Manifest, to_bytes
 from keyjax.checkpoint.session import Session, begin, several
@@ -98,12 +98,14 @@ def prepare(
   signing.check_signer(signer)
   if type(step) is not int or step < 0:
     raise ValueError(f"step={step!r}: a whole number, 0 or more")
+  if metadata is not None and type(metadata) is not dict:
+    raise ValueError("metadata is a dict, or None")
   leaves, found = describe(tree, step, metadata or {}, signer is not None)
   checkpoint, data_key = agree.new_checkpoint()
   found = found._replace(id=checkpoint)
   now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
   envelope = seal_envelope(
-    data_key, several(recipients), checkpoint=checkpoint, created=now
+    data_key, several(recipients, "wrap"), checkpoint=checkpoint, created=now
   )
   digests: list[bytes] = []
   messages = sealing.digested(
@@ -169,6 +171,7 @@ def _numbered(found: Manifest, digests: list[bytes]) -> dict[int, bytes]:
   """Returns the digests of this process's parts by the part's number."""
   parts = [part for leaf in found.leaves for part in leaf.parts]
   mine = [i for i, p in enumerate(parts) if p.stream == jax.process_index()]
+  assert len(digests) >= len(mine)  # The manifest is sealed after all parts.
   return dict(zip(mine, digests, strict=False))  # Then come those of padding.
 
 
@@ -180,16 +183,9 @@ def write(
   Raises:
     CheckpointError: the disk is full, or the folder cannot be written.
   """
-  try:
-    folders.try_folder(path.parent)
-    handler = ocp.CompositeCheckpointHandler(**store.handlers())
-    with ocp.Checkpointer(handler) as checkpointer:
-      checkpointer.save(path, args=store.arguments(envelope, arrays, streams))
-  except Exception as error:
-    folders.discard(path.parent, path.name)
-    if isinstance(error, CheckpointError):  # Of what was to be written anew.
-      raise
-    raise flat(f"could not write a checkpoint to {path}", error) from None
+  handler = ocp.CompositeCheckpointHandler(**store.handlers())
+  with folders.writing(path), ocp.Checkpointer(handler) as checkpointer:
+    checkpointer.save(path, args=store.arguments(envelope, arrays, streams))
 
 
 def describe(

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from keyjax import seal
 from keyjax.checkpoint import manifest as manifests
@@ -14,6 +14,7 @@ from keyjax.keyring import Identity, open_envelope
 from keyjax.keyring.leaves import leaf_key
 
 _MOST = seal.size_of_sealed(manifests.MAX_SIZE)
+_SLACK = 1 << 28
 
 
 class Session(NamedTuple):
@@ -35,9 +36,25 @@ class Session(NamedTuple):
     return f"<Session {self.store.path}>"
 
 
-def several(people: Any) -> list[Any]:
-  """Returns recipients or identities as a list; one of them will do."""
-  return [people] if hasattr(people, "id") else list(people)
+def several(people: Any, what: Literal["wrap", "unwrap"]) -> list[Any]:
+  """Returns recipients or identities as a list; one of them will do.
+
+  Args:
+    people: those.
+    what: what they must be able to do.
+
+  Raises:
+    TypeError: one of them is something else.
+  """
+  whole = isinstance(people, Iterable) and not isinstance(people, str | bytes)
+  out = list(people) if whole else [people]
+  for one in out:
+    if not (hasattr(one, "id") and callable(getattr(one, what, None))):
+      kind = "a recipient" if what == "wrap" else "an identity"
+      name = type(one).__name__
+      more = ": use keyring.SymmetricKey of it" if name == "Secret" else ""
+      raise TypeError(f"a {name} is not {kind}{more}")
+  return out
 
 
 def begin(
@@ -60,9 +77,10 @@ def begin(
     CheckpointError: it is damaged, of another step, or not signed by this key.
   """
   store = Store(path)
-  opened = open_envelope(store.envelope, several(identities))
+  opened = open_envelope(store.envelope, several(identities, "unwrap"))
   sealed = store.small("manifest", _MOST)
   found = read_manifest(opened.data_key, opened.checkpoint, sealed)
+  _check_size(store, found)
   if step is not None and found.step != step:
     raise CheckpointError(
       f"{store.path} is of step {found.step}, not of step {step}"
@@ -73,6 +91,19 @@ def begin(
     if found.digests is None:
       raise CheckpointError("the manifest is signed and has no digests")
   return Session(store, found, opened.data_key, verify_key is not None)
+
+
+def _check_size(store: Store, found: Manifest) -> None:
+  """Raises a CheckpointError before memory is taken for what is not there.
+
+  Who knows a recipient's public key can seal a manifest of any sizes for it.
+  What was cut is let through, for the error that names the leaf.
+  """
+  claimed = found.streams.rows * found.streams.size
+  if claimed > _SLACK and claimed > 4 * store.size():
+    raise CheckpointError(
+      f"{store.path} has far fewer bytes than its manifest says"
+    )
 
 
 def read_manifest(data_key: bytes, checkpoint: str, sealed: bytes) -> Manifest:

@@ -30,6 +30,7 @@ from keyjax.checkpoint.sealing import Segments
 FORMAT, VERSION = "keyjax-sealed", 1
 _HEADER, _DATA, _HEADER_FILE = "header", "sealed", "metadata"
 _MAX_HEADER = 1 << 25
+_MAX_PARTS = 1 << 15  # Brackets and commas; an envelope has fewer.
 _CACHE = 1 << 25
 _LEAST = 1 << 12
 _WRITES = 6  # Segments that are written at a time.
@@ -239,6 +240,11 @@ class Store:
     )
     self._segments: dict[int, ts.TensorStore] = {}
 
+  def size(self) -> int:
+    """Returns how many bytes all files have, as far as they can be seen."""
+    files = (p for p in self.path.rglob("*") if p.is_file())
+    return sum(p.stat().st_size for p in files)
+
   def _envelope(self) -> bytes:
     file = self.path / _HEADER / _HEADER_FILE
     what = f"{self.path} is not a sealed checkpoint"
@@ -249,6 +255,8 @@ class Store:
       raise flat(what, error) from None
     if len(data) > _MAX_HEADER:
       raise CheckpointError(f"{what}: its header is too large")
+    if sum(data.count(mark) for mark in (b"[", b"{", b",")) > _MAX_PARTS:
+      raise CheckpointError(f"{what}: its header has too many parts")
     try:
       found = json.loads(data)
     except (ValueError, RecursionError):
@@ -313,7 +321,8 @@ class Store:
     return self._segments[index]
 
   def _open(self, name: str, **must: Any) -> ts.TensorStore:
-    base = f"file://{self.path / _DATA}/"
+    # A path of its own, not a URL, where `%`, `?` and `#` mean something.
+    base = {"driver": "file", "path": f"{self.path / _DATA}/"}
     metadata = {"zarr_format": 2, "dtype": "|u1", "order": "C", **must}
     spec = {
       "driver": "zarr",

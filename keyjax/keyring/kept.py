@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from keyjax.keyring.envelope import expiries, open_envelope
 from keyjax.keyring.errors import KeyringError
-from keyjax.keyring.recipients import Identity, Recipient, Stanza
+from keyjax.keyring.recipients import Identity, Private, Recipient, Stanza
 
 
 def kept(envelope: bytes, identities: Iterable[Identity]) -> list[Recipient]:
@@ -44,7 +44,7 @@ def kept(envelope: bytes, identities: Iterable[Identity]) -> list[Recipient]:
   ]
 
 
-class _Kept:
+class _Kept(Private):
   """A stanza as a recipient: it wraps the one data key that it wraps."""
 
   def __init__(self, stanza: Stanza, data_key: bytes, expires: str | None):
@@ -61,6 +61,3 @@ class _Kept:
         "its public key"
       )
     return dict(self._stanza)
-
-  def __repr__(self) -> str:
-    return f"<Kept {self.id}>"

@@ -1,0 +1,198 @@
+"""Odd folders, wrong arguments, and files by who only knows a public key."""
+
+import os
+import pathlib
+import pickle
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from keyjax import Secret, checkpoint, keyring
+from keyjax.checkpoint import layout, manifest, sealed, session
+from keyjax.checkpoint.manifest import DTYPES, Leaf, Manifest
+from tests import trees
+from tests.conftest import ROOT
+
+TREE = {"w": np.arange(6, dtype=np.float32)}
+OWNER = keyring.SymmetricKey(Secret(b"o" * 32))
+ID = "ab" * 16
+
+
+def forged(path: pathlib.Path, shape: list[int], dtype: str) -> pathlib.Path:
+  """Writes 4 KiB whose manifest has one leaf of any size."""
+  box = ((0,) * len(shape), tuple(shape), 0)
+  placed, used = layout.place([[box]], [DTYPES[dtype].itemsize], 1)
+  leaf = Leaf("w", dtype, tuple(shape), "numpy", tuple(placed[0]))
+  found = Manifest(ID, 0, (leaf,), 0, {}, layout.streams(used), None)
+  data_key = os.urandom(32)
+  arrays = {
+    "manifest": np.frombuffer(session.seal_manifest(data_key, found), np.uint8),
+    "signature": np.zeros(5000, np.uint8),
+    "000000": np.zeros((1, 4096), np.uint8),
+  }
+  envelope = keyring.seal_envelope(data_key, [OWNER], checkpoint=ID)
+  sealed.write(path, envelope, arrays, layout.Streams(1, 1, 4096, 4096))
+  return path
+
+
+@pytest.mark.parametrize("name", ["a b", "p%41q", "h#y", "ünï", "x&y=z;"])
+def test_any_name_of_a_folder_is_a_path_and_not_a_url(
+  name: str, tmp_path: pathlib.Path
+) -> None:
+  checkpoint.save(tmp_path / name / name, TREE, OWNER)
+  found = checkpoint.restore(tmp_path / name / name, OWNER)
+  trees.assert_same_bits(found, TREE)
+
+
+@pytest.mark.parametrize("name", ["m[1]", "m*", "m?"])
+def test_names_that_orbax_takes_for_patterns_are_refused(
+  name: str, tmp_path: pathlib.Path
+) -> None:
+  for path in (tmp_path / name, tmp_path / name / "c"):
+    with pytest.raises(checkpoint.CheckpointError, match="a pattern"):
+      checkpoint.save(path, TREE, OWNER)
+    with pytest.raises(checkpoint.CheckpointError, match="a pattern"):
+      checkpoint.save_plain(path, TREE)
+    with pytest.raises(checkpoint.CheckpointError, match="a pattern"):
+      checkpoint.Manager(path)
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dangling_link_is_not_overwritten(tmp_path: pathlib.Path) -> None:
+  (tmp_path / "c").symlink_to(tmp_path / "nowhere")
+  with pytest.raises(FileExistsError, match="never overwritten"):
+    checkpoint.save(tmp_path / "c", TREE, OWNER)
+
+
+WRITER = """
+import pathlib, sys, time
+import numpy as np
+from keyjax import Secret, checkpoint, keyring
+folder, value = pathlib.Path(sys.argv[1]), float(sys.argv[2])
+owner = keyring.SymmetricKey(Secret(b"o" * 32))
+tree = {"w": np.full(1_000_000, value)}
+(folder / f"ready-{value}").touch()
+while len(list(folder.glob("ready-*"))) < 2:
+  time.sleep(0.01)
+try:
+  checkpoint.save(folder / "c", tree, owner)
+  print("saved", value)
+except FileExistsError:
+  print("refused")
+"""
+
+
+def test_of_two_writers_one_is_refused_and_nothing_is_mixed(
+  tmp_path: pathlib.Path,
+) -> None:
+  writers = [
+    subprocess.Popen(
+      [sys.executable, "-c", WRITER, str(tmp_path), str(value)],
+      cwd=ROOT,
+      stdout=subprocess.PIPE,
+      text=True,
+    )
+    for value in (1, 2)
+  ]
+  said = sorted(writer.communicate(timeout=120)[0] for writer in writers)
+  assert said[0] == "refused\n"
+  value = float(said[1].removeprefix("saved "))
+  found = checkpoint.restore(tmp_path / "c", OWNER)
+  assert np.array_equal(found["w"], np.full(1_000_000, value))
+  assert checkpoint.verify(tmp_path / "c", OWNER) == []
+  assert [p.name for p in tmp_path.glob(".*")] == []
+
+
+def test_what_a_killed_writer_left_does_not_stand_in_the_way(
+  tmp_path: pathlib.Path,
+) -> None:
+  (tmp_path / ".c.lock").touch()
+  left = tmp_path / "c.orbax-checkpoint-tmp" / "sealed"
+  left.mkdir(parents=True)
+  (left / "manifest.ocdbt").write_bytes(b"half")
+  checkpoint.save(tmp_path / "c", TREE, OWNER)
+  trees.assert_same_bits(checkpoint.restore(tmp_path / "c", OWNER), TREE)
+  assert [p.name for p in tmp_path.iterdir()] == ["c"]
+
+
+@pytest.mark.parametrize("size", [2**36, 2**48])
+def test_a_manifest_of_huge_sizes_takes_no_memory(
+  size: int, tmp_path: pathlib.Path
+) -> None:
+  path = forged(tmp_path / "c", [size], "bool")
+  for call in (checkpoint.restore, checkpoint.verify):
+    with pytest.raises(checkpoint.CheckpointError, match="far fewer bytes"):
+      call(path, OWNER)
+
+
+def test_a_manifest_of_huge_empty_axes_is_refused(
+  tmp_path: pathlib.Path,
+) -> None:
+  with pytest.raises(ValueError, match="a shape"):
+    forged(tmp_path / "c", [0, 2**61, 2**61], "bool")
+
+
+def test_parts_that_lie_on_each_other_are_refused_at_once() -> None:
+  n = 30_000
+  large = [[[0], [n], 0] for _ in range(n)]
+  small = [[[i], [i + 1], 0] for i in range(n)]
+  assert not manifest._cover([*small, *large], [2**40])
+  assert not manifest._cover([*large, *small], [2**40])
+  assert manifest._cover(small, [n])
+
+
+def test_a_header_of_many_parts_is_not_parsed(tmp_path: pathlib.Path) -> None:
+  checkpoint.save(tmp_path / "c", TREE, OWNER)
+  file = tmp_path / "c/header/metadata"
+  file.write_bytes(b'{"a":[' + b"[]," * 10_000_000 + b"0]}")
+  with pytest.raises(checkpoint.CheckpointError, match="too many parts"):
+    checkpoint.inspect(tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+  "people",
+  [
+    Secret(b"o" * 32),
+    "file:owner.key",
+    None,
+    [b"o" * 32],
+    keyring.SigningKey(keyring.SigningKey.generate().kind, b"s" * 32),
+  ],
+)
+def test_who_cannot_open_is_told_so(
+  people: Any, tmp_path: pathlib.Path
+) -> None:
+  with pytest.raises(TypeError, match="is not a recipient"):
+    checkpoint.save(tmp_path / "c", TREE, people)
+  checkpoint.save(tmp_path / "c", TREE, OWNER)
+  with pytest.raises(TypeError, match="is not an identity"):
+    checkpoint.restore(tmp_path / "c", people)
+
+
+def test_a_public_key_opens_nothing_and_is_told_so(
+  tmp_path: pathlib.Path,
+) -> None:
+  private = keyring.HpkePrivateKey.generate("x25519")
+  checkpoint.save(tmp_path / "c", TREE, private.public)
+  with pytest.raises(TypeError, match="HpkePublicKey is not an identity"):
+    checkpoint.restore(tmp_path / "c", private.public)
+
+
+def test_wrong_metadata_and_patterns_are_named(tmp_path: pathlib.Path) -> None:
+  metadata: Any = ["a"]
+  with pytest.raises(ValueError, match="metadata is a dict"):
+    checkpoint.save(tmp_path / "c", TREE, OWNER, metadata=metadata)
+  checkpoint.save(tmp_path / "c", TREE, OWNER)
+  with pytest.raises(ValueError, match="leaves='\\('"):
+    checkpoint.restore(tmp_path / "c", OWNER, leaves="(")
+
+
+def test_kept_recipients_do_not_travel() -> None:
+  envelope = keyring.seal_envelope(bytes(32), [OWNER], checkpoint=ID)
+  (one,) = keyring.kept(envelope, [OWNER])
+  with pytest.raises(TypeError, match="not pickled"):
+    pickle.dumps(one)
+  assert repr(one) == f"<_Kept {OWNER.id}>"
