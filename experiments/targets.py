@@ -14,8 +14,9 @@ import keyjax
 from experiments import context, lock, protect
 from experiments.context import Run
 from keyjax import quantize, tree
+from keyjax.attacks import referee
 from keyjax.attacks.fit import Recipe, fit
-from keyjax.attacks.game import Examples, Target
+from keyjax.attacks.game import Examples, Score, Target
 
 _SISTER = Recipe(learning_rate=1e-3, layers=".*head.*")
 _SISTER_STEPS = 50
@@ -35,6 +36,7 @@ class Targets:
     self._train = _examples(data.train_images, data.train_labels)
     self._test = _examples(data.test_images, data.test_labels)
     self._last: tuple[str, Target] | None = None
+    self._right: dict[str, Score] = {}
 
   @functools.cached_property
   def trained(self) -> Any:
@@ -54,6 +56,14 @@ class Targets:
       spec = self._run.config.schemes[label]
       self._last = (label, self._make(label, spec))
     return self._last[1]
+
+  def right(self, label: str) -> Score:
+    """Returns the accuracy of the owner's key, which attacks compare with."""
+    if label not in self._right:
+      target = self.get(label)
+      found = referee.accuracy(target.authorized(), target.test)
+      self._right[label] = found
+    return self._right[label]
 
   def _make(self, label: str, spec: ConfigDict) -> Target:
     run = self._run
