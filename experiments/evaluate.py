@@ -17,12 +17,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
 
 from experiments import data
 from experiments.lock import Lock
-
-CONFIDENCE = 0.95
 
 
 class Counts(NamedTuple):
@@ -134,42 +131,3 @@ def _count(
 
   hits, bad = jax.lax.map(batch, images)
   return hits.sum(dtype=jnp.int32), bad.sum(dtype=jnp.int32)
-
-
-def clopper_pearson(
-  correct: int, total: int, among: int = 1
-) -> tuple[float, float]:
-  """Returns the exact 95 % interval of a share.
-
-  For the largest of `among` shares it holds after Bonferroni's correction.
-
-  Clopper, Pearson, "The use of confidence or fiducial limits", Biometrika
-  26(4), 1934.
-
-  Example:
-    >>> [round(x, 3) for x in clopper_pearson(8, 10)]
-    [0.444, 0.975]
-  """
-  interval = scipy.stats.binomtest(int(correct), int(total)).proportion_ci(
-    1 - (1 - CONFIDENCE) / among, method="exact"
-  )
-  return float(interval.low), float(interval.high)
-
-
-def mean_interval(values: np.ndarray) -> tuple[float, float]:
-  """Returns the 95 % interval of a mean accuracy over keys (Student's t).
-
-  It says nothing where all keys agree; `protect` takes the interval over
-  images there.
-
-  Example:
-    >>> [round(x, 2) for x in mean_interval(np.array([0.1, 0.2, 0.3]))]
-    [0.0, 0.45]
-  """
-  if len(values) < 2 or np.ptp(values) == 0:
-    mean = float(np.mean(values))  # Its rounding is the reported value's.
-    return mean, mean
-  low, high = scipy.stats.t.interval(
-    CONFIDENCE, len(values) - 1, np.mean(values), scipy.stats.sem(values)
-  )
-  return max(float(low), 0.0), min(float(high), 1.0)

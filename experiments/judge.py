@@ -8,7 +8,7 @@ import keyjax
 from experiments import context, evaluate, lock, results
 from experiments.context import Outcome, Rows, Run
 from keyjax import tree
-from keyjax.attacks import near_keys
+from keyjax.attacks import intervals, near_keys
 from keyjax.schemes import adv_params
 
 
@@ -136,7 +136,7 @@ def accuracy(
   base: dict[str, Any], counts: evaluate.Counts, condition: str
 ) -> dict[str, Any]:
   """Returns the row of one model on `total` images."""
-  low, high = evaluate.clopper_pearson(counts.correct[0], counts.total)
+  low, high = intervals.clopper_pearson(counts.correct[0], counts.total)
   return results.row(
     base,
     condition=condition,
@@ -156,12 +156,12 @@ def mean_accuracy(
 ) -> dict[str, Any]:
   """Returns the row of several keys: mean, largest and smallest."""
   accuracy, total = counts.accuracy, counts.total
-  low, high = evaluate.mean_interval(accuracy)
+  low, high = intervals.mean_interval(accuracy)
   interval = "Student t over keys"
   if len(set(counts.correct.tolist())) == 1:  # No spread to go by.
-    low, high = evaluate.clopper_pearson(counts.correct[0], total)
+    low, high = intervals.clopper_pearson(counts.correct[0], total)
     interval = "Clopper-Pearson over images"
-  best = evaluate.clopper_pearson(counts.correct.max(), total, len(accuracy))
+  best = intervals.clopper_pearson(counts.correct.max(), total, len(accuracy))
   return results.row(
     base,
     condition=condition,

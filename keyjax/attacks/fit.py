@@ -1,0 +1,162 @@
+"""Training as a thief does it: a model, some images, a handful of choices.
+
+The steps are driven from the host: XLA's CPU compiler brings convolutions into
+their fast form in a program's entry alone. Compiled steps are kept, so that a
+sweep over learning rates, layers, data and starting points compiles once.
+"""
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from keyjax import tree
+from keyjax.attacks.game import Examples
+from keyjax.scheme import ApplyFn, PyTree
+
+_RULES = {
+  "adam": optax.scale_by_adam,
+  "sgd": functools.partial(optax.trace, decay=0.9),
+}
+
+
+class Recipe(NamedTuple):
+  """How to train.
+
+  Attributes:
+    optimizer: `adam` or `sgd` (momentum 0.9).
+    learning_rate: where a cosine to 0 starts.
+    layers: a regular expression of the leaf paths that train.
+    batch_size: at most; all images when there are fewer.
+  """
+
+  optimizer: str = "adam"
+  learning_rate: float = 1e-3
+  layers: str = ".*"
+  batch_size: int = 64
+
+
+_DEFAULT = Recipe()
+
+
+class Fit(NamedTuple):
+  """Where training is; `flops` is what its compiled steps took so far."""
+
+  step: int
+  params: PyTree
+  flops: float
+
+
+def fit(
+  apply_fn: ApplyFn,
+  variables: PyTree,
+  data: Examples,
+  marks: Sequence[int],
+  recipe: Recipe = _DEFAULT,
+  seed: int = 0,
+) -> Iterator[Fit]:
+  """Trains on labels or on logits, and yields at every mark.
+
+  Args:
+    apply_fn: called as `apply_fn(variables, images)`, and with `train=True,
+      mutable=[...]` where the variables hold more than params.
+    variables: where to start: `{"params": ...}` and what else there is, or a
+      bare tree.
+    data: images, and labels int32[n] or logits float32[n, classes] to imitate.
+    marks: the steps after which to yield; the last ends the training.
+    recipe: the rest.
+    seed: of the order of the images.
+
+  Raises:
+    ValueError: no leaf trains, or the optimiser is unknown.
+  """
+  params, rest = _collections(variables)
+  mask = _mask(params, recipe.layers, prefix=rest is not None)
+  step_fn, rule = _step(apply_fn, recipe.optimizer, rest is not None)
+  state, order = rule.init(params), np.random.default_rng(seed)
+  size = min(recipe.batch_size, len(data.label))
+  rows, steps, flops = np.zeros(0, np.int64), max(marks), 0.0
+  for i in range(1, steps + 1):
+    if len(rows) < size:
+      rows = order.permutation(len(data.label))
+    picked, rows = rows[:size], rows[size:]
+    batch = (jnp.asarray(data.image[picked]), jnp.asarray(data.label[picked]))
+    rate = recipe.learning_rate * 0.5 * (1 + np.cos(np.pi * (i - 1) / steps))
+    args = (params, rest, state, batch, mask, jnp.float32(rate))
+    flops = flops or _flops(step_fn, args)
+    params, rest, state = step_fn(*args)
+    if i in marks:
+      whole = params if rest is None else {"params": params, **rest}
+      yield Fit(i, whole, i * flops)
+
+
+def _collections(variables: PyTree) -> tuple[PyTree, dict | None]:
+  if isinstance(variables, dict) and "params" in variables:
+    rest = {k: v for k, v in variables.items() if k != "params"}
+    return variables["params"], rest
+  return variables, None
+
+
+def _mask(params: PyTree, layers: str, prefix: bool) -> PyTree:
+  """Returns 1.0 for the leaves that train and 0.0 for the others."""
+  match = tree.matcher(layers)
+  paths, _, treedef = tree.flatten(params)
+  paths = [f"params/{p}" if prefix else p for p in paths]
+  chosen = [float(match(p)) for p in paths]
+  if not any(chosen):
+    raise ValueError(f"no leaf matches layers={layers!r}: {', '.join(paths)}")
+  return jax.tree.unflatten(treedef, [jnp.float32(c) for c in chosen])
+
+
+@functools.lru_cache(maxsize=16)
+def _step(apply_fn: ApplyFn, optimizer: str, collections: bool) -> Any:
+  """Returns a compiled step, and the rule that starts its state."""
+  if optimizer not in _RULES:
+    raise ValueError(f"optimizer={optimizer!r}: choose {', '.join(_RULES)}")
+  rule = _RULES[optimizer]()
+
+  def loss_fn(params: PyTree, rest: Any, batch: Any) -> tuple[jax.Array, Any]:
+    images, labels = batch
+    if rest:
+      logits, rest = apply_fn(
+        {"params": params, **rest}, images, train=True, mutable=list(rest)
+      )
+    else:
+      logits = apply_fn({"params": params} if collections else params, images)
+    return _loss(logits, labels), rest
+
+  @jax.jit
+  def step(
+    params: PyTree, rest: Any, state: Any, batch: Any, mask: Any, rate: Any
+  ) -> tuple[PyTree, Any, Any]:
+    grads, rest = jax.grad(loss_fn, has_aux=True)(params, rest, batch)
+    with jax.numpy_dtype_promotion("standard"):  # Optax counts in int32.
+      updates, state = rule.update(grads, state, params)
+    move = lambda p, u, m: p - (rate * m).astype(p.dtype) * u  # noqa: E731
+    return jax.tree.map(move, params, updates, mask), rest, state
+
+  return step, rule
+
+
+def _loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
+  if labels.ndim == 2:
+    losses = optax.softmax_cross_entropy(logits, jax.nn.softmax(labels))
+  else:
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+  return losses.mean()
+
+
+def _flops(step_fn: Any, args: Any) -> float:
+  """Returns what a step computes, by XLA's own count; 0 where it has none."""
+  leaves, treedef = jax.tree.flatten(jax.eval_shape(lambda *a: a, *args))
+  return _count_flops(step_fn, tuple(leaves), treedef)
+
+
+@functools.lru_cache(maxsize=64)
+def _count_flops(step_fn: Any, leaves: tuple, treedef: Any) -> float:
+  lowered = step_fn.lower(*jax.tree.unflatten(treedef, leaves))
+  return float((lowered.cost_analysis() or {}).get("flops", 0.0))

@@ -1,0 +1,258 @@
+"""The referee: plays a game, scores its claims, sweeps settings, repeats."""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from keyjax import tree
+from keyjax.attacks import game, intervals
+from keyjax.attacks.game import (
+  Attack,
+  Attacker,
+  Budget,
+  Cost,
+  Examples,
+  Forgery,
+  Goal,
+  Model,
+  Score,
+  Target,
+)
+
+
+class Point(NamedTuple):
+  """One point of a curve."""
+
+  cost: Cost
+  score: Score
+
+
+@dataclasses.dataclass(frozen=True)
+class AttackResult:
+  """What came of an attack.
+
+  Attributes:
+    score: of the last claim: an attacker does not know which was best.
+    cost: what all of it took.
+    curve: every claim, cheapest first.
+    details: the attack's own numbers.
+    setting: the hyper-parameters that gave this.
+  """
+
+  score: Score
+  cost: Cost
+  curve: Sequence[Point]
+  details: Mapping[str, Any]
+  setting: Mapping[str, Any]
+
+
+def play(
+  attack: Attack,
+  target: Target,
+  attacker: Attacker,
+  budget: Budget,
+  setting: Mapping[str, Any] | None = None,
+) -> AttackResult:
+  """Runs an attack and scores its claims.
+
+  Args:
+    attack: from the registry.
+    target: the locked model.
+    attacker: at least what the attack needs.
+    budget: what may be spent.
+    setting: hyper-parameters; those of the attack's first setting if absent.
+
+  Raises:
+    ValueError: the attacker lacks something that the attack needs.
+  """
+  if not attacker.covers(attack.needs):
+    raise ValueError(f"{attack.name} needs {attack.needs}, got {attacker}")
+  setting = attack.grid[0] if setting is None else setting
+  seen = game.view(target, attacker, budget.seed)
+  curve: list[Point] = []
+  details: Mapping[str, Any] = {}
+  spent, start = 0.0, time.perf_counter()
+  for claim in attack.run(seen, budget, **setting):
+    spent += time.perf_counter() - start
+    cost = claim.cost._replace(seconds=round(spent, 6))
+    curve.append(Point(cost, score(attack, claim.value, target)))
+    details = claim.details
+    start = time.perf_counter()  # Scoring is the referee's time.
+  if not curve:
+    raise ValueError(f"{attack.name} made no claim")
+  last = curve[-1]
+  return AttackResult(last.score, last.cost, curve, details, setting)
+
+
+def sweep(
+  attack: Attack,
+  target: Target,
+  attacker: Attacker,
+  budget: Budget,
+  grid: Iterable[Mapping[str, Any]] | None = None,
+) -> AttackResult:
+  """Plays every setting and returns the best.
+
+  The interval of an accuracy is widened for having chosen among settings
+  (Bonferroni), and the seconds are those of all of them.
+  """
+  grid = list(attack.grid if grid is None else grid)
+  played = [play(attack, target, attacker, budget, s) for s in grid]
+  best = max(played, key=lambda r: r.score.value)
+  total = sum(r.cost.seconds for r in played)
+  score = best.score
+  if attack.goal == Goal.FUNCTION and len(grid) > 1:
+    number = len(target.test.label)
+    hits = round(score.value * number)
+    low, high = intervals.clopper_pearson(hits, number, len(grid))
+    score = score._replace(low=low, high=high)
+  return dataclasses.replace(
+    best,
+    score=score,
+    details={**best.details, "settings": len(grid), "sweep_seconds": total},
+  )
+
+
+def trials(
+  attack: Attack,
+  targets: Iterable[Target],
+  attacker: Attacker,
+  budget: Budget,
+  setting: Mapping[str, Any] | None = None,
+) -> AttackResult:
+  """Plays the same game against independent targets, fresh keys each.
+
+  Returns:
+    The share of games that were won outright (score 1), with its exact
+    interval; the cost is the mean one.
+  """
+  played = [
+    play(
+      attack,
+      t,
+      attacker,
+      dataclasses.replace(budget, seed=budget.seed + i),
+      setting,
+    )
+    for i, t in enumerate(targets)
+  ]
+  won = sum(r.score.value == 1 for r in played)
+  low, high = intervals.clopper_pearson(won, len(played))
+  seconds = [r.cost.seconds for r in played]
+  mean = Cost(
+    steps=round(float(np.mean([r.cost.steps for r in played]))),
+    queries=round(float(np.mean([r.cost.queries for r in played]))),
+    flops=float(np.mean([r.cost.flops for r in played])),
+    seconds=float(np.mean(seconds)),
+  )
+  details = {
+    **played[-1].details,
+    "won": won,
+    "games": len(played),
+    "seconds_median": float(np.median(seconds)),
+    "seconds_max": float(np.max(seconds)),
+  }
+  score = Score(won / len(played), low, high)
+  return AttackResult(
+    score, mean, [Point(mean, score)], details, played[-1].setting
+  )
+
+
+# ------------------------------------------------------------------- referees
+
+
+def score(attack: Attack, value: Any, target: Target) -> Score:
+  """Scores a claim; nothing claimed is worth 0."""
+  if value is None:
+    return Score(0.0, 0.0, 0.0)
+  return (attack.referee or _REFEREES[attack.goal])(value, target)
+
+
+# One compilation for each forward pass, and not for each claim.
+_jit = functools.lru_cache(maxsize=16)(jax.jit)
+
+
+def accuracy(model: Model, examples: Examples, batch_size: int = 500) -> Score:
+  """Returns a model's accuracy, with how many logits are not finite."""
+  hits = bad = 0
+  forward = _jit(model.apply_fn)
+  for start in range(0, len(examples.label), batch_size):
+    x = examples.image[start : start + batch_size]
+    y = examples.label[start : start + batch_size]
+    logits = np.asarray(forward(model.params, jnp.asarray(x)))
+    hits += int((logits.argmax(-1) == y).sum())
+    bad += int((~np.isfinite(logits).all(-1)).sum())
+  total = len(examples.label)
+  low, high = intervals.clopper_pearson(hits, total)
+  return Score(hits / total, low, high, {"nonfinite": bad, "images": total})
+
+
+def _function(value: Model, target: Target) -> Score:
+  return accuracy(value, target.test)
+
+
+def _key(value: Any, target: Target) -> Score:
+  return _share(value, target.key)
+
+
+def _weights(value: Any, target: Target) -> Score:
+  changed = set(game.locked_paths(target))
+  paths, plain, _ = tree.flatten(target.params)
+  claimed = tree.flatten(value)[1]
+  pairs = zip(paths, claimed, plain, strict=True)
+  kept = [(x, y) for path, x, y in pairs if path in changed]
+  return _share([x for x, _ in kept], [y for _, y in kept])
+
+
+def _distinguish(value: bool, target: Target) -> Score:
+  right = float(bool(value) == target.genuine)
+  return Score(right, right, right)
+
+
+def _forge(value: Forgery, target: Target) -> Score:
+  opened = target.scheme.decrypt(target.key, value.locked)
+  want = value.edit(target.params)
+  same = all(
+    game.same_bits(x, y)
+    for x, y in zip(jax.tree.leaves(opened), jax.tree.leaves(want), strict=True)
+  )
+  moved = not all(
+    game.same_bits(x, y)
+    for x, y in zip(
+      jax.tree.leaves(opened), jax.tree.leaves(target.params), strict=True
+    )
+  )
+  won = float(same and moved)
+  return Score(won, won, won)
+
+
+def _alike(a: Any, b: Any) -> bool:
+  return bool(jax.tree.structure(a) == jax.tree.structure(b))  # type: ignore[operator]
+
+
+def _share(claimed: Any, true: Any) -> Score:
+  """Returns the share of array elements with the same bits."""
+  if not _alike(claimed, true):
+    return Score(0.0, 0.0, 0.0)
+  right = total = 0
+  for x, y in zip(jax.tree.leaves(claimed), jax.tree.leaves(true), strict=True):
+    a, b = game.bits(x), game.bits(y)
+    total += b.size
+    right += int((a == b).sum()) if a.shape == b.shape else 0
+  value = right / max(total, 1)
+  return Score(value, value, value)
+
+
+_REFEREES: dict[Goal, game.Referee] = {
+  Goal.KEY: _key,
+  Goal.WEIGHTS: _weights,
+  Goal.FUNCTION: _function,
+  Goal.DISTINGUISH: _distinguish,
+  Goal.FORGE: _forge,
+}

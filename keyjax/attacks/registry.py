@@ -1,0 +1,72 @@
+"""Which attacks there are, and which apply to a scheme.
+
+An attack registers itself where it is written; importing
+`keyjax.attacks.locks` registers all that the library has. A scheme that is
+not known here is met by the attacks for `ANY` scheme, so a new one has its row
+in the matrix as soon as it exists.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from keyjax.attacks.game import Attack, Attacker, AttackFn, Goal, Referee
+
+ANY = ".any"
+_ATTACKS: dict[str, Attack] = {}
+
+
+def register(
+  name: str,
+  goal: Goal,
+  schemes: Sequence[str],
+  needs: Attacker,
+  grid: Sequence[Mapping[str, Any]] = ({},),
+  referee: Referee | None = None,
+  condition: str = "wrong",
+) -> Callable[[AttackFn], AttackFn]:
+  """Registers the decorated function as an attack.
+
+  Args:
+    name: what rows call it.
+    goal: what it is after.
+    schemes: names of schemes, or `(ANY,)`.
+    needs: the least that its attacker holds.
+    grid: the settings that a sweep tries.
+    referee: scores its claims; by default the goal's.
+    condition: `wrong` for attacks on the stolen file, `api` on a server.
+
+  Raises:
+    ValueError: the name is taken.
+  """
+  if name in _ATTACKS:
+    raise ValueError(f"an attack {name!r} is registered already")
+
+  def add(run: AttackFn) -> AttackFn:
+    _ATTACKS[name] = Attack(
+      name, goal, run, tuple(schemes), needs, grid, referee, condition
+    )
+    return run
+
+  return add
+
+
+def get(name: str) -> Attack:
+  """Returns an attack by name.
+
+  Raises:
+    ValueError: there is none; it lists what there is.
+  """
+  if name not in _ATTACKS:
+    known = ", ".join(_ATTACKS)
+    raise ValueError(f"unknown attack {name!r}; known: {known}")
+  return _ATTACKS[name]
+
+
+def applicable(scheme: str) -> list[Attack]:
+  """Returns the attacks that apply to a scheme, in order of registration."""
+  return [a for a in _ATTACKS.values() if applies(a, scheme)]
+
+
+def applies(attack: Attack, scheme: str) -> bool:
+  """Tells whether an attack applies to a scheme."""
+  return ANY in attack.schemes or scheme in attack.schemes

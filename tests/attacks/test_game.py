@@ -1,0 +1,181 @@
+"""The framework: what attackers see, how claims are scored."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import keyjax
+from keyjax.attacks import game, referee, registry
+from keyjax.attacks.game import Attack, Attacker, Budget, Claim, Cost, Goal
+from tests.attacks import toys
+
+
+def xor_scheme() -> keyjax.Scheme:
+  """A toy: every word XOR one 32-bit key. Its weakness is plain."""
+  word = keyjax.tree.as_words
+  back = keyjax.tree.from_words
+  return keyjax.Scheme(
+    keygen=lambda secret, params, batch: jnp.uint32(
+      int.from_bytes(secret.derive("toy", 4), "big")
+    ),
+    encrypt=lambda k, p: jax.tree.map(lambda x: word(x) ^ k, p),
+    decrypt=lambda k, p: jax.tree.map(lambda x: back(x ^ k, jnp.float32), p),
+  )
+
+
+def xor_break(view: game.View, budget: Budget) -> Iterator[Claim]:
+  """Reads the key off a zero bias: every word of it is the key."""
+  bias = view.locked["params"]["dense"]["bias"]
+  yield Claim(None, Cost(steps=1))
+  yield Claim(jnp.asarray(bias)[0], Cost(steps=2), {"looked": 1})
+
+
+XOR_BREAK = Attack("xor", Goal.KEY, xor_break, ("toy",), Attacker())
+
+
+def planted() -> game.Target:
+  params = toys.init(jax.random.key(0))  # Biases are zero.
+  return toys.target(xor_scheme(), "toy", params=params)
+
+
+def test_a_curve_and_its_score() -> None:
+  result = referee.play(XOR_BREAK, planted(), Attacker(), Budget())
+  assert [p.score.value for p in result.curve] == [0, 1]
+  assert [p.cost.steps for p in result.curve] == [1, 2]
+  assert result.score.value == 1 and result.details == {"looked": 1}
+  assert 0 < result.curve[0].cost.seconds <= result.cost.seconds
+
+
+def test_a_view_holds_what_was_granted_and_nothing_else() -> None:
+  target = dataclasses.replace(
+    planted(), base=toys.trained(), copies=(toys.trained(),)
+  )
+  poor = game.view(target, Attacker(False, False))
+  assert poor.locked is None and poor.scheme is None and poor.name == ""
+  assert poor.base is None and poor.copies == () and poor.oracle is None
+  assert len(poor.data.label) == 0 and poor.leak is None
+  hidden = {id(x) for x in jax.tree.leaves(target.params)}
+  rich = game.view(
+    target, Attacker(images=9, queries=4, known_weights=4, copies=1)
+  )
+  seen = jax.tree.leaves(
+    [getattr(rich, f.name) for f in dataclasses.fields(rich)]
+  )
+  assert not hidden & {id(x) for x in seen}, "the plain params are not in it"
+  assert len(rich.data.label) == 9 and len(rich.copies) == 1
+  assert rich.leak is not None and rich.leak.path == "params/dense/kernel"
+  flat = np.asarray(target.params["params"]["dense"]["kernel"]).reshape(-1)
+  assert rich.leak.values.tobytes() in flat.tobytes()
+
+
+def test_the_same_seed_gives_nested_images() -> None:
+  few, many = (game.view(planted(), Attacker(images=n)) for n in (5, 50))
+  np.testing.assert_array_equal(few.data.image, many.data.image[:5])
+
+
+def test_an_oracle_counts_and_refuses() -> None:
+  view = game.view(planted(), Attacker(queries=3))
+  assert view.oracle is not None
+  images = toys.digits()[1].image
+  want = toys.NET.apply(planted().params, images[:2])
+  np.testing.assert_allclose(view.oracle(images[:2]), want, rtol=1e-5)
+  assert (view.oracle.used, view.oracle.left) == (2, 1)
+  with pytest.raises(ValueError, match="2 queries, but 1 are left"):
+    view.oracle(images[:2])
+
+
+def test_an_attack_without_its_needs() -> None:
+  attack = dataclasses.replace(XOR_BREAK, needs=Attacker(queries=1))
+  with pytest.raises(ValueError, match="xor needs"):
+    referee.play(attack, planted(), Attacker(), Budget())
+
+
+def test_an_unknown_leaf() -> None:
+  attacker = Attacker(known_weights=4, known_leaf="nope")
+  with pytest.raises(ValueError, match="known_leaf='nope'.*dense/kernel"):
+    game.view(planted(), attacker)
+
+
+def test_trials_count_games_won() -> None:
+  targets = [planted(), toys.target(xor_scheme(), "toy")]  # No zero bias.
+  result = referee.trials(XOR_BREAK, targets * 5, Attacker(), Budget())
+  assert result.score.value == 0.5 and result.details["won"] == 5
+  assert 0 < result.score.low < 0.5 < result.score.high < 1
+
+
+# ------------------------------------------------------------------- referees
+
+
+def scored(goal: Goal, value: Any, target: game.Target) -> game.Score:
+  attack = Attack("x", goal, xor_break, (), Attacker())
+  return referee.score(attack, value, target)
+
+
+def test_weights_are_scored_over_locked_leaves() -> None:
+  target = toys.target(keyjax.masked(keyjax.deep_lock(), ".*kernel"), "x")
+  wrong = jax.tree.map(jnp.zeros_like, target.params)
+  half = target.params["params"] | {"head": wrong["params"]["head"]}
+  share = 64 * 32 / (64 * 32 + 320)
+  assert scored(Goal.WEIGHTS, wrong, target).value == 0
+  assert scored(Goal.WEIGHTS, {"params": half}, target).value == share
+  assert scored(Goal.WEIGHTS, target.params, target).value == 1
+  assert scored(Goal.WEIGHTS, None, target).value == 0
+
+
+def test_a_function_is_scored_by_accuracy() -> None:
+  target = toys.target(keyjax.deep_lock(), "deep_lock")
+  score = scored(Goal.FUNCTION, target.authorized(), target)
+  assert score.low < score.value < score.high and score.value > 0.9
+  assert score.details == {"nonfinite": 0, "images": 397}
+  noise = jax.tree.map(lambda x: x * jnp.nan, target.params)
+  model = game.Model(noise, toys.NET.apply)
+  assert scored(Goal.FUNCTION, model, target).details["nonfinite"] == 397
+
+
+def test_a_key_of_another_structure_is_worth_nothing() -> None:
+  assert scored(Goal.KEY, (1, 2), planted()).value == 0
+
+
+def test_a_distinguisher_is_right_or_not() -> None:
+  decoy = dataclasses.replace(planted(), genuine=False)
+  assert scored(Goal.DISTINGUISH, True, planted()).value == 1
+  assert scored(Goal.DISTINGUISH, True, decoy).value == 0
+
+
+def test_a_forgery_must_change_something_and_do_as_claimed() -> None:
+  target = planted()
+  flip = lambda t: jax.tree.map(lambda x: -x, t)  # noqa: E731
+  top = np.uint32(1 << 31)
+  locked = jax.tree.map(lambda x: x ^ top, target.locked)
+  for forged, edit, want in (
+    (locked, flip, 1),
+    (locked, lambda t: t, 0),
+    (target.locked, lambda t: t, 0),
+  ):
+    value = game.Forgery(forged, edit)
+    assert scored(Goal.FORGE, value, target).value == want
+
+
+# ------------------------------------------------------------------- registry
+
+
+def test_a_new_scheme_is_met_by_the_attacks_on_any() -> None:
+  import keyjax.attacks.locks  # noqa: F401
+
+  names = {a.name for a in registry.applicable("a_scheme_made_up_here")}
+  assert {"fine_tune", "scratch", "extract"} <= names
+  assert not any("deep_lock" in n for n in names)
+
+
+def test_registry_errors() -> None:
+  with pytest.raises(ValueError, match="unknown attack 'nope'"):
+    registry.get("nope")
+  import keyjax.attacks.locks  # noqa: F401
+
+  with pytest.raises(ValueError, match="registered already"):
+    registry.register("fine_tune", Goal.KEY, (), Attacker())
