@@ -2,6 +2,8 @@ r"""What the attacks on SHF, NP and FFX are measured on: MNIST, M=4.
 
     python -m experiments.main --config=configs/attack_pixel_shuffle.py \
       --workdir=runs/attack_pixel_shuffle
+
+These are the first three protections of `mnist_pixel_shuffle.py`.
 """
 
 from ml_collections import ConfigDict

@@ -1,5 +1,29 @@
 """Attacks on locks; importing this registers them all."""
 
-from keyjax.attacks.locks import extract, fine_tune
+from keyjax.attacks.locks import (
+  extract,
+  fine_tune,
+  hpnn_algebraic,
+  hpnn_genetic,
+  hpnn_greedy,
+  hpnn_relax,
+  hpnn_retrain,
+  hpnn_statistics,
+  pixel_front,
+  pixel_jigsaw,
+  pixel_search,
+)
 
-__all__ = ["extract", "fine_tune"]
+__all__ = [
+  "extract",
+  "fine_tune",
+  "hpnn_algebraic",
+  "hpnn_genetic",
+  "hpnn_greedy",
+  "hpnn_relax",
+  "hpnn_retrain",
+  "hpnn_statistics",
+  "pixel_front",
+  "pixel_jigsaw",
+  "pixel_search",
+]

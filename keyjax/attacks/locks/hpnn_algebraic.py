@@ -45,6 +45,10 @@ from keyjax.scheme import ApplyFn
 _SETTLED = 20.0
 # A singular value below this share of the largest cannot be inverted.
 _RANK = 1e-4
+# Of a step: what else may move.
+_ALONE = 1e-2
+# Inputs to aim from.
+_BASES = 4
 # A residual below this share of the logits' variance is rounding.
 _EXACT = 1e-6
 
@@ -73,23 +77,31 @@ def algebraic(
   paths = list(this.units)
   for path in paths[:-1]:
     found = read_layer(this, settled, path, view.oracle, view.data.image, rng)
+    at = np.asarray(this.units[path])
+    settled[at] = np.where(found != 0, found, settled[at])
     if not found.all():
       break  # What lies behind cannot be aimed at.
-    settled[np.asarray(this.units[path])] = found
   read = int(np.count_nonzero(settled))
   yield _claim(this, settled, 0, view.oracle, {"read": read})
   data = hpnn_signs.examples(view, "mse", budget.seed)
-  theta = np.clip(hpnn_statistics.evidence(this), -1, 1)
-  theta = np.where(settled == 0, theta, _SETTLED * settled)
+  start = np.where(settled == 0, _start(this, data), _SETTLED * settled)
   steps = 0 if read == this.size - this.units[paths[-1]].size else budget.steps
-  for _, theta in hpnn_relax.descend(
-    this, data, "mse", theta, steps, learning_rate, rng
-  ):
-    pass
-  done = correct(this, theta, paths[-1], data, budget.steps)
-  for tries, signs, residual in done:
-    more = {"read": read, "residual": residual}
-  yield _claim(this, signs, steps + tries, view.oracle, more)
+  learned = hpnn_relax.descend(
+    this, data, "mse", start, steps, learning_rate, rng
+  )
+  theta = functools.reduce(lambda _, at: at[1], learned, start)
+  *_, done = correct(this, theta, paths[-1], data, budget.steps)
+  more = {"read": read, "residual": done[2]}
+  yield _claim(this, done[1], steps + done[0], view.oracle, more)
+
+
+def _start(this: Problem, data: tuple[Any, Any]) -> np.ndarray:
+  """Returns theta as the weights speak for it, turned by the data."""
+  compiled = hpnn_signs.hard_loss(this.apply_fn, "mse")
+  scores = hpnn_statistics.oriented(
+    this, lambda s: float(compiled(this.params, this.units, s, *data))
+  )
+  return np.clip(hpnn_relax.TRUST * scores[0], -1, 1)
 
 
 def _claim(
@@ -123,38 +135,51 @@ def read_layer(
   Returns:
     int8[features] of +1 and -1, and 0 where algebra cannot tell.
   """
-  units = np.asarray(this.units[path])
-  out = np.zeros(units.size, np.int8)
-  base = rng.random(images.shape[1:], np.float32)
-  if len(images):
-    base = images[rng.integers(len(images))]
-  x = jnp.asarray(base)
-  z, slope = _pre_activations(this, signs, path)(x)
-  if z.ndim > 1 or oracle.left < 3 * units.size:
-    return out
-  back = np.linalg.pinv(np.asarray(slope).reshape(units.size, -1), _RANK)
-  inverse = back.T.reshape(units.size, *base.shape)
-  step = float(np.abs(z).mean())
-  for j in range(units.size):
-    probes = [x - (float(z[j]) - d) * inverse[j] for d in (-step, 0, step)]
-    if _moves_alone(this, signs, path, probes, j, step):
-      below, at, above = oracle(np.asarray(probes))
+  out = np.zeros(this.units[path].size, np.int8)
+  for _ in range(_BASES):
+    base = rng.random(images.shape[1:], np.float32)
+    if len(images):
+      base = images[rng.integers(len(images))]
+    left = np.flatnonzero(out == 0)
+    if not left.size or oracle.left < 3 * left.size:
+      break
+    for j, probes in _aim(this, signs, path, base, left):
+      below, at, above = oracle(probes)
       down, up = np.abs(below - at).max(), np.abs(above - at).max()
+      # Neither side shows where all that lies behind is off.
       out[j] = int(np.sign(up - down))
   return out
 
 
-def _pre_activations(this: Problem, signs: np.ndarray, path: str) -> Any:
-  """Returns `image -> (z, dz / dx)` of a layer, under the signs before it."""
+def _aim(
+  this: Problem,
+  signs: np.ndarray,
+  path: str,
+  base: np.ndarray,
+  neurons: np.ndarray,
+) -> Iterator[tuple[int, np.ndarray]]:
+  """Yields neurons, and three inputs below, at and above their hyperplane."""
 
   def z(x: jax.Array) -> jax.Array:
     return _site(this, signs, path, x[None])[0]
 
-  return lambda x: (z(x), jax.jacrev(z)(x) if z(x).ndim == 1 else None)
+  x = jnp.asarray(base)
+  at = z(x)
+  if at.ndim > 1:
+    return  # A convolution: one weight moves many outputs.
+  slope = np.asarray(jax.jacrev(z)(x)).reshape(at.size, -1)
+  back = np.linalg.pinv(slope, _RANK).T.reshape(at.size, *base.shape)
+  step = float(np.abs(at).mean())
+  for j in neurons:
+    moves = np.float32([-step, 0, step]) - float(at[j])
+    probes = base + moves.reshape(-1, *(1,) * base.ndim) * back[j][None]
+    if _moves_alone(this, signs, path, probes, int(j), step):
+      yield int(j), probes.astype(np.float32)
 
 
 def _site(this: Problem, signs: np.ndarray, path: str, x: Any) -> jax.Array:
-  """Returns a locked module's pre-activations."""
+  """Returns a module's pre-activations, its own lock left out."""
+  others = {p: u for p, u in this.units.items() if p != path}
   met: dict[str, jax.Array] = {}
 
   def interceptor(next_fn: Any, args: Any, kwargs: Any, context: Any) -> Any:
@@ -165,7 +190,7 @@ def _site(this: Problem, signs: np.ndarray, path: str, x: Any) -> jax.Array:
 
   with nn.intercept_methods(interceptor):
     values = jnp.asarray(signs, jnp.float32)
-    hpnn_signs.forward(this.apply_fn, this.params, this.units, values, x)
+    hpnn_signs.forward(this.apply_fn, this.params, others, values, x)
   return met[path]
 
 
@@ -173,18 +198,15 @@ def _moves_alone(
   this: Problem,
   signs: np.ndarray,
   path: str,
-  probes: list[Any],
+  probes: np.ndarray,
   j: int,
   step: float,
 ) -> bool:
   """Checks on the attacker's own machine that neuron j alone moves."""
-  z = np.asarray(_site(this, signs, path, jnp.asarray(np.stack(probes))))
-  want = np.zeros_like(z)
-  want[0, j], want[2, j] = -step, step
-  moved = z - z[1]
-  return bool(np.abs(moved - want).max() < 1e-3 * step) and abs(z[1, j]) < (
-    1e-3 * step
-  )
+  z = np.asarray(_site(this, signs, path, jnp.asarray(probes)))
+  want = np.repeat(z[1:2], 3, axis=0)
+  want[:, j] = [-step, 0, step]
+  return bool(np.abs(z - want).max() < _ALONE * step)
 
 
 # ------------------------------------------------------------- all at a time

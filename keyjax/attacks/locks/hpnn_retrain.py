@@ -37,7 +37,11 @@ from keyjax.schemes import hpnn
   tuple({"learning_rate": r} for r in (1e-4, 1e-3)),
 )
 def retrain(
-  view: View, budget: Budget, share: float = 0.5, **recipe: Any
+  view: View,
+  budget: Budget,
+  share: float = 0.5,
+  starts: int = 1,
+  **recipe: Any,
 ) -> Iterator[Claim]:
   """Recovers signs from labels, absorbs them, and trains all weights.
 
@@ -45,6 +49,7 @@ def retrain(
     view: the file, the scheme and images.
     budget: `steps` of both parts together.
     share: of the steps that go to the signs.
+    starts: of the relaxation.
     **recipe: fields of `fit.Recipe` for the weights.
   """
   this = hpnn_signs.problem(view)
@@ -52,7 +57,9 @@ def retrain(
   first = max(int(share * budget.steps), 1)
   rest = max(budget.steps - first, 1)
   part = Budget(first, 1, budget.seed)
-  *_, (cost, signs, _) = hpnn_relax.solve(view, this, data, part, "ce")
+  *_, (cost, signs, _) = hpnn_relax.solve(
+    view, this, data, part, "ce", starts=starts
+  )
   start = hpnn.absorb(hpnn_signs.key_of(this, signs), this.params)
   yield Claim(Model(start, view.apply_fn), cost)
   marks = Budget(rest, budget.points).marks()

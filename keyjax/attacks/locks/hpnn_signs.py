@@ -1,9 +1,9 @@
 """What the attacks on HPNN share: signs as unknowns, and when two are alike.
 
 A stolen HPNN model is a known network with unknown signs. Where the schedule
-is known (`options["schedule"]` of a target whose owner let it out), the unknowns
-are the key bits; otherwise there is one for each neuron, and what is recovered
-is the schedule's effect.
+is known (`options["schedule"]` of a target whose owner let it out), the
+unknowns are the key bits; otherwise there is one for each neuron, and what is
+recovered is the schedule's effect.
 
 Symmetries: two sign vectors that compute the same function cannot be told
 apart, and need not be. Counted here, and free in every score:

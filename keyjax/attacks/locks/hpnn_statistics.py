@@ -11,7 +11,8 @@ Needs: the file and the scheme. Cost: a mean over the weights.
 Source: found while measuring the other attacks, which start from it.
 """
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -21,9 +22,17 @@ from keyjax.attacks.game import Attacker, Budget, Claim, Goal, View
 from keyjax.attacks.locks import hpnn_signs
 from keyjax.attacks.locks.hpnn_signs import Problem
 
+# All ways to lean are tried for up to this many layers.
+_LAYERS = 4
 
-def evidence(this: Problem) -> np.ndarray:
+
+def evidence(this: Problem, turns: Sequence[int] = ()) -> np.ndarray:
   """Returns which sign the weights speak for, and how strongly.
+
+  Args:
+    this: the unknowns.
+    turns: for each locked layer which way its effective weights lean, by
+      default to -1: a small network's may lean the other way.
 
   Returns:
     float32[size], above 0 for +1: t statistics of the mean incoming weight,
@@ -44,8 +53,32 @@ def evidence(this: Problem) -> np.ndarray:
       score = rows.mean(0) / np.maximum(spread, 1e-12)
     else:
       continue
-    np.add.at(total, np.asarray(units), -score)
+    np.add.at(total, np.asarray(units), score * (turns[i] if turns else -1))
   return total
+
+
+def oriented(
+  this: Problem, measure: Callable[[np.ndarray], float]
+) -> list[np.ndarray]:
+  """Returns the evidence for every way that layers may lean, best first.
+
+  Args:
+    this: the unknowns.
+    measure: `signs -> loss`.
+  """
+  depth = len(this.units)
+  if depth <= _LAYERS:
+    turns = list(itertools.product((-1, 1), repeat=depth))
+  else:  # One layer at a time leans the other way.
+    flips = [2 * np.eye(depth, dtype=int)[i] - 1 for i in range(depth)]
+    turns = [(-1,) * depth, *(tuple(f.tolist()) for f in flips)]
+  found = [evidence(this, t) for t in turns]
+  losses = [measure(_signs(f)) for f in found]
+  return [found[i] for i in np.argsort(losses, kind="stable")]
+
+
+def _signs(scores: np.ndarray) -> np.ndarray:
+  return np.where(scores < 0, -1, 1).astype(np.float32)
 
 
 @registry.register(

@@ -168,9 +168,7 @@ def gates(
     view, budget, _inverted, {"gate": start}, learning_rate
   ):
     mask = jnp.asarray(balanced(np.asarray(at["params"]["gate"])))
-    yield Claim(
-      NpKey(mask=mask, block_size=pixel_keys.block_size(view)), cost
-    )
+    yield Claim(NpKey(mask=mask, block_size=pixel_keys.block_size(view)), cost)
 
 
 def _tabled(theta: Any, blocks: jax.Array) -> jax.Array:

@@ -91,9 +91,7 @@ def measure(apply_fn: ApplyFn) -> Any:
 
 @functools.lru_cache(maxsize=16)
 def _under_key(apply_fn: ApplyFn) -> ApplyFn:
-  return lambda tree, x: apply_fn(
-    tree[0], pixel_shuffle.transform(tree[1], x)
-  )
+  return lambda tree, x: apply_fn(tree[0], pixel_shuffle.transform(tree[1], x))
 
 
 def model_of(key: PixelKey, apply_fn: ApplyFn, params: Any) -> Model:
