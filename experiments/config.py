@@ -106,3 +106,48 @@ def set_schemes(config: ConfigDict, **schemes: ConfigDict) -> None:
   with config.schemes.unlocked():
     for label, spec in schemes.items():
       config.schemes[label] = spec
+
+
+def attack(
+  name: str,
+  title: str = "",
+  schemes: str = ".*",
+  fraction: float = 0.0,
+  steps: int = 0,
+  points: int = 6,
+  trials: int = 0,
+  grid: tuple[dict[str, Any], ...] = (),
+  **attacker: Any,
+) -> ConfigDict:
+  """Returns an attack for `config.attacks`.
+
+  Args:
+    name: a name of `keyjax.attacks.registry`.
+    title: what people call it, in reports.
+    schemes: a regular expression of labels in `config.schemes`; the attack is
+      tried on those that it applies to.
+    fraction: share of the training images that the attacker holds, instead
+      of their number.
+    steps: of training or search.
+    points: of the curve.
+    trials: how many times to play, with a fresh key each; 0: once, with the
+      settings swept.
+    grid: settings to sweep; the attack's own by default.
+    **attacker: fields of `keyjax.attacks.game.Attacker`.
+  """
+  spec = ConfigDict({"attack": name, "title": title or name})
+  spec.schemes, spec.fraction, spec.trials = schemes, fraction, trials
+  spec.steps, spec.points = steps, points
+  spec.grid = ConfigDict({"settings": grid}, convert_dict=False)
+  spec.attacker = ConfigDict(attacker)
+  return spec
+
+
+def set_attacks(config: ConfigDict, **attacks: ConfigDict) -> None:
+  """Adds attacks to a config; `experiments.attack` runs them."""
+  with config.unlocked():
+    if "attacks" not in config:
+      config.attacks = ConfigDict(sort_keys=False)
+    with config.attacks.unlocked():
+      for label, spec in attacks.items():
+        config.attacks[label] = spec

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments import data, results
+from experiments import check, data, models, results
 from experiments.workdir import Workdir
-from keyjax import tree
+from keyjax import keys, tree
 
 KEYGEN_IMAGES = 1000
 Rows = list[dict[str, Any]]
@@ -43,6 +43,45 @@ class Outcome(NamedTuple):
 
   rows: Rows
   figures: dict[str, Any]
+
+
+def start(
+  config: ConfigDict,
+  workdir: str,
+  keydir: str,
+  secret: keys.Secret | None,
+  say: Say,
+) -> Run:
+  """Loads the data, checks the config, and claims the folders.
+
+  Raises:
+    ValueError: the config or a folder is wrong; the message says how.
+    FileNotFoundError: the data set is not on this machine.
+  """
+  dataset = data.load(
+    config.dataset,
+    config.data_dir or None,
+    config.num_train or None,
+    config.num_test or None,
+  )
+  model = models.create(
+    config.model,
+    dataset.num_classes,
+    dataset.mean,
+    dataset.std,
+    **dict(config.model_args),
+  )
+  # Before the workdir, so that a config with an error claims no folder.
+  check.config(config, dataset, model)
+  folders = Workdir(config, workdir, keydir, secret)
+  base = results.provenance() | {
+    "config": config.name,
+    "dataset": dataset.name,
+    "model": config.model,
+    "classes": dataset.num_classes,
+    "source": dataset.source,
+  }
+  return Run(config, folders, dataset, model, base, say)
 
 
 def keygen_batch(run: Run) -> dict[str, jax.Array]:

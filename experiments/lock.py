@@ -16,7 +16,6 @@ import optax
 import keyjax
 from keyjax import quantize
 
-NAMES = ("deep_lock", "adv_params", "hpnn", "shf", "np", "ffx", "chain")
 ApplyFn = Callable[..., Any]
 
 
@@ -62,7 +61,8 @@ def build(name: str, args: Mapping[str, Any], model: nn.Module) -> Lock:
   if int8:
     scheme = keyjax.masked(scheme, quantize.INT8_LEAVES)
     return Lock(scheme, False, quantize.quantize, _dequantized(model.apply))
-  trains = name in ("hpnn", "shf", "np", "ffx")
+  # What binds a key to the forward pass trains under it.
+  trains = scheme.bind is not keyjax.identity().bind
   return Lock(scheme, trains, lambda variables: variables, model.apply)
 
 
@@ -83,19 +83,11 @@ def _dequantized(apply_fn: ApplyFn) -> ApplyFn:
 
 
 def _factory(name: str, model: nn.Module) -> Callable[[str, dict], Any]:
-  makers = {
-    "deep_lock": keyjax.deep_lock,
-    "adv_params": _with_loss(model),
-    "hpnn": _with_model(model),
-    "shf": _with_kind("shf"),
-    "np": _with_kind("np"),
-    "ffx": _with_kind("ffx"),
-  }
-  if name not in makers:
+  if name not in MAKERS:
     raise ValueError(f"unknown scheme {name!r}; known: {', '.join(NAMES)}")
 
   def make(name: str, args: dict[str, Any]) -> keyjax.Scheme:
-    maker = makers[name]
+    maker = MAKERS[name](model)
     known = set(inspect.signature(maker).parameters)
     unknown = sorted(set(args) - known)
     if unknown:
@@ -115,11 +107,11 @@ def _with_model(model: nn.Module) -> Callable[..., keyjax.Scheme]:
   return hpnn
 
 
-def _with_kind(kind: str) -> Callable[..., keyjax.Scheme]:
+def _with_kind(kind: str) -> Callable[[nn.Module], Callable[..., Any]]:
   def pixel(block_size: int = 4) -> keyjax.Scheme:
     return keyjax.pixel_shuffle(kind, block_size)
 
-  return pixel
+  return lambda model: pixel
 
 
 def _with_loss(model: nn.Module) -> Callable[..., keyjax.Scheme]:
@@ -138,3 +130,17 @@ def _with_loss(model: nn.Module) -> Callable[..., keyjax.Scheme]:
 
   adv_params.__signature__ = signature.replace(parameters=rest)  # type: ignore[attr-defined]
   return adv_params
+
+
+# A new scheme is one line here: how a factory is made for a model.
+MAKERS: dict[str, Callable[[nn.Module], Callable[..., keyjax.Scheme]]] = {
+  "identity": lambda model: keyjax.identity,
+  "deep_lock": lambda model: keyjax.deep_lock,
+  "adv_params": _with_loss,
+  "keyed_noise": lambda model: keyjax.keyed_noise,
+  "hpnn": _with_model,
+  "shf": _with_kind("shf"),
+  "np": _with_kind("np"),
+  "ffx": _with_kind("ffx"),
+}
+NAMES = (*MAKERS, "chain")

@@ -18,37 +18,26 @@ What to type next:
     python -m experiments.benchmark  speed
 """
 
-import pathlib
-import re
+import getpass
 import sys
 from typing import Any
 
 import rich.console
 import rich.table
 from absl import app, flags, logging
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 import keyjax
 from experiments import (
-  check,
+  cli,
   context,
-  data,
-  models,
   preemption,
   protect,
   report,
   results,
 )
-from experiments.workdir import Workdir
 from keyjax import keyring, parallel
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/.")
-_WORKDIR = flags.DEFINE_string(
-  "workdir", None, "Folder for results; made when absent, resumed when not."
-)
-_KEYDIR = flags.DEFINE_string(
-  "keydir", "", "Folder for keys, outside the workdir; WORKDIR.keys by default."
-)
 _SECRET = flags.DEFINE_string(
   "secret",
   "",
@@ -66,7 +55,6 @@ _NUM_PROCESSES = flags.DEFINE_integer(
 _PROCESS_ID = flags.DEFINE_integer(
   "process_id", -1, "Which of them this one is, from 0."
 )
-flags.mark_flags_as_required(["config", "workdir"])
 
 
 def run(
@@ -93,30 +81,8 @@ def run(
     Preempted: the machine is about to go; what was trained is saved.
   """
   console = rich.console.Console(quiet=not parallel.is_first())
-  dataset = data.load(
-    config.dataset,
-    config.data_dir or None,
-    config.num_train or None,
-    config.num_test or None,
-  )
-  model = models.create(
-    config.model,
-    dataset.num_classes,
-    dataset.mean,
-    dataset.std,
-    **dict(config.model_args),
-  )
-  # Before the workdir, so that a config with an error claims no folder.
-  check.config(config, dataset, model)
-  folders = Workdir(config, workdir, keydir, secret)
-  base = results.provenance() | {
-    "config": config.name,
-    "dataset": dataset.name,
-    "model": config.model,
-    "classes": dataset.num_classes,
-    "source": dataset.source,
-  }
-  this = context.Run(config, folders, dataset, model, base, console.print)
+  this = context.start(config, workdir, keydir, secret, console.print)
+  folders = this.workdir
   trained = protect.train_plain(this)
   variables = {
     label: protect.train_locked(this, label, spec, trained)
@@ -177,19 +143,16 @@ def _cells(rows: list[dict[str, Any]]) -> list[str]:
 
 def main(argv: list[str]) -> None:
   """Runs from the command line; user errors are one line."""
-  if len(argv) > 1:
-    raise app.UsageError(f"unexpected argument {argv[1]!r}")
+  cli.check(argv)
   logging.set_verbosity(logging.ERROR)  # JAX's and Orbax's notes.
-  file = config_flags.get_config_filename(flags.FLAGS["config"])
-  if not pathlib.Path(file.split(":")[0]).is_file():
-    sys.exit(f"error: no config file {file}; those here are in configs/")
   try:
     # Before anything that asks JAX for its devices.
     if _MULTIHOST.value or _COORDINATOR.value:
       where = _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
       parallel.initialize(*where)
-    secret = keyring.load_secret(_SECRET.value) if _SECRET.value else None
-    run(_CONFIG.value, str(_WORKDIR.value), _KEYDIR.value, secret)
+    secret = _secret(_SECRET.value) if _SECRET.value else None
+    folders = str(cli.WORKDIR.value), cli.KEYDIR.value
+    run(cli.CONFIG.value, *folders, secret)
   except (ValueError, OSError) as error:
     sys.exit(f"error: {error}")
   except preemption.Preempted as stop:
@@ -197,20 +160,13 @@ def main(argv: list[str]) -> None:
     sys.exit(preemption.EXIT_STATUS)
 
 
-def _parse_flags(argv: list[str]) -> list[str]:
-  try:
-    return app.parse_flags_with_usage(argv)
-  except (AttributeError, KeyError) as error:
-    words = re.findall(r"\w+", str(error))
-    hint = re.search(r'mean "(\w+)', str(error))
-    sys.exit(
-      f"error: the config has no field {words[0]!r}"
-      + (f" (did you mean {hint[1]!r}?)" if hint else "")
-      + "; experiments/config.py lists them, with their defaults"
-    )
-  except OSError as error:
-    sys.exit(f"error: no config: {str(error).splitlines()[-1].strip()}")
+def _secret(source: str) -> keyjax.Secret:
+  """Reads the run's secret; asks for a passphrase at a terminal."""
+  found = keyring.read_key(source, lambda: getpass.getpass("Passphrase: "))
+  if not isinstance(found, keyjax.Secret):
+    raise ValueError("--secret names another private key, not a secret")
+  return found
 
 
 if __name__ == "__main__":
-  app.run(main, flags_parser=_parse_flags)
+  app.run(main, flags_parser=cli.parse_flags)

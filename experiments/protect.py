@@ -44,7 +44,7 @@ def train_locked(run: Run, label: str, spec: ConfigDict, trained: Any) -> Any:
   folder = run.workdir.folder(label)
   if not this.trains:
     return trained
-  key = _key(run, label, this, trained)
+  key = make_key(run, label, this, trained)
   args = run.config.train, run.dataset, run.model
   return train.train(*args, this.scheme, key, folder, label)
 
@@ -88,7 +88,7 @@ def protect(
     return _load(file)
   this = lock.build(spec.scheme, dict(spec.args), run.model)
   base = run.base | {"scheme": label, "title": spec.title}
-  key = _key(run, label, this, variables)
+  key = make_key(run, label, this, variables)
   prepared = jax.tree.map(jnp.asarray, this.prepare(variables))
   rows, locked = _lock_and_ship(run, label, this, key, prepared, base)
   plain_accuracy = results.find(plain_rows, metric="accuracy")["value"]
@@ -106,7 +106,7 @@ def _load(file: pathlib.Path) -> Outcome:
   return Outcome(**json.loads(file.read_text()))
 
 
-def _key(run: Run, label: str, this: lock.Lock, trained: Any) -> Any:
+def make_key(run: Run, label: str, this: lock.Lock, trained: Any) -> Any:
   """Loads the key, or derives it and has the first process keep it."""
   file = run.workdir.key_file(label)
   first = parallel.is_first()

@@ -13,6 +13,7 @@ from keyjax.scheme import (
 from keyjax.schemes.adv_params import adv_params
 from keyjax.schemes.deep_lock import deep_lock
 from keyjax.schemes.hpnn import absorb, hpnn
+from keyjax.schemes.keyed_noise import keyed_noise
 from keyjax.schemes.pixel_shuffle import pixel_shuffle
 from keyjax.seal import SealError
 
@@ -28,6 +29,7 @@ __all__ = [
   "deep_lock",
   "hpnn",
   "identity",
+  "keyed_noise",
   "keys",
   "masked",
   "partition",

@@ -12,6 +12,7 @@ errors carry no bytes.
 
 import hashlib
 import hmac
+import io
 import json
 import os
 import pathlib
@@ -320,11 +321,17 @@ def write_private(path: str | os.PathLike[str], data: bytes) -> None:
 
 def read_private(path: str | os.PathLike[str]) -> bytes:
   """Reads a file, refused when others than its owner can read it."""
-  fd = os.open(path, os.O_RDONLY)
-  with os.fdopen(fd, "rb") as file:
-    mode = stat.S_IMODE(os.fstat(fd).st_mode)
-    if mode & 0o077:
-      raise PermissionError(
-        f"{path} has mode {mode:03o}: others can read it; run chmod 600 on it"
-      )
+  with open_private(path) as file:
     return file.read()
+
+
+def open_private(path: str | os.PathLike[str]) -> io.FileIO:
+  """Opens a file to read, without a buffer, if its owner alone can read it."""
+  file = io.FileIO(os.open(path, os.O_RDONLY))
+  mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+  if mode & 0o077:
+    file.close()
+    raise PermissionError(
+      f"{path} has mode {mode:03o}: others can read it; run chmod 600 on it"
+    )
+  return file

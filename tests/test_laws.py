@@ -84,6 +84,7 @@ TREE_SCHEMES = {
     lambda path: True,
   ),
   "adv_params": (adv, lambda path: False),
+  "keyed_noise": (keyjax.keyed_noise, lambda path: False),
   "chain": (
     lambda: keyjax.chain(adv(), keyjax.deep_lock()),
     lambda path: True,
@@ -128,7 +129,7 @@ BOUND_SCHEMES = {
     keyjax.deep_lock(),
   ),
 }
-FLOAT_ONLY = ("adv_params", "chain", "partition")
+FLOAT_ONLY = ("adv_params", "keyed_noise", "chain", "partition")
 CASES = [
   (name, dtype)
   for name in TREE_SCHEMES

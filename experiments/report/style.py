@@ -87,6 +87,13 @@ td.bad small { color: var(--alarm); }
 td.bad b { color: var(--soft); font-weight: 400;
   text-decoration: line-through; text-decoration-thickness: 1px; }
 
+.heat td { background: color-mix(in srgb, var(--alarm) calc(var(--heat, 0) *
+  62%), transparent); }
+.heat td.none { color: var(--soft); }
+.heat td small { color: inherit; opacity: 0.8; }
+.legend .name { color: var(--c); }
+.whisker { stroke: var(--c); stroke-opacity: 0.45; }
+
 dl { margin: 16px 0 0; display: grid; gap: 8px 20px;
   grid-template-columns: max-content 1fr; font-size: 15px; }
 dt { font-weight: 600; }

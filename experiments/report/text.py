@@ -205,7 +205,9 @@ def _says(config: pathlib.Path) -> str:
   return (text or config.stem).splitlines()[0].rstrip(".:")
 
 
-def provenance(rows: Sequence[Mapping[str, Any]]) -> Html:
+def provenance(
+  rows: Sequence[Mapping[str, Any]], limits: str = _LIMITS
+) -> Html:
   """Says where the numbers come from, and how far they go."""
   names = {"jax": "JAX", "source": "data"}
   shown = []
@@ -219,7 +221,7 @@ def provenance(rows: Sequence[Mapping[str, Any]]) -> Html:
       name = names.get(field, field)
       shown.append((name, element("code", said) if code else said))
   return section(
-    "Where this comes from, and how far it goes", _LIMITS, _definitions(shown)
+    "Where this comes from, and how far it goes", limits, _definitions(shown)
   )
 
 

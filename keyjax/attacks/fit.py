@@ -58,6 +58,7 @@ def fit(
   marks: Sequence[int],
   recipe: Recipe = _DEFAULT,
   seed: int = 0,
+  mask: PyTree | None = None,
 ) -> Iterator[Fit]:
   """Trains on labels or on logits, and yields at every mark.
 
@@ -70,12 +71,17 @@ def fit(
     marks: the steps after which to yield; the last ends the training.
     recipe: the rest.
     seed: of the order of the images.
+    mask: a tree like the variables, 1.0 where a weight trains and 0.0 where
+      not; by default what `recipe.layers` says.
 
   Raises:
     ValueError: no leaf trains, or the optimiser is unknown.
   """
   params, rest = _collections(variables)
-  mask = _mask(params, recipe.layers, prefix=rest is not None)
+  if mask is None:
+    mask = _mask(params, recipe.layers, prefix=rest is not None)
+  else:
+    mask = _collections(mask)[0]
   step_fn, rule = _step(apply_fn, recipe.optimizer, rest is not None)
   state, order = rule.init(params), np.random.default_rng(seed)
   size = min(recipe.batch_size, len(data.label))
@@ -127,7 +133,7 @@ def _step(apply_fn: ApplyFn, optimizer: str, collections: bool) -> Any:
       )
     else:
       logits = apply_fn({"params": params} if collections else params, images)
-    return _loss(logits, labels), rest
+    return cross_entropy(logits, labels), rest
 
   @jax.jit
   def step(
@@ -142,7 +148,8 @@ def _step(apply_fn: ApplyFn, optimizer: str, collections: bool) -> Any:
   return step, rule
 
 
-def _loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
+def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+  """Returns the mean loss against labels int32[n] or logits float32[n, c]."""
   if labels.ndim == 2:
     losses = optax.softmax_cross_entropy(logits, jax.nn.softmax(labels))
   else:
@@ -160,3 +167,23 @@ def _flops(step_fn: Any, args: Any) -> float:
 def _count_flops(step_fn: Any, leaves: tuple, treedef: Any) -> float:
   lowered = step_fn.lower(*jax.tree.unflatten(treedef, leaves))
   return float((lowered.cost_analysis() or {}).get("flops", 0.0))
+
+
+def has_statistics(variables: PyTree) -> bool:
+  """Tells whether a model has batch-norm statistics."""
+  return isinstance(variables, dict) and bool(variables.get("batch_stats"))
+
+
+def estimate(
+  apply_fn: ApplyFn, variables: PyTree, images: np.ndarray, rounds: int = 32
+) -> PyTree:
+  """Returns the variables with batch statistics of these images."""
+
+  @jax.jit
+  def turn(variables: PyTree, x: jax.Array) -> PyTree:
+    _, new = apply_fn(variables, x, train=True, mutable=["batch_stats"])
+    return {**variables, **new}
+
+  for _ in range(rounds):  # Running means forget what was there.
+    variables = turn(variables, jnp.asarray(images))
+  return variables

@@ -24,6 +24,7 @@ is worth what its strongest attacker leaves of it.
 
 import dataclasses
 import enum
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -202,9 +203,19 @@ class Target:
 
   def authorized(self) -> Model:
     """Returns the model as someone with the key runs it."""
-    opened = self.scheme.decrypt(self.key, self.locked)
-    bound = self.scheme.bind(self.key, self.apply_fn)
-    return Model(self.floats(opened), bound)
+    opened = self.floats(self.scheme.decrypt(self.key, self.locked))
+    return Model((self.key, opened), keyed(self.scheme, self.apply_fn))
+
+
+@functools.lru_cache(maxsize=64)
+def keyed(scheme: Scheme, apply_fn: ApplyFn) -> ApplyFn:
+  """Returns a pass over (key, params): no key becomes a compiled constant."""
+
+  def forward(pair: tuple[Key, PyTree], images: jax.Array) -> jax.Array:
+    key, params = pair
+    return scheme.bind(key, apply_fn)(params, images)
+
+  return forward
 
 
 class Oracle:
@@ -212,7 +223,7 @@ class Oracle:
 
   def __init__(self, model: Model, allowed: int):
     self._model, self.left, self.used = model, allowed, 0
-    self._forward = jax.jit(lambda x: model.apply_fn(model.params, x))
+    self._forward = jax.jit(model.apply_fn)
 
   def __call__(self, images: np.ndarray) -> np.ndarray:
     """Returns logits of images in [0, 1].
@@ -223,7 +234,7 @@ class Oracle:
     if len(images) > self.left:
       raise ValueError(f"{len(images)} queries, but {self.left} are left")
     self.left, self.used = self.left - len(images), self.used + len(images)
-    return np.asarray(self._forward(jnp.asarray(images)))
+    return np.asarray(self._forward(self._model.params, jnp.asarray(images)))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

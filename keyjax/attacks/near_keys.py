@@ -15,7 +15,13 @@ import numpy as np
 
 from keyjax import aes, keys
 from keyjax.aes import schedule
-from keyjax.schemes import adv_params, deep_lock, hpnn, pixel_shuffle
+from keyjax.schemes import (
+  adv_params,
+  deep_lock,
+  hpnn,
+  keyed_noise,
+  pixel_shuffle,
+)
 
 Rng = np.random.Generator
 
@@ -105,10 +111,14 @@ def _chain(key: deep_lock.ChainKey, distance: int, rng: Rng) -> Any:
   return key.replace(master=jnp.asarray(words))  # type: ignore[attr-defined]
 
 
-def _counter(key: deep_lock.CounterKey, distance: int, rng: Rng) -> Any:
+def _counter(key: Any, distance: int, rng: Rng) -> Any:
   octets = np.frombuffer(schedule.key_of(np.asarray(key.round_keys)), np.uint8)
   near = _flip_bits(octets, distance, rng).tobytes()
-  return key.replace(round_keys=jnp.asarray(aes.expand_key(near)))  # type: ignore[attr-defined]
+  return key.replace(round_keys=jnp.asarray(aes.expand_key(near)))
+
+
+def _aes_bits(key: Any) -> int:
+  return 8 * len(schedule.key_of(np.asarray(key.round_keys)))
 
 
 def _bits(key: hpnn.HpnnKey, distance: int, rng: Rng) -> Any:
@@ -149,11 +159,8 @@ def _positions(key: adv_params.AdvKey, distance: int, rng: Rng) -> Any:
 
 _TABLE: dict[type[keys.Key], tuple[Callable, Callable[[Any], int], str]] = {
   deep_lock.ChainKey: (_chain, lambda k: k.master.size * 32, "bits"),
-  deep_lock.CounterKey: (
-    _counter,
-    lambda k: 8 * len(schedule.key_of(np.asarray(k.round_keys))),
-    "bits",
-  ),
+  deep_lock.CounterKey: (_counter, _aes_bits, "bits"),
+  keyed_noise.NoiseKey: (_counter, _aes_bits, "bits"),
   hpnn.HpnnKey: (_bits, lambda k: hpnn.used_units(k).size, "bits"),
   pixel_shuffle.ShfKey: (_swaps, lambda k: k.order.size - 1, "swaps"),
   pixel_shuffle.NpKey: (_mask, lambda k: int(k.mask.sum()), "swaps"),

@@ -1,5 +1,53 @@
-"""Keys of a team: recipients, envelopes, hierarchy, rotation and backup."""
+"""Keys of a team: recipients, envelopes, hierarchy, rotation and backup.
 
+A *root secret* opens a keyring; the keyring's *key encryption keys*, one
+primary, wrap *data keys*, one for each checkpoint; a data key gives one key for
+each leaf and purpose. An *envelope* holds a data key wrapped for any number of
+*recipients*, each of whom opens it alone.
+
+    root = Secret.generate()
+    ring = Keyring.create("team-a.keyring", root, "team-a")
+    colleague = parse_recipient("keyjax-mlkem768x25519:...")
+    envelope = seal_envelope(
+      new_data_key(), [ring.recipient(), colleague], checkpoint="model-a/1000")
+
+**Rotate or revoke.** `rewrap` writes a new envelope around the same data key:
+right when somebody joins, or a key encryption key is rotated on schedule, and
+done in milliseconds whatever the checkpoint's size. It is not enough when
+somebody must lose access: they may hold the old envelope, or the data key
+itself, and both open the old ciphertext for ever. Revocation therefore encrypts
+the data again under a new data key, and even that protects only against those
+who kept no copy of the old one. Where licensees are very many and checkpoints
+keep coming, `Broadcast` shuts the revoked out of the next data key instead.
+
+What an attacker can and cannot do:
+
+- *With an envelope or a keyring file, and no key*: read the checkpoint's id,
+  the ids of recipients, sizes; for `Broadcast` who is revoked. Destroy or hide
+  the file. Not read a key, not change, add or remove a recipient unnoticed.
+  Guess a passphrase at the price of Argon2id a guess. Not make the reader use
+  much memory, nor learn from its errors which key or passphrase came near.
+- *With write access to the storage*: put an older, whole envelope or keyring in
+  the place of a newer one: statuses and recipients of that day are back. Write
+  an envelope of their own for anybody whose public key they know. Signatures
+  over the checkpoint, and a version that the reader expects, are the answer.
+- *With a recipient's private key*: open everything wrapped for it, also what
+  was recorded earlier: envelopes have no forward secrecy. Write envelopes as
+  this recipient could.
+- *With an old key encryption key*: open every envelope that was wrapped under
+  it and is still to be had. Disabling a key stops KeyJAX from using it, not
+  the thief.
+- *With the root secret*: open every version of every keyring file they get.
+- *With a quantum computer, later*: open stanzas of X25519 and RSA, not those of
+  the hybrid, of symmetric keys, passphrases and `Broadcast`.
+- *With the host while it opens*: everything that passes through it. Nothing
+  here protects memory; `sources` says what is cleared.
+
+Each module adds its own *Guarantees* and *Known breaks*.
+"""
+
+from keyjax.keyring.broadcast import Broadcast, DeviceKeys, cover
+from keyjax.keyring.entries import Entry, Grant
 from keyjax.keyring.envelope import (
   Opened,
   inspect_envelope,
@@ -8,6 +56,24 @@ from keyjax.keyring.envelope import (
   seal_envelope,
 )
 from keyjax.keyring.errors import CannotOpen, KeyringError
+from keyjax.keyring.hpke import HpkePrivateKey, HpkePublicKey
+from keyjax.keyring.keyfile import (
+  PrivateKey,
+  as_identity,
+  export_pem,
+  format_key,
+  parse_key,
+  protect_key,
+)
+from keyjax.keyring.kms import Kms, KmsKey, LocalKms
+from keyjax.keyring.leaves import leaf_key, new_data_key
+from keyjax.keyring.licensees import Licensee, trace
+from keyjax.keyring.passphrase import Cost, Passphrase
+from keyjax.keyring.public import (
+  PublicKey,
+  format_recipient,
+  parse_recipient,
+)
 from keyjax.keyring.recipients import (
   Expiring,
   Identity,
@@ -15,18 +81,59 @@ from keyjax.keyring.recipients import (
   Stanza,
   SymmetricKey,
 )
+from keyjax.keyring.ring import Keyring
+from keyjax.keyring.rsa import RsaIdentity, RsaRecipient
+from keyjax.keyring.shares import restore, split
+from keyjax.keyring.sources import read_key, read_source, wipe, write_key
+from keyjax.keyring.store import refuse_checkpoint_folder, replace_private
 
 __all__ = [
+  "Broadcast",
   "CannotOpen",
+  "Cost",
+  "DeviceKeys",
+  "Entry",
   "Expiring",
+  "Grant",
+  "HpkePrivateKey",
+  "HpkePublicKey",
   "Identity",
+  "Keyring",
   "KeyringError",
+  "Kms",
+  "KmsKey",
+  "Licensee",
+  "LocalKms",
   "Opened",
+  "Passphrase",
+  "PrivateKey",
+  "PublicKey",
   "Recipient",
+  "RsaIdentity",
+  "RsaRecipient",
   "Stanza",
   "SymmetricKey",
+  "as_identity",
+  "cover",
+  "export_pem",
+  "format_key",
+  "format_recipient",
   "inspect_envelope",
+  "leaf_key",
+  "new_data_key",
   "open_envelope",
+  "parse_key",
+  "parse_recipient",
+  "protect_key",
+  "read_key",
+  "read_source",
+  "refuse_checkpoint_folder",
+  "replace_private",
+  "restore",
   "rewrap",
   "seal_envelope",
+  "split",
+  "trace",
+  "wipe",
+  "write_key",
 ]

@@ -95,8 +95,9 @@ def field(
   Raises:
     KeyringError: it is missing, or of another type or size.
   """
-  value: Any = fields.get(name)
-  if type(value) is not (str if kind is bytes else kind):
+  value = fields.get(name)
+  right = type(value) is (str if kind is bytes else kind)
+  if value is None or not right:
     raise KeyringError(f"the field {name!r} is missing or of another type")
   if kind is not bytes:
     return value

@@ -192,6 +192,11 @@ def _words(leaf: tree.LeafSpec) -> int:
   return -(-size * tree.word_dtype(leaf.dtype).itemsize // 4)
 
 
+def stream_starts(spec: tree.Spec) -> np.ndarray:
+  """Returns where each leaf's keystream begins, and where the last one ends."""
+  return np.cumsum([0, *map(_words, spec)])
+
+
 def _transform(key: Any, params: Any, inverse: bool) -> Any:
   if not isinstance(key, ChainKey | CounterKey):
     keys.require(key, ChainKey, NAME)
@@ -200,10 +205,9 @@ def _transform(key: Any, params: Any, inverse: bool) -> Any:
   else:
     keys.require_shape(key.round_keys, ((11, 4), (15, 4)), NAME)
   leaves, treedef = tree.check_spec(key.spec, params, NAME, words=inverse)
-  counts = [_words(s) for s in key.spec]
+  starts = stream_starts(key.spec)
   # A barrier, so that the keystream is made once and not fused into each use.
-  stream = jax.lax.optimization_barrier(keystream(key, sum(counts)))
-  starts = np.cumsum([0, *counts])
+  stream = jax.lax.optimization_barrier(keystream(key, int(starts[-1])))
   unit = _unlock_leaf if inverse else _lock_leaf
   out = [
     unit(x, stream[a:b], s) if s.locked else x
@@ -216,7 +220,7 @@ def _lock_leaf(
   x: jax.Array, stream: jax.Array, leaf: tree.LeafSpec
 ) -> jax.Array:
   words = tree.as_words(x)
-  return tree.alike(_substitute(words ^ _share(stream, words), SBOX), x)
+  return tree.alike(_substitute(words ^ share(stream, words), SBOX), x)
 
 
 def _unlock_leaf(
@@ -224,11 +228,11 @@ def _unlock_leaf(
 ) -> jax.Array:
   words = _substitute(x, INV_SBOX)
   return tree.alike(
-    tree.from_words(words ^ _share(stream, words), leaf.dtype), x
+    tree.from_words(words ^ share(stream, words), leaf.dtype), x
   )
 
 
-def _share(stream: jax.Array, words: jax.Array) -> jax.Array:
+def share(stream: jax.Array, words: jax.Array) -> jax.Array:
   """Cuts 32-bit keystream words to a leaf's width and shape."""
   width = words.dtype.itemsize * 8
   shifts = np.arange(32 - width, -1, -width, dtype=np.uint32)
@@ -282,11 +286,11 @@ def _schedule_step(size: int, carry: Any, _: None) -> tuple[Any, jax.Array]:
   """Makes Nk words from the Nk words before them."""
   words, rcon = carry
   rotated = (words[-1] << np.uint32(8)) | (words[-1] >> np.uint32(24))
-  last = _sub_word(rotated) ^ (rcon << np.uint32(24))
+  last = sub_word(rotated) ^ (rcon << np.uint32(24))
   out = []
   for i in range(size):
     if size == 8 and i == 4:  # AES-256 has one more SubWord.
-      last = _sub_word(last)
+      last = sub_word(last)
     last = words[i] ^ last
     out.append(last)
   # The round constant doubles in GF(2^8).
@@ -294,7 +298,8 @@ def _schedule_step(size: int, carry: Any, _: None) -> tuple[Any, jax.Array]:
   return (tuple(out), rcon), jnp.stack(out)
 
 
-def _sub_word(word: jax.Array) -> jax.Array:
+def sub_word(word: jax.Array) -> jax.Array:
+  """Sends every byte of a word through the S-box, as the schedule does."""
   table = jnp.asarray(SBOX.astype(np.uint32))
   out = jnp.uint32(0)
   for shift in (24, 16, 8, 0):

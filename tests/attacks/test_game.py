@@ -165,8 +165,6 @@ def test_a_forgery_must_change_something_and_do_as_claimed() -> None:
 
 
 def test_a_new_scheme_is_met_by_the_attacks_on_any() -> None:
-  import keyjax.attacks.locks  # noqa: F401
-
   names = {a.name for a in registry.applicable("a_scheme_made_up_here")}
   assert {"fine_tune", "scratch", "extract"} <= names
   assert not any("deep_lock" in n for n in names)
@@ -175,7 +173,21 @@ def test_a_new_scheme_is_met_by_the_attacks_on_any() -> None:
 def test_registry_errors() -> None:
   with pytest.raises(ValueError, match="unknown attack 'nope'"):
     registry.get("nope")
-  import keyjax.attacks.locks  # noqa: F401
-
   with pytest.raises(ValueError, match="registered already"):
     registry.register("fine_tune", Goal.KEY, (), Attacker())
+
+
+def test_no_key_becomes_a_constant() -> None:
+  """A compiled program may be written to a cache: the key is an argument."""
+  scheme = keyjax.Scheme(
+    keygen=lambda secret, params, batch: jnp.float32(12345.5),
+    bind=lambda key, apply_fn: lambda p, x: key * apply_fn(p, x),
+  )
+  target = toys.target(scheme, "toy", params=toys.init(jax.random.key(0)))
+  images = jnp.asarray(toys.digits()[1].image[:1])
+  model = target.authorized()
+  text = jax.jit(model.apply_fn).lower(model.params, images).as_text()
+  assert "12345" not in text and "1.23455" not in text
+  bound = scheme.bind(target.key, toys.NET.apply)
+  text = jax.jit(bound).lower(target.params, images).as_text()
+  assert "1.23455" in text, "this is what it would look like"

@@ -18,6 +18,7 @@ SCHEMES = {
   "chain128": keyjax.deep_lock(),
   "chain256": keyjax.deep_lock(key_bits=256),
   "counter": keyjax.deep_lock("counter", 256),
+  "noise": keyjax.keyed_noise(),
   "adv": keyjax.adv_params(
     trees.loss, max_steps=3, max_params=6, loss_threshold=1e9
   ),
@@ -42,7 +43,7 @@ def measured(name: str, a: Any, b: Any) -> int:
   """The distance, counted another way than it was made."""
   if name.startswith("chain"):
     return num_bits(a.master, b.master)
-  if name == "counter":
+  if name in ("counter", "noise"):
     ka, kb = (schedule.key_of(np.asarray(k.round_keys)) for k in (a, b))
     assert np.array_equal(aes.expand_key(kb), b.round_keys)
     return num_bits(np.frombuffer(ka, np.uint8), np.frombuffer(kb, np.uint8))

@@ -11,8 +11,9 @@ import pytest
 from ml_collections import ConfigDict
 
 import keyjax
-from experiments import data, lock, models
+from experiments import attack, data, lock, models
 from experiments.config import base, scheme, set_schemes
+from keyjax.attacks import registry
 from tests.conftest import ROOT
 
 FILES = sorted((ROOT / "configs").glob("*.py"))
@@ -52,7 +53,8 @@ def test_the_header_is_the_command(file: pathlib.Path) -> None:
   doc = ast.get_docstring(ast.parse(file.read_text()))
   assert doc is not None
   flat = re.sub(r"[\\\s]+", " ", doc)
-  command = "python -m experiments.main --config=configs/"
+  program = "attack" if "attacks" in load(file) else "main"
+  command = f"python -m experiments.{program} --config=configs/"
   assert f"{command}{file.stem}.py --workdir=" in flat
   others = set(re.findall(r"configs/(\w+)\.py", doc)) - {file.stem}
   assert not others, "a header names its own file"
@@ -65,13 +67,27 @@ def test_the_config_loads_and_is_locked(file: pathlib.Path) -> None:
   assert config.dataset in data.NAMES
   assert config.evaluate.wrong_keys >= 64
   assert len(config.schemes) >= 1
-  assert set(config.keys()) == set(base().keys())
+  assert set(config.keys()) - {"attacks"} == set(base().keys())
   with pytest.raises((AttributeError, KeyError)):
     config.nope = 1
   with pytest.raises((AttributeError, KeyError)):
     config.train.epoch = 1
   text = config.to_json_best_effort()
   assert "secret" not in text and "unserializable" not in text
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
+def test_every_attack_is_known_and_meets_a_scheme(file: pathlib.Path) -> None:
+  config = load(file)
+  if "attacks" not in config:
+    return
+  pairs = set(attack.pairs(config))
+  assert {label for _, label in pairs} == {*config.attacks}
+  assert {label for label, _ in pairs} == {*config.schemes}
+  for _, label in pairs:
+    spec = config.attacks[label]
+    attacker = attack.attacker_of(spec, 1000)
+    assert attacker.covers(registry.get(spec.attack).needs), label
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)

@@ -9,7 +9,13 @@ import pytest
 
 from experiments import lock, models
 from keyjax import Secret, quantize
-from keyjax.schemes import adv_params, deep_lock, hpnn, pixel_shuffle
+from keyjax.schemes import (
+  adv_params,
+  deep_lock,
+  hpnn,
+  keyed_noise,
+  pixel_shuffle,
+)
 from tests import trees
 
 RNG = np.random.default_rng(0)
@@ -23,6 +29,8 @@ VARIABLES = jax.jit(MODEL.init)(jax.random.key(0), BATCH["image"])
 PARTS = (("shf", {"block_size": 2}), ("hpnn", {"units": 8}), ("deep_lock", {}))
 # name: (arguments, type of the key, trains under the key)
 LOCKS: dict[str, tuple[dict[str, Any], type, bool]] = {
+  "identity": ({}, tuple, False),
+  "keyed_noise": ({}, keyed_noise.NoiseKey, False),
   "deep_lock": ({"schedule": "counter"}, deep_lock.CounterKey, False),
   "adv_params": ({"max_steps": 2}, adv_params.AdvKey, False),
   "hpnn": ({"units": 8}, hpnn.HpnnKey, True),
@@ -115,7 +123,11 @@ def test_a_chain_of_ciphers_alone_trains_plainly() -> None:
 @pytest.mark.parametrize(
   "name, args, message",
   [
-    ("rot13", {}, "unknown scheme 'rot13'; known: deep_lock, .*chain"),
+    (
+      "rot13",
+      {},
+      "unknown scheme 'rot13'; known: identity, deep_lock, .*chain",
+    ),
     ("deep_lock", {"rounds": 3}, "deep_lock: unknown argument rounds; known:"),
     ("adv_params", {"thta": 3}, "adv_params: unknown argument thta.*theta"),
     ("adv_params", {"loss_fn": 3}, "unknown argument loss_fn"),

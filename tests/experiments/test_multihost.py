@@ -16,7 +16,7 @@ import pytest
 
 from experiments import data, models, train
 from experiments.config import base
-from keyjax import checkpoint
+from keyjax import Secret, checkpoint, keyring
 from tests import trees
 from tests.conftest import ROOT
 
@@ -37,7 +37,8 @@ def get_config():
   set_schemes(config, hpnn=scheme("hpnn", "HPNN", units=32))
   return config
 """
-SECRET = "5a" * 32
+SECRET = keyring.format_key(Secret(b"\x5a" * 32))
+OTHER = keyring.format_key(Secret(b"\xa5" * 32))
 
 
 def start(
@@ -204,7 +205,7 @@ def test_preempted_processes_save_and_go_on(
   "secrets, text",
   [
     ((SECRET, None), "not all of them were given the secret"),
-    ((SECRET, "a5" * 32), "not all processes were given the same secret"),
+    ((SECRET, OTHER), "not all processes were given the same secret"),
   ],
 )
 def test_host_without_the_secret_refuses(
@@ -221,7 +222,7 @@ def test_host_without_the_secret_refuses(
 def test_other_secret_on_resumption_is_refused(
   one: pathlib.Path,
 ) -> None:
-  process = start(one, secret="a5" * 32)
+  process = start(one, secret=OTHER)
   (text,) = finish([process])
   assert process.returncode == 1
   assert "holds a run that began with the secret" in text

@@ -1,6 +1,8 @@
 """Attacks on locks; importing this registers them all."""
 
 from keyjax.attacks.locks import (
+  adv_params,
+  deep_lock,
   extract,
   fine_tune,
   hpnn_algebraic,
@@ -12,9 +14,12 @@ from keyjax.attacks.locks import (
   pixel_front,
   pixel_jigsaw,
   pixel_search,
+  random_keys,
 )
 
 __all__ = [
+  "adv_params",
+  "deep_lock",
   "extract",
   "fine_tune",
   "hpnn_algebraic",
@@ -26,4 +31,5 @@ __all__ = [
   "pixel_front",
   "pixel_jigsaw",
   "pixel_search",
+  "random_keys",
 ]

@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keyjax.attacks import near_keys, referee
+from keyjax.attacks import referee
 from keyjax.attacks.game import Model, Score, Target, View
 from keyjax.attacks.locks import hpnn_signs
 from keyjax.scheme import ApplyFn
 from keyjax.schemes import pixel_shuffle
-from keyjax.schemes.pixel_shuffle import FfxKey, NpKey, PixelKey, ShfKey
+from keyjax.schemes.pixel_shuffle import NpKey, PixelKey, ShfKey
 
 KINDS = ("shf", "np", "ffx")
 BLOCK_SIZE = 4  # of a view that does not say.
@@ -51,29 +51,14 @@ def from_blocks(blocks: jax.Array, m: int) -> jax.Array:
   return parts.reshape(n, h * m, w * m, size // m**2)
 
 
-def blank(view: View) -> PixelKey:
-  """Returns a key that changes nothing, or of NP and FFX any key."""
+def guess(view: View, rng: np.random.Generator) -> ShfKey | NpKey:
+  """Returns a random key of SHF or NP."""
   m = block_size(view)
-  size = m * m * view.data.image.shape[-1]
-  order = np.arange(size)
+  order = rng.permutation(m * m * view.data.image.shape[-1])
   if view.name == "shf":
     return ShfKey(order=jnp.asarray(order), block_size=m)
-  mask = jnp.asarray(pixel_shuffle.balanced_mask(order))
-  if view.name == "np":
-    return NpKey(mask=mask, block_size=m)
-  table = jnp.arange(256, dtype=jnp.int32)
-  return FfxKey(mask=mask, table=table, block_size=m)
-
-
-def guess(view: View, rng: np.random.Generator) -> PixelKey:
-  """Returns a random key; of FFX with the table of a random password."""
-  key = near_keys.random_key(blank(view), rng)
-  if isinstance(key, FfxKey):
-    table = pixel_shuffle.ffx_table(rng.bytes(16))
-    return FfxKey(
-      mask=key.mask, table=jnp.asarray(table), block_size=key.block_size
-    )
-  return key
+  mask = pixel_shuffle.balanced_mask(order)
+  return NpKey(mask=jnp.asarray(mask), block_size=m)
 
 
 @functools.lru_cache(maxsize=16)

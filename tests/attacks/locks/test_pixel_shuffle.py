@@ -76,14 +76,6 @@ def test_swaps_climb(by: str) -> None:
   assert result.score.value > 0.7
 
 
-@pytest.mark.parametrize("kind", ["shf", "np", "ffx"])
-def test_random_keys_get_no_worse(kind: str) -> None:
-  target = toys.target(toys.PATCHES, kind)
-  result = played("pixel_random", target, budget=Budget(40, 3))
-  assert result.score.value >= result.curve[0].score.value - 0.05
-  assert result.score.value < right(target) - 0.05, "40 of 2^13 keys or more"
-
-
 def test_ciphertexts_and_images_of_ones_own_give_the_permutation() -> None:
   """Digits are 8 x 8: too small for the model of images."""
   target = toys.overheard(toys.target(toys.PATCHES, "shf"), 400)

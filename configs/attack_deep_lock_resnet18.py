@@ -1,0 +1,43 @@
+r"""Known plaintext against Deep-Lock on ResNet-18 (11 million weights).
+
+    python -m experiments.attack --config=configs/attack_deep_lock_resnet18.py \
+      --workdir=runs/attack_deep_lock_resnet18
+
+The model is at its first step, where the warm-up's rate is 0: batch-norm
+scales and biases are 1 and 0, as after any training that freezes them.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.config import (
+  attack,
+  cifar10,
+  scheme,
+  set_attacks,
+  set_schemes,
+)
+
+
+def get_config() -> ConfigDict:
+  """Returns the config."""
+  config = cifar10("attack_deep_lock_resnet18")
+  config.train.batch_size, config.train.epochs = 8, 1e-6  # One step.
+  config.train.schedule = "cosine"
+  set_schemes(
+    config,
+    chain=scheme("deep_lock", "Deep-Lock, float32"),
+    counter=scheme(
+      "deep_lock", "Deep-Lock, AES counter mode", schedule="counter"
+    ),
+  )
+  set_attacks(
+    config,
+    known=attack(
+      "known_plaintext",
+      "4 known weights of the largest leaf",
+      known_weights=4,
+      trials=10,
+    ),
+    zeros=attack("constant_leaves", "zero biases, unit scales", trials=10),
+  )
+  return config

@@ -1,0 +1,85 @@
+r"""The attack matrix: every scheme beside every attack, on MNIST.
+
+python -m experiments.attack --config=configs/matrix.py \
+      --workdir=runs/matrix
+
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.config import attack, mnist, scheme, set_attacks, set_schemes
+
+_TUNE = (
+  {"optimizer": "adam", "learning_rate": 1e-3},
+  {"optimizer": "sgd", "learning_rate": 3e-2},
+)
+_FRACTIONS = {"0.1 %": 0.001, "1 %": 0.01, "10 %": 0.1}
+
+
+def get_config() -> ConfigDict:
+  """Returns the config."""
+  config = mnist("matrix")
+  config.train.epochs = 2.0
+  config.num_test = 2500
+  set_schemes(
+    config,
+    none=scheme("identity", "no lock"),
+    deep_lock=scheme("deep_lock", "Deep-Lock, float32"),
+    deep_lock_int8=scheme("deep_lock", "Deep-Lock, int8", int8=True),
+    counter=scheme(
+      "deep_lock", "Deep-Lock, AES counter mode", schedule="counter"
+    ),
+    adv_params=scheme(
+      "adv_params", "AdvParams", theta=0.5, loss_threshold=1000.0
+    ),
+    adv_bounded=scheme(
+      "adv_params",
+      "AdvParams inside the layer's range",
+      theta=0.3,
+      beta=0.1,
+      loss_threshold=1000.0,
+    ),
+    keyed_noise=scheme("keyed_noise", "keyed noise"),
+    hpnn=scheme("hpnn", "HPNN"),
+    shf=scheme("shf", "SHF, M=4", block_size=4),
+    np=scheme("np", "NP, M=4", block_size=4),
+    ffx=scheme("ffx", "FFX, M=4", block_size=4),
+  )
+  tuning = {}
+  for i, (name, share) in enumerate(_FRACTIONS.items()):
+    few = {"fraction": share, "steps": 120, "points": 3, "grid": _TUNE}
+    tuning |= {
+      f"tune_{i}": attack("fine_tune", f"fine-tuning, {name}", **few),
+      f"scratch_{i}": attack(
+        "scratch", f"from scratch, {name}", schemes="none", **few
+      ),
+    }
+  set_attacks(
+    config,
+    **tuning,
+    guess=attack("random_keys", "random keys", images=128, steps=32, points=3),
+    extract=attack(
+      "extract",
+      "extraction by queries",
+      images=3000,
+      queries=3000,
+      steps=200,
+      points=3,
+      grid=({"learning_rate": 3e-3},),
+    ),
+    known=attack("known_plaintext", "known weights", known_weights=19),
+    zeros=attack("constant_leaves", "zero biases, unit scales"),
+    base=attack("base_model", "a public base model", has_base=True),
+    pad=attack("two_time_pad", "two-time pad", has_base=True, copies=1),
+    sign=attack("flip_sign", "flip a weight's sign"),
+    noise=attack("three_words", "locked or noise?", trials=40),
+    clip=attack("clip_outliers", "clip outliers"),
+    twice=attack("drop_duplicates", "drop duplicates"),
+    prune=attack("prune_largest", "prune the largest"),
+    nearest=attack("nearest_base", "compare with a base model", has_base=True),
+    search=attack("line_search", "line search", images=500, steps=48, points=4),
+    sparse=attack(
+      "sparse_tune", "sparse tuning", images=500, steps=120, points=3
+    ),
+  )
+  return config

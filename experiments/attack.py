@@ -1,0 +1,251 @@
+"""Attack locked models: each scheme beside its strongest known attack.
+
+    python -m experiments.attack --config=configs/attack_deep_lock.py \
+      --workdir=runs/attack_deep_lock
+
+It trains and locks what `config.schemes` lists, plays each of `config.attacks`
+against every scheme that it applies to, and appends a row a pair to
+WORKDIR/rows.jsonl. A row that is there is not played again: stop whenever you
+like, add attacks to the config, go on. WORKDIR/attacks.html shows schemes
+against attacks, and score against cost.
+
+What to type next:
+    --config=configs/matrix.py       all schemes, all attacks, on MNIST
+    --config.attacks.X.steps=5000    give an attack more
+    python -m experiments.main       protect a model first
+"""
+
+import hashlib
+import json
+import pathlib
+import re
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import rich.console
+import rich.table
+from absl import app, logging
+from ml_collections import ConfigDict
+
+import keyjax.attacks.locks  # noqa: F401
+from experiments import cli, context, results
+from experiments.report import attacks as report
+from experiments.targets import Targets
+from keyjax.attacks import referee, registry
+from keyjax.attacks.game import Attack, Attacker, Budget, Goal
+
+
+def run(
+  config: ConfigDict, workdir: str, keydir: str = ""
+) -> list[dict[str, Any]]:
+  """Plays all pairs of schemes and attacks, and returns their rows.
+
+  Args:
+    config: with `schemes` and `attacks`; see `experiments.config`.
+    workdir: for rows and trained models; no key ever lies in it.
+    keydir: for keys; `<workdir>.keys` by default.
+
+  Raises:
+    ValueError: the config or a folder is wrong; the message says how.
+    FileNotFoundError: the data set is not on this machine.
+  """
+  console = rich.console.Console()
+  # The folder belongs to the locked models: attacks may be added later.
+  locks = ConfigDict({k: v for k, v in config.items() if k != "attacks"})
+  this = context.start(locks, workdir, keydir, None, console.print)
+  file = this.workdir.path / "rows.jsonl"
+  rows, targets = read(file), Targets(this, wants_versions(config))
+  plan = list(pairs(config))
+  wanted = [name_of(config, *pair) for pair in plan]
+  start, played = time.monotonic(), 0
+  for i, (name, (scheme, label)) in enumerate(zip(wanted, plan, strict=True)):
+    if name in rows:
+      continue
+    console.print(f"{i + 1} of {len(plan)}: {scheme}, {label}")
+    rows[name] = play(targets, config, scheme, label) | this.base
+    rows[name]["row"] = name
+    with file.open("a") as lines:
+      lines.write(json.dumps(rows[name]) + "\n")
+    played += 1
+    left = sum(x not in rows for x in wanted)
+    pace = (time.monotonic() - start) / played
+    console.print(
+      f"  {said(rows[name])}; about {left * pace / 60:.0f} min left"
+    )
+  found = [rows[x] for x in wanted]
+  page = this.workdir.path / "attacks.html"
+  report.write(page, found)
+  console.print(table(found))
+  console.print(f"Rows:   {file}")
+  console.print(f"Report: {page}")
+  return found
+
+
+def pairs(config: ConfigDict) -> Iterator[tuple[str, str]]:
+  """Returns (scheme, attack) labels, one scheme after the other."""
+  for scheme, spec in config.schemes.items():
+    for label, attack in config.attacks.items():
+      if re.fullmatch(attack.schemes, scheme) and registry.applies(
+        registry.get(attack.attack), spec.scheme
+      ):
+        yield scheme, label
+
+
+def wants_versions(config: ConfigDict) -> bool:
+  """Tells whether some attacker holds a base model or another file."""
+  attackers = [attacker_of(spec, 1) for spec in config.attacks.values()]
+  return any(a.has_base or a.copies for a in attackers)
+
+
+def name_of(config: ConfigDict, scheme: str, label: str) -> str:
+  """Returns a row's name: a hash of all that its figures depend on."""
+  said = json.loads(config.to_json_best_effort())
+  whole = {
+    k: v for k, v in said.items() if k not in ("schemes", "attacks", "name")
+  }
+  whole |= {"scheme": said["schemes"][scheme], "attack": said["attacks"][label]}
+  text = json.dumps(whole, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def read(file: pathlib.Path) -> dict[str, dict[str, Any]]:
+  """Returns the rows of a file by name; a line cut short is left out."""
+  if not file.exists():
+    return {}
+  lines = file.read_text().splitlines(keepends=True)
+  whole = [line for line in lines if line.endswith("\n")]
+  if len(whole) < len(lines):
+    file.write_text("".join(whole))
+  return {row["row"]: row for row in map(json.loads, whole)}
+
+
+def play(
+  targets: Targets, config: ConfigDict, scheme: str, label: str
+) -> dict[str, Any]:
+  """Plays one pair and returns its row."""
+  spec, attack = (
+    config.attacks[label],
+    registry.get(config.attacks[label].attack),
+  )
+  target = targets.get(scheme)
+  attacker = attacker_of(spec, len(target.train.label))
+  if attacker.has_base and target.base is None:
+    result = None
+  elif spec.trials:
+    decoys = attack.goal == Goal.DISTINGUISH
+    fresh = targets.anew(scheme, spec.trials, decoys)
+    result = referee.trials(attack, fresh, attacker, _budget(spec))
+  else:
+    grid = spec.grid.settings or attack.grid
+    result = referee.sweep(attack, target, attacker, _budget(spec), grid)
+  return row(config, scheme, label, attack, attacker, result)
+
+
+def attacker_of(spec: ConfigDict, num_train: int) -> Attacker:
+  """Returns the attacker of an attack in a config."""
+  fields = dict(spec.attacker)
+  if spec.fraction:
+    fields["images"] = max(1, round(spec.fraction * num_train))
+  return Attacker(**fields)
+
+
+def _budget(spec: ConfigDict) -> Budget:
+  return Budget(steps=spec.steps, points=spec.points)
+
+
+def row(
+  config: ConfigDict,
+  scheme: str,
+  label: str,
+  attack: Attack,
+  attacker: Attacker,
+  result: referee.AttackResult | None,
+) -> dict[str, Any]:
+  """Returns a row: the game, the score with its interval, cost and curve."""
+  spec = config.attacks[label]
+  fields = {
+    "scheme": scheme,
+    "title": config.schemes[scheme].title,
+    "attack": label,
+    "attack_title": spec.title,
+    "game": attack.name,
+    "condition": attack.condition,
+    "metric": str(attack.goal),
+    "attacker": vars(attacker),
+    "fraction": spec.fraction,
+  }
+  if result is None:
+    return results.row(fields, value=None, note="there is no base model")
+  return results.row(
+    fields,
+    value=result.score.value,
+    low=result.score.low,
+    high=result.score.high,
+    interval=_interval(attack, spec),
+    cost=result.cost._asdict(),
+    curve=[
+      p.cost._asdict()
+      | {"value": p.score.value, "low": p.score.low, "high": p.score.high}
+      for p in result.curve
+    ],
+    details=dict(result.score.details) | dict(result.details),
+    setting=dict(result.setting),
+  )
+
+
+def _interval(attack: Attack, spec: ConfigDict) -> str:
+  if spec.trials:
+    return f"Clopper-Pearson over {spec.trials} games"
+  if attack.goal == Goal.FUNCTION:
+    return "Clopper-Pearson over images, Bonferroni over settings"
+  return "one game: exact"
+
+
+def said(row: dict[str, Any]) -> str:
+  """Returns a row's score in words."""
+  if row["value"] is None:
+    return row["note"]
+  return f"{row['metric']} {100 * row['value']:.1f} %"
+
+
+def table(rows: list[dict[str, Any]]) -> rich.table.Table:
+  """Returns every pair with its score, interval and cost."""
+  out = rich.table.Table(title=f"{rows[0]['dataset']}: attacks on locks")
+  for name in ("scheme", "attack", "goal"):
+    out.add_column(name)
+  for name in ("score, %", "95 %", "images", "queries", "seconds"):
+    out.add_column(name, justify="right")
+  for r in rows:
+    if r["value"] is None:
+      continue
+    span = f"{100 * r['low']:.1f} - {100 * r['high']:.1f}"
+    cost, holds = r["cost"], r["attacker"]
+    out.add_row(
+      r["title"],
+      r["attack_title"],
+      r["metric"],
+      f"{100 * r['value']:.1f}",
+      span,
+      f"{holds['images']:,}",
+      f"{cost['queries']:,}",
+      f"{cost['seconds']:.3g}",
+    )
+  return out
+
+
+def main(argv: list[str]) -> None:
+  """Runs from the command line; user errors are one line."""
+  cli.check(argv)
+  logging.set_verbosity(logging.ERROR)  # JAX's and Orbax's notes.
+  try:
+    if "attacks" not in cli.CONFIG.value:
+      raise ValueError("the config has no attacks: see configs/attack_*.py")
+    run(cli.CONFIG.value, str(cli.WORKDIR.value), cli.KEYDIR.value)
+  except (ValueError, OSError) as error:
+    sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+  app.run(main, flags_parser=cli.parse_flags)

@@ -1,0 +1,278 @@
+"""The report of attacks: schemes against attacks, and score against cost."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from experiments.report import page, text
+from experiments.report.page import Html, element, section
+from experiments.report.style import NUM_COLORS
+from experiments.report.svg import (
+  THIN,
+  Frame,
+  Scale,
+  chart,
+  dot,
+  line,
+  path,
+  percent,
+  x_axis,
+  y_axis,
+)
+from experiments.report.view import (
+  DASH,
+  how_many,
+  number,
+  points,
+  seconds,
+  span,
+)
+from keyjax.attacks import intervals
+
+Row = Mapping[str, Any]
+_GOALS = {
+  "key": "share of the key’s words that were found",
+  "weights": "share of the locked weights that were found, bit for bit",
+  "function": "test accuracy of the thief’s model",
+  "distinguish": "share of files and decoys told apart; half is chance",
+  "forge": "whether the owner’s key opened a changed file to what was claimed",
+}
+
+_LIMITS = (
+  "One trained model per scheme; intervals are over images or games, not over "
+  "training runs. An attack that failed here may succeed with more steps, more "
+  "data or a better idea: a low score bounds this attacker, not all. This page "
+  "holds no key."
+)
+
+
+def write(path: pathlib.Path, rows: Sequence[Row]) -> None:
+  """Writes the report, whole or not at all."""
+  temporary = path.with_suffix(path.suffix + ".tmp")
+  temporary.write_text(render(rows), encoding="utf-8")
+  temporary.replace(path)
+
+
+def render(rows: Sequence[Row]) -> str:
+  """Returns the report as HTML.
+
+  Args:
+    rows: of `experiments.attack`.
+  """
+  sections = [
+    _head(rows),
+    _heat_map(rows),
+    _gains(rows),
+    _curves(rows),
+    _meaning(rows),
+    text.provenance(rows, _LIMITS),
+  ]
+  return page.document("KeyJAX: attacks on locks", *(s for s in sections if s))
+
+
+class Gain(NamedTuple):
+  """What stolen weights added to training from scratch."""
+
+  value: float
+  low: float
+  high: float
+
+
+def gain(row: Row, rows: Sequence[Row]) -> Gain | None:
+  """Returns a fine-tuning row's gain over the row from scratch, if any.
+
+  The thief from scratch holds as many images and takes as many steps.
+  """
+  if row["game"] != "fine_tune" or row["value"] is None:
+    return None
+  for other in rows:
+    if (
+      other["game"] == "scratch"
+      and other["attacker"]["images"] == row["attacker"]["images"]
+      and other["cost"]["steps"] == row["cost"]["steps"]
+    ):
+      first, second = ((r["value"], r["low"], r["high"]) for r in (row, other))
+      low, high = intervals.difference(first, second)
+      return Gain(row["value"] - other["value"], low, high)
+  return None
+
+
+def _titles(rows: Sequence[Row], name: str, title: str) -> dict[str, str]:
+  """Returns labels and what people call them, in the order of the config."""
+  return {r[name]: r[title] for r in rows}
+
+
+def _head(rows: Sequence[Row]) -> Html:
+  schemes = _titles(rows, "scheme", "title")
+  attacks = _titles(rows, "attack", "attack_title")
+  lead = (
+    f"{how_many(len(schemes), 'scheme').capitalize()} against "
+    f"{how_many(len(attacks), 'attack')} on {rows[0]['dataset']} "
+    f"({rows[0]['model']}). A lock is worth what its strongest attacker leaves "
+    "of it; each cell is the best of all settings that were tried."
+  )
+  return element(
+    "header",
+    element("p", f"KeyJAX · {rows[0]['config']}", class_="eyebrow"),
+    element("h1", "Every lock with its break"),
+    element("p", lead, class_="lead"),
+  )
+
+
+def heat(row: Row) -> float:
+  """Returns how much of what he wanted an attacker got, from 0 to 1."""
+  value, chance = number(row["value"]) or 0.0, 0.0
+  if row["metric"] == "function":
+    chance = 1 / (number(row.get("classes")) or 10)
+  if row["metric"] == "distinguish":
+    chance = 0.5
+  return max(0.0, (value - chance) / (1 - chance))
+
+
+def _heat_map(rows: Sequence[Row]) -> Html:
+  attacks = _titles(rows, "attack", "attack_title")
+  cells = {(r["scheme"], r["attack"]): r for r in rows}
+  head = [element("th", t, scope="col") for t in ("", *attacks.values())]
+  body = []
+  for label, title in _titles(rows, "scheme", "title").items():
+    found = [_cell(cells.get((label, a)), rows) for a in attacks]
+    body.append(element("tr", element("th", title, scope="row"), *found))
+  table = element(
+    "table", element("thead", element("tr", *head)), element("tbody", *body)
+  )
+  reach = {"role": "region", "tabindex": "0", "aria_label": "heat map"}
+  return section(
+    "Schemes against attacks",
+    "In percent; below, the 95 % interval, and for fine-tuning the gain over "
+    "training from scratch. The darker, the more of what he wanted the "
+    f"attacker got. {DASH}: the attack does not apply.",
+    element("div", table, class_="scroll heat", **reach),
+  )
+
+
+def _cell(row: Row | None, rows: Sequence[Row]) -> Html:
+  if row is None:
+    return element("td", DASH, class_="none")
+  if row["value"] is None:
+    return element("td", DASH, element("small", row["note"]), class_="none")
+  found = gain(row, rows)
+  exact = row["low"] == row["high"]
+  return element(
+    "td",
+    element("b", f"{100 * row['value']:.1f}"),
+    None if exact else element("small", span([row["low"], row["high"]])),
+    element("small", points(100 * found.value)) if found else None,
+    style=f"--heat: {heat(row):.3f}",
+    title=f"{row['metric']}, {_GOALS[row['metric']]}",
+  )
+
+
+def _gains(rows: Sequence[Row]) -> Html | None:
+  """Returns scheme x share of the data: accuracy, and gain over scratch."""
+  tuned = [r for r in rows if gain(r, rows) is not None]
+  if not tuned:
+    return None
+  attacks = _titles(tuned, "attack", "attack_title")
+  cells = {(r["scheme"], r["attack"]): r for r in tuned}
+  head = [element("th", t, scope="col") for t in ("gain", *attacks.values())]
+  body = []
+  for label, title in _titles(tuned, "scheme", "title").items():
+    found = [_gain_cell(cells.get((label, a)), rows) for a in attacks]
+    body.append(element("tr", element("th", title, scope="row"), *found))
+  table = element(
+    "table", element("thead", element("tr", *head)), element("tbody", *body)
+  )
+  return section(
+    "What the stolen weights were worth",
+    "Accuracy after fine-tuning minus accuracy from scratch with the same "
+    "images and steps, both at their best setting, in points with the 95 % "
+    "interval (Newcombe). Near zero: the file was worth nothing to the thief.",
+    element("div", table, class_="scroll"),
+  )
+
+
+def _gain_cell(row: Row | None, rows: Sequence[Row]) -> Html:
+  found = gain(row, rows) if row else None
+  if found is None:
+    return element("td", DASH)
+  ends = f"{100 * found.low:+.1f} to {100 * found.high:+.1f}"
+  return element(
+    "td",
+    element("b", points(100 * found.value)),
+    element("small", ends),
+  )
+
+
+def _curves(rows: Sequence[Row]) -> Html | None:
+  """Draws score against the attacker's seconds, a panel a scheme."""
+  made = []
+  for label, title in _titles(rows, "scheme", "title").items():
+    own = [r for r in rows if r["scheme"] == label and _moves(r)]
+    if own:
+      parts = element("h3", title), _legend(own), _panel(own)
+      made.append(element("figure", *parts))
+  if not made:
+    return None
+  return section(
+    "Score against cost",
+    "Each dot is a claim that the attack made on its way, with its 95 % "
+    "interval, by the seconds that it had computed; one setting, the best.",
+    element("div", *made, class_="grid"),
+  )
+
+
+def _moves(row: Row) -> bool:
+  return row["value"] is not None and len(_timed(row)) > 1
+
+
+def _timed(row: Row) -> list[Mapping[str, float]]:
+  return [p for p in row["curve"] if p["seconds"] > 0]
+
+
+def _color(index: int) -> str:
+  return f"s{index % (NUM_COLORS - 1) + 1}"
+
+
+def _legend(rows: Sequence[Row]) -> Html:
+  names = [
+    element("li", element("b", r["attack_title"]), class_=f"name {_color(i)}")
+    for i, r in enumerate(rows)
+  ]
+  return element("ul", *names, class_="legend")
+
+
+def _panel(rows: Sequence[Row]) -> Html:
+  times = [p["seconds"] for r in rows for p in _timed(r)]
+  low, high = min(times), max(*times, min(times) * 10)
+  frame = Frame(Scale(low, high, log=True), Scale(0, 1))
+  marks = y_axis(frame, (0, 0.5, 1), lambda t: f"{100 * t:.0f}")
+  for i, row in enumerate(rows):
+    marks.append(element("g", *_curve(frame, row), class_=_color(i)))
+  marks += x_axis(frame, (low, high), seconds, "seconds")
+  title = "Score in percent against seconds, one line an attack"
+  return element("div", chart(frame, title, marks), class_="plot named")
+
+
+def _curve(frame: Frame, row: Row) -> list[Html]:
+  claims = _timed(row)
+  marks = path(frame, [(p["seconds"], p["value"]) for p in claims])
+  for p in claims:
+    ends = (p["seconds"], p["low"]), (p["seconds"], p["high"])
+    marks.append(line(frame, *ends, "whisker"))
+    where = f"{row['attack_title']}: {percent(p['value'])}"
+    cost = f"{p['steps']:,} steps, {seconds(p['seconds'])}"
+    marks.append(dot(frame, p["seconds"], p["value"], f"{where}, {cost}"))
+  return marks
+
+
+def _meaning(rows: Sequence[Row]) -> Html:
+  used = dict.fromkeys(r["metric"] for r in rows)
+  parts = []
+  for name in used:
+    parts += [element("dt", name), element("dd", _GOALS[name])]
+  return section(
+    "What the scores mean",
+    f"95{THIN}% intervals are exact (Clopper-Pearson) over test images, "
+    "widened for the number of settings, or over games with fresh keys.",
+    element("dl", *parts),
+  )

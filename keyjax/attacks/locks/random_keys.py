@@ -1,0 +1,59 @@
+"""Random keys: what guessing gives, and how fast an attacker guesses."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from keyjax.attacks import fit, registry
+from keyjax.attacks.game import (
+  Attacker,
+  Budget,
+  Claim,
+  Cost,
+  Goal,
+  Model,
+  View,
+  keyed,
+)
+from keyjax.keys import Secret
+
+_IMAGES = 128  # Enough to tell a right key from a wrong one.
+
+
+@registry.register(
+  "random_keys",
+  Goal.FUNCTION,
+  ("deep_lock", "keyed_noise", "hpnn", "shf", "np", "ffx"),
+  Attacker(images=1),
+)
+def random_keys(view: View, budget: Budget) -> Iterator[Claim]:
+  """Tries keys of secrets of his own, and keeps the one of the least loss."""
+  scheme = view.scheme
+  assert scheme is not None
+  image = jnp.asarray(view.data.image[:_IMAGES])
+  label = jnp.asarray(view.data.label[:_IMAGES])
+
+  @jax.jit
+  def loss_of(key: Any, locked: Any) -> jax.Array:
+    params = view.floats(scheme.decrypt(key, locked))
+    logits = scheme.bind(key, view.apply_fn)(params, image)
+    return fit.cross_entropy(logits, label)
+
+  def guess() -> Any:
+    return scheme.keygen(Secret.generate(), view.like, {"image": image})
+
+  best, least = guess(), float("inf")
+  start, marks = time.perf_counter(), budget.marks()
+  for step in range(1, budget.steps + 1):
+    key = guess()
+    loss = float(loss_of(key, view.locked))
+    if loss < least:  # NaN never is.
+      best, least = key, loss
+    if step in marks:
+      rate = step / (time.perf_counter() - start)
+      params = view.floats(scheme.decrypt(best, view.locked))
+      claim = Model((best, params), keyed(scheme, view.apply_fn))
+      yield Claim(claim, Cost(steps=step), {"keys_a_second": rate})

@@ -1,0 +1,181 @@
+"""What a keyring holds, and how it may change: no file, no cipher."""
+
+import dataclasses
+import datetime
+from typing import Any, Literal
+
+from keyjax.keyring.encoding import check_name, encode, field
+from keyjax.keyring.errors import KeyringError
+from keyjax.keyring.recipients import Private
+from keyjax.keys import SECRET_BYTES, Secret
+
+Status = Literal["enabled", "disabled", "destroyed"]
+_STATUSES = ("enabled", "disabled", "destroyed")
+
+
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class Entry(Private):
+  """One key encryption key.
+
+  Attributes:
+    id: the keyring's name, a slash and a number.
+    fingerprint: a public name of the key material; it outlives the key.
+    created: when, by RFC 3339.
+    status: "enabled", "disabled" or "destroyed".
+    primary: whether it wraps; one key does.
+    secret: the key; None once it was destroyed.
+  """
+
+  id: str
+  fingerprint: str
+  created: str
+  status: Status
+  primary: bool
+  secret: Secret | None
+
+  @property
+  def recipient_id(self) -> str:
+    """The id that its stanzas bear."""
+    return f"aes:{self.fingerprint}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Grant:
+  """A licensee: somebody who receives a copy of their own.
+
+  Attributes:
+    name: who.
+    created: when their key was issued, by RFC 3339.
+    withdrawn: whether nothing is wrapped for them any more.
+  """
+
+  name: str
+  created: str
+  withdrawn: bool
+
+
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
+class State(Private):
+  """All that a keyring holds; every change returns another state."""
+
+  name: str
+  entries: tuple[Entry, ...]
+  grants: tuple[Grant, ...]
+  licensing: Secret
+
+  def entry(self, key_id: str) -> Entry:
+    """Returns one key; a KeyringError if there is none of this id."""
+    for entry in self.entries:
+      if entry.id == key_id:
+        return entry
+    raise KeyringError(f"there is no key {key_id} in keyring {self.name}")
+
+  def primary(self) -> Entry:
+    """Returns the key that wraps."""
+    return next(entry for entry in self.entries if entry.primary)
+
+  def added(self) -> "State":
+    """Returns the state with one more enabled key."""
+    secret = Secret.generate()
+    entry = Entry(
+      id=f"{self.name}/{len(self.entries) + 1}",
+      fingerprint=secret.fingerprint(),
+      created=now(),
+      status="enabled",
+      primary=not self.entries,
+      secret=secret,
+    )
+    return dataclasses.replace(self, entries=(*self.entries, entry))
+
+  def promoted(self, key_id: str) -> "State":
+    """Returns the state with another primary key."""
+    entry = self.entry(key_id)
+    if entry.status != "enabled":
+      raise KeyringError(f"key {key_id} is {entry.status}: enable it first")
+    entries = tuple(
+      dataclasses.replace(e, primary=e.id == key_id) for e in self.entries
+    )
+    return dataclasses.replace(self, entries=entries)
+
+  def with_status(self, key_id: str, status: Status) -> "State":
+    """Returns the state with a key of another status."""
+    entry = self.entry(key_id)
+    if entry.status == "destroyed":
+      raise KeyringError(f"key {key_id} was destroyed: nothing brings it back")
+    if entry.primary and status != "enabled":
+      raise KeyringError(f"key {key_id} is primary: promote another key first")
+    if status == "destroyed" and entry.status != "disabled":
+      raise KeyringError(
+        f"key {key_id} is enabled: disable it first, and see that nothing "
+        "needs it; what is destroyed does not come back"
+      )
+    secret = None if status == "destroyed" else entry.secret
+    changed = dataclasses.replace(entry, status=status, secret=secret)
+    entries = tuple(changed if e is entry else e for e in self.entries)
+    return dataclasses.replace(self, entries=entries)
+
+  def with_grant(self, grant: Grant) -> "State":
+    """Returns the state with a licensee added or changed."""
+    others = [g for g in self.grants if g.name != grant.name]
+    grants = tuple(sorted([*others, grant], key=lambda g: g.name))
+    return dataclasses.replace(self, grants=grants)
+
+  def reveal(self) -> dict[str, Any]:
+    """Returns everything for JSON, keys included: to be sealed at once."""
+    keys = [
+      {f.name: getattr(e, f.name) for f in dataclasses.fields(e)}
+      | {"secret": _raw(e.secret)}
+      for e in self.entries
+    ]
+    return {
+      "keys": keys,
+      "licensees": [dataclasses.asdict(g) for g in self.grants],
+      "licensing": _raw(self.licensing),
+      "name": self.name,
+    }
+
+
+def read_state(document: dict[str, Any]) -> State:
+  """Reads what `State.reveal` returned.
+
+  Raises:
+    KeyringError: it is not a state with exactly one primary key.
+  """
+  state = State(
+    name=check_name(field(document, "name", str), "keyring"),
+    entries=tuple(_entry(e) for e in field(document, "keys", list)),
+    grants=tuple(
+      Grant(field(g, "name", str), field(g, "created", str), g["withdrawn"])
+      for g in field(document, "licensees", list)
+    ),
+    licensing=Secret(field(document, "licensing", bytes, SECRET_BYTES)),
+  )
+  if sum(entry.primary for entry in state.entries) != 1:
+    raise KeyringError("a keyring has exactly one primary key")
+  return state
+
+
+def _entry(fields: dict[str, Any]) -> Entry:
+  status = field(fields, "status", str)
+  if status not in _STATUSES:
+    raise KeyringError("a key of a keyring has an unknown status")
+  gone = fields.get("secret") is None
+  return Entry(
+    id=field(fields, "id", str),
+    fingerprint=field(fields, "fingerprint", str),
+    created=field(fields, "created", str),
+    status=status,
+    primary=field(fields, "primary", bool),
+    secret=None
+    if gone
+    else Secret(field(fields, "secret", bytes, SECRET_BYTES)),
+  )
+
+
+def _raw(secret: Secret | None) -> str | None:
+  return None if secret is None else encode(secret._bytes)
+
+
+def now() -> str:
+  """Returns the time by RFC 3339, to the second, in UTC."""
+  return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,45 @@
+"""From a checkpoint's data key to one key a leaf and purpose."""
+
+import os
+import re
+
+from keyjax.keyring.errors import KeyringError
+from keyjax.keys import SECRET_BYTES, Secret
+
+_PURPOSE = re.compile(r"[a-z0-9-]{1,64}")
+
+
+def new_data_key() -> bytes:
+  """Returns a fresh data key, for one checkpoint: 32 bytes.
+
+  Example:
+    >>> len(new_data_key())
+    32
+  """
+  return os.urandom(SECRET_BYTES)
+
+
+def leaf_key(data_key: bytes, purpose: str, path: str) -> bytes:
+  """Derives the key of one leaf for one purpose (HKDF-SHA-256).
+
+  Args:
+    data_key: the checkpoint's, 32 bytes.
+    purpose: such as "weights" or "names": letters a-z, digits, `-`.
+    path: the leaf's path, any text.
+
+  Returns:
+    32 bytes; another purpose or path, another key.
+
+  Raises:
+    KeyringError: the purpose has other characters.
+    ValueError: the data key is not 32 bytes.
+
+  Example:
+    >>> data_key = new_data_key()
+    >>> a = leaf_key(data_key, "weights", "dense/kernel")
+    >>> a == leaf_key(data_key, "weights", "dense/bias")
+    False
+  """
+  if not _PURPOSE.fullmatch(purpose):
+    raise KeyringError("a purpose has letters a-z, digits and - only")
+  return Secret(data_key).derive(f"keyring/leaf/{purpose}/{path}", 32)

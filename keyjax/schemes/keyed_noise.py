@@ -1,0 +1,140 @@
+"""Keyed noise: signs and mantissas under a keystream, exponents left alone.
+
+    w' = w XOR (k_i AND m)     m: the sign and the mantissa of the format
+
+over every weight of the chosen leaves; k_i is the weight's share of AES-256 in
+counter mode. Seen as floats, a locked weight keeps its magnitude up to a
+factor of 2 and has a random sign: noise without outliers, without duplicates
+and without a sparse set of places to look for. The file stays a file of finite
+floats of the same dtype, and the key is 32 bytes whatever the model.
+
+It answers what breaks AdvParams, whose key is a list of places: noise drawn
+from a secret over whole leaves leaves nothing to search one weight at a time,
+as Zhou et al. (NNSplitter, arXiv 2305.00097) and its successors argue for
+splitting a model into a part in the open and a part in a trusted device.
+"""
+
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from keyjax import aes, keys, tree
+from keyjax.scheme import Scheme
+from keyjax.schemes import deep_lock
+
+NAME = "keyed_noise"
+
+
+@keys.key_dataclass
+class NoiseKey(keys.Key):
+  """The key of one encryption.
+
+  Attributes:
+    round_keys: uint32[15, 4], AES-256 round keys.
+    nonce: uint32[4], the first counter block; public, unique under a secret.
+    spec: the leaves of the tree; `locked` says which get noise.
+  """
+
+  round_keys: jax.Array
+  nonce: jax.Array
+  spec: tree.Spec = keys.static()
+
+
+def keyed_noise(layers: str = ".*kernel", nonce: bytes | None = None) -> Scheme:
+  """Returns the keyed-noise scheme.
+
+  Class: *access control by degradation*.
+
+  Guarantees:
+    - Decryption is exact, on every float dtype.
+    - Signs and mantissas of the chosen leaves are as confidential as AES-CTR
+      under a fresh nonce.
+    - Encrypted params of 16 and 32 bits are finite where the plain ones are.
+
+  Known breaks:
+    - Exponents stay: magnitudes of weights are in the open, and with them
+      which weights a pruned model has.
+    - Leaves that are not chosen stay: what they are worth is what fine-tuning
+      the rest from them gains.
+    - No integrity: a flipped bit of the file is a flipped bit of the weights.
+
+  Args:
+    layers: a regular expression of the paths of the leaves that get noise.
+    nonce: 12 bytes; a fresh one for each `keygen` when absent. Pass the stored
+      one to make an existing file's key again, never to encrypt a second time.
+
+  Returns:
+    A scheme that fills `keygen`, `encrypt` and `decrypt`.
+
+  Raises:
+    ValueError: `nonce` has another length.
+
+  Example:
+    >>> from keyjax import Secret
+    >>> scheme, params = keyed_noise("w"), {"w": jnp.float32([1, -2])}
+    >>> key = scheme.keygen(Secret.generate(), params, None)
+    >>> locked = scheme.encrypt(key, params)
+    >>> locked["w"].dtype, scheme.decrypt(key, locked)["w"].tolist()
+    (dtype('float32'), [1.0, -2.0])
+  """
+  if nonce is not None and len(nonce) != 12:
+    raise ValueError(f"{NAME}: a nonce has 12 bytes, got {len(nonce)}")
+  match = tree.matcher(layers)
+
+  def keygen(secret: keys.Secret, params: Any, batch: Any) -> NoiseKey:
+    del batch  # No data is looked at.
+    found = tree.make_spec(params, NAME)
+    spec = tuple(
+      s._replace(locked=s.locked and s.dtype != "int8" and match(s.path))
+      for s in found
+    )
+    if not any(s.locked for s in spec):
+      raise ValueError(f"{NAME}: no leaf of floats matches layers={layers!r}")
+    block = np.frombuffer((nonce or os.urandom(12)) + bytes(4), ">u4")
+    return NoiseKey(
+      round_keys=jnp.asarray(aes.expand_key(secret.derive(NAME, 32))),
+      nonce=jnp.asarray(block.astype(np.uint32)),
+      spec=spec,
+    )
+
+  return Scheme(keygen, encrypt, decrypt)
+
+
+def encrypt(key: NoiseKey, params: Any) -> Any:
+  """Adds the noise; `decrypt` is the same function.
+
+  Raises:
+    TypeError: the key belongs to another scheme.
+    ValueError: the key is for another tree.
+  """
+  keys.require(key, NoiseKey, NAME)
+  keys.require_shape(key.round_keys, ((15, 4),), NAME)
+  leaves, treedef = tree.check_spec(key.spec, params, NAME, words=False)
+  starts = deep_lock.stream_starts(key.spec)
+  blocks = aes.keystream(key.round_keys, key.nonce, -(-starts[-1] // 4))
+  # A barrier, so that the keystream is made once and not fused into each use.
+  stream = jax.lax.optimization_barrier(blocks.reshape(-1))
+  out = [
+    _mix(x, stream[a:b]) if s.locked else x
+    for x, s, a, b in zip(leaves, key.spec, starts, starts[1:], strict=False)
+  ]
+  return jax.tree.unflatten(treedef, out)
+
+
+decrypt = encrypt
+
+
+def _mix(x: jax.Array, stream: jax.Array) -> jax.Array:
+  words = tree.as_words(x)
+  noise = deep_lock.share(stream, words) & _mask(x.dtype)
+  return tree.alike(tree.from_words(words ^ noise, x.dtype), x)
+
+
+def _mask(dtype: Any) -> Any:
+  """Returns the bits of the sign and the mantissa."""
+  width = tree.word_dtype(dtype).itemsize * 8
+  mantissa = (1 << jnp.finfo(dtype).nmant) - 1
+  return tree.word_dtype(dtype).type(1 << (width - 1) | mantissa)

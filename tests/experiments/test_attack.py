@@ -1,0 +1,145 @@
+"""The attack command: a toy scheme has its row with no other change."""
+
+import json
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+from ml_collections import ConfigDict
+
+import keyjax
+from experiments import attack as job
+from experiments import config as configs
+from experiments import lock
+from experiments.report import attacks as report
+from keyjax import tree
+from keyjax.attacks import registry
+from keyjax.attacks.game import Attacker, Budget, Claim, Goal, View
+
+
+def toy(model: Any) -> Any:
+  """A scheme of its own: all weights times -1 where a key bit says so."""
+
+  def keygen(secret: keyjax.Secret, params: Any, batch: Any) -> jax.Array:
+    return jnp.asarray(secret.derive("toy", 1)[0] | 1, jnp.uint32)
+
+  def flip(key: jax.Array, params: Any) -> Any:
+    def one(x: Any) -> Any:
+      words = tree.as_words(x) ^ (key << 31)
+      return tree.from_words(words, x.dtype) if tree.lockable(x) else x
+
+    return jax.tree.map(one, params)
+
+  return lambda: keyjax.Scheme(keygen, flip, flip)
+
+
+@pytest.fixture
+def config(monkeypatch: pytest.MonkeyPatch) -> Iterator[ConfigDict]:
+  monkeypatch.setitem(lock.MAKERS, "toy", toy)
+  known = dict(registry._ATTACKS)
+
+  @registry.register("toy_break", Goal.KEY, ("toy",), Attacker())
+  def toy_break(view: View, budget: Budget) -> Iterator[Claim]:
+    yield Claim(jnp.uint32(1))
+
+  made = configs.base()
+  made.name, made.model = "tiny", "mlp"
+  made.model_args.hidden = (16,)
+  made.train.epochs, made.train.batch_size = 4.0, 64
+  made.train.learning_rate = 1e-2
+  configs.set_schemes(
+    made,
+    none=configs.scheme("identity", "no lock"),
+    toy=configs.scheme("toy", "a toy"),
+    deep=configs.scheme("deep_lock", "Deep-Lock"),
+  )
+  few = {"fraction": 0.1, "steps": 20, "points": 3}
+  grid = ({"learning_rate": 1e-2},)
+  configs.set_attacks(
+    made,
+    tune=configs.attack("fine_tune", "fine-tuning", grid=grid, **few),
+    scratch=configs.attack("scratch", schemes="none", grid=grid, **few),
+    toy=configs.attack("toy_break", "the toy's break"),
+    known=configs.attack("known_plaintext", known_weights=4, trials=3),
+    noise=configs.attack("three_words", trials=4),
+    base=configs.attack("base_model", has_base=True),
+  )
+  with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+    yield made
+  registry._ATTACKS.clear()
+  registry._ATTACKS.update(known)
+
+
+def find(
+  rows: list[dict[str, Any]], scheme: str, attack: str
+) -> dict[str, Any]:
+  return next(r for r in rows if (r["scheme"], r["attack"]) == (scheme, attack))
+
+
+def test_rows_resumption_and_report(
+  config: ConfigDict, tmp_path: pathlib.Path
+) -> None:
+  folder = tmp_path / "run"
+  rows = job.run(config, str(folder))
+  pairs = {(r["scheme"], r["attack"]) for r in rows}
+  # A scheme unknown to the library is met by the attacks for any, and by its
+  # own; Deep-Lock's attacks keep away from it.
+  assert {("toy", "tune"), ("toy", "toy")} <= pairs
+  assert not {("toy", "known"), ("none", "toy"), ("toy", "scratch")} & pairs
+  assert find(rows, "toy", "toy")["metric"] == "key"
+  won = find(rows, "deep", "known")
+  assert won["value"] == 1 and won["interval"].startswith("Clopper-Pearson")
+  assert won["details"]["games"] == 3
+  assert find(rows, "deep", "noise")["value"] == 1
+  assert find(rows, "deep", "base")["value"] == 1
+  for row in rows:
+    for field in ("command", "commit", "hardware", "date", "dataset"):
+      assert row[field], field
+    assert row["low"] <= row["value"] <= row["high"]
+  tuned = report.gain(find(rows, "none", "tune"), rows)
+  assert tuned is not None and tuned.low < tuned.value < tuned.high
+  page = (folder / "attacks.html").read_text()
+  assert "a toy" in page and "the toy&#x27;s break" in page
+  assert "What the stolen weights were worth" in page
+
+  # A second run plays what is missing alone, and mends a line cut short.
+  file = folder / "rows.jsonl"
+  lines = file.read_text().splitlines(keepends=True)
+  assert len(lines) == len(rows)
+  file.write_text("".join(lines[:-1]) + lines[-1][:20])
+  configs.set_attacks(config, sign=configs.attack("flip_sign"))
+  again = job.run(config, str(folder))
+  kept = [r for r in again if r["attack"] != "sign"][:-1]
+  assert [r["date"] for r in kept] == [r["date"] for r in rows[:-1]]
+  assert find(again, "deep", "sign")["value"] == 1
+  names = [json.loads(x)["row"] for x in file.read_text().splitlines()]
+  assert len(set(names)) == len(names) == len(rows) + 1
+  text = file.read_text()
+  assert "secret" not in text
+
+
+def test_a_rows_name_depends_on_what_it_measures(config: ConfigDict) -> None:
+  name = job.name_of(config, "deep", "known")
+  assert job.name_of(config, "toy", "tune") != name
+  config.attacks.tune.steps = 21
+  config.name = "other"
+  assert job.name_of(config, "deep", "known") == name
+  config.attacks.known.trials = 4
+  assert job.name_of(config, "deep", "known") != name
+
+
+def test_an_unknown_attack(config: ConfigDict, tmp_path: pathlib.Path) -> None:
+  configs.set_attacks(config, bad=configs.attack("guess_well"))
+  with pytest.raises(ValueError, match="unknown attack 'guess_well'; known"):
+    job.run(config, str(tmp_path / "run"))
+
+
+def test_a_row_without_a_base_model() -> None:
+  row = {"value": None, "note": "there is no base model", "metric": "key"}
+  assert job.said(row) == "there is no base model"
+  assert report.heat(row | {"value": None}) == 0
+  assert report.heat({"metric": "distinguish", "value": 0.75}) == 0.5
+  assert report.heat({"metric": "function", "value": 0.1, "classes": 10}) == 0
