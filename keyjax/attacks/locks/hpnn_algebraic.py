@@ -171,7 +171,7 @@ def _aim(
   back = np.linalg.pinv(slope, _RANK).T.reshape(at.size, *base.shape)
   step = float(np.abs(at).mean())
   for j in neurons:
-    moves = np.float32([-step, 0, step]) - float(at[j])
+    moves = np.array([-step, 0, step], np.float32) - float(at[j])
     probes = base + moves.reshape(-1, *(1,) * base.ndim) * back[j][None]
     if _moves_alone(this, signs, path, probes, int(j), step):
       yield int(j), probes.astype(np.float32)

@@ -50,7 +50,7 @@ def genetic(
     return float(compiled(*args))
 
   rng = np.random.default_rng(budget.seed)
-  pool = rng.choice(np.float32([-1, 1]), (population, this.size))
+  pool = rng.choice(hpnn_greedy.SIGNS, (population, this.size))
   losses = np.array([measure(v) for v in pool])
   marks = set(budget.marks())
   for step in range(1, budget.steps + 1):

@@ -11,7 +11,7 @@ Source: the oracle-less test that the HPNN paper's threat model leaves open;
 Chakraborty et al., DAC 2020, try one wrong key alone.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from keyjax.attacks.locks.hpnn_signs import Problem
 
 # A flip is judged on no more images than this.
 IMAGES = 512
+SIGNS = np.array([-1, 1], np.float32)
 
 
 def flips(
@@ -30,7 +31,7 @@ def flips(
   values: np.ndarray,
   data: tuple[Any, Any],
   kind: str,
-  order: Sequence[int],
+  order: np.ndarray,
 ) -> Iterator[tuple[int, np.ndarray, float]]:
   """Tries flips until none helps, and yields after each try.
 
@@ -66,7 +67,7 @@ def _attack(view: View, budget: Budget, loss: str) -> Iterator[Claim]:
   this = hpnn_signs.problem(view)
   data = hpnn_signs.examples(view, loss, budget.seed)
   rng = np.random.default_rng(budget.seed)
-  start = rng.choice(np.float32([-1, 1]), this.size)
+  start = rng.choice(SIGNS, this.size)
   queries = view.oracle.used if view.oracle else 0
   marks = set(budget.marks())
   tries, values, found = 0, start, 0.0

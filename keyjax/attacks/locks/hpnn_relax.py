@@ -83,8 +83,8 @@ def descend(
     rng: of the order of the images.
   """
   step = _step(this.apply_fn, kind)
-  theta = jnp.asarray(theta)
-  state = _ADAM.init(theta)
+  at = jnp.asarray(theta)
+  state = _ADAM.init(at)
   images, want = (np.asarray(x) for x in data)
   size, rows = min(_BATCH, len(want)), np.zeros(0, np.int64)
   for i in range(steps):
@@ -93,8 +93,8 @@ def descend(
     picked, rows = rows[:size], rows[size:]
     batch = jnp.asarray(images[picked]), jnp.asarray(want[picked])
     rate = jnp.float32(learning_rate * 0.5 * (1 + np.cos(np.pi * i / steps)))
-    theta, state = step(theta, state, rate, this.params, this.units, batch)
-    yield i + 1, np.asarray(theta)
+    at, state = step(at, state, rate, this.params, this.units, batch)
+    yield i + 1, np.asarray(at)
 
 
 def rounded(theta: np.ndarray) -> np.ndarray:

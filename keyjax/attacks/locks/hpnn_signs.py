@@ -231,7 +231,7 @@ def symmetries(
   want = logits(params, units, values, x)
   limit = _TOLERANCE * float(jnp.abs(want).max())
 
-  def same(flipped: np.ndarray) -> bool:
+  def same(flipped: Any) -> bool:
     trial = values.copy()
     trial[flipped] *= -1
     found = logits(params, units, trial, x)

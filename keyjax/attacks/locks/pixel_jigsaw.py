@@ -67,21 +67,40 @@ def jigsaw(
     return
   if template == "images" and not len(view.data.image):
     template = "model"
-  m, size = pixel_keys.block_size(view), len(images)
-  more = {"ciphertexts": size, "template": template}
-  key: PixelKey
-  if view.name == "np":
-    key = NpKey(mask=jnp.asarray(inverted(images, m)), block_size=m)
-  elif view.name == "ffx":
-    key = table_key(images, m)
-  else:
-    found = correlations(images, m)
-    order = arrange(found, model(images, m), budget.steps, budget.seed)
-    if template == "images":  # The model cannot tell colours apart.
-      want = correlations(view.data.image, m)
-      order = arrange(found, want, budget.steps, budget.seed, order)
-    key = ShfKey(order=jnp.asarray(order), block_size=m)
+  m, more = pixel_keys.block_size(view), {"ciphertexts": len(images)}
+  useful = template == "images" and len(view.data.image) > 0
+  own = view.data.image if useful else None
+  key = solve(view.name, m, images, own, budget.steps, budget.seed)
   yield Claim(key, Cost(steps=budget.steps), more)
+
+
+def solve(
+  kind: str,
+  m: int,
+  images: np.ndarray,
+  own: np.ndarray | None = None,
+  restarts: int = 5,
+  seed: int = 0,
+) -> PixelKey:
+  """Returns the key that transformed images speak for.
+
+  Args:
+    kind: `shf`, `np` or `ffx`.
+    m: the block size.
+    images: float[n, h, w, c], transformed.
+    own: plain images of the same kind, if there are any; SHF's colours.
+    restarts: of the search, SHF's.
+    seed: of those.
+  """
+  if kind == "np":
+    return NpKey(mask=jnp.asarray(inverted(images, m)), block_size=m)
+  if kind == "ffx":
+    return table_key(images, m)
+  found = correlations(images, m)
+  order = arrange(found, model(images, m), restarts, seed)
+  if own is not None:  # The model cannot tell colours apart.
+    order = arrange(found, correlations(own, m), restarts, seed, order)
+  return ShfKey(order=jnp.asarray(order), block_size=m)
 
 
 def _blocks(images: np.ndarray, m: int) -> np.ndarray:

@@ -86,7 +86,7 @@ def _swaps(key: PixelKey) -> Iterator[tuple[int, int]]:
       yield i, j
 
 
-def _swapped(key: PixelKey, i: int, j: int) -> PixelKey | None:
+def _swapped(key: ShfKey | NpKey, i: int, j: int) -> ShfKey | NpKey | None:
   """Returns the key with two positions swapped; None if that is the same."""
   m = key.block_size
   if isinstance(key, ShfKey):
