@@ -23,7 +23,6 @@ def get_config() -> ConfigDict:
   """Returns the config."""
   config = mnist("attack_hpnn")
   config.model_args.units = 256
-  config.num_test = 2500
   set_schemes(config, hpnn=scheme("hpnn", "HPNN, 256 key bits"))
   attacks = {"statistics": attack("hpnn_statistics", "the weights alone")}
   for n in (8, 16, 32, 64, 128, 256, 1024):

@@ -19,7 +19,6 @@ _TUNE = (
 def get_config() -> ConfigDict:
   """Returns the config."""
   config = mnist("attack_pixel_shuffle")
-  config.num_test = 2500
   set_schemes(
     config,
     **{
