@@ -98,7 +98,9 @@ class Secret:
 
     Raises:
       FileExistsError: `path` exists: a secret is never overwritten.
+      KeyringError: `path` lies inside a checkpoint.
     """
+    _refuse_checkpoint(path)
     write_private(path, self._bytes.hex().encode("ascii") + b"\n")
 
   def derive(self, label: str, length: int) -> bytes:
@@ -246,7 +248,9 @@ def save(path: str | os.PathLike[str], key: Any) -> None:
 
   Raises:
     FileExistsError: `path` exists: a key is never overwritten.
+    KeyringError: `path` lies inside a checkpoint.
   """
+  _refuse_checkpoint(path)
   data = flax.serialization.msgpack_serialize(_pack(key))
   digest = hashlib.sha256(data).digest()
   file = {"keyjax": 1, "key": data, "sha256": digest}
@@ -299,6 +303,12 @@ def _unpack(data: Any) -> Any:
   if kind == "dict":
     return {k: _unpack(v) for k, v in data["dict"].items()}
   return jnp.asarray(data[kind]) if kind == "array" else data[kind]
+
+
+def _refuse_checkpoint(path: str | os.PathLike[str]) -> None:
+  from keyjax.keyring.store import refuse_checkpoint_folder  # It imports us.
+
+  refuse_checkpoint_folder(path)
 
 
 def write_private(path: str | os.PathLike[str], data: bytes) -> None:

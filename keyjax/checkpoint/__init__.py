@@ -17,10 +17,11 @@ is the padding. See `layout` for what lies where, `store` for the files.
 **Guarantees.**
 
 - Without a recipient's key: no value, name, shape, dtype, size of a leaf, step,
-  metadata or signer shows. The padded total (within 12 %), the number of
-  processes that wrote it, the recipients' ids, the checkpoint's random id and
-  the times that the file system and Orbax note do. In a `Manager` the folder's
-  name is the step.
+  metadata or signer shows. The padded total and the padded size of the manifest
+  (within 12 %; it grows with the number of leaves), the number of processes
+  that wrote it, the ids of recipients and of the revoked, the checkpoint's
+  random id and the times that the file system and Orbax note do. In a `Manager`
+  the folder's name is the step.
 - What is returned is what was saved, bit for bit, or there is an error: a bit
   flipped, a file cut or missing, parts or chunks swapped within a checkpoint or
   between two, a manifest or envelope of another checkpoint, all are refused

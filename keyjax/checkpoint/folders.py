@@ -78,7 +78,11 @@ def writing(path: pathlib.Path) -> Iterator[None]:
       except BaseException:
         discard(path.parent, path.name)
         raise
+<<<<<<< HEAD
   except (FileExistsError, CheckpointError):  # The second, of what is read.
+=======
+  except (FileExistsError, CheckpointError):  # Of what is written anew.
+>>>>>>> review
     raise
   except Exception as error:
     raise flat(what, error) from None
@@ -96,6 +100,23 @@ def _hold(fd: int, lock: pathlib.Path, path: pathlib.Path) -> None:
     same = False
   if not same:
     raise busy
+
+
+def hold(folder: pathlib.Path) -> int | None:
+  """Locks a folder until what is returned is closed; a kill frees it too.
+
+  Returns:
+    A descriptor; None if another has the folder.
+  """
+  fd = os.open(folder, os.O_RDONLY)
+  try:
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    os.close(fd)
+    return None
+  except OSError:  # Some network file systems lock no folders.
+    pass
+  return fd
 
 
 def try_folder(folder: pathlib.Path) -> None:

@@ -93,7 +93,7 @@ def _read_orbax(path: pathlib.Path) -> Any:
 
 
 def write_weights(path: str | os.PathLike[str], tree: Any, kind: str) -> None:
-  """Writes weights, whole or not at all; a file gets mode 600.
+  """Writes weights, whole or not at all; their owner alone can read them.
 
   Args:
     path: where; nothing may be there.
@@ -106,7 +106,11 @@ def write_weights(path: str | os.PathLike[str], tree: Any, kind: str) -> None:
     OSError, CheckpointError: it cannot be written.
   """
   if kind == "orbax":
-    save_plain(path, tree)
+    before = os.umask(0o077)
+    try:
+      save_plain(path, tree)
+    finally:
+      os.umask(before)
   elif kind == "msgpack":
     state = flax.serialization.to_state_dict(jax.tree.map(np.asarray, tree))
     write_private(path, flax.serialization.msgpack_serialize(state))

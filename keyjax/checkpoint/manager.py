@@ -2,15 +2,17 @@
 
 import os
 import pathlib
+import weakref
 from collections.abc import Iterable
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policy
 
 from keyjax.aes.host import Impl
 from keyjax.checkpoint import folders, plain, sealed, session, signing, store
-from keyjax.checkpoint.errors import flat, refuse
+from keyjax.checkpoint.errors import CheckpointError, flat, refuse
 from keyjax.keyring import Identity, Recipient
 
 _ITEM = "state"
@@ -74,7 +76,11 @@ class Manager:
     folders.check_name(self._folder)
     try:
       folders.try_folder(self._folder)
-      folders.discard(self._folder)
+      self._lock = self._hold()
+      if (
+        self._lock is not None
+      ):  # What another is writing looks like what is left.
+        folders.discard(self._folder)
       self._manager = ocp.CheckpointManager(
         self._folder,
         options=options,
@@ -83,17 +89,27 @@ class Manager:
     except OSError as error:
       raise flat(f"cannot use {self._folder}", error) from None
 
+  def _hold(self) -> weakref.finalize | None:
+    """Keeps other Managers from saving; returns what lets them again."""
+    if jax.process_index():  # The first process stands for all of a run.
+      return weakref.finalize(self, lambda: None)
+    fd = folders.hold(self._folder)
+    return None if fd is None else weakref.finalize(self, os.close, fd)
+
   def save(self, step: int, state: Any) -> None:
     """Saves a state under a step; returns before it is on disk.
 
     Raises:
       ValueError: the state is not one of arrays alone, the step is not after
         the last one, or the manager is closed.
-      CheckpointError: this save, or the one before it, failed.
+      CheckpointError: this save, or the one before it, failed, or another
+        Manager was there first and saves into the folder.
     """
     refuse(state)
     if self._closed:
       raise ValueError("this Manager is closed")
+    if self._lock is None:
+      raise CheckpointError(f"another Manager saves into {self._folder}")
     items = self._items(step, state)
     try:
       folders.try_folder(self._folder)
@@ -165,6 +181,8 @@ class Manager:
     finally:
       self._closed = True
       self._manager.close()
+      if self._lock is not None:
+        self._lock()
 
   def __enter__(self) -> "Manager":
     return self

@@ -96,6 +96,8 @@ def prepare(
   """
   refuse(tree)
   signing.check_signer(signer)
+  if isinstance(step, np.integer):
+    step = int(step)
   if type(step) is not int or step < 0:
     raise ValueError(f"step={step!r}: a whole number, 0 or more")
   if metadata is not None and type(metadata) is not dict:

@@ -3,6 +3,7 @@
 import argparse
 import re
 from collections.abc import Sequence
+from typing import NoReturn
 
 import shtab
 
@@ -15,6 +16,7 @@ _SECRET = re.compile(
   r"|\b[0-9a-f]{64}\b",
   re.IGNORECASE,
 )
+_WORD = re.compile(r"[a-z]{4,8}", re.IGNORECASE)  # Those of SLIP-39.
 _WORDS_OF_A_SHARE = 20
 _DESCRIPTION = """\
 Keys and sealed checkpoints of JAX models.
@@ -68,11 +70,18 @@ def refuse_secrets(argv: Sequence[str]) -> None:
   Example:
     >>> refuse_secrets(["inspect", "model", "-i", "file:alice.key"])
   """
+  words = [n for n, word in enumerate(argv, 1) if _WORD.fullmatch(word)]
+  if len(words) >= _WORDS_OF_A_SHARE:
+    _refuse(words[0])
   for number, argument in enumerate(argv, 1):
     if _SECRET.search(argument) or argument.count(" ") >= _WORDS_OF_A_SHARE:
-      raise Failure(
-        USAGE,
-        f"argument {number} looks like a private key or a share of one: keys "
-        "never stand on the command line, where others see them; give "
-        "file:PATH, env:NAME or fd:NUMBER, and replace this key",
-      )
+      _refuse(number)
+
+
+def _refuse(number: int) -> NoReturn:
+  raise Failure(
+    USAGE,
+    f"argument {number} looks like a private key or a share of one: keys "
+    "never stand on the command line, where others see them; give "
+    "file:PATH, env:NAME or fd:NUMBER, and replace this key",
+  )

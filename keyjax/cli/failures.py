@@ -14,7 +14,7 @@ exit codes:
   0  done
   1  data is refused: damaged, changed, not signed as expected, not a checkpoint
   2  the command line is wrong
-  3  cannot open: the key is wrong, disabled, revoked, expired or not readable
+  3  cannot open: the key is wrong, disabled, revoked or expired
   4  a file or a folder is missing, exists, or cannot be read or written
 """
 

@@ -39,7 +39,14 @@ class People:
   """Reads keys for one command; each source once."""
 
   def __init__(self, args: argparse.Namespace):
-    """Takes the options of a command; nothing is read yet."""
+    """Takes the options of a command; nothing is read yet.
+
+    Raises:
+      Failure: one of them is no source, but perhaps a passphrase.
+    """
+    for source in (args.passphrase, getattr(args, "root", None)):
+      if source is not None:
+        _check_grammar(source)
     self._passphrase = args.passphrase
     self._root = getattr(args, "root", None)
     self._known: str | None = None
@@ -196,9 +203,14 @@ def public_lines(name: str) -> list[str]:
 
 def check_source(source: str) -> None:
   """Raises a failure unless this is a source, and its file is there."""
+  kind, rest = _check_grammar(source)
+  if kind == "file" and not pathlib.Path(rest).expanduser().exists():
+    raise Failure(FILES, f"there is no file {rest}")
+
+
+def _check_grammar(source: str) -> tuple[str, str]:
   kind, _, rest = source.partition(":")
   if kind not in _SOURCES or not rest:
     # What is no source is not repeated: it might be a key.
     raise Failure(USAGE, "a key comes from file:PATH, env:NAME or fd:NUMBER")
-  if kind == "file" and not pathlib.Path(rest).expanduser().exists():
-    raise Failure(FILES, f"there is no file {rest}")
+  return kind, rest

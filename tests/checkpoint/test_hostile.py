@@ -106,6 +106,27 @@ def test_of_two_writers_one_is_refused_and_nothing_is_mixed(
   assert [p.name for p in tmp_path.glob(".*")] == []
 
 
+def test_a_second_manager_reads_and_leaves_the_first_alone(
+  tmp_path: pathlib.Path,
+) -> None:
+  with checkpoint.Manager(tmp_path, recipients=OWNER) as first:
+    first.save(1, TREE)
+    first.wait()
+    writing = tmp_path / "2.orbax-checkpoint-tmp"
+    writing.mkdir()
+    with checkpoint.Manager(
+      tmp_path, recipients=OWNER, identities=OWNER
+    ) as second:
+      trees.assert_same_bits(second.restore(TREE), TREE)
+      with pytest.raises(checkpoint.CheckpointError, match="another Manager"):
+        second.save(2, TREE)
+    assert writing.exists()
+  with checkpoint.Manager(tmp_path, recipients=OWNER) as third:
+    assert not writing.exists()
+    third.save(2, TREE)
+  assert sorted(p.name for p in tmp_path.iterdir()) == ["1", "2"]
+
+
 def test_what_a_killed_writer_left_does_not_stand_in_the_way(
   tmp_path: pathlib.Path,
 ) -> None:
@@ -185,7 +206,9 @@ def test_wrong_metadata_and_patterns_are_named(tmp_path: pathlib.Path) -> None:
   metadata: Any = ["a"]
   with pytest.raises(ValueError, match="metadata is a dict"):
     checkpoint.save(tmp_path / "c", TREE, OWNER, metadata=metadata)
-  checkpoint.save(tmp_path / "c", TREE, OWNER)
+  step: Any = np.int64(3)  # As a training state has it.
+  checkpoint.save(tmp_path / "c", TREE, OWNER, step=step)
+  assert checkpoint.inspect(tmp_path / "c", OWNER)["step"] == 3
   with pytest.raises(ValueError, match="leaves='\\('"):
     checkpoint.restore(tmp_path / "c", OWNER, leaves="(")
 

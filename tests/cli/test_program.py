@@ -114,6 +114,9 @@ def test_a_key_on_the_command_line_is_refused_and_not_repeated(run):
     answer = run("combine", text, "--out", "x")
     assert answer.code == 2 and text not in answer.err
     assert f"argument {2}" in answer.err
+  answer = run("combine", *share.split(), "--out", "x")
+  assert answer.code == 2 and "looks like a private key" in answer.err
+  assert not any(word in answer.err.split() for word in share.split())
 
 
 def test_the_search_for_keys_finds_one(run):
@@ -133,6 +136,11 @@ def test_what_is_too_much_is_not_repeated(run):
   assert answer.err == (
     "keyjax: unknown option --passwort; see keyjax --help\n"
   )
+  run("keygen", "secret", "owner.key", "--plain")
+  for option in ("--passphrase", "--root"):  # Even where it is not needed.
+    answer = run("rotate", "x", "--root", "file:owner.key", option, "hunter2")
+    assert answer.code == 2 and "hunter2" not in answer.err
+    assert answer.err.startswith("keyjax: a key comes from file:PATH")
   assert run().code == 2
   assert run("insp", "model").code == 2
   assert run("inspect", "model", "--js").code == 2

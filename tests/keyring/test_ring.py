@@ -8,6 +8,7 @@ import stat
 
 import pytest
 
+import keyjax
 from keyjax import Secret, keyring, seal
 from keyjax.keyring import encoding, store
 
@@ -195,6 +196,10 @@ def test_keys_stay_out_of_checkpoints(tmp_path, root):
         Keyring.create(folder / name, root, "team-a")
       with pytest.raises(KeyringError, match="lies inside the checkpoint"):
         keyring.write_key(folder / name, root, plain=True)
+      with pytest.raises(KeyringError, match="lies inside the checkpoint"):
+        root.save(folder / name)
+      with pytest.raises(KeyringError, match="lies inside the checkpoint"):
+        keyjax.keys.save(folder / name, {})
   (tmp_path / "link").symlink_to(step)
   with pytest.raises(KeyringError, match="lies inside the checkpoint"):
     keyring.write_key(tmp_path / "link" / "key", root, plain=True)
