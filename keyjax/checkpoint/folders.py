@@ -78,11 +78,7 @@ def writing(path: pathlib.Path) -> Iterator[None]:
       except BaseException:
         discard(path.parent, path.name)
         raise
-<<<<<<< HEAD
-  except (FileExistsError, CheckpointError):  # The second, of what is read.
-=======
   except (FileExistsError, CheckpointError):  # Of what is written anew.
->>>>>>> review
     raise
   except Exception as error:
     raise flat(what, error) from None
