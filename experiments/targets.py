@@ -14,7 +14,7 @@ import keyjax
 from experiments import context, lock, protect
 from experiments.context import Run
 from keyjax import quantize, tree
-from keyjax.attacks import referee
+from keyjax.attacks import referee, registry
 from keyjax.attacks.fit import Recipe, fit
 from keyjax.attacks.game import Examples, Score, Target
 
@@ -88,11 +88,12 @@ class Targets:
     if this.trains or not self._versions or not jax.tree.leaves(key):
       return dataclasses.replace(target, locked=locked)
     sister = jax.tree.map(jnp.asarray, this.prepare(self.sister))
+    target = dataclasses.replace(target, locked=locked, base=sister)
+    if not any(a.needs.copies for a in registry.applicable(spec.scheme)):
+      return target
     batch = context.keygen_batch(run)
     other = this.scheme.keygen(run.workdir.secret.child(label), sister, batch)
-    return dataclasses.replace(
-      target, locked=locked, base=sister, copies=(encrypt(other, sister),)
-    )
+    return dataclasses.replace(target, copies=(encrypt(other, sister),))
 
   def anew(self, label: str, count: int, decoys: bool) -> Iterator[Target]:
     """Returns the target locked under fresh secrets.
