@@ -46,13 +46,6 @@ def get_config() -> ConfigDict:
       grid=({"loss": "jsd"},),
       **holds,
     ),
-    "jsd_blind": attack(
-      "hpnn_relax_oracle",
-      "relaxation as published, 1,200 queries",
-      steps=4500,
-      grid=({"loss": "jsd", **_BLIND},),
-      **holds,
-    ),
   }
   for i, (name, share) in enumerate(_FRACTIONS.items()):
     few = {"fraction": share, "steps": 400, "points": 3}
@@ -72,21 +65,30 @@ def get_config() -> ConfigDict:
     }
   two = {"fraction": 0.02, "points": 4}
   attacks |= {
-    "relax_blind": attack(
-      "hpnn_relax",
-      "relaxation as published, 2 %",
-      steps=4500,
-      grid=(_BLIND,),
-      **two,
-    ),
     "retrain": attack("hpnn_retrain", "absorb, retrain, 2 %", steps=400, **two),
-    "greedy": attack("hpnn_greedy", "greedy flips, 2 %", steps=1500, **two),
+    "greedy": attack("hpnn_greedy", "greedy flips, 2 %", steps=1000, **two),
     "genetic": attack(
       "hpnn_genetic",
       "genetic search, 2 %",
-      steps=1500,
+      steps=1000,
       grid=({"population": 32},),
       **two,
+    ),
+    "relax_blind": attack(
+      "hpnn_relax",
+      "relaxation as published, 2 %",
+      steps=1500,
+      grid=(_BLIND,),
+      **two,
+    ),
+    "jsd_blind": attack(
+      "hpnn_relax_oracle",
+      "relaxation by JSD as published, 1,200 queries",
+      steps=1500,
+      grid=({"loss": "jsd", **_BLIND},),
+      images=1200,
+      queries=1200,
+      points=4,
     ),
   }
   set_attacks(config, **attacks)

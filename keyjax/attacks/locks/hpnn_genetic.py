@@ -17,7 +17,7 @@ import numpy as np
 
 from keyjax.attacks import registry
 from keyjax.attacks.game import Attacker, Budget, Claim, Cost, Goal, View
-from keyjax.attacks.locks import hpnn_greedy, hpnn_signs
+from keyjax.attacks.locks import hpnn_greedy, hpnn_score, hpnn_signs
 
 _TOURNAMENT = 3
 
@@ -28,7 +28,7 @@ _TOURNAMENT = 3
   ("hpnn",),
   Attacker(images=1),
   tuple({"population": p} for p in (16, 48)),
-  referee=hpnn_signs.function_referee,
+  referee=hpnn_score.function_referee,
 )
 def genetic(
   view: View, budget: Budget, population: int = 32

@@ -18,7 +18,7 @@ import numpy as np
 
 from keyjax.attacks import registry
 from keyjax.attacks.game import Attacker, Budget, Claim, Cost, Goal, View
-from keyjax.attacks.locks import hpnn_signs
+from keyjax.attacks.locks import hpnn_score, hpnn_signs
 from keyjax.attacks.locks.hpnn_signs import Problem
 
 # A flip is judged on no more images than this.
@@ -91,7 +91,7 @@ def _claim(
   Goal.FUNCTION,
   ("hpnn",),
   Attacker(images=1),
-  referee=hpnn_signs.function_referee,
+  referee=hpnn_score.function_referee,
 )
 def greedy(view: View, budget: Budget) -> Iterator[Claim]:
   """Flips signs by the cross-entropy on labelled images."""
@@ -103,7 +103,7 @@ def greedy(view: View, budget: Budget) -> Iterator[Claim]:
   Goal.KEY,
   ("hpnn",),
   Attacker(queries=1),
-  referee=hpnn_signs.key_referee,
+  referee=hpnn_score.key_referee,
 )
 def greedy_oracle(view: View, budget: Budget) -> Iterator[Claim]:
   """Flips signs by the distance to the authorised logits."""

@@ -27,7 +27,12 @@ import optax
 
 from keyjax.attacks import registry
 from keyjax.attacks.game import Attacker, Budget, Claim, Cost, Goal, View
-from keyjax.attacks.locks import hpnn_greedy, hpnn_signs, hpnn_statistics
+from keyjax.attacks.locks import (
+  hpnn_greedy,
+  hpnn_score,
+  hpnn_signs,
+  hpnn_statistics,
+)
 from keyjax.attacks.locks.hpnn_signs import Problem
 from keyjax.scheme import ApplyFn
 
@@ -174,7 +179,7 @@ _BLIND = {"informed": False, "starts": 3}
   ("hpnn",),
   Attacker(images=1),
   ({}, {"starts": 3}, {"learning_rate": 0.1}, _BLIND),
-  referee=hpnn_signs.function_referee,
+  referee=hpnn_score.function_referee,
 )
 def relax(view: View, budget: Budget, **setting: Any) -> Iterator[Claim]:
   """Fits the signs to labelled images; see `solve` for the settings."""
@@ -193,7 +198,7 @@ def relax(view: View, budget: Budget, **setting: Any) -> Iterator[Claim]:
     {"loss": "jsd"},
     {"loss": "jsd", **_BLIND},
   ),
-  referee=hpnn_signs.key_referee,
+  referee=hpnn_score.key_referee,
 )
 def relax_oracle(
   view: View, budget: Budget, loss: str = "mse", **setting: Any

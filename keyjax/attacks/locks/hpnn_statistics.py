@@ -19,7 +19,7 @@ import numpy as np
 from keyjax import tree
 from keyjax.attacks import registry
 from keyjax.attacks.game import Attacker, Budget, Claim, Goal, View
-from keyjax.attacks.locks import hpnn_signs
+from keyjax.attacks.locks import hpnn_score, hpnn_signs
 from keyjax.attacks.locks.hpnn_signs import Problem
 
 # All ways to lean are tried for up to this many layers.
@@ -86,7 +86,7 @@ def _signs(scores: np.ndarray) -> np.ndarray:
   Goal.FUNCTION,
   ("hpnn",),
   Attacker(),
-  referee=hpnn_signs.function_referee,
+  referee=hpnn_score.function_referee,
 )
 def statistics(view: View, budget: Budget) -> Iterator[Claim]:
   """Claims the signs that the weights speak for."""

@@ -24,7 +24,8 @@ References:
   arXiv 2211.02369, for the family.
 """
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -97,9 +98,16 @@ def solve(
   if kind == "ffx":
     return table_key(images, m)
   found = correlations(images, m)
-  order = arrange(found, model(images, m), restarts, seed)
+  rng, size = np.random.default_rng(seed), found.shape[-1]
+  starts = [rng.permutation(size) for _ in range(max(restarts, 1))]
+  order = arrange(found, model(images, m), starts)
   if own is not None:  # The model cannot tell colours apart.
-    order = arrange(found, correlations(own, m), restarts, seed, order)
+    c = images.shape[-1]
+    starts = [
+      order // c * c + np.array(turn)[order % c]
+      for turn in itertools.permutations(range(c))
+    ]
+    order = arrange(found, correlations(own, m), starts)
   return ShfKey(order=jnp.asarray(order), block_size=m)
 
 
@@ -147,33 +155,21 @@ def model(images: np.ndarray, m: int) -> np.ndarray:
 
 
 def arrange(
-  found: np.ndarray,
-  want: np.ndarray,
-  restarts: int,
-  seed: int = 0,
-  start: np.ndarray | None = None,
+  found: np.ndarray, want: np.ndarray, starts: Sequence[np.ndarray]
 ) -> np.ndarray:
   """Returns the order under which one set of correlations is most like another.
 
   Args:
     found: float[3, N, N], of transformed images.
     want: float[3, N, N], of pixel positions.
-    restarts: random orders to begin swaps with.
-    seed: of those.
-    start: an order to begin with besides.
+    starts: orders to begin swaps with; the best end counts.
 
   Returns:
     int[N] with `found[:, k, l]` like `want[:, order[k], order[l]]`.
   """
   found, want = _standard(found), _standard(want)
-  rng, size = np.random.default_rng(seed), found.shape[-1]
-  best, most = np.arange(size), -np.inf
-  begin = [rng.permutation(size) for _ in range(restarts)]
-  for first in begin if start is None else [start, *begin]:
-    order, high = _uphill(found, want, first)
-    if high > most:
-      best, most = order, high
-  return best
+  ends = [_uphill(found, want, start) for start in starts]
+  return max(ends, key=lambda end: end[1])[0]
 
 
 def _standard(x: np.ndarray) -> np.ndarray:
