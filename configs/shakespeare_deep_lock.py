@@ -3,6 +3,14 @@ r"""Deep-Lock on a character transformer: published and hardened.
     python -m experiments.main --config=configs/shakespeare_deep_lock.py \
       --workdir=runs/shakespeare_deep_lock
 
+2 cores of a Xeon with much other work, 20 minutes (3.8 of processor time),
+2026-11-22. Accuracy in percent and perplexity of the next character, 111,488 of
+them; wrong keys: 64, on 6,400 characters, smallest perplexity in brackets.
+plain 44.15, 6.53; Deep-Lock, float32: right key 44.15, 6.53, NaN without it;
+int8: right key 44.15, 6.53, none 1.4, 262, wrong keys 1.7, 302 (154); AES-256
+counter mode, int8: right key 44.15, 6.53, none 1.1, 270, wrong keys 1.5, 304
+(143).
+
 Any text will do: --config.dataset=text --config.text=FILE.
 """
 
@@ -24,9 +32,6 @@ def get_config() -> ConfigDict:
       schedule="counter",
       key_bits=256,
       int8=True,
-    ),
-    adv_params=scheme(
-      "adv_params", "AdvParams", theta=0.5, loss_threshold=1000.0
     ),
   )
   return config

@@ -140,7 +140,10 @@ def play(
   else:
     grid = spec.grid.settings or attack.grid
     result = referee.sweep(attack, target, attacker, _budget(spec), grid)
-  return row(config, scheme, label, attack, attacker, result)
+  made = row(config, scheme, label, attack, attacker, result)
+  if attack.goal == Goal.FUNCTION:
+    made["right"] = targets.right(scheme).value
+  return made
 
 
 def attacker_of(spec: ConfigDict, num_train: int) -> Attacker:
@@ -207,7 +210,9 @@ def said(row: dict[str, Any]) -> str:
   """Returns a row's score in words."""
   if row["value"] is None:
     return row["note"]
-  return f"{row['metric']} {100 * row['value']:.1f} %"
+  text = f"{row['metric']} {100 * row['value']:.1f} %"
+  right = row.get("right")
+  return text + (f" (right key: {100 * right:.1f} %)" if right else "")
 
 
 def table(rows: list[dict[str, Any]]) -> rich.table.Table:

@@ -14,8 +14,9 @@ import keyjax
 from experiments import context, lock, protect
 from experiments.context import Run
 from keyjax import quantize, tree
+from keyjax.attacks import referee, registry
 from keyjax.attacks.fit import Recipe, fit
-from keyjax.attacks.game import Examples, Target
+from keyjax.attacks.game import Examples, Score, Target
 
 _SISTER = Recipe(learning_rate=1e-3, layers=".*head.*")
 _SISTER_STEPS = 50
@@ -35,6 +36,7 @@ class Targets:
     self._train = _examples(data.train_images, data.train_labels)
     self._test = _examples(data.test_images, data.test_labels)
     self._last: tuple[str, Target] | None = None
+    self._right: dict[str, Score] = {}
 
   @functools.cached_property
   def trained(self) -> Any:
@@ -54,6 +56,14 @@ class Targets:
       spec = self._run.config.schemes[label]
       self._last = (label, self._make(label, spec))
     return self._last[1]
+
+  def right(self, label: str) -> Score:
+    """Returns the accuracy of the owner's key, which attacks compare with."""
+    if label not in self._right:
+      target = self.get(label)
+      found = referee.accuracy(target.authorized(), target.test)
+      self._right[label] = found
+    return self._right[label]
 
   def _make(self, label: str, spec: ConfigDict) -> Target:
     run = self._run
@@ -78,11 +88,12 @@ class Targets:
     if this.trains or not self._versions or not jax.tree.leaves(key):
       return dataclasses.replace(target, locked=locked)
     sister = jax.tree.map(jnp.asarray, this.prepare(self.sister))
+    target = dataclasses.replace(target, locked=locked, base=sister)
+    if not any(a.needs.copies for a in registry.applicable(spec.scheme)):
+      return target
     batch = context.keygen_batch(run)
     other = this.scheme.keygen(run.workdir.secret.child(label), sister, batch)
-    return dataclasses.replace(
-      target, locked=locked, base=sister, copies=(encrypt(other, sister),)
-    )
+    return dataclasses.replace(target, copies=(encrypt(other, sister),))
 
   def anew(self, label: str, count: int, decoys: bool) -> Iterator[Target]:
     """Returns the target locked under fresh secrets.

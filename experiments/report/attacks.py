@@ -121,12 +121,13 @@ def _head(rows: Sequence[Row]) -> Html:
 
 def heat(row: Row) -> float:
   """Returns how much of what he wanted an attacker got, from 0 to 1."""
-  value, chance = number(row["value"]) or 0.0, 0.0
+  value, chance, most = number(row["value"]) or 0.0, 0.0, 1.0
   if row["metric"] == "function":
     chance = 1 / (number(row.get("classes")) or 10)
+    most = number(row.get("right")) or 1.0
   if row["metric"] == "distinguish":
     chance = 0.5
-  return max(0.0, (value - chance) / (1 - chance))
+  return min(1.0, max(0.0, (value - chance) / (most - chance)))
 
 
 def _heat_map(rows: Sequence[Row]) -> Html:

@@ -180,8 +180,9 @@ def curves(schemes: Sequence[Scheme]) -> Html | None:
   def draw(s: Scheme) -> tuple[str, Html]:
     steps = s.figures["curve"]
     caption = f"{count(number(steps[-1].get('step')))} steps"
-    speed = number(steps[-1].get("images_per_second"))
-    caption += f", {count(speed)} images/s on average" if speed else ""
+    for unit in ("images", "characters"):
+      speed = number(steps[-1].get(f"{unit}_per_second"))
+      caption += f", {count(speed)} {unit}/s at the end" if speed else ""
     drawn = [charts.curve(_pairs(steps, n), n) for n in ("accuracy", "loss")]
     return caption, element("div", *drawn)
 

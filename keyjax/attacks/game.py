@@ -112,12 +112,16 @@ class Budget:
 
 
 class Cost(NamedTuple):
-  """What was spent up to a claim; `play` measures the seconds."""
+  """What was spent up to a claim; the referee measures both times.
+
+  Processor seconds are those of all threads, and hold on a busy machine.
+  """
 
   steps: int = 0
   queries: int = 0
   flops: float = 0.0
   seconds: float = 0.0
+  cpu_seconds: float = 0.0
 
 
 class Claim(NamedTuple):

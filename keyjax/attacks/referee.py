@@ -77,13 +77,18 @@ def play(
   seen = game.view(target, attacker, budget.seed)
   curve: list[Point] = []
   details: Mapping[str, Any] = {}
-  spent, start = 0.0, time.perf_counter()
+  spent = busy = 0.0
+  start, begun = time.perf_counter(), time.process_time()
   for claim in attack.run(seen, budget, **setting):
     spent += time.perf_counter() - start
-    cost = claim.cost._replace(seconds=round(spent, 6))
+    busy += time.process_time() - begun
+    cost = claim.cost._replace(
+      seconds=round(spent, 6), cpu_seconds=round(busy, 6)
+    )
     curve.append(Point(cost, score(attack, claim.value, target)))
     details = claim.details
-    start = time.perf_counter()  # Scoring is the referee's time.
+    # Scoring is the referee's time.
+    start, begun = time.perf_counter(), time.process_time()
   if not curve:
     raise ValueError(f"{attack.name} made no claim")
   last = curve[-1]
@@ -150,6 +155,7 @@ def trials(
     queries=round(float(np.mean([r.cost.queries for r in played]))),
     flops=float(np.mean([r.cost.flops for r in played])),
     seconds=float(np.mean(seconds)),
+    cpu_seconds=float(np.mean([r.cost.cpu_seconds for r in played])),
   )
   details = {
     **played[-1].details,
@@ -157,6 +163,9 @@ def trials(
     "games": len(played),
     "seconds_median": float(np.median(seconds)),
     "seconds_max": float(np.max(seconds)),
+    "cpu_seconds_median": float(
+      np.median([r.cost.cpu_seconds for r in played])
+    ),
   }
   score = Score(won / len(played), low, high)
   return AttackResult(

@@ -68,7 +68,7 @@ def writing(path: pathlib.Path) -> Iterator[None]:
 
   Raises:
     FileExistsError: it is there, or another process is writing it.
-    CheckpointError: anything else failed.
+    CheckpointError: anything else failed, or what is written anew is damaged.
   """
   what = f"could not write a checkpoint to {path}"
   try:

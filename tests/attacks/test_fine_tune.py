@@ -86,14 +86,13 @@ class Normed(nn.Module):
 def test_batch_statistics_train_too() -> None:
   model, data = Normed(), toys.digits()[0]
   start = model.init(jax.random.key(0), data.image[:1])
-  recipe = fit.Recipe(layers=fine_tune.batch_norm(start))
+  recipe = fit.Recipe(layers=".*norm.*")
   done = next(iter(fit.fit(model.apply, start, data, [1], recipe))).params
   paths = keyjax.tree.flatten(start)[0]
   pairs = zip(paths, jax.tree.leaves(start), jax.tree.leaves(done), strict=True)
   moved = {p for p, a, b in pairs if not np.array_equal(a, b)}
   assert moved == {p for p in paths if "norm" in p}
   assert any(p.startswith("batch_stats/") for p in moved)
-  assert fine_tune.batch_norm(toys.trained()) == "(?!)"
 
 
 def test_extraction_needs_no_file() -> None:

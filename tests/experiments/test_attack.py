@@ -99,6 +99,8 @@ def test_rows_resumption_and_report(
     for field in ("command", "commit", "hardware", "date", "dataset"):
       assert row[field], field
     assert row["low"] <= row["value"] <= row["high"]
+  assert find(rows, "toy", "tune")["right"] > 0.5
+  assert "right" not in won
   tuned = report.gain(find(rows, "none", "tune"), rows)
   assert tuned is not None and tuned.low < tuned.value < tuned.high
   page = (folder / "attacks.html").read_text()
@@ -142,4 +144,6 @@ def test_a_row_without_a_base_model() -> None:
   assert job.said(row) == "there is no base model"
   assert report.heat(row | {"value": None}) == 0
   assert report.heat({"metric": "distinguish", "value": 0.75}) == 0.5
-  assert report.heat({"metric": "function", "value": 0.1, "classes": 10}) == 0
+  done = {"metric": "function", "value": 0.1, "classes": 10, "right": 0.9}
+  assert report.heat(done) == 0
+  assert report.heat(done | {"value": 0.5}) == pytest.approx(0.5)

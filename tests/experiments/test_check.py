@@ -62,6 +62,11 @@ def test_schemes_that_do_not_fit(
     ("train.checkpoint_every", 0, "train.checkpoint_every=0"),
     ("train.batch_size", 60, "batch_size=60 does not divide over 8 devices"),
     ("train.optimizer", "sdg", "unknown optimizer 'sdg'"),
+    ("train.accumulate", 0, "train.accumulate=0: at least 1"),
+    ("train.accumulate", 3, "8 devices x 3 parts"),
+    ("train.label_smoothing", 1.0, "label_smoothing=1.0: from 0 to below 1"),
+    ("train.ema", -0.1, "train.ema=-0.1: from 0"),
+    ("train.profile", (5, 2), r"train.profile=\(5, 2\)"),
   ],
 )
 def test_numbers_and_names(field: str, value: Any, message: str) -> None:
@@ -70,6 +75,14 @@ def test_numbers_and_names(field: str, value: Any, message: str) -> None:
     config[section][name] = value
 
   with pytest.raises(ValueError, match=message):
+    run(change)
+
+
+def test_a_decay_that_matches_nothing() -> None:
+  def change(config: Any) -> None:
+    config.train.weight_decay, config.train.decay_leaves = 0.1, "kernel"
+
+  with pytest.raises(ValueError, match="decay_leaves='kernel' matches no leaf"):
     run(change)
 
 

@@ -1,8 +1,10 @@
 """A run whose training checkpoints are sealed, and goes on from them."""
 
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
+import jax
 import pytest
 
 import keyjax
@@ -10,6 +12,13 @@ from experiments import config as configs
 from experiments import data, models, people, train
 from experiments.workdir import Workdir
 from keyjax import checkpoint, keyring
+
+
+@pytest.fixture(autouse=True)
+def as_users_run_it() -> Iterator[None]:
+  """Optax needs the standard promotion."""
+  with jax.numpy_dtype_promotion("standard"):
+    yield
 
 
 @pytest.fixture

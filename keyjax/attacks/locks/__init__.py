@@ -5,7 +5,31 @@ from keyjax.attacks.locks import (
   deep_lock,
   extract,
   fine_tune,
+  hpnn_algebraic,
+  hpnn_genetic,
+  hpnn_greedy,
+  hpnn_relax,
+  hpnn_retrain,
+  hpnn_statistics,
+  pixel_front,
+  pixel_jigsaw,
+  pixel_search,
   random_keys,
 )
 
-__all__ = ["adv_params", "deep_lock", "extract", "fine_tune", "random_keys"]
+__all__ = [
+  "adv_params",
+  "deep_lock",
+  "extract",
+  "fine_tune",
+  "hpnn_algebraic",
+  "hpnn_genetic",
+  "hpnn_greedy",
+  "hpnn_relax",
+  "hpnn_retrain",
+  "hpnn_statistics",
+  "pixel_front",
+  "pixel_jigsaw",
+  "pixel_search",
+  "random_keys",
+]

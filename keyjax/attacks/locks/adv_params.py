@@ -43,6 +43,8 @@ _SPREAD = 6.0  # Quartile ranges beyond which a weight is an outlier.
 _INNER = (0.01, 0.99)  # Quantiles between which honest weights are.
 _FRACTIONS = (0.0, 0.5, 1.0)  # Places in that range that are tried.
 _AT_ONCE = 16  # Weights that a step tries.
+_SCREEN = 100  # Images that a try sees first,
+_FINALISTS = 6  # and how many tries then see all.
 
 
 @registry.register(
@@ -241,18 +243,23 @@ class _Search:
   def flops(self, params: PyTree, batch: Any) -> float:
     """Returns what a step computes, by XLA's count."""
     once = self.loss.lower(params, batch).cost_analysis() or {}
-    return float(once.get("flops", 0.0)) * (_AT_ONCE * len(_FRACTIONS) + 3)
+    images = len(batch[1])
+    tries = _AT_ONCE * len(_FRACTIONS) * min(_SCREEN, images) / images
+    return float(once.get("flops", 0.0)) * (tries + _FINALISTS + 3)
 
   def step(self, params: PyTree, batch: Any) -> PyTree | None:
     """Returns the params with the best single change, or None."""
     loss, grads = self._grad(params, batch)
-    best, found = float(loss) - 1e-6, None
-    for change in self._promising(params, grads):
-      new = _apply(params, change)
-      here = float(self.loss(new, batch))
-      if here < best:
-        best, found = here, new
-    return found
+    few = tuple(x[:_SCREEN] for x in batch)
+    tried = [_apply(params, c) for c in self._promising(params, grads)]
+    tried.sort(key=lambda new: float(self.loss(new, few)))
+    # All others see all images only when none of the finalists helps.
+    for part in (tried[:_FINALISTS], tried[_FINALISTS:]):
+      losses = [float(self.loss(new, batch)) for new in part]
+      best = int(np.argmin(losses))
+      if losses[best] < float(loss) - 1e-6:
+        return part[best]
+    return None
 
   def _promising(self, params: PyTree, grads: PyTree) -> list[_Change]:
     """Returns values for the weights whose gradients promise most."""

@@ -14,7 +14,7 @@ is malleability (`flip_sign`), a second file under the same nonce, and what no
 encryption of parameters hides: paths, shapes, dtypes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -39,8 +39,9 @@ from keyjax.schemes.deep_lock import ChainKey
 NAME = "deep_lock"
 _LOOK = 64  # Neighbours that speak for or against a candidate.
 _SURE = 45.0  # Bits: 2^24 places, and less than 2^-20 wrong.
-_HOPELESS = -16.0
-_CROWD_AFTER, _CROWD = 8, 4096
+_HOPELESS = -8.0
+_CROWD_AFTER, _CROWD = 8, 64
+_CHUNK = 1 << 15
 
 
 @registry.register(
@@ -194,31 +195,53 @@ def _search(
     words: uint32[Nk, m], its plain words.
 
   Returns:
-    The place and keystream words of the best candidate that is sure.
+    The place and keystream words of a candidate whose neighbours, the
+    schedule run on both ways, say for sure that it is right; or None.
   """
-  prior = peeled.prior(stream)
-  window = [stream.words[at + t] ^ w for t, w in enumerate(words)]
-  return _verify(stream, prior, at, window)
+  prior, nk = peeled.prior(stream), len(words)
+  for phase in range(nk):
+    same = np.flatnonzero(at % nk == phase)
+    for start in range(0, len(same), _CHUNK):  # What fits a cache.
+      part = same[start : start + _CHUNK]
+      place = at[part]
+      window = [stream.words[place + t] ^ w[part] for t, w in enumerate(words)]
+      total = _neighbours(stream, prior, place, window)
+      top = int(np.argmax(total))
+      if total[top] > _SURE:
+        found = np.array([w[top] for w in window], np.uint32)
+        return int(place[top]), found
+  return None
 
 
-def _verify(
-  stream: Stream, prior: Prior, at: np.ndarray, window: Sequence[np.ndarray]
-) -> tuple[int, np.ndarray] | None:
-  """Runs the schedule on both ways and asks what the neighbours look like."""
+def _neighbours(
+  stream: Stream, prior: Prior, at: np.ndarray, first: list[np.ndarray]
+) -> np.ndarray:
+  """Runs the schedule on both ways and asks what the neighbours look like.
+
+  Args:
+    stream: the peeled file.
+    prior: how plain words look.
+    at: int64[m], all of one rest modulo Nk.
+    first: Nk keystream words of each candidate.
+
+  Returns:
+    float32[m], bits of evidence; of those given up, what they had then.
+  """
+  nk, total = len(first), np.zeros(len(at), np.float32)
   keep = np.arange(len(at))
-  total = np.zeros(len(at), np.float32)
-  first = list(window)
   for way in (1, -1):
-    state, nk = [w[keep] for w in first], len(first)
+    state = [w[keep] for w in first]
     for n in range(_LOOK):
-      # The absolute index of the schedule; the stream begins at Nk.
-      ahead = at[keep] + (nk + n if way > 0 else -n)
+      if not len(keep):
+        return total
+      # The stream begins at the schedule's word Nk.
+      place = at[keep] + (nk + n if way > 0 else -n - 1)
       if way > 0:
-        new = key_schedule.after(state, ahead + nk)
-        state, place = [*state[1:], new], ahead
+        new = key_schedule.after(state, place + nk)
+        state = [*state[1:], new]
       else:
-        new = key_schedule.before(state, ahead + nk)
-        state, place = [new, *state[:-1]], ahead - 1
+        new = key_schedule.before(state, place + nk + 1)
+        state = [new, *state[:-1]]
       inside = (place >= 0) & (place < len(stream.words))
       safe = np.clip(place, 0, len(stream.words) - 1)
       score = prior.score(stream.words[safe] ^ new, safe)
@@ -226,13 +249,9 @@ def _verify(
       alive = total[keep] > _HOPELESS
       if n == _CROWD_AFTER and alive.sum() > _CROWD:  # Many are right.
         alive &= total[keep] >= np.partition(total[keep], -_CROWD)[-_CROWD]
-      keep, state = keep[alive], [w[alive] for w in state]
-    if not len(keep):
-      return None
-  best = keep[np.argmax(total[keep])]
-  if total[best] < _SURE:
-    return None
-  return int(at[best]), np.array([w[best] for w in first], np.uint32)
+      if not alive.all():
+        keep, state = keep[alive], [w[alive] for w in state]
+  return total
 
 
 def _claim(

@@ -18,7 +18,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keyjax import tree
 from keyjax.attacks import intervals, registry
 from keyjax.attacks.fit import Recipe, fit
 from keyjax.attacks.game import (
@@ -130,10 +129,3 @@ def gain(tuned: AttackResult, fresh: AttackResult) -> dict[str, float]:
   first, second = tuned.score, fresh.score
   low, high = intervals.difference(first[:3], second[:3])
   return {"value": first.value - second.value, "low": low, "high": high}
-
-
-def batch_norm(params: PyTree) -> str:
-  """Returns the pattern of batch-norm leaves, or one that matches nothing."""
-  paths = tree.flatten(params)[0]
-  found = any(p.startswith("batch_stats/") for p in paths)
-  return ".*norm.*" if found else "(?!)"

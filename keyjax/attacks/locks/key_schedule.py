@@ -41,16 +41,11 @@ def sub_word(words: np.ndarray) -> np.ndarray:
 
 def _mix(last: np.ndarray, index: np.ndarray, nk: int) -> np.ndarray:
   """Returns what w[i] adds to w[i - Nk]: a function of w[i - 1]."""
-  kind = index % nk
-  out = last.copy()
-  first = kind == 0
-  if first.any():
-    some = last[first]
-    turned = (some << np.uint32(8)) | (some >> np.uint32(24))
-    out[first] = sub_word(turned) ^ rcon(index[first] // nk)
-  if nk == 8 and (middle := kind == 4).any():
-    out[middle] = sub_word(last[middle])
-  return out
+  kind = int(index[0]) % nk
+  if kind == 0:
+    turned = (last << np.uint32(8)) | (last >> np.uint32(24))
+    return sub_word(turned) ^ rcon(index // nk)
+  return sub_word(last) if nk == 8 and kind == 4 else last
 
 
 def after(window: list[np.ndarray], index: np.ndarray) -> np.ndarray:
@@ -58,7 +53,7 @@ def after(window: list[np.ndarray], index: np.ndarray) -> np.ndarray:
 
   Args:
     window: Nk arrays uint32[m], a candidate in each place.
-    index: int64[m], i of each candidate.
+    index: int64[m], i of each candidate, all of one rest modulo Nk.
   """
   return window[0] ^ _mix(window[-1], index, len(window))
 

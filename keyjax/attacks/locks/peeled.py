@@ -132,17 +132,21 @@ class Prior(NamedTuple):
   Attributes:
     bits: float32[leaves, 4, 256], log2 of the likelihood ratio.
     leaf_of: uint16[n], the leaf of each word.
+    rows: the bytes of a word that say anything.
   """
 
   bits: np.ndarray
   leaf_of: np.ndarray
+  rows: tuple[int, ...]
 
   def score(self, words: np.ndarray, at: np.ndarray) -> np.ndarray:
     """Returns what plain words at places say for themselves, float32[m]."""
     leaf = self.leaf_of[at]
+    if len(leaf) and leaf[0] == leaf[-1] and (leaf == leaf[0]).all():
+      leaf = leaf[0]  # One leaf: a table instead of a table of tables.
     total = np.zeros(len(words), np.float32)
-    for row in range(4):
-      octet = (words >> np.uint32(24 - 8 * row)) & np.uint32(255)
+    for row in self.rows:
+      octet = (words >> np.uint32(24 - 8 * row)).astype(np.uint8)
       total += self.bits[leaf, row, octet]
     return total
 
@@ -150,10 +154,9 @@ class Prior(NamedTuple):
 def prior(stream: Stream) -> Prior:
   """Returns what network weights look like: see `_typical`."""
   counts = [leaf.words for leaf in stream.leaves]
-  return Prior(
-    np.stack([_table(leaf.dtype) for leaf in stream.leaves]),
-    np.repeat(np.arange(len(counts), dtype=np.uint16), counts),
-  )
+  bits = np.stack([_table(leaf.dtype) for leaf in stream.leaves])
+  leaf_of = np.repeat(np.arange(len(counts), dtype=np.uint16), counts)
+  return Prior(bits, leaf_of, tuple(np.flatnonzero(bits.any((0, 2))).tolist()))
 
 
 def _typical(dtype: str) -> np.ndarray:
@@ -188,5 +191,5 @@ def _table(dtype: str) -> np.ndarray:
     if told < 3 * 255 / (2 * np.log(2) * len(data)):
       share = np.full(256, 1 / 256)
     share = (1 - _DOUBT) * share + _DOUBT / 256
-    rows.append(np.log2(share * 256).astype(np.float32))
+    rows.append(np.log2(share * 256).round(6).astype(np.float32))
   return np.stack(rows)

@@ -1,0 +1,184 @@
+"""What the attacks on HPNN share: signs as unknowns, and when two are alike.
+
+A stolen HPNN model is a known network with unknown signs. Where the schedule
+is known (`options["schedule"]` of a target whose owner let it out), the
+unknowns are the key bits; otherwise there is one for each neuron, and what is
+recovered is the schedule's effect.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from keyjax.attacks.game import Model, View
+from keyjax.scheme import ApplyFn, PyTree
+from keyjax.schemes import hpnn
+from keyjax.schemes.hpnn import HpnnKey
+
+Units = dict[str, jax.Array]
+
+
+class Problem(NamedTuple):
+  """A stolen model and its unknown signs.
+
+  Attributes:
+    apply_fn: the plain forward pass.
+    params: the stolen weights.
+    units: for each locked module its neurons' unknowns, int32[features].
+    size: how many unknowns there are.
+    free: those that some neuron has, last layer first.
+  """
+
+  apply_fn: ApplyFn
+  params: PyTree
+  units: Units
+  size: int
+  free: np.ndarray
+
+
+def problem(view: View) -> Problem:
+  """Lists the unknowns of a stolen model.
+
+  Args:
+    view: the file and the scheme. `options` may hold `layers` as `hpnn` has
+      it, and `schedule`, int32[features] for each module, and `units`.
+  """
+  x = jnp.zeros((1, *view.data.image.shape[1:]))
+  sites = hpnn.find_sites(view.apply_fn, view.like, x)
+  chosen = hpnn.select(sites, view.options.get("layers"))
+  schedule = view.options.get("schedule")
+  units: Units = {}
+  if schedule is None:
+    start = 0
+    for site in chosen:
+      units[site.path] = jnp.arange(start, start + site.features)
+      start += site.features
+    size = start
+  else:
+    units = {s.path: jnp.asarray(schedule[s.path]) for s in chosen}
+    size = view.options.get("units", 256)
+  backwards = np.concatenate([np.asarray(u) for u in reversed(units.values())])
+  _, first = np.unique(backwards, return_index=True)
+  free = backwards[np.sort(first)]
+  return Problem(view.apply_fn, view.stolen(), units, size, free)
+
+
+def forward(
+  apply_fn: ApplyFn, params: PyTree, units: Units, values: jax.Array, x: Any
+) -> jax.Array:
+  """Returns the logits under signs that need not be +1 or -1.
+
+  Args:
+    apply_fn: a plain pass of a linen model.
+    params: its variables.
+    units: see `Problem`.
+    values: float[size].
+    x: images.
+  """
+
+  def interceptor(next_fn: Any, args: Any, kwargs: Any, context: Any) -> Any:
+    out = next_fn(*args, **kwargs)
+    path = "/".join(context.module.path)
+    if context.method_name != "__call__" or path not in units:
+      return out
+    row = jnp.take(values, units[path]).astype(out.dtype)
+    return out * row.reshape((1,) * (out.ndim - 1) + (-1,))
+
+  with nn.intercept_methods(interceptor):
+    return apply_fn(params, x)
+
+
+@functools.lru_cache(maxsize=16)
+def logits(apply_fn: ApplyFn) -> Any:
+  """Returns a compiled `(params, units, values, images) -> logits`."""
+  return jax.jit(functools.partial(forward, apply_fn))
+
+
+# ------------------------------------------------------------------ objectives
+
+
+def loss(kind: str, logits: jax.Array, want: jax.Array) -> jax.Array:
+  """Returns how far logits are from labels, or from the authorised logits.
+
+  Args:
+    kind: `ce` for int32[n] labels; `jsd`, `kl` or `mse` (of centred logits,
+      in units of their variance) for float32[n, classes].
+    logits: float[n, classes].
+    want: labels or logits.
+
+  Raises:
+    ValueError: an unknown kind.
+  """
+  if kind == "ce":
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, want)
+    return losses.mean()
+  if kind == "mse":
+    a = logits - logits.mean(-1, keepdims=True)
+    b = want - want.mean(-1, keepdims=True)
+    return ((a - b) ** 2).mean() / (b**2).mean()
+  p, q = jax.nn.log_softmax(want), jax.nn.log_softmax(logits)
+  if kind == "kl":
+    return _kl(p, q)
+  if kind == "jsd":
+    m = jnp.logaddexp(p, q) - jnp.log(2.0)
+    return 0.5 * (_kl(p, m) + _kl(q, m))
+  raise ValueError(f"loss={kind!r}: choose ce, jsd, kl or mse")
+
+
+def _kl(p: jax.Array, q: jax.Array) -> jax.Array:
+  return (jnp.exp(p) * (p - q)).sum(-1).mean()
+
+
+@functools.lru_cache(maxsize=16)
+def hard_loss(apply_fn: ApplyFn, kind: str) -> Any:
+  """Returns a compiled `(params, units, values, images, want) -> loss`."""
+  return jax.jit(
+    lambda params, units, values, x, want: loss(
+      kind, forward(apply_fn, params, units, values, x), want
+    )
+  )
+
+
+def examples(view: View, kind: str, seed: int) -> tuple[Any, Any]:
+  """Returns images and what is wanted of them: labels, or the oracle's logits.
+
+  The oracle is asked about the images that the attacker has, then about
+  noise, until no query is left.
+  """
+  if kind == "ce":
+    return jnp.asarray(view.data.image), jnp.asarray(view.data.label)
+  assert view.oracle is not None
+  images = view.data.image[: view.oracle.left]
+  shape = (view.oracle.left - len(images), *images.shape[1:])
+  noise = np.random.default_rng(seed).random(shape, np.float32)
+  images = np.concatenate([images, noise])
+  return jnp.asarray(images), jnp.asarray(view.oracle(images))
+
+
+# ---------------------------------------------------------------------- claims
+
+
+def key_of(this: Problem, values: Any) -> HpnnKey:
+  """Returns the key that signs amount to: -1 is a 1 bit."""
+  bits = (np.asarray(values) < 0).astype(np.uint8)
+  return HpnnKey(bits=jnp.asarray(bits), units=this.units)
+
+
+def model_of(key: HpnnKey, apply_fn: ApplyFn, params: PyTree) -> Model:
+  """Returns the model under a key; one compiled pass serves every key."""
+  return Model((params, key.bits, key.units), _under_key(apply_fn))
+
+
+@functools.lru_cache(maxsize=16)
+def _under_key(apply_fn: ApplyFn) -> ApplyFn:
+  def apply(tree: Any, x: jax.Array) -> jax.Array:
+    params, bits, units = tree
+    values = 1 - 2 * bits.astype(jnp.float32)
+    return forward(apply_fn, params, units, values, x)
+
+  return apply

@@ -1,0 +1,101 @@
+"""Digits models that were trained under HPNN or a pixel shuffle."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import keyjax
+from keyjax import Secret
+from keyjax.attacks.fit import Recipe, fit
+from keyjax.attacks.game import Target
+from keyjax.schemes import pixel_shuffle
+from tests.attacks import toys
+
+X = jnp.zeros((1, 8, 8, 1))
+
+
+class Deep(nn.Module):
+  """Two hidden layers, so that signs lie behind signs."""
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    x = nn.relu(nn.Dense(24, name="dense_0")(x.reshape(len(x), -1)))
+    x = nn.relu(nn.Dense(24, name="dense_1")(x))
+    return nn.Dense(10, name="head")(x)
+
+
+class Conv(nn.Module):
+  """A convolution, whose outputs cannot be moved one at a time."""
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    x = nn.relu(nn.Conv(8, (3, 3), strides=2, name="conv")(x))
+    x = nn.relu(nn.Dense(32, name="dense")(x.reshape(len(x), -1)))
+    return nn.Dense(10, name="head")(x)
+
+
+class Patches(nn.Module):
+  """Sees blocks of 4 x 4 pixels, as keyed networks of the papers do."""
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    x = nn.relu(nn.Conv(24, (4, 4), strides=4, name="conv")(x))
+    x = nn.relu(nn.Dense(32, name="dense")(x.reshape(len(x), -1)))
+    return nn.Dense(10, name="head")(x)
+
+
+DEEP, CONV, PATCHES = Deep(), Conv(), Patches()
+
+
+@functools.cache
+def target(model: nn.Module, name: str) -> Target:
+  """Trains a model under a scheme's key, and ships it.
+
+  Args:
+    model: one of those above.
+    name: `hpnn`, `shf`, `np` or `ffx`.
+  """
+  scheme = (
+    keyjax.hpnn(model.apply, units=64)
+    if name == "hpnn"
+    else keyjax.pixel_shuffle(name, block_size=4)
+  )
+  train, test = toys.digits()
+  start = model.init(jax.random.key(0), X)
+  # Not a secret that guards anything: the figures are to repeat themselves.
+  secret = Secret(bytes(range(32)))
+  key = scheme.keygen(secret, start, {"image": X})
+  bound = scheme.bind(key, model.apply)
+  fits = fit(bound, start, train, [600], Recipe("adam", 1e-2))
+  params = next(iter(fits)).params
+  return Target(
+    name=name,
+    scheme=scheme,
+    key=key,
+    params=params,
+    locked=params,
+    apply_fn=model.apply,
+    init=lambda rng: model.init(rng, X),
+    train=train,
+    test=test,
+    options={"block_size": 4} if name != "hpnn" else {},
+  )
+
+
+def overheard(of: Target, count: int) -> Target:
+  """Adds transformed images that somebody saw on their way to the server."""
+  images = of.train.image[-count:]
+  seen = np.asarray(pixel_shuffle.transform(of.key, jnp.asarray(images)))
+  return dataclasses.replace(of, options={**of.options, "ciphertexts": seen})
+
+
+def scheduled(of: Target) -> Target:
+  """Lets the schedule out: the unknowns are the key bits."""
+  key: Any = of.key
+  more = {"schedule": key.units, "units": key.bits.size}
+  return dataclasses.replace(of, options={**of.options, **more})
