@@ -1,6 +1,5 @@
 """Other recipients for a checkpoint that is there, and other data keys."""
 
-import datetime
 import functools
 import os
 import pathlib
@@ -26,6 +25,7 @@ from keyjax.checkpoint.manifest import Manifest, part_context
 from keyjax.checkpoint.session import Session, begin, several
 from keyjax.keyring import Identity, Recipient, seal_envelope
 from keyjax.keyring import rewrap as rewrap_envelope
+from keyjax.keyring.entries import now
 from keyjax.keyring.leaves import leaf_key
 from keyjax.seal import size_of_plain
 
@@ -105,9 +105,8 @@ def reencrypt(
   old = begin(path, identities, verify_key=verify_key)
   checkpoint, data_key = agree.new_checkpoint()
   new = _placed_anew(old.manifest, checkpoint, signer is not None)
-  now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
   envelope = seal_envelope(
-    data_key, several(recipients, "wrap"), checkpoint=checkpoint, created=now
+    data_key, several(recipients, "wrap"), checkpoint=checkpoint, created=now()
   )
   digests: list[bytes] = []
   messages = sealing.digested(_messages(old, new, data_key), digests)

@@ -1,6 +1,5 @@
 """Saving and restoring sealed checkpoints; see the package's text."""
 
-import datetime
 import functools
 import os
 import pathlib
@@ -29,6 +28,7 @@ from keyjax.checkpoint.layout import Streams
 from keyjax.checkpoint.manifest import DTYPES, Leaf, Manifest, to_bytes
 from keyjax.checkpoint.session import Session, begin, several
 from keyjax.keyring import Identity, Recipient, seal_envelope
+from keyjax.keyring.entries import now
 from keyjax.seal import size_of_sealed
 from keyjax.tree import path_str
 
@@ -105,9 +105,8 @@ def prepare(
   leaves, found = describe(tree, step, metadata or {}, signer is not None)
   checkpoint, data_key = agree.new_checkpoint()
   found = found._replace(id=checkpoint)
-  now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
   envelope = seal_envelope(
-    data_key, several(recipients, "wrap"), checkpoint=checkpoint, created=now
+    data_key, several(recipients, "wrap"), checkpoint=checkpoint, created=now()
   )
   digests: list[bytes] = []
   messages = sealing.digested(
