@@ -78,9 +78,11 @@ def writing(path: pathlib.Path) -> Iterator[None]:
       except BaseException:
         discard(path.parent, path.name)
         raise
-  except (FileExistsError, CheckpointError):  # Of what is written anew.
+  except CheckpointError:  # Of what is written anew.
     raise
   except Exception as error:
+    if isinstance(error, FileExistsError) and error.errno is None:
+      raise  # Ours; the system's is of a file in a folder's place.
     raise flat(what, error) from None
 
 
