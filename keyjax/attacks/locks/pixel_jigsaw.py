@@ -103,11 +103,11 @@ def solve(
   order = arrange(found, model(images, m), starts)
   if own is not None:  # The model cannot tell colours apart.
     c = images.shape[-1]
-    starts = [
+    turned = [
       order // c * c + np.array(turn)[order % c]
       for turn in itertools.permutations(range(c))
     ]
-    order = arrange(found, correlations(own, m), starts)
+    order = arrange(found, correlations(own, m), turned + starts)
   return ShfKey(order=jnp.asarray(order), block_size=m)
 
 
