@@ -58,7 +58,7 @@ Plain checkpoints (`save_plain`, `restore_plain`, a `Manager` without
 recipients) are for what was locked by a scheme already, or is no secret.
 """
 
-from keyjax.checkpoint.checking import Problem, inspect, verify
+from keyjax.checkpoint.checking import Problem, inspect, trace, verify
 from keyjax.checkpoint.convert import export_weights, import_weights
 from keyjax.checkpoint.errors import CheckpointError
 from keyjax.checkpoint.manager import Manager
@@ -80,5 +80,6 @@ __all__ = [
   "rewrap",
   "save",
   "save_plain",
+  "trace",
   "verify",
 ]

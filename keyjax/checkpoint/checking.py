@@ -12,8 +12,9 @@ from keyjax.aes.cobblestone import HEADER, Opener, SealError
 from keyjax.checkpoint import layout, sealing, signing, store
 from keyjax.checkpoint.errors import CheckpointError
 from keyjax.checkpoint.manifest import part_context
-from keyjax.checkpoint.session import Session, begin
-from keyjax.keyring import Identity, inspect_envelope
+from keyjax.checkpoint.session import MOST_MANIFEST, Session, begin
+from keyjax.keyring import Identity, Keyring, inspect_envelope
+from keyjax.keyring import trace as trace_bytes
 from keyjax.keyring.leaves import leaf_key
 
 
@@ -27,6 +28,28 @@ class Problem(NamedTuple):
 
   where: str
   what: str
+
+
+def trace(path: str | os.PathLike[str], keyring: Keyring) -> str | None:
+  """Tells whose copy a leaked checkpoint is, without a key that opens it.
+
+  The envelope names its recipients; where that was replaced, the salts of the
+  messages still bear the mark that `save(..., salt=licensee.salt)` gave them.
+  Whoever opens the copy and seals or ships it anew leaves no mark.
+
+  Args:
+    path: its folder.
+    keyring: what issued the licensees.
+
+  Returns:
+    The licensee's name; None if it is nobody's copy.
+
+  Raises:
+    FileNotFoundError, CheckpointError: it is no sealed checkpoint.
+  """
+  opened = store.Store(path)
+  manifest = opened.small("manifest", MOST_MANIFEST)
+  return trace_bytes(opened.envelope, keyring) or trace_bytes(manifest, keyring)
 
 
 def inspect(

@@ -58,7 +58,8 @@ class Manager:
       impl: where arrays are sealed and opened; see `save`.
 
     Raises:
-      CheckpointError: the folder cannot be made or written.
+      CheckpointError: the folder cannot be made or written, or holds sealed
+        checkpoints where no recipients are given, or plain ones where some are.
     """
     options = ocp.CheckpointManagerOptions(
       preservation_policy=policy.LatestN(keep)
@@ -88,6 +89,23 @@ class Manager:
       )
     except OSError as error:
       raise flat(f"cannot use {self._folder}", error) from None
+    self._check_kind()
+
+  def _check_kind(self) -> None:
+    """Refuses to go on in plaintext after sealed checkpoints, or to mix."""
+    latest = self.latest()
+    if latest is None:
+      return
+    sealed_there = store.is_sealed(self._folder / str(latest))
+    if sealed_there != (self._recipients is not None):
+      self.close()
+      kinds = ("sealed", "recipients were given: give them")
+      kinds = kinds if sealed_there else ("plain", "recipients: give none")
+      raise CheckpointError(
+        f"{self._folder} holds {kinds[0]} checkpoints, and "
+        f"{'no ' if sealed_there else 'there are '}{kinds[1]}, or choose "
+        "another folder"
+      )
 
   def _hold(self) -> weakref.finalize | None:
     """Keeps other Managers from saving; returns what lets them again."""

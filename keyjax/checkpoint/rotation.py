@@ -75,6 +75,7 @@ def reencrypt(
   *,
   signer: signing.Signer | None = None,
   verify_key: signing.VerifyKey | None = None,
+  salt: sealing.Salt = sealing.random_salt,
 ) -> None:
   """Writes a checkpoint again under a new data key: what revocation needs.
 
@@ -89,6 +90,7 @@ def reencrypt(
     recipients: who can open the new one.
     signer: who signs it; a signature does not carry over.
     verify_key: whose signature the old one must bear.
+    salt: gives the salt of each message; see `save`.
 
   Raises:
     FileNotFoundError: there is no whole checkpoint at `path`.
@@ -109,11 +111,9 @@ def reencrypt(
     data_key, several(recipients, "wrap"), checkpoint=checkpoint, created=now()
   )
   digests: list[bytes] = []
-  messages = sealing.digested(_messages(old, new, data_key), digests)
-  sealed.write(
-    target,
-    *sealed.pack(new, data_key, envelope, messages, digests, signer, lazy=True),
-  )
+  messages = sealing.digested(_messages(old, new, data_key, salt), digests)
+  rest = messages, digests, signer, True, salt
+  sealed.write(target, *sealed.pack(new, data_key, envelope, *rest))
 
 
 def _placed_anew(old: Manifest, checkpoint: str, signed: bool) -> Manifest:
@@ -134,7 +134,7 @@ def _placed_anew(old: Manifest, checkpoint: str, signed: bool) -> Manifest:
 
 
 def _messages(
-  old: Session, new: Manifest, data_key: bytes
+  old: Session, new: Manifest, data_key: bytes, salt: sealing.Salt
 ) -> Iterator[sealing.Message]:
   """Opens each part, to be sealed again when its turn comes."""
   needs, number = [], 0
@@ -158,10 +158,16 @@ def _messages(
       raise opening.damaged(leaf, one.part) from None
     key = leaf_key(data_key, "leaf", leaf.path)
     bound = part_context(new, leaf, place)
-    fill = functools.partial(_seal, key, plain, bound)
+    fill = functools.partial(_seal, key, plain, bound, salt)
     yield place.size, fill
-  yield from sealing.padding(new, data_key, 0)
+  yield from sealing.padding(new, data_key, 0, salt)
 
 
-def _seal(key: bytes, plain: np.ndarray, bound: bytes, out: memoryview) -> None:
-  seal_into(key, plain.data, out, bound)
+def _seal(
+  key: bytes,
+  plain: np.ndarray,
+  bound: bytes,
+  salt: sealing.Salt,
+  out: memoryview,
+) -> None:
+  seal_into(key, plain.data, out, bound, salt=salt())

@@ -41,6 +41,7 @@ def save(
   step: int = 0,
   metadata: dict[str, Any] | None = None,
   signer: signing.Signer | None = None,
+  salt: sealing.Salt = sealing.random_salt,
   impl: Impl = "auto",
 ) -> None:
   """Seals a tree and writes it to a new folder, atomically.
@@ -55,6 +56,8 @@ def save(
     step: of the training; sealed.
     metadata: what fits into 1 MiB of JSON; sealed.
     signer: an Ed25519 or ML-DSA-65 private key of `cryptography`.
+    salt: gives the salt of each message: `Licensee.salt` marks a copy, so that
+      `trace` tells whose it is.
     impl: "device" seals each array where it lies, "host" with OpenSSL; "auto"
       does the first on accelerators.
 
@@ -76,7 +79,9 @@ def save(
   """
   path = pathlib.Path(path).absolute()
   folders.check_absent(path)
-  made = prepare(tree, recipients, step, metadata, signer, impl, lazy=True)
+  made = prepare(
+    tree, recipients, step, metadata, signer, impl, lazy=True, salt=salt
+  )
   write(path, *made)
 
 
@@ -88,6 +93,7 @@ def prepare(
   signer: signing.Signer | None,
   impl: Impl,
   lazy: bool,
+  salt: sealing.Salt = sealing.random_salt,
 ) -> tuple[bytes, dict[str, Any], Streams]:
   """Seals a tree in memory, or when it is written.
 
@@ -110,10 +116,10 @@ def prepare(
   )
   digests: list[bytes] = []
   messages = sealing.digested(
-    sealing.messages(found, data_key, leaves, jax.process_index(), impl),
+    sealing.messages(found, data_key, leaves, jax.process_index(), impl, salt),
     digests,
   )
-  return pack(found, data_key, envelope, messages, digests, signer, lazy)
+  return pack(found, data_key, envelope, messages, digests, signer, lazy, salt)
 
 
 def pack(
@@ -124,6 +130,7 @@ def pack(
   digests: list[bytes],
   signer: signing.Signer | None,
   lazy: bool,
+  salt: sealing.Salt = sealing.random_salt,
 ) -> tuple[bytes, dict[str, Any], Streams]:
   """Returns a stream with its manifest and signature, to be written.
 
@@ -135,6 +142,7 @@ def pack(
     digests: of the messages that were sealed; `messages` fills it.
     signer: who signs.
     lazy: whether messages are sealed when they are written.
+    salt: gives the manifest's salt.
   """
   lazy = lazy and found.streams.rows == 1
   arrays = store.segments(
@@ -148,7 +156,7 @@ def pack(
       mine = _numbered(found, digests)
       every = agree.gather_digests(mine, len(found.digests))
       whole = found._replace(digests=every)
-    return session.seal_manifest(data_key, whole)
+    return session.seal_manifest(data_key, whole, salt())
 
   def signature() -> bytes:
     return signing.sign(signer, data_key, found.id, manifest())

@@ -49,6 +49,12 @@ def on_device(leaf: Any, impl: Impl) -> bool:
 
 
 Message = tuple[int, Callable[[memoryview], None]]
+Salt = Callable[[], bytes | None]
+
+
+def random_salt() -> bytes | None:
+  """Leaves a message's salt to the cipher, which draws it at random."""
+  return None
 
 
 def messages(
@@ -57,6 +63,7 @@ def messages(
   leaves: list[Any],
   process: int,
   impl: Impl,
+  salt: Salt = random_salt,
 ) -> Iterator[Message]:
   """Returns what this process writes, in the order of its stream.
 
@@ -66,6 +73,7 @@ def messages(
     leaves: the arrays, in the manifest's order.
     process: which stream.
     impl: where a `jax.Array` is sealed; see `on_device`.
+    salt: gives the salt of each message.
 
   Yields:
     The size of each message, and what seals it into memory of that size.
@@ -77,12 +85,15 @@ def messages(
         bound = part_context(manifest, leaf, part)
         box = functools.partial(_box, array, part, device)
         how = _on_device if device else functools.partial(_on_host, leaf.dtype)
-        yield part.size, functools.partial(how, key, bound, box)
-  yield from padding(manifest, data_key, process)
+        yield part.size, functools.partial(how, key, bound, salt, box)
+  yield from padding(manifest, data_key, process, salt)
 
 
 def padding(
-  manifest: Manifest, data_key: bytes, process: int
+  manifest: Manifest,
+  data_key: bytes,
+  process: int,
+  salt: Salt = random_salt,
 ) -> Iterator[Message]:
   """Returns the messages that fill a stream up: zeros, sealed like the rest."""
   key = leaf_key(data_key, "padding", str(process))
@@ -90,7 +101,17 @@ def padding(
   for offset, size in layout.padding(used, manifest.streams.size):
     bound = padding_context(manifest, process, offset)
     plain = functools.partial(bytes, size_of_plain(size))
-    yield size, lambda out, b=bound, p=plain: seal_into(key, p(), out, b)  # type: ignore[misc]
+    yield size, functools.partial(_zeros, key, bound, salt, plain)
+
+
+def _zeros(
+  key: bytes,
+  bound: bytes,
+  salt: Salt,
+  plain: Callable[[], bytes],
+  out: memoryview,
+) -> None:
+  seal_into(key, plain(), out, bound, salt=salt())
 
 
 def padding_context(manifest: Manifest, process: int, offset: int) -> bytes:
@@ -102,18 +123,25 @@ def _on_host(
   dtype: str,
   key: bytes,
   bound: bytes,
+  salt: Salt,
   box: Callable[[], Any],
   out: memoryview,
 ) -> None:
   # A copy only where what is wanted does not lie together.
   array = np.ascontiguousarray(np.asarray(box(), DTYPES[dtype]))
-  seal_into(key, array.reshape(-1).view(np.uint8).data, out, bound)
+  data = array.reshape(-1).view(np.uint8).data
+  seal_into(key, data, out, bound, salt=salt())
 
 
 def _on_device(
-  key: bytes, bound: bytes, box: Callable[[], jax.Array], out: memoryview
+  key: bytes,
+  bound: bytes,
+  salt: Salt,
+  box: Callable[[], jax.Array],
+  out: memoryview,
 ) -> None:
-  sealed = seal_array(seal_key(key, bound), _bytes(box()), impl="device")
+  made = seal_key(key, bound, salt=salt())
+  sealed = seal_array(made, _bytes(box()), impl="device")
   np.asarray(out)[:] = np.asarray(sealed)
 
 

@@ -13,7 +13,7 @@ from keyjax.checkpoint.store import Store
 from keyjax.keyring import Identity, open_envelope
 from keyjax.keyring.leaves import leaf_key
 
-_MOST = seal.size_of_sealed(manifests.MAX_SIZE)
+MOST_MANIFEST = seal.size_of_sealed(manifests.MAX_SIZE)
 _SLACK = 1 << 28
 
 
@@ -78,7 +78,7 @@ def begin(
   """
   store = Store(path)
   opened = open_envelope(store.envelope, several(identities, "unwrap"))
-  sealed = store.small("manifest", _MOST)
+  sealed = store.small("manifest", MOST_MANIFEST)
   found = read_manifest(opened.data_key, opened.checkpoint, sealed)
   _check_size(store, found)
   if step is not None and found.step != step:
@@ -125,8 +125,10 @@ def read_manifest(data_key: bytes, checkpoint: str, sealed: bytes) -> Manifest:
   return found
 
 
-def seal_manifest(data_key: bytes, manifest: Manifest) -> bytes:
-  """Returns a manifest as one sealed message.
+def seal_manifest(
+  data_key: bytes, manifest: Manifest, salt: bytes | None = None
+) -> bytes:
+  """Returns a manifest as one sealed message, with a random salt for None.
 
   Raises:
     ValueError: the tree or the metadata cannot be stored.
@@ -135,4 +137,5 @@ def seal_manifest(data_key: bytes, manifest: Manifest) -> bytes:
     leaf_key(data_key, "manifest", ""),
     manifests.to_bytes(manifest),
     manifests.context("manifest", manifest.id),
+    salt=salt,
   )

@@ -214,6 +214,11 @@ def replace_header(path: pathlib.Path, envelope: bytes) -> None:
     os.close(folder)
 
 
+def is_sealed(path: pathlib.Path) -> bool:
+  """Tells whether a checkpoint's folder is one of sealed arrays."""
+  return (path / _DATA).is_dir()
+
+
 class Store:
   """A sealed checkpoint on disk, to be read."""
 

@@ -3,13 +3,15 @@
 A protected key is one line of canonical JSON: the cost and salt of Argon2id,
 and the key sealed (`keyjax.seal`) under what comes out. A plain key is one line
 `KEYJAX-SECRET-KIND:BASE64` with a checksum; scanners for leaked secrets find
-the capitals. PEM (PKCS #8) of OpenSSL is read for X25519 and RSA; it is written
-by `export_pem` alone, because OpenSSL's own encryption there costs a guess
-2,048 rounds of SHA-256 and a passphrase of a person does not survive that.
+the capitals. The 64 hexadecimal digits of `Secret.save` are read too. PEM (PKCS
+#8) of OpenSSL is read for X25519 and RSA; it is written by `export_pem` alone,
+because OpenSSL's own encryption there costs a guess 2,048 rounds of SHA-256 and
+a passphrase of a person does not survive that.
 """
 
 import hashlib
 import os
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +34,7 @@ PrivateKey = Secret | HpkePrivateKey | RsaIdentity | DeviceKeys | SigningKey
 Ask = str | Callable[[], str] | None
 MAX_KEY = 2**16
 _PLAIN = "KEYJAX-SECRET-"
+_HEX = re.compile(rb"[0-9a-fA-F]{64}")
 _CHECK = 4
 _VERSION = 1
 
@@ -163,6 +166,8 @@ def _reveal(key: PrivateKey) -> tuple[str, bytes]:
 
 
 def _parse_plain(data: bytes) -> PrivateKey:
+  if _HEX.fullmatch(data):  # What `Secret.save` writes.
+    return Secret(bytes.fromhex(data.decode("ascii")))
   name, colon, body = data.decode("ascii", "replace").partition(":")
   kind = name.removeprefix(_PLAIN).lower()
   if not (name.startswith(_PLAIN) and colon and kind in _READERS):

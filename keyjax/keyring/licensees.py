@@ -73,7 +73,9 @@ class Licensee(Private):
     return SymmetricKey(self.secret)
 
   def salt(self) -> bytes:
-    """Returns a fresh salt with their mark, for `keyjax.seal.seal`: 24 bytes.
+    """Returns a fresh salt with their mark: 24 bytes.
+
+    `checkpoint.save(..., salt=licensee.salt)` marks every message of a copy.
 
     Example:
       >>> licensee = Licensee(Grant("lab", "", False), Secret.generate())

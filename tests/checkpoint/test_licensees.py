@@ -1,0 +1,86 @@
+"""Whose copy it is, and folders that are not what a Manager expects."""
+
+import pathlib
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from keyjax import Secret, checkpoint, keyring
+from keyjax.checkpoint import store
+from keyjax.keyring import Keyring, SymmetricKey
+
+TREE = {"w": np.arange(12, dtype=np.float32), "b": jnp.zeros(3, jnp.bfloat16)}
+
+
+@pytest.mark.parametrize("impl", ["host", "device"])
+def test_marked_copies_are_traced(tmp_path: pathlib.Path, impl) -> None:
+  ring = Keyring.create(tmp_path / "ring", Secret.generate(), "team")
+  owner, others = ring.recipient(), SymmetricKey(Secret.generate())
+  for name in ("lab", "shop"):
+    licensee = ring.issue(name)
+    copy = tmp_path / name
+    args = copy, TREE, [owner, licensee.recipient()]
+    checkpoint.save(*args, salt=licensee.salt, impl=impl)
+    assert checkpoint.trace(copy, ring) == name
+    # A leaker who hides the envelope's ids keeps the messages.
+    checkpoint.rewrap(copy, ring.identities(), others)
+    assert checkpoint.trace(copy, ring) == name
+    again = tmp_path / f"{name}-again"
+    checkpoint.reencrypt(copy, again, others, others)
+    assert checkpoint.trace(again, ring) is None  # As the documentation says.
+    checkpoint.reencrypt(
+      copy, tmp_path / f"{name}-2", others, others, salt=licensee.salt
+    )
+    assert checkpoint.trace(tmp_path / f"{name}-2", ring) == name
+    np.testing.assert_array_equal(
+      checkpoint.restore(copy, others)["w"], TREE["w"]
+    )
+  plain = tmp_path / "nobody"
+  checkpoint.save(plain, TREE, owner)
+  assert checkpoint.trace(plain, ring) is None
+
+
+def test_every_message_of_a_copy_has_a_salt_of_its_own(
+  tmp_path: pathlib.Path,
+) -> None:
+  ring = Keyring.create(tmp_path / "ring", Secret.generate(), "team")
+  lab, salts = ring.issue("lab"), []
+
+  def salt() -> bytes:
+    salts.append(lab.salt())
+    return salts[-1]
+
+  checkpoint.save(tmp_path / "copy", TREE, lab.recipient(), salt=salt)
+  assert len(set(salts)) == len(salts) >= 4  # Two leaves, padding, manifest.
+  stream = b"".join(
+    p.read_bytes() for p in (tmp_path / "copy").rglob("*") if p.is_file()
+  )
+  assert all(s in stream for s in salts)
+
+
+def test_managers_do_not_mix_plain_and_sealed(tmp_path: pathlib.Path) -> None:
+  key = SymmetricKey(Secret.generate())
+  for name, first, second in (
+    ("sealed", {"recipients": key, "identities": key}, {}),
+    ("plain", {}, {"recipients": key, "identities": key}),
+  ):
+    folder = tmp_path / name
+    with checkpoint.Manager(folder, **first) as manager:
+      manager.save(1, TREE)
+    assert store.is_sealed(folder / "1") == (name == "sealed")
+    with pytest.raises(
+      checkpoint.CheckpointError, match=f"holds {name} checkpoints"
+    ):
+      checkpoint.Manager(folder, **second)
+    with checkpoint.Manager(folder, **first) as manager:
+      assert manager.latest() == 1
+      manager.save(2, TREE)
+
+
+def test_secrets_that_were_saved_are_read_as_keys(
+  tmp_path: pathlib.Path,
+) -> None:
+  secret = Secret.generate()
+  secret.save(tmp_path / "secret")
+  assert keyring.read_key(f"file:{tmp_path / 'secret'}") == secret
