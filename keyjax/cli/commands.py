@@ -1,20 +1,15 @@
 """The command line as a whole, and what it refuses to read."""
 
 import argparse
-import re
 from collections.abc import Sequence
 
 import shtab
 
-from keyjax.cli import checkpoint_options, keys_options
+from keyjax.cli import card_options, checkpoint_options, keys_options
 from keyjax.cli.arguments import Parser
 from keyjax.cli.failures import USAGE, Failure
+from keyjax.leaks import looks_secret
 
-_SECRET = re.compile(
-  r"KEYJAX-SECRET-|-----BEGIN|[\"']keyjax[\"']\s*:\s*[\"']key[\"']"
-  r"|\b[0-9a-f]{64}\b",
-  re.IGNORECASE,
-)
 _WORDS_OF_A_SHARE = 20
 _DESCRIPTION = """\
 Keys and sealed checkpoints of JAX models.
@@ -25,7 +20,7 @@ of an open descriptor. KEYJAX_IDENTITY holds a source for commands that are
 given no -i. Work is done on the CPU unless JAX_PLATFORMS says otherwise.
 
 `keyjax COMMAND --help` has an example of each; they work in the order of the
-list, in a folder that holds a model.safetensors.
+list, in a folder that holds a model.safetensors and the rows.jsonl of attacks.
 
 Completion: eval "$(keyjax --print-completion bash)", or zsh's, in the file
 that your shell reads when it starts."""
@@ -43,6 +38,7 @@ def build() -> Parser:
   keys_options.add_keygen(commands)
   checkpoint_options.add(commands)
   keys_options.add(commands)
+  card_options.add(commands)
   return parser
 
 
@@ -69,7 +65,7 @@ def refuse_secrets(argv: Sequence[str]) -> None:
     >>> refuse_secrets(["inspect", "model", "-i", "file:alice.key"])
   """
   for number, argument in enumerate(argv, 1):
-    if _SECRET.search(argument) or argument.count(" ") >= _WORDS_OF_A_SHARE:
+    if looks_secret(argument) or argument.count(" ") >= _WORDS_OF_A_SHARE:
       raise Failure(
         USAGE,
         f"argument {number} looks like a private key or a share of one: keys "
