@@ -193,9 +193,7 @@ def _need(row: Row, fields: Iterable[str], what: str) -> dict[str, Any]:
 def _accuracy(row: Row, runs: Sequence[Row]) -> dict[str, Any]:
   what = f"the accuracy of {row['condition']!r}"
   more = {k: row[k] for k in _COUNTS if k in row}
-  return (
-    _need(row, ("condition", *_INTERVAL), what) | more | _run(row, runs)
-  )
+  return _need(row, ("condition", *_INTERVAL), what) | more | _run(row, runs)
 
 
 def _attack(row: Row, runs: Sequence[Row]) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""The digest of the file or folder that a card speaks of.
+r"""The digest of the file or folder that a card speaks of.
 
 Of a file its SHA-256. Of a folder the SHA-256 of what `sha256sum` prints of
 its files in the order of their paths' bytes, so that anybody can check it:
 
-    cd DIR && find . -type f -printf '%P\\0' | LC_ALL=C sort -z |
+    cd DIR && find . -type f -printf '%P\0' | LC_ALL=C sort -z |
       xargs -0 sha256sum | sha256sum
 """
 

@@ -56,6 +56,7 @@ def check(card: Mapping[str, Any]) -> None:
       f"a card of another version than {VERSION}, the one that this release "
       "of KeyJAX reads"
     )
+  _refuse_secrets(card)  # Before any sentence that repeats a field.
   validator = jsonschema.Draft202012Validator(schema())
   error = jsonschema.exceptions.best_match(validator.iter_errors(card))
   if error is not None:
@@ -63,7 +64,6 @@ def check(card: Mapping[str, Any]) -> None:
   _check_numbers(card)
   _check_classes(card)
   checklist.check(card["checklist"])
-  _refuse_secrets(card)
 
 
 def _sentence(error: Any) -> str:
@@ -154,9 +154,7 @@ def _message(card: Mapping[str, Any]) -> bytes:
   return _CONTEXT + dump(dict(card) | {"signature": named})
 
 
-def check_model(
-  card: Mapping[str, Any], path: str | os.PathLike[str]
-) -> None:
+def check_model(card: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
   """Checks that a card speaks of this checkpoint or file.
 
   Raises:

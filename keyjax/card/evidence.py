@@ -53,10 +53,8 @@ def clean_accuracy(found: Found) -> Answer:
   shown = {row["condition"]: row["value"] for row in found.accuracy}
   if not {"plain", "right"} <= set(shown):
     return None
-  said = (
-    f"plain {100 * shown['plain']:.2f} %, right key {100 * shown['right']:.2f} %"
-  )
-  return "yes", said
+  plain, right = (f"{100 * shown[x]:.2f} %" for x in ("plain", "right"))
+  return "yes", f"plain {plain}, right key {right}"
 
 
 def _curves(found: Found) -> list[Mapping[str, Any]]:

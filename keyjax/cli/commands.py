@@ -20,7 +20,8 @@ of an open descriptor. KEYJAX_IDENTITY holds a source for commands that are
 given no -i. Work is done on the CPU unless JAX_PLATFORMS says otherwise.
 
 `keyjax COMMAND --help` has an example of each; they work in the order of the
-list, in a folder that holds a model.safetensors and the rows.jsonl of attacks.
+list, in a folder that holds a model.safetensors and the rows.jsonl of attacks
+(`card` reads those).
 
 Completion: eval "$(keyjax --print-completion bash)", or zsh's, in the file
 that your shell reads when it starts."""
