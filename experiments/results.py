@@ -96,11 +96,8 @@ def _processor() -> str:
 
 def row(base: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
   """Returns a row: `base` (provenance, names) and what was measured."""
-  made = dict.fromkeys(FIELDS, "") | {
-    "options": {},
-    "low": None,
-    "high": None,
-  }
+  made: dict[str, Any] = dict.fromkeys(FIELDS, "")
+  made |= {"options": {}, "low": None, "high": None}
   return made | dict(base) | fields
 
 
