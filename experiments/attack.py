@@ -168,9 +168,7 @@ def row(
 ) -> dict[str, Any]:
   """Returns a row: the game, the score with its interval, cost and curve."""
   spec = config.attacks[label]
-  fields = {
-    "scheme": scheme,
-    "title": config.schemes[scheme].title,
+  fields = results.names(scheme, config.schemes[scheme]) | {
     "attack": label,
     "attack_title": spec.title,
     "game": attack.name,
@@ -178,6 +176,7 @@ def row(
     "metric": str(attack.goal),
     "attacker": vars(attacker),
     "fraction": spec.fraction,
+    "budget": vars(_budget(spec)) | {"trials": spec.trials},
   }
   if result is None:
     return results.row(fields, value=None, note="there is no base model")

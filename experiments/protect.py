@@ -89,7 +89,7 @@ def protect(
     run.say(f"{label}: done before")
     return _load(file)
   this = lock.build(spec.scheme, dict(spec.args), run.model)
-  base = run.base | {"scheme": label, "title": spec.title}
+  base = run.base | results.names(label, spec)
   key = make_key(run, label, this, variables)
   prepared = jax.tree.map(jnp.asarray, this.prepare(variables))
   rows, locked = _lock_and_ship(run, label, this, key, prepared, base)

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 
 FIELDS = (
   "config",  # the run's name
@@ -22,6 +23,8 @@ FIELDS = (
   "model",
   "scheme",  # label in the config; "plain" for the unprotected model
   "title",  # what people call the scheme
+  "mechanism",  # its name in `experiments.lock.NAMES`; "" for plain
+  "options",  # its arguments
   "condition",  # plain, right, no_key, wrong, near or api; "" for costs
   "metric",  # accuracy, drop, round_trip, key_bytes, encrypt_seconds, ...
   "value",
@@ -93,8 +96,21 @@ def _processor() -> str:
 
 def row(base: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
   """Returns a row: `base` (provenance, names) and what was measured."""
-  made = dict.fromkeys(FIELDS, "") | {"low": None, "high": None}
+  made: dict[str, Any] = dict.fromkeys(FIELDS, "")
+  made |= {"options": {}, "low": None, "high": None}
   return made | dict(base) | fields
+
+
+def names(label: str, spec: ConfigDict) -> dict[str, Any]:
+  """Returns what rows call a protection: a label, and which scheme it is."""
+  # As rows are read: tuples are lists there.
+  options = json.loads(json.dumps(dict(spec.args), default=str))
+  return {
+    "scheme": label,
+    "title": spec.title,
+    "mechanism": spec.scheme,
+    "options": options,
+  }
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:

@@ -25,6 +25,19 @@ class Parser(argparse.ArgumentParser):
     raise Failure(USAGE, f"{message}; see {self.prog} --help")
 
 
+def group(
+  commands: Any, name: str, what: str, more: str, examples: str
+) -> argparse.ArgumentParser:
+  """Adds a command that has commands of its own; see `command`."""
+  text = "".join(f"  {line}\n" for line in examples.strip().split("\n"))
+  return commands.add_parser(
+    name,
+    help=what,
+    description=f"{what[0].upper()}{what[1:]}.\n\n{more.strip()}",
+    epilog=f"examples:\n{text}\n",
+  )
+
+
 def command(
   commands: Any, name: str, run: str, what: str, more: str, examples: str
 ) -> argparse.ArgumentParser:
@@ -38,13 +51,7 @@ def command(
     more: what else to say in its help.
     examples: command lines that work as printed.
   """
-  text = "".join(f"  {line}\n" for line in examples.strip().split("\n"))
-  parser = commands.add_parser(
-    name,
-    help=what,
-    description=f"{what[0].upper()}{what[1:]}.\n\n{more.strip()}",
-    epilog=f"examples:\n{text}\n",
-  )
+  parser = group(commands, name, what, more, examples)
   parser.set_defaults(run=run)
   parser.add_argument(
     "--json", action="store_true", help="print one JSON object on stdout"

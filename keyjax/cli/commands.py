@@ -1,22 +1,25 @@
 """The command line as a whole, and what it refuses to read."""
 
 import argparse
-import re
 from collections.abc import Sequence
 from typing import NoReturn
 
 import shtab
 
-from keyjax.cli import checkpoint_options, keys_options
+from keyjax.cli import card_options, checkpoint_options, keys_options
 from keyjax.cli.arguments import Parser
 from keyjax.cli.failures import USAGE, Failure
+from keyjax.leaks import looks_secret
 
+<<<<<<< HEAD
 _SECRET = re.compile(
   r"KEYJAX-SECRET-|-----BEGIN|[\"']keyjax[\"']\s*:\s*[\"']key[\"']"
   r"|\b[0-9a-f]{64}\b",
   re.IGNORECASE,
 )
 _WORD = re.compile(r"[a-z]{4,8}", re.IGNORECASE)  # Those of SLIP-39.
+=======
+>>>>>>> card
 _WORDS_OF_A_SHARE = 20
 _DESCRIPTION = """\
 Keys and sealed checkpoints of JAX models.
@@ -27,7 +30,8 @@ of an open descriptor. KEYJAX_IDENTITY holds a source for commands that are
 given no -i. Work is done on the CPU unless JAX_PLATFORMS says otherwise.
 
 `keyjax COMMAND --help` has an example of each; they work in the order of the
-list, in a folder that holds a model.safetensors.
+list, in a folder that holds a model.safetensors and the rows.jsonl of attacks
+(`card` reads those).
 
 Completion: eval "$(keyjax --print-completion bash)", or zsh's, in the file
 that your shell reads when it starts."""
@@ -45,6 +49,7 @@ def build() -> Parser:
   keys_options.add_keygen(commands)
   checkpoint_options.add(commands)
   keys_options.add(commands)
+  card_options.add(commands)
   return parser
 
 
@@ -74,6 +79,7 @@ def refuse_secrets(argv: Sequence[str]) -> None:
   if len(words) >= _WORDS_OF_A_SHARE:
     _refuse(words[0])
   for number, argument in enumerate(argv, 1):
+<<<<<<< HEAD
     if _SECRET.search(argument) or argument.count(" ") >= _WORDS_OF_A_SHARE:
       _refuse(number)
 
@@ -85,3 +91,12 @@ def _refuse(number: int) -> NoReturn:
     "never stand on the command line, where others see them; give "
     "file:PATH, env:NAME or fd:NUMBER, and replace this key",
   )
+=======
+    if looks_secret(argument) or argument.count(" ") >= _WORDS_OF_A_SHARE:
+      raise Failure(
+        USAGE,
+        f"argument {number} looks like a private key or a share of one: keys "
+        "never stand on the command line, where others see them; give "
+        "file:PATH, env:NAME or fd:NUMBER, and replace this key",
+      )
+>>>>>>> card

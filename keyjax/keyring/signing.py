@@ -68,7 +68,7 @@ class SigningKey(Private):
     self._seed = bytes(seed)
     self.private = _PRIVATE[kind](self._seed)
     self.public: VerifyKey = self.private.public_key()
-    self.id = f"{kind}:{fingerprint(self.public.public_bytes_raw())}"
+    self.id = verify_key_id(self.public)
 
   @classmethod
   def generate(cls, kind: str = ED25519) -> "SigningKey":
@@ -83,9 +83,26 @@ class SigningKey(Private):
     return self._seed
 
 
+def verify_key_id(key: VerifyKey) -> str:
+  """Returns the public name of a key: the kind, a colon, a fingerprint."""
+  return f"{kind_of(key)}:{fingerprint(key.public_bytes_raw())}"
+
+
+def kind_of(key: VerifyKey) -> str:
+  """Returns "ed25519" or "ml-dsa-65".
+
+  Raises:
+    KeyringError: it is another key than one to verify with.
+  """
+  for name, made in _PUBLIC.items():
+    if isinstance(key, made):
+      return name
+  raise KeyringError(f"a {type(key).__name__} is no key to verify with")
+
+
 def format_verify_key(key: VerifyKey) -> str:
   """Returns `keyjax-KIND:BASE64`, with a checksum of four bytes."""
-  kind = next(name for name, made in _PUBLIC.items() if isinstance(key, made))
+  kind = kind_of(key)
   return write_tagged(kind, key.public_bytes_raw())
 
 

@@ -11,6 +11,7 @@ import pytest
 from safetensors import numpy as safetensors
 
 from keyjax.cli.commands import build
+from tests.cards import write_rows
 from tests.cli.conftest import assert_silent
 from tests.conftest import ROOT
 
@@ -40,6 +41,7 @@ def test_every_example_works_as_printed(run, folder):
     "dense.bias": np.zeros(3, np.float16),
   }
   safetensors.save_file(weights, "model.safetensors")
+  write_rows(folder)
   for line in examples():
     if not line.startswith("keyjax "):
       subprocess.run(line, shell=True, check=True)
@@ -60,6 +62,7 @@ def test_every_example_works_as_printed(run, folder):
 @pytest.mark.slow
 def test_every_example_works_in_a_shell(folder):
   safetensors.save_file({"w": np.ones(3, np.float32)}, "model.safetensors")
+  write_rows(folder)
   script = f'keyjax() {{ {sys.executable} -m keyjax.cli "$@"; }}\nset -e\n'
   subprocess.run(
     ["bash", "-c", script + "\n".join(examples())],

@@ -26,6 +26,7 @@ COMMANDS = (
   "rotate",
   "split",
   "combine",
+  "card",
 )
 
 

@@ -15,6 +15,7 @@ from experiments import attack as job
 from experiments import config as configs
 from experiments import lock
 from experiments.report import attacks as report
+from keyjax import card as cards
 from keyjax import tree
 from keyjax.attacks import registry
 from keyjax.attacks.game import Attacker, Budget, Claim, Goal, View
@@ -106,6 +107,13 @@ def test_rows_resumption_and_report(
   page = (folder / "attacks.html").read_text()
   assert "a toy" in page and "the toy&#x27;s break" in page
   assert "What the stolen weights were worth" in page
+
+  # What was written makes cards; the class of a toy is not known.
+  written = cards.read_rows(folder / "rows.jsonl")
+  for label, known in {"toy": "unclassified", "deep": "obfuscation"}.items():
+    card = cards.make(written, label)
+    assert card["scheme"]["parts"][0]["class"] == known
+    assert cards.parse_card(cards.format_card(card)) == card
 
   # A second run plays what is missing alone, and mends a line cut short.
   file = folder / "rows.jsonl"

@@ -20,8 +20,10 @@ from ml_collections import ConfigDict
 import keyjax
 from experiments import data, lock, main, models, results, train
 from experiments.config import base, scheme, set_schemes
+from keyjax import card as cards
 from keyjax import checkpoint, keys
 from keyjax.attacks import near_keys
+from keyjax.card.collect import CONDITIONS
 from tests import trees
 from tests.conftest import ROOT
 
@@ -112,6 +114,20 @@ def test_rows_have_every_field_and_are_what_was_written(done: Job) -> None:
     assert row["commit"] and row["hardware"] and row["date"]
     assert np.isfinite(row["value"])
   assert {r["scheme"] for r in done.rows} == {"plain", *LABELS}
+
+
+def test_rows_and_what_is_shipped_make_a_card(done: Job) -> None:
+  rows = cards.read_rows(done.folder / "results.json")
+  for label in LABELS:
+    shipped = done.folder / label / "locked"
+    card = cards.make(rows, label, model=shipped)
+    assert {x["condition"] for x in card["accuracy"]} == set(CONDITIONS)
+    assert cards.parse_card(cards.format_card(card)) == card
+    cards.check_model(card, shipped)
+  assert [p["mechanism"] for p in card["scheme"]["parts"]] == [
+    "hpnn",
+    "deep_lock",
+  ]
 
 
 def test_every_protection_is_judged_in_every_condition(done: Job) -> None:

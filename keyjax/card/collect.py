@@ -1,0 +1,210 @@
+"""From rows of measurements to a card that is not signed yet."""
+
+import json
+import os
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NoReturn
+
+from keyjax.card import checklist
+from keyjax.card.digest import digest
+from keyjax.card.document import KIND, VERSION, check
+from keyjax.card.errors import CardError
+from keyjax.card.evidence import Found
+from keyjax.keyring.encoding import check_name, dump
+from keyjax.keyring.errors import KeyringError
+from keyjax.schemes.classes import security_class
+
+Row = Mapping[str, Any]
+CONDITIONS = ("plain", "right", "api", "no_key", "wrong")
+_PLAIN = "plain"
+_RUN = ("command", "commit", "hardware", "date", "jax")
+_DATA = ("dataset", "source", "classes", "model")
+_INTERVAL = ("value", "low", "high", "interval")
+_COUNTS = ("images", "keys", "nonfinite", "max", "max_high", "min")
+_MAX_BYTES = 1 << 28
+
+
+def read_rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+  """Reads `results.json`, a list of rows, or `rows.jsonl`, a row a line.
+
+  Raises:
+    CardError: it holds something else, or NaN.
+    OSError: it cannot be read.
+  """
+  place = pathlib.Path(path)
+  if place.stat().st_size > _MAX_BYTES:
+    raise CardError(f"{path} is too large for a file of rows")
+  try:
+    text = place.read_text("utf-8").strip()
+    if text.startswith("["):
+      rows = _load(text)
+    else:
+      rows = [_load(line) for line in text.splitlines()]
+  except (ValueError, RecursionError):
+    rows = None
+  if not rows or not all(isinstance(row, dict) for row in rows):
+    raise CardError(f"{path} holds no rows, or a number that JSON has not")
+  return rows
+
+
+def _load(text: str) -> Any:
+  return json.loads(text, parse_constant=_refuse)
+
+
+def _refuse(constant: str) -> NoReturn:
+  raise ValueError(constant)
+
+
+def make(
+  rows: Sequence[Row],
+  scheme: str | None = None,
+  *,
+  model: str | os.PathLike[str] | None = None,
+  keys: Iterable[str] = (),
+  answers: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+  """Returns the card of one protection.
+
+  The same rows in another order give the same card.
+
+  Args:
+    rows: of `results.json` and `rows.jsonl`; rows of other schemes are left
+      out.
+    scheme: the protection's label; not needed where there is only one.
+    model: the locked checkpoint or file that the card speaks of.
+    keys: public names of keys, `FINGERPRINT` or `VERSION=FINGERPRINT`.
+    answers: the owner's, for the checklist; see `checklist.fill`.
+
+  Raises:
+    CardError: rows are missing or disagree, a score has no interval, or
+      something looks like a private key.
+    OSError: the model cannot be read.
+  """
+  label = _label(rows, scheme)
+  mine = _unique(r for r in rows if r.get("scheme") == label)
+  plain = [r for r in rows if r.get("scheme") == _PLAIN]
+  measured = [
+    r for r in _unique([*plain, *mine]) if r.get("metric") == "accuracy"
+  ]
+  measured = [r for r in measured if r.get("condition") in CONDITIONS]
+  measured.sort(key=lambda r: CONDITIONS.index(r["condition"]))
+  attacks = [r for r in mine if "attack" in r]
+  played = [r for r in attacks if r.get("value") is not None]
+  used = [r for r in measured if "attack" not in r] + attacks
+  if not used:
+    raise CardError(f"no row of {label!r} has an accuracy or an attack")
+  runs = _unique({k: r.get(k, "") for k in _RUN} for r in used)
+  accuracy = [_accuracy(r, runs) for r in measured if "attack" not in r]
+  attacked = [_attack(r, runs) for r in played]
+  found = Found(accuracy, attacked)
+  card = {
+    "keyjax": KIND,
+    "version": VERSION,
+    "scheme": _scheme(mine, label),
+    "data": _data(used),
+    "keys": [_key(text) for text in sorted(set(keys))],
+    "model": None if model is None else digest(model),
+    "runs": runs,
+    "accuracy": accuracy,
+    "attacks": attacked,
+    "not_played": [
+      {"attack": r["attack"], "note": str(r.get("note", ""))}
+      for r in attacks
+      if r.get("value") is None
+    ],
+    "checklist": checklist.fill(found, answers or {}),
+  }
+  check(card)
+  return card
+
+
+def _unique(rows: Iterable[Row]) -> list[Row]:
+  """Returns rows without repetition, in an order that is theirs alone."""
+  try:
+    return [json.loads(x) for x in sorted({dump(dict(r)) for r in rows})]
+  except KeyringError as error:
+    raise CardError(f"a row is no evidence: {error}") from None
+
+
+def _label(rows: Sequence[Row], scheme: str | None) -> str:
+  labels = sorted({str(r.get("scheme", "")) for r in rows} - {_PLAIN, ""})
+  if scheme is None and len(labels) == 1:
+    return labels[0]
+  if scheme is None or scheme not in labels:
+    raise CardError(
+      f"a card is of one scheme; these rows are of: {', '.join(labels)}"
+    )
+  return scheme
+
+
+def _one(rows: Sequence[Row], field: str) -> Any:
+  """Returns what all rows say of a field."""
+  said = _unique({field: row[field]} for row in rows if field in row)
+  if len(said) != 1:
+    problem = "disagree on" if said else "do not say"
+    raise CardError(f"the rows {problem} {field!r}: use rows of one release")
+  return said[0][field]
+
+
+def _scheme(rows: Sequence[Row], label: str) -> dict[str, Any]:
+  name, options = _one(rows, "mechanism"), _one(rows, "options")
+  return {
+    "label": label,
+    "title": _one(rows, "title"),
+    "parts": [
+      {"mechanism": n, "options": o, "class": security_class(n, o)}
+      for n, o in _parts(name, options)
+    ],
+  }
+
+
+def _parts(name: str, options: Any) -> list[tuple[str, dict[str, Any]]]:
+  if name != "chain":
+    return [(name, options)]
+  try:
+    return [p for n, o in options["parts"] for p in _parts(n, o)]
+  except (KeyError, TypeError, ValueError):
+    raise CardError("a chain does not say what its parts are") from None
+
+
+def _data(rows: Sequence[Row]) -> dict[str, Any]:
+  return {k: _one(rows, k) for k in _DATA}
+
+
+def _key(text: str) -> dict[str, str]:
+  version, equals, fingerprint = text.rpartition("=")
+  try:
+    check_name(fingerprint, "the fingerprint of a key")
+    if equals:
+      check_name(version, "the version of a key")
+  except KeyringError as error:
+    raise CardError(str(error)) from None
+  return {"fingerprint": fingerprint, "version": version}
+
+
+def _need(row: Row, fields: Iterable[str], what: str) -> dict[str, Any]:
+  missing = [k for k in fields if row.get(k) is None]
+  if missing:
+    raise CardError(f"{what} has no {missing[0]!r}: it is no evidence")
+  return {k: row[k] for k in fields}
+
+
+def _accuracy(row: Row, runs: Sequence[Row]) -> dict[str, Any]:
+  what = f"the accuracy of {row['condition']!r}"
+  more = {k: row[k] for k in _COUNTS if k in row}
+  return _need(row, ("condition", *_INTERVAL), what) | more | _run(row, runs)
+
+
+def _attack(row: Row, runs: Sequence[Row]) -> dict[str, Any]:
+  what = f"the attack {row['attack']!r}"
+  names = ("attack", "attack_title", "game", "condition")
+  spent = ("attacker", "budget", "cost", "curve", "setting", "details")
+  more = {"right": row["right"]} if row.get("right") is not None else {}
+  made = _need(row, (*names, *_INTERVAL, *spent), what) | more
+  made["title"] = made.pop("attack_title")
+  return made | {"goal": row.get("metric")} | _run(row, runs)
+
+
+def _run(row: Row, runs: Sequence[Row]) -> dict[str, int]:
+  return {"run": runs.index({k: row.get(k, "") for k in _RUN})}

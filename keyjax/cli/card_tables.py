@@ -1,0 +1,111 @@
+"""A card as lines of text for people."""
+
+import io
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich import box, console, table, text
+
+from keyjax.cli.output import printable, size
+
+
+def lines(card: Mapping[str, Any]) -> list[str]:
+  """Returns a summary of a card that was checked; its signature was not."""
+  return [
+    *_head(card),
+    "",
+    *_table(
+      "accuracy, %",
+      ("condition", "value", "95 %", "keys"),
+      (
+        (x["condition"], _percent(x["value"]), _span(x), str(x["keys"]))
+        for x in card["accuracy"]
+      ),
+    ),
+    *_table(
+      "attacks, %",
+      ("attack", "goal", "score", "95 %", "steps", "queries", "seconds"),
+      map(_attack, card["attacks"]),
+    ),
+    *(f"not played: {x['attack']}: {x['note']}" for x in card["not_played"]),
+    *_table(
+      "checklist (arXiv 1902.06705)",
+      ("question", "answer", "because"),
+      (
+        (x["asks"], x["answer"], f"{x['because']} ({x['by']})")
+        for x in card["checklist"]
+        if x["by"] != "nobody"
+      ),
+    ),
+    "not answered: "
+    + (
+      ", ".join(x["item"] for x in card["checklist"] if x["by"] == "nobody")
+      or "nothing"
+    ),
+  ]
+
+
+def _head(card: Mapping[str, Any]) -> list[str]:
+  scheme, data, model = card["scheme"], card["data"], card["model"]
+  parts = [f"{p['mechanism']}: {p['class']}" for p in scheme["parts"]]
+  keys = [f"{k['fingerprint']} {k['version']}" for k in card["keys"]]
+  signature = card.get("signature")
+  signed = f"says {signature['key']}; see check" if signature else "no"
+  digest = "of none"
+  if model:
+    digest = (
+      f"{model['sha256']}, {model['files']} files, {size(model['bytes'])}"
+    )
+  runs = [
+    f"run         {r['date']}, {r['commit']}, {r['hardware']}: {r['command']}"
+    for r in card["runs"]
+  ]
+  return [
+    f"scheme      {scheme['label']} ({scheme['title']})",
+    f"class       {'; '.join(parts)}",
+    *(f"key         {key.strip()}" for key in keys),
+    f"data        {data['dataset']}, {data['model']}",
+    f"model       {digest}",
+    f"signed      {signed}",
+    *runs,
+  ]
+
+
+def _percent(value: float) -> str:
+  return f"{100 * value:.2f}"
+
+
+def _span(row: Mapping[str, Any]) -> str:
+  return f"{_percent(row['low'])} - {_percent(row['high'])}"
+
+
+def _attack(row: Mapping[str, Any]) -> Sequence[str]:
+  cost = row["cost"]
+  return (
+    row["title"],
+    row["goal"],
+    _percent(row["value"]),
+    _span(row),
+    f"{cost['steps']:,}",
+    f"{cost['queries']:,}",
+    f"{cost['seconds']:.3g}",
+  )
+
+
+def _table(
+  title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
+) -> list[str]:
+  found = list(rows)
+  if not found:
+    return [f"{title}: none", ""]
+  out = table.Table(title=title, title_justify="left", box=box.ASCII)
+  for name in columns:
+    out.add_column(name, overflow="fold")
+  for row in found:
+    # Cells come from strangers: no markup, no control characters.
+    out.add_row(*(text.Text(printable(cell)) for cell in row))
+  paper = io.StringIO()
+  width = shutil.get_terminal_size((100, 24)).columns
+  console.Console(file=paper, width=width, no_color=True).print(out)
+  return [line.rstrip() for line in paper.getvalue().splitlines()] + [""]

@@ -1,0 +1,21 @@
+"""What a private key looks like in text, to keep it out of what is shown."""
+
+import re
+
+_SECRET = re.compile(
+  r"KEYJAX-SECRET-|-----BEGIN|[\"']keyjax[\"']\s*:\s*[\"']key[\"']"
+  r"|\b[0-9a-f]{64}\b",
+  re.IGNORECASE,
+)
+
+
+def looks_secret(text: str) -> bool:
+  """Tells whether a text holds what looks like a private key.
+
+  A digest of 64 hexadecimal digits looks like one too.
+
+  Example:
+    >>> looks_secret("KEYJAX-SECRET-SECRET:AAAA"), looks_secret("aes:01ab")
+    (True, False)
+  """
+  return _SECRET.search(text) is not None

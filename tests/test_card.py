@@ -1,0 +1,421 @@
+"""Security cards: what they say, what they refuse, what a signature covers."""
+
+import copy
+import hashlib
+import json
+import subprocess
+
+import jsonschema
+import pytest
+
+import keyjax
+from keyjax import card as cards
+from keyjax.card import checklist
+from keyjax.keyring.encoding import dump
+from keyjax.keyring.signing import SIGNING, SigningKey
+from keyjax.schemes import classes
+from tests.cards import rows, write_rows
+from tests.cli.conftest import spellings
+
+
+@pytest.fixture(scope="module")
+def card():
+  return cards.make(
+    rows(),
+    "counter",
+    keys=["team/2=aes:0123-4567", "team/1=aes:89ab-cdef"],
+    answers={"release": {"answer": "yes", "because": "Apache-2.0"}},
+  )
+
+
+def paths(value, at=()):
+  """Returns where every leaf of a document is."""
+  inner = None
+  if isinstance(value, dict):
+    inner = value.items()
+  elif isinstance(value, list):
+    inner = enumerate(value)
+  if not inner:
+    return [at]
+  return [p for k, v in inner for p in paths(v, (*at, k))]
+
+
+def put(document, path, value):
+  """Returns a copy with one leaf replaced."""
+  made = copy.deepcopy(document)
+  place = made
+  for step in path[:-1]:
+    place = place[step]
+  place[path[-1]] = value
+  return made
+
+
+def get(document, path):
+  for step in path:
+    document = document[step]
+  return document
+
+
+def other(value):
+  """Returns something else of the same type, as a forger would."""
+  if isinstance(value, bool):
+    return not value
+  if isinstance(value, int | float):
+    return value + 1
+  if isinstance(value, str):
+    return value[:-1] + ("B" if value.endswith("A") else "A")
+  return {"more": 1} if isinstance(value, dict) else ["more"]
+
+
+# ------------------------------------------------------------ what a card says
+
+
+def test_a_card_says_what_the_rows_say(card):
+  assert card["scheme"]["parts"] == [
+    {
+      "mechanism": "deep_lock",
+      "options": {"schedule": "counter"},
+      "class": "cryptographic",
+    }
+  ]
+  assert [x["condition"] for x in card["accuracy"]] == [
+    "plain",
+    "right",
+    "no_key",
+    "wrong",
+  ]
+  assert {a["attack"] for a in card["attacks"]} == {"known", "tune"}
+  assert card["not_played"] == [
+    {"attack": "base", "note": "there is no base model"}
+  ]
+  tune = next(a for a in card["attacks"] if a["attack"] == "tune")
+  assert tune["goal"] == "function" and tune["value"] == 0.5
+  assert tune["budget"] == {"points": 2, "seed": 0, "steps": 20, "trials": 0}
+  assert card["runs"][tune["run"]]["commit"] == "0123abc"
+  assert card["keys"][0] == {
+    "fingerprint": "aes:89ab-cdef",
+    "version": "team/1",
+  }
+
+
+def test_a_chain_lists_its_parts(card):
+  found = cards.make(rows(), "both")["scheme"]["parts"]
+  assert [(p["mechanism"], p["class"]) for p in found] == [
+    ("hpnn", "access control by degradation"),
+    ("deep_lock", "obfuscation"),
+  ]
+
+
+def test_rows_answer_what_they_decide_and_nobody_the_rest(card):
+  found = {x["item"]: x for x in card["checklist"]}
+  assert list(found) == list(checklist.ITEMS) and len(found) == 25
+  assert found["adaptive"]["because"] == "for this scheme: known_plaintext"
+  assert found["convergence"]["answer"] == "no"  # Twice the score.
+  assert found["random_noise"] | {"asks": ""} == {
+    "item": "random_noise",
+    "asks": "",
+    "answer": "no",
+    "because": "4 random keys",
+    "by": "rows",
+  }
+  assert found["randomness"]["because"].endswith("known 9")
+  assert found["release"]["by"] == "owner"
+  assert found["provable"]["answer"] == "not answered"
+  assert found["adaptive_wins"]["answer"] == "not answered"
+
+
+def test_a_curve_that_falls_is_said(card):
+  fallen = rows()
+  for row in fallen:
+    if row.get("attack") == "tune":
+      row["curve"].reverse()
+  found = cards.make(fallen, "counter")["checklist"]
+  sanity = next(x for x in found if x["item"] == "sanity")
+  assert sanity["answer"] == "no" and "tune" in sanity["because"]
+
+
+def test_the_order_of_rows_does_not_matter(card):
+  one = cards.make(rows(), "counter")
+  two = cards.make(rows()[::-1] + rows(), "counter")
+  assert cards.format_card(one) == cards.format_card(two)
+  again = cards.parse_card(cards.format_card(card))
+  assert again == card
+
+
+def test_files_of_both_kinds_are_read(tmp_path):
+  lines, listed = write_rows(tmp_path)
+  found = cards.read_rows(lines) + cards.read_rows(listed)
+  assert cards.make(found, "counter") == cards.make(rows(), "counter")
+
+
+@pytest.mark.parametrize(
+  "name",
+  [n for n in classes._CLASSES if n not in ("identity", "patch_embedding")],
+)
+def test_classes_are_those_of_the_docstrings(name):
+  factory = getattr(keyjax, name, keyjax.pixel_shuffle)
+  said = " ".join(factory.__doc__.split())
+  assert f"Class: *{classes.security_class(name, {})}*" in said
+
+
+def test_both_schedules_have_the_class_of_their_docstring():
+  said = " ".join(keyjax.deep_lock.__doc__.split())
+  for schedule in ("chain", "counter"):
+    found = classes.security_class("deep_lock", {"schedule": schedule})
+    assert f"`{schedule}` is *{found}*" in said
+  assert classes.security_class("of my own", {}) == "unclassified"
+
+
+# --------------------------------------------------------- what makes no card
+
+
+def changed(field, value, attack="tune"):
+  made = rows()
+  for row in made:
+    if row.get("attack") == attack:
+      row[field] = value
+  return made
+
+
+@pytest.mark.parametrize(
+  "found, sentence",
+  [
+    (changed("low", None), "'tune' has no 'low'"),
+    (changed("interval", ""), "interval"),
+    (changed("low", 0.9), "outside its interval"),
+    (changed("value", float("nan")), "no evidence"),
+    (changed("budget", None), "has no 'budget'"),
+    (changed("dataset", "mnist"), "disagree on 'dataset'"),
+    (changed("mechanism", "hpnn"), "disagree on 'mechanism'"),
+    (changed("command", "KEYJAX-SECRET-SECRET:AAAA"), "private key"),
+    (changed("details", {"key": "ab" * 32}), "private key"),
+    (changed("value", 1.5), "attacks/"),
+    (rows()[:1], "of one scheme"),
+  ],
+)
+def test_rows_that_are_no_evidence_are_refused(found, sentence):
+  with pytest.raises(cards.CardError, match=sentence) as error:
+    cards.make(found, "counter")
+  assert "AAAA" not in str(error.value) and "abab" not in str(error.value)
+
+
+def test_several_schemes_need_a_label():
+  with pytest.raises(cards.CardError, match="both, counter"):
+    cards.make(rows())
+
+
+def test_rows_without_a_mechanism_are_of_an_older_release():
+  old = [{k: v for k, v in r.items() if k != "mechanism"} for r in rows()]
+  with pytest.raises(cards.CardError, match="do not say 'mechanism'"):
+    cards.make(old, "counter")
+
+
+@pytest.mark.parametrize(
+  "text", ["", "{", "[1]", '{"value": NaN}\n', '[{"value": -Infinity}]', "7"]
+)
+def test_what_is_no_file_of_rows_is_refused(tmp_path, text):
+  (tmp_path / "rows").write_text(text)
+  with pytest.raises(cards.CardError, match="holds no rows"):
+    cards.read_rows(tmp_path / "rows")
+
+
+@pytest.mark.parametrize(
+  "answers, sentence",
+  [
+    ({"luck": {}}, "no item 'luck'"),
+    ({"release": "yes"}, "needs an `answer`"),
+    ({"release": {"answer": "maybe", "because": "x"}}, "needs an `answer`"),
+    ({"release": {"answer": "yes", "because": " "}}, "not empty"),
+    ({"adaptive": {"answer": "yes", "because": "x"}}, "the rows answer"),
+  ],
+)
+def test_answers_of_another_form_are_refused(answers, sentence):
+  with pytest.raises(cards.CardError, match=sentence):
+    cards.make(rows(), "counter", answers=answers)
+
+
+@pytest.mark.parametrize("key", ["", "two words", "a=", "\x1b[2J", "a" * 200])
+def test_a_key_is_a_public_name(key):
+  with pytest.raises(cards.CardError, match="a name has"):
+    cards.make(rows(), "counter", keys=[key])
+
+
+def test_key_bytes_are_no_public_name():
+  with pytest.raises(cards.CardError, match="private key"):
+    cards.make(rows(), "counter", keys=[keyjax.Secret.generate()._bytes.hex()])
+
+
+# ------------------------------------------------------------------- the form
+
+
+def test_the_schema_is_one(card):
+  jsonschema.Draft202012Validator.check_schema(cards.schema())
+
+
+@pytest.mark.parametrize(
+  "path, value, sentence",
+  [
+    (("version",), 2, "another version than 1"),
+    (("version",), True, "another version than 1"),
+    (("keyjax",), "key", "not a card"),
+    (("more",), 1, "more"),
+    (("runs",), [], "runs"),
+    (("attacks", 0, "low"), None, "attacks/0/low"),
+    (("attacks", 0, "value"), "1", "attacks/0/value"),
+    (("attacks", 0, "run"), 9, "no run 9"),
+    (("accuracy", 0, "condition"), "near", "accuracy/0/condition"),
+    (("scheme", "parts", 0, "class"), "obfuscation", "of the class"),
+    (("scheme", "parts", 0, "options"), {}, "of the class 'obfuscation'"),
+    (("checklist",), [], "not whole"),
+    (("checklist", 0, "asks"), "Is it good?", "not whole"),
+    (("checklist", 0, "answer"), "yes", "who answered"),
+    (("checklist", 2, "because"), " ", "for no reason"),
+    (("data", "source"), "-----BEGIN PRIVATE KEY", "private key"),
+  ],
+)
+def test_another_form_is_refused(card, path, value, sentence):
+  with pytest.raises(cards.CardError, match=sentence):
+    cards.check(put(card, path, value))
+
+
+def test_no_field_may_be_missing(card):
+  found = {p[: i + 1] for p in paths(card) for i in range(len(p))}
+  for path in sorted(found, key=str):
+    if isinstance(path[-1], int):
+      continue  # One score or one run less is another card, not a wrong form.
+    if {"options", "attacker", "setting", "details"} & set(path[:-1]):
+      continue  # What stands in these is the scheme's or the attack's.
+    if path[-1] in ("right", "max", "max_high", "min"):
+      continue
+    made = copy.deepcopy(card)
+    del get(made, path[:-1])[path[-1]]
+    with pytest.raises(cards.CardError):
+      cards.check(made)
+
+
+def test_only_the_canonical_bytes_are_read(card):
+  data = cards.format_card(card)
+  bad = {
+    b" " + data: "canonical",
+    json.dumps(card).encode(): "canonical",
+    data[:-2]: "not JSON",
+    data.replace(b'"version":1', b'"version":1,"version":1'): "canonical",
+    data.replace(b'"value":0.5', b'"value":NaN', 1): "not JSON",
+    data.replace(b'"value":0.5', b'"value":1e999', 1): "JSON",
+    b"": "not JSON",
+    b"[" * 100_000: "not JSON",
+    b"[" * 1_000_000: "too many parts",
+    bytes(1 << 25): "at most",
+  }
+  for text, sentence in bad.items():
+    with pytest.raises(cards.CardError, match=sentence):
+      cards.parse_card(text)
+
+
+# -------------------------------------------------------------- the signature
+
+
+@pytest.fixture(scope="module", params=SIGNING)
+def signed(request, card):
+  key = SigningKey.generate(request.param)
+  return cards.sign(card, key), key
+
+
+def test_a_signature_goes_with_the_file(signed):
+  card, key = signed
+  data = cards.format_card(card)
+  cards.verify(cards.parse_card(data), key.public)
+  assert card["signature"]["key"] == key.id
+  for text in spellings(key.reveal()):
+    assert text not in data.decode().lower()
+  twice = cards.sign(card, key)
+  cards.verify(twice, key.public)
+
+
+def test_every_field_is_covered(signed):
+  card, key = signed
+  found = paths(card)
+  assert len(found) > 200
+  for path in found:
+    forged = put(card, path, other(get(card, path)))
+    with pytest.raises(cards.CardError, match="was changed"):
+      cards.verify(forged, key.public)
+
+
+def test_another_key_did_not_sign(signed):
+  card, key = signed
+  for kind in SIGNING:
+    stranger = SigningKey.generate(kind)
+    with pytest.raises(cards.CardError, match="was changed, or not signed"):
+      cards.verify(card, stranger.public)
+    # Nor does a name make a stranger the owner.
+    forged = cards.sign(card, stranger)
+    forged["signature"]["key"] = key.id
+    forged["signature"]["algorithm"] = key.kind
+    with pytest.raises(cards.CardError, match="was changed, or not signed"):
+      cards.verify(forged, key.public)
+
+
+def test_an_unsigned_card_is_not_verified(card):
+  with pytest.raises(cards.CardError, match="not signed"):
+    cards.verify(card, SigningKey.generate().public)
+
+
+def test_a_signature_of_other_bytes_is_of_no_use(signed):
+  card, key = signed
+  bare = dump({k: v for k, v in card.items() if k != "signature"})
+  signature = keyjax.keyring.encoding.encode(key.private.sign(bare))
+  forged = put(card, ("signature", "signature"), signature)
+  with pytest.raises(cards.CardError, match="was changed"):
+    cards.verify(forged, key.public)
+
+
+# ------------------------------------------------------------------ the model
+
+
+def test_the_digest_of_a_file_is_its_sha256(tmp_path):
+  (tmp_path / "w").write_bytes(b"weights")
+  found = cards.digest(tmp_path / "w")
+  assert found["sha256"] == hashlib.sha256(b"weights").hexdigest()
+
+
+def test_the_digest_of_a_folder_is_that_of_the_shell(tmp_path):
+  for name in ("b", "a/x", "a.b", "a/y z", "Z"):
+    place = tmp_path / "model" / name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(name)
+  command = (
+    "cd model && find . -type f -printf '%P\\0' | LC_ALL=C sort -z |"
+    " xargs -0 sha256sum | sha256sum"
+  )
+  said = subprocess.run(
+    command, shell=True, cwd=tmp_path, capture_output=True, text=True
+  )
+  found = cards.digest(tmp_path / "model")
+  assert said.stdout.split()[0] == found["sha256"]
+  assert found["files"] == 5
+
+
+def test_a_card_speaks_of_one_model(card, tmp_path):
+  folder = tmp_path / "model"
+  folder.mkdir()
+  (folder / "a").write_text("1")
+  mine = cards.make(rows(), "counter", model=folder)
+  cards.check_model(mine, folder)
+  (folder / "a").rename(folder / "b")
+  with pytest.raises(cards.CardError, match="not the model"):
+    cards.check_model(mine, folder)
+  with pytest.raises(cards.CardError, match="no model"):
+    cards.check_model(card, folder)
+
+
+def test_what_a_digest_would_not_cover_is_refused(tmp_path):
+  with pytest.raises(cards.CardError, match="holds no file"):
+    cards.digest(tmp_path)
+  (tmp_path / "a\\b").write_text("")
+  with pytest.raises(cards.CardError, match="backslash"):
+    cards.digest(tmp_path)
+  (tmp_path / "a\\b").unlink()
+  (tmp_path / "link").symlink_to("/etc/hostname")
+  with pytest.raises(cards.CardError, match="no plain file"):
+    cards.digest(tmp_path)
