@@ -11,15 +11,7 @@ from keyjax.cli.arguments import Parser
 from keyjax.cli.failures import USAGE, Failure
 from keyjax.leaks import looks_secret
 
-<<<<<<< HEAD
-_SECRET = re.compile(
-  r"KEYJAX-SECRET-|-----BEGIN|[\"']keyjax[\"']\s*:\s*[\"']key[\"']"
-  r"|\b[0-9a-f]{64}\b",
-  re.IGNORECASE,
-)
 _WORD = re.compile(r"[a-z]{4,8}", re.IGNORECASE)  # Those of SLIP-39.
-=======
->>>>>>> card
 _WORDS_OF_A_SHARE = 20
 _DESCRIPTION = """\
 Keys and sealed checkpoints of JAX models.
@@ -79,8 +71,7 @@ def refuse_secrets(argv: Sequence[str]) -> None:
   if len(words) >= _WORDS_OF_A_SHARE:
     _refuse(words[0])
   for number, argument in enumerate(argv, 1):
-<<<<<<< HEAD
-    if _SECRET.search(argument) or argument.count(" ") >= _WORDS_OF_A_SHARE:
+    if looks_secret(argument) or argument.count(" ") >= _WORDS_OF_A_SHARE:
       _refuse(number)
 
 
@@ -91,12 +82,3 @@ def _refuse(number: int) -> NoReturn:
     "never stand on the command line, where others see them; give "
     "file:PATH, env:NAME or fd:NUMBER, and replace this key",
   )
-=======
-    if looks_secret(argument) or argument.count(" ") >= _WORDS_OF_A_SHARE:
-      raise Failure(
-        USAGE,
-        f"argument {number} looks like a private key or a share of one: keys "
-        "never stand on the command line, where others see them; give "
-        "file:PATH, env:NAME or fd:NUMBER, and replace this key",
-      )
->>>>>>> card
