@@ -3,6 +3,11 @@ r"""The attack matrix: every scheme beside every attack, on MNIST.
 python -m experiments.attack --config=configs/matrix.py \
       --workdir=runs/matrix
 
+91 rows of 11 schemes; 2 cores of a Xeon beside much other work, 2026-11-22, in
+three sittings. AdvParams (98.8 % with its key): 98.8 by clipping, 98.6 by line
+search; keyed noise: 51 by line search; Deep-Lock: the key from known weights,
+none in counter mode; gain of fine-tuning with 60 images over scratch: HPNN +6,
+SHF +21, NP +15, FFX +16, Deep-Lock and keyed noise none; extraction: 96.
 """
 
 from ml_collections import ConfigDict

@@ -14,7 +14,7 @@ is malleability (`flip_sign`), a second file under the same nonce, and what no
 encryption of parameters hides: paths, shapes, dtypes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -195,27 +195,21 @@ def _search(
     words: uint32[Nk, m], its plain words.
 
   Returns:
-    The place and keystream words of the best candidate that is sure.
+    The place and keystream words of a candidate whose neighbours, the
+    schedule run on both ways, say for sure that it is right; or None.
   """
-  prior = peeled.prior(stream)
-  window = [stream.words[at + t] ^ w for t, w in enumerate(words)]
-  return _verify(stream, prior, at, window)
-
-
-def _verify(
-  stream: Stream, prior: Prior, at: np.ndarray, window: Sequence[np.ndarray]
-) -> tuple[int, np.ndarray] | None:
-  """Returns a candidate whose neighbours say for sure that it is right."""
-  nk = len(window)
+  prior, nk = peeled.prior(stream), len(words)
   for phase in range(nk):
     same = np.flatnonzero(at % nk == phase)
     for start in range(0, len(same), _CHUNK):  # What fits a cache.
       part = same[start : start + _CHUNK]
-      total = _neighbours(stream, prior, at[part], [w[part] for w in window])
+      place = at[part]
+      window = [stream.words[place + t] ^ w[part] for t, w in enumerate(words)]
+      total = _neighbours(stream, prior, place, window)
       top = int(np.argmax(total))
       if total[top] > _SURE:
-        words = [w[part[top]] for w in window]
-        return int(at[part[top]]), np.array(words, np.uint32)
+        found = np.array([w[top] for w in window], np.uint32)
+        return int(place[top]), found
   return None
 
 
