@@ -86,5 +86,24 @@ def get_config() -> ConfigDict:
     sparse=attack(
       "sparse_tune", "sparse tuning", images=500, steps=120, points=3
     ),
+    signs=attack("hpnn_statistics", "signs from weights alone"),
+    relax=attack(
+      "hpnn_relax", "relaxed key, 2 % of the labels", fraction=0.02, steps=300
+    ),
+    relax_oracle=attack(
+      "hpnn_relax_oracle",
+      "relaxed key, 64 queries",
+      images=64,
+      queries=64,
+      steps=300,
+    ),
+    algebra=attack(
+      "hpnn_algebraic", "algebra, 64 queries", images=64, queries=64, steps=200
+    ),
+    sinkhorn=attack("pixel_sinkhorn", "Sinkhorn", fraction=0.02, steps=300),
+    gates=attack("pixel_gates", "relaxed mask", fraction=0.02, steps=300),
+    table=attack("pixel_table", "a table", fraction=0.02, steps=300),
+    front=attack("pixel_conv", "a free convolution", fraction=0.02, steps=300),
+    climb=attack("pixel_climb", "climbing", fraction=0.02, steps=1200),
   )
   return config

@@ -1,6 +1,7 @@
 """The command line as a whole, and what it refuses to read."""
 
 import argparse
+import re
 from collections.abc import Sequence
 from typing import NoReturn
 

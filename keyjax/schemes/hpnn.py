@@ -95,6 +95,8 @@ def hpnn(
     - One compiled program serves every key.
 
   Known breaks:
+    - The stolen weights alone tell most signs: trained ReLU neurons are mostly
+      off, so the mean of a row has the sign of -L (`hpnn_statistics`).
     - The lock is a change of signs: relaxing each bit to tanh(theta) and
       fitting a few labelled images recovers it; with queries to an authorised
       device, all of it (LLA, AAAI 2026; Li et al., DAC 2024).

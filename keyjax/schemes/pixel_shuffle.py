@@ -86,12 +86,12 @@ def pixel_shuffle(
     - Small keys: at M=2 with 3 channels SHF has 28.8 bits and the mask of NP
       and FFX 9.6; at M=4, 202.9 and 44.8; with one channel, 4.6 and 2 at M=2,
       44.3 and 13.5 at M=4 (`key_bits`).
-    - Nearly right keys keep much of the accuracy, so hill climbing on a few
-      labelled images finds the key; NP's bits each touch 1/N of the input.
+    - Nearly right keys of SHF keep much of the accuracy, so hill climbing on a
+      few labelled images finds the key.
     - The map is linear (SHF) or affine (NP) and the same in every block: a
       free 1x1 convolution on space-to-depth images absorbs it.
-    - It leaves pixel values in their block: ciphertext-only attacks restore
-      what the image shows.
+    - It leaves pixel values in their block: one transformed image can give the
+      key (`attacks.locks.pixel_jigsaw`).
 
   Args:
     kind: `shf`, `np` or `ffx`.
