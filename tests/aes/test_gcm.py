@@ -106,7 +106,9 @@ def test_cavp_host(bits, nist, capsys):
 
 
 @pytest.mark.vectors
-@pytest.mark.parametrize("bits", (128, 192, 256))
+@pytest.mark.parametrize(
+  "bits", (128, pytest.param(192, marks=pytest.mark.slow), 256)
+)
 def test_cavp_device(bits, nist, capsys):
   assert check_cavp(nist, bits, "device", (41, 263), capsys) > 200
 

@@ -376,7 +376,14 @@ def test_mean_pooling_has_no_class_token():
   assert logits.shape == (2, 10)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "vit_micro", "mixer_micro"])
+@pytest.mark.parametrize(
+  "name",
+  [
+    pytest.param("resnet18", marks=pytest.mark.slow),
+    "vit_micro",
+    "mixer_micro",
+  ],
+)
 def test_rematerialisation_changes_no_gradient(name, images):
   """Two of a ResNet's 8 blocks are enough: all are called alike."""
   grads = {}

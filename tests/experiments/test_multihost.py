@@ -182,6 +182,7 @@ def test_killed_process_and_restart(
     np.testing.assert_array_equal(losses(folder, label), losses(two, label))
 
 
+@pytest.mark.slow
 def test_preempted_processes_save_and_go_on(
   two: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:

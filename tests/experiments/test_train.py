@@ -191,7 +191,13 @@ def cases() -> dict[str, Any]:
   }
 
 
-@pytest.mark.parametrize("name", [*cases()])
+@pytest.mark.parametrize(
+  "name",
+  [
+    pytest.param(x, marks=[pytest.mark.slow] if x == "batch norm" else [])
+    for x in cases()
+  ],
+)
 def test_resumption_gives_the_same_bits(
   name: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -335,6 +341,7 @@ def test_schedules_reach_their_peak(schedule: str) -> None:
 # -------------------------------------------------------------- a large net
 
 
+@pytest.mark.slow
 def test_the_full_resnet18_takes_two_steps() -> None:
   """Width 64, CIFAR stem, 32 x 32 x 3, 11.2 million parameters."""
   rng = np.random.default_rng(0)
