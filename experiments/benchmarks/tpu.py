@@ -28,6 +28,7 @@ from keyjax.schemes.hpnn import matrix_units
 
 Rows = list[dict[str, Any]]
 SLICES = ("v4:4x8x8", "v5e:16x16", "v5p:4x8x8", "v6e:16x16")
+NET = "resnet18"
 CHIP_BATCH = 128  # images a chip
 _IMAGE = (32, 32, 3)
 _COLLECTIVES = (
@@ -126,12 +127,12 @@ def _bytes(shapes: str) -> int:
   return total
 
 
-def train_step(name: str, how: str, chips: list[jax.Device]) -> Any:
-  """Compiles a training step of ResNet-18 under a scheme of the main job."""
+def train_step(
+  name: str, how: str, chips: list[jax.Device], net: str = NET
+) -> Any:
+  """Compiles a model's training step under a scheme of the main job."""
   settings = config.cifar10("aot").train
-  model = models.create("resnet18", 10, data.CIFAR10_MEAN, data.CIFAR10_STD)
-  image = jnp.zeros((1, *_IMAGE))
-  variables = jax.eval_shape(model.init, jax.random.key(0), image)
+  model, variables = _model(net)
   scheme, key = _locked(name, model, variables, chips[0].device_kind)
   optimizer = train.make_optimizer(settings, 1000)
   state = jax.eval_shape(
@@ -194,9 +195,9 @@ def _batch(how: str, chips: list[jax.Device]) -> dict[str, Any]:
   }
 
 
-def encryption(chips: list[jax.Device]) -> Any:
+def encryption(chips: list[jax.Device], net: str = NET) -> Any:
   """Compiles Deep-Lock's counter mode over params that fsdp has cut."""
-  _, variables = _resnet()
+  _, variables = _model(net)
   scheme, key = _deep_lock(variables)
   places = parallel.shardings(variables, "fsdp", chips)
   whole = parallel.shardings(key, "pmap", chips)
@@ -206,9 +207,9 @@ def encryption(chips: list[jax.Device]) -> Any:
   ).compile()
 
 
-def inference(name: str, chips: list[jax.Device]) -> Any:
+def inference(name: str, chips: list[jax.Device], net: str = NET) -> Any:
   """Compiles an authorised forward pass on each chip's share of images."""
-  model, variables = _resnet()
+  model, variables = _model(net)
   if name == "deep_lock":
     scheme, key = _deep_lock(variables)
     variables = jax.eval_shape(scheme.encrypt, key, variables)
@@ -229,8 +230,8 @@ def inference(name: str, chips: list[jax.Device]) -> Any:
   ).compile()
 
 
-def _resnet() -> tuple[Any, Any]:
-  model = models.create("resnet18", 10, data.CIFAR10_MEAN, data.CIFAR10_STD)
+def _model(net: str) -> tuple[Any, Any]:
+  model = models.create(net, 10, data.CIFAR10_MEAN, data.CIFAR10_STD)
   image = jnp.zeros((1, *_IMAGE))
   return model, jax.eval_shape(model.init, jax.random.key(0), image)
 
