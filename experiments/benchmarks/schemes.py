@@ -170,6 +170,30 @@ def _training(name: str, model: nn.Module, batch: Any, rounds: int) -> Rows:
   return rows
 
 
+def inference_rows(rounds: int) -> Rows:
+  """Times a forward pass of ResNet-18 that decrypts its weights inside."""
+  model = models.create("resnet18", 10, (0.5,) * 3, (0.25,) * 3)
+  images = jnp.zeros((128, 32, 32, 3))
+  variables = jax.jit(model.init)(jax.random.key(0), images[:1])
+  plain = jax.jit(model.apply)
+  calls = {"plain": _call(plain, variables, images)}
+  for schedule in ("chain", "counter"):
+    scheme = keyjax.deep_lock(schedule)
+    key = scheme.keygen(keyjax.Secret.generate(), variables, None)
+    run = jax.jit(
+      lambda key, params, x, scheme=scheme: keyjax.authorize(
+        scheme, key, model.apply
+      )(params, x)
+    )
+    calls[schedule] = _call(run, key, scheme.encrypt(key, variables), images)
+  times = interleaved(calls, rounds)
+  text = "ResNet-18, batch 128: forward pass that decrypts / plain, Deep-Lock"
+  return [
+    row(f"{text} {x}", ratio(times["plain"], times[x]), "x", "<= 1.10")
+    for x in ("chain", "counter")
+  ]
+
+
 def many_keys_rows(rounds: int) -> Rows:
   """Times 64 wrong keys in one call against one key, by how many images."""
   rows: Rows = []
@@ -213,5 +237,6 @@ def rows(rounds: int = 9) -> Rows:
     *deep_lock_rows(rounds),
     *compile_rows(),
     *training_rows(rounds),
+    *inference_rows(rounds),
     *many_keys_rows(rounds),
   ]
