@@ -49,7 +49,7 @@ def test_encryption_gathers_no_model(name: str) -> None:
   training = tpu.figures(tpu.train_step("plain", "shard_map", chips, "cnn"))
   params = training.collectives["all-reduce"]  # Their gradients.
   assert sent.get("all-gather", 0) < params / 50
-  assert sum(sent.values()) < params / 2
+  assert sum(sent.values()) < 2 * params
 
 
 @pytest.mark.tpu_aot
