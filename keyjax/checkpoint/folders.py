@@ -13,6 +13,7 @@ import jax
 from keyjax.checkpoint.errors import CheckpointError, flat
 
 _TEMPORARY = ".orbax-checkpoint-tmp"
+_TRIAL = ".try-"
 
 
 def check_name(path: pathlib.Path) -> None:
@@ -120,7 +121,9 @@ def hold(folder: pathlib.Path) -> int | None:
 def try_folder(folder: pathlib.Path) -> None:
   """Makes a folder, and one inside it for a moment, as Orbax will."""
   folder.mkdir(parents=True, exist_ok=True)
-  os.rmdir(tempfile.mkdtemp(dir=folder))
+  trial = tempfile.mkdtemp(dir=folder, prefix=_TRIAL)
+  with contextlib.suppress(FileNotFoundError):  # Another process cleared it.
+    os.rmdir(trial)
 
 
 def discard(folder: pathlib.Path, name: str = "*") -> None:
@@ -128,3 +131,6 @@ def discard(folder: pathlib.Path, name: str = "*") -> None:
   if jax.process_index() == 0:
     for rest in folder.glob(f"{name}{_TEMPORARY}*"):
       shutil.rmtree(rest, ignore_errors=True)
+    for rest in folder.glob(f"{_TRIAL}*"):  # Of a process that was killed.
+      with contextlib.suppress(OSError):
+        rest.rmdir()

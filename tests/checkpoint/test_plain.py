@@ -392,6 +392,7 @@ def test_sigkill_leaves_whole_checkpoints(
     manager.wait()
     assert manager.latest() == last + 1
   assert not list((tmp_path / "m").glob("*tmp*"))
+  assert not list((tmp_path / "m").glob(".try-*"))
   for step in range(2, 10_000):
     if not (tmp_path / f"c{step}").exists():
       break
