@@ -10,22 +10,11 @@ authors of the block-wise papers report 95.43 % plain, and at M = 4 92.56 (SHF),
 
 from ml_collections import ConfigDict
 
-from experiments.config import cifar10, scheme, set_schemes
+from experiments.config import cifar10, deep_lock_forms, set_schemes
 
 
 def get_config() -> ConfigDict:
   """Returns the config."""
   config = cifar10("cifar10_deep_lock")
-  set_schemes(
-    config,
-    float32=scheme("deep_lock", "Deep-Lock, float32"),
-    int8=scheme("deep_lock", "Deep-Lock, int8", int8=True),
-    counter_int8=scheme(
-      "deep_lock",
-      "Deep-Lock, AES-256 counter mode, int8",
-      schedule="counter",
-      key_bits=256,
-      int8=True,
-    ),
-  )
+  set_schemes(config, **deep_lock_forms())
   return config

@@ -11,22 +11,11 @@ key 99.28, none 7.8, wrong keys 10.7.
 
 from ml_collections import ConfigDict
 
-from experiments.config import mnist, scheme, set_schemes
+from experiments.config import deep_lock_forms, mnist, set_schemes
 
 
 def get_config() -> ConfigDict:
   """Returns the config."""
   config = mnist("mnist_deep_lock")
-  set_schemes(
-    config,
-    float32=scheme("deep_lock", "Deep-Lock, float32"),
-    int8=scheme("deep_lock", "Deep-Lock, int8", int8=True),
-    counter_int8=scheme(
-      "deep_lock",
-      "Deep-Lock, AES-256 counter mode, int8",
-      schedule="counter",
-      key_bits=256,
-      int8=True,
-    ),
-  )
+  set_schemes(config, **deep_lock_forms())
   return config

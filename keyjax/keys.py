@@ -319,16 +319,21 @@ def write_private(path: str | os.PathLike[str], data: bytes) -> None:
     raise FileExistsError(f"{path} exists; a key is never overwritten")
   # Not by the process's number: in a container it is that of a killed one.
   part = path.with_name(f"{path.name}.{os.urandom(8).hex()}.part")
-  fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
   try:
-    with os.fdopen(fd, "wb") as file:
-      file.write(data)
-      file.flush()
-      os.fsync(file.fileno())
+    write_synced(part, data)
     os.link(part, path)  # Whole or not at all, and never over another file.
   finally:
     part.unlink(missing_ok=True)
   sync_folder(path.parent)
+
+
+def write_synced(path: pathlib.Path, data: bytes) -> None:
+  """Writes a new file of mode 600, and waits until it is on the disk."""
+  fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+  with os.fdopen(fd, "wb") as file:
+    file.write(data)
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def sync_folder(folder: pathlib.Path) -> None:

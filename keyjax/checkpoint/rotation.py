@@ -1,6 +1,5 @@
 """Other recipients for a checkpoint that is there, and other data keys."""
 
-import functools
 import os
 import pathlib
 from collections.abc import Iterable, Iterator
@@ -158,8 +157,7 @@ def _messages(
       raise opening.damaged(leaf, one.part) from None
     key = leaf_key(data_key, "leaf", leaf.path)
     bound = part_context(new, leaf, place)
-    fill = functools.partial(_seal, key, plain, bound, salt)
-    yield place.size, fill
+    yield place.size, sealing.hidden(_seal, key, plain, bound, salt)
   yield from sealing.padding(new, data_key, 0, salt)
 
 

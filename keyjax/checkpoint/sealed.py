@@ -101,6 +101,7 @@ def prepare(
     The envelope, the arrays to write, and how they are stored.
   """
   refuse(tree)
+  sealing.check_impl(impl)
   signing.check_signer(signer)
   if isinstance(step, np.integer):
     step = int(step)
@@ -297,6 +298,7 @@ def restore_from(
   opened: Session, like: Any, leaves: placing.Leaves | None, impl: Impl
 ) -> Any:
   """Reads leaves of a checkpoint that is open; see `restore`."""
+  sealing.check_impl(impl)
   numbers = placing.select(opened.manifest, leaves)
   wanted, finish, build = placing.plan(opened.manifest, numbers, like, impl)
   boxes = opening.open_boxes(

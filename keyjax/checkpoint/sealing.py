@@ -31,6 +31,12 @@ from keyjax.seal import seal_array, seal_key, size_of_plain
 _PACKED = ("int2", "int4", "uint2", "uint4", "float4_e2m1fn")
 
 
+def check_impl(impl: str) -> None:
+  """Raises a ValueError unless `impl` is one that there is."""
+  if impl not in ("auto", "host", "device"):
+    raise ValueError(f'impl is "auto", "host" or "device", got {impl!r}')
+
+
 def on_device(leaf: Any, impl: Impl) -> bool:
   """Tells whether a leaf is sealed, or opened, where it lies.
 
@@ -50,6 +56,13 @@ def on_device(leaf: Any, impl: Impl) -> bool:
 
 Message = tuple[int, Callable[[memoryview], None]]
 Salt = Callable[[], bytes | None]
+
+
+def hidden(
+  how: Callable[..., None], *args: Any
+) -> Callable[[memoryview], None]:
+  """Binds arguments as `functools.partial` does, which shows them in `repr`."""
+  return lambda out: how(*args, out)
 
 
 def random_salt() -> bytes | None:
@@ -85,7 +98,7 @@ def messages(
         bound = part_context(manifest, leaf, part)
         box = functools.partial(_box, array, part, device)
         how = _on_device if device else functools.partial(_on_host, leaf.dtype)
-        yield part.size, functools.partial(how, key, bound, salt, box)
+        yield part.size, hidden(how, key, bound, salt, box)
   yield from padding(manifest, data_key, process, salt)
 
 
@@ -101,7 +114,7 @@ def padding(
   for offset, size in layout.padding(used, manifest.streams.size):
     bound = padding_context(manifest, process, offset)
     plain = functools.partial(bytes, size_of_plain(size))
-    yield size, functools.partial(_zeros, key, bound, salt, plain)
+    yield size, hidden(_zeros, key, bound, salt, plain)
 
 
 def _zeros(

@@ -1,14 +1,11 @@
 """`keyjax card make`, `check` and `show`."""
 
 import argparse
-import json
 import os
-import pathlib
-from typing import Any
 
 from keyjax import card as cards
 from keyjax.cli.card_tables import lines
-from keyjax.cli.failures import REFUSED, Failure
+from keyjax.cli.documents import json_object
 from keyjax.cli.output import Result
 from keyjax.cli.people import People, verify_key
 
@@ -22,7 +19,7 @@ def make(args: argparse.Namespace) -> Result:
     args.scheme,
     model=args.model,
     keys=args.key_fingerprint,
-    answers=_answers(args.answers),
+    answers=json_object(args.answers),
   )
   signer = People(args).signer(args.sign)
   if signer is not None:
@@ -46,18 +43,6 @@ def make(args: argparse.Namespace) -> Result:
     f"{len(open_items)} items of the checklist are not answered",
   ]
   return Result(document, said)
-
-
-def _answers(path: str | None) -> dict[str, Any]:
-  if path is None:
-    return {}
-  try:
-    found = json.loads(pathlib.Path(path).read_text("utf-8"))
-  except (ValueError, RecursionError):
-    found = None
-  if not isinstance(found, dict):
-    raise Failure(REFUSED, f"{path} does not hold a JSON object")
-  return found
 
 
 def check(args: argparse.Namespace) -> Result:

@@ -1,7 +1,6 @@
 """`keyjax encrypt` and `keyjax decrypt`."""
 
 import argparse
-import json
 import os
 import pathlib
 from typing import Any
@@ -10,8 +9,9 @@ import jax
 
 from keyjax import checkpoint
 from keyjax.checkpoint import formats
+from keyjax.cli.documents import json_object
 from keyjax.cli.envelopes import public_view
-from keyjax.cli.failures import REFUSED, USAGE, Failure, blame
+from keyjax.cli.failures import USAGE, Failure, blame
 from keyjax.cli.output import Result
 from keyjax.cli.people import People, verify_key
 from keyjax.cli.progress import working
@@ -20,7 +20,7 @@ from keyjax.cli.progress import working
 def encrypt(args: argparse.Namespace) -> Result:
   """Seals weights for recipients."""
   _refuse_existing(args.out)
-  metadata = _metadata(args.metadata)
+  metadata = json_object(args.metadata)
   people = People(args)
   recipients = people.recipients(args.to)
   signer = people.signer(args.sign)
@@ -87,15 +87,3 @@ def _size(tree: Any) -> int:
 def _refuse_existing(out: str) -> None:
   if os.path.lexists(out):
     raise FileExistsError(f"{out} exists; it is not overwritten")
-
-
-def _metadata(path: str | None) -> dict[str, Any]:
-  if path is None:
-    return {}
-  try:
-    found = json.loads(pathlib.Path(path).read_text("utf-8"))
-  except (ValueError, RecursionError):
-    found = None
-  if not isinstance(found, dict):
-    raise Failure(REFUSED, f"{path} does not hold a JSON object")
-  return found

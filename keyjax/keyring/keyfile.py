@@ -9,7 +9,6 @@ because OpenSSL's own encryption there costs a guess 2,048 rounds of SHA-256 and
 a passphrase of a person does not survive that.
 """
 
-import hashlib
 import os
 import re
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from keyjax.keyring.passphrase import SALT, Cost, stretch
 from keyjax.keyring.recipients import Identity, SymmetricKey
 from keyjax.keyring.rsa import RSA, RsaIdentity
 from keyjax.keyring.signing import ED25519, ML_DSA, SigningKey
+from keyjax.keyring.tagged import CHECK, checksum
 from keyjax.keys import Secret
 from keyjax.seal import SealError, seal, unseal
 
@@ -35,7 +35,6 @@ Ask = str | Callable[[], str] | None
 MAX_KEY = 2**16
 _PLAIN = "KEYJAX-SECRET-"
 _HEX = re.compile(rb"[0-9a-fA-F]{64}")
-_CHECK = 4
 _VERSION = 1
 
 _READERS: dict[str, Callable[[bytes], PrivateKey]] = {
@@ -103,7 +102,9 @@ def protect_key(
 def format_key(key: PrivateKey) -> str:
   """Returns a key as plain text: whoever reads it has the key."""
   kind, data = _reveal(key)
-  return f"{_PLAIN}{kind.upper()}:{encode(data + _checksum(kind, data))}"
+  return (
+    f"{_PLAIN}{kind.upper()}:{encode(data + checksum(_PLAIN + kind, data))}"
+  )
 
 
 def parse_key(text: str | bytes | bytearray, passphrase: Ask = None) -> Any:
@@ -173,8 +174,8 @@ def _parse_plain(data: bytes) -> PrivateKey:
   if not (name.startswith(_PLAIN) and colon and kind in _READERS):
     raise KeyringError("this is not a private key of KeyJAX, nor PEM")
   raw = decode(body)
-  key, check = raw[:-_CHECK], raw[-_CHECK:]
-  if check != _checksum(kind, key):
+  key, check = raw[:-CHECK], raw[-CHECK:]
+  if check != checksum(_PLAIN + kind, key):
     raise KeyringError("this private key is cut or misread")
   return _read(kind, key)
 
@@ -246,7 +247,3 @@ def _file_key(secret: Secret) -> bytes:
 
 def _context(kind: str) -> bytes:
   return b"keyjax/key/1/" + kind.encode("ascii")
-
-
-def _checksum(kind: str, data: bytes) -> bytes:
-  return hashlib.sha256(f"{_PLAIN}{kind}:".encode() + data).digest()[:_CHECK]

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 
 from keyjax.keyring.errors import KeyringError
-from keyjax.keys import read_private, sync_folder
+from keyjax.keys import read_private, sync_folder, write_synced
 
 _MARKERS = (
   "_CHECKPOINT_METADATA",
@@ -55,12 +55,8 @@ def replace_private(path: str | os.PathLike[str], data: bytes) -> None:
   path = pathlib.Path(path)
   part = path.with_name(f"{path.name}.part")
   part.unlink(missing_ok=True)  # What a killed writer left.
-  fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
   try:
-    with os.fdopen(fd, "wb") as file:
-      file.write(data)
-      file.flush()
-      os.fsync(file.fileno())
+    write_synced(part, data)
     os.replace(part, path)
   except BaseException:
     part.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ from keyjax.keyring.encoding import decode, encode
 from keyjax.keyring.errors import KeyringError
 
 _PREFIX = "keyjax-"
-_CHECK = 4
+CHECK = 4
 _MAX_TEXT = 8192
 
 
@@ -18,7 +18,7 @@ def write_tagged(kind: str, data: bytes) -> str:
     >>> read_tagged(write_tagged("x25519", bytes(32)), ["x25519"], "a key")[0]
     'x25519'
   """
-  return f"{_PREFIX}{kind}:{encode(data + _checksum(kind, data))}"
+  return f"{_PREFIX}{kind}:{encode(data + checksum(_PREFIX + kind, data))}"
 
 
 def read_tagged(
@@ -47,11 +47,12 @@ def read_tagged(
   if len(body) > _MAX_TEXT:
     raise KeyringError(f"{what} has at most {_MAX_TEXT} characters")
   data = decode(body)
-  key, check = data[:-_CHECK], data[-_CHECK:]
-  if check != _checksum(kind, key):
+  key, check = data[:-CHECK], data[-CHECK:]
+  if check != checksum(head, key):
     raise KeyringError(f"{what} of kind {kind} is cut or misread")
   return kind, key
 
 
-def _checksum(kind: str, data: bytes) -> bytes:
-  return hashlib.sha256(f"{_PREFIX}{kind}:".encode() + data).digest()[:_CHECK]
+def checksum(head: str, data: bytes) -> bytes:
+  """Returns four bytes over what stands before the colon, and the data."""
+  return hashlib.sha256(f"{head}:".encode() + data).digest()[:CHECK]

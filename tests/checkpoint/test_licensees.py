@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keyjax import Secret, checkpoint, keyring
-from keyjax.checkpoint import store
+from keyjax.checkpoint import sealed, sealing, store
 from keyjax.keyring import Keyring, SymmetricKey
 
 TREE = {"w": np.arange(12, dtype=np.float32), "b": jnp.zeros(3, jnp.bfloat16)}
@@ -84,3 +84,26 @@ def test_secrets_that_were_saved_are_read_as_keys(
   secret = Secret.generate()
   secret.save(tmp_path / "secret")
   assert keyring.read_key(f"file:{tmp_path / 'secret'}") == secret
+
+
+def test_what_waits_to_be_sealed_shows_no_key() -> None:
+  leaves, found = sealed.describe(TREE, 0, {}, signed=False)
+  found, data_key = found._replace(id="0" * 32), bytes(range(32))
+  waiting = [*sealing.messages(found, data_key, leaves, 0, "host")]
+  assert len(waiting) >= 3
+  for path in ("w", "b"):
+    secret = keyring.leaf_key(data_key, "leaf", path)
+    assert not any(
+      text in repr(waiting)
+      for text in (repr(secret), secret.hex(), repr(data_key), data_key.hex())
+    )
+
+
+def test_unknown_impl(tmp_path: pathlib.Path) -> None:
+  key = SymmetricKey(Secret.generate())
+  with pytest.raises(ValueError, match="impl is .* got 'gpu'"):
+    checkpoint.save(tmp_path / "c", TREE, key, impl="gpu")  # type: ignore[arg-type]
+  assert not [*tmp_path.iterdir()]
+  checkpoint.save(tmp_path / "c", TREE, key)
+  with pytest.raises(ValueError, match="impl is .* got 'gpu'"):
+    checkpoint.restore(tmp_path / "c", key, impl="gpu")  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, x25519
 
 from keyjax import Secret, keyring
-from keyjax.keyring import encoding, keyfile
+from keyjax.keyring import encoding, keyfile, tagged
 from tests.keyring.conftest import CHEAP
 
 WORDS = "six random words"
@@ -155,7 +155,7 @@ def test_text_that_is_no_key(key):
 def test_a_whole_text_around_what_is_no_key(kind):
   """With a right checksum, or sealed: damaged before it was written."""
   junk = bytes(31)
-  check = keyfile._checksum(kind, junk)
+  check = tagged.checksum(f"KEYJAX-SECRET-{kind}", junk)
   text = f"KEYJAX-SECRET-{kind.upper()}:{encoding.encode(junk + check)}"
   with pytest.raises(keyring.KeyringError, match="not a private|has|the keys"):
     keyring.parse_key(text)
