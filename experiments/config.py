@@ -139,6 +139,37 @@ def scheme(name: str, title: str = "", **kwargs: Any) -> ConfigDict:
   return spec
 
 
+def deep_lock_forms() -> dict[str, ConfigDict]:
+  """Returns Deep-Lock as every data set's config compares it."""
+  return {
+    "float32": scheme("deep_lock", "Deep-Lock, float32"),
+    "int8": scheme("deep_lock", "Deep-Lock, int8", int8=True),
+    "counter_int8": scheme(
+      "deep_lock",
+      "Deep-Lock, AES-256 counter mode, int8",
+      schedule="counter",
+      key_bits=256,
+      int8=True,
+    ),
+  }
+
+
+def table_schemes(**adv_params: Any) -> dict[str, ConfigDict]:
+  """Returns the schemes of the table of results, in its order.
+
+  Args:
+    **adv_params: AdvParams' limits, which depend on the data.
+  """
+  return {
+    **deep_lock_forms(),
+    "adv_params": scheme("adv_params", "AdvParams", **adv_params),
+    "hpnn": scheme("hpnn", "HPNN, 256 key bits"),
+    "shf": scheme("shf", "SHF, M=4", block_size=4),
+    "np": scheme("np", "NP, M=4", block_size=4),
+    "ffx": scheme("ffx", "FFX, M=4", block_size=4),
+  }
+
+
 def set_schemes(config: ConfigDict, **schemes: ConfigDict) -> None:
   """Adds protections to a config, which is locked again afterwards."""
   with config.schemes.unlocked():
