@@ -1,10 +1,10 @@
 r"""CIFAR-10: every scheme with one trained network, for the table of results.
 
-    for seed in 0 1 2; do
-      python -m experiments.main --config=configs/table_cifar10.py \
-        --config.train.seed=$seed --workdir=runs/table_cifar10_$seed
-    done
-    python -m experiments.table runs/table_cifar10_*
+    python -m experiments.main --config=configs/table_cifar10.py \
+      --workdir=runs/table_cifar10_0
+
+Again with `--config.train.seed=1` to 2 and a folder each; then
+`python -m experiments.table runs/table_cifar10_*` sums them up.
 
 A small strided CNN for two CPU cores; the ResNet-18 of the papers is in
 `cifar10_*.py`.

@@ -1,10 +1,10 @@
 r"""GTSRB: every scheme with one trained network, for the table of results.
 
-    for seed in 0 1 2; do
-      python -m experiments.main --config=configs/table_gtsrb.py \
-        --config.train.seed=$seed --workdir=runs/table_gtsrb_$seed
-    done
-    python -m experiments.table runs/table_gtsrb_*
+    python -m experiments.main --config=configs/table_gtsrb.py \
+      --workdir=runs/table_gtsrb_0
+
+Again with `--config.train.seed=1` to 2 and a folder each; then
+`python -m experiments.table runs/table_gtsrb_*` sums them up.
 """
 
 from ml_collections import ConfigDict
