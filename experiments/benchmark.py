@@ -4,7 +4,7 @@
     python -m experiments.benchmark schemes          the schemes alone
     python -m experiments.benchmark checkpoint       sealed and plain, 5 minutes
     python -m experiments.benchmark aes --json=FILE  AES alone, rows to a file
-    python -m experiments.benchmark tpu              estimates for TPU slices, 1 hour
+    python -m experiments.benchmark tpu              estimates for TPUs, 1 hour
 
 Each row is a median over rounds in which competing functions run in turn; the
 range is the quartiles. Targets stand beside what was measured, reached or not.
