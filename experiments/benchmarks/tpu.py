@@ -198,8 +198,8 @@ def _batch(how: str, chips: list[jax.Device]) -> dict[str, Any]:
 def encryption(chips: list[jax.Device], net: str = NET) -> Any:
   """Compiles Deep-Lock's counter mode over params that fsdp has cut."""
   _, variables = _model(net)
-  scheme, key = _deep_lock(variables)
   places = parallel.shardings(variables, "fsdp", chips)
+  scheme, key = _deep_lock(variables, places)
   whole = parallel.shardings(key, "pmap", chips)
   encrypt = jax.jit(scheme.encrypt, out_shardings=places)
   return encrypt.lower(
@@ -236,8 +236,10 @@ def _model(net: str) -> tuple[Any, Any]:
   return model, jax.eval_shape(model.init, jax.random.key(0), image)
 
 
-def _deep_lock(variables: Any) -> tuple[keyjax.Scheme, Any]:
-  scheme = keyjax.deep_lock("counter")
+def _deep_lock(
+  variables: Any, shardings: Any = None
+) -> tuple[keyjax.Scheme, Any]:
+  scheme = keyjax.deep_lock("counter", shardings=shardings)
   return scheme, scheme.keygen(keyjax.Secret.generate(), variables, None)
 
 
