@@ -15,5 +15,6 @@ from experiments.config import mnist, set_schemes, table_schemes
 def get_config() -> ConfigDict:
   """Returns the config."""
   config = mnist("table_mnist")
+  config.evaluate.distance_keys = 1  # The table has no near keys.
   set_schemes(config, **table_schemes(theta=0.5, loss_threshold=1000.0))
   return config
