@@ -33,7 +33,7 @@ class Sizes(NamedTuple):
 
   images: int = 500
   wrong: int = 8
-  probe_train: int = 2000
+  probe_train: int = 1500
   probe_test: int = 2000
   probe_wrong: int = 3
   fraction: float = 0.01
