@@ -69,8 +69,8 @@ def _similar(reference: np.ndarray, values: Sequence[Any]) -> dict[str, Any]:
     "constant": len(each) - len(varies),
     "nonfinite": sum(bad),
   }
-  if not varies:
-    return counts | _nothing(bool(grams))
+  if 2 * len(varies) <= len(values):  # The rest would speak for all.
+    return counts | _nothing(2 * len(grams) > len(values))
   value = float(np.mean(varies))
   if len(values) > 1:
     low, high = intervals.mean_interval(np.array(varies), (-1.0, 1.0))
@@ -106,21 +106,23 @@ def probes(
           reader = probe.fit(both[0], labels[0], classes)
           hits[tap].append(int((reader(both[1]) == labels[1]).sum()))
     for tap, right in hits.items():
-      said = _read(right, len(test)) | {"images": len(test)}
-      more = {"not_finite": len(chosen) - len(right), "labels": len(train)}
+      more = {"images": len(test), "labels": len(train)}
+      more["not_finite"] = len(chosen) - len(right)
+      said = _read(right, len(chosen), len(test))
       rows.append(_row(name, "probe", tap) | said | more)
   return rows
 
 
-def _read(hits: Sequence[int], total: int) -> dict[str, Any]:
-  if not hits:
+def _read(hits: Sequence[int], keys: int, total: int) -> dict[str, Any]:
+  """Returns what probes read under those keys whose activations are finite."""
+  if 2 * len(hits) <= keys:
     return _nothing(False)
-  shares, keys = np.array(hits) / total, {"keys": len(hits)}
+  shares, counts = np.array(hits) / total, {"keys": len(hits)}
   if len(set(hits)) > 1:
     ends = intervals.mean_interval(shares)
-    return keys | _said(float(shares.mean()), *ends, "Student t over keys")
+    return counts | _said(float(shares.mean()), *ends, "Student t over keys")
   ends = intervals.clopper_pearson(hits[0], total)
-  return keys | _said(float(shares[0]), *ends, "Clopper-Pearson over images")
+  return counts | _said(float(shares[0]), *ends, "Clopper-Pearson over images")
 
 
 def tuning(target: Target, sizes: Sizes) -> Rows:
@@ -175,13 +177,13 @@ def similar_maps(
       row = _row(name, "saliency_similarity", "input")
       more = {"method": method, "images": len(images), "keys": len(finite)}
       more["not_finite"] = len(values) - len(finite)
-      rows.append(row | _over_images(each) | more)
+      rows.append(row | _over_images(each, len(values)) | more)
   return rows
 
 
-def _over_images(each: Sequence[np.ndarray]) -> dict[str, Any]:
+def _over_images(each: Sequence[np.ndarray], keys: int) -> dict[str, Any]:
   """Returns the mean over keys and images; its interval is over images."""
-  if not each:
+  if 2 * len(each) <= keys:
     return _nothing(False)
   stacked = np.stack(each)
   varies = np.isfinite(stacked).all(0)
