@@ -116,6 +116,8 @@ def _panels(
       for c in _NAMES
     }
     shown = {_NAMES[c]: points for c, points in lines.items() if points}
+    if not shown:
+      continue
     parts = element("h3", name), layered(shown, f"{title}: {name}", low)
     made.append(element("figure", *parts))
   legend = element(
@@ -212,7 +214,7 @@ def _pictures(titles: Mapping[str, str], drawn: Mapping[str, Row]) -> Html:
   return section(
     "Saliency maps",
     f"SmoothGrad of the true label’s logit, each map from 0 to 100{THIN}% of "
-    "its largest value; black throughout: not finite. A map under the owner’s "
+    "its largest value; black throughout: no gradient, or none that is finite. A map under the owner’s "
     "key would tell a thief of that key, so these models and keys were made "
     "for the pictures alone, and trained for fewer steps.",
     *made,
