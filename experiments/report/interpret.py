@@ -214,8 +214,9 @@ def _pictures(titles: Mapping[str, str], drawn: Mapping[str, Row]) -> Html:
   return section(
     "Saliency maps",
     f"SmoothGrad of the true label’s logit, each map from 0 to 100{THIN}% of "
-    "its largest value; black throughout: no gradient, or none that is finite. A map under the owner’s "
-    "key would tell a thief of that key, so these models and keys were made "
+    "its largest value; black throughout: no gradient, or none that is "
+    "finite. A map under the owner’s key would tell a thief of that key, so "
+    "these models and keys were made "
     "for the pictures alone, and trained for fewer steps.",
     *made,
   )
