@@ -54,7 +54,9 @@ def run(
     if not jax.tree.leaves(target.key):
       continue
     bits = key_space.entropy_bits(target.key)
-    rate = keys_a_second(this, lock.build(spec.scheme, dict(spec.args), this.model), target)
+    rate = keys_a_second(
+      this, lock.build(spec.scheme, dict(spec.args), this.model), target
+    )
     rows.append(
       results.row(
         this.base | results.names(label, spec),

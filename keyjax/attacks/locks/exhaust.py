@@ -1,9 +1,9 @@
 """Exhaustive search: try every key, where there are few.
 
-Needs: the file, the scheme, and a few labelled images; HPNN's signs are key bits
-where the schedule is known, and one for each neuron otherwise. Cost: a forward
-pass over at most 16 images for each key, 64 keys in one call. FFX is left out:
-its table is drawn from 256 bits.
+Needs: the file, the scheme, and a few labelled images. HPNN's unknowns are key
+bits where the schedule is known, and one sign for each neuron otherwise. Cost:
+a forward pass over at most 16 images for each key, 64 keys in one call. FFX is
+left out: its table is drawn from 256 bits.
 
 What a space costs that is too large is `key_space.log10_years`.
 """
@@ -43,7 +43,7 @@ _AT_ONCE = 64
 class Space(NamedTuple):
   """All keys of a view's scheme, and how many there are."""
 
-  count: int
+  size: int
   keys: Iterator[Key]
 
 
@@ -69,8 +69,8 @@ def exhaust(view: View, budget: Budget) -> Iterator[Claim]:
   """
   assert view.scheme is not None
   found = space(view)
-  if found.count > budget.steps:
-    note = f"2^{math.log2(found.count):.1f} keys, and {budget.steps:,} tries"
+  if found.size > budget.steps:
+    note = f"2^{math.log2(found.size):.1f} keys, and {budget.steps:,} tries"
     yield Claim(None, Cost(), {"note": note})
     return
   measure = _losses(view.scheme, view.apply_fn)
@@ -96,7 +96,7 @@ def space(view: View) -> Space:
     >>> data = types.SimpleNamespace(image=image)
     >>> view = types.SimpleNamespace(
     ...   name="shf", options={"block_size": 2}, data=data)
-    >>> space(view).count
+    >>> space(view).size
     24
   """
   if view.name == "hpnn":

@@ -4,8 +4,8 @@ A key protects a file, not a function: somebody who may ask needs no file. The
 queries are transfer images of the same kind as the training data, and the copy
 imitates the logits.
 
-A licensee (`extract_keyed`) need not ask anybody: he runs the model himself, and
-what he distils works without his key.
+A licensee (`extract_keyed`) need not ask anybody: he runs the model himself,
+and what he distils works without his key.
 
 References:
   Orekondy, Schiele, Fritz, "Knockoff Nets: Stealing Functionality of Black-Box
@@ -32,7 +32,6 @@ from keyjax.attacks.game import (
   View,
   keyed,
 )
-
 
 _BATCH = 500  # Of the licensee's own forward passes.
 _GRID = tuple({"learning_rate": r} for r in (1e-3, 3e-3))
