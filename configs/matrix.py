@@ -153,6 +153,7 @@ def get_config() -> ConfigDict:
       schemes=_LARGE,
       fraction=0.02,
       ciphertexts=100,
+      has_locked=False,
       steps=30,
       points=1,
     ),
