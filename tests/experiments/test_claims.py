@@ -16,7 +16,8 @@ from tests.conftest import ROOT
 
 WORDS = re.compile(
   r"\b(robust\w*|resist\w*|withst\w+|surviv\w+|unbreakable|immune"
-  r"|tamper-?proof|confidential|secure against|(nothing|no attack) known|worth nothing)\b",
+  r"|tamper-?proof|confidential|secure against|(nothing|no attack) known"
+  r"|worth nothing)\b",
   re.IGNORECASE,
 )
 # Words of a claim, and the row of configs/matrix.py that stands behind it.
