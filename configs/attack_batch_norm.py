@@ -12,8 +12,7 @@ from ml_collections import ConfigDict
 from experiments.config import attack, base, scheme, set_attacks, set_schemes
 
 _RATES = (
-  {"optimizer": "adam", "learning_rate": 3e-3},
-  {"optimizer": "adam", "learning_rate": 3e-2},
+  {"optimizer": "adam", "learning_rate": 1e-2},
   {"optimizer": "sgd", "learning_rate": 1e-1},
 )
 _FRACTIONS = {"10 %": 0.1, "100 %": 1.0}
@@ -35,7 +34,7 @@ def get_config() -> ConfigDict:
   )
   attacks = {}
   for i, (name, share) in enumerate(_FRACTIONS.items()):
-    few = {"fraction": share, "steps": 150, "points": 3, "grid": _RATES}
+    few = {"fraction": share, "steps": 100, "points": 2, "grid": _RATES}
     attacks |= {
       f"norms_{i}": attack(
         "batch_norm_tune", f"batch norm alone, {name}", **few

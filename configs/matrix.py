@@ -143,6 +143,7 @@ def get_config() -> ConfigDict:
       images=64,
       queries=64,
       steps=300,
+      grid=({"loss": "mse"}, {"loss": "mse", "starts": 3}),
     ),
     algebra=attack(
       "hpnn_algebraic", "algebra, 64 queries", images=64, queries=64, steps=200
@@ -172,7 +173,12 @@ def _signs() -> dict[str, ConfigDict]:
   """Returns HPNN's searches by labels, without and with its schedule."""
   made = {}
   for label, name, title, setting in (
-    ("relax", "hpnn_relax", "relaxed key", {"steps": 300}),
+    (
+      "relax",
+      "hpnn_relax",
+      "relaxed key",
+      {"steps": 300, "grid": ({}, {"starts": 3})},
+    ),
     ("greedy", "hpnn_greedy", "greedy flips", {"steps": 800}),
     (
       "genetic",
