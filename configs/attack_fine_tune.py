@@ -6,7 +6,7 @@ r"""Fine-tuning with 0.1 to 100 % of MNIST, all layers and the head alone.
 Every share of the data stands beside training from scratch with the same
 images and steps, and beside a licensee who tunes under his key. Few images need
 few steps: they are seen dozens of times. Batch norm alone:
-`attack_batch_norm`. About 20 minutes on 2 cores, by the rate of 3 rows.
+`attack_batch_norm`. Some 15 minutes of processor time, by a few of the rows.
 """
 
 from ml_collections import ConfigDict
