@@ -145,7 +145,6 @@ def get_config() -> ConfigDict:
       images=64,
       queries=64,
       steps=300,
-      grid=({"loss": "mse"}, {"loss": "mse", "starts": 3}),
     ),
     algebra=attack(
       "hpnn_algebraic", "algebra, 64 queries", images=64, queries=64, steps=200
