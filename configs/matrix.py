@@ -3,7 +3,7 @@ r"""The attack matrix: every scheme beside every attack, on MNIST.
 python -m experiments.attack --config=configs/matrix.py \
       --workdir=runs/matrix
 
-138 rows of 13 schemes; by the cost of 37 of them (2 cores of a Xeon beside much
+138 rows of 13 schemes; by the cost of 38 of them (2 cores of a Xeon beside much
 other work, 2026-11-22) some 20 minutes of processor time. Rows of those runs:
 AdvParams (98.8 % with its key): 98.8 by clipping, 98.6 by line search; keyed
 noise: 51 by line search; Deep-Lock: the key from known weights, none in counter
