@@ -69,21 +69,6 @@ def get_config() -> ConfigDict:
   two = {"fraction": 0.02, "points": 4}
   attacks |= {
     "retrain": attack("hpnn_retrain", "absorb, retrain, 2 %", steps=400, **two),
-    "greedy": attack("hpnn_greedy", "greedy flips, 2 %", steps=1000, **two),
-    "genetic": attack(
-      "hpnn_genetic",
-      "genetic search, 2 %",
-      steps=1000,
-      grid=({"population": 32},),
-      **two,
-    ),
-    "relax_blind": attack(
-      "hpnn_relax",
-      "relaxation as published, 2 %",
-      steps=1500,
-      grid=(_BLIND,),
-      **two,
-    ),
     "jsd_blind": attack(
       "hpnn_relax_oracle",
       "relaxation by JSD as published, 1,200 queries",
@@ -94,5 +79,27 @@ def get_config() -> ConfigDict:
       points=4,
     ),
   }
+  for known in (False, True):
+    more = {**two, "schedule": known}
+    end, said = "_known" * known, ", known schedule" * known
+    attacks |= {
+      f"greedy{end}": attack(
+        "hpnn_greedy", f"greedy flips, 2 %{said}", steps=1000, **more
+      ),
+      f"genetic{end}": attack(
+        "hpnn_genetic",
+        f"genetic search, 2 %{said}",
+        steps=1000,
+        grid=({"population": 32},),
+        **more,
+      ),
+      f"relax_blind{end}": attack(
+        "hpnn_relax",
+        f"relaxation as published, 2 %{said}",
+        steps=1500,
+        grid=(_BLIND,),
+        **more,
+      ),
+    }
   set_attacks(config, **attacks)
   return config

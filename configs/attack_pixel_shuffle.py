@@ -6,7 +6,7 @@ python -m experiments.attack --config=configs/attack_pixel_shuffle.py \
 2 cores of a Xeon, 20 minutes beside other work, 2026-11-22; the figures are in
 docs/attacks/pixel_shuffle.md.
 
-What ciphertexts alone give away needs no model: `python -m experiments.jigsaw`.
+The jigsaw needs no model: `python -m experiments.jigsaw` draws what it finds.
 """
 
 from ml_collections import ConfigDict
@@ -47,5 +47,17 @@ def get_config() -> ConfigDict:
     table=attack("pixel_table", "gates and a table", steps=300, **two),
     conv=attack("pixel_conv", "a free 1 x 1 convolution", steps=300, **two),
     **few,
+    **{
+      f"jigsaw_{n}": attack(
+        "pixel_jigsaw",
+        f"{n} transformed images",
+        fraction=0.02,
+        ciphertexts=n,
+        has_locked=False,
+        steps=30,
+        points=1,
+      )
+      for n in (1, 100)
+    },
   )
   return config

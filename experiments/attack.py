@@ -172,14 +172,16 @@ def row(
     "attack": label,
     "attack_title": spec.title,
     "game": attack.name,
-    "condition": attack.condition,
+    "condition": _condition(config, scheme, attack),
     "metric": str(attack.goal),
     "attacker": vars(attacker),
     "fraction": spec.fraction,
     "budget": vars(_budget(spec)) | {"trials": spec.trials},
   }
-  if result is None:
-    return results.row(fields, value=None, note="there is no base model")
+  # An attack that claims nothing, and says why.
+  note = result.details.get("note") if result else "there is no base model"
+  if result is None or note:
+    return results.row(fields, value=None, note=note)
   return results.row(
     fields,
     value=result.score.value,
@@ -195,6 +197,12 @@ def row(
     details=dict(result.score.details) | dict(result.details),
     setting=dict(result.setting),
   )
+
+
+def _condition(config: ConfigDict, scheme: str, attack: Attack) -> str:
+  """Returns the condition: a file that is not locked is plain to anybody."""
+  unlocked = config.schemes[scheme].scheme == "identity"
+  return "plain" if unlocked and attack.condition != "api" else attack.condition
 
 
 def _interval(attack: Attack, spec: ConfigDict) -> str:

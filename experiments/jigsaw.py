@@ -6,10 +6,11 @@ For SHF, NP and FFX at M=4, and SHF at M=2, it draws a key, transforms the last
 1, 10, 100 and 1,000 training images, lets `pixel_jigsaw` find the key from
 those alone, and says how many positions it has right and how near the restored
 images are. It writes OUT/<dataset>.json, and OUT/<dataset>.png: original,
-transformed, restored.
+transformed, restored. The same attack has a row in `configs/matrix.py`.
 """
 
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -31,17 +32,20 @@ _COUNTS = (1, 10, 100, 1000)
 _SHOWN = 8
 
 
-def run(dataset: str, data_dir: str, out: str) -> list[dict[str, Any]]:
+def run(
+  dataset: str, data_dir: str, out: str, counts: Sequence[int] = _COUNTS
+) -> list[dict[str, Any]]:
   """Plays every lock with every number of images; returns rows.
 
   Args:
     dataset: a name of `experiments.data`.
     data_dir: where it is; found by itself when empty.
     out: a folder for the rows and the picture.
+    counts: numbers of transformed images.
   """
   loaded = data.load(dataset, data_dir or None)
-  images = loaded.train_images[-max(_COUNTS) :].astype(np.float32) / 255
-  own = loaded.train_images[: max(_COUNTS)].astype(np.float32) / 255
+  images = loaded.train_images[-max(counts) :].astype(np.float32) / 255
+  own = loaded.train_images[: max(counts)].astype(np.float32) / 255
   folder = pathlib.Path(out)
   folder.mkdir(parents=True, exist_ok=True)
   base = results.provenance() | {"dataset": dataset}
@@ -50,7 +54,7 @@ def run(dataset: str, data_dir: str, out: str) -> list[dict[str, Any]]:
     scheme = keyjax.pixel_shuffle(kind, m)
     key = scheme.keygen(keyjax.Secret.generate(), None, {"image": images})
     seen = np.asarray(pixel_shuffle.transform(key, jnp.asarray(images)))
-    for count in _COUNTS:
+    for count in counts:
       for template in ("model", "images") if kind == "shf" else ("none",):
         found = _attack(kind, m, seen[-count:], own, template)
         back = np.asarray(pixel_shuffle.inverse(found, jnp.asarray(seen)))

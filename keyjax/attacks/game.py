@@ -34,6 +34,7 @@ import numpy as np
 
 from keyjax import tree
 from keyjax.scheme import ApplyFn, Key, PyTree, Scheme
+from keyjax.schemes import hpnn, pixel_shuffle
 
 
 class Goal(enum.StrEnum):
@@ -54,6 +55,10 @@ class Attacker:
     knows_scheme: the scheme and its public arguments.
     has_locked: the stolen file.
     images: how many labelled training images.
+    ciphertexts: how many transformed images he overheard on their way to an
+      input-keyed model, without labels; none of them is among `images`.
+    schedule: which key bit each neuron of HPNN meets: the device's private map.
+    has_key: the key itself: an authorised user, and no thief.
     queries: how many inputs the authorised model answers with logits.
     known_weights: how many consecutive plain weights of `known_leaf`, at a
       place in it that is not told.
@@ -65,6 +70,9 @@ class Attacker:
   knows_scheme: bool = True
   has_locked: bool = True
   images: int = 0
+  ciphertexts: int = 0
+  schedule: bool = False
+  has_key: bool = False
   queries: int = 0
   known_weights: int = 0
   known_leaf: str = ""
@@ -158,6 +166,18 @@ class Examples(NamedTuple):
 
   image: np.ndarray
   label: np.ndarray
+
+
+class Schedule(NamedTuple):
+  """HPNN's map from neurons to key bits, without the bits.
+
+  Attributes:
+    units: for each locked module its neurons' units, int32[features].
+    size: how many units, and key bits, there are.
+  """
+
+  units: Mapping[str, np.ndarray]
+  size: int
 
 
 class Leak(NamedTuple):
@@ -256,6 +276,9 @@ class View:
     options: the scheme's public arguments.
     locked: the stolen file.
     data: labelled images.
+    ciphertexts: transformed images, float32[n, h, w, c].
+    schedule: HPNN's map from neurons to key bits.
+    key: the key, of an authorised user.
     oracle: the authorised model.
     leak: some plain weights.
     base: the public base model.
@@ -272,6 +295,9 @@ class View:
   options: Mapping[str, Any]
   locked: PyTree
   data: Examples
+  ciphertexts: np.ndarray | None
+  schedule: Schedule | None
+  key: Key
   oracle: Oracle | None
   leak: Leak | None
   base: PyTree
@@ -280,6 +306,11 @@ class View:
   def stolen(self) -> PyTree:
     """Returns the file as a thief would run it: ciphertext as floats."""
     return self.floats(tree.as_floats(self.locked, self.like))
+
+  def opened(self) -> PyTree:
+    """Returns the file as an authorised user runs it."""
+    assert self.scheme is not None
+    return self.floats(self.scheme.decrypt(self.key, self.locked))
 
 
 def view(target: Target, attacker: Attacker, seed: int = 0) -> View:
@@ -291,7 +322,8 @@ def view(target: Target, attacker: Attacker, seed: int = 0) -> View:
     seed: which training images and which place of the leak he got.
   """
   rng = np.random.default_rng([seed, 0])
-  picked = rng.permutation(len(target.train.label))[: attacker.images]
+  order = rng.permutation(len(target.train.label))
+  picked = order[: attacker.images]
   paths = locked_paths(target)
   return View(
     attacker=attacker,
@@ -304,6 +336,9 @@ def view(target: Target, attacker: Attacker, seed: int = 0) -> View:
     options=target.options if attacker.knows_scheme else {},
     locked=target.locked if attacker.has_locked else None,
     data=Examples(target.train.image[picked], target.train.label[picked]),
+    ciphertexts=_overheard(target, attacker, order[::-1]),
+    schedule=_schedule(target) if attacker.schedule else None,
+    key=target.key if attacker.has_key else None,
     oracle=Oracle(target.authorized(), attacker.queries)
     if attacker.queries
     else None,
@@ -323,6 +358,29 @@ def locked_paths(target: Target) -> list[str]:
     if tree.lockable(x) and not same_bits(x, y)
   ]
   return [path for _, path in sorted(changed)]
+
+
+def _overheard(
+  target: Target, attacker: Attacker, order: np.ndarray
+) -> np.ndarray | None:
+  if not attacker.ciphertexts:
+    return None
+  if not isinstance(target.key, pixel_shuffle.PixelKey):
+    raise ValueError(f"ciphertexts: {target.name} transforms no images")
+  if attacker.images + attacker.ciphertexts > len(order):
+    raise ValueError(
+      f"{attacker.images} images and {attacker.ciphertexts} ciphertexts of "
+      f"others, but there are {len(order)} training images"
+    )
+  images = jnp.asarray(target.train.image[order[: attacker.ciphertexts]])
+  return np.asarray(pixel_shuffle.transform(target.key, images))
+
+
+def _schedule(target: Target) -> Schedule:
+  if not isinstance(target.key, hpnn.HpnnKey):
+    raise ValueError(f"schedule: {target.name} has none")
+  units = {path: np.array(unit) for path, unit in target.key.units.items()}
+  return Schedule(units, target.key.bits.size)
 
 
 def _leak(
@@ -365,7 +423,8 @@ class Attack:
     needs: the least that its attacker holds.
     grid: the settings that `sweep` tries.
     referee: scores its claims; by default the goal's.
-    condition: `wrong` for attacks on the stolen file, `api` on a server.
+    condition: `wrong` for attacks on the stolen file, `api` on a server,
+      `right` for what an authorised user does with his key.
   """
 
   name: str

@@ -71,11 +71,12 @@ def _positions(key: adv_params.AdvKey) -> float:
   return total
 
 
-def years(bits: float, keys_a_second: float) -> float:
-  """Returns the expected years of a search: half of the keys.
+def log10_years(bits: float, keys_a_second: float) -> float:
+  """Returns the decimal logarithm of a search's years: half of the keys.
 
   Example:
-    >>> f"{years(128, 1e9):.0e}"
-    '5e+21'
+    >>> round(log10_years(128, 1e9), 1)
+    21.7
   """
-  return 2.0 ** (bits - 1) / keys_a_second / SECONDS_A_YEAR
+  seconds = (bits - 1) * math.log10(2) - math.log10(keys_a_second)
+  return seconds - math.log10(SECONDS_A_YEAR)

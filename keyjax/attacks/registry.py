@@ -33,7 +33,7 @@ def register(
     needs: the least that its attacker holds.
     grid: the settings that a sweep tries.
     referee: scores its claims; by default the goal's.
-    condition: `wrong` for attacks on the stolen file, `api` on a server.
+    condition: `wrong`, `api` or `right`; see `Attack`.
 
   Raises:
     ValueError: the name is taken.

@@ -1,15 +1,20 @@
 """Fine-tuning: worth much where the lock is weak, nothing where it is noise."""
 
+import dataclasses
+import functools
+
 import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 
 import keyjax
-from keyjax.attacks import fit, referee, registry
+from keyjax.attacks import fit, game, referee, registry
 from keyjax.attacks.game import Attacker, Budget, Target
 from keyjax.attacks.locks import extract, fine_tune
+from keyjax.schemes import hpnn
 from tests.attacks import toys
+from tests.attacks.locks import toys as hidden
 
 THIEF = Attacker(images=40)
 BUDGET = Budget(steps=60, points=4)
@@ -93,6 +98,119 @@ def test_batch_statistics_train_too() -> None:
   moved = {p for p, a, b in pairs if not np.array_equal(a, b)}
   assert moved == {p for p in paths if "norm" in p}
   assert any(p.startswith("batch_stats/") for p in moved)
+
+
+@functools.cache
+def normed() -> Target:
+  """A model with batch norm, in the open."""
+  model, (data, test) = Normed(), toys.digits()
+  start = jax.jit(model.init)(jax.random.key(0), data.image[:1])
+  params = next(
+    fit.fit(model.apply, start, data, [60], fit.Recipe("adam", 1e-2))
+  ).params
+  return dataclasses.replace(
+    toys.target(keyjax.identity(), "identity"),
+    params=params,
+    locked=params,
+    apply_fn=model.apply,
+    init=lambda rng: model.init(rng, data.image[:1]),
+    train=data,
+    test=test,
+  )
+
+
+def test_batch_norm_alone_trains() -> None:
+  view = game.view(normed(), THIEF)
+  first, *_, last = fine_tune.batch_norm_tune(view, BUDGET)
+  paths = keyjax.tree.flatten(first.value.params)[0]
+  pairs = zip(
+    paths,
+    jax.tree.leaves(first.value.params),
+    jax.tree.leaves(last.value.params),
+    strict=True,
+  )
+  moved = {p for p, a, b in pairs if not np.array_equal(a, b)}
+  assert moved == {
+    f"{kind}/norm/{name}"
+    for kind, names in (
+      ("params", ("scale", "bias")),
+      ("batch_stats", ("mean", "var")),
+    )
+    for name in names
+  }
+
+
+def test_without_batch_norm_nothing_is_claimed() -> None:
+  target = toys.target(keyjax.identity(), "identity")
+  result = played(target, "batch_norm_tune")
+  assert result.score.value == 0
+  assert result.details["note"] == "the network has no batch norm"
+
+
+@pytest.mark.parametrize("kind", ["deep_lock", "hpnn", "normed"])
+def test_a_licensee_tunes_under_his_key(kind: str) -> None:
+  if kind == "hpnn":
+    target = hidden.target(hidden.DEEP, "hpnn")
+  elif kind == "normed":
+    target = normed()
+  else:
+    target = toys.target(keyjax.deep_lock("counter"), "deep_lock")
+  attack, licensee = (
+    registry.get("fine_tune_keyed"),
+    Attacker(images=40, has_key=True),
+  )
+  setting = {"learning_rate": 1e-3}
+  result = referee.play(attack, target, licensee, BUDGET, setting)
+  right = referee.accuracy(target.authorized(), target.test).value
+  assert result.curve[0].score.value == right, "before the first step"
+  assert result.score.value > right - 0.03
+  first, *_, last = attack.run(game.view(target, licensee), BUDGET, **setting)
+  assert not np.array_equal(
+    *(jax.tree.leaves(c.value.params["params"])[0] for c in (first, last))
+  )
+  for a, b in zip(
+    jax.tree.leaves(target.key),
+    jax.tree.leaves(last.value.params[".key"]),
+    strict=True,
+  ):
+    np.testing.assert_array_equal(a, b)
+  assert attack.condition == "right"
+  with pytest.raises(ValueError, match="fine_tune_keyed needs"):
+    referee.play(attack, target, THIEF, BUDGET, setting)
+
+
+def test_a_licence_for_hpnn_tunes_what_a_plain_model_does() -> None:
+  """The capacity theorem: gradients commute with the signs."""
+  target = hidden.target(hidden.DEEP, "hpnn")
+  plain = dataclasses.replace(
+    target,
+    scheme=keyjax.identity(),
+    key=(),
+    params=hpnn.absorb(target.key, target.params),
+    locked=hpnn.absorb(target.key, target.params),
+  )
+  licensee = Attacker(images=40, has_key=True)
+  ends = [
+    referee.play(
+      registry.get("fine_tune_keyed"), t, licensee, BUDGET, {"optimizer": "sgd"}
+    ).score.value
+    for t in (target, plain)
+  ]
+  assert ends[0] == pytest.approx(ends[1], abs=0.005)
+
+
+def test_a_licensee_distils_a_model_without_the_lock() -> None:
+  target = hidden.target(hidden.DEEP, "hpnn")
+  attack = registry.get("extract_keyed")
+  result = referee.play(
+    attack,
+    target,
+    Attacker(images=600, has_key=True),
+    Budget(200, 2),
+    {"learning_rate": 1e-2},
+  )
+  assert result.score.value > 0.85 and result.cost.queries == 0
+  assert attack.condition == "right"
 
 
 def test_extraction_needs_no_file() -> None:

@@ -12,7 +12,9 @@ import pytest
 import keyjax
 from keyjax.attacks import game, referee, registry
 from keyjax.attacks.game import Attack, Attacker, Budget, Claim, Cost, Goal
+from keyjax.schemes import pixel_shuffle
 from tests.attacks import toys
+from tests.attacks.locks import toys as hidden
 
 
 def xor_scheme() -> keyjax.Scheme:
@@ -71,6 +73,49 @@ def test_a_view_holds_what_was_granted_and_nothing_else() -> None:
   assert rich.leak is not None and rich.leak.path == "params/dense/kernel"
   flat = np.asarray(target.params["params"]["dense"]["kernel"]).reshape(-1)
   assert rich.leak.values.tobytes() in flat.tobytes()
+
+
+def test_a_schedule_is_in_no_view_without_its_grant() -> None:
+  target = hidden.target(hidden.DEEP, "hpnn")
+  everything = Attacker(
+    images=9, queries=4, known_weights=4, has_base=True, copies=1
+  )
+  poor = game.view(target, everything)
+  assert poor.schedule is None and poor.key is None
+  for unit in target.key.units.values():
+    assert not any(np.array_equal(x, unit) for x in arrays(poor))
+  rich = game.view(target, Attacker(schedule=True))
+  assert rich.schedule is not None and rich.key is None
+  assert rich.schedule.size == 64
+  for path, unit in target.key.units.items():
+    np.testing.assert_array_equal(rich.schedule.units[path], unit)
+  assert not any(np.array_equal(x, target.key.bits) for x in arrays(rich))
+  with pytest.raises(ValueError, match="schedule: toy has none"):
+    game.view(planted(), Attacker(schedule=True))
+
+
+def arrays(view: game.View) -> list[Any]:
+  """All that a view holds; what is behind the oracle's door is not his."""
+  leaves = jax.tree.leaves(vars(view))
+  return [x for x in leaves if isinstance(x, np.ndarray | jax.Array)]
+
+
+def test_ciphertexts_are_of_images_that_he_does_not_have() -> None:
+  target = hidden.target(hidden.PATCHES, "shf")
+  view = game.view(target, Attacker(images=700, ciphertexts=700))
+  assert view.ciphertexts is not None and view.ciphertexts.shape[0] == 700
+  back = np.asarray(
+    pixel_shuffle.inverse(target.key, jnp.asarray(view.ciphertexts))
+  )
+  known = {x.tobytes() for x in target.train.image}
+  own = {x.tobytes() for x in view.data.image}
+  overheard = [x.tobytes() for x in back]
+  assert set(overheard) <= known and not set(overheard) & own
+  assert game.view(target, Attacker(images=700)).ciphertexts is None
+  with pytest.raises(ValueError, match="701 images and 700 ciphertexts"):
+    game.view(target, Attacker(images=701, ciphertexts=700))
+  with pytest.raises(ValueError, match="ciphertexts: toy transforms no"):
+    game.view(planted(), Attacker(ciphertexts=1))
 
 
 def test_the_same_seed_gives_nested_images() -> None:

@@ -67,6 +67,8 @@ def config(monkeypatch: pytest.MonkeyPatch) -> Iterator[ConfigDict]:
     known=configs.attack("known_plaintext", known_weights=4, trials=3),
     noise=configs.attack("three_words", trials=4),
     base=configs.attack("base_model", has_base=True),
+    licence=configs.attack("fine_tune_keyed", has_key=True, grid=grid, **few),
+    norms=configs.attack("batch_norm_tune", schemes="toy", grid=grid, **few),
   )
   with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
     yield made
@@ -96,11 +98,17 @@ def test_rows_resumption_and_report(
   assert won["details"]["games"] == 3
   assert find(rows, "deep", "noise")["value"] == 1
   assert find(rows, "deep", "base")["value"] == 1
-  for row in rows:
+  for row in (r for r in rows if r["value"] is not None):
     for field in ("command", "commit", "hardware", "date", "dataset"):
       assert row[field], field
     assert row["low"] <= row["value"] <= row["high"]
   assert find(rows, "toy", "tune")["right"] > 0.5
+  conditions = {s: find(rows, s, "tune")["condition"] for s in ("toy", "none")}
+  assert conditions == {"toy": "wrong", "none": "plain"}
+  assert find(rows, "toy", "licence")["condition"] == "right"
+  assert find(rows, "toy", "licence")["value"] > 0.5
+  norms = find(rows, "toy", "norms")
+  assert norms["value"] is None and "no batch norm" in norms["note"]
   assert "right" not in won
   tuned = report.gain(find(rows, "none", "tune"), rows)
   assert tuned is not None and tuned.low < tuned.value < tuned.high

@@ -3,6 +3,7 @@
 from keyjax.attacks.locks import (
   adv_params,
   deep_lock,
+  exhaust,
   extract,
   fine_tune,
   hpnn_algebraic,
@@ -20,6 +21,7 @@ from keyjax.attacks.locks import (
 __all__ = [
   "adv_params",
   "deep_lock",
+  "exhaust",
   "extract",
   "fine_tune",
   "hpnn_algebraic",

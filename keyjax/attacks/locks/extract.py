@@ -4,15 +4,20 @@ A key protects a file, not a function: somebody who may ask needs no file. The
 queries are transfer images of the same kind as the training data, and the copy
 imitates the logits.
 
+A licensee (`extract_keyed`) need not ask anybody: he runs the model himself,
+and what he distils works without his key.
+
 References:
   Orekondy, Schiele, Fritz, "Knockoff Nets: Stealing Functionality of Black-Box
   Models", CVPR 2019.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from keyjax.attacks import registry
 from keyjax.attacks.fit import Recipe, fit
@@ -25,7 +30,11 @@ from keyjax.attacks.game import (
   Goal,
   Model,
   View,
+  keyed,
 )
+
+_BATCH = 500  # Of the licensee's own forward passes.
+_GRID = tuple({"learning_rate": r} for r in (1e-3, 3e-3))
 
 
 @registry.register(
@@ -33,19 +42,48 @@ from keyjax.attacks.game import (
   Goal.FUNCTION,
   (registry.ANY,),
   Attacker(knows_scheme=False, has_locked=False, images=1, queries=1),
-  tuple({"learning_rate": r} for r in (1e-3, 3e-3)),
+  _GRID,
   condition="api",
 )
 def extract(view: View, budget: Budget, **recipe: Any) -> Iterator[Claim]:
   """Asks once for each image, and trains a fresh model on the logits."""
   assert view.oracle is not None
-  count = min(view.oracle.left, len(view.data.label))
-  images = view.data.image[:count]
+  images = view.data.image[: view.oracle.left]
   data = Examples(images, view.oracle(images))
+  yield from _imitate(view, data, budget, recipe, view.oracle.used)
+
+
+@registry.register(
+  "extract_keyed",
+  Goal.FUNCTION,
+  (registry.ANY,),
+  Attacker(has_key=True, images=1),
+  _GRID,
+  condition="right",
+)
+def extract_keyed(view: View, budget: Budget, **recipe: Any) -> Iterator[Claim]:
+  """Trains a fresh model without a lock on the licensed model's logits."""
+  assert view.scheme is not None
+  forward = jax.jit(keyed(view.scheme, view.apply_fn))
+  images = view.data.image
+  pair = view.key, view.opened()
+  logits = [
+    np.asarray(forward(pair, jnp.asarray(images[at : at + _BATCH])))
+    for at in range(0, len(images), _BATCH)
+  ]
+  data = Examples(images, np.concatenate(logits))
+  yield from _imitate(view, data, budget, recipe, 0)
+
+
+def _imitate(
+  view: View,
+  data: Examples,
+  budget: Budget,
+  recipe: Mapping[str, Any],
+  queries: int,
+) -> Iterator[Claim]:
   start = view.init(jax.random.key(budget.seed))
-  marks = budget.marks()
-  for at in fit(
-    view.apply_fn, start, data, marks, Recipe(**recipe), budget.seed
-  ):
-    cost = Cost(steps=at.step, queries=view.oracle.used, flops=at.flops)
+  marks, chosen = budget.marks(), Recipe(**recipe)
+  for at in fit(view.apply_fn, start, data, marks, chosen, budget.seed):
+    cost = Cost(steps=at.step, queries=queries, flops=at.flops)
     yield Claim(Model(at.params, view.apply_fn), cost)

@@ -5,12 +5,18 @@ that matters is not the accuracy that he reaches but its gain over training
 from scratch with the same images and steps: what the locked weights were worth
 to him. `gain` takes it from two results.
 
+`fine_tune_keyed` is the authorised user's side: what the lock costs him who
+tunes the opened model under his key, against the same recipe on a model without
+a lock. `batch_norm_tune` trains scales, shifts and statistics alone.
+
 References:
   Tamirisa et al., "Tamper-Resistant Safeguards for Open-Weight LLMs", 2024,
   and Qi et al., "On Evaluating the Durability of Safeguards for Open-Weight
   LLMs", 2024: attackers sweep their settings, and the best one counts.
 """
 
+import functools
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from keyjax import tree
 from keyjax.attacks import intervals, registry
 from keyjax.attacks.fit import Recipe, fit
 from keyjax.attacks.game import (
@@ -30,10 +37,12 @@ from keyjax.attacks.game import (
   View,
 )
 from keyjax.attacks.referee import AttackResult
-from keyjax.scheme import PyTree
+from keyjax.scheme import ApplyFn, PyTree, Scheme
 
 # A weight this large is ciphertext and not a weight.
 _LARGEST = 1e3
+# The collection in which a licensee's key goes through training.
+_KEY = ".key"
 GRID = tuple(
   {"optimizer": optimizer, "learning_rate": rate}
   for optimizer, rates in (("adam", (3e-4, 1e-3, 3e-3)), ("sgd", (1e-2, 1e-1)))
@@ -61,9 +70,59 @@ def fine_tune(
   """
   start, renewed = usable(view, budget.seed)
   more = {"renewed_leaves": renewed, "layers": layers}
-  # What the file is worth before the first step.
-  yield Claim(Model(start, view.apply_fn), Cost(), more)
-  yield from _train(view, start, budget, Recipe(layers=layers, **recipe), more)
+  chosen = Recipe(layers=layers, **recipe)
+  yield from _train(view, Model(start, view.apply_fn), budget, chosen, more)
+
+
+@registry.register(
+  "batch_norm_tune",
+  Goal.FUNCTION,
+  (registry.ANY,),
+  Attacker(knows_scheme=False, images=1),
+  GRID,
+)
+def batch_norm_tune(
+  view: View, budget: Budget, **recipe: Any
+) -> Iterator[Claim]:
+  """Trains batch norm alone; without any, nothing is claimed.
+
+  Args:
+    view: at least the file and a labelled image.
+    budget: `steps` of training.
+    **recipe: fields of `fit.Recipe`, but `layers`.
+  """
+  layers = norm_layers(view.like)
+  if not layers:
+    yield Claim(None, Cost(), {"note": "the network has no batch norm"})
+    return
+  yield from fine_tune(view, budget, layers, **recipe)
+
+
+@registry.register(
+  "fine_tune_keyed",
+  Goal.FUNCTION,
+  (registry.ANY,),
+  Attacker(has_key=True, images=1),
+  GRID,
+  condition="right",
+)
+def fine_tune_keyed(
+  view: View, budget: Budget, layers: str = ".*", **recipe: Any
+) -> Iterator[Claim]:
+  """Trains the opened model under the key, as a licensee may.
+
+  Args:
+    view: the file, the scheme, its key and a labelled image.
+    budget: `steps` of training.
+    layers: a regular expression of the leaf paths that train.
+    **recipe: fields of `fit.Recipe`.
+  """
+  assert view.scheme is not None
+  opened = view.opened()
+  start = Model({**opened, _KEY: view.key}, _keyed(view.scheme, view.apply_fn))
+  more = {"layers": layers}
+  chosen = Recipe(layers=layers, **recipe)
+  yield from _train(view, start, budget, chosen, more)
 
 
 @registry.register(
@@ -75,23 +134,65 @@ def fine_tune(
 )
 def scratch(view: View, budget: Budget, **recipe: Any) -> Iterator[Claim]:
   """Trains a fresh model: what the images are worth without the file."""
-  start = view.init(jax.random.key(budget.seed))
-  yield Claim(Model(start, view.apply_fn), Cost())
+  start = Model(view.init(jax.random.key(budget.seed)), view.apply_fn)
   yield from _train(view, start, budget, Recipe(**recipe), {})
 
 
 def _train(
   view: View,
-  start: PyTree,
+  start: Model,
   budget: Budget,
   recipe: Recipe,
   details: Mapping[str, Any],
 ) -> Iterator[Claim]:
+  # What the file is worth before the first step.
+  yield Claim(start, Cost(), details)
   more = {**details, "images": len(view.data.label)}
-  marks = budget.marks()
-  for at in fit(view.apply_fn, start, view.data, marks, recipe, budget.seed):
+  run, marks = start.apply_fn, budget.marks()
+  for at in fit(run, start.params, view.data, marks, recipe, budget.seed):
     cost = Cost(steps=at.step, flops=at.flops)
-    yield Claim(Model(at.params, view.apply_fn), cost, more)
+    yield Claim(Model(at.params, run), cost, more)
+
+
+def norm_layers(like: PyTree) -> str:
+  """Returns a regular expression of batch norm's params; empty without any.
+
+  Args:
+    like: variables or their shapes; what has statistics has batch norm.
+
+  Example:
+    >>> like = {"params": {}, "batch_stats": {"norm_0": {"mean": 0.0}}}
+    >>> norm_layers(like)
+    'params/(norm_0)/[^/]*'
+  """
+  stats = like.get("batch_stats", {}) if isinstance(like, dict) else {}
+  modules = {path.rpartition("/")[0] for path in tree.flatten(stats)[0]}
+  if not modules:
+    return ""
+  return f"params/({'|'.join(map(re.escape, sorted(modules)))})/[^/]*"
+
+
+@functools.lru_cache(maxsize=16)
+def _keyed(scheme: Scheme, apply_fn: ApplyFn) -> ApplyFn:
+  """Returns a pass over variables that hold the key as a collection.
+
+  `fit` trains the params and hands the rest through, so that no key becomes a
+  compiled constant.
+  """
+
+  def forward(variables: PyTree, images: jax.Array, **kwargs: Any) -> Any:
+    key = variables[_KEY]
+    plain = {k: v for k, v in variables.items() if k != _KEY}
+    run = scheme.bind(key, apply_fn)
+    if "mutable" not in kwargs:
+      return run(plain, images, **kwargs)
+    moved = [name for name in kwargs.pop("mutable") if name != _KEY]
+    if not moved:  # As `fit` calls a model of params alone.
+      return run(plain, images), {_KEY: key}
+    logits, rest = run(plain, images, mutable=moved, **kwargs)
+    return logits, {**rest, _KEY: key}
+
+  return forward
 
 
 def usable(view: View, seed: int = 0) -> tuple[PyTree, int]:

@@ -1,9 +1,9 @@
 """What the attacks on HPNN share: signs as unknowns, and when two are alike.
 
-A stolen HPNN model is a known network with unknown signs. Where the schedule
-is known (`options["schedule"]` of a target whose owner let it out), the
-unknowns are the key bits; otherwise there is one for each neuron, and what is
-recovered is the schedule's effect.
+A stolen HPNN model is a known network with unknown signs. Where the attacker
+was granted the schedule (`Attacker.schedule`) the unknowns are the key bits;
+otherwise there is one for each neuron, and what is recovered is the schedule's
+effect.
 """
 
 import functools
@@ -45,23 +45,23 @@ def problem(view: View) -> Problem:
   """Lists the unknowns of a stolen model.
 
   Args:
-    view: the file and the scheme. `options` may hold `layers` as `hpnn` has
-      it, and `schedule`, int32[features] for each module, and `units`.
+    view: the file and the scheme, and the schedule if it was granted.
+      `options` may hold `layers` as `hpnn` has it.
   """
   x = jnp.zeros((1, *view.data.image.shape[1:]))
   sites = hpnn.find_sites(view.apply_fn, view.like, x)
   chosen = hpnn.select(sites, view.options.get("layers"))
-  schedule = view.options.get("schedule")
   units: Units = {}
-  if schedule is None:
+  if view.schedule is None:
     start = 0
     for site in chosen:
       units[site.path] = jnp.arange(start, start + site.features)
       start += site.features
     size = start
   else:
-    units = {s.path: jnp.asarray(schedule[s.path]) for s in chosen}
-    size = view.options.get("units", 256)
+    known = view.schedule.units
+    units = {s.path: jnp.asarray(known[s.path]) for s in chosen}
+    size = view.schedule.size
   backwards = np.concatenate([np.asarray(u) for u in reversed(units.values())])
   _, first = np.unique(backwards, return_index=True)
   free = backwards[np.sort(first)]

@@ -14,9 +14,9 @@ together. Neighbouring pixels are alike, and stay so:
   matched by rank: a ciphertext value whose surroundings are brighter stands
   for a brighter one.
 
-Needs: transformed images (`options["ciphertexts"]` of the target, as an eaves-
-dropper on a server has them) and the block size: neither the file nor labels.
-Cost: a covariance and some thousand swaps.
+Needs: transformed images, as an eavesdropper on a server has them, and the
+block size: neither the file nor labels. Cost: a covariance and some thousand
+swaps.
 
 References:
   Chuman, Kiya, "A Jigsaw Puzzle Solver-Based Attack on Image Encryption Using
@@ -47,7 +47,7 @@ _COLOUR = 0.8
   "pixel_jigsaw",
   Goal.KEY,
   pixel_keys.KINDS,
-  Attacker(has_locked=False),
+  Attacker(has_locked=False, ciphertexts=1),
   ({"template": "model"}, {"template": "images"}),
   referee=pixel_keys.key_referee,
 )
@@ -57,17 +57,13 @@ def jigsaw(
   """Finds the key from transformed images.
 
   Args:
-    view: `options["ciphertexts"]`, float[n, h, w, c].
+    view: transformed images, and images of the attacker's own, if any.
     budget: `steps` restarts of the search, SHF's.
     template: `model` for a model of images, or `images` for the statistics of
       the attacker's own; SHF alone needs it.
   """
-  images = np.asarray(view.options.get("ciphertexts", np.zeros(0)))
-  if not len(images):
-    yield Claim(None)
-    return
-  if template == "images" and not len(view.data.image):
-    template = "model"
+  assert view.ciphertexts is not None
+  images = view.ciphertexts
   m, more = pixel_keys.block_size(view), {"ciphertexts": len(images)}
   useful = template == "images" and len(view.data.image) > 0
   own = view.data.image if useful else None

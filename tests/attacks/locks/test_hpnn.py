@@ -97,10 +97,12 @@ def test_absorbed_signs_and_training() -> None:
   assert result.cost.flops > 0
 
 
+@pytest.mark.parametrize("schedule", [False, True])
 @pytest.mark.parametrize("name", ["hpnn_greedy", "hpnn_genetic"])
-def test_searches_climb(name: str) -> None:
+def test_searches_climb(name: str, schedule: bool) -> None:
   target = toys.target(toys.CONV, "hpnn")
-  result = played(name, target, Attacker(images=140))
+  thief = Attacker(images=140, schedule=schedule)
+  result = played(name, target, thief)
   first, last = result.curve[0].score, result.curve[-1].score
   assert last.value > first.value + 0.1
   assert last.value > 0.4, "a random key of this model has 0.1 to 0.3"
@@ -114,12 +116,11 @@ def test_greedy_flips_with_an_oracle() -> None:
 
 
 def test_the_schedule_makes_key_bits_of_signs() -> None:
-  target = toys.scheduled(toys.target(toys.CONV, "hpnn"))
-  view = game.view(target, Attacker(images=100, queries=100))
-  this = hpnn_signs.problem(view)
+  target = toys.target(toys.CONV, "hpnn")
+  thief = Attacker(images=100, queries=100, schedule=True)
+  this = hpnn_signs.problem(game.view(target, thief))
   assert this.size == 64
   assert sorted(this.free) == hpnn.used_units(target.key).tolist()
-  thief = Attacker(images=100, queries=100)
   result = played("hpnn_relax_oracle", target, thief, starts=4)
   assert result.score.value == 1
   free = 64 - hpnn.used_units(target.key).size

@@ -1,19 +1,15 @@
 """Digits models that were trained under HPNN or a pixel shuffle."""
 
-import dataclasses
 import functools
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 import keyjax
 from keyjax import Secret
 from keyjax.attacks.fit import Recipe, fit
 from keyjax.attacks.game import Target
-from keyjax.schemes import pixel_shuffle
 from tests.attacks import toys
 
 X = jnp.zeros((1, 8, 8, 1))
@@ -53,17 +49,21 @@ DEEP, CONV, PATCHES = Deep(), Conv(), Patches()
 
 
 @functools.cache
-def target(model: nn.Module, name: str) -> Target:
+def target(
+  model: nn.Module, name: str, units: int = 64, block_size: int = 4
+) -> Target:
   """Trains a model under a scheme's key, and ships it.
 
   Args:
     model: one of those above.
     name: `hpnn`, `shf`, `np` or `ffx`.
+    units: key bits of HPNN.
+    block_size: of the others.
   """
   scheme = (
-    keyjax.hpnn(model.apply, units=64)
+    keyjax.hpnn(model.apply, units=units)
     if name == "hpnn"
-    else keyjax.pixel_shuffle(name, block_size=4)
+    else keyjax.pixel_shuffle(name, block_size)
   )
   train, test = toys.digits()
   start = model.init(jax.random.key(0), X)
@@ -83,19 +83,5 @@ def target(model: nn.Module, name: str) -> Target:
     init=lambda rng: model.init(rng, X),
     train=train,
     test=test,
-    options={"block_size": 4} if name != "hpnn" else {},
+    options={"block_size": block_size} if name != "hpnn" else {},
   )
-
-
-def overheard(of: Target, count: int) -> Target:
-  """Adds transformed images that somebody saw on their way to the server."""
-  images = of.train.image[-count:]
-  seen = np.asarray(pixel_shuffle.transform(of.key, jnp.asarray(images)))
-  return dataclasses.replace(of, options={**of.options, "ciphertexts": seen})
-
-
-def scheduled(of: Target) -> Target:
-  """Lets the schedule out: the unknowns are the key bits."""
-  key: Any = of.key
-  more = {"schedule": key.units, "units": key.bits.size}
-  return dataclasses.replace(of, options={**of.options, **more})
