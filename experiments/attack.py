@@ -34,7 +34,7 @@ from experiments import cli, context, results
 from experiments.report import attacks as report
 from experiments.targets import Targets
 from keyjax.attacks import referee, registry
-from keyjax.attacks.game import Attack, Attacker, Budget, Goal
+from keyjax.attacks.game import OVER_IMAGES, Attack, Attacker, Budget, Goal
 
 
 def run(
@@ -56,7 +56,8 @@ def run(
   locks = ConfigDict({k: v for k, v in config.items() if k != "attacks"})
   this = context.start(locks, workdir, keydir, None, console.print)
   file = this.workdir.path / "rows.jsonl"
-  rows, targets = read(file), Targets(this, wants_versions(config))
+  wants = wants_versions(config), wants_licensees(config)
+  rows, targets = read(file), Targets(this, *wants)
   plan = list(pairs(config))
   wanted = [name_of(config, *pair) for pair in plan]
   start, played = time.monotonic(), 0
@@ -97,6 +98,12 @@ def wants_versions(config: ConfigDict) -> bool:
   """Tells whether some attacker holds a base model or another file."""
   attackers = [attacker_of(spec, 1) for spec in config.attacks.values()]
   return any(a.has_base or a.copies for a in attackers)
+
+
+def wants_licensees(config: ConfigDict) -> int:
+  """Returns how many licensees' files some attacker holds at most."""
+  attackers = [attacker_of(spec, 1) for spec in config.attacks.values()]
+  return max((a.licensees for a in attackers), default=0)
 
 
 def name_of(config: ConfigDict, scheme: str, label: str) -> str:
@@ -200,7 +207,7 @@ def row(
 def _interval(attack: Attack, spec: ConfigDict) -> str:
   if spec.trials:
     return f"Clopper-Pearson over {spec.trials} games"
-  if attack.goal == Goal.FUNCTION:
+  if attack.goal in OVER_IMAGES:
     return "Clopper-Pearson over images, Bonferroni over settings"
   return "one game: exact"
 

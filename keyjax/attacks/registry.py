@@ -33,7 +33,8 @@ def register(
     needs: the least that its attacker holds.
     grid: the settings that a sweep tries.
     referee: scores its claims; by default the goal's.
-    condition: `wrong` for attacks on the stolen file, `api` on a server.
+    condition: `wrong` for attacks on the stolen file, `api` on a server,
+      `right` with the key.
 
   Raises:
     ValueError: the name is taken.

@@ -2,6 +2,7 @@
 
 from keyjax.attacks.locks import (
   adv_params,
+  collusion,
   deep_lock,
   extract,
   fine_tune,
@@ -15,10 +16,12 @@ from keyjax.attacks.locks import (
   pixel_jigsaw,
   pixel_search,
   random_keys,
+  transfer,
 )
 
 __all__ = [
   "adv_params",
+  "collusion",
   "deep_lock",
   "extract",
   "fine_tune",
@@ -32,4 +35,5 @@ __all__ = [
   "pixel_jigsaw",
   "pixel_search",
   "random_keys",
+  "transfer",
 ]
