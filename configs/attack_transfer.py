@@ -1,0 +1,84 @@
+r"""Does a key stop adversarial images, and does a lock survive two licensees?
+
+python -m experiments.attack --config=configs/attack_transfer.py \
+      --workdir=runs/attack_transfer
+
+The CNN of MNIST, two epochs; 200 victims.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.config import attack, mnist, scheme, set_attacks, set_schemes
+
+_EPSILONS = (0.1, 0.2)
+_ATTACKS = {
+  "with_key": ("transfer_with_key", "with the key", {"has_key": True}),
+  "stolen": ("transfer_stolen", "the stolen file", {}),
+  "tuned": ("transfer_tuned", "fine-tuned, 600 images", {"images": 600}),
+  "surrogate": ("transfer_surrogate", "fresh, 600 images", {"images": 600}),
+  "asked": (
+    "transfer_surrogate",
+    "fresh, 1,200 queries",
+    {"images": 1200, "queries": 1200},
+  ),
+  "keys": ("transfer_keys", "mean over random keys", {}),
+  "noise": ("transfer_noise", "random signs", {}),
+}
+
+
+def get_config() -> ConfigDict:
+  """Returns the config."""
+  config = mnist("attack_transfer")
+  config.train.epochs = 2.0
+  set_schemes(
+    config,
+    none=scheme("identity", "no lock"),
+    adv_params=scheme(
+      "adv_params", "AdvParams", theta=0.5, loss_threshold=1000.0
+    ),
+    adv_bounded=scheme(
+      "adv_params",
+      "AdvParams inside the layer's range",
+      theta=0.3,
+      beta=0.1,
+      loss_threshold=1000.0,
+    ),
+    keyed_noise=scheme("keyed_noise", "keyed noise"),
+    deep_lock=scheme("deep_lock", "Deep-Lock"),
+    counter=scheme(
+      "deep_lock", "Deep-Lock, AES counter mode", schedule="counter"
+    ),
+    hpnn=scheme("hpnn", "HPNN"),
+    shf=scheme("shf", "SHF, M=4", block_size=4),
+    np=scheme("np", "NP, M=4", block_size=4),
+    ffx=scheme("ffx", "FFX, M=4", block_size=4),
+  )
+  attacks = {}
+  for epsilon in _EPSILONS:
+    for label, (name, title, holds) in _ATTACKS.items():
+      momenta = () if label == "noise" else (0.0, 1.0)
+      grid = tuple({"epsilon": epsilon, "momentum": m} for m in momenta)
+      attacks[f"{label}_{10 * epsilon:.0f}"] = attack(
+        name,
+        f"{title}, epsilon {epsilon}",
+        # The published schedule is here for its two licensees.
+        schemes="(?!deep_lock).*",
+        steps=30,
+        points=3,
+        victims=200,
+        grid=grid or ({"epsilon": epsilon},),
+        **holds,
+      )
+  set_attacks(
+    config,
+    **attacks,
+    licensees=attack("collude", "up to 8 licensees", licensees=8),
+    licensees_weights=attack(
+      "collude_weights", "up to 8 licensees: weights", licensees=8
+    ),
+    two_schedules=attack("schedule_difference", "two licensees", licensees=1),
+    two_schedules_games=attack(
+      "schedule_difference", "two licensees: 50 games", trials=50, licensees=1
+    ),
+  )
+  return config
