@@ -153,7 +153,7 @@ def transfer_surrogate(
   GRID,
 )
 def transfer_keys(
-  view: View, budget: Budget, keys: int = 8, **ball: Any
+  view: View, budget: Budget, keys: int = 4, **ball: Any
 ) -> Iterator[Claim]:
   """Climbs the mean over random keys on the stolen network.
 
