@@ -44,16 +44,6 @@ def get_config() -> ConfigDict:
   set_schemes(
     config,
     none=scheme("identity", "no lock"),
-    adv_params=scheme(
-      "adv_params", "AdvParams", theta=0.5, loss_threshold=1000.0
-    ),
-    adv_bounded=scheme(
-      "adv_params",
-      "AdvParams inside the layer's range",
-      theta=0.3,
-      beta=0.1,
-      loss_threshold=1000.0,
-    ),
     keyed_noise=scheme("keyed_noise", "keyed noise"),
     deep_lock=scheme("deep_lock", "Deep-Lock"),
     counter=scheme(
@@ -63,6 +53,9 @@ def get_config() -> ConfigDict:
     shf=scheme("shf", "SHF, M=4", block_size=4),
     np=scheme("np", "NP, M=4", block_size=4),
     ffx=scheme("ffx", "FFX, M=4", block_size=4),
+    adv_params=scheme(
+      "adv_params", "AdvParams", theta=0.5, loss_threshold=1000.0
+    ),
   )
   attacks = {}
   for epsilon, played in ((0.1, _MISLED), (0.2, _MISLED | _TRAINED)):
@@ -82,9 +75,23 @@ def get_config() -> ConfigDict:
   set_attacks(
     config,
     **attacks,
-    licensees=attack("collude", "up to 8 licensees", licensees=8),
-    licensees_weights=attack(
-      "collude_weights", "up to 8 licensees: weights", licensees=8
+    licensees=attack(
+      "collude", "8 licensees", schemes="keyed_noise", licensees=8
+    ),
+    licensees_few=attack(
+      "collude", "3 licensees", schemes="adv_params", licensees=3
+    ),
+    weights=attack(
+      "collude_weights",
+      "weights, 3 licensees",
+      schemes="adv_params",
+      licensees=3,
+    ),
+    weights_8=attack(
+      "collude_weights",
+      "weights, 8 licensees",
+      schemes="(?!adv_params).*",
+      licensees=8,
     ),
     two_schedules=attack("schedule_difference", "two licensees", licensees=1),
     two_schedules_games=attack(

@@ -56,7 +56,7 @@ def run(
   locks = ConfigDict({k: v for k, v in config.items() if k != "attacks"})
   this = context.start(locks, workdir, keydir, None, console.print)
   file = this.workdir.path / "rows.jsonl"
-  wants = wants_versions(config), wants_licensees(config)
+  wants = wants_versions(config), licensees(config)
   rows, targets = read(file), Targets(this, *wants)
   plan = list(pairs(config))
   wanted = [name_of(config, *pair) for pair in plan]
@@ -100,10 +100,13 @@ def wants_versions(config: ConfigDict) -> bool:
   return any(a.has_base or a.copies for a in attackers)
 
 
-def wants_licensees(config: ConfigDict) -> int:
-  """Returns how many licensees' files some attacker holds at most."""
-  attackers = [attacker_of(spec, 1) for spec in config.attacks.values()]
-  return max((a.licensees for a in attackers), default=0)
+def licensees(config: ConfigDict) -> dict[str, int]:
+  """Returns how many licensees' files some attacker holds, by scheme."""
+  most = dict.fromkeys(config.schemes, 0)
+  for scheme, label in pairs(config):
+    held = attacker_of(config.attacks[label], 1).licensees
+    most[scheme] = max(most[scheme], held)
+  return most
 
 
 def name_of(config: ConfigDict, scheme: str, label: str) -> str:

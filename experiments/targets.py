@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -26,14 +26,16 @@ _SISTER_STEPS = 50
 class Targets:
   """The locked models of a run, made when they are first asked for."""
 
-  def __init__(self, run: Run, versions: bool, licensees: int = 0) -> None:
+  def __init__(
+    self, run: Run, versions: bool, licensees: Mapping[str, int]
+  ) -> None:
     """Prepares the data; nothing is trained yet.
 
     Args:
       run: the config, the folders, the data.
       versions: whether some attack wants a base model or another file.
-      licensees: how many files of the same weights some attack wants, locked
-        under other secrets.
+      licensees: by scheme, how many files of the same weights some attack
+        wants, locked under other secrets.
     """
     self._run, self._versions, data = run, versions, run.dataset
     self._licensees = licensees
@@ -91,16 +93,16 @@ class Targets:
     target = dataclasses.replace(target, locked=encrypt(key, target.params))
     if this.trains or not jax.tree.leaves(key):
       return target  # Another key is another model, or there is none.
-    if any(a.needs.licensees for a in registry.applicable(spec.scheme)):
-      target = dataclasses.replace(target, licensed=self._licensed(target))
+    files = self._locked_for_others(target, self._licensees[label])
+    target = dataclasses.replace(target, licensed=files)
     return (
       self._with_versions(target, label, this) if self._versions else target
     )
 
-  def _licensed(self, target: Target) -> tuple[Any, ...]:
+  def _locked_for_others(self, target: Target, count: int) -> tuple[Any, ...]:
     """Returns files of the same weights under secrets that are forgotten."""
     batch, encrypt = context.keygen_batch(self._run), target.scheme.encrypt
-    secrets = [keyjax.Secret.generate() for _ in range(self._licensees)]
+    secrets = [keyjax.Secret.generate() for _ in range(count)]
     keys = (target.scheme.keygen(s, target.params, batch) for s in secrets)
     return tuple(jax.jit(encrypt)(key, target.params) for key in keys)
 

@@ -141,7 +141,7 @@ def transfer_surrogate(
     data = Examples(asked, view.oracle(asked))
   start = view.init(jax.random.key(budget.seed))
   params = _train(view, start, data, train_steps, recipe)
-  more = {"images": len(data.label), "train_steps": train_steps}
+  more = {"trained_on": len(data.label), "train_steps": train_steps}
   yield from _climb(view, budget, params, view.apply_fn, Ball(**ball), more)
 
 

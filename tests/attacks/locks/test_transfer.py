@@ -51,11 +51,11 @@ def test_a_surrogate_needs_no_file() -> None:
   blind = play("transfer_stolen", target).score
   own = play("transfer_surrogate", target, train_steps=200)
   assert own.score.low > blind.high, "ciphertext has no useful gradient"
-  assert own.details["images"] == 600
+  assert own.details["trained_on"] == 600
   attacker = Attacker(images=600, victims=150, queries=100)
   attack = registry.get("transfer_surrogate")
   asked = referee.play(attack, target, attacker, BUDGET, {"train_steps": 1})
-  assert asked.details["images"] == 100 and attack.condition == "api"
+  assert asked.details["trained_on"] == 100 and attack.condition == "api"
 
 
 def test_no_room_no_win() -> None:
