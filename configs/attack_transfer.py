@@ -3,7 +3,10 @@ r"""Does a key stop adversarial images, and does a lock survive two licensees?
 python -m experiments.attack --config=configs/attack_transfer.py \
       --workdir=runs/attack_transfer
 
-The CNN of MNIST, two epochs; 200 victims.
+2 cores of a Xeon beside much other work, 20 minutes, 2026-11-22; the figures
+are in docs/attacks/transfer.md. At epsilon 0.2: with the key all; the stolen file
+of FFX 79 %; the mean over random keys 75 % for SHF; a fresh model 21 to 62 %. Two
+licensees: AdvParams undone, and the master key of Deep-Lock's schedule.
 """
 
 from ml_collections import ConfigDict
