@@ -4,9 +4,10 @@ python -m experiments.attack --config=configs/attack_transfer.py \
       --workdir=runs/attack_transfer
 
 2 cores of a Xeon beside much other work, 20 minutes, 2026-11-22; the figures
-are in docs/attacks/transfer.md. At epsilon 0.2: with the key all; the stolen file
-of FFX 79 %; the mean over random keys 75 % for SHF; a fresh model 21 to 62 %. Two
-licensees: AdvParams undone, and the master key of Deep-Lock's schedule.
+are in docs/attacks/transfer.md. At epsilon 0.2: all images with the key, 79 %
+with the stolen file of FFX, 75 % with the mean over random keys of SHF, 21 to
+62 % with a fresh model. Two licensees undo AdvParams, and find the master key
+of Deep-Lock's published schedule.
 """
 
 from ml_collections import ConfigDict
