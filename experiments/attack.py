@@ -34,7 +34,7 @@ from experiments import cli, context, results
 from experiments.report import attacks as report
 from experiments.targets import Targets
 from keyjax.attacks import referee, registry
-from keyjax.attacks.game import Attack, Attacker, Budget, Goal
+from keyjax.attacks.game import OVER_IMAGES, Attack, Attacker, Budget, Goal
 
 
 def run(
@@ -56,7 +56,8 @@ def run(
   locks = ConfigDict({k: v for k, v in config.items() if k != "attacks"})
   this = context.start(locks, workdir, keydir, None, console.print)
   file = this.workdir.path / "rows.jsonl"
-  rows, targets = read(file), Targets(this, wants_versions(config))
+  wants = wants_versions(config), licensees(config)
+  rows, targets = read(file), Targets(this, *wants)
   plan = list(pairs(config))
   wanted = [name_of(config, *pair) for pair in plan]
   start, played = time.monotonic(), 0
@@ -97,6 +98,15 @@ def wants_versions(config: ConfigDict) -> bool:
   """Tells whether some attacker holds a base model or another file."""
   attackers = [attacker_of(spec, 1) for spec in config.attacks.values()]
   return any(a.has_base or a.copies for a in attackers)
+
+
+def licensees(config: ConfigDict) -> dict[str, int]:
+  """Returns how many licensees' files some attacker holds, by scheme."""
+  most = dict.fromkeys(config.schemes, 0)
+  for scheme, label in pairs(config):
+    held = attacker_of(config.attacks[label], 1).licensees
+    most[scheme] = max(most[scheme], held)
+  return most
 
 
 def name_of(config: ConfigDict, scheme: str, label: str) -> str:
@@ -208,7 +218,7 @@ def _condition(config: ConfigDict, scheme: str, attack: Attack) -> str:
 def _interval(attack: Attack, spec: ConfigDict) -> str:
   if spec.trials:
     return f"Clopper-Pearson over {spec.trials} games"
-  if attack.goal == Goal.FUNCTION:
+  if attack.goal in OVER_IMAGES:
     return "Clopper-Pearson over images, Bonferroni over settings"
   return "one game: exact"
 

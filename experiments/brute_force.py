@@ -48,7 +48,7 @@ def run(
   console = rich.console.Console()
   locks = ConfigDict({k: v for k, v in config.items() if k != "attacks"})
   this = context.start(locks, workdir, keydir, None, console.print)
-  targets, rows = Targets(this, versions=False), []
+  targets, rows = Targets(this), []
   for label, spec in config.schemes.items():
     target = targets.get(label)
     if not jax.tree.leaves(target.key):

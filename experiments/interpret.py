@@ -56,7 +56,7 @@ def run(
       f"dataset={this.dataset.name} is text; saliency and probes here are of "
       "images: choose a config with images"
     )
-  targets, file = Targets(this, False), this.workdir.path / "interpret.jsonl"
+  targets, file = Targets(this), this.workdir.path / "interpret.jsonl"
   rows, drawn = attack.read(file), {}
   for label, spec in config.schemes.items():
     for new in _missing(this, targets, label, spec, sizes, rows):

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 import keyjax
 from experiments import context, lock, protect
 from experiments.context import Run
+from experiments.lock import Lock
 from keyjax import quantize, tree
 from keyjax.attacks import referee, registry
 from keyjax.attacks.fit import Recipe, fit
@@ -25,14 +26,22 @@ _SISTER_STEPS = 50
 class Targets:
   """The locked models of a run, made when they are first asked for."""
 
-  def __init__(self, run: Run, versions: bool) -> None:
+  def __init__(
+    self,
+    run: Run,
+    versions: bool = False,
+    licensees: Mapping[str, int] | None = None,
+  ) -> None:
     """Prepares the data; nothing is trained yet.
 
     Args:
       run: the config, the folders, the data.
       versions: whether some attack wants a base model or another file.
+      licensees: by scheme, how many files of the same weights some attack
+        wants, locked under other secrets; none by default.
     """
     self._run, self._versions, data = run, versions, run.dataset
+    self._licensees = licensees or {}
     self._train = _examples(data.train_images, data.train_labels)
     self._test = _examples(data.test_images, data.test_labels)
     self._last: tuple[str, Target] | None = None
@@ -84,12 +93,28 @@ class Targets:
       floats=quantize.dequantize,
     )
     encrypt = jax.jit(this.scheme.encrypt)
-    locked = encrypt(key, target.params)
-    if this.trains or not self._versions or not jax.tree.leaves(key):
-      return dataclasses.replace(target, locked=locked)
+    target = dataclasses.replace(target, locked=encrypt(key, target.params))
+    if this.trains or not jax.tree.leaves(key):
+      return target  # Another key is another model, or there is none.
+    files = self._locked_for_others(target, self._licensees[label])
+    target = dataclasses.replace(target, licensed=files)
+    return (
+      self._with_versions(target, label, this) if self._versions else target
+    )
+
+  def _locked_for_others(self, target: Target, count: int) -> tuple[Any, ...]:
+    """Returns files of the same weights under secrets that are forgotten."""
+    batch, encrypt = context.keygen_batch(self._run), target.scheme.encrypt
+    secrets = [keyjax.Secret.generate() for _ in range(count)]
+    keys = (target.scheme.keygen(s, target.params, batch) for s in secrets)
+    return tuple(jax.jit(encrypt)(key, target.params) for key in keys)
+
+  def _with_versions(self, target: Target, label: str, this: Lock) -> Target:
+    """Adds a base model, and a file of it under the same secret."""
+    run, encrypt = self._run, jax.jit(this.scheme.encrypt)
     sister = jax.tree.map(jnp.asarray, this.prepare(self.sister))
-    target = dataclasses.replace(target, locked=locked, base=sister)
-    if not any(a.needs.copies for a in registry.applicable(spec.scheme)):
+    target = dataclasses.replace(target, base=sister)
+    if not any(a.needs.copies for a in registry.applicable(target.name)):
       return target
     batch = context.keygen_batch(run)
     other = this.scheme.keygen(run.workdir.secret.child(label), sister, batch)

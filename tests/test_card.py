@@ -10,6 +10,8 @@ import pytest
 
 import keyjax
 from keyjax import card as cards
+from keyjax.attacks import registry
+from keyjax.attacks.game import Goal
 from keyjax.card import checklist
 from keyjax.keyring.encoding import dump
 from keyjax.keyring.signing import SIGNING, SigningKey
@@ -96,6 +98,13 @@ def test_a_card_says_what_the_rows_say(card):
     "fingerprint": "aes:89ab-cdef",
     "version": "team/1",
   }
+
+
+def test_a_card_knows_every_goal_and_condition():
+  fields = cards.schema()["$defs"]["attack"]["properties"]
+  assert fields["goal"]["enum"] == [str(goal) for goal in Goal]
+  found = {a.condition for a in registry.applicable("deep_lock")}
+  assert found <= set(fields["condition"]["enum"])
 
 
 def test_a_chain_lists_its_parts(card):

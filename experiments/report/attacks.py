@@ -36,6 +36,8 @@ _GOALS = {
   "function": "test accuracy of the thief’s model",
   "distinguish": "share of files and decoys told apart; half is chance",
   "forge": "whether the owner’s key opened a changed file to what was claimed",
+  "transfer": "share of images on which the owner’s model erred once they were "
+  "changed, of those it had told right",
 }
 
 _LIMITS = (

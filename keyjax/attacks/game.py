@@ -17,6 +17,8 @@ goal's:
     function     test accuracy
     distinguish  1 when a file and a decoy were told apart; half is chance
     forge        1 when the owner's key opens the forgery to what was claimed
+    transfer     share of the victims, told right by the authorised model, that
+                 it tells wrong once they are changed
 
 Attack settings are swept, and the best is reported (`referee.sweep`): a lock
 is worth what its strongest attacker leaves of it.
@@ -45,6 +47,11 @@ class Goal(enum.StrEnum):
   FUNCTION = "function"
   DISTINGUISH = "distinguish"
   FORGE = "forge"
+  TRANSFER = "transfer"
+
+
+# Whose scores are shares of test images, `images` of them.
+OVER_IMAGES = (Goal.FUNCTION, Goal.TRANSFER)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +72,9 @@ class Attacker:
     known_leaf: the path of that leaf; empty for the largest locked one.
     has_base: the public model that the target was fine-tuned from.
     copies: how many other files that the same secret locked.
+    licensees: how many files of the same weights that other secrets locked.
+    victims: how many test images he is to change so that the authorised model
+      errs; he sees them and their labels.
   """
 
   knows_scheme: bool = True
@@ -78,6 +88,8 @@ class Attacker:
   known_leaf: str = ""
   has_base: bool = False
   copies: int = 0
+  licensees: int = 0
+  victims: int = 0
 
   def covers(self, needs: "Attacker") -> bool:
     """Tells whether this attacker has all that `needs` lists.
@@ -136,8 +148,9 @@ class Claim(NamedTuple):
   """What an attack puts forward.
 
   Attributes:
-    value: a key, a tree of weights, a `Model`, whether the file is genuine, or
-      a `Forgery`, as the goal asks; None when the attack has nothing.
+    value: a key, a tree of weights, a `Model`, whether the file is genuine, a
+      `Forgery` or an `Adversarial`, as the goal asks; None when the attack has
+      nothing.
     cost: spent so far.
     details: numbers and words for the row.
   """
@@ -159,6 +172,18 @@ class Forgery(NamedTuple):
 
   locked: PyTree
   edit: Callable[[PyTree], PyTree]
+
+
+class Adversarial(NamedTuple):
+  """The victims, changed by at most epsilon in any pixel.
+
+  Attributes:
+    image: float32[n, h, w, c] in [0, 1], in the order of `View.victims`.
+    epsilon: the radius of the L-infinity ball, in units of pixel values.
+  """
+
+  image: np.ndarray
+  epsilon: float
 
 
 class Examples(NamedTuple):
@@ -205,6 +230,8 @@ class Target:
     options: the scheme's public arguments.
     base: the public model that this one was fine-tuned from, if any.
     copies: other files that the same secret locked.
+    licensed: files of the same params that other secrets locked.
+    victims: what an `Adversarial` is about; the referee sets it for a game.
     genuine: False for a decoy of random words, which nothing was locked in.
     floats: turns opened or stolen params into those of `apply_fn`, as
       dequantisation does.
@@ -222,6 +249,8 @@ class Target:
   options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   base: PyTree = None
   copies: Sequence[PyTree] = ()
+  licensed: Sequence[PyTree] = ()
+  victims: Examples | None = None
   genuine: bool = True
   floats: Callable[[PyTree], PyTree] = lambda params: params
 
@@ -283,6 +312,8 @@ class View:
     leak: some plain weights.
     base: the public base model.
     copies: other files under the same secret.
+    licensed: files of the same weights under other secrets.
+    victims: the test images to change.
   """
 
   attacker: Attacker
@@ -302,6 +333,8 @@ class View:
   leak: Leak | None
   base: PyTree
   copies: Sequence[PyTree]
+  licensed: Sequence[PyTree]
+  victims: Examples | None
 
   def stolen(self) -> PyTree:
     """Returns the file as a thief would run it: ciphertext as floats."""
@@ -345,6 +378,10 @@ def view(target: Target, attacker: Attacker, seed: int = 0) -> View:
     leak=_leak(target, attacker, paths, seed),
     base=target.base if attacker.has_base else None,
     copies=tuple(target.copies)[: attacker.copies],
+    licensed=tuple(target.licensed)[: attacker.licensees],
+    victims=Examples(*(x[: attacker.victims] for x in target.test))
+    if attacker.victims
+    else None,
   )
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from keyjax import tree
-from keyjax.attacks import game, intervals
+from keyjax.attacks import adversarial, game, intervals
 from keyjax.attacks.game import (
   Attack,
   Attacker,
@@ -75,6 +75,7 @@ def play(
     raise ValueError(f"{attack.name} needs {attack.needs}, got {attacker}")
   setting = attack.grid[0] if setting is None else setting
   seen = game.view(target, attacker, budget.seed)
+  target = dataclasses.replace(target, victims=seen.victims)
   curve: list[Point] = []
   details: Mapping[str, Any] = {}
   spent = busy = 0.0
@@ -104,16 +105,16 @@ def sweep(
 ) -> AttackResult:
   """Plays every setting and returns the best.
 
-  The interval of an accuracy is widened for having chosen among settings
-  (Bonferroni), and the seconds are those of all of them.
+  The interval of a share of images is widened for having chosen among
+  settings (Bonferroni), and the seconds are those of all of them.
   """
   grid = list(attack.grid if grid is None else grid)
   played = [play(attack, target, attacker, budget, s) for s in grid]
   best = max(played, key=lambda r: r.score.value)
   total = sum(r.cost.seconds for r in played)
   score = best.score
-  if attack.goal == Goal.FUNCTION and len(grid) > 1:
-    number = len(target.test.label)
+  number = score.details.get("images", 0)
+  if attack.goal in game.OVER_IMAGES and number and len(grid) > 1:
     hits = round(score.value * number)
     low, high = intervals.clopper_pearson(hits, number, len(grid))
     score = score._replace(low=low, high=high)
@@ -264,4 +265,5 @@ _REFEREES: dict[Goal, game.Referee] = {
   Goal.FUNCTION: _function,
   Goal.DISTINGUISH: _distinguish,
   Goal.FORGE: _forge,
+  Goal.TRANSFER: adversarial.score,
 }

@@ -69,6 +69,15 @@ def config(monkeypatch: pytest.MonkeyPatch) -> Iterator[ConfigDict]:
     base=configs.attack("base_model", has_base=True),
     licence=configs.attack("fine_tune_keyed", has_key=True, grid=grid, **few),
     norms=configs.attack("batch_norm_tune", schemes="toy", grid=grid, **few),
+    pair=configs.attack("schedule_difference", licensees=1),
+    owner=configs.attack(
+      "transfer_with_key",
+      schemes="deep",
+      steps=5,
+      victims=50,
+      has_key=True,
+      grid=({"epsilon": 0.3},),
+    ),
   )
   with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
     yield made
@@ -98,6 +107,10 @@ def test_rows_resumption_and_report(
   assert won["details"]["games"] == 3
   assert find(rows, "deep", "noise")["value"] == 1
   assert find(rows, "deep", "base")["value"] == 1
+  assert find(rows, "deep", "pair")["value"] == 1
+  owner = find(rows, "deep", "owner")
+  assert (owner["metric"], owner["condition"]) == ("transfer", "right")
+  assert owner["value"] > 0.5 and owner["interval"].startswith("Clopper")
   for row in (r for r in rows if r["value"] is not None):
     for field in ("command", "commit", "hardware", "date", "dataset"):
       assert row[field], field
@@ -122,6 +135,8 @@ def test_rows_resumption_and_report(
     card = cards.make(written, label)
     assert card["scheme"]["parts"][0]["class"] == known
     assert cards.parse_card(cards.format_card(card)) == card
+  goals = {a["attack"]: a["goal"] for a in card["attacks"]}
+  assert goals["owner"] == "transfer"
 
   # A second run plays what is missing alone, and mends a line cut short.
   file = folder / "rows.jsonl"
@@ -163,3 +178,4 @@ def test_a_row_without_a_base_model() -> None:
   done = {"metric": "function", "value": 0.1, "classes": 10, "right": 0.9}
   assert report.heat(done) == 0
   assert report.heat(done | {"value": 0.5}) == pytest.approx(0.5)
+  assert report.heat({"metric": "transfer", "value": 0.3}) == 0.3

@@ -2,6 +2,7 @@
 
 from keyjax.attacks.locks import (
   adv_params,
+  collusion,
   deep_lock,
   exhaust,
   extract,
@@ -16,10 +17,12 @@ from keyjax.attacks.locks import (
   pixel_jigsaw,
   pixel_search,
   random_keys,
+  transfer,
 )
 
 __all__ = [
   "adv_params",
+  "collusion",
   "deep_lock",
   "exhaust",
   "extract",
@@ -34,4 +37,5 @@ __all__ = [
   "pixel_jigsaw",
   "pixel_search",
   "random_keys",
+  "transfer",
 ]

@@ -6,8 +6,9 @@ InvSbox(w') XOR w is a keystream word, so four known float32 weights do it,
 wherever they are. Zero biases and scales of one are known; so are the weights
 of a public base model that were frozen.
 
-With nothing known, the schedule's linear relation tells a file from noise
-(`three_words`), because the high bytes of weights take few values.
+Two licensees need nothing known: the XOR of their files gives both schedules
+(`schedule_difference`). With one file, the schedule's linear relation tells it
+from noise (`three_words`): the high bytes of weights take few values.
 
 Against the counter schedule the same attacks find nothing. What remains there
 is malleability (`flip_sign`), a second file under the same nonce, and what no
@@ -31,7 +32,7 @@ from keyjax.attacks.game import (
   Goal,
   View,
 )
-from keyjax.attacks.locks import key_schedule, peeled
+from keyjax.attacks.locks import key_schedule, peeled, schedule_difference
 from keyjax.attacks.locks.peeled import Prior, Stream
 from keyjax.keys import Secret
 from keyjax.schemes.deep_lock import ChainKey
@@ -121,6 +122,26 @@ def two_time_pad(view: View, budget: Budget) -> Iterator[Claim]:
   opened = peeled.plain(stream, keystream, view.locked, view.like)
   same = float((stream.words == other.words).mean())
   yield Claim(opened, Cost(steps=1), {"words_seen_to_be_equal": same})
+
+
+@registry.register(
+  "schedule_difference", Goal.KEY, (NAME,), Attacker(licensees=1)
+)
+def two_licensees(view: View, budget: Budget) -> Iterator[Claim]:
+  """Opens the schedule with another licensee's file of the same weights.
+
+  The XOR of the two files leaves sixteen keystreams
+  (`schedule_difference`); the one that opens weights is the own.
+  """
+  stream, nk = peeled.peel(view.locked, view.like), _num_words(view)
+  other = peeled.peel(view.licensed[0], view.like)
+  found = [*schedule_difference.states(stream.words ^ other.words, nk)]
+  if not found:
+    yield Claim(None, details={"schedules": 0})
+    return
+  at = np.array([place for place, _ in found])
+  words = np.stack([stream.words[p : p + nk] ^ w for p, w in found], axis=1)
+  yield _claim(view, _search(stream, at, words), len(found))
 
 
 @registry.register("flip_sign", Goal.FORGE, (NAME,), Attacker())

@@ -1,0 +1,73 @@
+"""What adversarial images are worth: the referee of `Goal.TRANSFER`."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from keyjax.attacks import intervals
+from keyjax.attacks.game import Adversarial, Score, Target
+
+_ROUNDING = 1e-6  # Of a float32 sum at the edge of a ball.
+_jit = functools.lru_cache(maxsize=16)(jax.jit)
+
+
+def score(value: Adversarial, target: Target) -> Score:
+  """Returns the share of victims on which the authorised model is misled.
+
+  Only victims that it tells right unchanged count, since the others need no
+  attack. A claim that breaks a rule is worth 0, and says which.
+
+  Args:
+    value: the changed victims.
+    target: with the `victims` that the referee set.
+
+  Returns:
+    The share with its Clopper-Pearson interval; `images` of its details is how
+    many victims count.
+
+  Raises:
+    ValueError: the game has no victims.
+  """
+  if target.victims is None:
+    raise ValueError("a claim of adversarial images needs Attacker.victims")
+  clean, label = target.victims
+  broken = outside(value, clean)
+  if broken:
+    return Score(0.0, 0.0, 0.0, {"outside": broken})
+  model = target.authorized()
+  forward = _jit(model.apply_fn)
+  plain, changed = (
+    np.asarray(forward(model.params, jnp.asarray(x, jnp.float32)).argmax(-1))
+    for x in (clean, value.image)
+  )
+  right = plain == label
+  hits, total = int((right & (changed != label)).sum()), int(right.sum())
+  low, high = intervals.clopper_pearson(hits, total) if total else (0.0, 1.0)
+  details = {"images": total, "victims": len(label), "epsilon": value.epsilon}
+  return Score(hits / max(total, 1), low, high, details)
+
+
+def outside(value: Adversarial, clean: np.ndarray) -> str:
+  """Returns which rule of the game a claim breaks; empty for none.
+
+  Args:
+    value: the claim.
+    clean: float32[n, h, w, c], the victims as they are.
+
+  Example:
+    >>> clean = np.zeros((1, 2, 2, 1), np.float32)
+    >>> outside(Adversarial(clean + 0.1, 0.1), clean)
+    ''
+    >>> outside(Adversarial(clean + 0.2, 0.1), clean)
+    'pixels outside the ball'
+  """
+  image = np.asarray(value.image)
+  if image.shape != clean.shape:
+    return "other images than the victims"
+  if not ((image >= 0) & (image <= 1)).all():  # NaN is neither.
+    return "pixels outside [0, 1]"
+  if np.abs(image - clean).max(initial=0) > value.epsilon + _ROUNDING:
+    return "pixels outside the ball"
+  return ""
