@@ -31,6 +31,7 @@ from ml_collections import ConfigDict
 
 import keyjax.attacks.locks  # noqa: F401
 from experiments import cli, context, results
+from experiments.config import meaning
 from experiments.report import attacks as report
 from experiments.targets import Targets
 from keyjax.attacks import referee, registry
@@ -101,7 +102,7 @@ def wants_versions(config: ConfigDict) -> bool:
 
 def name_of(config: ConfigDict, scheme: str, label: str) -> str:
   """Returns a row's name: a hash of all that its figures depend on."""
-  said = json.loads(config.to_json_best_effort())
+  said = meaning(config)
   whole = {
     k: v for k, v in said.items() if k not in ("schemes", "attacks", "name")
   }

@@ -6,7 +6,10 @@ under its key (`bind`) gets it as an argument of the step, replicated: the key
 is in no closure, no checkpoint and no log.
 """
 
+import functools
+import itertools
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -78,7 +81,7 @@ def train(
     log = Log(workdir, done, steps, *about)
     with log, preemption.watch() as preempted:
       state = parallel.place(state, config.parallel)
-      ahead = data.iterate(source, done, config.threads)
+      ahead = _ahead(config, source, done, steps)
       for step in range(done + 1, steps + 1):
         log.begin(step)
         state, metrics = step_fn(state, key, next(ahead))
@@ -93,6 +96,17 @@ def train(
   state = parallel.to_host(state)
   params = averaged(state.opt_state, state.variables["params"])
   return state.variables | {"params": params}
+
+
+def _ahead(
+  config: ConfigDict, source: Any, done: int, steps: int
+) -> Iterator[parallel.Placed]:
+  """Returns the batches of the steps that are left, on the devices."""
+  left = itertools.islice(
+    data.iterate(source, done, config.threads), steps - done
+  )
+  put = functools.partial(parallel.put, how=config.parallel)
+  return data.prefetch(left, put, config.prefetch)
 
 
 def check_devices(config: ConfigDict) -> None:

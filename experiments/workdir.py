@@ -24,6 +24,7 @@ import jax
 from ml_collections import ConfigDict
 
 from experiments import results
+from experiments.config import meaning
 from keyjax import keys, parallel
 
 
@@ -69,7 +70,7 @@ class Workdir:
       if secret and not parallel.is_first():
         self.key_path, self.secret = home, secret
         return
-      kept = json.loads(config.to_json_best_effort())
+      kept = meaning(config)
       kept.pop("encrypt", None)  # Who may open a run can change.
       run_id = self._claim(kept, mark)
       self.key_path = home / run_id
