@@ -104,7 +104,7 @@ class Workdir:
     if old != config:
       raise WorkdirError(
         f"{self.path} holds another run: its config differs at "
-        f"{_difference(old, config)}; choose another --workdir, or "
+        f"{difference(old, config)}; choose another --workdir, or "
         "delete that folder"
       )
     if begun_with != mark:
@@ -161,12 +161,12 @@ def _check_processes(config: ConfigDict, mark: str) -> None:
       raise WorkdirError(f"not all processes were given the same {what}")
 
 
-def _difference(old: Any, new: Any, path: str = "") -> str:
+def difference(old: Any, new: Any, path: str = "") -> str:
   """Names the first field in which two configs differ."""
   if not isinstance(old, dict) or not isinstance(new, dict):
     return path or "config"
   for name in sorted(set(old) | set(new)):
     if old.get(name) != new.get(name):
       inner = f"{path}.{name}" if path else name
-      return _difference(old.get(name), new.get(name), inner)
+      return difference(old.get(name), new.get(name), inner)
   return os.fspath(path)
