@@ -2,6 +2,7 @@
 
     python -m experiments.benchmark                  everything
     python -m experiments.benchmark schemes          the schemes alone
+    python -m experiments.benchmark schemes.inference    one part of them
     python -m experiments.benchmark checkpoint       sealed and plain, 5 minutes
     python -m experiments.benchmark aes --json=FILE  AES alone, rows to a file
     python -m experiments.benchmark tpu              estimates for TPU slices
@@ -29,6 +30,7 @@ _JSON = flags.DEFINE_string("json", "", "File for the rows; none by default.")
 _ROUNDS = flags.DEFINE_integer("rounds", 9, "Rounds, at least 3.", 3)
 _SECTIONS = {
   "schemes": schemes.rows,
+  **{f"schemes.{name}": rows for name, rows in schemes.PARTS.items()},
   "aes": aes.rows,
   "checkpoint": checkpoint.rows,
   "tpu": tpu.rows,
