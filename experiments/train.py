@@ -8,7 +8,6 @@ is in no closure, no checkpoint and no log.
 
 import functools
 import itertools
-import pathlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,7 +19,7 @@ import optax
 from ml_collections import ConfigDict
 
 import keyjax
-from experiments import data, preemption
+from experiments import data, files, preemption
 from experiments.log import Log
 from experiments.optimizer import averaged, make_optimizer
 from experiments.people import NOBODY, People
@@ -34,7 +33,7 @@ def train(
   model: nn.Module,
   scheme: keyjax.Scheme,
   key: Any,
-  workdir: pathlib.Path,
+  workdir: files.AnyPath,
   title: str = "",
   people: People = NOBODY,
 ) -> dict[str, Any]:
@@ -90,6 +89,7 @@ def train(
         if stops or step % config.checkpoint_every == 0 or step == steps:
           host = parallel.to_host(state)
           _check_finite(metrics["loss"], host.variables)
+          log.flush()  # Before a checkpoint says that its lines are there.
           manager.save(step, host)
         if stops:
           raise preemption.Preempted(step, steps)

@@ -1,17 +1,17 @@
 """Several runs of one config, which differ in their seed alone."""
 
 import json
-import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from experiments import files
 from experiments.workdir import difference
 
 
 class Run(NamedTuple):
   """One run: its folder, seed, config without the seed, and rows."""
 
-  folder: pathlib.Path
+  folder: files.AnyPath
   seed: int
   config: dict[str, Any]
   rows: list[dict[str, Any]]
@@ -29,7 +29,7 @@ def read(folders: Sequence[str]) -> list[Run]:
   """
   if not folders:
     raise ValueError("name the workdirs of one config's runs")
-  runs = sorted((_read(pathlib.Path(x)) for x in folders), key=lambda r: r.seed)
+  runs = sorted((_read(files.path(x)) for x in folders), key=lambda r: r.seed)
   first = runs[0]
   for before, run in zip(runs, runs[1:], strict=False):
     if run.config != first.config:
@@ -45,16 +45,14 @@ def read(folders: Sequence[str]) -> list[Run]:
   return runs
 
 
-def _read(folder: pathlib.Path) -> Run:
+def _read(folder: files.AnyPath) -> Run:
+  for name in ("run.json", "results.json"):
+    if not (folder / name).exists():
+      raise ValueError(f"{folder} has no {name}: name folders of finished runs")
   try:
     config = json.loads((folder / "run.json").read_text())["config"]
     rows = json.loads((folder / "results.json").read_text())
     seed = config["train"].pop("seed")
-  except FileNotFoundError as error:
-    name = pathlib.Path(error.filename).name
-    raise ValueError(
-      f"{folder} has no {name}: name folders of finished runs"
-    ) from None
   except (OSError, ValueError, KeyError, TypeError):
     raise ValueError(f"{folder} is not the folder of a run") from None
   config.pop("data_dir", None)  # Where the data lie says nothing of them.
