@@ -40,6 +40,15 @@ def location(path: str | os.PathLike[str]) -> Any:
   return pathlib.Path(path).absolute()
 
 
+def check_local(path: str | os.PathLike[str]) -> None:
+  """Raises a CheckpointError for a bucket, where nothing sealed is written."""
+  if is_remote(path):
+    raise CheckpointError(
+      f"{path}: sealed checkpoints are written to disks alone, not to buckets; "
+      "choose a local folder and copy it"
+    )
+
+
 def is_whole(path: str | os.PathLike[str]) -> bool:
   """Tells whether a checkpoint is there, whole."""
   place = location(path)

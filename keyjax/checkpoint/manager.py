@@ -74,11 +74,8 @@ class Manager:
       handlers = store.handlers()
     self._closed = False
     folders.check_name(self._folder)
-    if self._recipients is not None and folders.is_remote(self._folder):
-      raise CheckpointError(
-        f"{self._folder}: sealed checkpoints are written to disks alone, not "
-        "to buckets; choose a local folder and copy it"
-      )
+    if self._recipients is not None:
+      folders.check_local(self._folder)
     try:
       folders.try_folder(self._folder)
       self._lock = self._hold()

@@ -157,9 +157,11 @@ def test_plain_checkpoints(bucket: str) -> None:
 
 
 def test_sealed_checkpoints_are_refused(bucket: str) -> None:
-  to = keyring.HpkePrivateKey.generate("x25519").public_key()
+  to = keyring.HpkePrivateKey.generate("x25519")
   with pytest.raises(checkpoint.CheckpointError, match="to disks alone"):
     checkpoint.Manager(bucket, recipients=to)
+  with pytest.raises(checkpoint.CheckpointError, match="to disks alone"):
+    checkpoint.save(f"{bucket}/sealed", {"w": np.zeros(2)}, to)
 
 
 # ----------------------------------------------------------------- training
