@@ -13,6 +13,7 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
+import fsspec
 import jax
 import numpy as np
 import pytest
@@ -79,8 +80,10 @@ def config(**fields: Any) -> ConfigDict:
   return made
 
 
-def everything(folder: str) -> list[str]:
-  return [str(p) for p in epath.Path(folder).glob("**/*")]
+def everything(folder: str) -> dict[str, bytes]:
+  """All objects of a folder, with what they hold."""
+  bucket = fsspec.filesystem("gs")
+  return {name: bucket.cat_file(name) for name in bucket.find(folder)}
 
 
 # -------------------------------------------------------------------- files
@@ -205,10 +208,10 @@ def test_the_main_job(bucket: str, tmp_path: pathlib.Path) -> None:
   (run,) = keydir.iterdir()
   secret = (run / "secret").read_text().strip()
   assert (run / "float32.key").exists()
-  assert not [p for p in everything(bucket) if p.endswith((".key", "secret"))]
-  found = [p for p in everything(bucket) if epath.Path(p).is_file()]
-  assert not any(
-    bytes.fromhex(secret) in epath.Path(p).read_bytes() for p in found
-  )
+  found = everything(bucket)
+  assert any("/float32/locked/" in name for name in found)
+  assert not [x for x in found if x.endswith((".key", "secret"))]
+  assert not any(bytes.fromhex(secret) in x for x in found.values())
+  assert not any(secret.encode() in x for x in found.values())
   again = main.run(config(), bucket, str(keydir))  # Nothing is done twice.
   assert again == rows
