@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import importlib.util
 import os
 import pathlib
 import shutil
@@ -16,6 +17,7 @@ from keyjax.checkpoint.errors import CheckpointError, flat
 
 _TEMPORARY = ".orbax-checkpoint-tmp"
 _TRIAL = ".try-"
+_BUCKETS = "gs://"
 _COMMITTED = "commit_success.txt"  # Orbax's mark of a whole one in a bucket.
 
 
@@ -34,8 +36,15 @@ def location(path: str | os.PathLike[str]) -> Any:
 
   Objects of a bucket are written whole or not at all, and Orbax marks a
   checkpoint there once it is whole; nobody keeps other writers off.
+
+  Raises:
+    ValueError: a bucket that is not of `gs://`, or nothing to reach it with.
   """
   if is_remote(path):
+    if not os.fspath(path).startswith(_BUCKETS):
+      raise ValueError(f"{path}: a bucket's name begins with {_BUCKETS}")
+    if importlib.util.find_spec("gcsfs") is None:
+      raise ValueError(f"{path} needs gcsfs: pip install gcsfs")
     return epath.Path(path)
   return pathlib.Path(path).absolute()
 

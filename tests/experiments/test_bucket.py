@@ -130,6 +130,11 @@ def test_no_key_goes_to_a_bucket(tmp_path: pathlib.Path) -> None:
   assert not (tmp_path / "run").exists()
 
 
+def test_other_buckets_are_refused(tmp_path: pathlib.Path) -> None:
+  with pytest.raises(ValueError, match="memory://a: a bucket's name begins"):
+    Workdir(config(), "memory://a", str(tmp_path / "keys"))
+
+
 def test_a_bucket_keeps_one_run(bucket: str, tmp_path: pathlib.Path) -> None:
   first = Workdir(config(), bucket, str(tmp_path / "keys"))
   again = Workdir(config(), bucket, str(tmp_path / "keys"))
