@@ -6,7 +6,7 @@
     python -m experiments.benchmark checkpoint       sealed and plain, 5 minutes
     python -m experiments.benchmark aes --json=FILE  AES alone, rows to a file
     python -m experiments.benchmark scaling          1 to 8 virtual devices
-    python -m experiments.benchmark tpu              estimates for TPU slices
+    python -m experiments.benchmark tpu              estimates for TPUs, 1 hour
 
 Each row is a median over rounds in which competing functions run in turn; the
 range is the quartiles. Targets stand beside what was measured, reached or not.
@@ -53,11 +53,11 @@ def main(argv: list[str]) -> None:
     jax.config.update("jax_num_cpu_devices", 2)
   base, rows = results.provenance(), []
   for name in names:
-    made = _SECTIONS[name](_ROUNDS.value)
-    rows += [base | {"section": name} | r for r in made]
+    for made in _SECTIONS[name](_ROUNDS.value):
+      rows.append(base | {"section": name} | made)
+      if _JSON.value:  # Row by row: a section may take an hour.
+        results.write_json(pathlib.Path(_JSON.value), rows)
   rich.console.Console(width=120).print(_table(rows))
-  if _JSON.value:
-    results.write_json(pathlib.Path(_JSON.value), rows)
 
 
 def _table(rows: list[dict]) -> rich.table.Table:

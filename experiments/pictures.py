@@ -7,6 +7,7 @@ model's key, or its weights before and after, would give the key away.
 import functools
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
@@ -44,23 +45,41 @@ def _shuffled(run: Run, spec: ConfigDict) -> dict[str, Any]:
   return {"before": before.tolist(), "after": pixels.tolist()}
 
 
-def _histogram(run: Run, label: str, spec: ConfigDict) -> dict[str, Any]:
-  """Bins the weights of the leaf that changes most, of a model for this alone.
+def demonstration(run: Run, label: str, this: lock.Lock) -> tuple[Any, Any]:
+  """Trains a model for pictures alone, for a few hundred steps.
 
-  It trains for a few hundred steps from another seed and keeps no key.
+  Args:
+    run: what protections share.
+    label: the protection's name.
+    this: the protection.
+
+  Returns:
+    The key that it trained under, None where it trains under none, and its
+    variables. The key is derived, so that training can go on; none is kept.
   """
   config = run.config.train.copy_and_resolve_references()
   config.seed += 1
   config.epochs = min(config.epochs, _DEMO_IMAGES / run.dataset.num_examples)
   folder = run.workdir.folder(label) / "demonstration"
-  plain = keyjax.identity()
-  args = config, run.dataset, run.model, plain, (), folder, "demo"
-  model = train.train(*args, run.people)
-  scheme = lock.build(spec.scheme, dict(spec.args), run.model).scheme
-  key = scheme.keygen(
+  scheme, key = keyjax.identity(), None
+  if this.trains:
+    batch = context.keygen_batch(run)
+    rng = jax.random.key(config.seed)
+    first = jax.jit(run.model.init)(rng, batch["image"][:1])
+    secret = run.workdir.secret.child(f"{label}/demonstration")
+    scheme, key = this.scheme, this.scheme.keygen(secret, first, batch)
+  args = config, run.dataset, run.model, scheme, () if key is None else key
+  return key, train.train(*args, folder, "demo", run.people)
+
+
+def _histogram(run: Run, label: str, spec: ConfigDict) -> dict[str, Any]:
+  """Bins the weights of the leaf that changes most, of a demonstration."""
+  this = lock.build(spec.scheme, dict(spec.args), run.model)
+  _, model = demonstration(run, label, this)
+  key = this.scheme.keygen(
     keyjax.Secret.generate(), model, context.keygen_batch(run)
   )
-  return _bins(model, scheme.encrypt(key, model))
+  return _bins(model, this.scheme.encrypt(key, model))
 
 
 def _bins(plain: Any, locked: Any) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import keyjax
-from keyjax import Scheme, Secret, keys, tree
+from keyjax import Scheme, Secret, aes, keys, tree
 from keyjax.schemes import deep_lock
 from tests import trees
 
@@ -204,6 +204,10 @@ def test_2_and_4_sharding(name: str) -> None:
   )
 
 
+def _noise(shardings: Any) -> keyjax.Scheme:
+  return keyjax.keyed_noise(shardings=shardings)
+
+
 def test_2_a_sharded_cipher_gathers_nothing() -> None:
   scheme = keyjax.deep_lock()
   mesh = Mesh(np.array(jax.devices()), ("a",))
@@ -211,6 +215,51 @@ def test_2_a_sharded_cipher_gathers_nothing() -> None:
   key = scheme.keygen(Secret.generate(), {"w": x}, None)
   text = jax.jit(scheme.encrypt).lower(key, {"w": x}).compile().as_text()
   assert "all-gather" not in text and "all-reduce" not in text
+
+
+@pytest.mark.parametrize(
+  "make", [lambda s: keyjax.deep_lock("counter", shardings=s), _noise]
+)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_2_a_sharded_counter_mode_sends_nothing(make: Any, dtype: str) -> None:
+  """And gives the bytes that one device gives, of shards of any rows."""
+  mesh = Mesh(np.array(jax.devices()).reshape(4, 2), ("a", "b"))
+  rng = np.random.default_rng(0)
+  plain = {
+    "kernel": jnp.asarray(rng.normal(size=(8, 6)), dtype),
+    "deep": {"kernel": jnp.asarray(rng.normal(size=(3, 16)), dtype)},
+    "bias": jnp.asarray(rng.normal(size=5), dtype),
+  }
+  specs = {"kernel": P("a", "b"), "deep": {"kernel": P(None, "a")}, "bias": P()}
+  places = jax.tree.map(lambda s: NamedSharding(mesh, s), specs)
+  whole, cut = make(None), make(places)
+  key = whole.keygen(Secret.generate(), plain, None)
+  want, placed = whole.encrypt(key, plain), jax.device_put(plain, places)
+  trees.assert_same_bits(cut.encrypt(key, placed), want)
+  for step, tree_in in (("encrypt", placed), ("decrypt", want)):
+    compiled = jax.jit(getattr(cut, step), out_shardings=places).lower(
+      jax.device_put(key, NamedSharding(mesh, P())),
+      jax.device_put(tree_in, places),
+    )
+    text = compiled.compile().as_text()
+    for name in ("all-gather", "all-reduce", "all-to-all", "permute("):
+      assert name not in text
+  locked = jax.jit(cut.encrypt)(key, placed)
+  for x, place in zip(
+    jax.tree.leaves(locked), jax.tree.leaves(places), strict=True
+  ):
+    assert x.sharding.is_equivalent_to(place, x.ndim)
+  trees.assert_same_bits(jax.jit(cut.decrypt)(key, locked), plain)
+
+
+def test_2_shardings_that_do_not_fit_are_refused() -> None:
+  mesh, plain = Mesh(np.array(jax.devices()), ("a",)), {"w": jnp.ones((12, 2))}
+  key = keyjax.deep_lock("counter").keygen(Secret.generate(), plain, None)
+  with pytest.raises(ValueError, match="shardings lack leaf w"):
+    keyjax.deep_lock("counter", shardings={}).encrypt(key, plain)
+  places = {"w": NamedSharding(mesh, P("a"))}
+  with pytest.raises(ValueError, match="evenly divide"):
+    keyjax.deep_lock("counter", shardings=places).encrypt(key, plain)
 
 
 def test_3_a_chain_undoes_itself_in_reverse() -> None:
@@ -355,10 +404,14 @@ def test_7_no_keystream_repeats(schedule: str, key_bits: int) -> None:
   # A second encryption: its own nonce, or (published schedule) another secret.
   again = secret if schedule == "counter" else secret.child("second")
   made.append(scheme.keygen(again, plain, None))
-  streams = np.concatenate(
-    [np.asarray(deep_lock.keystream(k, 2048)) for k in made]
-  ).reshape(-1, 4)
+  streams = np.concatenate([_blocks(k, 512) for k in made])
   assert len(np.unique(streams, axis=0)) == len(streams)
+
+
+def _blocks(key: Any, count: int) -> np.ndarray:
+  if isinstance(key, deep_lock.CounterKey):
+    return np.asarray(aes.keystream(key.round_keys, key.nonce, count))
+  return np.asarray(deep_lock.keystream(key, 4 * count)).reshape(-1, 4)
 
 
 def test_7_leaves_take_consecutive_keystream() -> None:

@@ -171,6 +171,9 @@ def try_next(rows: Sequence[Mapping[str, Any]]) -> Html:
     ("Another training run", _job(config, "_seed1", "train.seed=1")),
     ("Speed", "python -m experiments.benchmark"),
   ]
+  if not any(r.get("metric") == "perplexity" for r in rows):  # Not of a text.
+    inside = _job(config).replace("experiments.main", "experiments.interpret")
+    commands.append(("Which layers learn the key", inside))
   commands += [
     (_says(file), _job(file.stem))
     for file in sorted(_CONFIGS.glob("*.py"))

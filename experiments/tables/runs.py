@@ -56,4 +56,6 @@ def _read(folder: files.AnyPath) -> Run:
   except (OSError, ValueError, KeyError, TypeError):
     raise ValueError(f"{folder} is not the folder of a run") from None
   config.pop("data_dir", None)  # Where the data lie says nothing of them.
+  # Near keys are not in the table.
+  config.get("evaluate", {}).pop("distance_keys", None)
   return Run(folder, seed, config, rows)

@@ -37,7 +37,7 @@ from keyjax.aes.chunked import open_chunks, seal_chunks
 from keyjax.aes.ctr import keystream
 from keyjax.aes.gcm import gcm_open, gcm_seal
 from keyjax.aes.kdf import cmac, derive
-from keyjax.aes.leaves import xor_words
+from keyjax.aes.leaves import pads, xor_words
 from keyjax.aes.schedule import expand_key
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
   "gcm_seal",
   "keystream",
   "open_chunks",
+  "pads",
   "seal_chunks",
   "xor_words",
 ]

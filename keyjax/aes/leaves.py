@@ -12,6 +12,7 @@ Cost: the bytes over the rate of the cipher, divided by the devices; nothing a
 leaf at run time, and a few milliseconds of compilation.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -23,12 +24,14 @@ from jax.sharding import NamedSharding, PartitionSpec
 from keyjax.aes import bitslice, block, ctr, host, words
 from keyjax.aes.host import Impl
 
+Like = jax.Array | jax.ShapeDtypeStruct
 
-def _num_blocks(leaf: jax.Array) -> int:
+
+def _num_blocks(leaf: Like) -> int:
   return -(-leaf.size * leaf.dtype.itemsize // 16)
 
 
-def _check(leaves: Sequence[jax.Array]) -> None:
+def _check(leaves: Sequence[Like]) -> None:
   for leaf in leaves:
     if leaf.dtype not in (jnp.uint8, jnp.uint16, jnp.uint32):
       raise ValueError(
@@ -37,7 +40,7 @@ def _check(leaves: Sequence[jax.Array]) -> None:
   ctr.check_length(0, sum(map(_num_blocks, leaves)))
 
 
-def _view(stream: jax.Array, like: jax.Array) -> jax.Array:
+def _view(stream: jax.Array, like: Like) -> jax.Array:
   """Returns the stream's bytes, in memory order, as words like a leaf's."""
   out = stream.reshape(-1)
   if like.dtype != jnp.uint32:
@@ -82,9 +85,69 @@ def xor_words(
   """
   _check(leaves)
   if shardings is not None:
-    return _sharded(round_keys, counter, leaves, shardings, impl)
+    made = _sharded(round_keys, counter, leaves, shardings, impl)
+    return [x ^ pad for x, pad in zip(leaves, made, strict=True)]
   args = (round_keys, counter, *leaves)
   return list(block.choose(impl, host.xor, _xor, *args))
+
+
+def pads(
+  round_keys: jax.Array,
+  counter: jax.Array,
+  leaves: Sequence[Like],
+  *,
+  shardings: Sequence[NamedSharding] | None = None,
+  impl: Impl = "auto",
+) -> list[jax.Array]:
+  """Returns what `xor_words` mixes with leaves, for a caller that mixes.
+
+  Without `shardings` every device makes the whole stream; with them, its own
+  part alone.
+
+  Args:
+    round_keys: uint32[rounds + 1, 4], from `expand_key`.
+    counter: uint32[4]; see `xor_words`.
+    leaves: arrays, or shapes and dtypes, of uint8, uint16 or uint32.
+    shardings: see `xor_words`.
+    impl: see `xor_words`.
+
+  Returns:
+    Arrays of the leaves' shapes and dtypes.
+
+  Raises:
+    ValueError: see `xor_words`.
+
+  Example:
+    >>> from keyjax.aes import expand_key
+    >>> key, zero = expand_key(bytes(16)), jnp.zeros(4, jnp.uint32)
+    >>> leaf = jnp.arange(4, dtype=jnp.uint32)
+    >>> mixed = leaf ^ pads(key, zero, [leaf])[0]
+    >>> bool((mixed == xor_words(key, zero, [leaf])[0]).all())
+    True
+  """
+  _check(leaves)
+  if shardings is not None:
+    return _sharded(round_keys, counter, leaves, shardings, impl)
+  total = sum(map(_num_blocks, leaves))
+  return _views(_stream(round_keys, counter, total, impl), leaves)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def _stream(
+  round_keys: jax.Array, counter: jax.Array, num_blocks: int, impl: Impl
+) -> jax.Array:
+  """Returns uint32[num_blocks, 4], in memory order."""
+  made = ctr.raw_keystream(round_keys, counter, num_blocks, impl)
+  # A barrier, so that the keystream is made once and not fused into each use.
+  return jax.lax.optimization_barrier(made)
+
+
+def _views(stream: jax.Array, leaves: Sequence[Like]) -> list[jax.Array]:
+  ends = np.cumsum([0, *map(_num_blocks, leaves)]).tolist()
+  return [
+    _view(stream[a:b], x)
+    for x, a, b in zip(leaves, ends, ends[1:], strict=False)
+  ]
 
 
 def _xor(
@@ -93,12 +156,10 @@ def _xor(
   counter: jax.Array,
   *leaves: jax.Array,
 ) -> tuple[jax.Array, ...]:
-  sizes = [_num_blocks(x) for x in leaves]
-  stream = ctr.bit_sliced(sum(sizes), False, most_lanes, round_keys, counter)
-  ends = np.cumsum([0, *sizes]).tolist()
+  total = sum(map(_num_blocks, leaves))
+  stream = ctr.bit_sliced(total, False, most_lanes, round_keys, counter)
   return tuple(
-    x ^ _view(stream[a:b], x)
-    for x, a, b in zip(leaves, ends, ends[1:], strict=False)
+    x ^ pad for x, pad in zip(leaves, _views(stream, leaves), strict=True)
   )
 
 
@@ -107,7 +168,7 @@ def _axes(entry: str | tuple[str, ...] | None) -> tuple[str, ...]:
 
 
 def _groups(
-  local: jax.Array, spec: PartitionSpec, shards: list[int]
+  local: Like, spec: PartitionSpec, shards: list[int]
 ) -> tuple[jax.Array, int]:
   """Returns where a shard's groups of bytes lie in its leaf, and their size.
 
@@ -176,12 +237,12 @@ def _at(
 def _local(
   round_keys: jax.Array,
   counter: jax.Array,
-  shards: Sequence[jax.Array],
+  shards: Sequence[Like],
   specs: list[PartitionSpec],
   counts: list[list[int]],
   impl: Impl,
 ) -> list[jax.Array]:
-  """Encrypts the shards that one device holds."""
+  """Returns what is mixed with the shards that one device holds."""
   places, parts, start = [], [], 0
   for shard, spec, count in zip(shards, specs, counts, strict=True):
     place, size = _groups(shard, spec, count)
@@ -203,16 +264,16 @@ def _local(
       pad = jax.lax.bitcast_convert_type(
         raw.reshape(-1, width) if width > 1 else raw.reshape(-1), shard.dtype
       )
-      out.append(shard ^ pad[: shard.size].reshape(shard.shape))
+      out.append(pad[: shard.size].reshape(shard.shape))
     else:
-      out.append(shard ^ _view(blocks, shard))
+      out.append(_view(blocks, shard))
   return out
 
 
 def _sharded(
   round_keys: jax.Array,
   counter: jax.Array,
-  leaves: Sequence[jax.Array],
+  leaves: Sequence[Like],
   shardings: Sequence[NamedSharding],
   impl: Impl,
 ) -> list[jax.Array]:
@@ -227,18 +288,20 @@ def _sharded(
     ]
     for s, x in zip(specs, leaves, strict=True)
   ]
+  shards = [
+    jax.ShapeDtypeStruct(s.shard_shape(x.shape), x.dtype)
+    for s, x in zip(shardings, leaves, strict=True)
+  ]
 
-  def local(
-    round_keys: jax.Array, counter: jax.Array, *shards: jax.Array
-  ) -> tuple[jax.Array, ...]:
+  def local(round_keys: jax.Array, counter: jax.Array) -> tuple[jax.Array, ...]:
     return tuple(_local(round_keys, counter, shards, specs, counts, impl))
 
   whole = PartitionSpec()
   out = jax.shard_map(
     local,
     mesh=mesh,
-    in_specs=(whole, whole, *specs),
+    in_specs=(whole, whole),
     out_specs=tuple(specs),
     check_vma=False,
-  )(round_keys, counter, *leaves)
+  )(round_keys, counter)
   return list(out)

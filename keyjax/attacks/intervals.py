@@ -26,10 +26,16 @@ def clopper_pearson(
   return float(interval.low), float(interval.high)
 
 
-def mean_interval(values: np.ndarray) -> tuple[float, float]:
-  """Returns the 95 % interval of a mean of shares (Student's t).
+def mean_interval(
+  values: np.ndarray, bounds: tuple[float, float] = (0.0, 1.0)
+) -> tuple[float, float]:
+  """Returns the 95 % interval of a mean (Student's t).
 
   It says nothing where all values agree; take an interval over images there.
+
+  Args:
+    values: at least one.
+    bounds: between which every value lies; of shares by default.
 
   Example:
     >>> [round(x, 2) for x in mean_interval(np.array([0.1, 0.2, 0.3]))]
@@ -41,7 +47,7 @@ def mean_interval(values: np.ndarray) -> tuple[float, float]:
   low, high = scipy.stats.t.interval(
     CONFIDENCE, len(values) - 1, np.mean(values), scipy.stats.sem(values)
   )
-  return max(float(low), 0.0), min(float(high), 1.0)
+  return max(float(low), bounds[0]), min(float(high), bounds[1])
 
 
 def difference(

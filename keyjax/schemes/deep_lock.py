@@ -16,12 +16,13 @@ number format nor the schedule; here both are axes:
   round, round constants continuing in GF(2^8), as published; and `counter`,
   AES in counter mode under a fresh nonce.
 
-Leaves take consecutive keystream words in the tree's order, each starting at
-a new 32-bit word; in a word, the first parameter has the high bits.
+In the chain, leaves take consecutive keystream words in the tree's order, each
+starting at a new 32-bit word; in a word, the first parameter has the high
+bits. In counter mode each leaf starts at a new block, and takes the keystream
+in the order of its bytes in memory.
 """
 
 import functools
-import os
 from typing import Any
 
 import jax
@@ -31,10 +32,9 @@ import numpy as np
 from keyjax import aes, keys, tree
 from keyjax.aes import sbox
 from keyjax.scheme import Scheme
+from keyjax.schemes import counter
 
 NAME = "deep_lock"
-# SP 800-38A counter blocks here are 96 bits of nonce and 32 of counter.
-_MAX_COUNTER_WORDS = 4 << 32
 
 
 def _table() -> np.ndarray:
@@ -83,6 +83,7 @@ def deep_lock(
   schedule: str = "chain",
   key_bits: int = 128,
   nonce: bytes | None = None,
+  shardings: Any = None,
 ) -> Scheme:
   """Returns the Deep-Lock scheme.
 
@@ -112,6 +113,10 @@ def deep_lock(
     nonce: 12 bytes for `counter`; a fresh one for each `keygen` when absent.
       Pass the stored one to make the key of an existing ciphertext again,
       never to encrypt a second time.
+    shardings: for `counter` and params that are cut over devices: a tree of
+      `NamedSharding` like the params. Each device then makes the keystream of
+      its own shards and sends nothing; without it, each makes all of it. The
+      ciphertext is the same.
 
   Returns:
     A scheme that fills `keygen`, `encrypt` and `decrypt`. Encrypted leaves
@@ -133,21 +138,23 @@ def deep_lock(
     raise ValueError(f"schedule={schedule!r}: choose 'chain' or 'counter'")
   if key_bits not in (128, 256):
     raise ValueError(f"key_bits={key_bits}: choose 128 or 256")
-  if nonce is not None and (schedule == "chain" or len(nonce) != 12):
-    raise ValueError("nonce: 12 bytes, and for schedule='counter' alone")
+  counter.check_nonce(nonce, NAME)
+  for name, value in (("nonce", nonce), ("shardings", shardings)):
+    if value is not None and schedule == "chain":
+      raise ValueError(f"{NAME}: {name} is for schedule='counter' alone")
 
   def keygen(secret: keys.Secret, params: Any, batch: Any) -> keys.Key:
     del batch  # No data is looked at.
     master = secret.derive(f"{NAME}/{schedule}/{key_bits}", key_bits // 8)
     if schedule == "chain":
       return chain_key(master, params)
-    return counter_key(master, nonce or os.urandom(12), params)
+    return counter_key(master, nonce, params)
 
   def encrypt(key: keys.Key, params: Any) -> Any:
-    return _transform(key, params, inverse=False)
+    return _transform(key, params, shardings, inverse=False)
 
   def decrypt(key: keys.Key, params: Any) -> Any:
-    return _transform(key, params, inverse=True)
+    return _transform(key, params, shardings, inverse=True)
 
   return Scheme(keygen, encrypt, decrypt)
 
@@ -164,22 +171,24 @@ def chain_key(master: bytes, params: Any) -> ChainKey:
   return ChainKey(master=jnp.asarray(words), spec=tree.make_spec(params, NAME))
 
 
-def counter_key(master: bytes, nonce: bytes, params: Any) -> CounterKey:
-  """Returns the hardened schedule's key for an AES key and a 12-byte nonce.
+def counter_key(master: bytes, nonce: bytes | None, params: Any) -> CounterKey:
+  """Returns the hardened schedule's key.
+
+  Args:
+    master: the AES key, 16 or 32 bytes.
+    nonce: 12 bytes, or None for a fresh one.
+    params: the tree that it locks.
 
   Raises:
     ValueError: a length is wrong, nothing can be locked, or the tree is larger
       than the 64 GiB that one nonce may encrypt.
   """
-  if len(nonce) != 12:
-    raise ValueError(f"a nonce has 12 bytes, got {len(nonce)}")
+  counter.check_nonce(nonce, NAME)
   spec = tree.make_spec(params, NAME)
-  if sum(map(_words, spec)) > _MAX_COUNTER_WORDS:
-    raise ValueError(f"{NAME}: more than 64 GiB under one nonce; partition it")
-  block = np.frombuffer(nonce + bytes(4), ">u4").astype(np.uint32)
+  counter.check_room(spec, NAME)
   return CounterKey(
     round_keys=jnp.asarray(aes.expand_key(master)),
-    nonce=jnp.asarray(block),
+    nonce=counter.first_block(nonce),
     spec=spec,
   )
 
@@ -192,52 +201,50 @@ def _words(leaf: tree.LeafSpec) -> int:
   return -(-size * tree.word_dtype(leaf.dtype).itemsize // 4)
 
 
-def stream_starts(spec: tree.Spec) -> np.ndarray:
-  """Returns where each leaf's keystream begins, and where the last one ends."""
-  return np.cumsum([0, *map(_words, spec)])
-
-
-def _transform(key: Any, params: Any, inverse: bool) -> Any:
+def _transform(key: Any, params: Any, shardings: Any, inverse: bool) -> Any:
   if not isinstance(key, ChainKey | CounterKey):
     keys.require(key, ChainKey, NAME)
-  if isinstance(key, ChainKey):
-    keys.require_shape(key.master, ((4,), (8,)), NAME)
-  else:
-    keys.require_shape(key.round_keys, ((11, 4), (15, 4)), NAME)
   leaves, treedef = tree.check_spec(key.spec, params, NAME, words=inverse)
-  starts = stream_starts(key.spec)
-  # A barrier, so that the keystream is made once and not fused into each use.
-  stream = jax.lax.optimization_barrier(keystream(key, int(starts[-1])))
+  if isinstance(key, ChainKey):
+    pads = _chain_pads(key)
+  else:
+    pads = counter.pads(key, shardings, NAME)
   unit = _unlock_leaf if inverse else _lock_leaf
   out = [
-    unit(x, stream[a:b], s) if s.locked else x
-    for x, s, a, b in zip(leaves, key.spec, starts, starts[1:], strict=False)
+    x if pad is None else unit(x, pad, s.dtype)
+    for x, s, pad in zip(leaves, key.spec, pads, strict=True)
   ]
   return jax.tree.unflatten(treedef, out)
 
 
-def _lock_leaf(
-  x: jax.Array, stream: jax.Array, leaf: tree.LeafSpec
-) -> jax.Array:
-  words = tree.as_words(x)
-  return tree.alike(_substitute(words ^ share(stream, words), SBOX), x)
+def _chain_pads(key: ChainKey) -> list[jax.Array | None]:
+  """Returns the keystream of each leaf, and None for leaves left alone."""
+  keys.require_shape(key.master, ((4,), (8,)), NAME)
+  ends = np.cumsum([0, *map(_words, key.spec)]).tolist()
+  # A barrier, so that the keystream is made once and not fused into each use.
+  stream = jax.lax.optimization_barrier(keystream(key, ends[-1]))
+  return [
+    _share(stream[a:b], s) if s.locked else None
+    for s, a, b in zip(key.spec, ends, ends[1:], strict=False)
+  ]
 
 
-def _unlock_leaf(
-  x: jax.Array, stream: jax.Array, leaf: tree.LeafSpec
-) -> jax.Array:
-  words = _substitute(x, INV_SBOX)
-  return tree.alike(
-    tree.from_words(words ^ share(stream, words), leaf.dtype), x
-  )
+def _lock_leaf(x: jax.Array, pad: jax.Array, dtype: Any) -> jax.Array:
+  del dtype
+  return tree.alike(_substitute(tree.as_words(x) ^ pad, SBOX), x)
 
 
-def share(stream: jax.Array, words: jax.Array) -> jax.Array:
+def _unlock_leaf(x: jax.Array, pad: jax.Array, dtype: Any) -> jax.Array:
+  return tree.alike(tree.from_words(_substitute(x, INV_SBOX) ^ pad, dtype), x)
+
+
+def _share(stream: jax.Array, leaf: tree.LeafSpec) -> jax.Array:
   """Cuts 32-bit keystream words to a leaf's width and shape."""
-  width = words.dtype.itemsize * 8
+  dtype, size = tree.word_dtype(leaf.dtype), int(np.prod(leaf.shape))
+  width = dtype.itemsize * 8
   shifts = np.arange(32 - width, -1, -width, dtype=np.uint32)
-  parts = (stream[:, None] >> shifts[None, :]).astype(words.dtype)
-  return parts.reshape(-1)[: words.size].reshape(words.shape)
+  parts = (stream[:, None] >> shifts[None, :]).astype(dtype)
+  return parts.reshape(-1)[:size].reshape(leaf.shape)
 
 
 def _substitute(words: jax.Array, table: np.ndarray) -> jax.Array:
@@ -247,15 +254,11 @@ def _substitute(words: jax.Array, table: np.ndarray) -> jax.Array:
   return jax.lax.bitcast_convert_type(out, words.dtype)
 
 
-def keystream(key: ChainKey | CounterKey, num_words: int) -> jax.Array:
+def keystream(key: ChainKey, num_words: int) -> jax.Array:
   """Returns the words that are XORed to the parameters, uint32[num_words].
 
-  For `chain` these are the expanded words that follow the master key; for
-  `counter`, AES-CTR from the nonce's block on.
+  They are the expanded words that follow the master key.
   """
-  if isinstance(key, CounterKey):
-    blocks = aes.keystream(key.round_keys, key.nonce, -(-num_words // 4))
-    return blocks.reshape(-1)[:num_words]
   size = key.master.shape[0]
   return key_schedule(key.master, -(-num_words // size)).reshape(-1)[:num_words]
 

@@ -14,16 +14,14 @@ as Zhou et al. (NNSplitter, arXiv 2305.00097) and its successors argue for
 splitting a model into a part in the open and a part in a trusted device.
 """
 
-import os
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from keyjax import aes, keys, tree
 from keyjax.scheme import Scheme
-from keyjax.schemes import deep_lock
+from keyjax.schemes import counter
 
 NAME = "keyed_noise"
 
@@ -43,7 +41,11 @@ class NoiseKey(keys.Key):
   spec: tree.Spec = keys.static()
 
 
-def keyed_noise(layers: str = ".*kernel", nonce: bytes | None = None) -> Scheme:
+def keyed_noise(
+  layers: str = ".*kernel",
+  nonce: bytes | None = None,
+  shardings: Any = None,
+) -> Scheme:
   """Returns the keyed-noise scheme.
 
   Class: *access control by degradation*.
@@ -65,6 +67,8 @@ def keyed_noise(layers: str = ".*kernel", nonce: bytes | None = None) -> Scheme:
     layers: a regular expression of the paths of the leaves that get noise.
     nonce: 12 bytes; a fresh one for each `keygen` when absent. Pass the stored
       one to make an existing file's key again, never to encrypt a second time.
+    shardings: for params that are cut over devices: a tree of `NamedSharding`
+      like the params; see `deep_lock`.
 
   Returns:
     A scheme that fills `keygen`, `encrypt` and `decrypt`.
@@ -80,8 +84,7 @@ def keyed_noise(layers: str = ".*kernel", nonce: bytes | None = None) -> Scheme:
     >>> locked["w"].dtype, scheme.decrypt(key, locked)["w"].tolist()
     (dtype('float32'), [1.0, -2.0])
   """
-  if nonce is not None and len(nonce) != 12:
-    raise ValueError(f"{NAME}: a nonce has 12 bytes, got {len(nonce)}")
+  counter.check_nonce(nonce, NAME)
   match = tree.matcher(layers)
 
   def keygen(secret: keys.Secret, params: Any, batch: Any) -> NoiseKey:
@@ -93,44 +96,33 @@ def keyed_noise(layers: str = ".*kernel", nonce: bytes | None = None) -> Scheme:
     )
     if not any(s.locked for s in spec):
       raise ValueError(f"{NAME}: no leaf of floats matches layers={layers!r}")
-    block = np.frombuffer((nonce or os.urandom(12)) + bytes(4), ">u4")
+    counter.check_room(spec, NAME)
     return NoiseKey(
       round_keys=jnp.asarray(aes.expand_key(secret.derive(NAME, 32))),
-      nonce=jnp.asarray(block.astype(np.uint32)),
+      nonce=counter.first_block(nonce),
       spec=spec,
     )
 
-  return Scheme(keygen, encrypt, decrypt)
+  def mix(key: NoiseKey, params: Any) -> Any:
+    return _mix(key, params, shardings)
+
+  return Scheme(keygen, mix, mix)  # It is its own inverse.
 
 
-def encrypt(key: NoiseKey, params: Any) -> Any:
-  """Adds the noise; `decrypt` is the same function.
-
-  Raises:
-    TypeError: the key belongs to another scheme.
-    ValueError: the key is for another tree.
-  """
+def _mix(key: NoiseKey, params: Any, shardings: Any) -> Any:
   keys.require(key, NoiseKey, NAME)
   keys.require_shape(key.round_keys, ((15, 4),), NAME)
   leaves, treedef = tree.check_spec(key.spec, params, NAME, words=False)
-  starts = deep_lock.stream_starts(key.spec)
-  blocks = aes.keystream(key.round_keys, key.nonce, -(-starts[-1] // 4))
-  # A barrier, so that the keystream is made once and not fused into each use.
-  stream = jax.lax.optimization_barrier(blocks.reshape(-1))
   out = [
-    _mix(x, stream[a:b]) if s.locked else x
-    for x, s, a, b in zip(leaves, key.spec, starts, starts[1:], strict=False)
+    x if pad is None else _mix_leaf(x, pad)
+    for x, pad in zip(leaves, counter.pads(key, shardings, NAME), strict=True)
   ]
   return jax.tree.unflatten(treedef, out)
 
 
-decrypt = encrypt
-
-
-def _mix(x: jax.Array, stream: jax.Array) -> jax.Array:
-  words = tree.as_words(x)
-  noise = deep_lock.share(stream, words) & _mask(x.dtype)
-  return tree.alike(tree.from_words(words ^ noise, x.dtype), x)
+def _mix_leaf(x: jax.Array, pad: jax.Array) -> jax.Array:
+  words = tree.as_words(x) ^ (pad & _mask(x.dtype))
+  return tree.alike(tree.from_words(words, x.dtype), x)
 
 
 def _mask(dtype: Any) -> Any:

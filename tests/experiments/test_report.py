@@ -187,7 +187,11 @@ def test_what_to_try_next_names_the_other_configs(tmp_path, monkeypatch):
   monkeypatch.setattr(text, "_CONFIGS", tmp_path)
   tree = parse(report.render(plain(), {}))
   whys = [words(d) for d in tree.findall(".//dl[@class='commands']/dt")]
-  assert whys[3:] == ["broken", "AdvParams on <MNIST>: a run"]
+  assert whys[3:] == [
+    "Which layers learn the key",
+    "broken",
+    "AdvParams on <MNIST>: a run",
+  ]
   commands = [words(c) for c in tree.findall(".//pre/code")]
   job = "python -m experiments.main --config=configs/"
   assert commands[0] == (
@@ -195,6 +199,10 @@ def test_what_to_try_next_names_the_other_configs(tmp_path, monkeypatch):
     "--config.evaluate.wrong_keys=256"
   )
   assert commands[2] == "python -m experiments.benchmark"
+  assert commands[3] == (
+    "python -m experiments.interpret --config=configs/tiny.py \\ "
+    "--workdir=runs/tiny"
+  )
   assert commands[-1] == f"{job}other.py \\ --workdir=runs/other"
 
 

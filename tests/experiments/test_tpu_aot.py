@@ -38,18 +38,9 @@ def test_training_compiles(name: str, how: str) -> None:
 
 @pytest.mark.tpu_aot
 @pytest.mark.parametrize("name", SMALL)
-def test_encryption_gathers_no_model(name: str) -> None:
-  """The scheme's keystream is cut anew for the leaves; weights stay put.
-
-  (`aes.xor_words` with `shardings` sends nothing at all: tests/aes.)
-  """
-  chips = slice_of(name)
-  compiled = tpu.encryption(chips, "cnn")
-  sent = dict(tpu.collectives(compiled.as_text()))
-  training = tpu.figures(tpu.train_step("plain", "shard_map", chips, "cnn"))
-  params = training.collectives["all-reduce"]  # Their gradients.
-  assert sent.get("all-gather", 0) < params / 50
-  assert sum(sent.values()) < 2 * params
+def test_encryption_sends_nothing(name: str) -> None:
+  compiled = tpu.encryption(slice_of(name), "cnn")
+  assert not dict(tpu.collectives(compiled.as_text()))
 
 
 @pytest.mark.tpu_aot

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, x25519
 
 from keyjax import Secret, keyring
-from keyjax.keyring import encoding, keyfile, tagged
+from keyjax.keyring import encoding, tagged
 from tests.keyring.conftest import CHEAP
 
 WORDS = "six random words"

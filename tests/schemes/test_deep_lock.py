@@ -147,13 +147,16 @@ def test_encrypts_as_the_reference(dtype: str, size: int) -> None:
 def test_counter_schedule_is_aes_ctr() -> None:
   from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-  plain = {"w": jnp.zeros(10)}
+  plain = {"v": jnp.zeros(5, jnp.bfloat16), "w": jnp.zeros((3, 2))}
   master, nonce = Secret.generate().derive("test", 32), bytes(range(12))
   key = deep_lock.counter_key(master, nonce, plain)
   mode = modes.CTR(nonce + bytes(4))
   stream = Cipher(algorithms.AES256(master), mode).encryptor().update(bytes(40))
-  locked = keyjax.deep_lock("counter").encrypt(key, plain)["w"]
-  assert big_endian(locked) == bytes(SBOX[b] for b in stream)
+  want = bytes(SBOX[b] for b in stream)
+  locked = keyjax.deep_lock("counter").encrypt(key, plain)
+  # Bytes in memory; every leaf from a block of its own.
+  assert np.asarray(locked["v"]).tobytes() == want[:10]
+  assert np.asarray(locked["w"]).tobytes() == want[16:]
 
 
 def test_a_nonce_is_fresh_each_time_and_can_be_given() -> None:
@@ -276,7 +279,8 @@ def test_float32_under_a_wrong_key_is_not_finite_and_int8_is() -> None:
   [
     ({"schedule": "cbc"}, "choose 'chain' or 'counter'"),
     ({"key_bits": 192}, "choose 128 or 256"),
-    ({"nonce": bytes(12)}, "counter"),
+    ({"nonce": bytes(12)}, "nonce is for schedule='counter' alone"),
+    ({"shardings": {}}, "shardings is for schedule='counter' alone"),
     ({"schedule": "counter", "nonce": bytes(8)}, "12 bytes"),
   ],
 )

@@ -1,0 +1,116 @@
+"""A chart of one figure through the layers of a network, a line a condition."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from experiments.report.page import Html, element
+from experiments.report.svg import (
+  Frame,
+  Scale,
+  chart,
+  cross,
+  dot,
+  line,
+  path,
+  percent,
+  x_axis,
+  y_axis,
+)
+
+
+class Point(NamedTuple):
+  """A figure at one place of a network, with its interval.
+
+  Attributes:
+    group: the layer, which the axis names.
+    name: the place, which the point says when it is pointed at.
+    value: None where there is no figure; `note` says why.
+    low: the lower end of the interval.
+    high: the upper end.
+    note: why there is no figure.
+  """
+
+  group: str
+  name: str
+  value: float | None
+  low: float | None
+  high: float | None
+  note: str = ""
+
+
+def layered(
+  lines: Mapping[tuple[str, str], Sequence[Point]], title: str, low: float
+) -> Html:
+  """Draws lines from the first layer to the last, in percent.
+
+  Args:
+    lines: by (name, class of the colour), points in the order of the layers;
+      all lines have the same places.
+    title: for a screen reader.
+    low: where the axis begins; it ends at 1.
+  """
+  places = next(iter(lines.values()), [])
+  ends = [p.low for points in lines.values() for p in points if p.low]
+  low = min(low, *ends) if ends and min(ends) < low else low
+  frame = Frame(Scale(-0.4, len(places) - 0.6), Scale(low, 1), 150)
+  ticks = (max(low, 0.0), (max(low, 0.0) + 1) / 2, 1.0)
+  marks = y_axis(frame, ticks, lambda t: f"{100 * t:.0f}")
+  marks += x_axis(frame, (), str)
+  marks += _layers(frame, places)
+  shift = 0.08
+  for i, ((name, color), points) in enumerate(lines.items()):
+    at = shift * (i - (len(lines) - 1) / 2)
+    drawn = [
+      mark
+      for x, point in enumerate(points)
+      for mark in _mark(frame, x + at, point, name)
+    ]
+    runs = _runs(points, at)
+    joined = [mark for run in runs for mark in path(frame, run)]
+    marks.append(element("g", *joined, *drawn, class_=color))
+  return element("div", chart(frame, title, marks), class_="plot named")
+
+
+def _runs(
+  points: Sequence[Point], shift: float
+) -> list[list[tuple[float, float]]]:
+  """Returns the stretches without a missing figure."""
+  runs: list[list[tuple[float, float]]] = [[]]
+  for x, point in enumerate(points):
+    if point.value is None:
+      runs.append([])
+    else:
+      runs[-1].append((x + shift, point.value))
+  return runs
+
+
+def _mark(frame: Frame, x: float, point: Point, name: str) -> list[Html]:
+  where = f"{name}, {point.name}"
+  if point.value is None:
+    return [cross(frame, x, frame.y.low, f"{where}: {point.note}")]
+  tip = f"{where}: {percent(point.value)}"
+  marks = [dot(frame, x, point.value, tip)]
+  if point.low is not None and point.high is not None:
+    tip += f" ({percent(point.low)} to {percent(point.high)})"
+    ends = (x, point.low), (x, point.high)
+    marks = [line(frame, *ends, "whisker"), dot(frame, x, point.value, tip)]
+  return marks
+
+
+def _layers(frame: Frame, places: Sequence[Point]) -> list[Html]:
+  """Names every layer below its places; every other one lower."""
+  groups: dict[str, list[int]] = {}
+  for x, point in enumerate(places):
+    groups.setdefault(point.group, []).append(x)
+  few = len(groups) <= 6
+  return [
+    element(
+      "text",
+      name,
+      x=frame.at(sum(at) / len(at)),
+      y=frame.height + 15 + (0 if few else 13 * (i % 2)),
+      text_anchor="middle",
+    )
+    for i, (name, at) in enumerate(groups.items())
+    if few or len(groups) <= 12 or i % 4 == 0
+  ]

@@ -1,0 +1,83 @@
+"""AES in counter mode over the locked leaves of a tree, for the schemes.
+
+Leaves lie one after the other in the keystream, each from a block of its own,
+in the order of their bytes in memory (`keyjax.aes.leaves`).
+"""
+
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
+
+from keyjax import aes, keys, tree
+from keyjax.aes.ctr import MAX_BLOCKS
+
+
+def check_nonce(nonce: bytes | None, scheme: str) -> None:
+  """Raises a ValueError unless a nonce, where there is one, has 12 bytes."""
+  if nonce is not None and len(nonce) != 12:
+    raise ValueError(f"{scheme}: a nonce has 12 bytes, got {len(nonce)}")
+
+
+def first_block(nonce: bytes | None) -> jax.Array:
+  """Returns the first counter block, uint32[4]; of a fresh nonce for None.
+
+  SP 800-38A counter blocks here are 96 bits of nonce and 32 of counter.
+  """
+  block = np.frombuffer((nonce or os.urandom(12)) + bytes(4), ">u4")
+  return jnp.asarray(block.astype(np.uint32))
+
+
+def check_room(spec: tree.Spec, scheme: str) -> None:
+  """Raises a ValueError for a tree that is too large for one nonce."""
+  sizes = [
+    np.prod(x.shape, dtype=np.int64) * x.dtype.itemsize for x in _words(spec)
+  ]
+  if sum(-(-int(size) // 16) for size in sizes) > MAX_BLOCKS:
+    raise ValueError(
+      f"{scheme}: more than 64 GiB under one nonce; partition it"
+    )
+
+
+def pads(key: Any, shardings: Any, scheme: str) -> list[jax.Array | None]:
+  """Returns the keystream of each leaf, and None for leaves left alone.
+
+  Args:
+    key: with `round_keys`, `nonce` and `spec`.
+    shardings: a tree of `NamedSharding` with the paths of the locked leaves;
+      None: every device makes the whole keystream.
+    scheme: its name, for the errors.
+
+  Raises:
+    ValueError: a locked leaf has no sharding, or one that does not divide it.
+  """
+  keys.require_shape(key.round_keys, ((11, 4), (15, 4)), scheme)
+  places = None
+  if shardings is not None:
+    places = _places(key.spec, shardings, scheme)
+  found = iter(
+    aes.pads(key.round_keys, key.nonce, _words(key.spec), shardings=places)
+  )
+  return [next(found) if s.locked else None for s in key.spec]
+
+
+def _words(spec: tree.Spec) -> list[jax.ShapeDtypeStruct]:
+  return [
+    jax.ShapeDtypeStruct(s.shape, tree.word_dtype(s.dtype))
+    for s in spec
+    if s.locked
+  ]
+
+
+def _places(
+  spec: tree.Spec, shardings: Any, scheme: str
+) -> list[NamedSharding]:
+  paths, leaves, _ = tree.flatten(shardings)
+  by_path = dict(zip(paths, leaves, strict=True))
+  missing = [s.path for s in spec if s.locked and s.path not in by_path]
+  if missing:
+    raise ValueError(f"{scheme}: shardings lack leaf {missing[0]}")
+  return [by_path[s.path] for s in spec if s.locked]

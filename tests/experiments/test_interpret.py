@@ -1,0 +1,167 @@
+"""The interpret command: rows, honest gaps, resumption, the page."""
+
+import json
+import math
+import pathlib
+import re
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from experiments import config as configs
+from experiments import interpret as job
+from experiments import layers
+from experiments.config import scheme, set_schemes
+from experiments.layers import Sizes
+from experiments.report.layered import Point, layered
+
+SMALL = Sizes(
+  images=120,
+  wrong=3,
+  probe_train=300,
+  probe_test=300,
+  probe_wrong=2,
+  fraction=0.1,
+  steps=30,
+  maps=16,
+)
+Rows = list[dict[str, Any]]
+
+
+def tiny() -> ConfigDict:
+  config = configs.base()
+  config.name, config.model = "tiny", "mlp"
+  config.model_args.hidden = (32, 16)
+  config.train.epochs, config.train.batch_size = 6.0, 64
+  config.train.learning_rate = 1e-2
+  set_schemes(
+    config,
+    hpnn=scheme("hpnn", "HPNN"),
+    float32=scheme("deep_lock", "Deep-Lock <float32>"),
+  )
+  return config
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Rows, pathlib.Path]:
+  folder = tmp_path_factory.mktemp("interpret") / "run"
+  with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+    return job.run(tiny(), str(folder), sizes=SMALL), folder
+
+
+def pick(rows: Rows, **fields: Any) -> Rows:
+  return [r for r in rows if all(r[k] == v for k, v in fields.items())]
+
+
+def test_every_figure_has_its_interval_or_says_why_not(done) -> None:
+  rows, _ = done
+  assert {r["metric"] for r in rows} == set(layers.measures(10))
+  for row in rows:
+    for field in ("command", "commit", "hardware", "date", "dataset", "title"):
+      assert row[field], field
+    if row["value"] is None:
+      assert row["interval"] == "not finite" and row["scheme"] == "float32"
+      assert row["condition"] in ("wrong", "no_key")
+    else:
+      assert row["low"] <= row["value"] <= row["high"] <= 1
+      assert math.isfinite(row["low"])
+  json.dumps(rows, allow_nan=False)
+
+
+def test_hpnns_key_shows_from_the_second_layer_on(done) -> None:
+  found = pick(done[0], scheme="hpnn", metric="cka", condition="wrong")
+  where = {(r["layer"], r["side"]): r for r in found}
+  assert list(where) == [
+    (layer, side)
+    for layer in ("dense_0", "dense_1", "head")
+    for side in ("in", "out")
+  ]
+  assert where["dense_0", "out"]["value"] == pytest.approx(1)
+  assert where["dense_1", "in"]["high"] < 0.999
+  assert where["head", "out"]["value"] < where["dense_1", "in"]["value"]
+  assert {r["keys"] for r in found} == {3}
+
+
+def test_probes_and_retraining(done) -> None:
+  read = {
+    (r["condition"], r["layer"], r["side"]): r["value"]
+    for r in pick(done[0], scheme="hpnn", metric="probe")
+  }
+  # Pixels are what they are in every condition.
+  assert (
+    len({v for (_, layer, _), v in read.items() if layer == "dense_0"}) == 1
+  )
+  logits = {c: v for (c, _, side), v in read.items() if side == "out"}
+  assert logits["right"] > 0.8 > logits["wrong"]
+  tuned = pick(done[0], scheme="hpnn", metric="layer_tuning")
+  by = {r["layer"]: r["value"] for r in tuned}
+  assert list(by)[:5] == ["start", "owner", "dense_0", "dense_1", "head"]
+  assert by["all layers"] > by["start"] + 0.2
+  assert by["owner"] == pytest.approx(logits["right"], abs=0.1)
+
+
+def test_ciphertext_is_not_finite_and_the_right_key_is(done) -> None:
+  rows = pick(done[0], scheme="float32", metric="cka", condition="no_key")
+  seen = {f"{r['layer']} {r['side']}": r for r in rows}
+  assert seen["dense_0 in"]["value"] == pytest.approx(1)
+  assert seen["head out"]["value"] is None
+  assert seen["head out"]["nonfinite"] == SMALL.images
+  fresh = pick(done[0], scheme="float32", condition="fresh", metric="cka")
+  assert all(r["value"] is not None for r in fresh)
+
+
+def test_the_page_and_resumption(done, capsys) -> None:
+  rows, folder = done
+  page = (folder / "interpret.html").read_text()
+  assert "Deep-Lock &lt;float32&gt;" in page and "not finite" in page
+  # The image and four conditions, six times, for two schemes.
+  assert page.count('<img src="data:image/png') == 2 * 5 * 6
+  assert not re.search(r"https?://", page) and page.count("<svg role") == 4
+  drawn = json.loads((folder / "hpnn" / "saliency.json").read_text())
+  shown = [np.array(drawn[c]) for c in ("right", "wrong", "no_key", "fresh")]
+  assert {m.shape for m in shown} == {(6, 8, 8, 1)}
+  assert all(m.max() == 255 for m in shown)
+  assert not np.array_equal(shown[0], shown[1])
+  before = (folder / "interpret.jsonl").read_text()
+  with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+    again = job.run(tiny(), str(folder), sizes=SMALL)
+  assert again == rows
+  assert (folder / "interpret.jsonl").read_text() == before
+  assert "measured before" in capsys.readouterr().out
+
+
+def test_text_is_refused(tmp_path: pathlib.Path) -> None:
+  config = configs.base()
+  config.name, config.dataset, config.model = "t", "fake", "gpt_micro"
+  config.fake.shape, config.fake.classes = (16,), 20
+  set_schemes(config, hpnn=scheme("hpnn", layers=".*mlp.*"))
+  with pytest.raises(ValueError, match="is text"):
+    job.run(config, str(tmp_path / "t"))
+
+
+def test_most_keys_without_a_figure_are_no_figure() -> None:
+  good = np.random.default_rng(0).normal(size=(30, 5))
+  bad = np.full((30, 5), np.nan)
+  gram = layers.similarity.gram(good)
+  said = layers._similar(gram, [good, bad, bad])
+  assert said["value"] is None and said["interval"] == "not finite"
+  assert said["not_finite"] == 2 and said["nonfinite"] == 60
+  said = layers._similar(gram, [good, good, bad])
+  assert said["value"] == pytest.approx(1) and said["keys"] == 2
+  flat = layers._similar(gram, [np.ones((30, 5))])
+  assert flat["value"] is None and flat["interval"] == "does not vary"
+
+
+def test_a_chart_breaks_its_line_where_there_is_no_figure() -> None:
+  points = [
+    Point("a", "a in", 0.9, 0.8, 1.0),
+    Point("a", "a out", None, None, None, "not finite"),
+    Point("b", "b in", 0.5, 0.4, 0.6),
+    Point("b", "b out", 0.4, -0.1, 0.6),
+  ]
+  drawn = layered({("wrong", "s2"): points}, "title", 0.0)
+  assert "wrong, a out: not finite" in drawn and drawn.count("<path") == 1
+  assert drawn.count('class="line"') == 1 and drawn.count("whisker") == 3
