@@ -17,7 +17,6 @@ What to type next:
 
 import hashlib
 import json
-import pathlib
 import re
 import sys
 import time
@@ -30,7 +29,8 @@ from absl import app, logging
 from ml_collections import ConfigDict
 
 import keyjax.attacks.locks  # noqa: F401
-from experiments import cli, context, results
+from experiments import cli, context, files, results
+from experiments.config import meaning
 from experiments.report import attacks as report
 from experiments.targets import Targets
 from keyjax.attacks import referee, registry
@@ -67,8 +67,7 @@ def run(
     console.print(f"{i + 1} of {len(plan)}: {scheme}, {label}")
     rows[name] = play(targets, config, scheme, label) | this.base
     rows[name]["row"] = name
-    with file.open("a") as lines:
-      lines.write(json.dumps(rows[name]) + "\n")
+    files.append(file, json.dumps(rows[name]) + "\n")
     played += 1
     left = sum(x not in rows for x in wanted)
     pace = (time.monotonic() - start) / played
@@ -111,7 +110,7 @@ def licensees(config: ConfigDict) -> dict[str, int]:
 
 def name_of(config: ConfigDict, scheme: str, label: str) -> str:
   """Returns a row's name: a hash of all that its figures depend on."""
-  said = json.loads(config.to_json_best_effort())
+  said = meaning(config)
   whole = {
     k: v for k, v in said.items() if k not in ("schemes", "attacks", "name")
   }
@@ -120,14 +119,14 @@ def name_of(config: ConfigDict, scheme: str, label: str) -> str:
   return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def read(file: pathlib.Path) -> dict[str, dict[str, Any]]:
+def read(file: files.AnyPath) -> dict[str, dict[str, Any]]:
   """Returns the rows of a file by name; a line cut short is left out."""
   if not file.exists():
     return {}
   lines = file.read_text().splitlines(keepends=True)
   whole = [line for line in lines if line.endswith("\n")]
   if len(whole) < len(lines):
-    file.write_text("".join(whole))
+    files.write(file, "".join(whole))
   return {row["row"]: row for row in map(json.loads, whole)}
 
 

@@ -2,8 +2,10 @@
 
     python -m experiments.benchmark                  everything
     python -m experiments.benchmark schemes          the schemes alone
+    python -m experiments.benchmark schemes.inference    one part of them
     python -m experiments.benchmark checkpoint       sealed and plain, 5 minutes
     python -m experiments.benchmark aes --json=FILE  AES alone, rows to a file
+    python -m experiments.benchmark scaling          1 to 8 virtual devices
     python -m experiments.benchmark tpu              estimates for TPUs, 1 hour
 
 Each row is a median over rounds in which competing functions run in turn; the
@@ -23,17 +25,20 @@ import rich.table
 from absl import app, flags
 
 from experiments import results
-from experiments.benchmarks import aes, checkpoint, schemes, tpu
+from experiments.benchmarks import aes, checkpoint, scaling, schemes, tpu
 
 _JSON = flags.DEFINE_string("json", "", "File for the rows; none by default.")
 _ROUNDS = flags.DEFINE_integer("rounds", 9, "Rounds, at least 3.", 3)
 _SECTIONS = {
   "schemes": schemes.rows,
+  **{f"schemes.{name}": rows for name, rows in schemes.PARTS.items()},
   "aes": aes.rows,
   "checkpoint": checkpoint.rows,
+  "scaling": scaling.rows,
   "tpu": tpu.rows,
 }
-# The one for TPUs needs a compiler that is installed apart.
+# The one for TPUs needs a compiler that is installed apart; speeds of virtual
+# devices are of interest to nobody who did not ask.
 _DEFAULT = ("schemes", "aes", "checkpoint")
 
 

@@ -39,6 +39,9 @@ def config(config: ConfigDict, dataset: data.Dataset, model: nn.Module) -> None:
       value = value[name]
     if value < 1:
       raise ValueError(f"{field}={value}: at least 1")
+  for field in ("threads", "prefetch"):
+    if config.train[field] < 0:
+      raise ValueError(f"train.{field}={config.train[field]}: 0 or more")
   train.check_devices(config.train)
   batch = {
     "image": data.to_input(jnp.asarray(dataset.train_images[:1])),

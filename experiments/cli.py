@@ -9,10 +9,14 @@ from ml_collections import config_flags
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/.")
 WORKDIR = flags.DEFINE_string(
-  "workdir", None, "Folder for results; made when absent, resumed when not."
+  "workdir",
+  None,
+  "Folder for results, local or gs://; made when absent, resumed when not.",
 )
 KEYDIR = flags.DEFINE_string(
-  "keydir", "", "Folder for keys, outside the workdir; WORKDIR.keys by default."
+  "keydir",
+  "",
+  "Local folder for keys, outside the workdir; WORKDIR.keys by default.",
 )
 flags.mark_flags_as_required(["config", "workdir"])
 

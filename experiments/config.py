@@ -5,6 +5,7 @@ is locked: a misspelt field is an error that names the field. Configs hold no
 key material; secrets come from the operating system (`experiments.main`).
 """
 
+import json
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -54,6 +55,7 @@ def base() -> ConfigDict:
   train.checkpoint_every = 500  # Steps.
   train.keep = 2  # Checkpoints.
   train.threads = 0  # That prepare batches ahead; 0: none.
+  train.prefetch = 2  # Batches copied to the devices ahead; 0: none.
   train.profile = (0, 0)  # First and last step to trace; from 1.
 
   encrypt = config.encrypt = ConfigDict()  # Of training checkpoints.
@@ -71,6 +73,13 @@ def base() -> ConfigDict:
   config.lock()
   config.model_args.unlock()  # models.create knows each model's arguments.
   return config
+
+
+def meaning(config: ConfigDict) -> dict[str, Any]:
+  """Returns a config as JSON, without what changes no bit of a run."""
+  found = json.loads(config.to_json_best_effort())
+  found["train"].pop("prefetch", None)
+  return found
 
 
 def mnist(name: str) -> ConfigDict:

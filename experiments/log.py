@@ -3,6 +3,9 @@
 metrics.jsonl   a JSON object a line: loss, accuracy, speed, memory
 tensorboard/    the same, for `tensorboard --logdir=WORKDIR`
 profile/        a trace of the steps in `config.train.profile`
+
+Of a workdir in a bucket all of it grows in a local folder, which is copied at
+every checkpoint and at the end.
 """
 
 import json
@@ -15,6 +18,7 @@ import numpy as np
 import rich.progress
 import tensorboardX
 
+from experiments import files
 from keyjax import parallel
 
 
@@ -23,7 +27,7 @@ class Log:
 
   def __init__(
     self,
-    folder: pathlib.Path,
+    folder: files.AnyPath,
     done: int,
     steps: int,
     title: str = "",
@@ -42,13 +46,16 @@ class Log:
       every: how many steps a line is for.
       profile: first and last step to trace, from 1; (0, 0) for none.
     """
-    self._path, self._steps = folder / "metrics.jsonl", steps
+    self._mirror = files.Mirror(folder)
+    self._path = self._mirror.folder / "metrics.jsonl"
+    self._steps = steps
     self._unit, self._every = unit, every
     self._done, self._profile, self._tracing = done, profile, False
     self._start, self._count, self._last = time.monotonic(), 0, done
     self._writes = parallel.is_first()
     self._board: tensorboardX.SummaryWriter | None = None
     if self._writes:
+      self._mirror.fetch(self._path.name)
       _forget(self._path, done)
     columns = (
       rich.progress.TextColumn("{task.description:<24}"),
@@ -69,6 +76,16 @@ class Log:
     self._bar.stop()
     if self._board is not None:
       self._board.close()
+    if self._writes:
+      self._mirror.close()
+
+  def flush(self) -> None:
+    """Brings what is said so far to where it stays."""
+    if not self._writes:
+      return
+    if self._board is not None:
+      self._board.flush()
+    self._mirror.flush()
 
   def begin(self, step: int) -> None:
     """Starts the trace before the first step that `profile` chooses."""

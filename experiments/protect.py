@@ -4,7 +4,6 @@ All processes train; the first one does the rest alone.
 """
 
 import json
-import pathlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,9 +14,19 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import keyjax
-from experiments import context, evaluate, judge, lock, pictures, results, train
+from experiments import (
+  context,
+  evaluate,
+  files,
+  judge,
+  lock,
+  pictures,
+  results,
+  train,
+)
 from experiments.context import Outcome, Rows, Run
 from keyjax import checkpoint, keys, parallel
+from keyjax.checkpoint.folders import is_whole
 from keyjax.schemes import adv_params
 
 
@@ -104,7 +113,7 @@ def protect(
   return outcome
 
 
-def _load(file: pathlib.Path) -> Outcome:
+def _load(file: files.AnyPath) -> Outcome:
   return Outcome(**json.loads(file.read_text()))
 
 
@@ -114,7 +123,7 @@ def make_key(run: Run, label: str, this: lock.Lock, trained: Any) -> Any:
   first = parallel.is_first()
   if first and file.exists():
     return keys.load(file)
-  if first and (run.workdir.folder(label) / "locked").exists():
+  if first and is_whole(run.workdir.folder(label) / "locked"):
     raise ValueError(
       f"{label}: params are locked, but their key is not at {file}; put it "
       f"back, or delete {run.workdir.folder(label)} to lock again"
@@ -140,7 +149,7 @@ def _lock_and_ship(
   encrypt, decrypt = jax.jit(this.scheme.encrypt), jax.jit(this.scheme.decrypt)
   locked, lock_seconds = _timed(encrypt, key, prepared)
   folder = run.workdir.folder(label) / "locked"
-  if not folder.exists():
+  if not is_whole(folder):
     checkpoint.save_plain(folder, jax.device_get(locked), alone=True)
   restored = checkpoint.restore_plain(
     folder, jax.device_get(locked), alone=True
@@ -193,6 +202,6 @@ def _num_params(variables: Any) -> int:
   return sum(int(x.size) for x in jax.tree.leaves(variables))
 
 
-def _curve(folder: pathlib.Path) -> list[dict[str, float]]:
+def _curve(folder: files.AnyPath) -> list[dict[str, float]]:
   file = folder / "metrics.jsonl"
   return [json.loads(line) for line in file.read_text().splitlines()]

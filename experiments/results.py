@@ -17,6 +17,8 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from experiments import files
+
 FIELDS = (
   "config",  # the run's name
   "dataset",
@@ -113,11 +115,9 @@ def names(label: str, spec: ConfigDict) -> dict[str, Any]:
   }
 
 
-def write_json(path: pathlib.Path, value: Any) -> None:
+def write_json(path: files.AnyPath, value: Any) -> None:
   """Writes JSON whole or not at all."""
-  temporary = path.with_suffix(path.suffix + ".tmp")
-  temporary.write_text(json.dumps(value, indent=1) + "\n")
-  temporary.replace(path)
+  files.write(path, json.dumps(value, indent=1) + "\n")
 
 
 def find(rows: Sequence[Mapping[str, Any]], **fields: Any) -> dict[str, Any]:

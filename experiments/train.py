@@ -6,7 +6,9 @@ under its key (`bind`) gets it as an argument of the step, replicated: the key
 is in no closure, no checkpoint and no log.
 """
 
-import pathlib
+import functools
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -17,7 +19,7 @@ import optax
 from ml_collections import ConfigDict
 
 import keyjax
-from experiments import data, preemption
+from experiments import data, files, preemption
 from experiments.log import Log
 from experiments.optimizer import averaged, make_optimizer
 from experiments.people import NOBODY, People
@@ -31,7 +33,7 @@ def train(
   model: nn.Module,
   scheme: keyjax.Scheme,
   key: Any,
-  workdir: pathlib.Path,
+  workdir: files.AnyPath,
   title: str = "",
   people: People = NOBODY,
 ) -> dict[str, Any]:
@@ -78,7 +80,7 @@ def train(
     log = Log(workdir, done, steps, *about)
     with log, preemption.watch() as preempted:
       state = parallel.place(state, config.parallel)
-      ahead = data.iterate(source, done, config.threads)
+      ahead = _ahead(config, source, done, steps)
       for step in range(done + 1, steps + 1):
         log.begin(step)
         state, metrics = step_fn(state, key, next(ahead))
@@ -87,12 +89,24 @@ def train(
         if stops or step % config.checkpoint_every == 0 or step == steps:
           host = parallel.to_host(state)
           _check_finite(metrics["loss"], host.variables)
+          log.flush()  # Before a checkpoint says that its lines are there.
           manager.save(step, host)
         if stops:
           raise preemption.Preempted(step, steps)
   state = parallel.to_host(state)
   params = averaged(state.opt_state, state.variables["params"])
   return state.variables | {"params": params}
+
+
+def _ahead(
+  config: ConfigDict, source: Any, done: int, steps: int
+) -> Iterator[parallel.Placed]:
+  """Returns the batches of the steps that are left, on the devices."""
+  left = itertools.islice(
+    data.iterate(source, done, config.threads), steps - done
+  )
+  put = functools.partial(parallel.put, how=config.parallel)
+  return data.prefetch(left, put, config.prefetch)
 
 
 def check_devices(config: ConfigDict) -> None:

@@ -11,6 +11,9 @@ A run goes on where it stopped; each run has an id, so that keys of an earlier
 run in the same place are never taken for this one's. A secret that the caller
 brings is not written: `run.json` keeps its fingerprint alone. Of several
 processes, the first writes; all of them see the same WORKDIR.
+
+WORKDIR may be in a bucket (`gs://...`). Keys never are: KEYDIR must be named
+then, and is a local folder.
 """
 
 import hashlib
@@ -23,8 +26,10 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from experiments import results
+from experiments import files, results
+from experiments.config import meaning
 from keyjax import keys, parallel
+from keyjax.checkpoint.folders import is_remote
 
 
 class WorkdirError(ValueError):
@@ -55,8 +60,8 @@ class Workdir:
         would lie inside it, it cannot be written, or the secret is missing or
         not the one that this run, or another process, has.
     """
-    self.path = pathlib.Path(folder).resolve()
-    home = pathlib.Path(key_folder or f"{self.path}.keys").resolve()
+    self.path = files.path(folder)
+    home = _key_home(self.path, key_folder)
     if home == self.path or self.path in home.parents:
       raise WorkdirError(
         f"keys must not lie in the workdir: --keydir={home} is inside "
@@ -69,7 +74,7 @@ class Workdir:
       if secret and not parallel.is_first():
         self.key_path, self.secret = home, secret
         return
-      kept = json.loads(config.to_json_best_effort())
+      kept = meaning(config)
       kept.pop("encrypt", None)  # Who may open a run can change.
       run_id = self._claim(kept, mark)
       self.key_path = home / run_id
@@ -83,12 +88,10 @@ class Workdir:
     """Returns this run's id; refuses a folder that another run has."""
     file = self.path / "run.json"
     if not file.exists():
-      found = [
-        p.name for p in self.path.iterdir() if not p.name.startswith(".")
-      ]
+      found = [x for x in files.names(self.path) if not x.startswith(".")]
       if found:
         raise WorkdirError(
-          f"{self.path} holds other files ({', '.join(sorted(found)[:3])}); "
+          f"{self.path} holds other files ({', '.join(found[:3])}); "
           "choose another --workdir"
         )
       run = {"id": secrets.token_hex(8), "config": config, "secret": mark}
@@ -103,7 +106,7 @@ class Workdir:
     if old != config:
       raise WorkdirError(
         f"{self.path} holds another run: its config differs at "
-        f"{_difference(old, config)}; choose another --workdir, or "
+        f"{difference(old, config)}; choose another --workdir, or "
         "delete that folder"
       )
     if begun_with != mark:
@@ -127,7 +130,7 @@ class Workdir:
     secret.save(file)
     return secret
 
-  def folder(self, name: str) -> pathlib.Path:
+  def folder(self, name: str) -> files.AnyPath:
     """Returns the folder of a scheme, made when absent."""
     path = self.path / name
     path.mkdir(exist_ok=True)
@@ -136,6 +139,21 @@ class Workdir:
   def key_file(self, name: str) -> pathlib.Path:
     """Returns where a scheme's key lies."""
     return self.key_path / f"{name}.key"
+
+
+def _key_home(path: files.AnyPath, key_folder: str) -> pathlib.Path:
+  """Returns the folder of keys, which is on a disk."""
+  if is_remote(key_folder):
+    raise WorkdirError(
+      f"keys must not lie in a bucket: --keydir={key_folder}; choose a local "
+      "folder"
+    )
+  if is_remote(path) and not key_folder:
+    raise WorkdirError(
+      f"--workdir={path} is in a bucket, where no key may lie: choose a local "
+      "folder for keys with --keydir"
+    )
+  return pathlib.Path(key_folder or f"{path}.keys").resolve()
 
 
 def _secret_name(mark: str) -> str:
@@ -160,12 +178,12 @@ def _check_processes(config: ConfigDict, mark: str) -> None:
       raise WorkdirError(f"not all processes were given the same {what}")
 
 
-def _difference(old: Any, new: Any, path: str = "") -> str:
+def difference(old: Any, new: Any, path: str = "") -> str:
   """Names the first field in which two configs differ."""
   if not isinstance(old, dict) or not isinstance(new, dict):
     return path or "config"
   for name in sorted(set(old) | set(new)):
     if old.get(name) != new.get(name):
       inner = f"{path}.{name}" if path else name
-      return _difference(old.get(name), new.get(name), inner)
+      return difference(old.get(name), new.get(name), inner)
   return os.fspath(path)

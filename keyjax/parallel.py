@@ -16,7 +16,7 @@ its own rows of the batch, in the order of the processes, and the same key.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -29,6 +29,12 @@ Step = Callable[[Any, Any, Any], tuple[Any, Any]]
 _SMALLEST_CUT = 1 << 14
 # Processes that wait at the end while the first one evaluates.
 _SHUTDOWN_SECONDS = 24 * 3600
+
+
+class Placed(NamedTuple):
+  """A batch that lies on the devices; `put` makes it."""
+
+  batch: Any
 
 
 def initialize(
@@ -90,7 +96,7 @@ def data_parallel(
 
   Returns:
     The step over whole host batches: NumPy arrays whose first axis is this
-    process's rows.
+    process's rows; or over what `put` made of them.
 
   Raises:
     ValueError: an unknown `how`, or (on a call) a batch that the devices do
@@ -100,9 +106,7 @@ def data_parallel(
   compiled = compile_step(step, how, _global(devices))
 
   def run(state: Any, key: Any, batch: Any) -> tuple[Any, Any]:
-    if how == "pmap":
-      return compiled(state, key, split(batch, len(devices)))
-    return compiled(state, key, _rows(batch, devices))
+    return compiled(state, key, put(batch, how, devices).batch)
 
   # Collectives of processes on CPUs hang when steps queue up (JAX 0.10.2).
   queues = jax.process_count() == 1 or jax.default_backend() != "cpu"
@@ -158,13 +162,45 @@ def _fsdp(step: Step, devices: list[jax.Device]) -> Any:
   return jax.jit(sharded, donate_argnums=(0,))
 
 
-def _rows(batch: Any, devices: list[jax.Device]) -> Any:
-  """Puts this process's rows of a batch on its devices."""
+def put(
+  batch: Any, how: str, devices: Sequence[jax.Device] | None = None
+) -> Placed:
+  """Begins to copy a batch to where `data_parallel(step, how)` wants it.
+
+  Copies go on while a step runs: put the next batch before waiting for this
+  one's results.
+
+  Args:
+    batch: a pytree of NumPy arrays whose first axis is this process's rows; a
+      `Placed` stays as it is.
+    how: as in `data_parallel`.
+    devices: as in `data_parallel`.
+
+  Raises:
+    ValueError: the devices do not divide the rows.
+
+  Example:
+    >>> placed = put({"x": np.zeros((8, 2))}, "shard_map", jax.devices()[:1])
+    >>> placed.batch["x"].shape
+    (8, 2)
+  """
+  if isinstance(batch, Placed):
+    return batch
+  devices = list(devices or jax.local_devices())
+  if how == "pmap":  # Its arrays are of this process alone.
+    parts = split(batch, len(devices))
+    return Placed(jax.device_put(parts, _by_rows(devices)))
   _check_rows(batch, len(devices))
-  rows = NamedSharding(Mesh(np.asarray(_global(devices)), (AXIS,)), P(AXIS))
-  return jax.tree.map(
-    lambda x: jax.make_array_from_process_local_data(rows, np.asarray(x)), batch
-  )
+  rows = _by_rows(_global(devices))
+
+  def put_rows(x: Any) -> jax.Array:
+    return jax.make_array_from_process_local_data(rows, np.asarray(x))
+
+  return Placed(jax.tree.map(put_rows, batch))
+
+
+def _by_rows(devices: list[jax.Device]) -> NamedSharding:
+  return NamedSharding(Mesh(np.asarray(devices), (AXIS,)), P(AXIS))
 
 
 def mean(tree: Any) -> Any:

@@ -207,3 +207,26 @@ def test_replicate_puts_the_same_bits_everywhere(count: int) -> None:
   assert [s.device for s in shards] == jax.devices()[:count]
   for shard in shards:
     np.testing.assert_array_equal(np.asarray(shard.data).view(np.uint32), nan)
+
+
+@pytest.mark.parametrize("how", [*HOWS, "fsdp"])
+def test_a_batch_put_ahead_is_not_copied_again(how: str) -> None:
+  devices = jax.devices()[:4]
+  run = parallel.data_parallel(step, how, devices)
+  placed = parallel.put(BATCH, how, devices)
+  assert parallel.put(placed, how, devices) is placed
+  parts = placed.batch["x"].addressable_shards
+  assert [p.device for p in parts] == devices
+  state = parallel.place(fresh(), how, devices)
+  key = parallel.replicate(KEY, devices)
+  with jax.transfer_guard("disallow_explicit"):
+    with pytest.raises(Exception, match="Disallowed"):
+      run(state, key, BATCH)
+    again, _ = run(state, key, placed)
+  expected, _ = run(fresh(), KEY, BATCH)
+  trees.assert_same_bits(jax.device_get(again), jax.device_get(expected))
+
+
+def test_a_batch_put_ahead_must_divide_too() -> None:
+  with pytest.raises(ValueError, match="16 rows does not divide over 3"):
+    parallel.put(BATCH, "pmap", jax.devices()[:3])

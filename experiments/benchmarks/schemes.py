@@ -4,13 +4,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import keyjax
-from experiments import config, data, evaluate, lock, models, train
+from experiments import evaluate, lock
+from experiments.benchmarks import overhead
 from experiments.benchmarks.timing import (
   Summary,
   interleaved,
@@ -19,19 +19,16 @@ from experiments.benchmarks.timing import (
   row,
   summary,
 )
-from keyjax import parallel
-from keyjax.schemes import pixel_shuffle
 
 Rows = list[dict[str, Any]]
 # A public PyTorch implementation (Madhav-Malhotra/ML-parameter-encryption)
 # on a 2-core Xeon, 65,792 parameters; measured elsewhere and not repeated.
 _THIRD_PARTY_MB_S = 0.0756
-_MNIST = ((28, 28, 1), (0.1307,), (0.3081,))
 
 
 def deep_lock_rows(rounds: int) -> Rows:
   """Times Deep-Lock over a ResNet-18's float32 parameters."""
-  model = models.create("resnet18", 10, (0.5,) * 3, (0.25,) * 3)
+  model = overhead.resnet18()
   shapes = jax.eval_shape(
     model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3))
   )["params"]
@@ -97,108 +94,10 @@ def compile_rows() -> Rows:
   return rows
 
 
-def _training_step(
-  model: nn.Module, scheme: keyjax.Scheme, key: Any, batch: Any
-) -> Callable[[], Any]:
-  """Returns one more training step of the trainer, on one device."""
-  settings = config.base().train
-  optimizer = train.make_optimizer(settings, 1000)
-  step = train.make_step(settings, model, scheme, optimizer)
-  run = parallel.data_parallel(step)
-  images = jnp.asarray(batch["image"][:1])
-  variables = jax.jit(model.init)(jax.random.key(0), data.to_float(images))
-  opt_state = optimizer.init(variables["params"])
-  state = parallel.replicate(train.State(jnp.int32(0), variables, opt_state))
-  box = [state]  # The step donates its state, so each call goes on from it.
-
-  def call() -> Any:
-    box[0], metrics = run(box[0], key, batch)
-    return metrics
-
-  return call
-
-
-def training_rows(rounds: int) -> Rows:
-  """Times a training step under HPNN and under input transformations."""
-  rows: Rows = []
-  rng = np.random.default_rng(0)
-  shape, mean, std = _MNIST
-  cnn = models.create("cnn", 10, mean, std)
-  wide = models.create("resnet18", 10, (0.5,) * 3, (0.25,) * 3, width=16)
-  for name, model, size, count in (
-    ("MNIST CNN", cnn, shape, 512),
-    ("ResNet-18 width 16", wide, (32, 32, 3), 32),
-  ):
-    batch = {
-      "image": rng.integers(0, 256, (count, *size), np.uint8),
-      "label": rng.integers(0, 10, count, np.int32),
-    }
-    rows += _training(name, model, batch, rounds)
-  return rows
-
-
-def _training(name: str, model: nn.Module, batch: Any, rounds: int) -> Rows:
-  images = data.to_float(jnp.asarray(batch["image"]))
-  variables = jax.eval_shape(model.init, jax.random.key(0), images[:1])
-  hpnn = keyjax.hpnn(model.apply)
-  secret, view = keyjax.Secret.generate(), {"image": images[:1]}
-  functions = {
-    "plain": _training_step(model, keyjax.identity(), (), batch),
-    "hpnn": _training_step(
-      model, hpnn, hpnn.keygen(secret, variables, view), batch
-    ),
-  }
-  for kind in ("shf", "np", "ffx"):
-    scheme = keyjax.pixel_shuffle(kind)
-    key = scheme.keygen(secret, None, view)
-    functions[kind] = _call(jax.jit(pixel_shuffle.transform), key, images)
-  times = interleaved(functions, rounds)
-  step = f"{name}, batch {len(images)}"
-  rows = [
-    row(f"{step}: plain training step", summary(times["plain"].wall), "s"),
-    row(
-      f"{step}: HPNN step / plain step",
-      ratio(times["plain"], times["hpnn"]),
-      "x",
-      "<= 1.05",
-    ),
-  ]
-  for kind in ("shf", "np", "ffx"):
-    share = ratio(times["plain"], times[kind])
-    name = f"{step}: {kind.upper()} of the batch / plain step"
-    rows.append(row(name, share, "x", "<= 0.05"))
-  return rows
-
-
-def inference_rows(rounds: int) -> Rows:
-  """Times a forward pass of ResNet-18 that decrypts its weights inside."""
-  model = models.create("resnet18", 10, (0.5,) * 3, (0.25,) * 3)
-  images = jnp.zeros((128, 32, 32, 3))
-  variables = jax.jit(model.init)(jax.random.key(0), images[:1])
-  plain = jax.jit(model.apply)
-  calls = {"plain": _call(plain, variables, images)}
-  for schedule in ("chain", "counter"):
-    scheme = keyjax.deep_lock(schedule)
-    key = scheme.keygen(keyjax.Secret.generate(), variables, None)
-    run = jax.jit(
-      lambda key, params, x, scheme=scheme: keyjax.authorize(
-        scheme, key, model.apply
-      )(params, x)
-    )
-    calls[schedule] = _call(run, key, scheme.encrypt(key, variables), images)
-  times = interleaved(calls, rounds)
-  text = "ResNet-18, batch 128: forward pass that decrypts / plain, Deep-Lock"
-  return [
-    row(f"{text} {x}", ratio(times["plain"], times[x]), "x", "<= 1.10")
-    for x in ("chain", "counter")
-  ]
-
-
 def many_keys_rows(rounds: int) -> Rows:
   """Times 64 wrong keys in one call against one key, by how many images."""
   rows: Rows = []
-  shape, mean, std = _MNIST
-  model = models.create("cnn", 10, mean, std)
+  model, shape = overhead.mnist_cnn(), overhead.MNIST[0]
   rng = np.random.default_rng(0)
   variables = jax.jit(model.init)(
     jax.random.key(0), jnp.zeros((1, *shape), jnp.float32)
@@ -231,12 +130,15 @@ def many_keys_rows(rounds: int) -> Rows:
   return rows
 
 
+PARTS: dict[str, Callable[[int], Rows]] = {
+  "deep_lock": deep_lock_rows,
+  "compile": lambda rounds: compile_rows(),
+  "training": overhead.training_rows,
+  "inference": overhead.inference_rows,
+  "many_keys": many_keys_rows,
+}
+
+
 def rows(rounds: int = 9) -> Rows:
   """Returns all rows of the schemes."""
-  return [
-    *deep_lock_rows(rounds),
-    *compile_rows(),
-    *training_rows(rounds),
-    *inference_rows(rounds),
-    *many_keys_rows(rounds),
-  ]
+  return [row for part in PARTS.values() for row in part(rounds)]

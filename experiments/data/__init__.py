@@ -34,6 +34,7 @@ from experiments.data.pipeline import (
   batches,
   eval_batches,
   iterate,
+  prefetch,
   steps_per_epoch,
   stream,
 )
@@ -56,6 +57,7 @@ __all__ = [
   "load",
   "mixup",
   "pixel_statistics",
+  "prefetch",
   "steps_per_epoch",
   "stream",
   "to_float",

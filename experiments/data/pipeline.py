@@ -1,11 +1,12 @@
 """Batches by step: of arrays in memory, or read and decoded as they go."""
 
+import collections
 import functools
 import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import grain
 import numpy as np
@@ -15,6 +16,7 @@ from experiments.data.datasets import Dataset, Streamed
 
 Array = np.ndarray
 Batch = dict[str, Array]
+T = TypeVar("T")
 
 
 def steps_per_epoch(num_examples: int, batch_size: int) -> int:
@@ -140,6 +142,46 @@ def iterate(source: Any, start: int, threads: int = 0) -> Iterator[Batch]:
     return (source[step] for step in itertools.count(start))
   options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
   return iter(source[start:].to_iter_dataset(options))
+
+
+def prefetch(
+  batches: Iterator[Batch], put: Callable[[Batch], T], size: int
+) -> Iterator[T]:
+  """Returns the batches in order, with the next ones on the devices already.
+
+  When a batch is asked for, the one `size` after it is drawn and put, while
+  the step before is still running: a consumer that only queues work waits for
+  neither. What was drawn and not asked for is dropped; a resumed run draws it
+  again by its step. An error of the pipeline comes when its batch is due, so
+  that all steps before it are taken and logged.
+
+  Args:
+    batches: as many as will be asked for: no more is drawn.
+    put: begins the copy to the devices; see `keyjax.parallel.put`.
+    size: how many batches ahead; 0 for none.
+
+  Example:
+    >>> drawn = []
+    >>> ahead = prefetch(iter(range(9)), lambda x: drawn.append(x) or x, 2)
+    >>> next(ahead), drawn
+    (0, [0, 1, 2])
+  """
+  ahead: collections.deque[T] = collections.deque()
+  found: Exception | None = None
+  while True:
+    while found is None and len(ahead) <= size:
+      try:
+        ahead.append(put(next(batches)))
+      except StopIteration as end:
+        found = end
+      except Exception as error:
+        found = error
+    if ahead:
+      yield ahead.popleft()
+    elif isinstance(found, StopIteration):
+      return
+    elif found is not None:
+      raise found
 
 
 def eval_batches(

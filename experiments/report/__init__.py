@@ -1,16 +1,16 @@
 """The report of a run: one HTML file, made from rows and figures alone."""
 
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments import files
 from experiments.report import page, panels, tables, text
 from experiments.report.charts import Levels
 from experiments.report.view import chance, group
 
 
 def write(
-  path: pathlib.Path,
+  path: files.AnyPath,
   rows: Sequence[Mapping[str, Any]],
   figures: Mapping[str, Mapping[str, Any]],
 ) -> None:
@@ -21,9 +21,7 @@ def write(
     rows: those of `results.json`; see `experiments.results.FIELDS`.
     figures: label -> `experiments.protect.Outcome.figures`.
   """
-  temporary = path.with_suffix(path.suffix + ".tmp")
-  temporary.write_text(render(rows, figures), encoding="utf-8")
-  temporary.replace(path)
+  files.write(path, render(rows, figures))
 
 
 def render(

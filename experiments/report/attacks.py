@@ -1,9 +1,9 @@
 """The report of attacks: schemes against attacks, and score against cost."""
 
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from experiments import files
 from experiments.report import page, text
 from experiments.report.page import Html, element, section
 from experiments.report.style import NUM_COLORS
@@ -48,11 +48,9 @@ _LIMITS = (
 )
 
 
-def write(path: pathlib.Path, rows: Sequence[Row]) -> None:
+def write(path: files.AnyPath, rows: Sequence[Row]) -> None:
   """Writes the report, whole or not at all."""
-  temporary = path.with_suffix(path.suffix + ".tmp")
-  temporary.write_text(render(rows), encoding="utf-8")
-  temporary.replace(path)
+  files.write(path, render(rows))
 
 
 def render(rows: Sequence[Row]) -> str:

@@ -2,18 +2,68 @@
 
 import contextlib
 import fcntl
+import importlib.util
 import os
 import pathlib
 import shutil
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 import jax
+from etils import epath
 
 from keyjax.checkpoint.errors import CheckpointError, flat
 
 _TEMPORARY = ".orbax-checkpoint-tmp"
 _TRIAL = ".try-"
+_BUCKETS = "gs://"
+_COMMITTED = "commit_success.txt"  # Orbax's mark of a whole one in a bucket.
+
+
+def is_remote(path: str | os.PathLike[str]) -> bool:
+  """Tells whether a path is of a bucket, as `gs://bucket/run`.
+
+  Example:
+    >>> is_remote("gs://bucket/run"), is_remote("runs/a")
+    (True, False)
+  """
+  return "://" in os.fspath(path)
+
+
+def location(path: str | os.PathLike[str]) -> Any:
+  """Returns an absolute path, of a disk or a bucket.
+
+  Objects of a bucket are written whole or not at all, and Orbax marks a
+  checkpoint there once it is whole; nobody keeps other writers off.
+
+  Raises:
+    ValueError: a bucket that is not of `gs://`, or nothing to reach it with.
+  """
+  if is_remote(path):
+    if not os.fspath(path).startswith(_BUCKETS):
+      raise ValueError(f"{path}: a bucket's name begins with {_BUCKETS}")
+    if importlib.util.find_spec("gcsfs") is None:
+      raise ValueError(f"{path} needs gcsfs: pip install gcsfs")
+    return epath.Path(path)
+  return pathlib.Path(path).absolute()
+
+
+def check_local(path: str | os.PathLike[str]) -> None:
+  """Raises a CheckpointError for a bucket, where nothing sealed is written."""
+  if is_remote(path):
+    raise CheckpointError(
+      f"{path}: sealed checkpoints are written to disks alone, not to buckets; "
+      "choose a local folder and copy it"
+    )
+
+
+def is_whole(path: str | os.PathLike[str]) -> bool:
+  """Tells whether a checkpoint is there, whole."""
+  place = location(path)
+  if is_remote(path):
+    return (place / _COMMITTED).exists()
+  return place.exists()
 
 
 def check_name(path: pathlib.Path) -> None:
@@ -31,7 +81,7 @@ def check_name(path: pathlib.Path) -> None:
 def check_absent(path: pathlib.Path) -> None:
   """Raises a FileExistsError if something is there."""
   check_name(path)
-  if os.path.lexists(path):
+  if is_whole(path) if is_remote(path) else os.path.lexists(path):
     raise FileExistsError(f"{path} exists; a checkpoint is never overwritten")
 
 
@@ -47,6 +97,11 @@ def _alone(path: pathlib.Path) -> Iterator[None]:
     OSError: the parent cannot be made or written.
   """
   try_folder(path.parent)
+  if is_remote(path):
+    check_absent(path)
+    discard(path.parent, path.name)
+    yield
+    return
   if jax.process_index():  # The first process stands for all of a run.
     yield
     return
@@ -120,6 +175,8 @@ def hold(folder: pathlib.Path) -> int | None:
 
 def try_folder(folder: pathlib.Path) -> None:
   """Makes a folder, and one inside it for a moment, as Orbax will."""
+  if is_remote(folder):  # Which has no folders to make.
+    return
   folder.mkdir(parents=True, exist_ok=True)
   trial = tempfile.mkdtemp(dir=folder, prefix=_TRIAL)
   with contextlib.suppress(FileNotFoundError):  # Another process cleared it.
@@ -128,9 +185,19 @@ def try_folder(folder: pathlib.Path) -> None:
 
 def discard(folder: pathlib.Path, name: str = "*") -> None:
   """Removes what failed saves left; it may fill the disk."""
-  if jax.process_index() == 0:
+  if is_remote(folder):
+    _discard_objects(folder, name)
+  elif jax.process_index() == 0:
     for rest in folder.glob(f"{name}{_TEMPORARY}*"):
       shutil.rmtree(rest, ignore_errors=True)
     for rest in folder.glob(f"{_TRIAL}*"):  # Of a process that was killed.
       with contextlib.suppress(OSError):
         rest.rmdir()
+
+
+def _discard_objects(folder: Any, name: str) -> None:
+  """Removes a checkpoint of a bucket that has no mark of being whole."""
+  rest = folder / name
+  if name != "*" and jax.process_index() == 0:
+    if rest.exists() and not is_whole(rest):
+      rest.rmtree()

@@ -1,7 +1,6 @@
 """Checkpoints of a training run, plain or sealed: the last few of them."""
 
 import os
-import pathlib
 import weakref
 from collections.abc import Iterable
 from typing import Any
@@ -64,7 +63,7 @@ class Manager:
     options = ocp.CheckpointManagerOptions(
       preservation_policy=policy.LatestN(keep)
     )
-    self._folder = pathlib.Path(folder).absolute()
+    self._folder = folders.location(folder)
     self._recipients: list[Recipient] | None = None
     if recipients is not None:
       self._recipients = session.several(recipients, "wrap")
@@ -75,6 +74,8 @@ class Manager:
       handlers = store.handlers()
     self._closed = False
     folders.check_name(self._folder)
+    if self._recipients is not None:
+      folders.check_local(self._folder)
     try:
       folders.try_folder(self._folder)
       self._lock = self._hold()
@@ -109,6 +110,8 @@ class Manager:
 
   def _hold(self) -> weakref.finalize | None:
     """Keeps other Managers from saving; returns what lets them again."""
+    if folders.is_remote(self._folder):  # It has no locks.
+      return weakref.finalize(self, lambda: None)
     if jax.process_index():  # The first process stands for all of a run.
       return weakref.finalize(self, lambda: None)
     fd = folders.hold(self._folder)

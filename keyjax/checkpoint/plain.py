@@ -6,7 +6,6 @@ secrets are refused: they live in files of their own (`keys.save`).
 """
 
 import os
-import pathlib
 from typing import Any
 
 import jax
@@ -70,10 +69,10 @@ def save_plain(
     CheckpointError: the disk is full, or the folder cannot be written.
   """
   refuse(tree)
-  path = pathlib.Path(path).absolute()
-  folders.check_absent(path)
-  with folders.writing(path), _checkpointer(alone) as checkpointer:
-    checkpointer.save(path, solid(tree))
+  place = folders.location(path)
+  folders.check_absent(place)
+  with folders.writing(place), _checkpointer(alone) as checkpointer:
+    checkpointer.save(place, solid(tree))
 
 
 def restore_plain(
@@ -91,8 +90,8 @@ def restore_plain(
     FileNotFoundError: there is no whole checkpoint at `path`.
     CheckpointError: it cannot be read, or is of another tree.
   """
-  path = pathlib.Path(path).absolute()
-  if not path.exists():
+  path = folders.location(path)
+  if not folders.is_whole(path):
     raise FileNotFoundError(f"no checkpoint at {path}")
   try:
     with _checkpointer(alone) as checkpointer:

@@ -77,6 +77,7 @@ def save(
     >>> restore(path, owner)
     {'w': Array([0, 1, 2], dtype=int32)}
   """
+  folders.check_local(path)
   path = pathlib.Path(path).absolute()
   folders.check_absent(path)
   made = prepare(

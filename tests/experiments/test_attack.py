@@ -159,6 +159,7 @@ def test_a_rows_name_depends_on_what_it_measures(config: ConfigDict) -> None:
   assert job.name_of(config, "toy", "tune") != name
   config.attacks.tune.steps = 21
   config.name = "other"
+  config.train.prefetch = 0  # Speed alone.
   assert job.name_of(config, "deep", "known") == name
   config.attacks.known.trials = 4
   assert job.name_of(config, "deep", "known") != name

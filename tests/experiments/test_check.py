@@ -63,6 +63,7 @@ def test_schemes_that_do_not_fit(
     ("train.batch_size", 60, "batch_size=60 does not divide over 8 devices"),
     ("train.optimizer", "sdg", "unknown optimizer 'sdg'"),
     ("train.accumulate", 0, "train.accumulate=0: at least 1"),
+    ("train.prefetch", -1, "train.prefetch=-1: 0 or more"),
     ("train.accumulate", 3, "8 devices x 3 parts"),
     ("train.label_smoothing", 1.0, "label_smoothing=1.0: from 0 to below 1"),
     ("train.ema", -0.1, "train.ema=-0.1: from 0"),

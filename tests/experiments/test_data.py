@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 import shutil
+from collections.abc import Iterator
 
 import grain
 import jax
@@ -503,3 +504,40 @@ def test_augment_is_a_function_of_its_rng():
   assert (np.array(out[0]) != np.array(out[2])).any()
   unchanged = data.augment(jax.random.key(0), images, pad=0, flip=False)
   np.testing.assert_array_equal(unchanged, images)
+
+
+# ----------------------------------------------------------------- prefetch
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 20])
+def test_prefetch_draws_ahead_in_order(size: int) -> None:
+  drawn: list[int] = []
+
+  def put(x: int) -> int:
+    drawn.append(x)
+    return 10 * x
+
+  ahead = data.prefetch(iter(range(6)), put, size)
+  for i in range(6):
+    assert next(ahead) == 10 * i
+    assert drawn == list(range(min(i + size + 1, 6)))
+  with pytest.raises(StopIteration):
+    next(ahead)
+
+
+def test_an_error_comes_when_its_batch_is_due() -> None:
+  def source() -> Iterator[int]:
+    yield from range(3)
+    raise OSError("the disk is gone")
+
+  def bad(x: int) -> int:
+    if x == 2:
+      raise ValueError("not a batch")
+    return x
+
+  for put, last, error in ((int, 2, OSError), (bad, 1, ValueError)):
+    ahead, seen = data.prefetch(source(), put, 2), []
+    with pytest.raises(error):
+      for x in ahead:
+        seen.append(x)
+    assert seen == list(range(last + 1))

@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 import keyjax
 from experiments import data, lock, main, models, results, train
 from experiments.config import base, scheme, set_schemes
+from experiments.tables import markdown, over_seeds, runs
 from keyjax import card as cards
 from keyjax import checkpoint, keys
 from keyjax.attacks import near_keys
@@ -128,6 +129,13 @@ def test_rows_and_what_is_shipped_make_a_card(done: Job) -> None:
     "hpnn",
     "deep_lock",
   ]
+
+
+def test_a_run_makes_a_table(done: Job) -> None:
+  rows = over_seeds.rows(runs.read([str(done.folder)]))
+  lines = markdown.table(rows)
+  assert len(lines) == 3 + len(LABELS)
+  assert len({line.count("|") for line in lines}) == 1
 
 
 def test_every_protection_is_judged_in_every_condition(done: Job) -> None:

@@ -1,5 +1,6 @@
 """The trainer: any devices, exact resumption, nothing saved of a bad run."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -144,14 +145,14 @@ def test_fsdp_trains_as_pmap_does(tmp_path: pathlib.Path) -> None:
 
 @dataclasses.dataclass
 class Breaks:
-  """The training batches, until somebody presses Ctrl-C."""
+  """The training batches, until their disk is gone."""
 
   source: Any
   last: int
 
   def __getitem__(self, step: int) -> Any:
     if step == self.last:
-      raise KeyboardInterrupt
+      raise OSError("the disk is gone")
     return self.source[step]
 
 
@@ -211,7 +212,7 @@ def test_resumption_gives_the_same_bits(
 
   with monkeypatch.context() as patch:
     patch.setattr(data, "batches", breaking)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(OSError, match="the disk is gone"):
       fit(tmp_path / "parts", config, model, scheme, key)
   assert [x["step"] for x in lines(tmp_path / "parts")] == [*range(1, steps)]
   kept = sorted(p.name for p in (tmp_path / "parts/checkpoints").iterdir())
@@ -226,6 +227,43 @@ def test_resumption_gives_the_same_bits(
   if name == "batch norm":
     mean = whole["batch_stats"]["norm_stem"]["mean"]
     assert np.any(mean != 0), "batch statistics moved"
+
+
+@pytest.mark.parametrize("how", ["pmap", "shard_map", "fsdp"])
+def test_batches_ahead_change_no_bit(how: str, tmp_path: pathlib.Path) -> None:
+  ends = []
+  for ahead in (0, 2, 9):  # More than there are steps.
+    config = settings(parallel=how, prefetch=ahead)
+    ends.append(fit(tmp_path / str(ahead), config, create()))
+    assert lines(tmp_path / str(ahead)) == lines(tmp_path / "0")
+    trees.assert_same_bits(ends[0], ends[-1])
+
+
+def test_a_run_asked_to_stop_draws_again_what_was_ahead(
+  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  whole = fit(tmp_path / "whole", settings(), create())
+  asked = contextlib.nullcontext(lambda step: step == 3)
+  with monkeypatch.context() as patch:
+    patch.setattr(train.preemption, "watch", lambda: asked)
+    with pytest.raises(train.preemption.Preempted, match="step 3 of 6"):
+      fit(tmp_path / "parts", settings(), create())
+  drawn: list[int] = []
+  batches = data.batches
+
+  @dataclasses.dataclass
+  class Counts:
+    source: Any
+
+    def __getitem__(self, step: int) -> Any:
+      drawn.append(step)
+      return self.source[step]
+
+  monkeypatch.setattr(data, "batches", lambda *a: Counts(batches(*a)))
+  resumed = fit(tmp_path / "parts", settings(), create())
+  assert drawn == [3, 4, 5]
+  trees.assert_same_bits(whole, resumed)
+  assert lines(tmp_path / "whole") == lines(tmp_path / "parts")
 
 
 def test_the_key_matters_to_training(tmp_path: pathlib.Path) -> None:

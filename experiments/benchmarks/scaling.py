@@ -1,0 +1,160 @@
+"""Scaling of a training step: its time, and the bytes that devices exchange.
+
+HPNN on the MNIST CNN over 1, 2, 4 and 8 virtual devices of this machine, each
+count in a process of its own. Two workloads: a global batch that stays, which
+the devices share, and a batch a device that stays. Virtual devices share the
+machine's cores: the volume of the collectives is real, the speed is not.
+
+What a step must exchange is known on paper: the mean of gradients, batch
+statistics and metrics, whatever the batch. What the compiled program exchanges
+stands beside it, and must be the same; less only where the compiler finds two
+gradients to be one, as the shifts of two norms whose outputs are added.
+"""
+
+import functools
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import keyjax
+from experiments import config, lock, train
+from experiments.benchmarks import overhead, timing, tpu
+from keyjax import parallel
+
+Rows = list[dict[str, Any]]
+COUNTS = (1, 2, 4, 8)
+_GLOBAL, _EACH = 512, 64  # images a step: of all devices, or of one
+_METRICS = 2  # loss and accuracy, float32[]
+
+
+class Volume(NamedTuple):
+  """Bytes that a step's collectives hand out.
+
+  Attributes:
+    compiled: by the program.
+    paper: by what a data-parallel step must average.
+  """
+
+  compiled: int
+  paper: int
+
+
+def volume(
+  model: nn.Module,
+  image: tuple[int, ...],
+  how: str,
+  devices: Sequence[jax.Device],
+) -> Volume:
+  """Counts the bytes of a training step under HPNN.
+
+  Args:
+    model: its layers are locked.
+    image: shape of an input.
+    how: `pmap` or `shard_map`.
+    devices: to compile for.
+  """
+  settings, optimizer = _recipe()
+  scheme = lock.build("hpnn", {}, model).scheme
+  view = jnp.zeros((1, *image))
+  variables = jax.eval_shape(model.init, jax.random.key(0), view)
+  key = scheme.keygen(keyjax.Secret.generate(), variables, {"image": view})
+  state = jax.eval_shape(
+    lambda v: train.State(jnp.int32(0), v, optimizer.init(v["params"])),
+    variables,
+  )
+  step = train.make_step(settings, model, scheme, optimizer)
+  batch: Any = {
+    "image": np.zeros((2 * len(devices), *image), np.uint8),
+    "label": np.zeros(2 * len(devices), np.int32),
+  }
+  batch = parallel.put(batch, how, devices).batch
+  compiled = parallel.compile_step(step, how, devices)
+  text = compiled.lower(state, key, batch).compile().as_text()
+  if len(devices) == 1:  # A collective of one device sends nothing.
+    return Volume(0, 0)
+  sent = sum(size for _, size in tpu.collectives(text))
+  return Volume(sent, _on_paper(variables))
+
+
+def _on_paper(variables: Any) -> int:
+  """Gradients are as large as params."""
+  leaves = jax.tree.leaves(variables)
+  sizes = (math.prod(x.shape) * x.dtype.itemsize for x in leaves)
+  return sum(sizes) + 4 * _METRICS
+
+
+def _recipe() -> tuple[Any, Any]:
+  settings = config.mnist("scaling").train
+  return settings, train.make_optimizer(settings, 1000)
+
+
+def _measure(rounds: int) -> dict[str, Any]:
+  """Times both workloads on all devices of this process."""
+  model, image = overhead.mnist_cnn(), overhead.MNIST[0]
+  count, rng = jax.device_count(), np.random.default_rng(0)
+  scheme = lock.build("hpnn", {}, model).scheme
+  view = jnp.zeros((1, *image))
+  variables = jax.eval_shape(model.init, jax.random.key(0), view)
+  key = scheme.keygen(keyjax.Secret.generate(), variables, {"image": view})
+
+  def step(images: int) -> Any:
+    batch = {
+      "image": rng.integers(0, 256, (images, *image), np.uint8),
+      "label": rng.integers(0, 10, images, np.int32),
+    }
+    return overhead.training_step(model, scheme, key, batch)
+
+  sizes = {"global": _GLOBAL, "each": _EACH * count}
+  calls = {name: step(size) for name, size in sizes.items()}
+  times = timing.interleaved(calls, rounds)
+  return {
+    "seconds": {name: t.wall.tolist() for name, t in times.items()},
+    "volume": volume(model, image, "pmap", jax.devices()),
+  }
+
+
+def rows(rounds: int = 9) -> Rows:
+  """Returns step time, images a second and bytes, by number of devices."""
+  return [row for n in COUNTS for row in _rows(n, _child(n, rounds))]
+
+
+def _rows(count: int, found: dict[str, Any]) -> Rows:
+  row = functools.partial(
+    timing.row,
+    note="virtual devices that share this machine's cores: the volume is "
+    "real, the speed is not",
+  )
+  out = []
+  for name, images in (("global", _GLOBAL), ("each", _EACH * count)):
+    seconds = np.asarray(found["seconds"][name])
+    what = f"global batch {_GLOBAL}" if name == "global" else f"{_EACH} each"
+    title = f"HPNN, MNIST CNN, {count} devices, {what}"
+    out.append(row(f"{title}: step", timing.summary(seconds), "s"))
+    rate = timing.rate(images, seconds)
+    out.append(row(f"{title}: speed", rate, "images/s"))
+  sent = Volume(*found["volume"])
+  exact = timing.Summary(*[float(sent.compiled)] * 3)
+  title = f"HPNN, MNIST CNN, {count} devices: collectives of a step"
+  return [*out, row(title, exact, "B", f"{sent.paper} on paper")]
+
+
+def _child(count: int, rounds: int) -> dict[str, Any]:
+  command = [sys.executable, "-m", __name__, str(count), str(rounds)]
+  done = subprocess.run(command, capture_output=True, text=True)
+  if done.returncode:
+    raise RuntimeError(f"{count} devices: {done.stderr[-2000:]}")
+  return json.loads(done.stdout.splitlines()[-1])
+
+
+if __name__ == "__main__":
+  jax.config.update("jax_platforms", "cpu")
+  jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
+  print(json.dumps(_measure(int(sys.argv[2]))))

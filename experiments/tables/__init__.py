@@ -1,0 +1,1 @@
+"""What `experiments.table` makes of several runs of one config."""

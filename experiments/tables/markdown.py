@@ -1,0 +1,167 @@
+"""Rows over seeds as a Markdown table: a line a scheme."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Row = Mapping[str, Any]
+_HEAD = (
+  "scheme",
+  "right key, %",
+  "no key, %",
+  "wrong keys, %: mean; largest",
+  "drop, points: no key; wrong keys",
+  "key, bytes",
+  "changed parameters",
+  "encrypt; decrypt, ms",
+  "not finite",
+  "papers report, %",
+)
+
+
+def page(rows: Sequence[Row]) -> str:
+  """Returns the table, what it shows, and where it comes from."""
+  first = rows[0]
+  seeds = ", ".join(map(str, first["seeds"]))
+  lines = [
+    f"# {first['config']}: {first['dataset']}, {first['model']}, "
+    f"train.seed {seeds}",
+    "",
+    *table(rows),
+    "",
+    *_notes(rows),
+  ]
+  return "\n".join(lines) + "\n"
+
+
+def table(rows: Sequence[Row]) -> list[str]:
+  """Returns the lines of the table.
+
+  Args:
+    rows: from `experiments.tables.over_seeds.rows`.
+  """
+  labels = dict.fromkeys(row["scheme"] for row in rows)
+  shown = [_HEAD, ["---"] * len(_HEAD)]
+  shown += [_cells([r for r in rows if r["scheme"] == x]) for x in labels]
+  return ["| " + " | ".join(cells) + " |" for cells in shown]
+
+
+def _cells(rows: Sequence[Row]) -> list[str]:
+  by = {(r["metric"], r["condition"]): r for r in rows}
+  title, papers = rows[0]["title"], rows[0]["papers"] or "-"
+  if ("accuracy", "plain") in by:
+    plain = _share(by["accuracy", "plain"])
+    return [title, plain, *["-"] * (len(_HEAD) - 3), papers]
+  wrong, no_key = by["accuracy", "wrong"], by["accuracy", "no_key"]
+  largest = "" if _is_nan(wrong) else f"; {100 * wrong['max']:.1f}"
+  return [
+    title,
+    _share(by["accuracy", "right"]),
+    _share(no_key),
+    _share(wrong) + largest,
+    "; ".join(_drop(by, x) for x in (no_key, wrong)),
+    _number(by["key_bytes", ""]),
+    _changed(by),
+    _times(by),
+    _not_finite(no_key, wrong),
+    papers,
+  ]
+
+
+def _share(row: Row) -> str:
+  """Returns `99.21 ± 0.05 [99.1, 99.3]`, in percent, or words."""
+  return "NaN on all" if _is_nan(row) else _spread(row, 100, 2)
+
+
+def _drop(by: Mapping[tuple[str, str], Row], accuracy: Row) -> str:
+  row = by["drop", accuracy["condition"]]
+  return "-" if _is_nan(accuracy) else _spread(row, 1, 1)
+
+
+def _is_nan(row: Row) -> bool:
+  """Tells whether no output is finite: then accuracy means nothing."""
+  return row["nonfinite"] == row["seen"]
+
+
+def _spread(row: Row, scale: float, digits: int) -> str:
+  text = f"{scale * row['value']:.{digits}f}"
+  if row["sd"] is None:
+    return text
+  text += f" ± {scale * row['sd']:.{digits}f}"
+  if row["low"] is None:
+    return text
+  return f"{text} [{scale * row['low']:.1f}, {scale * row['high']:.1f}]"
+
+
+def _times(by: Mapping[tuple[str, str], Row]) -> str:
+  if not max(by["changed_parameters", ""]["values"]):
+    return "-"  # What trains under its key has nothing to encrypt.
+  times = (by[f"{x}crypt_seconds", ""]["value"] for x in ("en", "de"))
+  return "; ".join(f"{1e3 * x:.2g}" for x in times)
+
+
+def _number(row: Row) -> str:
+  """Returns a count, or the range of one that depends on the seed."""
+  low, high = min(row["values"]), max(row["values"])
+  return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _changed(by: Mapping[tuple[str, str], Row]) -> str:
+  whole = by["parameters", ""]["value"]
+  changed = by["changed_parameters", ""]
+  if min(changed["values"]) == whole:
+    return f"all {whole:,.0f}"
+  return f"{_number(changed)} of {whole:,.0f}"
+
+
+def _not_finite(no_key: Row, wrong: Row) -> str:
+  """Says of which outputs an accuracy means nothing: argmax of NaN is 0."""
+  shown = [_outputs("no key", no_key), _outputs("wrong keys", wrong)]
+  weights = no_key.get("nonfinite_weights", [0])
+  if max(weights):
+    shown.append(f"weights: {min(weights):,} to {max(weights):,}")
+  return "; ".join(x for x in shown if x) or "none"
+
+
+def _outputs(name: str, row: Row) -> str:
+  bad, seen = row["nonfinite"], row["seen"]
+  if not bad:
+    return ""
+  share = "on all" if bad == seen else f"on {100 * bad / seen:.2g} %"
+  return f"{name}: NaN {share}"
+
+
+def _notes(rows: Sequence[Row]) -> list[str]:
+  first = rows[0]
+  keys = max(r.get("keys", 0) for r in rows)
+  several = len(first["seeds"]) > 1
+  how = (
+    "Mean ± standard deviation over seeds, and the 95 % interval of the mean "
+    "(Student t over seeds)"
+    if several
+    else "One seed: no deviation and no interval"
+  )
+  return [
+    f"{how}. The seed sets initial weights, order and augmentation; every run "
+    "makes keys of its own. The first line is the unprotected model. Wrong "
+    f"keys: {keys} a seed, the mean and the largest of all. NaN: logits that "
+    "are NaN or infinite, whose argmax is no prediction, and weights that are, "
+    "read without the key, from the least to the most of a seed. Times are "
+    "medians over seeds. Papers: in brackets whose figures, and the network "
+    "where it is another one; a dash where no figure for this data set was at "
+    "hand.",
+    "",
+    "Commands (of folders the last names):",
+    "",
+    *(f"    {x}" for x in dict.fromkeys(first["command"])),
+    "",
+    f"Commits {_set(rows, 'commit')}; JAX {_set(rows, 'jax')}; "
+    f"{_set(rows, 'hardware')}; {min(_dates(rows))} to {max(_dates(rows))}.",
+  ]
+
+
+def _set(rows: Sequence[Row], name: str) -> str:
+  return ", ".join(dict.fromkeys(x for r in rows for x in r[name]))
+
+
+def _dates(rows: Sequence[Row]) -> list[str]:
+  return [x[:16] for r in rows for x in r["date"]]

@@ -1,0 +1,116 @@
+"""Rows over several seeds: means, deviations, intervals, and where from."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.tables import published
+from experiments.tables.runs import Run
+from keyjax.attacks.intervals import mean_interval
+
+Row = dict[str, Any]
+_SAME = ("config", "dataset", "model", "scheme", "title", "mechanism")
+_POINTS = 100  # A drop is in points, an accuracy a share.
+
+
+def rows(runs: Sequence[Run]) -> list[Row]:
+  """Returns a row for each scheme and measurement, over all seeds.
+
+  Args:
+    runs: of one config.
+
+  Returns:
+    Rows like those of `experiments.results`: `value` is the mean (of seconds
+    the median), `sd` the standard deviation, `low` and `high` its 95 %
+    interval; `values` has a value a seed. Rows of near keys are left out.
+  """
+  return [_row(list(found), runs) for found in _measured(runs)]
+
+
+def _measured(runs: Sequence[Run]) -> Iterator[Sequence[Row]]:
+  """Yields what was measured once a run, from every run."""
+  for row in runs[0].rows:
+    if row["condition"] == "near":  # Several distances, drawn in the report.
+      continue
+    names = {k: row[k] for k in ("scheme", "condition", "metric")}
+    yield [_find(run, names) for run in runs]
+
+
+def _find(run: Run, names: Mapping[str, Any]) -> Row:
+  for row in run.rows:
+    if all(row[k] == v for k, v in names.items()):
+      return row
+  raise ValueError(f"{run.folder} has no row with {dict(names)}")
+
+
+def _row(found: list[Row], runs: Sequence[Run]) -> Row:
+  first = found[0]
+  made = {k: first[k] for k in _SAME}
+  made |= {k: first[k] for k in ("options", "condition", "metric")}
+  made |= _summary(first["metric"], [x["value"] for x in found])
+  made |= _counts(found)
+  return made | {
+    "papers": published.report(first),
+    "seeds": [run.seed for run in runs],
+    "command": [_without_folders(x["command"]) for x in found],
+    "commit": [x["commit"] for x in found],
+    "hardware": [x["hardware"] for x in found],
+    "jax": [x["jax"] for x in found],
+    "date": [x["date"] for x in found],
+  }
+
+
+def _summary(metric: str, values: list[Any]) -> Row:
+  """Returns the value over seeds; of one seed alone, without an interval."""
+  made: Row = {"values": values, "value": None, "sd": None}
+  made |= {"low": None, "high": None, "interval": ""}
+  if None in values:  # A perplexity that is not finite.
+    return made
+  array = np.asarray(values, np.float64)
+  made["value"] = float(np.mean(array))
+  if len(values) > 1:
+    made["sd"] = float(np.std(array, ddof=1))
+  if metric.endswith("seconds"):
+    low, value, high = np.quantile(array, (0, 0.5, 1)).tolist()
+    how = "median and range over seeds"
+    return made | {"value": value, "low": low, "high": high, "interval": how}
+  # Of values that all agree, the seeds say nothing of an interval.
+  if np.ptp(array) > 0 and metric in ("accuracy", "drop"):
+    made["low"], made["high"] = _interval(metric, array)
+    made["interval"] = "Student t over seeds"
+  return made
+
+
+def _interval(metric: str, values: np.ndarray) -> tuple[float, float]:
+  if metric == "accuracy":
+    return mean_interval(values)
+  # It is of shares, from 0 to 1; a drop may be below 0.
+  low, high = mean_interval((values / _POINTS + 1) / 2)
+  return _POINTS * (2 * low - 1), _POINTS * (2 * high - 1)
+
+
+def _counts(found: list[Row]) -> Row:
+  """Returns the largest accuracy, and what was not finite, over all seeds."""
+  made: Row = {}
+  if "nonfinite" in found[0]:
+    made["keys"] = found[0]["keys"]
+    made["seen"] = sum(x["images"] * x["keys"] for x in found)
+    made["nonfinite"] = sum(x["nonfinite"] for x in found)
+  if "max" in found[0]:
+    made["max"] = max(x["max"] for x in found)
+    made["max_mean"] = float(np.mean([x["max"] for x in found]))
+  if "nonfinite_weights" in found[0]:
+    made["nonfinite_weights"] = [x["nonfinite_weights"] for x in found]
+  return made
+
+
+def _without_folders(command: str) -> str:
+  """Leaves of every path its last name: where a run lay tells nothing.
+
+  Example:
+    >>> _without_folders("python -m experiments.main --workdir=/disk/runs/a")
+    'python -m experiments.main --workdir=a'
+  """
+  return re.sub(r"(?<==)(gs:/)?/\S*/", "", command)

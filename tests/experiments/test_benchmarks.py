@@ -1,0 +1,40 @@
+"""What benchmarks count is right, and their parts have names."""
+
+from collections.abc import Iterator
+
+import jax
+import pytest
+
+from experiments import benchmark, models
+from experiments.benchmarks import scaling
+
+
+@pytest.fixture(autouse=True)
+def as_users_run_it() -> Iterator[None]:
+  """Optax needs the standard promotion."""
+  with jax.numpy_dtype_promotion("standard"):
+    yield
+
+
+@pytest.mark.parametrize("how", ["pmap", "shard_map"])
+def test_a_step_exchanges_gradients_and_metrics(how: str) -> None:
+  model = models.create("mlp", 10, (0.5,), (0.25,), hidden=(4,))
+  found = scaling.volume(model, (8, 8, 1), how, jax.devices()[:2])
+  params = 64 * 4 + 4 + 4 * 10 + 10
+  assert found.compiled == found.paper == 4 * params + 4 * 2
+
+
+@pytest.mark.slow
+def test_batch_statistics_are_exchanged_too() -> None:
+  model = models.create("resnet18", 10, (0.5,), (0.25,), width=2)
+  found = scaling.volume(model, (8, 8, 1), "pmap", jax.devices()[:2])
+  # Each of three projections ends in a norm, whose output is added to that of
+  # the block's last one: their shifts have one gradient.
+  assert found.paper - found.compiled == 4 * (4 + 8 + 16)
+
+
+def test_an_unknown_part_lists_the_known_ones() -> None:
+  with pytest.raises(SystemExit, match="section schemes.infer; known: .*"):
+    benchmark.main(["benchmark", "schemes.infer"])
+  with pytest.raises(SystemExit, match="schemes.inference, .*scaling"):
+    benchmark.main(["benchmark", "scales"])

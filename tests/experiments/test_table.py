@@ -1,0 +1,219 @@
+"""Two seeds of one config become a table; anything else is refused."""
+
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from experiments import context, evaluate, judge, results
+from experiments.config import base, scheme, set_schemes
+from experiments.tables import markdown, over_seeds, published, runs
+from experiments.workdir import Workdir
+from keyjax.attacks.intervals import mean_interval
+from tests.conftest import ROOT
+
+
+def counts(seed: int, keys: int, images: int) -> evaluate.Counts:
+  rng = np.random.default_rng([7, seed, keys])
+  correct = rng.integers(0, images, keys)
+  zeros = np.zeros(keys, np.int64)
+  return evaluate.Counts(correct, zeros, images, zeros.astype(np.float64))
+
+
+def scheme_rows(base: dict[str, Any], seed: int, changed: int) -> list[Any]:
+  right, bare = counts(seed, 1, 40), counts(seed + 9, 1, 40)
+  wrong = counts(seed, 3, 20)
+  return [
+    context.value(base, "parameters", 610),
+    context.value(base, "changed_parameters", changed),
+    context.value(base, "key_bytes", 16),
+    context.value(base, "encrypt_seconds", 0.001 * (1 + seed)),
+    context.value(base, "decrypt_seconds", 0.002),
+    judge.accuracy(base, right, "right"),
+    judge.accuracy(base, bare, "no_key") | {"nonfinite_weights": 0},
+    judge.mean_accuracy(base, wrong, "wrong"),
+    judge._drop(base, bare, "no_key", 0.9),
+    judge._drop(base, wrong, "wrong", 0.9),
+    judge.mean_accuracy(base, wrong, "near") | {"distance": 1},
+  ]
+
+
+def write(folder: pathlib.Path, seed: int) -> None:
+  """Leaves what a finished run does; `test_main` reads a real one."""
+  config = base()
+  config.name, config.train.seed = "tiny", seed
+  set_schemes(
+    config,
+    float32=scheme("deep_lock", "Deep-Lock"),
+    shf=scheme("shf", "SHF", block_size=4),
+  )
+  Workdir(config, str(folder))
+  this = results.provenance() | {
+    **{"config": "tiny", "dataset": "digits", "model": "mlp"},
+    "command": f"python -m experiments.main --workdir={folder}",
+  }
+  named = this | {"scheme": "plain", "title": "plain"}
+  rows = [judge.accuracy(named, counts(seed + 5, 1, 40), "plain")]
+  for label, changed in (("float32", 610), ("shf", 0)):
+    spec = this | results.names(label, config.schemes[label])
+    rows += scheme_rows(spec, seed, changed)
+  results.write_json(folder / "results.json", rows)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+  home = tmp_path_factory.mktemp("runs")
+  for seed in (1, 0):
+    write(home / f"tiny_{seed}", seed)
+  return [str(home / "tiny_1"), str(home / "tiny_0")]
+
+
+def rows_of(folder: str) -> list[dict[str, Any]]:
+  return json.loads((pathlib.Path(folder) / "results.json").read_text())
+
+
+def one(rows: list[dict[str, Any]], *names: str) -> dict[str, Any]:
+  (found,) = (
+    r for r in rows if (r["scheme"], r["metric"], r["condition"]) == names
+  )
+  return found
+
+
+def test_rows_are_means_over_seeds(folders: list[str]) -> None:
+  rows = over_seeds.rows(runs.read(folders))
+  right = one(rows, "shf", "accuracy", "right")
+  values = [
+    one(rows_of(f), "shf", "accuracy", "right")["value"] for f in folders[::-1]
+  ]
+  assert right["seeds"] == [0, 1] and right["values"] == values
+  assert right["value"] == pytest.approx(np.mean(values))
+  assert right["sd"] == pytest.approx(np.std(values, ddof=1))
+  assert values[0] != values[1]
+  assert (right["low"], right["high"]) == mean_interval(np.array(values))
+  wrong = one(rows, "shf", "accuracy", "wrong")
+  largest = [
+    one(rows_of(f), "shf", "accuracy", "wrong")["max"] for f in folders
+  ]
+  assert wrong["max"] == max(largest)
+  assert wrong["max_mean"] == pytest.approx(np.mean(largest))
+  assert (wrong["seen"], wrong["keys"]) == (2 * 3 * 20, 3)
+  assert not [r for r in rows if r["condition"] == "near"]
+  for row in rows:
+    for name in ("command", "commit", "hardware", "date"):
+      assert len(row[name]) == 2
+    assert row["command"][0].endswith(" --workdir=tiny_0")
+
+
+def test_the_interval_of_a_drop_may_be_below_zero() -> None:
+  made = over_seeds._summary("drop", [-10.0, 20.0, 5.0])
+  spread = 4.302653 * np.std([-10, 20, 5], ddof=1) / np.sqrt(3)
+  assert made["low"] == pytest.approx(5 - spread, rel=1e-5)
+  assert made["high"] == pytest.approx(5 + spread, rel=1e-5)
+  same = over_seeds._summary("accuracy", [0.5, 0.5])
+  assert (same["sd"], same["low"], same["interval"]) == (0, None, "")
+  times = over_seeds._summary("encrypt_seconds", [1.0, 5.0, 2.0])
+  assert (times["value"], times["low"], times["high"]) == (2, 1, 5)
+
+
+def test_the_page_says_nan_in_words(folders: list[str]) -> None:
+  rows = over_seeds.rows(runs.read(folders))
+  head, rule, plain, deep_lock, shf = markdown.table(rows)
+  assert len({line.count("|") for line in (head, rule, plain, shf)}) == 1
+  assert plain.startswith("| plain | ") and " ± " in plain
+  assert "none" in shf.split("|")[9]
+  assert "| 16 |" in deep_lock and "all 610" in deep_lock
+  for row in rows:
+    if row["metric"] == "accuracy" and row["condition"] in ("no_key", "wrong"):
+      row["nonfinite"] = row["seen"] if row["scheme"] == "float32" else 1
+  _, _, _, deep_lock, shf = markdown.table(rows)
+  assert deep_lock.split("|")[3:6] == [" NaN on all ", " NaN on all ", " -; - "]
+  assert "no key: NaN on 1.2 %; wrong keys: NaN on 0.83 %" in shf
+  page = markdown.page(rows)
+  assert "train.seed 0, 1" in page and "Wrong keys: 3 a seed" in page
+
+
+def test_one_seed_has_no_interval(folders: list[str]) -> None:
+  rows = over_seeds.rows(runs.read(folders[:1]))
+  page = markdown.page(rows)
+  assert "One seed: no deviation and no interval" in page and "±" not in page
+
+
+def test_the_command_writes_both_files(
+  folders: list[str], tmp_path: pathlib.Path
+) -> None:
+  command = [sys.executable, "-m", "experiments.table", *folders]
+  command.append(f"--out={tmp_path}/results")
+  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  page = (tmp_path / "results" / "tiny.md").read_text()
+  assert page in done.stdout
+  rows = json.loads((tmp_path / "results" / "tiny.json").read_text())
+  assert rows == over_seeds.rows(runs.read(folders))
+
+
+# ------------------------------------------------------------------- errors
+
+
+def changed(folder: str, to: pathlib.Path, **train: Any) -> str:
+  shutil.copytree(folder, to)
+  run = json.loads((to / "run.json").read_text())
+  run["config"]["train"].update(train)
+  (to / "run.json").write_text(json.dumps(run))
+  return str(to)
+
+
+def test_runs_of_two_configs(
+  folders: list[str], tmp_path: pathlib.Path
+) -> None:
+  other = changed(folders[0], tmp_path / "other", seed=5, epochs=9.0)
+  with pytest.raises(ValueError, match="not runs of one config.*train.epochs"):
+    runs.read([*folders, other])
+  same = changed(folders[0], tmp_path / "same")
+  with pytest.raises(ValueError, match="have the same train.seed=1"):
+    runs.read([*folders, same])
+
+
+def test_folders_that_are_no_runs(
+  folders: list[str], tmp_path: pathlib.Path
+) -> None:
+  with pytest.raises(ValueError, match="name the workdirs"):
+    runs.read([])
+  with pytest.raises(ValueError, match="has no run.json: name folders of fin"):
+    runs.read([str(tmp_path)])
+  cut = pathlib.Path(changed(folders[0], tmp_path / "cut"))
+  (cut / "results.json").unlink()
+  with pytest.raises(ValueError, match="has no results.json"):
+    runs.read([str(cut)])
+  (cut / "results.json").write_text("[]")
+  (cut / "run.json").write_text("[]")
+  with pytest.raises(ValueError, match="is not the folder of a run"):
+    runs.read([str(cut)])
+
+
+# ------------------------------------------------------------------- papers
+
+
+def row(mechanism: str, dataset: str, model: str, **options: Any) -> Any:
+  names = {"mechanism": mechanism, "dataset": dataset, "model": model}
+  return names | {"options": options}
+
+
+def test_papers_are_quoted_where_scheme_and_data_match() -> None:
+  said = published.report(row("shf", "cifar10", "cnn", block_size=4))
+  assert "92.56" in said and "resnet18" in said
+  said = published.report(row("ffx", "cifar10", "resnet18"))
+  assert said.startswith("right key 92.30") and "resnet18" not in said
+  assert published.report(row("", "cifar10", "resnet18")).startswith("95.45")
+  assert "73.22 to 80.17" in published.report(row("hpnn", "cifar10", "cnn"))
+  for other in (
+    row("shf", "cifar10", "resnet18", block_size=2),
+    row("shf", "mnist", "cnn", block_size=4),
+    row("adv_params", "mnist", "cnn"),
+    row("deep_lock", "cifar10", "cnn"),
+  ):
+    assert published.report(other) == ""
