@@ -20,6 +20,7 @@ _TUNE = (
   {"optimizer": "adam", "learning_rate": 1e-3},
   {"optimizer": "sgd", "learning_rate": 3e-2},
 )
+_BALL = tuple({"epsilon": 0.2, "momentum": m} for m in (0.0, 1.0))
 # Small blocks are there for exhaustive search.
 _LARGE = "(?!.*_m2).*"
 _FRACTIONS = {"0.1 %": 0.001, "1 %": 0.01, "10 %": 0.1}
@@ -166,8 +167,59 @@ def get_config() -> ConfigDict:
     climb=attack(
       "pixel_climb", "climbing", schemes=_LARGE, fraction=0.02, steps=1200
     ),
+    **_others(),
   )
   return config
+
+
+def _others() -> dict[str, ConfigDict]:
+  """Returns collusion, and images that are to mislead the owner's model."""
+  misled = {"schemes": _LARGE, "victims": 200, "steps": 30, "points": 3}
+  return {
+    "licensees": attack(
+      "collude",
+      "3 licensees",
+      schemes="adv_params|keyed_noise",
+      licensees=3,
+    ),
+    "shared": attack(
+      "collude_weights",
+      "3 licensees: weights",
+      schemes="adv_params|keyed_noise|counter",
+      licensees=3,
+    ),
+    "schedules": attack(
+      "schedule_difference", "two licensees", trials=20, licensees=1
+    ),
+    "owner": attack(
+      "transfer_with_key",
+      "misled with the key",
+      has_key=True,
+      grid=_BALL,
+      **misled,
+    ),
+    "misled": attack(
+      "transfer_stolen", "misled by the file", grid=_BALL, **misled
+    ),
+    "asked": attack(
+      "transfer_surrogate",
+      "misled by 1,200 queries",
+      images=1200,
+      queries=1200,
+      grid=_BALL,
+      **misled,
+    ),
+    "any_key": attack(
+      "transfer_keys", "misled by random keys", grid=_BALL, **misled
+    ),
+    "random_signs": attack(
+      "transfer_noise",
+      "random signs",
+      schemes=_LARGE,
+      victims=200,
+      grid=({"epsilon": 0.2},),
+    ),
+  }
 
 
 def _signs() -> dict[str, ConfigDict]:
