@@ -18,14 +18,13 @@ What to type next:
 import hashlib
 import json
 import re
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import rich.console
 import rich.table
-from absl import app, logging
+from absl import app
 from ml_collections import ConfigDict
 
 import keyjax.attacks.locks  # noqa: F401
@@ -51,6 +50,8 @@ def run(
     ValueError: the config or a folder is wrong; the message says how.
     FileNotFoundError: the data set is not on this machine.
   """
+  if "attacks" not in config:
+    raise ValueError("the config has no attacks: see configs/attack_*.py")
   console = rich.console.Console()
   # The folder belongs to the locked models: attacks may be added later.
   locks = ConfigDict({k: v for k, v in config.items() if k != "attacks"})
@@ -257,15 +258,8 @@ def table(rows: list[dict[str, Any]]) -> rich.table.Table:
 
 
 def main(argv: list[str]) -> None:
-  """Runs from the command line; user errors are one line."""
-  cli.check(argv)
-  logging.set_verbosity(logging.ERROR)  # JAX's and Orbax's notes.
-  try:
-    if "attacks" not in cli.CONFIG.value:
-      raise ValueError("the config has no attacks: see configs/attack_*.py")
-    run(cli.CONFIG.value, str(cli.WORKDIR.value), cli.KEYDIR.value)
-  except (ValueError, OSError) as error:
-    sys.exit(f"error: {error}")
+  """Runs from the command line."""
+  cli.serve(argv, run)
 
 
 if __name__ == "__main__":

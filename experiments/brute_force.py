@@ -13,14 +13,13 @@ The years bound guessing alone. Most schemes fall to an attack that does not
 guess: `experiments.attack`.
 """
 
-import sys
 import time
 from typing import Any
 
 import jax
 import rich.console
 import rich.table
-from absl import app, logging
+from absl import app
 from ml_collections import ConfigDict
 
 from experiments import cli, context, evaluate, judge, lock, results
@@ -106,13 +105,8 @@ def table(rows: list[dict[str, Any]]) -> rich.table.Table:
 
 
 def main(argv: list[str]) -> None:
-  """Runs from the command line; user errors are one line."""
-  cli.check(argv)
-  logging.set_verbosity(logging.ERROR)  # JAX's and Orbax's notes.
-  try:
-    run(cli.CONFIG.value, str(cli.WORKDIR.value), cli.KEYDIR.value)
-  except (ValueError, OSError) as error:
-    sys.exit(f"error: {error}")
+  """Runs from the command line."""
+  cli.serve(argv, run)
 
 
 if __name__ == "__main__":

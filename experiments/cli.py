@@ -3,8 +3,10 @@
 import pathlib
 import re
 import sys
+from collections.abc import Callable
+from typing import Any
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/.")
@@ -28,6 +30,16 @@ def check(argv: list[str]) -> None:
   file = config_flags.get_config_filename(flags.FLAGS["config"])
   if not pathlib.Path(file.split(":")[0]).is_file():
     sys.exit(f"error: no config file {file}; those here are in configs/")
+
+
+def serve(argv: list[str], run: Callable[..., Any]) -> None:
+  """Calls `run(config, workdir, keydir)`; user errors are one line."""
+  check(argv)
+  logging.set_verbosity(logging.ERROR)  # JAX's and Orbax's notes.
+  try:
+    run(CONFIG.value, str(WORKDIR.value), KEYDIR.value)
+  except (ValueError, OSError) as error:
+    sys.exit(f"error: {error}")
 
 
 def parse_flags(argv: list[str]) -> list[str]:

@@ -12,14 +12,13 @@ WORKDIR/interpret.html. docs/interpretability.md says what the figures mean.
 """
 
 import json
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import rich.console
-from absl import app, logging
+from absl import app
 from ml_collections import ConfigDict
 
 from experiments import attack, cli, context, layers, results, subject
@@ -131,13 +130,8 @@ def _grey(maps: np.ndarray) -> np.ndarray:
 
 
 def main(argv: list[str]) -> None:
-  """Runs from the command line; user errors are one line."""
-  cli.check(argv)
-  logging.set_verbosity(logging.ERROR)  # JAX's and Orbax's notes.
-  try:
-    run(cli.CONFIG.value, str(cli.WORKDIR.value), cli.KEYDIR.value)
-  except (ValueError, OSError) as error:
-    sys.exit(f"error: {error}")
+  """Runs from the command line."""
+  cli.serve(argv, run)
 
 
 if __name__ == "__main__":
