@@ -2,6 +2,7 @@
 
 from keyjax.attacks.locks import (
   adv_params,
+  cryptanalytic,
   deep_lock,
   extract,
   fine_tune,
@@ -19,6 +20,7 @@ from keyjax.attacks.locks import (
 
 __all__ = [
   "adv_params",
+  "cryptanalytic",
   "deep_lock",
   "extract",
   "fine_tune",
