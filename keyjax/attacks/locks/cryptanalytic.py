@@ -39,7 +39,7 @@ from keyjax.attacks.locks.cryptanalytic_lines import Bends, Door, Unsuitable
 _FRESH = 256  # inputs that judge the copy
 _NEAR = 1e-2  # of a line: a bend this near to a known neuron's is its own
 _CLOSE = 1e-2  # of the deviation: no neuron is missing
-_EXACT = 16.0  # times the rounding: as good as the copy can be
+_POOL = 32  # inputs to choose one from
 _STRAIGHT = 1e-3  # a rest of this share of the weights is rounding
 
 
@@ -54,8 +54,8 @@ def cryptanalytic(
   view: View,
   budget: Budget,
   num_lines: int = 8,
-  rounds: int = 8,
-  polish: int = 3,
+  rounds: int = 24,
+  polish: int = 4,
   tolerance: float = 1e-2,
 ) -> Iterator[Claim]:
   """Recovers both layers by queries, and claims a copy that computes alike.
@@ -131,7 +131,7 @@ class _Inputs:
   def __call__(self, count: int) -> np.ndarray:
     rng, size = self._rng, self._door.size
     bright = rng.random((count, size)) < rng.random((count, 1))
-    sharp = rng.random((count, 1))
+    sharp = np.minimum(1.5 * rng.random((count, 1)), 1)
     x = sharp * bright + (1 - sharp) * rng.random((count, size))
     if len(self._images):
       images = self._images[rng.integers(len(self._images), size=count)]
@@ -139,28 +139,45 @@ class _Inputs:
       x = share * images + (1 - share) * x
     return self._door.round(x)
 
+  def on_both_sides(self, copy: Layers, count: int) -> np.ndarray:
+    """Draws inputs so that no neuron is nearly always on, or off."""
+    pool = self(_POOL * count)
+    on = pool @ copy.rows + copy.biases > 0
+    share = on.mean(0)
+    rare = (on / (share + 1e-3) + ~on / (1 - share + 1e-3)).sum(1) + 1e-3
+    picked = self._rng.choice(len(pool), count, False, rare / rare.sum())
+    return np.asarray(pool[picked])
+
 
 def _recover(
-  door: Door, draw: _Inputs, hidden: int, num_lines: int, rounds: int, steps: int
+  door: Door,
+  draw: _Inputs,
+  hidden: int,
+  num_lines: int,
+  rounds: int,
+  steps: int,
 ) -> Layers:
   """Returns the network, after rounds of lines through what is still wrong."""
-  start, x = draw(num_lines), draw(2 * (hidden + door.size + 1))
+  start, count = draw(num_lines), 2 * (hidden + door.size + 1)
+  x = draw(count)
   logits = door(x)
-  copy, classes = fit.none(door.size, logits.shape[1]), logits.shape[1]
+  read, classes = fit.none(door.size, logits.shape[1]), logits.shape[1]
   for _ in range(rounds):
     found = lines.bends(door, start, draw(num_lines), hidden)
-    copy = fit.last_layer(_extend(copy, door, found, hidden), x, logits)
-    fresh = draw(2 * (hidden + door.size + 1))
+    read = _extend(read, door, found, hidden)
+    copy = fit.last_layer(read, x, logits)
+    fresh = draw.on_both_sides(read, count)
     want = door(fresh)
     error = np.abs(fit.forward(copy, fresh) - want).max(-1)
     x, logits = np.concatenate([x, fresh]), np.concatenate([logits, want])
-    close = error.max() < _CLOSE * logits.std()
-    if error.max() < _EXACT * door.noise or close and copy.neurons == hidden:
+    if read.neurons == hidden:
       break
     start = fresh[np.argsort(-error)[:num_lines]]
-  if not close or not fit.can_polish(copy):
-    return fit.last_layer(copy, x, logits)
-  more = draw(max(0, 3 * hidden * (door.size + 1) // classes - len(x)) + 1)
+  copy = fit.last_layer(read, x, logits)
+  complete = read.neurons == hidden or error.max() < _CLOSE * logits.std()
+  if not complete or not fit.can_polish(copy):
+    return copy
+  more = draw.on_both_sides(read, 4 * hidden * (door.size + 1) // classes)
   x, logits = np.concatenate([x, more]), np.concatenate([logits, door(more)])
   for _ in range(steps):
     copy = fit.polish(copy, x, logits)

@@ -47,9 +47,7 @@ def forward(layers: Layers, x: Any) -> Any:
   """Returns the logits of flat inputs: NumPy's or JAX's, as the arguments."""
   hidden = x @ layers.rows + layers.biases[None]
   on = (hidden > 0).astype(hidden.dtype)
-  return (
-    (hidden * on) @ layers.out + x @ layers.rest + layers.offset[None]
-  )
+  return (hidden * on) @ layers.out + x @ layers.rest + layers.offset[None]
 
 
 def apply(layers: Layers, images: jax.Array) -> jax.Array:
