@@ -14,7 +14,6 @@ from keyjax import Secret
 from keyjax.attacks import game, referee, registry
 from keyjax.attacks.game import Attacker, Budget, Examples, Target
 from keyjax.schemes import hpnn
-from tests.attacks import toys as plain_toys
 
 THIEF = Attacker(knows_scheme=False, has_locked=False, queries=12_000)
 BIAS = nn.initializers.normal(0.3)
@@ -31,7 +30,7 @@ class Planted(nn.Module):
     x = x.reshape(len(x), -1)
     for i in range(self.depth):
       name = f"dense_{i}"
-      x = nn.Dense(12, dtype=x.dtype, bias_init=BIAS, name=name)(x)
+      x = nn.Dense(8, dtype=x.dtype, bias_init=BIAS, name=name)(x)
       x = self.activation(x)
     return nn.Dense(4, dtype=x.dtype, bias_init=BIAS, name="head")(x)
 
@@ -75,7 +74,7 @@ def test_in_float64_the_copy_is_exact() -> None:
   with jax.enable_x64(True):
     result = played(target)
   assert result.details["reason"] == ""
-  assert result.details["neurons"] == result.details["hidden"] == 12
+  assert result.details["neurons"] == result.details["hidden"] == 8
   assert result.details["signs"]
   assert result.details["max_difference"] < 1e-10
   assert result.score.value == 1
@@ -88,19 +87,10 @@ def test_in_float32_the_copy_has_the_oracles_labels() -> None:
   assert result.details["max_difference"] < 1e-3 * result.details["deviation"]
 
 
-def test_a_trained_model_behind_a_cipher() -> None:
-  target = plain_toys.target(keyjax.deep_lock("counter"), "deep_lock")
-  thief = Attacker(has_locked=False, images=50, queries=30_000)
-  result = played(target, thief)
-  own = referee.accuracy(target.authorized(), target.test)
-  assert result.score.value == own.value
-  assert result.details["max_difference"] < 1e-3
-
-
 def test_hpnn_is_recovered_with_its_signs() -> None:
   """The rows are those that the key makes; beside the file they are the key."""
   model = Planted()
-  target = planted(model, keyjax.hpnn(model.apply, units=12))
+  target = planted(model, keyjax.hpnn(model.apply, units=8))
   copy = claim(target)
   assert copy is not None
   rows = np.asarray(copy.params.rows)
