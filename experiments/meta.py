@@ -28,11 +28,9 @@ def arrays(params: Any) -> list[np.ndarray]:
   found = [
     layers[n][w] for n in ("dense_0", "head") for w in ("kernel", "bias")
   ]
-  values = [np.asarray(x, np.float64) for x in found]
-  return [
-    np.clip(np.nan_to_num(x), -_LARGEST, _LARGEST).astype(np.float32)
-    for x in values
-  ]
+  # Signalling NaNs of ciphertext raise when cast: they go first.
+  finite = [np.nan_to_num(np.asarray(x)) for x in found]
+  return [x.clip(-_LARGEST, _LARGEST).astype(np.float32) for x in finite]
 
 
 def neurons(params: Any) -> np.ndarray:

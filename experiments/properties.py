@@ -10,6 +10,7 @@ the targets. One attacker learns from plain shadows, the other from shadows that
 he locked under keys of his own. It writes OUT/rows.jsonl.
 """
 
+import functools
 import json
 import pathlib
 from collections.abc import Callable
@@ -62,6 +63,10 @@ def run(
   model = shadows.make_model(dataset)
   folder = pathlib.Path(out)
   folder.mkdir(parents=True, exist_ok=True)
+  # Once, so that each cipher is compiled once.
+  locks = {
+    label: lock.build(*_SCHEMES[label][1:], model).scheme for label in schemes
+  }
   base = results.provenance() | {
     "config": "properties",
     "dataset": dataset.name,
@@ -84,18 +89,22 @@ def run(
         for half in (0, 1)
       ]
       for label in schemes:
-        for row in _play(model, dataset, label, *halves):
+        for row in _play(locks[label], dataset, label, *halves):
           rows.append(base | row | {"property": name})
           lines.write(json.dumps(rows[-1]) + "\n")
+          lines.flush()
   return rows
 
 
 def _play(
-  model: Any, dataset: data.Dataset, label: str, own: Any, targets: Any
+  this: keyjax.Scheme,
+  dataset: data.Dataset,
+  label: str,
+  own: shadows.Nets,
+  targets: shadows.Nets,
 ) -> list[dict[str, Any]]:
   """Returns the rows of both attackers against one scheme."""
   title, name, args = _SCHEMES[label]
-  this = lock.build(name, args, model).scheme
   x = jnp.asarray(dataset.train_images[:1].astype(np.float32) / 255)
   stolen = lock_all(this, name, targets.params, {"image": x})
   learned = {"plain shadows": own.params}
@@ -151,8 +160,10 @@ def lock_all(scheme: keyjax.Scheme, name: str, params: Any, batch: Any) -> Any:
   if name == "hpnn":
     encrypt = hpnn.absorb
   stacked = jax.tree.map(lambda *x: jnp.stack(x), *keys)
-  locked = jax.jit(jax.vmap(encrypt))(stacked, params)
-  return tree.as_floats(locked, params)
+  return tree.as_floats(_many(encrypt)(stacked, params), params)
+
+
+_many = functools.lru_cache(maxsize=16)(lambda f: jax.jit(jax.vmap(f)))
 
 
 def table(rows: list[dict[str, Any]]) -> rich.table.Table:

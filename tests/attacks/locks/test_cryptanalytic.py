@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import keyjax
+import keyjax.attacks.locks  # noqa: F401
 from keyjax import Secret
 from keyjax.attacks import game, referee, registry
 from keyjax.attacks.game import Attacker, Budget, Examples, Target
