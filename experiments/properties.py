@@ -88,16 +88,18 @@ def run(
         )
         for half in (0, 1)
       ]
+      this = base | {"property": name}
       for label in schemes:
-        for row in _play(locks[label], dataset, label, *halves):
-          rows.append(base | row | {"property": name})
+        for row in _play(this, locks[label], dataset, label, *halves):
+          rows.append(row)
           lines.write(json.dumps(rows[-1]) + "\n")
           lines.flush()
   return rows
 
 
 def _play(
-  this: keyjax.Scheme,
+  base: dict[str, Any],
+  scheme: keyjax.Scheme,
   dataset: data.Dataset,
   label: str,
   own: shadows.Nets,
@@ -106,10 +108,10 @@ def _play(
   """Returns the rows of both attackers against one scheme."""
   title, name, args = _SCHEMES[label]
   x = jnp.asarray(dataset.train_images[:1].astype(np.float32) / 255)
-  stolen = lock_all(this, name, targets.params, {"image": x})
+  stolen = lock_all(scheme, name, targets.params, {"image": x})
   learned = {"plain shadows": own.params}
   if label != "plain":
-    learned["locked shadows"] = lock_all(this, name, own.params, {"image": x})
+    learned["locked shadows"] = lock_all(scheme, name, own.params, {"image": x})
   rows = []
   for attacker, seen in learned.items():
     hits = {
@@ -120,7 +122,7 @@ def _play(
     low, high = intervals.clopper_pearson(hits[best], total, len(hits))
     rows.append(
       results.row(
-        {},
+        base,
         scheme=label,
         title=title,
         mechanism=name,
