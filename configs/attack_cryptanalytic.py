@@ -2,6 +2,9 @@ r"""A key protects a file, not a function: a network rebuilt from its answers.
 
 python -m experiments.attack --config=configs/attack_cryptanalytic.py \
       --workdir=runs/attack_cryptanalytic
+
+2 cores of a Xeon, 2 minutes beside other work, 2026-11-22; the figures are in
+docs/attacks/cryptanalytic.md.
 """
 
 from ml_collections import ConfigDict

@@ -8,6 +8,7 @@ References:
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -90,7 +91,7 @@ def sets(train: Any, label: np.ndarray, test: Any, steps: int = 200) -> Any:
     (rng.normal(size=s).astype(np.float32) / np.sqrt(s[0]), np.zeros(s[1], "f"))
     for s in sizes
   ]
-  # The chip's rules of promotion are the caller's: everything is float32.
+  # Optax and the network count on ordinary promotion; the caller may not.
   with (
     jax.numpy_dtype_promotion("standard"),
     jax.numpy_rank_promotion("allow"),
@@ -121,7 +122,7 @@ def _fit_sets(params: Any, x: Any, label: jax.Array, steps: int) -> Any:
   return jax.lax.scan(step, (params, rule.init(params)), None, steps)[0][0]
 
 
-CLASSIFIERS = {
+CLASSIFIERS: dict[str, Callable[..., Any]] = {
   "statistics": functools.partial(linear, statistics),
   "sorted neurons": functools.partial(linear, ordered),
   "sets of neurons": sets,

@@ -30,8 +30,8 @@ from keyjax.attacks import intervals
 from keyjax.schemes import hpnn
 
 _OUT = flags.DEFINE_string("out", "runs/properties", "Folder for the rows.")
-_NETS = flags.DEFINE_integer("nets", 256, "Shadows, and as many targets.")
-_STEPS = flags.DEFINE_integer("steps", 300, "Of training each network.")
+_NETS = flags.DEFINE_integer("nets", 192, "Shadows, and as many targets.")
+_STEPS = flags.DEFINE_integer("steps", 200, "Of training each network.")
 _SCHEMES: dict[str, tuple[str, str, dict[str, Any]]] = {
   "plain": ("no lock", "identity", {}),
   "chain": ("Deep-Lock, published", "deep_lock", {}),
@@ -47,8 +47,8 @@ _SCHEMES: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 def run(
   out: str,
-  nets: int = 256,
-  steps: int = 300,
+  nets: int = 192,
+  steps: int = 200,
   schemes: tuple[str, ...] = tuple(_SCHEMES),
 ) -> list[dict[str, Any]]:
   """Plays every property against every scheme; returns rows.

@@ -86,7 +86,8 @@ def _trainer(model: nn.Module, steps: int) -> Any:
     params = model.init(first, x[:1])
 
     def loss(params: Any, picked: jax.Array) -> jax.Array:
-      return fit.cross_entropy(model.apply(params, x[picked]), y[picked])
+      logits: Any = model.apply(params, x[picked])
+      return fit.cross_entropy(logits, y[picked])
 
     def step(carry: Any, rng: jax.Array) -> tuple[Any, None]:
       params, state = carry

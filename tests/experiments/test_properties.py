@@ -10,7 +10,7 @@ import keyjax
 from experiments import data, meta, properties, shadows
 from keyjax import tree
 
-NETS = 48
+NETS = 96
 
 
 def halves(prevalence: float) -> tuple[shadows.Nets, shadows.Nets]:
@@ -23,7 +23,7 @@ def halves(prevalence: float) -> tuple[shadows.Nets, shadows.Nets]:
       dataset.train_labels[i::2],
       prevalence,
       NETS,
-      60,
+      150,
       i,
     )
     for i in (0, 1)
