@@ -3,6 +3,7 @@
 from keyjax.attacks.locks import (
   adv_params,
   collusion,
+  cryptanalytic,
   deep_lock,
   exhaust,
   extract,
@@ -23,6 +24,7 @@ from keyjax.attacks.locks import (
 __all__ = [
   "adv_params",
   "collusion",
+  "cryptanalytic",
   "deep_lock",
   "exhaust",
   "extract",

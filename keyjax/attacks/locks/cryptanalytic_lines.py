@@ -1,0 +1,232 @@
+"""Where a piecewise linear oracle bends along lines, and by how much.
+
+Along a line, a network of ReLUs is a chain of straight pieces; a bend is where
+a neuron switches. All arithmetic is NumPy's float64, whatever the oracle
+computes in: differences of logits would lose half of their digits in float32.
+"""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from keyjax.attacks.game import Oracle
+
+# Slopes come from an eighth at either end of an interval.
+_END = 1 / 8
+# Straight is what differs by less than this many times the rounding.
+_SLACK = 64.0
+_DEPTH = 40
+_RANK = 0.05  # what is left beside the rank-one part, at most
+_TRIES = 6  # of half the step each
+
+
+class Unsuitable(Exception):
+  """The oracle is not what the attack is for, or answers no more."""
+
+
+class Door:
+  """An oracle over flat inputs in the unit cube.
+
+  Attributes:
+    shape: of an image.
+    size: how many numbers an image has.
+    noise: the rounding of a logit; `listen` measures it.
+  """
+
+  def __init__(self, oracle: Oracle, shape: tuple[int, ...]) -> None:
+    """Takes the oracle, and the shape of one image."""
+    self._oracle, self.shape, self.noise = oracle, shape, 0.0
+    self.size = int(np.prod(shape))
+    self._dtype = jax.dtypes.canonicalize_dtype(np.float64)
+
+  def round(self, x: np.ndarray) -> np.ndarray:
+    """Returns float64 inputs that the oracle's precision holds exactly."""
+    return x.astype(self._dtype).astype(np.float64)
+
+  def __call__(self, x: np.ndarray) -> np.ndarray:
+    """Returns the logits, float64[n, classes], of float64[n, size].
+
+    Raises:
+      Unsuitable: too few queries are left.
+    """
+    if len(x) > self._oracle.left:
+      raise Unsuitable(f"the queries ran out: {self._oracle.used} were asked")
+    images = x.reshape(-1, *self.shape).astype(self._dtype)
+    parts, start = [], 0
+    while start < len(x):
+      # Powers of two: a handful of compiled shapes, and no query wasted.
+      count = 1 << ((len(x) - start).bit_length() - 1)
+      parts.append(self._oracle(images[start : start + count]))
+      start += count
+    return np.concatenate(parts).astype(np.float64)
+
+  def listen(self, rng: np.random.Generator) -> None:
+    """Measures the rounding: second differences at steps too short to bend."""
+    here = rng.random((16, 1, self.size)) * 0.5 + 0.25
+    there = rng.normal(size=here.shape) * np.arange(5)[:, None] * 1e-4
+    logits = self((here + there).reshape(-1, self.size)).reshape(16, 5, -1)
+    second = np.abs(np.diff(logits, 2, axis=1)).max((1, 2))
+    least = np.finfo(self._dtype).eps * np.abs(logits).max()
+    self.noise = max(float(np.median(second)), float(least))
+
+
+class Bends(NamedTuple):
+  """Bends on lines.
+
+  Attributes:
+    point: float64[n, size].
+    line: float64[n, size], from one end of the line to the other.
+    jump: float64[n, classes], by which the slope along `line` changes.
+    reach: float64[n], how far the next bend or end is, in units of `line`.
+  """
+
+  point: np.ndarray
+  line: np.ndarray
+  jump: np.ndarray
+  reach: np.ndarray
+
+  def take(self, which: np.ndarray | slice) -> "Bends":
+    """Returns some of the bends."""
+    return Bends(*(x[which] for x in self))
+
+
+def bends(door: Door, start: np.ndarray, end: np.ndarray, most: int) -> Bends:
+  """Finds where the logits bend between pairs of points.
+
+  An interval whose two ends have one slope is straight; one whose ends, made
+  longer, meet in a point that the oracle confirms has one bend; any other is
+  halved. All lines advance together.
+
+  Args:
+    door: the oracle.
+    start: float64[lines, size].
+    end: float64[lines, size].
+    most: how many bends a line can have: one for each neuron.
+
+  Raises:
+    Unsuitable: too few queries are left, or the lines are not chains of
+      straight pieces, as with smooth activations.
+  """
+  way = end - start
+  line = np.arange(len(start))
+  low, high = np.zeros(len(start)), np.ones(len(start))
+  found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+  for _ in range(_DEPTH):
+    bent, meets, at, jump = _judge(door, start, way, line, low, high)
+    found.append((line[meets], at[meets], jump[meets]))
+    open_ = bent & ~meets
+    middle = (low + high)[open_] / 2
+    line = np.concatenate([line[open_]] * 2)
+    low, high = (
+      np.concatenate([low[open_], middle]),
+      np.concatenate([middle, high[open_]]),
+    )
+    if not len(line):
+      break
+    if np.bincount(line).max() > 2 * most + 2:
+      raise Unsuitable("the logits are not piecewise linear along lines")
+  lines, ats, jumps = (np.concatenate(x) for x in zip(*found, strict=True))
+  return Bends(
+    start[lines] + ats[:, None] * way[lines],
+    way[lines],
+    jumps,
+    _reach(lines, ats),
+  )
+
+
+def _judge(
+  door: Door,
+  start: np.ndarray,
+  way: np.ndarray,
+  line: np.ndarray,
+  low: np.ndarray,
+  high: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+  """Returns which intervals bend, which once, where, and by how much."""
+
+  def at(times: np.ndarray, of: np.ndarray) -> np.ndarray:
+    return door(start[of] + times[:, None] * way[of])
+
+  width = high - low
+  step = _END * width
+  times = np.stack([low, low + step, high - step, high])
+  a, b, c, d = np.split(at(times.ravel(), np.tile(line, 4)), 4)
+  left, right = (b - a) / step[:, None], (d - c) / step[:, None]
+  slack = _SLACK * door.noise
+  bent = np.abs(a + left * width[:, None] - d).max(-1) > slack
+  bent |= np.abs(a + right * width[:, None] - d).max(-1) > slack
+  gap = left - right
+  ahead = (gap * (d - a - right * width[:, None])).sum(-1)
+  ahead = ahead / np.maximum((gap**2).sum(-1), 1e-300)
+  meets = bent & (ahead > step) & (ahead < width - step)
+  where = np.flatnonzero(meets)
+  if len(where):
+    # Up to the meeting point one line must hold, after it the other.
+    times = ahead[where] + step[where] * np.array([[-0.25], [0.0], [0.25]])
+    lines = np.stack(
+      [
+        a[where] + left[where] * times[0, :, None],
+        a[where] + left[where] * times[1, :, None],
+        d[where] + right[where] * (times[2] - width[where])[:, None],
+      ]
+    )
+    got = at((low[where] + times).ravel(), np.tile(line[where], 3))
+    wrong = np.abs(got.reshape(lines.shape) - lines).max(-1)
+    meets[where] = (wrong < slack).all(0)
+  return bent, meets, low + ahead, -gap
+
+
+def _reach(line: np.ndarray, at: np.ndarray) -> np.ndarray:
+  """Returns how far each bend is from its neighbours on the line."""
+  out = np.empty(len(at))
+  for one in np.unique(line):
+    here = np.flatnonzero(line == one)
+    here = here[np.argsort(at[here])]
+    gaps = np.diff(np.concatenate([[0.0], at[here], [1.0]]))
+    out[here] = np.minimum(gaps[:-1], gaps[1:])
+  return out
+
+
+def row(
+  door: Door, found: Bends, index: int
+) -> tuple[np.ndarray, float, np.ndarray] | None:
+  """Reads the neuron that switches at a bend.
+
+  The gradient of the logits changes there by `w a^T`: the neuron's row times
+  its outgoing weights, a matrix of rank one. Gradients are differences along
+  the axes, on both sides of the bend.
+
+  Returns:
+    The row, of length 1, its bias and the outgoing weights, all up to a common
+    sign; None when other neurons are too near.
+
+  Raises:
+    Unsuitable: too few queries are left.
+  """
+  point, line = found.point[index], found.line[index]
+  aside = 0.5 * found.reach[index] * line
+  step = min(0.5, 0.25 * found.reach[index] * float(np.linalg.norm(line)))
+  for _ in range(_TRIES):
+    ahead, behind = (_gradient(door, point + s * aside, step) for s in (1, -1))
+    if ahead is not None and behind is not None:
+      left, size, right = np.linalg.svd(ahead - behind, full_matrices=False)
+      if size[1:].sum() < _RANK * size[0]:
+        return left[:, 0], -float(left[:, 0] @ point), size[0] * right[0]
+    step /= 2
+  return None
+
+
+def _gradient(door: Door, point: np.ndarray, step: float) -> np.ndarray | None:
+  """Returns the gradient, float64[size, classes], where it predicts."""
+  point = door.round(point)
+  inward = np.where(point < 0.5, step, -step)
+  # Three more steps, along a third of the axes each, that it must predict.
+  thirds = [inward * (np.arange(door.size) % 3 == i) for i in range(3)]
+  other = np.stack(thirds) / np.sqrt(door.size)
+  near = door.round(point + np.concatenate([np.diag(inward), other]))
+  logits = door(np.concatenate([point[None], near]))
+  change, moved = logits[1:] - logits[0], near - point
+  gradient = change[:-3] / np.diag(moved)[:, None]
+  error = np.abs(moved[-3:] @ gradient - change[-3:]).max()
+  return gradient if error < _SLACK * door.noise else None
