@@ -19,14 +19,13 @@ import numpy as np
 from absl import app, flags, logging
 
 import keyjax
-from experiments import data, results
+from experiments import data, out, results
 from keyjax.attacks.locks import pixel_jigsaw, pixel_keys
 from keyjax.schemes import pixel_shuffle
 from keyjax.schemes.pixel_shuffle import PixelKey
 
 _DATASET = flags.DEFINE_string("dataset", "mnist", "See experiments.data.")
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "Folder of TFDS data sets.")
-_OUT = flags.DEFINE_string("out", "runs/jigsaw", "Folder for rows and picture.")
 _LOCKS = (("shf", 4), ("np", 4), ("ffx", 4), ("shf", 2))
 _COUNTS = (1, 10, 100, 1000)
 _SHOWN = 8
@@ -141,7 +140,7 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unexpected argument {argv[1]!r}")
   logging.set_verbosity(logging.ERROR)  # Notes of JAX and TFDS.
-  run(_DATASET.value, _DATA_DIR.value, _OUT.value)
+  run(_DATASET.value, _DATA_DIR.value, str(out.folder("runs/jigsaw")))
 
 
 if __name__ == "__main__":

@@ -24,12 +24,11 @@ import rich.table
 from absl import app, flags, logging
 
 import keyjax
-from experiments import data, lock, meta, results, shadows
+from experiments import data, lock, meta, out, results, shadows
 from keyjax import tree
 from keyjax.attacks import intervals
 from keyjax.schemes import hpnn
 
-_OUT = flags.DEFINE_string("out", "runs/properties", "Folder for the rows.")
 _NETS = flags.DEFINE_integer("nets", 192, "Shadows, and as many targets.")
 _STEPS = flags.DEFINE_integer("steps", 200, "Of training each network.")
 _SCHEMES: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -194,7 +193,7 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unexpected argument {argv[1]!r}")
   logging.set_verbosity(logging.ERROR)  # JAX's notes.
-  rows = run(_OUT.value, _NETS.value, _STEPS.value)
+  rows = run(str(out.folder("runs/properties")), _NETS.value, _STEPS.value)
   rich.console.Console().print(table(rows))
 
 

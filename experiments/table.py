@@ -13,22 +13,19 @@ What to type next:
     python -m experiments.benchmark schemes    overhead of steps and inference
 """
 
-import pathlib
 import sys
 
-from absl import app, flags
+from absl import app
 
-from experiments import results
+from experiments import out, results
 from experiments.tables import markdown, over_seeds, runs
-
-_OUT = flags.DEFINE_string("out", "results", "Folder for the table.")
 
 
 def main(argv: list[str]) -> None:
   """Runs from the command line; user errors are one line."""
   try:
     rows = over_seeds.rows(runs.read(argv[1:]))
-    page, folder = markdown.page(rows), pathlib.Path(_OUT.value)
+    page, folder = markdown.page(rows), out.folder("results")
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{rows[0]['config']}.json"
     results.write_json(file, rows)

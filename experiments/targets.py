@@ -96,7 +96,7 @@ class Targets:
     target = dataclasses.replace(target, locked=encrypt(key, target.params))
     if this.trains or not jax.tree.leaves(key):
       return target  # Another key is another model, or there is none.
-    files = self._locked_for_others(target, self._licensees[label])
+    files = self._locked_for_others(target, self._licensees.get(label, 0))
     target = dataclasses.replace(target, licensed=files)
     return (
       self._with_versions(target, label, this) if self._versions else target

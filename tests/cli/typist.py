@@ -8,6 +8,7 @@ belongs to it, and prints all that the terminal showed.
 import json
 import os
 import pty
+import signal
 import sys
 
 
@@ -34,6 +35,9 @@ def rest_of(terminal):
 def main():
   """Runs the code, types, and prints."""
   answers = json.load(sys.stdin)
+  # A program that a shell starts in the background ignores interrupts, and so
+  # would its children.
+  signal.signal(signal.SIGINT, signal.SIG_DFL)
   child, terminal = pty.fork()
   if child == 0:
     os.execv(sys.executable, [sys.executable, "-c", sys.argv[1]])
