@@ -27,6 +27,7 @@ import rich.table
 from absl import app
 from ml_collections import ConfigDict
 
+import keyjax
 import keyjax.attacks.locks  # noqa: F401
 from experiments import cli, context, files, results
 from experiments.config import meaning
@@ -37,7 +38,10 @@ from keyjax.attacks.game import OVER_IMAGES, Attack, Attacker, Budget, Goal
 
 
 def run(
-  config: ConfigDict, workdir: str, keydir: str = ""
+  config: ConfigDict,
+  workdir: str,
+  keydir: str = "",
+  secret: keyjax.Secret | None = None,
 ) -> list[dict[str, Any]]:
   """Plays all pairs of schemes and attacks, and returns their rows.
 
@@ -45,6 +49,7 @@ def run(
     config: with `schemes` and `attacks`; see `experiments.config`.
     workdir: for rows and trained models; no key ever lies in it.
     keydir: for keys; `<workdir>.keys` by default.
+    secret: see `experiments.main.run`.
 
   Raises:
     ValueError: the config or a folder is wrong; the message says how.
@@ -55,7 +60,7 @@ def run(
   console = rich.console.Console()
   # The folder belongs to the locked models: attacks may be added later.
   locks = ConfigDict({k: v for k, v in config.items() if k != "attacks"})
-  this = context.start(locks, workdir, keydir, None, console.print)
+  this = context.start(locks, workdir, keydir, secret, console.print)
   file = this.workdir.path / "rows.jsonl"
   wants = wants_versions(config), licensees(config)
   rows, targets = read(file), Targets(this, *wants)

@@ -22,6 +22,7 @@ import rich.table
 from absl import app
 from ml_collections import ConfigDict
 
+import keyjax
 from experiments import cli, context, evaluate, judge, lock, results
 from experiments.targets import Targets
 from keyjax.attacks import key_space
@@ -31,7 +32,10 @@ _IMAGES = 16  # Enough to tell a right key from a wrong one.
 
 
 def run(
-  config: ConfigDict, workdir: str, keydir: str = ""
+  config: ConfigDict,
+  workdir: str,
+  keydir: str = "",
+  secret: keyjax.Secret | None = None,
 ) -> list[dict[str, Any]]:
   """Measures every scheme that has a key, and returns the rows.
 
@@ -39,6 +43,7 @@ def run(
     config: with `schemes`; attacks are left aside.
     workdir: for rows and trained models.
     keydir: for keys; `<workdir>.keys` by default.
+    secret: see `experiments.main.run`.
 
   Raises:
     ValueError: the config or a folder is wrong; the message says how.
@@ -46,7 +51,7 @@ def run(
   """
   console = rich.console.Console()
   locks = ConfigDict({k: v for k, v in config.items() if k != "attacks"})
-  this = context.start(locks, workdir, keydir, None, console.print)
+  this = context.start(locks, workdir, keydir, secret, console.print)
   targets, rows = Targets(this), []
   for label, spec in config.schemes.items():
     target = targets.get(label)

@@ -1,5 +1,6 @@
 """What the commands share: flags, and errors of one line."""
 
+import getpass
 import pathlib
 import re
 import sys
@@ -8,6 +9,9 @@ from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import config_flags
+
+import keyjax
+from keyjax import keyring
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/.")
 WORKDIR = flags.DEFINE_string(
@@ -19,6 +23,11 @@ KEYDIR = flags.DEFINE_string(
   "keydir",
   "",
   "Local folder for keys, outside the workdir; WORKDIR.keys by default.",
+)
+_SECRET = flags.DEFINE_string(
+  "secret",
+  "",
+  "Where the secret is: file:PATH, env:NAME or fd:N; by default one is made.",
 )
 flags.mark_flags_as_required(["config", "workdir"])
 
@@ -32,13 +41,31 @@ def check(argv: list[str]) -> None:
     sys.exit(f"error: no config file {file}; those here are in configs/")
 
 
+def secret() -> keyjax.Secret | None:
+  """Reads the run's secret, if the command line says where it is.
+
+  It asks for a passphrase at a terminal.
+
+  Raises:
+    ValueError: it is another private key, and not a secret.
+    KeyringError: it cannot be read.
+  """
+  if not _SECRET.value:
+    return None
+  ask = lambda: getpass.getpass("Passphrase: ")  # noqa: E731
+  found = keyring.read_key(_SECRET.value, ask)
+  if not isinstance(found, keyjax.Secret):
+    raise ValueError("--secret names another private key, not a secret")
+  return found
+
+
 def serve(argv: list[str], run: Callable[..., Any]) -> None:
-  """Calls `run(config, workdir, keydir)`; user errors are one line."""
+  """Calls `run(config, workdir, keydir, secret)`; user errors are one line."""
   check(argv)
   logging.set_verbosity(logging.ERROR)  # JAX's and Orbax's notes.
   try:
-    run(CONFIG.value, str(WORKDIR.value), KEYDIR.value)
-  except (ValueError, OSError) as error:
+    run(CONFIG.value, str(WORKDIR.value), KEYDIR.value, secret())
+  except (ValueError, OSError, keyring.KeyringError) as error:
     sys.exit(f"error: {error}")
 
 

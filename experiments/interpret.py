@@ -21,6 +21,7 @@ import rich.console
 from absl import app
 from ml_collections import ConfigDict
 
+import keyjax
 from experiments import attack, cli, context, layers, results, subject
 from experiments.context import Rows, Run
 from experiments.layers import Sizes
@@ -33,7 +34,11 @@ _DEFAULT = Sizes()
 
 
 def run(
-  config: ConfigDict, workdir: str, keydir: str = "", sizes: Sizes = _DEFAULT
+  config: ConfigDict,
+  workdir: str,
+  keydir: str = "",
+  secret: keyjax.Secret | None = None,
+  sizes: Sizes = _DEFAULT,
 ) -> list[dict[str, Any]]:
   """Looks into every locked model of a config, and returns rows.
 
@@ -41,6 +46,7 @@ def run(
     config: from a file in `configs/`; attacks in it are left alone.
     workdir: for rows and trained models; no key ever lies in it.
     keydir: for keys; `<workdir>.keys` by default.
+    secret: see `experiments.main.run`.
     sizes: how much to measure.
 
   Raises:
@@ -49,7 +55,7 @@ def run(
   """
   console = rich.console.Console()
   locks = ConfigDict({k: v for k, v in config.items() if k != "attacks"})
-  this = context.start(locks, workdir, keydir, None, console.print)
+  this = context.start(locks, workdir, keydir, secret, console.print)
   if this.dataset.is_text:
     raise ValueError(
       f"dataset={this.dataset.name} is text; saliency and probes here are of "

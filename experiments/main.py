@@ -18,7 +18,6 @@ What to type next:
     python -m experiments.benchmark  speed
 """
 
-import getpass
 import sys
 from typing import Any
 
@@ -38,11 +37,6 @@ from experiments import (
 )
 from keyjax import keyring, parallel
 
-_SECRET = flags.DEFINE_string(
-  "secret",
-  "",
-  "Where the secret is: file:PATH, env:NAME or fd:N; by default one is made.",
-)
 _MULTIHOST = flags.DEFINE_bool(
   "multihost", False, "This is one of the hosts of a TPU slice."
 )
@@ -150,22 +144,13 @@ def main(argv: list[str]) -> None:
     if _MULTIHOST.value or _COORDINATOR.value:
       where = _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
       parallel.initialize(*where)
-    secret = _secret(_SECRET.value) if _SECRET.value else None
     folders = str(cli.WORKDIR.value), cli.KEYDIR.value
-    run(cli.CONFIG.value, *folders, secret)
+    run(cli.CONFIG.value, *folders, cli.secret())
   except (ValueError, OSError, keyring.KeyringError) as error:
     sys.exit(f"error: {error}")
   except preemption.Preempted as stop:
     print(stop, file=sys.stderr)
     sys.exit(preemption.EXIT_STATUS)
-
-
-def _secret(source: str) -> keyjax.Secret:
-  """Reads the run's secret; asks for a passphrase at a terminal."""
-  found = keyring.read_key(source, lambda: getpass.getpass("Passphrase: "))
-  if not isinstance(found, keyjax.Secret):
-    raise ValueError("--secret names another private key, not a secret")
-  return found
 
 
 if __name__ == "__main__":
