@@ -9,8 +9,6 @@ import pytest
 
 from experiments.benchmarks import tpu
 
-SMALL = ("v4:2x2x2", "v5e:4x4", "v5p:2x2x2", "v6e:4x4")
-
 
 def test_bounds_of_a_ring() -> None:
   got = tpu.Figures(2e12, 4e9, 0, {"all-reduce": 8 * 10**9, "all-gather": 0})
@@ -24,7 +22,7 @@ def test_a_slice_without_a_compiler_is_an_error() -> None:
 
 
 @pytest.mark.tpu_aot
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", tpu.SLICES)
 @pytest.mark.parametrize("how", ["pmap", "shard_map", "fsdp"])
 def test_training_compiles(name: str, how: str) -> None:
   chips = slice_of(name)
@@ -37,16 +35,17 @@ def test_training_compiles(name: str, how: str) -> None:
 
 
 @pytest.mark.tpu_aot
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", tpu.SLICES)
 def test_encryption_sends_nothing(name: str) -> None:
   compiled = tpu.encryption(slice_of(name), "cnn")
   assert not dict(tpu.collectives(compiled.as_text()))
 
 
 @pytest.mark.tpu_aot
+@pytest.mark.parametrize("name", tpu.SLICES)
 @pytest.mark.parametrize("scheme", ["plain", "hpnn", "deep_lock"])
-def test_inference_compiles(scheme: str) -> None:
-  compiled = tpu.inference(scheme, slice_of("v5e:4x4"), "cnn")
+def test_inference_compiles(name: str, scheme: str) -> None:
+  compiled = tpu.inference(scheme, slice_of(name), "cnn")
   assert not dict(tpu.collectives(compiled.as_text()))
 
 
