@@ -5,10 +5,11 @@ python -m experiments.attack --config=configs/matrix.py \
 
 193 rows of 13 schemes: 17 minutes on 2 cores of a Xeon, 2026-11-22. AdvParams
 (98.8 % with its key): 98.8 by clipping or by a licensee's other files, 98.6 by
-line search; keyed noise: 38 by line search; Deep-Lock: the key from known weights
-or from two licensees' files, none in counter mode; gain of fine-tuning with 60
-images over scratch: HPNN +13, SHF +22, NP +15, FFX +12, Deep-Lock and keyed noise
-none; extraction: 96; keys of SHF, NP and FFX from 100 transformed images.
+line search; keyed noise: 38 by line search; Deep-Lock: the key from known
+weights or from two licensees' files, none in counter mode; gain of fine-tuning
+with 60 images over scratch: HPNN +13, SHF +22, NP +15, FFX +12, Deep-Lock and
+keyed noise none; extraction: 96; keys of SHF, NP and FFX from 100 transformed
+images.
 """
 
 from ml_collections import ConfigDict

@@ -29,7 +29,10 @@ from ml_collections import ConfigDict
 from experiments import files, results
 from experiments.config import meaning
 from keyjax import keys, parallel
-from keyjax.checkpoint.folders import is_remote
+from keyjax.checkpoint.folders import hold, is_remote
+
+# Folders that this process works in, and what locks them.
+_HELD: dict[pathlib.Path, int] = {}
 
 
 class WorkdirError(ValueError):
@@ -57,8 +60,9 @@ class Workdir:
 
     Raises:
       WorkdirError: the folder holds another run, its keys are gone, the keys
-        would lie inside it, it cannot be written, or the secret is missing or
-        not the one that this run, or another process, has.
+        would lie inside it, it cannot be written, another process works in
+        it, or the secret is missing or not the one that this run, or another
+        process, has.
     """
     self.path = files.path(folder)
     home = _key_home(self.path, key_folder)
@@ -74,6 +78,7 @@ class Workdir:
       if secret and not parallel.is_first():
         self.key_path, self.secret = home, secret
         return
+      _hold(self.path)
       kept = meaning(config)
       kept.pop("encrypt", None)  # Who may open a run can change.
       run_id = self._claim(kept, mark)
@@ -139,6 +144,24 @@ class Workdir:
   def key_file(self, name: str) -> pathlib.Path:
     """Returns where a scheme's key lies."""
     return self.key_path / f"{name}.key"
+
+
+def _hold(path: files.AnyPath) -> None:
+  """Keeps other processes out until this one ends; a bucket has no locks."""
+  if is_remote(path):
+    return
+  mine = _HELD.get(path)
+  if mine is not None:
+    if os.path.samestat(os.fstat(mine), path.stat()):
+      return
+    os.close(mine)  # The folder was deleted, and made again.
+  fd = hold(path)
+  if fd is None:
+    raise WorkdirError(
+      f"another process works in {path}; wait for it, or choose another "
+      "--workdir"
+    )
+  _HELD[path] = fd
 
 
 def _key_home(path: files.AnyPath, key_folder: str) -> pathlib.Path:

@@ -2,7 +2,10 @@
 
 import json
 import pathlib
+import shutil
 import stat
+import subprocess
+import sys
 
 import pytest
 from ml_collections import ConfigDict
@@ -10,6 +13,7 @@ from ml_collections import ConfigDict
 from experiments.config import base, scheme, set_schemes
 from experiments.workdir import Workdir, WorkdirError
 from keyjax import keys
+from tests.conftest import ROOT
 
 
 def config(**fields: object) -> ConfigDict:
@@ -163,3 +167,24 @@ def test_run_file_holds_the_config_and_an_id(tmp_path: pathlib.Path) -> None:
   assert held["secret"] == ""
   assert held["id"] == run.key_path.name
   assert held["config"]["schemes"]["shf"]["args"] == {"block_size": 4}
+
+
+def test_a_folder_that_another_process_works_in(tmp_path: pathlib.Path) -> None:
+  folder = tmp_path / "run"
+  Workdir(base(), str(folder))
+  code = (
+    "import sys\n"
+    "from experiments import config, workdir\n"
+    "workdir.Workdir(config.base(), sys.argv[1])"
+  )
+  other = [sys.executable, "-c", code, str(folder)]
+  done = subprocess.run(other, capture_output=True, text=True, cwd=ROOT)
+  assert "another process works in" in done.stderr and done.returncode
+  Workdir(base(), str(folder))  # This one may open it again.
+  shutil.rmtree(folder)
+  shutil.rmtree(f"{folder}.keys")
+  Workdir(base(), str(folder))  # And after it was deleted.
+  shutil.copytree(folder, tmp_path / "copy")
+  shutil.copytree(f"{folder}.keys", tmp_path / "copy.keys")
+  other[-1] = str(tmp_path / "copy")
+  subprocess.run(other, check=True, cwd=ROOT)
