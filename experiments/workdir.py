@@ -21,6 +21,7 @@ import json
 import os
 import pathlib
 import secrets
+import weakref
 from typing import Any
 
 import jax
@@ -31,12 +32,44 @@ from experiments.config import meaning
 from keyjax import keys, parallel
 from keyjax.checkpoint.folders import hold, is_remote
 
-# Folders that this process works in, and what locks them.
-_HELD: dict[pathlib.Path, int] = {}
-
 
 class WorkdirError(ValueError):
   """A folder that this run cannot use; the message says what to do."""
+
+
+class _Held:
+  """A locked folder, until nothing in this process works in it any more."""
+
+  def __init__(self, path: pathlib.Path) -> None:
+    """Locks the folder."""
+    found = hold(path)
+    if found is None:
+      raise WorkdirError(
+        f"another process works in {path}; wait for it, or choose another "
+        "--workdir"
+      )
+    self.fd = found
+
+  def __del__(self) -> None:
+    """Unlocks it, if it was locked."""
+    if hasattr(self, "fd"):
+      os.close(self.fd)
+
+
+# By device and inode: a folder may be deleted, and made again.
+_HELD = weakref.WeakValueDictionary[tuple[int, int], _Held]()
+
+
+def _hold(path: files.AnyPath) -> _Held | None:
+  """Keeps other processes out; a bucket has no locks."""
+  if is_remote(path):
+    return None
+  found = path.stat()
+  place = found.st_dev, found.st_ino
+  held = _HELD.get(place)
+  if held is None:
+    held = _HELD[place] = _Held(path)
+  return held
 
 
 class Workdir:
@@ -78,10 +111,10 @@ class Workdir:
       if secret and not parallel.is_first():
         self.key_path, self.secret = home, secret
         return
-      _hold(self.path)
       kept = meaning(config)
       kept.pop("encrypt", None)  # Who may open a run can change.
       run_id = self._claim(kept, mark)
+      self._held = _hold(self.path)
       self.key_path = home / run_id
       self.secret = secret or self._secret()
     except OSError as error:
@@ -144,24 +177,6 @@ class Workdir:
   def key_file(self, name: str) -> pathlib.Path:
     """Returns where a scheme's key lies."""
     return self.key_path / f"{name}.key"
-
-
-def _hold(path: files.AnyPath) -> None:
-  """Keeps other processes out until this one ends; a bucket has no locks."""
-  if is_remote(path):
-    return
-  mine = _HELD.get(path)
-  if mine is not None:
-    if os.path.samestat(os.fstat(mine), path.stat()):
-      return
-    os.close(mine)  # The folder was deleted, and made again.
-  fd = hold(path)
-  if fd is None:
-    raise WorkdirError(
-      f"another process works in {path}; wait for it, or choose another "
-      "--workdir"
-    )
-  _HELD[path] = fd
 
 
 def _key_home(path: files.AnyPath, key_folder: str) -> pathlib.Path:

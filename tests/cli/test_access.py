@@ -150,6 +150,8 @@ def test_a_damaged_checkpoint_is_not_encrypted_again(run, people):
   owner = ("--recipient", people.key.id, "--to", "@bob.key.pub")
   # A process: others of Orbax's writes may end when this one has failed.
   answer = process("revoke", "model", "new", *KEY, *owner)
-  assert answer.code == 1 and "dense/kernel" in answer.err
+  # Where its parts lie in the file is Orbax's choice, and differs.
+  assert answer.code == 1
+  assert "dense/kernel" in answer.err or "the manifest" in answer.err
   assert answer.err.startswith("keyjax: ") and answer.err.count("\n") == 1
   assert not pathlib.Path("new").exists()

@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import shutil
 import stat
 import subprocess
 import sys
@@ -171,7 +170,7 @@ def test_run_file_holds_the_config_and_an_id(tmp_path: pathlib.Path) -> None:
 
 def test_a_folder_that_another_process_works_in(tmp_path: pathlib.Path) -> None:
   folder = tmp_path / "run"
-  Workdir(base(), str(folder))
+  mine = Workdir(base(), str(folder))
   code = (
     "import sys\n"
     "from experiments import config, workdir\n"
@@ -180,11 +179,9 @@ def test_a_folder_that_another_process_works_in(tmp_path: pathlib.Path) -> None:
   other = [sys.executable, "-c", code, str(folder)]
   done = subprocess.run(other, capture_output=True, text=True, cwd=ROOT)
   assert "another process works in" in done.stderr and done.returncode
-  Workdir(base(), str(folder))  # This one may open it again.
-  shutil.rmtree(folder)
-  shutil.rmtree(f"{folder}.keys")
-  Workdir(base(), str(folder))  # And after it was deleted.
-  shutil.copytree(folder, tmp_path / "copy")
-  shutil.copytree(f"{folder}.keys", tmp_path / "copy.keys")
-  other[-1] = str(tmp_path / "copy")
+  again = Workdir(base(), str(folder))  # This process may open it again.
+  assert again.key_path == mine.key_path
+  del mine
+  assert subprocess.run(other, capture_output=True, cwd=ROOT).returncode
+  del again
   subprocess.run(other, check=True, cwd=ROOT)
