@@ -2,7 +2,7 @@
 
 import pytest
 
-from keyjax.attacks import game, referee, registry
+from keyjax.attacks import referee, registry, views
 from keyjax.attacks.game import Attacker, Budget
 from keyjax.attacks.locks import exhaust
 from tests.attacks.locks import toys
@@ -39,6 +39,6 @@ def test_eight_key_bits_of_hpnn() -> None:
 
 def test_all_keys_differ() -> None:
   target = toys.target(toys.PATCHES, "shf", block_size=2)
-  found = exhaust.space(game.view(target, THIEF))
+  found = exhaust.space(views.view(target, THIEF))
   assert found.size == 24
   assert len({tuple(k.order.tolist()) for k in found.keys}) == 24
