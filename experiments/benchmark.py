@@ -1,8 +1,9 @@
 """Speed, measured in one run so that ratios hold on a noisy machine.
 
     python -m experiments.benchmark                  everything
-    python -m experiments.benchmark schemes          the schemes alone
-    python -m experiments.benchmark schemes.inference    one part of them
+    python -m experiments.benchmark schemes          ciphers, and many keys
+    python -m experiments.benchmark overhead         of steps and forward passes
+    python -m experiments.benchmark overhead.inference    one part of it
     python -m experiments.benchmark checkpoint       sealed and plain, 5 minutes
     python -m experiments.benchmark aes --json=FILE  AES alone, rows to a file
     python -m experiments.benchmark scaling          1 to 8 virtual devices
@@ -25,13 +26,22 @@ import rich.table
 from absl import app, flags
 
 from experiments import results
-from experiments.benchmarks import aes, checkpoint, scaling, schemes, tpu
+from experiments.benchmarks import (
+  aes,
+  checkpoint,
+  overhead,
+  scaling,
+  schemes,
+  tpu,
+)
 
 _JSON = flags.DEFINE_string("json", "", "File for the rows; none by default.")
 _ROUNDS = flags.DEFINE_integer("rounds", 9, "Rounds, at least 3.", 3)
 _SECTIONS = {
   "schemes": schemes.rows,
   **{f"schemes.{name}": rows for name, rows in schemes.PARTS.items()},
+  "overhead": overhead.rows,
+  **{f"overhead.{name}": rows for name, rows in overhead.PARTS.items()},
   "aes": aes.rows,
   "checkpoint": checkpoint.rows,
   "scaling": scaling.rows,
@@ -39,7 +49,7 @@ _SECTIONS = {
 }
 # The one for TPUs needs a compiler that is installed apart; speeds of virtual
 # devices are of interest to nobody who did not ask.
-_DEFAULT = ("schemes", "aes", "checkpoint")
+_DEFAULT = ("schemes", "overhead", "aes", "checkpoint")
 
 
 def main(argv: list[str]) -> None:

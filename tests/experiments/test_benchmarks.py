@@ -34,7 +34,7 @@ def test_batch_statistics_are_exchanged_too() -> None:
 
 
 def test_an_unknown_part_lists_the_known_ones() -> None:
-  with pytest.raises(SystemExit, match="section schemes.infer; known: .*"):
-    benchmark.main(["benchmark", "schemes.infer"])
-  with pytest.raises(SystemExit, match="schemes.inference, .*scaling"):
+  with pytest.raises(SystemExit, match="section overhead.infer; known: .*"):
+    benchmark.main(["benchmark", "overhead.infer"])
+  with pytest.raises(SystemExit, match="overhead.inference, .*scaling"):
     benchmark.main(["benchmark", "scales"])
