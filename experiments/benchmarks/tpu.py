@@ -133,10 +133,24 @@ def _bytes(shapes: str) -> int:
   return total
 
 
-def train_step(name: str, how: str, chips: list[jax.Device], net: str) -> Any:
-  """Compiles a model's training step under a scheme of the main job."""
+def train_step(
+  name: str,
+  how: str,
+  chips: list[jax.Device],
+  net: str,
+  dtype: str = "float32",
+) -> Any:
+  """Compiles a model's training step under a scheme of the main job.
+
+  Args:
+    name: the scheme's.
+    how: pmap, shard_map or fsdp.
+    chips: of the slice.
+    net: the model's name.
+    dtype: of the computation; params are float32.
+  """
   settings = config.cifar10("aot").train
-  model, variables = _model(net)
+  model, variables = _model(net, dtype)
   scheme, key = _locked(name, model, variables, chips[0].device_kind)
   optimizer = train.make_optimizer(settings, 1000)
   state = jax.eval_shape(
@@ -234,8 +248,9 @@ def inference(name: str, chips: list[jax.Device], net: str) -> Any:
   ).compile()
 
 
-def _model(net: str) -> tuple[Any, Any]:
-  model = models.create(net, 10, data.CIFAR10_MEAN, data.CIFAR10_STD)
+def _model(net: str, dtype: str = "float32") -> tuple[Any, Any]:
+  normal = data.CIFAR10_MEAN, data.CIFAR10_STD
+  model = models.create(net, 10, *normal, dtype=dtype)
   image = jnp.zeros((1, *_IMAGE))
   return model, jax.eval_shape(model.init, jax.random.key(0), image)
 
@@ -255,6 +270,10 @@ def programs(chips: list[jax.Device], net: str) -> dict[str, Callable[[], Any]]:
     f"train {name}, {how}": functools.partial(train_step, name, how, chips, net)
     for name, how in steps
   }
+  for name in ("hpnn", "plain"):
+    made[f"train {name}, shard_map, bfloat16"] = functools.partial(
+      train_step, name, "shard_map", chips, net, "bfloat16"
+    )
   made["encrypt deep_lock counter, fsdp"] = functools.partial(
     encryption, chips, net
   )
