@@ -6,6 +6,7 @@
     python -m experiments.benchmark overhead.inference    one part of it
     python -m experiments.benchmark checkpoint       sealed and plain, 5 minutes
     python -m experiments.benchmark aes --json=FILE  AES alone, rows to a file
+    python -m experiments.benchmark inputs           images a second of the host
     python -m experiments.benchmark scaling          1 to 8 virtual devices
     python -m experiments.benchmark tpu              estimates for TPUs, 1 hour
 
@@ -29,6 +30,7 @@ from experiments import results
 from experiments.benchmarks import (
   aes,
   checkpoint,
+  inputs,
   overhead,
   scaling,
   schemes,
@@ -44,6 +46,7 @@ _SECTIONS = {
   **{f"overhead.{name}": rows for name, rows in overhead.PARTS.items()},
   "aes": aes.rows,
   "checkpoint": checkpoint.rows,
+  "inputs": inputs.rows,
   "scaling": scaling.rows,
   "tpu": tpu.rows,
 }
