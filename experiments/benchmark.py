@@ -16,6 +16,7 @@ range is the quartiles. Targets stand beside what was measured, reached or not.
 What to type next:
     --rounds=21       more rounds, narrower ranges
     --json=FILE       rows with command, commit, hardware and date
+    --programs=bfloat16    of `tpu`, programs whose names match
 """
 
 import pathlib

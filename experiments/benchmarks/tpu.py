@@ -16,10 +16,14 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from absl import flags
 from jax.experimental import topologies
 
 from experiments.benchmarks import programs
 
+_PROGRAMS = flags.DEFINE_string(
+  "programs", "", "Pattern of the names of TPU programs; all by default."
+)
 # Slices of 256 chips, and what is compiled for them: XLA takes a minute or more
 # for a ResNet-18, and the smaller network shows the same collectives.
 SLICES = {
@@ -147,6 +151,9 @@ def rows(rounds: int) -> Iterator[dict[str, Any]]:
   for name, net in SLICES.items():
     chips = devices(name)
     for title, make in programs.shown(chips, net).items():
+      title = f"{name} {net}: {title}"
+      if not re.search(_PROGRAMS.value, title):
+        continue
       start = time.perf_counter()
       got = figures(make())
       seconds = time.perf_counter() - start
@@ -155,7 +162,7 @@ def rows(rounds: int) -> Iterator[dict[str, Any]]:
       ms = 1e3 * limits[which]
       sent = ", ".join(f"{k} {v:,}" for k, v in got.collectives.items())
       yield {
-        "name": f"{name} {net}: {title}",
+        "name": title,
         "value": ms,
         "low": ms,
         "high": ms,
