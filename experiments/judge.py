@@ -12,6 +12,8 @@ from keyjax import tree
 from keyjax.attacks import intervals, near_keys
 from keyjax.schemes import adv_params
 
+_MOST_RIGHT = 100  # Draws of the right key for each wrong one.
+
 
 def judge(
   run: Run,
@@ -58,9 +60,13 @@ def wrong_keys(
 
   An AdvParams key is made from the plain params, which no guesser has: those
   are random positions with the right values.
+
+  Raises:
+    ValueError: there is no key, or no other one.
   """
   rng, batch = np.random.default_rng(0), context.keygen_batch(run)
   made: list[Any] = []
+  right = 0
   while len(made) < count:
     if _holds(key, adv_params.AdvKey):
       guess = near_keys.random_key(key, rng)
@@ -68,6 +74,13 @@ def wrong_keys(
       guess = this.scheme.keygen(keyjax.Secret.generate(), prepared, batch)
     if not context.same_bits(guess, key):
       made.append(guess)
+      continue
+    right += 1
+    if right > _MOST_RIGHT * count:
+      raise ValueError(
+        "a scheme has no key, or one alone, so that no key is wrong: leave it "
+        "out of config.schemes"
+      )
   return made
 
 

@@ -16,6 +16,7 @@ from keyjax.interpret import activations, probe, saliency, similarity
 
 _OTHERS = CONDITIONS[1:]
 _RATES = (1e-3, 1e-2)
+_EXACT = "Clopper-Pearson over images"
 
 
 class Sizes(NamedTuple):
@@ -123,7 +124,7 @@ def _read(hits: Sequence[int], keys: int, total: int) -> dict[str, Any]:
     ends = intervals.mean_interval(shares)
     return counts | _said(float(shares.mean()), *ends, "Student t over keys")
   ends = intervals.clopper_pearson(hits[0], total)
-  return counts | _said(float(shares[0]), *ends, "Clopper-Pearson over images")
+  return counts | _said(float(shares[0]), *ends, _EXACT)
 
 
 def tuning(target: Target, sizes: Sizes) -> Rows:
@@ -146,7 +147,10 @@ def tuning(target: Target, sizes: Sizes) -> Rows:
     won = referee.sweep(attack, target, attacker, budget, grid)
     more = {"steps": sizes.steps, "images": images, "settings": len(grid)}
     condition = "no_key" if has_file else "fresh"
-    return _scored(condition, name, won.score) | more
+    row = _scored(condition, name, won.score) | more
+    if row["value"] is not None:
+      row["interval"] += ", Bonferroni over settings"
+    return row
 
   for path in paths(target):
     rows.append(play(path, True, f"params/{path}/.*"))
@@ -154,11 +158,11 @@ def tuning(target: Target, sizes: Sizes) -> Rows:
 
 
 def _scored(condition: str, layer: str, score: Any) -> dict[str, Any]:
-  interval = "Clopper-Pearson over images, Bonferroni over settings"
-  row = _row(condition, "layer_tuning", layer)
-  nonfinite = score.details.get("nonfinite", 0)
-  said = _said(score.value, score.low, score.high, interval)
-  return row | said | {"nonfinite": nonfinite}
+  bad, total = score.details["nonfinite"], score.details["images"]
+  said = _said(score.value, score.low, score.high, _EXACT)
+  if 2 * bad >= total:  # The argmax of NaN is a class too.
+    said = _nothing(False)
+  return _row(condition, "layer_tuning", layer) | said | {"nonfinite": bad}
 
 
 def similar_maps(

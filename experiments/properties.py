@@ -7,12 +7,13 @@ them with a property of the data: the digit 7 three times as frequent; none at
 all (which must show on plain weights); no difference (which must not). It locks
 each under a key of its own, and three meta-classifiers guess the property of
 the targets. One attacker learns from plain shadows, the other from shadows that
-he locked under keys of his own. It writes OUT/rows.jsonl.
+he locked under keys of his own. It writes OUT/rows.jsonl, once all is measured.
 """
 
 import functools
 import json
 import pathlib
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +25,7 @@ import rich.table
 from absl import app, flags, logging
 
 import keyjax
-from experiments import data, lock, meta, out, results, shadows
+from experiments import data, files, lock, meta, out, results, shadows
 from keyjax import tree
 from keyjax.attacks import intervals
 from keyjax.schemes import hpnn
@@ -57,7 +58,16 @@ def run(
     nets: how many shadows, and how many targets.
     steps: of training each.
     schemes: names in `_SCHEMES`.
+
+  Raises:
+    ValueError: too few networks or steps.
+    OSError: the folder cannot be written.
   """
+  if nets < 2 or steps < 1:
+    raise ValueError(
+      f"nets={nets}, steps={steps}: at least 2 networks, of which one has the "
+      "property, and 1 step"
+    )
   dataset = data.load("digits")
   model = shadows.make_model(dataset)
   folder = pathlib.Path(out)
@@ -73,26 +83,25 @@ def run(
     "source": dataset.source,
   }
   rows = []
-  with (folder / "rows.jsonl").open("w") as lines:
-    for i, (name, prevalence) in enumerate(shadows.PROPERTIES.items()):
-      halves = [
-        shadows.train(
-          model,
-          dataset.train_images[half::2],
-          dataset.train_labels[half::2],
-          prevalence,
-          nets,
-          steps,
-          2 * i + half,
-        )
-        for half in (0, 1)
-      ]
-      this = base | {"property": name}
-      for label in schemes:
-        for row in _play(this, locks[label], dataset, label, *halves):
-          rows.append(row)
-          lines.write(json.dumps(rows[-1]) + "\n")
-          lines.flush()
+  for i, (name, prevalence) in enumerate(shadows.PROPERTIES.items()):
+    halves = [
+      shadows.train(
+        model,
+        dataset.train_images[half::2],
+        dataset.train_labels[half::2],
+        prevalence,
+        nets,
+        steps,
+        2 * i + half,
+      )
+      for half in (0, 1)
+    ]
+    this = base | {"property": name}
+    for label in schemes:
+      rows += _play(this, locks[label], dataset, label, *halves)
+  # Whole or not at all: what an earlier run wrote stays until then.
+  text = "".join(json.dumps(row) + "\n" for row in rows)
+  files.write(folder / "rows.jsonl", text)
   return rows
 
 
@@ -193,7 +202,11 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unexpected argument {argv[1]!r}")
   logging.set_verbosity(logging.ERROR)  # JAX's notes.
-  rows = run(str(out.folder("runs/properties")), _NETS.value, _STEPS.value)
+  folder = str(out.folder("runs/properties"))
+  try:
+    rows = run(folder, _NETS.value, _STEPS.value)
+  except (ValueError, OSError) as error:
+    sys.exit(f"error: {error}")
   rich.console.Console().print(table(rows))
 
 

@@ -12,10 +12,12 @@ errors carry no bytes.
 
 import hashlib
 import hmac
+import importlib
 import io
 import json
 import os
 import pathlib
+import pkgutil
 import stat
 from typing import Any, NoReturn, dataclass_transform
 
@@ -293,7 +295,7 @@ def _unpack(data: Any) -> Any:
   (kind, *_) = data
   if "type" in data:
     fields = {f: _unpack(v) for f, v in data["fields"].items()}
-    return _KEY_TYPES[data["type"]](**fields)
+    return _key_type(data["type"])(**fields)
   if kind == "tuple":
     items = data["tuple"]
     return tuple(_unpack(items[str(i)]) for i in range(len(items)))
@@ -303,6 +305,14 @@ def _unpack(data: Any) -> Any:
   if kind == "dict":
     return {k: _unpack(v) for k, v in data["dict"].items()}
   return jnp.asarray(data[kind]) if kind == "array" else data[kind]
+
+
+def _key_type(name: str) -> type[Key]:
+  if name not in _KEY_TYPES:  # Schemes are imported when they are first used.
+    folder = pathlib.Path(__file__).with_name("schemes")
+    for module in pkgutil.iter_modules([str(folder)], "keyjax.schemes."):
+      importlib.import_module(module.name)
+  return _KEY_TYPES[name]
 
 
 def _refuse_checkpoint(path: str | os.PathLike[str]) -> None:

@@ -186,19 +186,30 @@ def check_spec(
 
 
 def word_dtype(dtype: Any) -> np.dtype:
-  """Returns the unsigned integer of a dtype's width."""
-  return np.dtype(_WORDS[np.dtype(jnp.dtype(dtype)).itemsize])
+  """Returns the unsigned integer of a dtype's width.
+
+  Raises:
+    ValueError: it has another width than 8, 16 or 32 bits.
+  """
+  size = np.dtype(jnp.dtype(dtype)).itemsize
+  if size not in _WORDS:
+    raise ValueError(f"no words of {dtype}: cast it to 8, 16 or 32 bits")
+  return np.dtype(_WORDS[size])
 
 
 def as_words(x: Any) -> jax.Array:
   """Returns the bit patterns of a leaf as unsigned words of its width.
 
+  Raises:
+    ValueError: it has another width than 8, 16 or 32 bits.
+
   Example:
     >>> as_words(jnp.float32(1.0))
     Array(1065353216, dtype=uint32)
   """
-  x = jnp.asarray(x)
-  return jax.lax.bitcast_convert_type(x, word_dtype(x.dtype))
+  # Its own dtype: JAX would make float32 of a NumPy array of float64.
+  words = word_dtype(x.dtype if hasattr(x, "dtype") else jnp.result_type(x))
+  return jax.lax.bitcast_convert_type(jnp.asarray(x), words)
 
 
 def from_words(words: Any, dtype: Any) -> jax.Array:

@@ -7,6 +7,8 @@ import os
 import pathlib
 import pickle
 import stat
+import subprocess
+import sys
 import traceback
 
 import jax
@@ -172,6 +174,18 @@ def test_key_files_hold_every_kind_of_key(tmp_path: pathlib.Path) -> None:
     keys.save(tmp_path / name, key)
     trees.assert_same_bits(keys.load(tmp_path / name), key)
     assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+
+
+def test_a_new_process_may_load_a_key_before_it_makes_a_scheme(
+  tmp_path: pathlib.Path,
+) -> None:
+  batch = {"image": np.zeros((1, 4, 4, 1), np.float32)}
+  scheme = keyjax.pixel_shuffle("shf", 2)
+  keys.save(tmp_path / "key", scheme.keygen(Secret.generate(), None, batch))
+  code = "import keyjax, sys; print(keyjax.keys.load(sys.argv[1]))"
+  command = [sys.executable, "-c", code, str(tmp_path / "key")]
+  done = subprocess.run(command, capture_output=True, text=True, check=False)
+  assert done.stdout.startswith("<ShfKey, 16 bytes"), done.stderr[-300:]
 
 
 def test_damaged_key_files(tmp_path: pathlib.Path) -> None:

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh, NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 
 import keyjax
@@ -257,9 +257,16 @@ def test_2_shardings_that_do_not_fit_are_refused() -> None:
   key = keyjax.deep_lock("counter").keygen(Secret.generate(), plain, None)
   with pytest.raises(ValueError, match="shardings lack leaf w"):
     keyjax.deep_lock("counter", shardings={}).encrypt(key, plain)
-  places = {"w": NamedSharding(mesh, P("a"))}
-  with pytest.raises(ValueError, match="evenly divide"):
-    keyjax.deep_lock("counter", shardings=places).encrypt(key, plain)
+  unfit = {
+    "leaf w, [12, 2], cannot be cut as": NamedSharding(mesh, P("a")),
+    "cannot be cut as": NamedSharding(mesh, P(None, None, "a")),
+    "cut as P.*UNCONSTRAINED": NamedSharding(mesh, P(P.UNCONSTRAINED)),
+    "hold a P.* for leaf w, not a NamedSharding": P("a"),
+    "hold a SingleDeviceSharding": SingleDeviceSharding(jax.devices()[0]),
+  }
+  for message, place in unfit.items():
+    with pytest.raises(ValueError, match=message.replace("[", r"\[")):
+      keyjax.deep_lock("counter", shardings={"w": place}).encrypt(key, plain)
 
 
 def test_3_a_chain_undoes_itself_in_reverse() -> None:

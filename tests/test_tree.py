@@ -93,6 +93,15 @@ def test_floats_of_64_bits_are_refused_by_name() -> None:
     tree.make_spec({"c": jnp.ones(4, jnp.float4_e2m1fn)}, "test")
 
 
+@pytest.mark.parametrize("x", [np.ones(3), np.arange(2), np.complex64(1)])
+def test_there_are_no_words_of_64_bits(x: Any) -> None:
+  message = f"no words of {x.dtype}: cast it to 8, 16 or 32 bits"
+  with pytest.raises(ValueError, match=message):
+    tree.as_words(x)
+  with pytest.raises(ValueError, match=message):
+    tree.word_dtype(x.dtype)
+
+
 def test_numpy_leaves_work() -> None:
   plain = {"w": np.arange(4, dtype=np.float32)}
   scheme = keyjax.deep_lock()

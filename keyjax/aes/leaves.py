@@ -73,7 +73,8 @@ def xor_words(
 
   Raises:
     ValueError: a leaf is not of unsigned words, all of them exceed what one
-      key and counter may encrypt, or the shardings are on several meshes.
+      key and counter may encrypt, the shardings are on several meshes, or one
+      cuts a leaf of gigabytes into runs of a few bytes.
 
   Example:
     >>> from keyjax.aes import expand_key
@@ -182,11 +183,21 @@ def _groups(
 
   Returns:
     uint32[n], the places in units of groups, and the bytes of a group.
+
+  Raises:
+    ValueError: there are more groups than a place can count; they would begin
+      the keystream anew.
   """
   entries = [*spec, *(None,) * (local.ndim - len(spec))]
   cut = max((d for d in range(local.ndim) if shards[d] > 1), default=0)
   run = math.prod(local.shape[cut:]) * local.dtype.itemsize
   size = math.gcd(run, 16) if local.ndim and math.prod(shards) > 1 else 16
+  whole = math.prod(local.shape) * math.prod(shards) * local.dtype.itemsize
+  if whole // size >= 2**32:
+    raise ValueError(
+      f"a leaf of {whole} bytes is cut into runs of {run}, too many of them: "
+      "cut it along another axis"
+    )
   place = jnp.arange(-(-run // size), dtype=jnp.uint32)
   stride = -(-run // size)
   for d in range(cut, -1, -1):

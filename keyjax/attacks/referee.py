@@ -74,7 +74,8 @@ def play(
     raise ValueError(f"{attack.name} needs {attack.needs}, got {attacker}")
   setting = attack.grid[0] if setting is None else setting
   seen = views.view(target, attacker, budget.seed)
-  target = dataclasses.replace(target, victims=seen.victims)
+  if seen.victims is not None:
+    target = dataclasses.replace(target, victims=seen.victims)
   curve: list[Point] = []
   details: Mapping[str, Any] = {}
   spent = busy = 0.0

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding
+from jax.sharding import NamedSharding, PartitionSpec
 
 from keyjax import aes, keys, tree
 from keyjax.aes.ctr import MAX_BLOCKS
@@ -77,7 +77,29 @@ def _places(
 ) -> list[NamedSharding]:
   paths, leaves, _ = tree.flatten(shardings)
   by_path = dict(zip(paths, leaves, strict=True))
-  missing = [s.path for s in spec if s.locked and s.path not in by_path]
-  if missing:
-    raise ValueError(f"{scheme}: shardings lack leaf {missing[0]}")
-  return [by_path[s.path] for s in spec if s.locked]
+  locked = [s for s in spec if s.locked]
+  for leaf in locked:
+    if leaf.path not in by_path:
+      raise ValueError(f"{scheme}: shardings lack leaf {leaf.path}")
+    place = by_path[leaf.path]
+    if not isinstance(place, NamedSharding):
+      raise ValueError(
+        f"{scheme}: shardings hold a {type(place).__name__} for leaf "
+        f"{leaf.path}, not a NamedSharding"
+      )
+    if not _divides(place, leaf.shape):
+      raise ValueError(
+        f"{scheme}: leaf {leaf.path}, {list(leaf.shape)}, cannot be cut as "
+        f"{place.spec}"
+      )
+  return [by_path[s.path] for s in locked]
+
+
+def _divides(place: NamedSharding, shape: tuple[int, ...]) -> bool:
+  if len(place.spec) > len(shape) or PartitionSpec.UNCONSTRAINED in place.spec:
+    return False
+  try:
+    place.shard_shape(shape)
+  except ValueError:
+    return False
+  return True

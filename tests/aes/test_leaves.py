@@ -92,3 +92,19 @@ def test_leaves_that_cannot_be_encrypted_are_refused(inputs):
       [jnp.zeros(4, jnp.uint8)] * 2,
       shardings=[NamedSharding(m, P("x")) for m in meshes],
     )
+
+
+def test_a_leaf_cut_so_finely_that_the_keystream_would_begin_anew(inputs):
+  sharding = NamedSharding(Mesh(np.array(jax.devices()), "x"), P(None, "x"))
+
+  def make(x):
+    return aes.pads(*inputs, [x], shardings=[sharding])
+
+  fine = jax.ShapeDtypeStruct((2**28, 8), jnp.uint8)  # 2 GiB, byte by byte.
+  assert jax.eval_shape(make, fine)[0].shape == fine.shape
+  # Row i + 2^29 would have the keystream of row i.
+  finer = jax.ShapeDtypeStruct((2**30, 8), jnp.uint8)
+  with pytest.raises(ValueError, match="runs of 1, too many of them"):
+    jax.eval_shape(make, finer)
+  wide = jax.ShapeDtypeStruct((2**20, 2**14), jnp.uint8)
+  assert jax.eval_shape(make, wide)[0].shape == wide.shape

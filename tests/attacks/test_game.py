@@ -153,6 +153,19 @@ def test_trials_count_games_won() -> None:
   assert 0 < result.score.low < 0.5 < result.score.high < 1
 
 
+def test_a_sweep_judges_one_target() -> None:
+  """What a referee keeps of a target is found again for the next setting."""
+  seen = []
+
+  def referee_of(value: Any, target: game.Target) -> game.Score:
+    seen.append(target)
+    return game.Score(0.0, 0.0, 0.0)
+
+  attack = dataclasses.replace(XOR_BREAK, referee=referee_of)
+  referee.sweep(attack, planted(), Attacker(), Budget(), [{}, {}])
+  assert len({*map(id, seen)}) == 1 < len(seen)
+
+
 # ------------------------------------------------------------------- referees
 
 

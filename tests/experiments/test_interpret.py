@@ -104,6 +104,8 @@ def test_probes_and_retraining(done) -> None:
   assert list(by)[:5] == ["start", "owner", "dense_0", "dense_1", "head"]
   assert by["all layers"] > by["start"] + 0.2
   assert by["owner"] == pytest.approx(logits["right"], abs=0.1)
+  swept = {r["layer"] for r in tuned if "Bonferroni" in r["interval"]}
+  assert swept == {*by} - {"start", "owner"}
 
 
 def test_ciphertext_is_not_finite_and_the_right_key_is(done) -> None:
@@ -114,6 +116,9 @@ def test_ciphertext_is_not_finite_and_the_right_key_is(done) -> None:
   assert seen["head out"]["nonfinite"] == SMALL.images
   fresh = pick(done[0], scheme="float32", condition="fresh", metric="cka")
   assert all(r["value"] is not None for r in fresh)
+  # Nor is the argmax of NaN an accuracy.
+  tuned = pick(done[0], scheme="float32", metric="layer_tuning")
+  assert [r["layer"] for r in tuned if r["value"] is None] == ["start"]
 
 
 def test_the_page_and_resumption(done, capsys) -> None:

@@ -1,10 +1,12 @@
 """Property inference: what plain weights tell, ciphertext does not."""
 
 import pathlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import keyjax
 from experiments import data, meta, properties, shadows
@@ -87,3 +89,27 @@ def test_rows_and_table(tmp_path: pathlib.Path) -> None:
     assert row["commit"] and row["hardware"] and row["networks"] == 8
   table = properties.table(rows)
   assert table.row_count == 9
+
+
+@pytest.mark.parametrize(("nets", "steps"), [(1, 5), (-3, 5), (8, 0)])
+def test_too_few_networks_or_steps(
+  nets: int, steps: int, tmp_path: pathlib.Path
+) -> None:
+  with pytest.raises(ValueError, match=f"nets={nets}, steps={steps}: at least"):
+    properties.run(str(tmp_path / "out"), nets, steps)
+  assert not (tmp_path / "out").exists()
+
+
+def test_rows_stay_until_there_are_others(
+  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  file = tmp_path / "rows.jsonl"
+  file.write_text("those of an earlier run\n")
+
+  def interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(properties, "_play", interrupt)
+  with pytest.raises(KeyboardInterrupt):
+    properties.run(str(tmp_path), 2, 1, ("plain",))
+  assert file.read_text() == "those of an earlier run\n"

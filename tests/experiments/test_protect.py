@@ -38,6 +38,12 @@ def test_no_wrong_key_is_the_right_one(kind: str) -> None:
   assert any(context.same_bits(k, key) for k in fresh)
 
 
+def test_without_a_key_none_is_wrong() -> None:
+  this = lock.build("identity", {}, MODEL)
+  with pytest.raises(ValueError, match="no key is wrong: leave it out"):
+    judge.wrong_keys(a_run(), this, (), VARIABLES, 8)
+
+
 def test_wrong_keys_of_a_chain_with_adv_params_vary() -> None:
   parts = (("adv_params", {"max_steps": 1}), ("deep_lock", {}))
   this = lock.build("chain", {"parts": parts}, MODEL)

@@ -80,6 +80,7 @@ def exhaust(view: View, budget: Budget) -> Iterator[Claim]:
     padded = keys + keys[:1] * (_AT_ONCE - len(keys))
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *padded)
     losses = np.asarray(measure(stacked, params, *data))[: len(keys)]
+    losses = np.where(np.isnan(losses), np.inf, losses)
     if losses.min() < least:
       best, least = keys[int(losses.argmin())], float(losses.min())
     tried += len(keys)

@@ -137,12 +137,15 @@ def transfer_surrogate(
   recipe = Recipe(learning_rate=learning_rate)
   data = view.data
   if view.oracle is not None:
-    asked = data.image[: view.oracle.left]
-    data = Examples(asked, view.oracle(asked))
+    images = data.image[: view.oracle.left]
+    data = Examples(images, view.oracle(images))
   start = view.init(jax.random.key(budget.seed))
   params = _train(view, start, data, train_steps, recipe)
   more = {"trained_on": len(data.label), "train_steps": train_steps}
-  yield from _climb(view, budget, params, view.apply_fn, Ball(**ball), more)
+  asked = 0 if view.oracle is None else view.oracle.used
+  found = _climb(view, budget, params, view.apply_fn, Ball(**ball), more)
+  for claim in found:
+    yield claim._replace(cost=claim.cost._replace(queries=asked))
 
 
 @registry.register(

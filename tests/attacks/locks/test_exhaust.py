@@ -1,10 +1,16 @@
 """Exhaustive search: few keys are all tried, and many are not."""
 
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
 import pytest
 
 from keyjax.attacks import referee, registry, views
 from keyjax.attacks.game import Attacker, Budget
 from keyjax.attacks.locks import exhaust
+from keyjax.schemes import pixel_shuffle
 from tests.attacks.locks import toys
 
 THIEF = Attacker(images=16)
@@ -35,6 +41,22 @@ def test_eight_key_bits_of_hpnn() -> None:
   assert won.cost.steps == 256
   lost = referee.play(attack, target, THIEF, budget)
   assert lost.details["note"].startswith("2^48.0 keys"), "a sign a neuron"
+
+
+def test_a_key_whose_loss_is_no_number_does_not_hide_the_others() -> None:
+  target = toys.target(toys.PATCHES, "shf", block_size=2)
+  images = jnp.asarray(views.view(target, THIEF).data.image)
+  right = pixel_shuffle.transform(target.key, images)
+
+  def breaks(params: Any, x: jax.Array) -> jax.Array:
+    logits = target.apply_fn(params, x)
+    if x.shape != right.shape:  # The referee's.
+      return logits
+    return jnp.where(jnp.abs(x - right).max() < 1e-6, logits, jnp.nan)
+
+  fragile = dataclasses.replace(target, apply_fn=breaks)
+  play = registry.get("exhaust"), fragile, THIEF, Budget(steps=24)
+  assert referee.play(*play).score.value == 1
 
 
 def test_all_keys_differ() -> None:

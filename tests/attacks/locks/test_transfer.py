@@ -56,6 +56,7 @@ def test_a_surrogate_needs_no_file() -> None:
   attack = registry.get("transfer_surrogate")
   asked = referee.play(attack, target, attacker, BUDGET, {"train_steps": 1})
   assert asked.details["trained_on"] == 100 and attack.condition == "api"
+  assert asked.cost.queries == 100 and own.cost.queries == 0
 
 
 def test_no_room_no_win() -> None:
