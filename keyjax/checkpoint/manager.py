@@ -10,7 +10,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policy
 
 from keyjax.aes.host import Impl
-from keyjax.checkpoint import folders, plain, sealed, session, signing, store
+from keyjax.checkpoint import folders, places, plain, sealed, session, signing, store
 from keyjax.checkpoint.errors import CheckpointError, flat, refuse
 from keyjax.keyring import Identity, Recipient
 
@@ -63,7 +63,7 @@ class Manager:
     options = ocp.CheckpointManagerOptions(
       preservation_policy=policy.LatestN(keep)
     )
-    self._folder = folders.location(folder)
+    self._folder = places.location(folder)
     self._recipients: list[Recipient] | None = None
     if recipients is not None:
       self._recipients = session.several(recipients, "wrap")
@@ -74,8 +74,6 @@ class Manager:
       handlers = store.handlers()
     self._closed = False
     folders.check_name(self._folder)
-    if self._recipients is not None:
-      folders.check_local(self._folder)
     try:
       folders.try_folder(self._folder)
       self._lock = self._hold()
@@ -110,7 +108,7 @@ class Manager:
 
   def _hold(self) -> weakref.finalize | None:
     """Keeps other Managers from saving; returns what lets them again."""
-    if folders.is_remote(self._folder):  # It has no locks.
+    if places.is_remote(self._folder):  # It has no locks.
       return weakref.finalize(self, lambda: None)
     if jax.process_index():  # The first process stands for all of a run.
       return weakref.finalize(self, lambda: None)

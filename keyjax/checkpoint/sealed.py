@@ -16,6 +16,7 @@ from keyjax.checkpoint import (
   folders,
   layout,
   opening,
+  places,
   placing,
   sealing,
   session,
@@ -77,13 +78,12 @@ def save(
     >>> restore(path, owner)
     {'w': Array([0, 1, 2], dtype=int32)}
   """
-  folders.check_local(path)
-  path = pathlib.Path(path).absolute()
-  folders.check_absent(path)
+  place = places.location(path)
+  folders.check_absent(place)
   made = prepare(
     tree, recipients, step, metadata, signer, impl, lazy=True, salt=salt
   )
-  write(path, *made)
+  write(place, *made)
 
 
 def prepare(

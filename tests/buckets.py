@@ -1,0 +1,87 @@
+"""A server of objects on this machine, which speaks Cloud Storage's JSON API.
+
+`gcp-storage-emulator`, and what it leaves out and TensorStore needs: the
+generation of what is read, and writes that are refused when it has changed.
+"""
+
+import contextlib
+import logging
+import socket
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+import tensorstore as ts
+from gcp_storage_emulator import server
+from gcp_storage_emulator.exceptions import NotFound
+from gcp_storage_emulator.handlers import objects
+
+
+def _generation(storage: Any, bucket: str, name: str) -> str:
+  try:
+    return storage.get_file_obj(bucket, name)["generation"]
+  except NotFound:
+    return "0"
+
+
+def _complete(patch: pytest.MonkeyPatch) -> None:
+  """Adds generations to the emulator."""
+  download, upload = objects.download, objects._media_upload
+
+  def read(request: Any, response: Any, storage: Any, *rest: Any) -> None:
+    place = request.params["bucket_name"], request.params["object_id"]
+    response["X-Goog-Generation"] = _generation(storage, *place)
+    download(request, response, storage, *rest)
+
+  def write(request: Any, response: Any, storage: Any) -> None:
+    place = request.params["bucket_name"], request.query["name"][0]
+    wanted = request.query.get("ifGenerationMatch")
+    if wanted and wanted[0] != _generation(storage, *place):
+      response.status = HTTPStatus.PRECONDITION_FAILED
+      return
+    upload(request, response, storage)
+
+  patch.setattr(objects, "download", read)
+  patch.setattr(objects, "_media_upload", write)
+
+
+@contextlib.contextmanager
+def serving() -> Iterator[None]:
+  """Serves `gs://bucket` to this process and its children."""
+  import gcsfs
+
+  with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    port = free.getsockname()[1]
+  running = server.create_server(
+    "127.0.0.1", port, in_memory=True, default_bucket="bucket"
+  )
+  url = f"http://127.0.0.1:{port}"
+  for name in ("gcsfs", "gcp_storage_emulator"):  # Of what is absent.
+    logging.getLogger(name).setLevel(logging.CRITICAL)
+  with pytest.MonkeyPatch.context() as patch:
+    _complete(patch)
+    patch.setenv("STORAGE_EMULATOR_HOST", url)
+    patch.setenv("TENSORSTORE_GCS_HTTP_URL", url)
+    patch.setenv("EPATH_USE_TF", "false")
+    gcsfs.GCSFileSystem.clear_instance_cache()
+    running.start()
+    try:
+      yield
+    finally:
+      running.stop()
+      gcsfs.GCSFileSystem.clear_instance_cache()
+
+
+def objects_of(folder: str) -> ts.KvStore:
+  """All objects below `gs://bucket/...`, with no cache in between."""
+  bucket, _, path = folder.removeprefix("gs://").partition("/")
+  spec = {"driver": "gcs", "bucket": bucket, "path": f"{path}/"}
+  return ts.KvStore.open(spec).result()
+
+
+def everything(folder: str) -> dict[str, bytes]:
+  """The objects of a folder by their names in it."""
+  found = objects_of(folder)
+  return {name.decode(): found[name] for name in found.list().result()}
