@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
+import fsspec
 import pytest
 import tensorstore as ts
 from gcp_storage_emulator import server
@@ -74,14 +75,18 @@ def serving() -> Iterator[None]:
       gcsfs.GCSFileSystem.clear_instance_cache()
 
 
-def objects_of(folder: str) -> ts.KvStore:
-  """All objects below `gs://bucket/...`, with no cache in between."""
-  bucket, _, path = folder.removeprefix("gs://").partition("/")
-  spec = {"driver": "gcs", "bucket": bucket, "path": f"{path}/"}
-  return ts.KvStore.open(spec).result()
-
-
 def everything(folder: str) -> dict[str, bytes]:
   """The objects of a folder by their names in it."""
-  found = objects_of(folder)
-  return {name.decode(): found[name] for name in found.list().result()}
+  bucket = fsspec.filesystem("gs")
+  bucket.invalidate_cache()
+  first = len(folder.removeprefix("gs://")) + 1
+  return {name[first:]: bucket.cat_file(name) for name in bucket.find(folder)}
+
+
+def write(folder: str, objects: dict[str, bytes | None]) -> None:
+  """Writes objects, or removes them; nothing here learns of it otherwise."""
+  bucket, _, path = folder.removeprefix("gs://").partition("/")
+  spec = {"driver": "gcs", "bucket": bucket, "path": f"{path}/"}
+  store = ts.KvStore.open(spec).result()
+  for name, data in objects.items():
+    store.write(name, data).result()
