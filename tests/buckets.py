@@ -2,11 +2,14 @@
 
 `gcp-storage-emulator`, and what it leaves out and TensorStore needs: the
 generation of what is read, and writes that are refused when it has changed.
+What it does not have is Google's consistency, credentials and limits.
 """
 
 import contextlib
+import http.server
 import logging
 import socket
+import threading
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
@@ -47,6 +50,18 @@ def _complete(patch: pytest.MonkeyPatch) -> None:
   patch.setattr(objects, "_media_upload", write)
 
 
+def _do_not_block(patch: pytest.MonkeyPatch) -> None:
+  """Lets idle connections wait, and no two requests meet."""
+  lock, handle = threading.Lock(), server.Router.handle
+
+  def alone(router: Any, method: Any) -> None:
+    with lock:
+      handle(router, method)
+
+  patch.setattr(server.Router, "handle", alone)
+  patch.setattr(http.server, "HTTPServer", http.server.ThreadingHTTPServer)
+
+
 @contextlib.contextmanager
 def serving() -> Iterator[None]:
   """Serves `gs://bucket` to this process and its children."""
@@ -63,6 +78,7 @@ def serving() -> Iterator[None]:
     logging.getLogger(name).setLevel(logging.CRITICAL)
   with pytest.MonkeyPatch.context() as patch:
     _complete(patch)
+    _do_not_block(patch)
     patch.setenv("STORAGE_EMULATOR_HOST", url)
     patch.setenv("TENSORSTORE_GCS_HTTP_URL", url)
     patch.setenv("EPATH_USE_TF", "false")

@@ -143,14 +143,28 @@ def hold(folder: pathlib.Path) -> int | None:
 
 
 def try_folder(folder: pathlib.Path) -> None:
-  """Makes a folder, and one inside it for a moment, as Orbax will."""
-  if is_remote(folder):  # Which has no folders to make.
-    refresh(folder)
+  """Makes a folder, and one inside it for a moment, as Orbax will.
+
+  In a bucket, an object: Orbax's threads outlive an early error by minutes.
+  """
+  if is_remote(folder):
+    _try_bucket(folder)
     return
   folder.mkdir(parents=True, exist_ok=True)
   trial = tempfile.mkdtemp(dir=folder, prefix=_TRIAL)
   with contextlib.suppress(FileNotFoundError):  # Another process cleared it.
     os.rmdir(trial)
+
+
+def _try_bucket(folder: Any) -> None:
+  refresh(folder)
+  if jax.process_index() == 0:
+    trial = folder / f"{_TRIAL}{os.urandom(8).hex()}"
+    try:
+      trial.write_text("")
+    except FileNotFoundError:  # Its text is the address of a request.
+      raise FileNotFoundError("there is no such bucket") from None
+    trial.unlink()
 
 
 def discard(folder: pathlib.Path, name: str = "*") -> None:

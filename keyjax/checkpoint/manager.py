@@ -75,17 +75,15 @@ class Manager:
     self._closed = False
     folders.check_name(self._folder)
     try:
-      folders.try_folder(self._folder)
-      self._lock = self._hold()
-      if (
-        self._lock is not None
-      ):  # What another is writing looks like what is left.
-        folders.discard(self._folder)
-      self._manager = ocp.CheckpointManager(
-        self._folder,
-        options=options,
-        item_handlers=handlers,
-      )
+      with places.reaching(self._folder):
+        folders.try_folder(self._folder)
+        self._lock = self._hold()
+        # What another is writing looks like what is left.
+        if self._lock is not None:
+          folders.discard(self._folder)
+        self._manager = ocp.CheckpointManager(
+          self._folder, options=options, item_handlers=handlers
+        )
     except OSError as error:
       raise flat(f"cannot use {self._folder}", error) from None
     self._check_kind()

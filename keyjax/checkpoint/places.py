@@ -19,6 +19,7 @@ from keyjax.checkpoint.errors import CheckpointError, flat
 
 _BUCKETS = "gs://"
 _COMMITTED = "commit_success.txt"  # Orbax's mark of a whole one in a bucket.
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 # `#`, `;`: Orbax takes a name for a URL and writes to what stands before them.
 # `..`: it goes up; the bucket does not. The rest TensorStore refuses.
 _BROKEN = re.compile(r"[#;\x00-\x1f\x7f]|(?<![^/])\.\.(?![^/])")
@@ -50,7 +51,8 @@ def location(path: str | os.PathLike[str]) -> Any:
     raise ValueError(f"{path} needs gcsfs: pip install gcsfs")
   if found := _BROKEN.search(name):
     raise ValueError(f"{path!r}: {found[0]!r} does not work in a bucket")
-  if not all(_split(name)):
+  bucket, folder = _split(name)
+  if not (_BUCKET.fullmatch(bucket) and folder):
     raise ValueError(f"{path}: name a bucket and a folder in it")
   return epath.Path(name)
 
@@ -89,14 +91,9 @@ def reaching(place: Any) -> Iterator[None]:
 
 
 def refresh(place: Any) -> None:
-  """Forgets what was listed of a bucket: others write there too.
-
-  Raises:
-    CheckpointError: it cannot be reached.
-  """
+  """Forgets what was listed of a bucket: others write there too."""
   if is_remote(place):
-    with reaching(place):
-      _gcsfs(place).invalidate_cache()
+    _gcsfs(place).invalidate_cache()
 
 
 def _gcsfs(place: Any) -> Any:
@@ -112,8 +109,8 @@ def is_whole(path: str | os.PathLike[str]) -> bool:
   place = location(path)
   if not is_remote(place):
     return place.exists()
-  refresh(place)
   with reaching(place):
+    refresh(place)
     return (place / _COMMITTED).exists()
 
 
