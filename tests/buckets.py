@@ -21,6 +21,9 @@ from gcp_storage_emulator import server
 from gcp_storage_emulator.exceptions import NotFound
 from gcp_storage_emulator.handlers import objects
 
+FORBIDDEN = "forbidden"  # A bucket to which nobody has access.
+served: list[int] = []  # How many bytes of objects each answer had.
+
 
 def _generation(storage: Any, bucket: str, name: str) -> str:
   try:
@@ -37,6 +40,7 @@ def _complete(patch: pytest.MonkeyPatch) -> None:
     place = request.params["bucket_name"], request.params["object_id"]
     response["X-Goog-Generation"] = _generation(storage, *place)
     download(request, response, storage, *rest)
+    served.append(len(response._content))
 
   def write(request: Any, response: Any, storage: Any) -> None:
     place = request.params["bucket_name"], request.query["name"][0]
@@ -55,8 +59,12 @@ def _do_not_block(patch: pytest.MonkeyPatch) -> None:
   lock, handle = threading.Lock(), server.Router.handle
 
   def alone(router: Any, method: Any) -> None:
+    asked = router._request_handler
     with lock:
-      handle(router, method)
+      if f"/b/{FORBIDDEN}/" in asked.path:
+        asked.send_error(HTTPStatus.FORBIDDEN)
+      else:
+        handle(router, method)
 
   patch.setattr(server.Router, "handle", alone)
   patch.setattr(http.server, "HTTPServer", http.server.ThreadingHTTPServer)

@@ -72,6 +72,7 @@ def _alone(path: pathlib.Path) -> Iterator[None]:
     return
   if is_remote(path):  # Which has no locks.
     check_absent(path)
+    discard(path.parent, path.name)
     yield
     return
   lock = path.with_name(f".{path.name}.lock")

@@ -10,7 +10,15 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policy
 
 from keyjax.aes.host import Impl
-from keyjax.checkpoint import folders, places, plain, sealed, session, signing, store
+from keyjax.checkpoint import (
+  folders,
+  places,
+  plain,
+  sealed,
+  session,
+  signing,
+  store,
+)
 from keyjax.checkpoint.errors import CheckpointError, flat, refuse
 from keyjax.keyring import Identity, Recipient
 
