@@ -56,7 +56,8 @@ class Manager:
     """Opens or makes a folder of checkpoints.
 
     Args:
-      folder: where; made when absent.
+      folder: where, on a disk or in a bucket (`gs://...`, which has no locks:
+        start one run in it, not two); made when absent.
       keep: how many checkpoints to keep.
       recipients: who can open them; plain checkpoints if None.
       identities: keys that open them, to go on with a run.

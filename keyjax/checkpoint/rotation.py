@@ -40,7 +40,8 @@ def rewrap(
 
   Right to add somebody, or to rotate a key that did not leak. Wrong to revoke:
   who could open the checkpoint may keep its data key, or the old envelope; see
-  `reencrypt`. A kill at any point leaves the old envelope or the new one.
+  `reencrypt`. A kill at any point leaves the old envelope or the new one. In a
+  bucket one object is replaced; where it keeps versions, the old one stays.
 
   Args:
     path: the checkpoint's folder.

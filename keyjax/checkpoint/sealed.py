@@ -51,7 +51,7 @@ def save(
   seals and writes its own shards, and the folder is one they all see.
 
   Args:
-    path: a folder that does not exist.
+    path: a folder that does not exist, on a disk or in a bucket (`gs://...`).
     tree: a pytree of arrays and numbers, sharded in any way.
     recipients: who can open it, each alone.
     step: of the training; sealed.
@@ -67,7 +67,8 @@ def save(
       or the metadata is too large.
     FileExistsError: `path` exists.
     KeyringError: a recipient cannot be used.
-    CheckpointError: the disk is full, or the folder cannot be written.
+    CheckpointError: the disk is full, or the folder cannot be written, or
+      its bucket cannot be reached.
 
   Example:
     >>> import tempfile, jax.numpy as jnp

@@ -85,9 +85,10 @@ def test_sealed_checkpoints(bucket: str) -> None:
 def test_only_what_is_wanted_is_read(
   bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-  monkeypatch.setattr(layout, "PART", 1 << 16)
-  monkeypatch.setattr(layout, "SEGMENT", 1 << 22)
-  x = np.random.default_rng(0).normal(size=(3000, 1000)).astype(np.float32)
+  sizes = {"PART": 1 << 16, "SEGMENT": 1 << 20, "READ": 1 << 17}
+  for name, size in (sizes | {"_SMALL": 1 << 18}).items():
+    monkeypatch.setattr(layout, name, size)
+  x = np.random.default_rng(0).normal(size=(1000, 500)).astype(np.float32)
   checkpoint.save(f"{bucket}/c", {"big": x, "small": x[:3]}, OWNER)
   whole = checkpoint.inspect(f"{bucket}/c")["bytes"]
   buckets.served.clear()
@@ -148,6 +149,7 @@ def test_copies_are_traced(bucket: str, tmp_path: pathlib.Path) -> None:
   assert checkpoint.trace(bucket, ring) == "lab"
 
 
+@pytest.mark.slow
 def test_weights_in_the_clear_come_and_go(
   bucket: str, tmp_path: pathlib.Path
 ) -> None:
@@ -221,7 +223,7 @@ def test_odd_headers_are_refused(
   checkpoint.save(bucket, TREE, OWNER)
   monkeypatch.setattr(store, "_MAX_HEADER", 1 << 20)
   for data, why in (
-    (b" " * (1 << 25), "header is too large"),
+    (b" " * (12 << 20), "header is too large"),
     (b"nul", "header is not JSON"),
     (b"[" * 100_000, "too many parts"),
     (json.dumps({"format": "other"}).encode(), "not a sealed checkpoint"),
@@ -236,7 +238,7 @@ def test_odd_headers_are_refused(
 # ----------------------------------------------------------------- mistakes
 
 
-@pytest.mark.parametrize("name", ["a b", "p%41q%", "x&y=z", "ünï", "a..b+@"])
+@pytest.mark.parametrize("name", ["a b%41q%", "x&y=z+@", "a..ünï"])
 def test_names_are_no_urls(name: str, bucket: str) -> None:
   path = f"{bucket}/{name}/{name}"
   checkpoint.save(path, TREE, OWNER)
@@ -273,7 +275,7 @@ def test_other_objects_are_not_removed(bucket: str) -> None:
 
 
 def test_what_cannot_be_reached_is_one_sentence(bucket_server: None) -> None:
-  for name, why in (("nowhere", "no such bucket"), (buckets.FORBIDDEN, "403")):
+  for name, why in (("nowhere", "no such bucket"), (buckets.FORBIDDEN, "Forbidden")):
     path = f"gs://{name}/c"
     for write in (
       lambda: checkpoint.save(path, TREE, OWNER),
@@ -286,7 +288,7 @@ def test_what_cannot_be_reached_is_one_sentence(bucket_server: None) -> None:
   for read in (checkpoint.inspect, store.Store):
     with pytest.raises(FileNotFoundError, match="no checkpoint at gs://now"):
       read("gs://nowhere/c")
-    with pytest.raises(checkpoint.CheckpointError, match="not reach.*403"):
+    with pytest.raises(checkpoint.CheckpointError, match="not reach.*Forbidden"):
       read(f"gs://{buckets.FORBIDDEN}/c")
 
 
