@@ -82,7 +82,8 @@ def serving() -> Iterator[None]:
     "127.0.0.1", port, in_memory=True, default_bucket="bucket"
   )
   url = f"http://127.0.0.1:{port}"
-  for name in ("gcsfs", "gcp_storage_emulator"):  # Of what is absent.
+  # Of what is absent, and of Google's credentials.
+  for name in ("gcsfs", "gcp_storage_emulator", "google.auth"):
     logging.getLogger(name).setLevel(logging.CRITICAL)
   with pytest.MonkeyPatch.context() as patch:
     _complete(patch)
@@ -90,6 +91,7 @@ def serving() -> Iterator[None]:
     patch.setenv("STORAGE_EMULATOR_HOST", url)
     patch.setenv("TENSORSTORE_GCS_HTTP_URL", url)
     patch.setenv("EPATH_USE_TF", "false")
+    patch.setenv("NO_GCE_CHECK", "true")  # Nobody gives credentials here.
     gcsfs.GCSFileSystem.clear_instance_cache()
     running.start()
     try:

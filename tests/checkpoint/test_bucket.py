@@ -275,7 +275,10 @@ def test_other_objects_are_not_removed(bucket: str) -> None:
 
 
 def test_what_cannot_be_reached_is_one_sentence(bucket_server: None) -> None:
-  for name, why in (("nowhere", "no such bucket"), (buckets.FORBIDDEN, "Forbidden")):
+  for name, why in (
+    ("nowhere", "no such bucket"),
+    (buckets.FORBIDDEN, "Forbidden"),
+  ):
     path = f"gs://{name}/c"
     for write in (
       lambda: checkpoint.save(path, TREE, OWNER),
@@ -288,7 +291,9 @@ def test_what_cannot_be_reached_is_one_sentence(bucket_server: None) -> None:
   for read in (checkpoint.inspect, store.Store):
     with pytest.raises(FileNotFoundError, match="no checkpoint at gs://now"):
       read("gs://nowhere/c")
-    with pytest.raises(checkpoint.CheckpointError, match="not reach.*Forbidden"):
+    with pytest.raises(
+      checkpoint.CheckpointError, match="not reach.*Forbidden"
+    ):
       read(f"gs://{buckets.FORBIDDEN}/c")
 
 
