@@ -166,5 +166,7 @@ def test_the_main_job(bucket: str, tmp_path: pathlib.Path) -> None:
   assert sealed and all(
     checkpoint.verify(f"{bucket}/{n}", me) == [] for n in sealed
   )
+  keyring.write_key(tmp_path / "me.key", me, plain=True)
+  settings.encrypt.identity = f"file:{tmp_path / 'me.key'}"
   again = main.run(settings, bucket, str(keydir))  # Nothing is done twice.
   assert again == rows
