@@ -10,7 +10,7 @@ import http.server
 import logging
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any
 
@@ -22,6 +22,7 @@ from gcp_storage_emulator.exceptions import NotFound
 from gcp_storage_emulator.handlers import objects
 
 FORBIDDEN = "forbidden"  # A bucket to which nobody has access.
+after_write: list[Callable[[], None]] = []  # Called by the server.
 served: list[int] = []  # How many bytes of objects each answer had.
 
 
@@ -65,6 +66,9 @@ def _do_not_block(patch: pytest.MonkeyPatch) -> None:
         asked.send_error(HTTPStatus.FORBIDDEN)
       else:
         handle(router, method)
+    if method in (server.POST, server.PUT):
+      for call in list(after_write):
+        call()
 
   patch.setattr(server.Router, "handle", alone)
   patch.setattr(http.server, "HTTPServer", http.server.ThreadingHTTPServer)

@@ -57,8 +57,8 @@ is the padding. See `layout` for what lies where, `store` for the files.
   key, and could give the weights without it.
 
 **Buckets.** Neither that mark nor a listing is trusted for what a checkpoint
-holds: whoever gives a mark to half a checkpoint, or takes objects out of a whole
-one, gets an error from the reader, as on a disk. What a bucket does not give:
+holds: half a checkpoint with a mark, or a whole one without some objects, is an
+error to who reads it, as on a disk. What a bucket does not give:
 
 - *Locks.* Of two who save under one name, or rewrap, at a time, the last to
   write an object wins. A mixture of two checkpoints does not open. On a disk

@@ -2,6 +2,8 @@
 
 import json
 import pathlib
+import subprocess
+import sys
 from typing import Any
 
 import jax
@@ -15,6 +17,7 @@ from keyjax import Secret, checkpoint, cli, keyring
 from keyjax.checkpoint import layout, places, store
 from tests import buckets, trees
 from tests.checkpoint import damage, test_processes, two
+from tests.conftest import ROOT
 
 pytestmark = [
   # Third parties: credentials that are not there, sockets left open.
@@ -129,6 +132,7 @@ def test_rewrap_replaces_one_object(
   assert opens(bucket)
 
 
+@pytest.mark.slow
 def test_reencrypt_between_bucket_and_disk(
   bucket: str, tmp_path: pathlib.Path
 ) -> None:
@@ -280,13 +284,14 @@ def test_what_cannot_be_reached_is_one_sentence(bucket_server: None) -> None:
     (buckets.FORBIDDEN, "Forbidden"),
   ):
     path = f"gs://{name}/c"
-    for write in (
-      lambda: checkpoint.save(path, TREE, OWNER),
-      lambda: checkpoint.save_plain(path, TREE),
-      lambda: checkpoint.Manager(path, recipients=OWNER),
-    ):
+    calls: list[tuple[Any, tuple[Any, ...]]] = [
+      (checkpoint.save, (TREE, OWNER)),
+      (checkpoint.save_plain, (TREE,)),
+      (checkpoint.Manager, ()),
+    ]
+    for write, args in calls:
       with pytest.raises(checkpoint.CheckpointError, match=why) as caught:
-        write()
+        write(path, *args)
       assert "\n" not in str(caught.value)
   for read in (checkpoint.inspect, store.Store):
     with pytest.raises(FileNotFoundError, match="no checkpoint at gs://now"):
@@ -343,6 +348,59 @@ def test_the_command_line(
 
 
 # ---------------------------------------------------------------- processes
+
+WRITER = """
+import sys
+import numpy as np
+from keyjax import Secret, checkpoint, keyring
+owner = keyring.SymmetricKey(Secret(b"o" * 32))
+tree = {"w": np.arange(6, dtype=np.float32), "b": {"c": np.zeros(2, np.int8)}}
+if sys.argv[2] == "save":
+  checkpoint.save(sys.argv[1], tree, owner)
+else:
+  friend = keyring.SymmetricKey(Secret(b"f" * 32))
+  checkpoint.rewrap(sys.argv[1], owner, friend)
+"""
+
+
+def killed(path: str, job: str, at: int) -> bool:
+  """Kills a child when a write of it reaches the server; False: it was done."""
+  args = [sys.executable, "-c", WRITER, path, job]
+  child = subprocess.Popen(args, cwd=ROOT, stderr=subprocess.DEVNULL)
+  left = [at]
+
+  def one() -> None:
+    left[0] -= 1
+    if left[0] == 0:
+      child.kill()
+
+  buckets.after_write.append(one)
+  try:
+    return child.wait(120) != 0
+  finally:
+    buckets.after_write.clear()
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+def test_a_killed_writer_leaves_the_old_or_the_new(bucket: str) -> None:
+  left = dict[str, int]()
+  for at in range(2, 40, 3):
+    path = f"{bucket}/{at}"
+    died = killed(path, "save", at)
+    whole = places.is_whole(path)
+    left["whole" if whole else "half"] = at
+    assert opens(path) == whole >= (not died)
+    if not whole:
+      with pytest.raises(FileNotFoundError, match="no checkpoint at"):
+        checkpoint.restore(path, OWNER)
+      checkpoint.save(path, TREE, OWNER)
+      assert opens(path) and checkpoint.verify(path, OWNER) == []
+    if not died:
+      break
+  assert left["half"] > 2 and not died
+  assert killed(path, "rewrap", 1)
+  assert opens(path) != opens(path, FRIEND)
 
 
 @pytest.mark.slow

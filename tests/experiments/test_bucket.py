@@ -12,8 +12,8 @@ from ml_collections import ConfigDict
 
 from experiments import data, files, main, models, train
 from experiments.config import base, scheme, set_schemes
-from experiments.workdir import Workdir, WorkdirError
 from experiments.people import NOBODY, People
+from experiments.workdir import Workdir, WorkdirError
 from keyjax import Secret, checkpoint, keyring
 from tests import buckets, trees
 
