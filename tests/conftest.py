@@ -43,8 +43,6 @@ def wycheproof():
 @pytest.fixture(scope="session")
 def bucket_server():
   """Serves buckets on this machine: TensorStore asks once where they are."""
-  pytest.importorskip("gcsfs")
-  pytest.importorskip("gcp_storage_emulator")
   from tests import buckets
 
   with buckets.serving():

@@ -5,10 +5,10 @@
                            `signature`, and the segments `000000`, `000001`, ...
 
 Orbax writes, so that a checkpoint appears whole or not at all, in one process
-or in many, on a disk or in a bucket (see `places`). Reading goes to TensorStore,
-which Orbax stands on, because it reads any range of bytes; what the files say of
-themselves is not trusted: an array of another type, size or coding than it must
-have is refused unread.
+or in many, on a disk or in a bucket (see `places`). Reading goes to
+TensorStore, which Orbax stands on, because it reads any range of bytes; what
+the files say of themselves is not trusted: an array of another type, size or
+coding than it must have is refused unread.
 """
 
 import asyncio
