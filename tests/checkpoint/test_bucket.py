@@ -302,6 +302,13 @@ def test_what_cannot_be_reached_is_one_sentence(bucket_server: None) -> None:
       read(f"gs://{buckets.FORBIDDEN}/c")
 
 
+def test_without_gcsfs_one_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+  monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+  for call in (checkpoint.inspect, checkpoint.Manager):
+    with pytest.raises(ValueError, match="needs gcsfs: pip install gcsfs"):
+      call("gs://bucket/c")
+
+
 # ------------------------------------------------------------ command line
 
 
