@@ -43,7 +43,9 @@ def location(path: str | os.PathLike[str]) -> Any:
       there, or nothing to reach it with.
   """
   if not is_remote(path):
-    return pathlib.Path(path).absolute()
+    place = pathlib.Path(path).absolute()
+    # TensorStore refuses `..`; what it means behind a link, the disk says.
+    return place.resolve() if ".." in place.parts else place
   name = os.fspath(path)
   if not name.startswith(_BUCKETS):
     raise ValueError(f"{path}: a bucket's name begins with {_BUCKETS}")
