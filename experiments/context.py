@@ -6,13 +6,12 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import check, data, models, people, results
 from experiments.people import NOBODY, People
 from experiments.workdir import Workdir
-from keyjax import keys, tree
+from keyjax import keys
 
 KEYGEN_IMAGES = 1000
 KEYGEN_LABELS = 8000  # Each character of a text has one.
@@ -90,22 +89,6 @@ def keygen_batch(run: Run) -> dict[str, jax.Array]:
     "image": data.to_input(jnp.asarray(run.dataset.train_images[:count])),
     "label": jnp.asarray(run.dataset.train_labels[:count]),
   }
-
-
-def words(x: Any) -> np.ndarray:
-  """Returns a leaf's bit patterns on the host."""
-  if tree.lockable(x):
-    x = tree.as_words(x)
-  return np.asarray(x)
-
-
-def same_bits(a: Any, b: Any) -> bool:
-  """Tells whether two trees have the same dtypes and bit patterns."""
-  same = [
-    x.dtype == y.dtype and np.array_equal(words(x), words(y))
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-  ]
-  return all(same)
 
 
 def value(base: dict[str, Any], metric: str, value: float) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def wrong_keys(
       guess = near_keys.random_key(key, rng)
     else:
       guess = this.scheme.keygen(keyjax.Secret.generate(), prepared, batch)
-    if not context.same_bits(guess, key):
+    if not tree.same_bits(guess, key):
       made.append(guess)
       continue
     right += 1

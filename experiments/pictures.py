@@ -86,9 +86,7 @@ def _bins(plain: Any, locked: Any) -> dict[str, Any]:
   paths, before, _ = tree.flatten(plain)
   after = tree.flatten(locked)[1]
   pairs = list(zip(before, after, strict=True))
-  differs = [
-    int((context.words(a) != context.words(b)).sum()) for a, b in pairs
-  ]
+  differs = [int((tree.bits(a) != tree.bits(b)).sum()) for a, b in pairs]
   i = int(np.argmax(differs))
   both = np.concatenate([np.ravel(before[i]), np.ravel(after[i])])
   edges = np.histogram_bin_edges(both, 40)

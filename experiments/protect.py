@@ -25,7 +25,7 @@ from experiments import (
   train,
 )
 from experiments.context import Outcome, Rows, Run
-from keyjax import checkpoint, keys, parallel
+from keyjax import checkpoint, keys, parallel, tree
 from keyjax.checkpoint.folders import is_whole
 from keyjax.schemes import adv_params
 
@@ -156,7 +156,7 @@ def _lock_and_ship(
   )
   stored = keys.load(run.workdir.key_file(label))
   opened, open_seconds = _timed(decrypt, stored, restored)
-  if not context.same_bits(opened, prepared):
+  if not tree.same_bits(opened, prepared):
     raise RuntimeError(f"{label}: decrypted params differ from the original")
   run.say(f"{label}: locked, stored, restored, decrypted: bit for bit the same")
   changed = _num_changed(prepared, locked)
@@ -193,9 +193,7 @@ def _key_bytes(key: Any) -> int:
 
 def _num_changed(prepared: Any, locked: Any) -> int:
   pairs = zip(jax.tree.leaves(prepared), jax.tree.leaves(locked), strict=True)
-  return sum(
-    int((context.words(a) != context.words(b)).sum()) for a, b in pairs
-  )
+  return sum(int((tree.bits(a) != tree.bits(b)).sum()) for a, b in pairs)
 
 
 def _num_params(variables: Any) -> int:

@@ -8,7 +8,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-  from keyjax import aes, checkpoint, keyring, keys, parallel, seal, tree
+  from keyjax import (
+    aes,
+    checkpoint,
+    keyring,
+    keys,
+    laws,
+    parallel,
+    seal,
+    tree,
+  )
   from keyjax.keys import Secret
   from keyjax.scheme import (
     Scheme,
@@ -41,6 +50,7 @@ __all__ = [
   "keyed_noise",
   "keyring",
   "keys",
+  "laws",
   "masked",
   "parallel",
   "partition",

@@ -229,6 +229,31 @@ def from_words(words: Any, dtype: Any) -> jax.Array:
   return jax.lax.bitcast_convert_type(jnp.asarray(words), jnp.dtype(dtype))
 
 
+def bits(x: Any) -> np.ndarray:
+  """Returns a leaf's bit patterns on the host: words, or what else it holds."""
+  if lockable(x):
+    return np.asarray(as_words(x))
+  if jax.dtypes.issubdtype(getattr(x, "dtype", None), jax.dtypes.prng_key):
+    return np.asarray(jax.random.key_data(x))
+  return np.asarray(x)
+
+
+def same_bits(a: PyTree, b: PyTree) -> bool:
+  """Tells whether trees have the same leaves: dtypes and bit patterns.
+
+  Example:
+    >>> same_bits(jnp.float32(0.0), jnp.float32(-0.0))
+    False
+    >>> same_bits(jnp.float32(jnp.nan), jnp.float32(jnp.nan))
+    True
+  """
+  pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+  return all(
+    _dtype_name(x) == _dtype_name(y) and np.array_equal(bits(x), bits(y))
+    for x, y in pairs
+  )
+
+
 def alike(out: jax.Array, x: jax.Array) -> jax.Array:
   """Returns `out` with the sharding of `x`, under jit too.
 

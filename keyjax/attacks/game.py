@@ -33,7 +33,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from keyjax import tree
 from keyjax.scheme import ApplyFn, Key, PyTree, Scheme
 
 
@@ -291,14 +290,3 @@ class Attack:
   grid: Sequence[Mapping[str, Any]] = ({},)
   referee: Referee | None = None
   condition: str = "wrong"
-
-
-def bits(x: Any) -> np.ndarray:
-  """Returns a leaf's bit patterns on the host."""
-  return np.asarray(tree.as_words(x) if tree.lockable(x) else x)
-
-
-def same_bits(x: Any, y: Any) -> bool:
-  """Tells whether two leaves have the same dtype and bit patterns."""
-  a, b = bits(x), bits(y)
-  return a.dtype == b.dtype and np.array_equal(a, b)

@@ -223,17 +223,8 @@ def _distinguish(value: bool, target: Target) -> Score:
 
 def _forge(value: Forgery, target: Target) -> Score:
   opened = target.scheme.decrypt(target.key, value.locked)
-  want = value.edit(target.params)
-  same = all(
-    game.same_bits(x, y)
-    for x, y in zip(jax.tree.leaves(opened), jax.tree.leaves(want), strict=True)
-  )
-  moved = not all(
-    game.same_bits(x, y)
-    for x, y in zip(
-      jax.tree.leaves(opened), jax.tree.leaves(target.params), strict=True
-    )
-  )
+  same = tree.same_bits(opened, value.edit(target.params))
+  moved = not tree.same_bits(opened, target.params)
   won = float(same and moved)
   return Score(won, won, won)
 
@@ -248,7 +239,7 @@ def _share(claimed: Any, true: Any) -> Score:
     return Score(0.0, 0.0, 0.0)
   right = total = 0
   for x, y in zip(jax.tree.leaves(claimed), jax.tree.leaves(true), strict=True):
-    a, b = game.bits(x), game.bits(y)
+    a, b = tree.bits(x), tree.bits(y)
     total += b.size
     right += int((a == b).sum()) if a.shape == b.shape else 0
   value = right / max(total, 1)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from keyjax import tree
-from keyjax.attacks.game import Attacker, Examples, Model, Target, same_bits
+from keyjax.attacks.game import Attacker, Examples, Model, Target
 from keyjax.scheme import ApplyFn, Key, PyTree, Scheme
 from keyjax.schemes import hpnn, pixel_shuffle
 
@@ -154,7 +154,7 @@ def locked_paths(target: Target) -> list[str]:
   changed = [
     (x.size, p)
     for p, x, y in zip(paths, plain, locked, strict=True)
-    if tree.lockable(x) and not same_bits(x, y)
+    if tree.lockable(x) and not tree.same_bits(x, y)
   ]
   return [path for _, path in sorted(changed)]
 

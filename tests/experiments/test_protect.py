@@ -9,7 +9,7 @@ import pytest
 
 import keyjax
 from experiments import config, context, data, judge, lock, models, protect
-from keyjax import Secret
+from keyjax import Secret, tree
 from tests import trees
 
 DIGITS = data.load("digits", num_train=40, num_test=20)
@@ -30,12 +30,12 @@ def test_no_wrong_key_is_the_right_one(kind: str) -> None:
   key = this.scheme.keygen(Secret.generate(), VARIABLES, batch)
   wrong = judge.wrong_keys(a_run(), this, key, VARIABLES, 64)
   assert len(wrong) == 64
-  assert not any(context.same_bits(k, key) for k in wrong)
+  assert not any(tree.same_bits(k, key) for k in wrong)
   fresh = [
     this.scheme.keygen(Secret.generate(), VARIABLES, batch) for _ in range(400)
   ]
   # Drawn blindly, some are the right one, so the test above can fail.
-  assert any(context.same_bits(k, key) for k in fresh)
+  assert any(tree.same_bits(k, key) for k in fresh)
 
 
 def test_without_a_key_none_is_wrong() -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import keyjax
-from keyjax import Secret, aes
-from keyjax.attacks import fit, game, referee, registry, views
+from keyjax import Secret, aes, tree
+from keyjax.attacks import fit, referee, registry, views
 from keyjax.attacks.game import Attacker, Budget, Target
 from keyjax.attacks.locks import collusion, schedule_difference
 from keyjax.schemes import deep_lock
@@ -78,7 +78,7 @@ def test_adv_params_in_one_layer_is_one_lock_for_all() -> None:
   """A secret draws layers and nothing else: there is nothing to outvote."""
   scheme = keyjax.adv_params(loss_fn, ".*dense/kernel", theta=0.5, max_steps=4)
   target = with_licensees(scheme, "adv_params", 1)
-  same = jax.tree.map(game.same_bits, target.locked, target.licensed[0])
+  same = jax.tree.map(tree.same_bits, target.locked, target.licensed[0])
   assert all(jax.tree.leaves(same))
   result = play("collude_weights", target, 1)
   assert result.score.value == result.curve[0].score.value < 1
