@@ -52,7 +52,7 @@ def command(
     examples: command lines that work as printed.
   """
   parser = group(commands, name, what, more, examples)
-  parser.set_defaults(run=run)
+  parser.set_defaults(prog=parser.prog, run=run)
   parser.add_argument(
     "--json", action="store_true", help="print one JSON object on stdout"
   )

@@ -135,8 +135,10 @@ def test_what_is_too_much_is_not_repeated(run):
   assert answer.code == 2 and "hunter2" not in answer.err
   answer = run("inspect", "model", "--passwort=hunter2")
   assert answer.err == (
-    "keyjax: unknown option --passwort; see keyjax --help\n"
+    "keyjax: unknown option --passwort; see keyjax inspect --help\n"
   )
+  answer = run("card", "show", "card.json", "--all")
+  assert answer.err.endswith("--all; see keyjax card show --help\n")
   run("keygen", "secret", "owner.key", "--plain")
   for option in ("--passphrase", "--root"):  # Even where it is not needed.
     answer = run("rotate", "x", "--root", "file:owner.key", option, "hunter2")
