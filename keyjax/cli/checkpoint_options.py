@@ -136,6 +136,7 @@ keyjax rewrap model-1 -i file:bob.key --keep --to @carol.key.pub
   parser.add_argument(
     "--keep", action="store_true", help="keep the recipients that it has"
   )
+  _reinstate(parser)
   arguments.secrets(parser)
 
 
@@ -169,9 +170,18 @@ keyjax revoke model-1 model-2 -i file:bob.key --recipient @carol.key.pub \\
     "@FILE; may be given again",
   )
   arguments.recipients(parser)
+  _reinstate(parser)
   arguments.signer(parser)
   arguments.verify_key(parser)
   arguments.secrets(parser)
+
+
+def _reinstate(parser: Any) -> None:
+  parser.add_argument(
+    "--reinstate",
+    action="store_true",
+    help="let --to name somebody who was revoked",
+  )
 
 
 def _in_and_out(parser: Any) -> None:

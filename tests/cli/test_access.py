@@ -116,6 +116,42 @@ def test_who_is_revoked_opens_the_old_alone(run, people):
   assert_silent(answer, "owner.key", "bob.key", "signer.key")
 
 
+def test_who_was_revoked_comes_back_by_an_explicit_word(run, people):
+  run("rewrap", "model", *KEY, "--keep", "--to", "@bob.key.pub")
+  revoke(run, "@bob.key.pub")
+  bob = keyring.read_key("file:bob.key").id
+  for again in (
+    ("rewrap", "new", *KEY, "--keep", "--to", "@bob.key.pub"),
+    ("rewrap", "new", *KEY, "--to", "@bob.key.pub"),
+    ("revoke", "new", "newer", *KEY, "--recipient", people.key.id, "--to")
+    + ("@bob.key.pub",),
+  ):
+    answer = run(*again)
+    assert answer.code == 2 and f"{bob} was revoked; only" in answer.err
+    assert opens(run, "new", "bob") == 3
+    assert not pathlib.Path("newer").exists()
+  keep = ("rewrap", "new", *KEY, "--keep", "--to", "@bob.key.pub")
+  answer = run(*keep, "--reinstate")
+  assert answer.code == 0 and f"{bob} was revoked and is back" in answer.out
+  assert opens(run, "new", "bob") == 0
+
+
+def test_who_was_revoked_once_is_told_by_every_later_checkpoint(run, people):
+  keep = ("rewrap", "model", *KEY, "--keep", "--to", "@bob.key.pub")
+  run(*keep, "--to", "@carol.key.pub")
+  revoke(run, "@bob.key.pub")
+  carol = keyring.read_key("file:carol.key").id
+  only = ("--recipient", carol, "--to", "@owner.key.pub")
+  assert run("revoke", "new", "newer", *KEY, *only).code == 0
+  for name in ("bob", "carol"):
+    answer = run("verify", "newer", "-i", f"file:{name}.key")
+    assert answer.code == 3 and "was revoked" in answer.err
+  both = (*only, "--to", "@bob.key.pub", "--reinstate")
+  assert run("revoke", "new", "other", *KEY, *both).code == 0
+  assert opens(run, "other", "bob") == 0
+  assert checkpoint.inspect("other")["envelope"]["revoked"] == [carol]
+
+
 def test_revoke_takes_an_id_and_names_who_was_forgotten(run, people):
   keep = ("rewrap", "model", *KEY, "--keep", "--to", "@bob.key.pub")
   run(*keep, "--to", "@carol.key.pub")
