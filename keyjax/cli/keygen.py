@@ -57,7 +57,7 @@ def _generate(kind: str) -> PrivateKey:
     return RsaIdentity.generate()
   if kind in ("ed25519", "ml-dsa-65"):
     return SigningKey.generate(kind)
-  return HpkePrivateKey.generate(kind.replace("-", ""))
+  return HpkePrivateKey.generate(kind)
 
 
 def _public(key: PrivateKey) -> tuple[str, str]:

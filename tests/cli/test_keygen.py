@@ -7,7 +7,7 @@ import pytest
 from keyjax import keyring
 from tests.cli.conftest import assert_silent, secrets_of, write_private_file
 
-RECEIVE = ("x25519", "mlkem768-x25519", "rsa")
+RECEIVE = ("x25519", "mlkem768x25519", "rsa")
 SIGN = ("ed25519", "ml-dsa-65")
 
 
@@ -26,6 +26,13 @@ def test_a_recipient_is_what_the_key_opens_for(run, kind):
   assert pathlib.Path("a.key.pub").read_text() == answer.out
   assert mode("a.key") == 0o600
   assert_silent(answer, "a.key")
+
+
+def test_a_kind_has_two_spellings_and_shows_one(run):
+  made = run("keygen", "mlkem768-x25519", "a.key", "--plain", "--json").json
+  assert made["kind"] == "mlkem768x25519"
+  assert made["recipient"].startswith("keyjax-mlkem768x25519:")
+  assert "mlkem768-x25519" not in run("keygen", "dsa", "b.key").err
 
 
 @pytest.mark.parametrize("kind", SIGN)
