@@ -17,7 +17,12 @@ KINDS = (
 
 
 def add_keygen(commands: Any) -> None:
-  """Adds `keygen`."""
+  """Adds `keygen` and `public`."""
+  _keygen(commands)
+  _public(commands)
+
+
+def _keygen(commands: Any) -> None:
   parser = command(
     commands,
     "keygen",
@@ -26,7 +31,7 @@ def add_keygen(commands: Any) -> None:
     """
 FILE is new and has mode 600. A passphrase protects it: it is asked for, or
 read from --passphrase. On stdout comes what is public: a recipient to encrypt
-to, a key to verify with, or the id of a secret.
+to or a key to verify with, and its id, a comment; of a secret the id alone.
 
 kinds:
   secret            a shared key, or the root of keyrings; `split` backs it up
@@ -58,6 +63,30 @@ keyjax keygen keyring team.keyring --name team --root file:root.key
   parser.add_argument(
     "--name", metavar="NAME", help="of a keyring: of its model or its team"
   )
+
+
+def _public(commands: Any) -> None:
+  parser = command(
+    commands,
+    "public",
+    "public:public",
+    "show the public key and the id of a key file",
+    """
+The id is what `inspect` shows of recipients. The output is what `keygen --pub`
+writes, and can be given to others: no private key is in it.
+""",
+    """
+keyjax public alice.key --passphrase file:alice.pass
+keyjax public bob.key.pub
+""",
+  )
+  arguments.path(
+    parser,
+    "file",
+    "a key file or another SOURCE; or public keys: FILE.pub, @FILE",
+    metavar="FILE",
+  )
+  arguments.secrets(parser, root=False)
 
 
 def _kind(text: str) -> str:

@@ -31,7 +31,7 @@ from keyjax.keyring import (
 )
 
 _DEFAULT = "KEYJAX_IDENTITY"
-_SOURCES = ("file", "env", "fd")
+SOURCES = ("file", "env", "fd")
 _MAX_TEXT = 1 << 20
 
 
@@ -133,7 +133,7 @@ class People:
       return [self.ring(rest).recipient()]
     if kind == "passphrase":
       return [Passphrase(read_passphrase(rest) if rest else ask_twice())]
-    if kind in _SOURCES:
+    if kind in SOURCES:
       return [_recipient_of(self.key(name))]
     return [*map(_parse_recipient, public_lines(name))]
 
@@ -210,7 +210,7 @@ def check_source(source: str) -> None:
 
 def _check_grammar(source: str) -> tuple[str, str]:
   kind, _, rest = source.partition(":")
-  if kind not in _SOURCES or not rest:
+  if kind not in SOURCES or not rest:
     # What is no source is not repeated: it might be a key.
     raise Failure(USAGE, "a key comes from file:PATH, env:NAME or fd:NUMBER")
   return kind, rest

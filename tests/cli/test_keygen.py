@@ -58,7 +58,7 @@ def test_a_passphrase_protects_by_default(run, monkeypatch):
   assert made.code == 0
   assert "KEYJAX-SECRET" not in pathlib.Path("a.key").read_text()
   key = keyring.read_key("file:a.key", "six random words")
-  assert keyring.format_recipient(key.public) == made.out.strip()
+  assert keyring.format_recipient(key.public) == made.out.split()[0]
 
 
 def test_a_keyring_opens_with_its_root(run):

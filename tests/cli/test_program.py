@@ -17,6 +17,7 @@ from tests.conftest import ROOT
 
 COMMANDS = (
   "keygen",
+  "public",
   "encrypt",
   "inspect",
   "verify",
