@@ -57,14 +57,23 @@ def _decrypt(commands: Any) -> None:
     "transform:decrypt",
     "open weights and write them in the clear",
     """
-OUT is new. Its suffix says the format: .safetensors, .msgpack, or else a plain
-Orbax checkpoint.
+OUT is new. Its suffix says the format: .safetensors, .msgpack, or none for a
+plain Orbax checkpoint, a folder. With --leaves, only the chunks that hold these
+are read and opened.
 """,
     """
 keyjax decrypt model-1 opened.safetensors -i file:bob.key
+keyjax decrypt model-1 kernels.safetensors -i file:bob.key \\
+  --leaves ".*kernel"
 """,
   )
   _in_and_out(parser)
+  parser.add_argument(
+    "--leaves",
+    type=arguments.pattern,
+    metavar="REGEX",
+    help="only those whose whole path matches; `inspect` shows the paths",
+  )
   parser.add_argument("--format", choices=FORMATS, help="whatever the suffix")
   arguments.identities(parser)
   arguments.verify_key(parser)

@@ -54,6 +54,7 @@ def test_every_example_works_as_printed(run, folder):
   assert set(opened) == set(weights)
   for name, array in weights.items():
     np.testing.assert_array_equal(opened[name], array)
+  assert set(safetensors.load_file("kernels.safetensors")) == {"dense.kernel"}
   # What was rotated last opens for Alice, whose key has a passphrase.
   alice = ("-i", "file:alice.key", "--passphrase", "file:alice.pass")
   assert run("verify", "model-2", *alice).code == 0
