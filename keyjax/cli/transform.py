@@ -51,7 +51,9 @@ def encrypt(args: argparse.Namespace) -> Result:
 
 def decrypt(args: argparse.Namespace) -> Result:
   """Opens a checkpoint and writes it in the clear."""
-  kind = args.format or _format(args.out)
+  if args.format is None:
+    _check_suffix(args.out)
+  kind = args.format or formats.format_of(args.out, "orbax")
   _refuse_existing(args.out)
   total = public_view(args.source)["bytes"]
   identities = People(args).identities(args.identity)
@@ -66,18 +68,19 @@ def decrypt(args: argparse.Namespace) -> Result:
   return Result(document, [f"{args.out} holds {count} leaves in the clear"])
 
 
-def _format(out: str) -> str:
-  """Returns the format that the suffix of what is written says."""
-  suffix = pathlib.Path(out).suffix
-  kind = formats.format_of(out, "orbax")
+def _check_suffix(out: str) -> None:
+  suffix = os.path.splitext(out)[1]
   # A version, as in model-1.2, is no suffix.
-  if kind == "orbax" and suffix and not suffix[1:].isdigit():
+  if not suffix or suffix[1:].isdigit():
+    return
+  try:
+    formats.format_of(out)
+  except ValueError:
     raise Failure(
       USAGE,
       f"the suffix {suffix} names no format: there are .safetensors, .msgpack, "
       "and none for a folder of Orbax; or give --format",
-    )
-  return kind
+    ) from None
 
 
 def _restore(
