@@ -5,7 +5,8 @@ import argparse
 from keyjax import Secret
 from keyjax.cli.failures import USAGE, blame
 from keyjax.cli.output import Result
-from keyjax.cli.people import SOURCES, People, public_lines
+from keyjax.cli.people import People
+from keyjax.cli.sources import SOURCES, public_lines
 from keyjax.keyring import (
   HpkePrivateKey,
   HpkePublicKey,

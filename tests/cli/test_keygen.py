@@ -116,8 +116,8 @@ def test_no_key_into_a_checkpoint(run, owner):
     (["secret", "a.key", "--plain", "--pub"], "has no public key"),
     (["x25519", "a", "--plain", "--passphrase", "env:P"], "exclude each other"),
     (["x25519", "a.key", "--passphrase", "env:EMPTY"], "is empty"),
-    (["x25519", "a.key", "--passphrase", "hunter2"], "a key comes from file:"),
-    (["x25519", "a.key", "--passphrase", "env:UNSET"], "is not set"),
+    (["x25519", "a.key", "--passphrase", "hunter2"], "comes from file:PATH"),
+    (["x25519", "a.key", "--passphrase", "env:UNSET"], "of the passphrase is"),
     (["dsa", "a.key"], "invalid choice"),
     (["x25519"], "required: FILE"),
   ],
@@ -143,6 +143,15 @@ def test_a_root_is_a_secret(run):
     "keygen", "keyring", "t", "--name", "team", "--root", "file:a.key"
   )
   assert answer.code == 2 and "another kind of key" in answer.err
+
+
+def test_a_passphrase_file_that_is_absent_is_a_file(run):
+  for plain in ("file:nope", "file:~/nope-either"):
+    answer = run("keygen", "x25519", "a.key", "--passphrase", plain)
+    assert answer.code == 4
+    path = plain.removeprefix("file:")
+    assert answer.err == f"keyjax: the passphrase file {path} does not exist\n"
+  assert not pathlib.Path("a.key").exists()
 
 
 def test_a_passphrase_file_is_private(run, folder):
