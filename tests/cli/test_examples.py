@@ -62,7 +62,8 @@ def test_every_example_works_as_printed(run, folder):
 
 @pytest.mark.slow
 def test_every_example_works_in_a_shell(folder):
-  safetensors.save_file({"w": np.ones(3, np.float32)}, "model.safetensors")
+  weights = {"dense.kernel": np.ones(3, np.float32)}
+  safetensors.save_file(weights, "model.safetensors")
   write_rows(folder)
   script = f'keyjax() {{ {sys.executable} -m keyjax.cli "$@"; }}\nset -e\n'
   subprocess.run(
