@@ -35,6 +35,7 @@ def rewrap(
   recipients: Recipient | Iterable[Recipient],
   *,
   revoked: Iterable[str] = (),
+  reinstate: bool = False,
 ) -> None:
   """Gives a checkpoint other recipients; only its envelope is written.
 
@@ -48,10 +49,12 @@ def rewrap(
     identities: keys, of which one opens it.
     recipients: everybody who can open it from now on.
     revoked: ids of former recipients, who are told so.
+    reinstate: whether somebody who was revoked may be a recipient again.
 
   Raises:
     FileNotFoundError: there is no whole checkpoint at `path`.
-    KeyringError: no identity opens it, or a recipient cannot be used.
+    KeyringError: no identity opens it, or a recipient cannot be used or was
+      revoked.
     CheckpointError: the folder cannot be written.
   """
   opened = store.Store(path)
@@ -60,6 +63,7 @@ def rewrap(
     several(identities, "unwrap"),
     several(recipients, "wrap"),
     revoked=revoked,
+    reinstate=reinstate,
   )
   try:
     store.replace_header(opened.path, envelope)

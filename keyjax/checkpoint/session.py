@@ -52,7 +52,9 @@ def several(people: Any, what: Literal["wrap", "unwrap"]) -> list[Any]:
     if not (hasattr(one, "id") and callable(getattr(one, what, None))):
       kind = "a recipient" if what == "wrap" else "an identity"
       name = type(one).__name__
-      more = ": use keyring.SymmetricKey of it" if name == "Secret" else ""
+      reader = "parse_recipient" if what == "wrap" else "read_key"
+      use = {"Secret": "SymmetricKey", "str": reader}.get(name)
+      more = f": use keyring.{use} of it" if use else ""
       raise TypeError(f"a {name} is not {kind}{more}")
   return out
 

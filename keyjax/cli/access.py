@@ -14,30 +14,41 @@ from keyjax.keyring import CannotOpen, Identity, Recipient
 
 def rewrap(args: argparse.Namespace) -> Result:
   """Gives a checkpoint other recipients, with the same data key."""
-  before = public_view(args.path)["envelope"]["recipients"]
+  before = public_view(args.path)["envelope"]
   people = People(args)
   identities = people.identities(args.identity)
   recipients = people.recipients(args.to)
   together = added_to(args.path, identities, recipients)
   with blame(USAGE):
     checkpoint.rewrap(
-      args.path, identities, together if args.keep else recipients
+      args.path,
+      identities,
+      together if args.keep else recipients,
+      reinstate=args.reinstate,
     )
   after = public_view(args.path)["envelope"]["recipients"]
-  gone = [name for name in before if name not in after]
+  gone = [name for name in before["recipients"] if name not in after]
+  back = [name for name in after if name in before["revoked"]]
   lines = [f"{args.path} opens for {name}" for name in after]
   lines += [
     f"{name} is no recipient any more; who kept the data key or the old "
     "envelope still opens it: see keyjax revoke"
     for name in gone
   ]
-  document = {"path": args.path, "recipients": after, "removed": gone}
+  lines += [f"{name} was revoked and is back" for name in back]
+  document = {
+    "path": args.path,
+    "recipients": after,
+    "reinstated": back,
+    "removed": gone,
+  }
   return Result(document, lines)
 
 
 def revoke(args: argparse.Namespace) -> Result:
   """Writes a checkpoint again under a new data key, without some."""
-  before = public_view(args.path)["envelope"]["recipients"]
+  envelope = public_view(args.path)["envelope"]
+  before, former = envelope["recipients"], envelope["revoked"]
   revoked = ids(args.recipient)
   if strange := [name for name in revoked if name not in before]:
     raise Failure(USAGE, f"{strange[0]} is no recipient of {args.path}")
@@ -45,8 +56,7 @@ def revoke(args: argparse.Namespace) -> Result:
   identities = people.identities(args.identity)
   recipients = people.recipients(args.to)
   after = [person.id for person in recipients]
-  if still := [name for name in revoked if name in after]:
-    raise Failure(USAGE, f"{still[0]} is both revoked and in --to")
+  _check_new(after, revoked, [] if args.reinstate else former)
   # First of all: who cannot open it gets that error, and not another.
   total = checkpoint.inspect(args.path, identities)["bytes"]
   with (
@@ -61,7 +71,8 @@ def revoke(args: argparse.Namespace) -> Result:
       signer=getattr(people.signer(args.sign), "private", None),
       verify_key=verify_key(args.verify_key),
     )
-    _tell(args.out, identities, recipients, revoked)
+    told = [*revoked, *(name for name in former if name not in after)]
+    _tell(args.out, identities, recipients, told)
   dropped = [n for n in before if n not in after and n not in revoked]
   lines = [f"{args.out} opens for {name}" for name in after]
   lines += [f"{name} was revoked" for name in revoked]
@@ -76,6 +87,16 @@ def revoke(args: argparse.Namespace) -> Result:
     "revoked": revoked,
   }
   return Result(document, lines)
+
+
+def _check_new(after: list[str], revoked: list[str], former: list[str]) -> None:
+  for name in after:
+    if name in revoked:
+      raise Failure(USAGE, f"{name} is both revoked and in --to")
+    if name in former:
+      raise Failure(
+        USAGE, f"{name} was revoked; only --reinstate gives access again"
+      )
 
 
 def _tell(

@@ -1,6 +1,7 @@
 """Parsers, and the options that commands share."""
 
 import argparse
+import re
 from typing import Any, NoReturn
 
 import shtab
@@ -52,7 +53,7 @@ def command(
     examples: command lines that work as printed.
   """
   parser = group(commands, name, what, more, examples)
-  parser.set_defaults(run=run)
+  parser.set_defaults(prog=parser.prog, run=run)
   parser.add_argument(
     "--json", action="store_true", help="print one JSON object on stdout"
   )
@@ -132,8 +133,23 @@ def number(text: str) -> int:
   """Reads a number that is not negative.
 
   Raises:
-    ValueError: it is none.
+    ArgumentTypeError: it is none.
   """
-  if not (text.isascii() and text.isdigit()):
-    raise ValueError
+  if not (text.isascii() and text.isdigit() and len(text) < 20):
+    raise argparse.ArgumentTypeError("not a whole number, 0 or more")
   return int(text)
+
+
+def pattern(text: str) -> str:
+  """Reads a regular expression.
+
+  Raises:
+    ArgumentTypeError: it is none.
+  """
+  try:
+    re.compile(text)
+  except re.error as error:
+    raise argparse.ArgumentTypeError(
+      f"not a regular expression: {error}"
+    ) from None
+  return text

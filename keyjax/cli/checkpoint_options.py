@@ -57,14 +57,23 @@ def _decrypt(commands: Any) -> None:
     "transform:decrypt",
     "open weights and write them in the clear",
     """
-OUT is new. Its suffix says the format: .safetensors, .msgpack, or else a plain
-Orbax checkpoint.
+OUT is new. Its suffix says the format: .safetensors, .msgpack, or none for a
+plain Orbax checkpoint, a folder. With --leaves, only the chunks that hold these
+are read and opened.
 """,
     """
 keyjax decrypt model-1 opened.safetensors -i file:bob.key
+keyjax decrypt model-1 kernels.safetensors -i file:bob.key \\
+  --leaves ".*kernel"
 """,
   )
   _in_and_out(parser)
+  parser.add_argument(
+    "--leaves",
+    type=arguments.pattern,
+    metavar="REGEX",
+    help="only those whose whole path matches; `inspect` shows the paths",
+  )
   parser.add_argument("--format", choices=FORMATS, help="whatever the suffix")
   arguments.identities(parser)
   arguments.verify_key(parser)
@@ -136,6 +145,7 @@ keyjax rewrap model-1 -i file:bob.key --keep --to @carol.key.pub
   parser.add_argument(
     "--keep", action="store_true", help="keep the recipients that it has"
   )
+  _reinstate(parser)
   arguments.secrets(parser)
 
 
@@ -169,9 +179,18 @@ keyjax revoke model-1 model-2 -i file:bob.key --recipient @carol.key.pub \\
     "@FILE; may be given again",
   )
   arguments.recipients(parser)
+  _reinstate(parser)
   arguments.signer(parser)
   arguments.verify_key(parser)
   arguments.secrets(parser)
+
+
+def _reinstate(parser: Any) -> None:
+  parser.add_argument(
+    "--reinstate",
+    action="store_true",
+    help="let --to name somebody who was revoked",
+  )
 
 
 def _in_and_out(parser: Any) -> None:

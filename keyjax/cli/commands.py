@@ -58,7 +58,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     # A value is not repeated: it might be a passphrase.
     names = [a.partition("=")[0] for a in rest if a.startswith("--")]
     what = f"unknown option {names[0]}" if names else "an argument too many"
-    raise Failure(USAGE, f"{what}; see keyjax --help")
+    raise Failure(USAGE, f"{what}; see {args.prog} --help")
   return args
 
 

@@ -9,15 +9,13 @@ from keyjax.cli.failures import USAGE, Failure, blame
 from keyjax.cli.output import Result
 from keyjax.cli.passphrases import ask_twice, read_passphrase
 from keyjax.cli.people import People
+from keyjax.cli.public import describe, lines
 from keyjax.keyring import (
   HpkePrivateKey,
   Keyring,
   PrivateKey,
   RsaIdentity,
   SigningKey,
-  SymmetricKey,
-  format_recipient,
-  format_verify_key,
   write_key,
 )
 
@@ -32,12 +30,11 @@ def keygen(args: argparse.Namespace) -> Result:
     raise FileExistsError(f"{public_file} exists; it is not overwritten")
   key = _generate(args.kind)
   write_new(args, args.file, key)
-  name, public = _public(key)
+  shown = describe(key)
   if args.pub:
     with public_file.open("x", encoding="ascii") as file:
-      file.write(f"{public}\n")
-  document = {"file": args.file, "kind": args.kind, name: public}
-  return Result(document, [public])
+      file.writelines(f"{line}\n" for line in lines(shown))
+  return Result({"file": args.file} | shown, lines(shown))
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -57,18 +54,7 @@ def _generate(kind: str) -> PrivateKey:
     return RsaIdentity.generate()
   if kind in ("ed25519", "ml-dsa-65"):
     return SigningKey.generate(kind)
-  return HpkePrivateKey.generate(kind.replace("-", ""))
-
-
-def _public(key: PrivateKey) -> tuple[str, str]:
-  """Returns what may be shown of a key, and what it is."""
-  if isinstance(key, SigningKey):
-    return "verify_key", format_verify_key(key.public)
-  if isinstance(key, HpkePrivateKey | RsaIdentity):
-    return "recipient", format_recipient(key.public)
-  if not isinstance(key, Secret):
-    raise TypeError(f"no file is made for a {type(key).__name__}")
-  return "id", SymmetricKey(key).id
+  return HpkePrivateKey.generate(kind)
 
 
 def _keyring(args: argparse.Namespace) -> Result:

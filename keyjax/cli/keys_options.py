@@ -8,7 +8,7 @@ from keyjax.cli.arguments import command
 KINDS = (
   "secret",
   "x25519",
-  "mlkem768-x25519",
+  "mlkem768x25519",
   "rsa",
   "ed25519",
   "ml-dsa-65",
@@ -17,7 +17,12 @@ KINDS = (
 
 
 def add_keygen(commands: Any) -> None:
-  """Adds `keygen`."""
+  """Adds `keygen` and `public`."""
+  _keygen(commands)
+  _public(commands)
+
+
+def _keygen(commands: Any) -> None:
   parser = command(
     commands,
     "keygen",
@@ -26,11 +31,11 @@ def add_keygen(commands: Any) -> None:
     """
 FILE is new and has mode 600. A passphrase protects it: it is asked for, or
 read from --passphrase. On stdout comes what is public: a recipient to encrypt
-to, a key to verify with, or the id of a secret.
+to or a key to verify with, and its id, a comment; of a secret the id alone.
 
 kinds:
   secret            a shared key, or the root of keyrings; `split` backs it up
-  mlkem768-x25519   to receive, safe from quantum computers to come
+  mlkem768x25519    to receive, safe from quantum computers to come
   x25519            to receive
   rsa               to receive, where a service asks for RSA (3072 bits)
   ed25519           to sign
@@ -39,14 +44,16 @@ kinds:
 """,
     """
 (umask 077; head -c 24 /dev/urandom | base64 > alice.pass)
-keyjax keygen mlkem768-x25519 alice.key --pub --passphrase file:alice.pass
+keyjax keygen mlkem768x25519 alice.key --pub --passphrase file:alice.pass
 keyjax keygen x25519 bob.key --pub --plain
 keyjax keygen ed25519 owner.key --pub --plain
 keyjax keygen secret root.key --plain
 keyjax keygen keyring team.keyring --name team --root file:root.key
 """,
   )
-  parser.add_argument("kind", metavar="KIND", choices=KINDS, help="see above")
+  parser.add_argument(
+    "kind", metavar="KIND", type=_kind, choices=KINDS, help="see above"
+  )
   arguments.path(parser, "file", "the new key file", metavar="FILE")
   arguments.new_file(parser)
   arguments.secrets(parser)
@@ -56,6 +63,35 @@ keyjax keygen keyring team.keyring --name team --root file:root.key
   parser.add_argument(
     "--name", metavar="NAME", help="of a keyring: of its model or its team"
   )
+
+
+def _public(commands: Any) -> None:
+  parser = command(
+    commands,
+    "public",
+    "public:public",
+    "show the public key and the id of a key file",
+    """
+The id is what `inspect` shows of recipients. The output is what `keygen --pub`
+writes, and can be given to others: no private key is in it.
+""",
+    """
+keyjax public alice.key --passphrase file:alice.pass
+keyjax public bob.key.pub
+""",
+  )
+  arguments.path(
+    parser,
+    "file",
+    "a key file or another SOURCE; or public keys: FILE.pub, @FILE",
+    metavar="FILE",
+  )
+  arguments.secrets(parser, root=False)
+
+
+def _kind(text: str) -> str:
+  """Reads a kind; the hybrid is often spelt with a hyphen."""
+  return text.replace("mlkem768-x25519", "mlkem768x25519")
 
 
 def add(commands: Any) -> None:

@@ -4,6 +4,7 @@ import getpass
 import os
 
 from keyjax.cli.failures import USAGE, Failure, blame
+from keyjax.cli.sources import check_source
 from keyjax.keyring import read_source
 
 _LEAST = 8
@@ -15,9 +16,11 @@ def read_passphrase(source: str) -> str:
   The end of its line does not belong to it.
 
   Raises:
-    Failure: the source cannot be used, or holds no text.
+    Failure: the source cannot be used, its file is not there, or it holds no
+      text.
   """
-  with blame(USAGE), read_source(source) as data:
+  check_source(source, "passphrase")
+  with blame(USAGE), read_source(source, "passphrase") as data:
     try:
       text = data.decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError:

@@ -15,6 +15,13 @@ from keyjax.cli.failures import (
   blame,
 )
 from keyjax.cli.passphrases import ask, ask_twice, read_passphrase
+from keyjax.cli.sources import (
+  SOURCES,
+  check_grammar,
+  check_source,
+  public_lines,
+  refuse_file,
+)
 from keyjax.keyring import (
   Identity,
   Keyring,
@@ -31,8 +38,6 @@ from keyjax.keyring import (
 )
 
 _DEFAULT = "KEYJAX_IDENTITY"
-_SOURCES = ("file", "env", "fd")
-_MAX_TEXT = 1 << 20
 
 
 class People:
@@ -44,11 +49,12 @@ class People:
     Raises:
       Failure: one of them is no source, but perhaps a passphrase.
     """
-    for source in (args.passphrase, getattr(args, "root", None)):
-      if source is not None:
-        _check_grammar(source)
     self._passphrase = args.passphrase
     self._root = getattr(args, "root", None)
+    if self._passphrase is not None:
+      check_grammar(self._passphrase, "passphrase")
+    if self._root is not None:
+      check_grammar(self._root)
     self._known: str | None = None
     self._keys: dict[str, PrivateKey] = {}
     self._rings: dict[str, Keyring] = {}
@@ -133,7 +139,7 @@ class People:
       return [self.ring(rest).recipient()]
     if kind == "passphrase":
       return [Passphrase(read_passphrase(rest) if rest else ask_twice())]
-    if kind in _SOURCES:
+    if kind in SOURCES:
       return [_recipient_of(self.key(name))]
     return [*map(_parse_recipient, public_lines(name))]
 
@@ -169,6 +175,7 @@ def ids(names: Iterable[str]) -> list[str]:
     if name.startswith(("@", "keyjax-")):
       out += [_parse_recipient(line).id for line in public_lines(name)]
     else:
+      refuse_file(name)
       out.append(name)
   return out
 
@@ -182,35 +189,3 @@ def verify_key(name: str | None) -> VerifyKey | None:
     raise Failure(USAGE, f"{name} holds {len(lines)} keys, and one is needed")
   with blame(USAGE):
     return parse_verify_key(lines[0])
-
-
-def public_lines(name: str) -> list[str]:
-  """Returns a public key, or those of `@FILE`: one a line, `#` for comments.
-
-  Raises:
-    Failure: the file holds none.
-  """
-  if not name.startswith("@"):
-    return [name]
-  with open(name[1:], encoding="utf-8", errors="replace") as file:
-    text = file.read(_MAX_TEXT)
-  lines = [line.strip() for line in text.splitlines()]
-  found = [line for line in lines if line and not line.startswith("#")]
-  if not found:
-    raise Failure(USAGE, f"{name[1:]} holds no public key")
-  return found
-
-
-def check_source(source: str) -> None:
-  """Raises a failure unless this is a source, and its file is there."""
-  kind, rest = _check_grammar(source)
-  if kind == "file" and not pathlib.Path(rest).expanduser().exists():
-    raise Failure(FILES, f"there is no file {rest}")
-
-
-def _check_grammar(source: str) -> tuple[str, str]:
-  kind, _, rest = source.partition(":")
-  if kind not in _SOURCES or not rest:
-    # What is no source is not repeated: it might be a key.
-    raise Failure(USAGE, "a key comes from file:PATH, env:NAME or fd:NUMBER")
-  return kind, rest

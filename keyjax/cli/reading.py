@@ -66,6 +66,7 @@ def verify(args: argparse.Namespace) -> Result:
     signature = "the signature is right" if key else "no signature was checked"
     return Result(document, [f"{args.path}: every chunk opens; {signature}"])
   lines = [f"{problem.where}: {problem.what}" for problem in problems]
-  where = {problem.where for problem in problems}
-  sentence = f"{args.path} is damaged in {len(where)} places"
+  count = len({problem.where for problem in problems})
+  places = "1 place" if count == 1 else f"{count} places"
+  sentence = f"{args.path} is damaged in {places}"
   return Result(document, lines, REFUSED, sentence)

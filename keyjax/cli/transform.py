@@ -14,6 +14,7 @@ from keyjax.cli.failures import USAGE, Failure, blame
 from keyjax.cli.output import Result
 from keyjax.cli.people import People, verify_key
 from keyjax.cli.progress import working
+from keyjax.keyring import Identity, VerifyKey
 
 
 def encrypt(args: argparse.Namespace) -> Result:
@@ -50,6 +51,8 @@ def encrypt(args: argparse.Namespace) -> Result:
 
 def decrypt(args: argparse.Namespace) -> Result:
   """Opens a checkpoint and writes it in the clear."""
+  if args.format is None:
+    _check_suffix(args.out)
   kind = args.format or formats.format_of(args.out, "orbax")
   formats.check_place(args.out, kind)
   _refuse_existing(args.out)
@@ -57,13 +60,41 @@ def decrypt(args: argparse.Namespace) -> Result:
   identities = People(args).identities(args.identity)
   key = verify_key(args.verify_key)
   with working("opening", args.json, total, "read"):
-    tree = checkpoint.restore(args.source, identities, verify_key=key)
+    tree = _restore(args, identities, key)
   total = _size(tree)
   with working("writing", args.json, total, "written"):
     formats.write_weights(args.out, tree, kind)
   count = len(jax.tree.leaves(tree))
   document = {"format": kind, "leaves": count, "path": args.out}
   return Result(document, [f"{args.out} holds {count} leaves in the clear"])
+
+
+def _check_suffix(out: str) -> None:
+  suffix = os.path.splitext(out)[1]
+  # A version, as in model-1.2, is no suffix.
+  if not suffix or suffix[1:].isdigit():
+    return
+  try:
+    formats.format_of(out)
+  except ValueError:
+    raise Failure(
+      USAGE,
+      f"the suffix {suffix} names no format: there are .safetensors, .msgpack, "
+      "and none for a folder of Orbax; or give --format",
+    ) from None
+
+
+def _restore(
+  args: argparse.Namespace, identities: list[Identity], key: VerifyKey | None
+) -> Any:
+  try:
+    return checkpoint.restore(
+      args.source, identities, leaves=args.leaves, verify_key=key
+    )
+  except ValueError as error:
+    if args.leaves is None:
+      raise
+    raise Failure(USAGE, f"{error}; `keyjax inspect` shows them") from None
 
 
 def _read(source: str) -> Any:

@@ -55,7 +55,7 @@ from keyjax.keyring.envelope import (
   rewrap,
   seal_envelope,
 )
-from keyjax.keyring.errors import CannotOpen, KeyringError
+from keyjax.keyring.errors import CannotOpen, KeyringError, WrongPassphrase
 from keyjax.keyring.hpke import HpkePrivateKey, HpkePublicKey
 from keyjax.keyring.kept import kept
 from keyjax.keyring.keyfile import (
@@ -122,6 +122,7 @@ __all__ = [
   "Stanza",
   "SymmetricKey",
   "VerifyKey",
+  "WrongPassphrase",
   "as_identity",
   "cover",
   "export_pem",

@@ -92,8 +92,8 @@ def seal_envelope(
     The envelope, canonical JSON in ASCII.
 
   Raises:
-    KeyringError: no recipient or too many, one of them twice, a name or a
-      time that cannot be used, or `extra` does not fit.
+    KeyringError: no recipient or too many, one of them twice or revoked, a
+      name or a time that cannot be used, or `extra` does not fit.
     ValueError: the data key is not 32 bytes.
 
   Example:
@@ -110,10 +110,13 @@ def seal_envelope(
   context = _context(checkpoint)
   ids = [check_name(person.id, "recipient") for person in people]
   check_ids(ids)
+  former = {check_name(name, "revoked") for name in revoked}
+  if both := sorted(former & set(ids)):
+    raise KeyringError(f"{both[0]} is both a recipient and revoked")
   document = {
     "checkpoint": checkpoint,
     "recipients": [p.wrap(data_key, context) | {"id": p.id} for p in people],
-    "revoked": sorted({check_name(r, "revoked") for r in revoked} - set(ids)),
+    "revoked": sorted(former),
     "sealed": _seal_private(data_key, context, people, created, extra),
     "version": VERSION,
   }
@@ -171,6 +174,7 @@ def rewrap(
   recipients: Iterable[Recipient],
   *,
   revoked: Iterable[str] = (),
+  reinstate: bool = False,
 ) -> bytes:
   """Wraps the same data key for other recipients; no tensor is touched.
 
@@ -183,22 +187,31 @@ def rewrap(
     recipients: everybody who can open the new one; a date at which one expires
       is given again, or is gone.
     revoked: ids to add to those that are told they were revoked.
+    reinstate: whether recipients may be among those of old; they then are
+      revoked no more.
 
   Returns:
     The new envelope, with the old id, time and extra data.
 
   Raises:
-    KeyringError: as `open_envelope` and `seal_envelope`.
+    KeyringError: as `open_envelope` and `seal_envelope`; or a recipient was
+      revoked.
   """
   opened = open_envelope(envelope, identities)
-  former = parse_document(envelope)["revoked"]
+  people = list(recipients)
+  former = set(parse_document(envelope)["revoked"])
+  back = former & {person.id for person in people}
+  if back and not reinstate:
+    raise KeyringError(
+      f"recipient {min(back)} was revoked; only `reinstate` gives access again"
+    )
   return seal_envelope(
     opened.data_key,
-    recipients,
+    people,
     checkpoint=opened.checkpoint,
     created=opened.created,
     extra=opened.extra,
-    revoked=[*former, *revoked],
+    revoked=[*(former - back), *revoked],
   )
 
 

@@ -42,6 +42,7 @@ from keyjax.keys import SECRET_BYTES
 
 X25519 = "x25519"
 HYBRID = "mlkem768x25519"
+_SPELLINGS = {"mlkem768-x25519": HYBRID}
 _MLKEM_SEED = 64
 _MLKEM_PUBLIC = 1184
 _TAG = 16
@@ -67,13 +68,17 @@ KINDS = {
 }
 
 
-def _checked(kind: str, data: bytes, size: int | None) -> None:
+def _checked(kind: str, data: bytes, part: str) -> str:
+  """Returns the kind as it is shown, after sizes were checked."""
+  kind = _SPELLINGS.get(kind, kind)
+  size = getattr(KINDS.get(kind), part, None)
   if size is None:
     raise KeyringError(
       f"unknown kind of key {kind!r}: there are {' and '.join(KINDS)}"
     )
   if len(data) != size:
     raise KeyringError(f"a key of kind {kind} has {size} bytes here")
+  return kind
 
 
 class HpkePublicKey:
@@ -91,14 +96,13 @@ class HpkePublicKey:
     """Reads a public key.
 
     Args:
-      kind: "x25519" or "mlkem768x25519".
+      kind: "x25519" or "mlkem768x25519"; "mlkem768-x25519" is read as that.
       data: 32 bytes; or 1184 of ML-KEM-768 and then 32 of X25519.
 
     Raises:
       KeyringError: the kind is unknown, or the key has another size.
     """
-    _checked(kind, data, KINDS[kind].public if kind in KINDS else None)
-    self.kind = kind
+    self.kind = kind = _checked(kind, data, "public")
     self.data = bytes(data)
     self.id = f"{kind}:{fingerprint(self.data)}"
     self._key = _load_public(kind, self.data)
@@ -149,14 +153,13 @@ class HpkePrivateKey(Private):
     """Reads a private key; `generate` makes a fresh one.
 
     Args:
-      kind: "x25519" or "mlkem768x25519".
+      kind: "x25519" or "mlkem768x25519"; "mlkem768-x25519" is read as that.
       data: 32 bytes; or the 64 of an ML-KEM-768 seed and then 32 of X25519.
 
     Raises:
       KeyringError: the kind is unknown, or the key has another size.
     """
-    _checked(kind, data, KINDS[kind].private if kind in KINDS else None)
-    self.kind = kind
+    self.kind = kind = _checked(kind, data, "private")
     self._data = bytes(data)
     self._key, public = _load_private(kind, self._data)
     self.public = HpkePublicKey(kind, public)

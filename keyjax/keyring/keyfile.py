@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from keyjax.keyring.broadcast import DeviceKeys
 from keyjax.keyring.encoding import decode, dump, encode, field, parse
-from keyjax.keyring.errors import CannotOpen, KeyringError
+from keyjax.keyring.errors import KeyringError, WrongPassphrase
 from keyjax.keyring.hpke import HYBRID, X25519, HpkePrivateKey
 from keyjax.keyring.passphrase import SALT, Cost, stretch
 from keyjax.keyring.recipients import Identity, SymmetricKey
@@ -118,7 +118,7 @@ def parse_key(text: str | bytes | bytearray, passphrase: Ask = None) -> Any:
     A `Secret`, `HpkePrivateKey`, `RsaIdentity`, `DeviceKeys` or `SigningKey`.
 
   Raises:
-    CannotOpen: the passphrase is wrong, or the text is damaged.
+    WrongPassphrase: the passphrase is wrong, or the text is damaged.
     KeyringError: it is not a private key, or needs a passphrase.
   """
   data = text.encode("utf-8") if isinstance(text, str) else bytes(text)
@@ -204,7 +204,7 @@ def _parse_protected(data: bytes, passphrase: Ask) -> PrivateKey:
   try:
     opened = unseal(_file_key(secret), sealed, _context(kind))
   except SealError:
-    raise CannotOpen from None
+    raise WrongPassphrase from None
   return _read(kind, opened)
 
 
@@ -226,7 +226,7 @@ def _parse_pem(data: bytes, passphrase: Ask) -> PrivateKey:
     try:
       key = load(data, _ask(passphrase).encode())
     except ValueError:
-      raise CannotOpen from None
+      raise WrongPassphrase from None
   if isinstance(key, RSAPrivateKey):
     return RsaIdentity(key)
   if isinstance(key, X25519PrivateKey):

@@ -49,11 +49,16 @@ def split(
     >>> restore([a, c]) == secret, len(a.split())
     (True, 33)
   """
-  if not 2 <= needed <= shares <= _MAX_SHARES:
+  if needed < 2:
     raise KeyringError(
-      f"{needed} of {shares} shares: at least 2 are needed, of at most "
-      f"{_MAX_SHARES}"
+      f"{needed} of {shares} shares: at least 2 restore a secret"
     )
+  if needed > shares:
+    raise KeyringError(
+      f"{needed} of {shares} shares: more are needed than there are"
+    )
+  if shares > _MAX_SHARES:
+    raise KeyringError(f"{shares} shares: there are at most {_MAX_SHARES}")
   groups = shamir_mnemonic.generate_mnemonics(
     1, [(needed, shares)], secret._bytes, _ascii(passphrase)
   )

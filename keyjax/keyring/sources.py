@@ -17,7 +17,7 @@ import os
 import pathlib
 from collections.abc import Iterator
 
-from keyjax.keyring.errors import KeyringError
+from keyjax.keyring.errors import KeyringError, WrongPassphrase
 from keyjax.keyring.keyfile import (
   MAX_KEY,
   Ask,
@@ -83,22 +83,30 @@ def read_key(source: str, passphrase: Ask = None) -> PrivateKey:
     passphrase: what opens it, or a function that asks for it when needed.
 
   Raises:
-    CannotOpen: the passphrase is wrong, or the text is damaged.
+    WrongPassphrase: the passphrase is wrong, or the text is damaged.
     KeyringError: the source cannot be used, does not hold a private key, or
       the key needs a passphrase. What is no source is not repeated: it might
       be a key that somebody pasted.
     PermissionError: others than its owner can read the file.
   """
   with read_source(source) as text:
-    return parse_key(text, passphrase)
+    try:
+      return parse_key(text, passphrase)
+    except WrongPassphrase:
+      raise WrongPassphrase(source.removeprefix("file:")) from None
 
 
 @contextlib.contextmanager
-def read_source(source: str) -> Iterator[bytearray]:
+def read_source(source: str, what: str = "key") -> Iterator[bytearray]:
   r"""Gives the text of a source, and zeroes it afterwards.
 
   Args:
     source: `file:PATH`, `env:NAME` or `fd:N`.
+    what: what is there, for the errors.
+
+  Raises:
+    KeyringError: it is none of these, or nothing is there.
+    PermissionError: others than its owner can read the file.
 
   Example:
     >>> os.environ["KEYJAX_DEMO"] = "secret"
@@ -111,8 +119,8 @@ def read_source(source: str) -> Iterator[bytearray]:
   kind, _, rest = source.partition(":")
   readers = {"file": _from_file, "env": _from_env, "fd": _from_descriptor}
   if kind not in readers or not rest:
-    raise KeyringError("a key comes from file:PATH, env:NAME or fd:NUMBER")
-  text = readers[kind](rest)
+    raise KeyringError(f"a {what} comes from file:PATH, env:NAME or fd:NUMBER")
+  text = readers[kind](rest, what)
   try:
     yield text
   finally:
@@ -131,31 +139,33 @@ def wipe(buffer: bytearray) -> None:
   buffer[:] = bytes(len(buffer))
 
 
-def _from_file(path: str) -> bytearray:
+def _from_file(path: str, what: str) -> bytearray:
   place = pathlib.Path(path).expanduser()
   refuse_checkpoint_folder(place)
   try:
     with open_private(place) as file:
       return _slurp(file)
   except FileNotFoundError:
-    raise KeyringError(f"the key file {path} does not exist") from None
+    raise KeyringError(f"the {what} file {path} does not exist") from None
 
 
-def _from_env(name: str) -> bytearray:
+def _from_env(name: str, what: str) -> bytearray:
   value = os.environ.get(name)
   if value is None:
-    raise KeyringError("the environment variable of the key is not set")
+    raise KeyringError(f"the environment variable of the {what} is not set")
   return bytearray(value, "utf-8")
 
 
-def _from_descriptor(number: str) -> bytearray:
+def _from_descriptor(number: str, what: str) -> bytearray:
   if not number.isascii() or not number.isdigit() or number in ("1", "2"):
     raise KeyringError("a descriptor is 0, or 3 and above")
   try:
     with io.FileIO(int(number)) as file:
       return _slurp(file)
   except OSError:
-    raise KeyringError(f"descriptor {number} cannot be read") from None
+    raise KeyringError(
+      f"descriptor {number} of the {what} cannot be read"
+    ) from None
 
 
 def _slurp(file: io.FileIO) -> bytearray:

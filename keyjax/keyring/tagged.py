@@ -1,6 +1,7 @@
 """One line of text for public bytes: `keyjax-KIND:BASE64` with a checksum."""
 
 import hashlib
+import re
 from collections.abc import Collection
 
 from keyjax.keyring.encoding import decode, encode
@@ -9,6 +10,7 @@ from keyjax.keyring.errors import KeyringError
 _PREFIX = "keyjax-"
 CHECK = 4
 _MAX_TEXT = 8192
+_COMMENT = re.compile(r"^#.*$", re.MULTILINE)
 
 
 def write_tagged(kind: str, data: bytes) -> str:
@@ -27,7 +29,8 @@ def read_tagged(
   """Reads a line.
 
   Args:
-    text: what `write_tagged` returned, or anything else.
+    text: what `write_tagged` returned, or anything else; lines that begin
+      with `#` are skipped, as `keyjax keygen` writes one.
     kinds: those that are known.
     what: what it should be, for the errors.
 
@@ -37,7 +40,7 @@ def read_tagged(
   Raises:
     KeyringError: it is not one, of an unknown kind, or misread.
   """
-  head, colon, body = text.strip().partition(":")
+  head, colon, body = _COMMENT.sub("", text).strip().partition(":")
   kind = head.removeprefix(_PREFIX)
   if not head.startswith(_PREFIX) or not colon or kind not in kinds:
     raise KeyringError(

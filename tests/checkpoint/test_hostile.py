@@ -219,6 +219,14 @@ def test_who_cannot_open_is_told_so(
     checkpoint.restore(tmp_path / "c", people)
 
 
+def test_text_is_told_what_reads_it(tmp_path: pathlib.Path) -> None:
+  with pytest.raises(TypeError, match="use keyring.parse_recipient of it"):
+    checkpoint.save(tmp_path / "c", TREE, "keyjax-x25519:AAAA")
+  checkpoint.save(tmp_path / "c", TREE, OWNER)
+  with pytest.raises(TypeError, match="use keyring.read_key of it"):
+    checkpoint.restore(tmp_path / "c", "file:owner.key")
+
+
 def test_a_public_key_opens_nothing_and_is_told_so(
   tmp_path: pathlib.Path,
 ) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keyjax import checkpoint, keyring
-from tests.cli.conftest import assert_silent, process, tree
+from tests.cli.conftest import CHEAP, assert_silent, process, tree
 
 KEY = ("-i", "file:owner.key")
 
@@ -73,13 +73,19 @@ def test_rewrap_needs_a_key_that_opens(run, people):
     ("bob", 2, "looks like keyjax-x25519"),
     ("@absent.pub", 4, "no such file"),
     ("@empty.pub", 2, "holds no public key"),
+    ("bob.key.pub", 2, "did you mean @bob.key.pub?"),
+    ("bob.key", 2, "did you mean @bob.key.pub?"),
+    ("@bob.key", 2, "bob.key looks like a private key"),
+    ("@locked.key", 2, "locked.key looks like a private key"),
     ("file:signer.key", 2, "not one that signs"),
     ("keyring:team.keyring", 2, "needs --root"),
     ("env:UNSET", 3, "is not set"),
   ],
 )
 def test_recipients_that_are_none(run, people, recipient, code, sentence):
-  pathlib.Path("empty.pub").write_text("# nobody\n")
+  pathlib.Path("empty.pub").write_text(f"# nobody, {'0f' * 32}\n")
+  key = keyring.protect_key(people.key, "six random words", CHEAP)
+  pathlib.Path("locked.key").write_text(key)
   answer = run("rewrap", "model", *KEY, "--to", recipient)
   assert (answer.code, answer.out) == (code, "")
   assert sentence in answer.err and answer.err.count("\n") == 1
@@ -116,6 +122,42 @@ def test_who_is_revoked_opens_the_old_alone(run, people):
   assert_silent(answer, "owner.key", "bob.key", "signer.key")
 
 
+def test_who_was_revoked_comes_back_by_an_explicit_word(run, people):
+  run("rewrap", "model", *KEY, "--keep", "--to", "@bob.key.pub")
+  revoke(run, "@bob.key.pub")
+  bob = keyring.read_key("file:bob.key").id
+  for again in (
+    ("rewrap", "new", *KEY, "--keep", "--to", "@bob.key.pub"),
+    ("rewrap", "new", *KEY, "--to", "@bob.key.pub"),
+    ("revoke", "new", "newer", *KEY, "--recipient", people.key.id, "--to")
+    + ("@bob.key.pub",),
+  ):
+    answer = run(*again)
+    assert answer.code == 2 and f"{bob} was revoked; only" in answer.err
+    assert opens(run, "new", "bob") == 3
+    assert not pathlib.Path("newer").exists()
+  keep = ("rewrap", "new", *KEY, "--keep", "--to", "@bob.key.pub")
+  answer = run(*keep, "--reinstate")
+  assert answer.code == 0 and f"{bob} was revoked and is back" in answer.out
+  assert opens(run, "new", "bob") == 0
+
+
+def test_who_was_revoked_once_is_told_by_every_later_checkpoint(run, people):
+  keep = ("rewrap", "model", *KEY, "--keep", "--to", "@bob.key.pub")
+  run(*keep, "--to", "@carol.key.pub")
+  revoke(run, "@bob.key.pub")
+  carol = keyring.read_key("file:carol.key").id
+  only = ("--recipient", carol, "--to", "@owner.key.pub")
+  assert run("revoke", "new", "newer", *KEY, *only).code == 0
+  for name in ("bob", "carol"):
+    answer = run("verify", "newer", "-i", f"file:{name}.key")
+    assert answer.code == 3 and "was revoked" in answer.err
+  both = (*only, "--to", "@bob.key.pub", "--reinstate")
+  assert run("revoke", "new", "other", *KEY, *both).code == 0
+  assert opens(run, "other", "bob") == 0
+  assert checkpoint.inspect("other")["envelope"]["revoked"] == [carol]
+
+
 def test_revoke_takes_an_id_and_names_who_was_forgotten(run, people):
   keep = ("rewrap", "model", *KEY, "--keep", "--to", "@bob.key.pub")
   run(*keep, "--to", "@carol.key.pub")
@@ -130,6 +172,7 @@ def test_revoke_takes_an_id_and_names_who_was_forgotten(run, people):
 def test_revocations_that_make_no_sense(run, people):
   stranger = revoke(run, "@bob.key.pub")
   assert stranger.code == 2 and "is no recipient of model" in stranger.err
+  assert "did you mean @bob.key.pub?" in revoke(run, "bob.key.pub").err
   both = revoke(run, "@owner.key.pub")
   assert both.code == 2 and "both revoked and in --to" in both.err
   shutil.copytree("model", "new")

@@ -88,7 +88,11 @@ def test_what_was_changed_is_refused(run, folder, signer):
     ((*MAKE, *COUNTER, "--answers", "rows.jsonl"), 1, "a JSON object"),
     ((*MAKE, *COUNTER, "--key-fingerprint", "a b"), 1, "a name has"),
     ((*MAKE, *COUNTER, "--key-fingerprint", "ab" * 32), 2, "private key"),
-    ((*MAKE, *COUNTER, "--sign", "file:gone"), 4, "no file gone"),
+    (
+      (*MAKE, *COUNTER, "--sign", "file:gone"),
+      4,
+      "key file gone does not exist",
+    ),
     (("card", "check", "model.bin"), 1, "a card is not JSON"),
     (("card", "check", "gone"), 4, "gone"),
     (("card",), 2, "required: COMMAND"),

@@ -54,6 +54,7 @@ def test_every_example_works_as_printed(run, folder):
   assert set(opened) == set(weights)
   for name, array in weights.items():
     np.testing.assert_array_equal(opened[name], array)
+  assert set(safetensors.load_file("kernels.safetensors")) == {"dense.kernel"}
   # What was rotated last opens for Alice, whose key has a passphrase.
   alice = ("-i", "file:alice.key", "--passphrase", "file:alice.pass")
   assert run("verify", "model-2", *alice).code == 0
@@ -61,7 +62,8 @@ def test_every_example_works_as_printed(run, folder):
 
 @pytest.mark.slow
 def test_every_example_works_in_a_shell(folder):
-  safetensors.save_file({"w": np.ones(3, np.float32)}, "model.safetensors")
+  weights = {"dense.kernel": np.ones(3, np.float32)}
+  safetensors.save_file(weights, "model.safetensors")
   write_rows(folder)
   script = f'keyjax() {{ {sys.executable} -m keyjax.cli "$@"; }}\nset -e\n'
   subprocess.run(

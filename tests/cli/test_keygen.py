@@ -7,7 +7,7 @@ import pytest
 from keyjax import keyring
 from tests.cli.conftest import assert_silent, secrets_of, write_private_file
 
-RECEIVE = ("x25519", "mlkem768-x25519", "rsa")
+RECEIVE = ("x25519", "mlkem768x25519", "rsa")
 SIGN = ("ed25519", "ml-dsa-65")
 
 
@@ -26,6 +26,13 @@ def test_a_recipient_is_what_the_key_opens_for(run, kind):
   assert pathlib.Path("a.key.pub").read_text() == answer.out
   assert mode("a.key") == 0o600
   assert_silent(answer, "a.key")
+
+
+def test_a_kind_has_two_spellings_and_shows_one(run):
+  made = run("keygen", "mlkem768-x25519", "a.key", "--plain", "--json").json
+  assert made["kind"] == "mlkem768x25519"
+  assert made["recipient"].startswith("keyjax-mlkem768x25519:")
+  assert "mlkem768-x25519" not in run("keygen", "dsa", "b.key").err
 
 
 @pytest.mark.parametrize("kind", SIGN)
@@ -51,7 +58,7 @@ def test_a_passphrase_protects_by_default(run, monkeypatch):
   assert made.code == 0
   assert "KEYJAX-SECRET" not in pathlib.Path("a.key").read_text()
   key = keyring.read_key("file:a.key", "six random words")
-  assert keyring.format_recipient(key.public) == made.out.strip()
+  assert keyring.format_recipient(key.public) == made.out.split()[0]
 
 
 def test_a_keyring_opens_with_its_root(run):
@@ -109,8 +116,8 @@ def test_no_key_into_a_checkpoint(run, owner):
     (["secret", "a.key", "--plain", "--pub"], "has no public key"),
     (["x25519", "a", "--plain", "--passphrase", "env:P"], "exclude each other"),
     (["x25519", "a.key", "--passphrase", "env:EMPTY"], "is empty"),
-    (["x25519", "a.key", "--passphrase", "hunter2"], "a key comes from file:"),
-    (["x25519", "a.key", "--passphrase", "env:UNSET"], "is not set"),
+    (["x25519", "a.key", "--passphrase", "hunter2"], "comes from file:PATH"),
+    (["x25519", "a.key", "--passphrase", "env:UNSET"], "of the passphrase is"),
     (["dsa", "a.key"], "invalid choice"),
     (["x25519"], "required: FILE"),
   ],
@@ -136,6 +143,15 @@ def test_a_root_is_a_secret(run):
     "keygen", "keyring", "t", "--name", "team", "--root", "file:a.key"
   )
   assert answer.code == 2 and "another kind of key" in answer.err
+
+
+def test_a_passphrase_file_that_is_absent_is_a_file(run):
+  for plain in ("file:nope", "file:~/nope-either"):
+    answer = run("keygen", "x25519", "a.key", "--passphrase", plain)
+    assert answer.code == 4
+    path = plain.removeprefix("file:")
+    assert answer.err == f"keyjax: the passphrase file {path} does not exist\n"
+  assert not pathlib.Path("a.key").exists()
 
 
 def test_a_passphrase_file_is_private(run, folder):

@@ -17,6 +17,7 @@ from tests.conftest import ROOT
 
 COMMANDS = (
   "keygen",
+  "public",
   "encrypt",
   "inspect",
   "verify",
@@ -135,13 +136,16 @@ def test_what_is_too_much_is_not_repeated(run):
   assert answer.code == 2 and "hunter2" not in answer.err
   answer = run("inspect", "model", "--passwort=hunter2")
   assert answer.err == (
-    "keyjax: unknown option --passwort; see keyjax --help\n"
+    "keyjax: unknown option --passwort; see keyjax inspect --help\n"
   )
+  answer = run("card", "show", "card.json", "--all")
+  assert answer.err.endswith("--all; see keyjax card show --help\n")
   run("keygen", "secret", "owner.key", "--plain")
-  for option in ("--passphrase", "--root"):  # Even where it is not needed.
+  # Even where it is not needed.
+  for option, what in ("--passphrase", "passphrase"), ("--root", "key"):
     answer = run("rotate", "x", "--root", "file:owner.key", option, "hunter2")
     assert answer.code == 2 and "hunter2" not in answer.err
-    assert answer.err.startswith("keyjax: a key comes from file:PATH")
+    assert answer.err.startswith(f"keyjax: a {what} comes from file:")
   assert run().code == 2
   assert run("insp", "model").code == 2
   assert run("inspect", "model", "--js").code == 2

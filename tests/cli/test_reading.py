@@ -92,6 +92,7 @@ def test_verify_says_what_is_wrong_and_where(run, owner):
   answer = run("verify", "model", *KEY)
   assert answer.code == 1
   assert answer.err.startswith("keyjax: ") and answer.err.count("\n") == 1
+  assert "1 places" not in answer.err
   found = run("verify", "model", *KEY, "--json")
   assert found.code == 1
   problem = found.json.get("problems") or found.json["error"]
@@ -110,21 +111,29 @@ def test_a_wrong_key_gets_the_flat_sentence(run, owner, command):
   assert machine.json == {"error": flat, "exit": 3}
 
 
-def test_a_wrong_passphrase_gets_the_flat_sentence(run, owner, monkeypatch):
+def test_a_wrong_passphrase_of_a_key_file_is_said(run, owner, monkeypatch):
   monkeypatch.setenv("GOOD", "six random words")
   monkeypatch.setenv("WRONG", "seven random words")
   other = keyring.HpkePrivateKey.generate("x25519")
   keyring.write_key("p.key", other, "six random words", cost=CHEAP)
   one = ("verify", "model", "-i", "file:p.key", "--passphrase")
   wrong = run(*one, "env:WRONG")
-  assert wrong.code == 3 and "cannot open" in wrong.err
-  assert run(*one, "env:GOOD").err == wrong.err  # Opens, and is another's.
+  assert (wrong.code, wrong.err) == (
+    3,
+    "keyjax: the passphrase of p.key is wrong, or the file is damaged\n",
+  )
+  another = run(*one, "env:GOOD")
+  assert another.code == 3 and "no key given opens it" in another.err
 
 
 def test_keys_that_cannot_be_used(run, owner, folder):
   assert run("verify", "model", "-i", "file:absent").code == 4
   assert run("verify", "model").code == 3
   assert run("verify", "model", "-i", "file:signer.key").code == 3
+  bare = run("verify", "model", "-i", "owner.key")
+  assert bare.code == 2 and "did you mean file:owner.key?" in bare.err
+  none = run("verify", "model", *KEY, "--verify-key", "signer.key.pub")
+  assert none.code == 2 and "did you mean @signer.key.pub?" in none.err
   (folder / "text.key").write_text("not a key at all")
   os.chmod("text.key", 0o600)
   answer = run("verify", "model", "-i", "file:text.key")

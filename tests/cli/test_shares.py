@@ -86,7 +86,11 @@ def test_no_share_is_overwritten_and_none_left_behind(run, shares, folder):
 
 @pytest.mark.parametrize(
   "numbers, sentence",
-  [((1, 3), "at least 2"), ((4, 3), "at least 2"), ((2, 17), "at most 16")],
+  [
+    ((1, 3), "1 of 3 shares: at least 2 restore a secret"),
+    ((4, 3), "4 of 3 shares: more are needed than there are"),
+    ((2, 17), "17 shares: there are at most 16"),
+  ],
 )
 def test_numbers_that_make_no_sense(run, shares, numbers, sentence):
   k, n = numbers

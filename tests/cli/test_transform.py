@@ -83,6 +83,46 @@ def test_what_a_trainer_sealed_comes_out_in_any_format(run, owner, kind):
   same(read_plain(kind, "out")[0], tree()["dense"]["bias"])
 
 
+@pytest.mark.parametrize("name", ["out.npz", "a/out.pt", "out.safetensor"])
+def test_a_suffix_that_says_nothing_is_refused(run, owner, folder, name):
+  answer = run("decrypt", "model", name, *KEY)
+  assert answer.code == 2 and "names no format" in answer.err
+  assert ".safetensors, .msgpack" in answer.err
+  assert not (folder / name).exists()
+
+
+def test_orbax_takes_numbers_and_what_it_is_given(run, owner, folder):
+  assert run("decrypt", "model", "v1.2", *KEY).code == 0
+  assert run("decrypt", "model", "a.ckpt", *KEY, "--format", "orbax").code == 0
+  assert (folder / "v1.2").is_dir() and (folder / "a.ckpt").is_dir()
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "msgpack", "orbax"])
+def test_a_few_leaves_come_out_alone(run, owner, kind):
+  some = ("--leaves", "dense/.*", "--format", kind, "--json")
+  answer = run("decrypt", "model", "out", *KEY, *some)
+  assert answer.json == {"format": kind, "leaves": 2, "path": "out"}
+  if kind == "safetensors":
+    found = safetensors.load_file("out")
+    assert set(found) == {"dense.bias", "dense.kernel"}
+    same(found["dense.kernel"], tree()["dense"]["kernel"])
+  if kind == "msgpack":
+    data = pathlib.Path("out").read_bytes()
+    found = flax.serialization.msgpack_restore(data)
+    assert set(found) == {"dense"}
+
+
+@pytest.mark.parametrize(
+  "leaves, sentence",
+  [("dense", "no leaf of this"), ("(", "--leaves: not a regular expression")],
+)
+def test_leaves_that_are_none(run, owner, folder, leaves, sentence):
+  answer = run("decrypt", "model", "out", *KEY, "--leaves", leaves)
+  assert answer.code == 2 and sentence in answer.err
+  assert answer.err.count("\n") == 1
+  assert not (folder / "out").exists()
+
+
 def test_metadata_is_sealed_and_comes_back(run, owner, folder):
   (folder / "m.json").write_text(json.dumps({"lr": 0.1, "by": "us"}))
   path = write_plain("safetensors")
@@ -128,7 +168,10 @@ def test_what_cannot_be_read(run, owner, folder):
   path = write_plain("msgpack")
   assert run("encrypt", path, *argv, "--metadata", "list.json").code == 1
   assert run("encrypt", path, *argv, "--metadata", "absent").code == 4
-  assert run("encrypt", path, *argv, "--step", "-1").code == 2
+  for step in ("-1", "ten", "1" * 5000):
+    answer = run("encrypt", path, *argv, "--step", step)
+    assert answer.code == 2 and step not in answer.err
+  assert "argument --step: not a whole number, 0 or more" in answer.err
   assert run("encrypt", path, *argv, "--sign", "file:owner.key").code == 2
   assert run("encrypt", path, "signer.key/out", *TO).code == 4
   assert not (folder / "out").exists()

@@ -86,10 +86,28 @@ def test_rewrap_keeps_the_data_key():
     keyring.open_envelope(again, [gone])
   # They are told; the old envelope opens as ever, which the docs say.
   assert keyring.open_envelope(envelope, [gone]).data_key == data_key
-  back = keyring.rewrap(again, [new], [new, gone])
-  assert keyring.inspect_envelope(back)["revoked"] == []
   with pytest.raises(keyring.CannotOpen):
     keyring.rewrap(envelope, [new], [new])
+
+
+def test_who_was_revoked_comes_back_by_an_explicit_word():
+  old, gone = recipient(), recipient()
+  envelope = sealed_for(old, revoked=[gone.id, "aes:other"])
+  both = [*keyring.kept(envelope, [old]), gone]
+  with pytest.raises(keyring.KeyringError, match="was revoked; only `reinst"):
+    keyring.rewrap(envelope, [old], both)
+  back = keyring.rewrap(envelope, [old], both, reinstate=True)
+  assert keyring.inspect_envelope(back)["revoked"] == ["aes:other"]
+  assert keyring.open_envelope(back, [gone]).id == gone.id
+
+
+def test_nobody_is_revoked_and_a_recipient():
+  old, gone = recipient(), recipient()
+  with pytest.raises(keyring.KeyringError, match="a recipient and revoked"):
+    sealed_for(old, gone, revoked=[gone.id])
+  envelope = sealed_for(old)
+  with pytest.raises(keyring.KeyringError, match="a recipient and revoked"):
+    keyring.rewrap(envelope, [old], [old], revoked=[old.id], reinstate=True)
 
 
 def test_expiry():

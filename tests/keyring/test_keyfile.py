@@ -67,6 +67,23 @@ def test_passphrases_are_asked_for_when_needed(key):
     keyring.parse_key(text, WORDS + "x")
 
 
+def test_a_wrong_passphrase_names_the_key_file(tmp_path, monkeypatch):
+  path = tmp_path / "a.key"
+  keyring.write_key(path, Secret.generate(), WORDS, cost=CHEAP)
+  monkeypatch.setenv("KEYJAX_TEST_KEY", path.read_text())
+  wrong = "is wrong, or the file is damaged"
+  for source, name in (
+    (f"file:{path}", str(path)),
+    ("env:KEYJAX_TEST_KEY", "env:KEYJAX_TEST_KEY"),
+  ):
+    with pytest.raises(keyring.WrongPassphrase) as error:
+      keyring.read_key(source, WORDS + "x")
+    assert str(error.value) == f"the passphrase of {name} {wrong}"
+    assert isinstance(error.value, keyring.CannotOpen)
+  with pytest.raises(keyring.WrongPassphrase, match="this private key"):
+    keyring.parse_key(path.read_text(), "other words")
+
+
 def test_a_passphrase_or_plain():
   key = Secret.generate()
   for more in ({}, {"plain": True, "passphrase": WORDS}):
@@ -100,7 +117,7 @@ def test_sources(tmp_path, monkeypatch):
     ("fd:1", "a descriptor is 0, or 3 and above"),
     ("fd:-1", "a descriptor is 0"),
     ("fd:x", "a descriptor is 0"),
-    ("fd:9999", "descriptor 9999 cannot be read"),
+    ("fd:9999", "descriptor 9999 of the key cannot be read"),
   ],
 )
 def test_sources_that_cannot_be_used(source, message):
@@ -172,11 +189,11 @@ def test_protected_text_that_was_edited(key):
     ({"keyjax": "ring"}, "not a private key of KeyJAX"),
     ({"memory": 2**30}, "too expensive"),
     ({"memory": 1}, "too cheap"),
-    ({"passes": 2}, "cannot open"),
-    ({"salt": encoding.encode(bytes(16))}, "cannot open"),
+    ({"passes": 2}, "or the file is damaged"),
+    ({"salt": encoding.encode(bytes(16))}, "or the file is damaged"),
     ({"salt": ""}, "has 0 bytes, not 16"),
-    ({"sealed": encoding.encode(bytes(80))}, "cannot open"),
-    *(({"kind": kind}, "cannot open") for kind in kinds),
+    ({"sealed": encoding.encode(bytes(80))}, "or the file is damaged"),
+    *(({"kind": kind}, "or the file is damaged") for kind in kinds),
   ):
     with pytest.raises(keyring.KeyringError, match=message):
       keyring.parse_key(encoding.dump(document | edit), WORDS)

@@ -187,6 +187,14 @@ def test_public_keys_that_no_owner_has():
     keyring.HpkePrivateKey("p256", bytes(32))
 
 
+def test_the_hybrid_has_two_spellings_and_shows_one():
+  key = keyring.HpkePrivateKey.generate("mlkem768-x25519")
+  public = keyring.HpkePublicKey("mlkem768-x25519", key.public.data)
+  assert public == key.public and public.kind == "mlkem768x25519"
+  again = keyring.HpkePrivateKey("mlkem768-x25519", key.reveal())
+  assert again.kind == "mlkem768x25519" and again.id == key.id
+
+
 def test_rsa_keys_that_are_refused():
   spki = serialization.PublicFormat.SubjectPublicKeyInfo
   short = rsa.generate_private_key(65537, 1024)

@@ -83,8 +83,16 @@ def test_passphrases():
 
 
 def test_numbers_that_cannot_be():
-  for needed, shares in ((1, 1), (1, 3), (3, 2), (2, 17), (0, 0), (-1, 3)):
-    with pytest.raises(keyring.KeyringError, match="at least 2 are needed"):
+  few, many = "at least 2 restore", "more are needed than there are"
+  for needed, shares, message in (
+    (1, 1, few),
+    (1, 3, few),
+    (0, 0, few),
+    (-1, 3, few),
+    (3, 2, many),
+    (2, 17, "17 shares: there are at most 16"),
+  ):
+    with pytest.raises(keyring.KeyringError, match=message):
       keyring.split(Secret.generate(), needed, shares)
 
 
