@@ -120,6 +120,21 @@ def write_json(path: files.AnyPath, value: Any) -> None:
   files.write(path, json.dumps(value, indent=1) + "\n")
 
 
+def read_json(path: files.AnyPath) -> Any:
+  """Reads JSON that `write_json` wrote.
+
+  Raises:
+    ValueError: it is damaged; it names the file.
+    OSError: it cannot be read.
+  """
+  try:
+    return json.loads(path.read_text())
+  except ValueError:
+    raise ValueError(
+      f"{path} is damaged; delete it, and it is made again"
+    ) from None
+
+
 def find(rows: Sequence[Mapping[str, Any]], **fields: Any) -> dict[str, Any]:
   """Returns the first row with these fields; a KeyError if there is none."""
   for candidate in rows:
