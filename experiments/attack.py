@@ -29,7 +29,7 @@ from ml_collections import ConfigDict
 
 import keyjax
 import keyjax.attacks.locks  # noqa: F401
-from experiments import check, cli, context, files, results
+from experiments import check, cli, context, results
 from experiments.config import meaning
 from experiments.report import attacks as report
 from experiments.targets import Targets
@@ -57,12 +57,10 @@ def run(
   """
   check.attacks(config)
   console = rich.console.Console()
-  # The folder belongs to the locked models: attacks may be added later.
-  locks = ConfigDict({k: v for k, v in config.items() if k != "attacks"})
-  this = context.start(locks, workdir, keydir, secret, console.print)
+  this = context.start(config, workdir, keydir, secret, console.print)
   file = this.workdir.path / "rows.jsonl"
   wants = wants_versions(config), licensees(config)
-  rows, targets = read(file), Targets(this, *wants)
+  rows, targets = results.read_rows(file), Targets(this, *wants)
   plan = list(pairs(config))
   wanted = [name_of(config, *pair) for pair in plan]
   start, played = time.monotonic(), 0
@@ -72,7 +70,7 @@ def run(
     console.print(f"{i + 1} of {len(plan)}: {scheme}, {label}")
     rows[name] = play(targets, config, scheme, label) | this.base
     rows[name]["row"] = name
-    files.append(file, json.dumps(rows[name]) + "\n")
+    results.append_rows(file, [rows[name]])
     played += 1
     left = sum(x not in rows for x in wanted)
     pace = (time.monotonic() - start) / played
@@ -122,17 +120,6 @@ def name_of(config: ConfigDict, scheme: str, label: str) -> str:
   whole |= {"scheme": said["schemes"][scheme], "attack": said["attacks"][label]}
   text = json.dumps(whole, sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def read(file: files.AnyPath) -> dict[str, dict[str, Any]]:
-  """Returns the rows of a file by name; a line cut short is left out."""
-  if not file.exists():
-    return {}
-  lines = file.read_text().splitlines(keepends=True)
-  whole = [line for line in lines if line.endswith("\n")]
-  if len(whole) < len(lines):
-    files.write(file, "".join(whole))
-  return {row["row"]: row for row in map(json.loads, whole)}
 
 
 def play(

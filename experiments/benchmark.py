@@ -1,10 +1,12 @@
 """Speed, measured in one run so that ratios hold on a noisy machine.
 
     python -m experiments.benchmark                  everything
-    python -m experiments.benchmark schemes          the schemes alone
-    python -m experiments.benchmark schemes.inference    one part of them
+    python -m experiments.benchmark schemes          ciphers, and many keys
+    python -m experiments.benchmark overhead         of steps and forward passes
+    python -m experiments.benchmark overhead.inference    one part of it
     python -m experiments.benchmark checkpoint       sealed and plain, 5 minutes
     python -m experiments.benchmark aes --json=FILE  AES alone, rows to a file
+    python -m experiments.benchmark inputs           images a second of the host
     python -m experiments.benchmark scaling          1 to 8 virtual devices
     python -m experiments.benchmark tpu              estimates for TPUs, 1 hour
 
@@ -14,6 +16,7 @@ range is the quartiles. Targets stand beside what was measured, reached or not.
 What to type next:
     --rounds=21       more rounds, narrower ranges
     --json=FILE       rows with command, commit, hardware and date
+    --programs=bfloat16    of `tpu`, programs whose names match
 """
 
 import pathlib
@@ -25,21 +28,32 @@ import rich.table
 from absl import app, flags
 
 from experiments import results
-from experiments.benchmarks import aes, checkpoint, scaling, schemes, tpu
+from experiments.benchmarks import (
+  aes,
+  checkpoint,
+  inputs,
+  overhead,
+  scaling,
+  schemes,
+  tpu,
+)
 
 _JSON = flags.DEFINE_string("json", "", "File for the rows; none by default.")
 _ROUNDS = flags.DEFINE_integer("rounds", 9, "Rounds, at least 3.", 3)
 _SECTIONS = {
   "schemes": schemes.rows,
   **{f"schemes.{name}": rows for name, rows in schemes.PARTS.items()},
+  "overhead": overhead.rows,
+  **{f"overhead.{name}": rows for name, rows in overhead.PARTS.items()},
   "aes": aes.rows,
   "checkpoint": checkpoint.rows,
+  "inputs": inputs.rows,
   "scaling": scaling.rows,
   "tpu": tpu.rows,
 }
 # The one for TPUs needs a compiler that is installed apart; speeds of virtual
 # devices are of interest to nobody who did not ask.
-_DEFAULT = ("schemes", "aes", "checkpoint")
+_DEFAULT = ("schemes", "overhead", "aes", "checkpoint")
 
 
 def main(argv: list[str]) -> None:

@@ -50,8 +50,7 @@ def run(
     FileNotFoundError: the data set is not on this machine.
   """
   console = rich.console.Console()
-  locks = ConfigDict({k: v for k, v in config.items() if k != "attacks"})
-  this = context.start(locks, workdir, keydir, secret, console.print)
+  this = context.start(config, workdir, keydir, secret, console.print)
   targets, rows = Targets(this), []
   for label, spec in config.schemes.items():
     target = targets.get(label)

@@ -58,10 +58,14 @@ def start(
 ) -> Run:
   """Loads the data, checks the config, and claims the folders.
 
+  What the config says of attacks is left out: the folders belong to the locked
+  models, and attacks may be added later.
+
   Raises:
     ValueError: the config or a folder is wrong; the message says how.
     FileNotFoundError: the data set is not on this machine.
   """
+  config = ConfigDict({k: v for k, v in config.items() if k != "attacks"})
   dataset = data.from_config(config)
   model = models.from_config(config, dataset)
   # Before the workdir, so that a config with an error claims no folder.

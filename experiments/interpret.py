@@ -22,7 +22,7 @@ from absl import app
 from ml_collections import ConfigDict
 
 import keyjax
-from experiments import attack, cli, context, layers, results, subject
+from experiments import cli, context, layers, results, subject
 from experiments.context import Rows, Run
 from experiments.layers import Sizes
 from experiments.report import interpret as report
@@ -54,20 +54,18 @@ def run(
     FileNotFoundError: the data set is not on this machine.
   """
   console = rich.console.Console()
-  locks = ConfigDict({k: v for k, v in config.items() if k != "attacks"})
-  this = context.start(locks, workdir, keydir, secret, console.print)
+  this = context.start(config, workdir, keydir, secret, console.print)
   if this.dataset.is_text:
     raise ValueError(
       f"dataset={this.dataset.name} is text; saliency and probes here are of "
       "images: choose a config with images"
     )
   targets, file = Targets(this), this.workdir.path / "interpret.jsonl"
-  rows, drawn = attack.read(file), {}
+  rows, drawn = results.read_rows(file), {}
   for label, spec in config.schemes.items():
     for new in _missing(this, targets, label, spec, sizes, rows):
       rows |= {row["row"]: row for row in new}
-      with file.open("a") as lines:
-        lines.write("".join(json.dumps(row) + "\n" for row in new))
+      results.append_rows(file, new)
     drawn[label] = _pictures(this, targets, label, spec)
   found = list(rows.values())
   page = this.workdir.path / "interpret.html"

@@ -10,7 +10,8 @@ from experiments import results
 from experiments.context import Rows
 from experiments.subject import CONDITIONS, Condition, look, maps, paths
 from keyjax.attacks import intervals, referee, registry
-from keyjax.attacks.game import Attacker, Budget, Model, Target, view
+from keyjax.attacks.game import Attacker, Budget, Model, Target
+from keyjax.attacks.views import view
 from keyjax.interpret import activations, probe, saliency, similarity
 
 _OTHERS = CONDITIONS[1:]

@@ -135,6 +135,22 @@ def read_json(path: files.AnyPath) -> Any:
     ) from None
 
 
+def read_rows(file: files.AnyPath) -> dict[str, dict[str, Any]]:
+  """Returns the rows of a file by name; a line cut short is left out."""
+  if not file.exists():
+    return {}
+  lines = file.read_text().splitlines(keepends=True)
+  whole = [line for line in lines if line.endswith("\n")]
+  if len(whole) < len(lines):
+    files.write(file, "".join(whole))
+  return {row["row"]: row for row in map(json.loads, whole)}
+
+
+def append_rows(file: files.AnyPath, rows: Sequence[Mapping[str, Any]]) -> None:
+  """Adds rows to a file, one a line."""
+  files.append(file, "".join(json.dumps(row) + "\n" for row in rows))
+
+
 def find(rows: Sequence[Mapping[str, Any]], **fields: Any) -> dict[str, Any]:
   """Returns the first row with these fields; a KeyError if there is none."""
   for candidate in rows:

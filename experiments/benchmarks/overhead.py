@@ -1,7 +1,12 @@
-"""What a lock costs a training step and an inference step, beside none."""
+"""What a lock costs a training step and an inference step, beside none.
+
+Rows name the config whose network was timed, the scheme, and the metric
+(`training_step`, `forward_pass`, or `forward_pass_ahead` of weights that were
+decrypted once): `experiments.table` puts them beside what was trained.
+"""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -23,6 +28,7 @@ from keyjax.schemes import pixel_shuffle
 
 Rows = list[dict[str, Any]]
 MNIST = ((28, 28, 1), (0.1307,), (0.3081,))
+RGB = (32, 32, 3)
 _BATCH = 128  # images of an inference step
 _PIXELS = ("shf", "np", "ffx")
 _AHEAD = ", decrypted ahead"
@@ -46,6 +52,39 @@ def mnist_cnn() -> nn.Module:
 def resnet18(**options: Any) -> nn.Module:
   """Returns the ResNet-18 of the CIFAR-10 configs."""
   return models.create("resnet18", 10, (0.5,) * 3, (0.25,) * 3, **options)
+
+
+class Net(NamedTuple):
+  """A network to time.
+
+  Attributes:
+    name: what people call it.
+    config: the config of a table that trains it; "" for none.
+    model: the network.
+    size: of an image.
+    batch: images of a training step.
+  """
+
+  name: str
+  config: str
+  model: nn.Module
+  size: tuple[int, int, int]
+  batch: int
+
+
+def _nets() -> dict[str, Net]:
+  wide, grey = {"features": (32, 64)}, ((0.5,) * 3, (0.25,) * 3)
+  gtsrb = models.create("cnn", 43, *grey, **wide)
+  cifar10 = models.create("cnn", 10, *grey, **wide)
+  width16 = resnet18(width=16)
+  small = "table_cifar10_resnet18"
+  return {
+    "mnist": Net("MNIST CNN", "table_mnist", mnist_cnn(), MNIST[0], 512),
+    "gtsrb": Net("GTSRB CNN", "table_gtsrb", gtsrb, RGB, 256),
+    "cifar10": Net("CIFAR-10 CNN", "table_cifar10", cifar10, RGB, 256),
+    "width16": Net("ResNet-18 width 16", small, width16, RGB, 32),
+    "resnet18": Net("ResNet-18", "", resnet18(), RGB, 0),
+  }
 
 
 # ----------------------------------------------------------------- training
@@ -74,40 +113,44 @@ def training_step(
 
 def training_rows(rounds: int) -> Rows:
   """Times a training step under every scheme."""
-  rows: Rows = []
   rng = np.random.default_rng(0)
-  for name, model, size, count in (
-    ("MNIST CNN", mnist_cnn(), MNIST[0], 512),
-    ("ResNet-18 width 16", resnet18(width=16), (32, 32, 3), 32),
-  ):
+  rows: Rows = []
+  for net in _nets().values():
+    if not net.batch:  # Minutes a step on a CPU.
+      continue
     batch = {
-      "image": rng.integers(0, 256, (count, *size), np.uint8),
-      "label": rng.integers(0, 10, count, np.int32),
+      "image": rng.integers(0, 256, (net.batch, *net.size), np.uint8),
+      "label": rng.integers(0, 10, net.batch, np.int32),
     }
-    rows += _training(name, model, batch, rounds)
+    rows += _training(net, batch, rounds)
   return rows
 
 
-def _training(name: str, model: nn.Module, batch: Any, rounds: int) -> Rows:
+def _training(net: Net, batch: Any, rounds: int) -> Rows:
+  model = net.model
   images = data.to_float(jnp.asarray(batch["image"]))
   variables = jax.eval_shape(model.init, jax.random.key(0), images[:1])
   secret, view = keyjax.Secret.generate(), {"image": images[:1]}
   functions = {"plain": training_step(model, keyjax.identity(), (), batch)}
   for label in ("hpnn", *_PIXELS):
-    scheme = lock.build(label, {}, model).scheme
+    scheme = lock.build(*_locks()[label], model).scheme
     key = scheme.keygen(secret, variables, view)
     functions[label] = training_step(model, scheme, key, batch)
     if label in _PIXELS:
       transform = jax.jit(pixel_shuffle.transform)
       functions[f"{label} alone"] = _call(transform, key, images)
   times = interleaved(functions, rounds)
-  step = f"{name}, batch {len(images)}"
+  step = f"{net.name}, batch {len(images)}"
   one, why = Summary(1.0, 1.0, 1.0), "by construction: it trains plain"
+  same = {x: _TITLES[x] for x in _locks() if x in _TITLES}
   return [
     row(f"{step}: plain training step", summary(times["plain"].wall), "s"),
-    row(f"{step}: Deep-Lock step / plain step", one, "x", "", why),
-    row(f"{step}: AdvParams step / plain step", one, "x", "", why),
-    *(_step_row(step, x, times) for x in ("hpnn", *_PIXELS)),
+    *(
+      row(f"{step}: {title} step / plain step", one, "x", "", why)
+      | _named(net, label, "training_step")
+      for label, title in same.items()
+    ),
+    *(_step_row(net, step, x, times) for x in ("hpnn", *_PIXELS)),
     *(
       row(
         f"{step}: {x.upper()} of the batch / plain step",
@@ -119,13 +162,16 @@ def _training(name: str, model: nn.Module, batch: Any, rounds: int) -> Rows:
   ]
 
 
+def _named(net: Net, scheme: str, metric: str) -> dict[str, str]:
+  return {"config": net.config, "scheme": scheme, "metric": metric}
+
+
 def _step_row(
-  step: str, label: str, times: Mapping[str, Timing]
+  net: Net, step: str, label: str, times: Mapping[str, Timing]
 ) -> dict[str, Any]:
   share = ratio(times["plain"], times[label])
-  return row(
-    f"{step}: {label.upper()} step / plain step", share, "x", "<= 1.05"
-  )
+  name = f"{step}: {label.upper()} step / plain step"
+  return row(name, share, "x", "<= 1.05") | _named(net, label, "training_step")
 
 
 def _call(function: Callable, *args: Any) -> Callable[[], Any]:
@@ -137,28 +183,21 @@ def _call(function: Callable, *args: Any) -> Callable[[], Any]:
 
 def inference_rows(rounds: int) -> Rows:
   """Times a forward pass with the right key, under every scheme."""
-  nets = {
-    "MNIST CNN": (mnist_cnn(), MNIST[0]),
-    "ResNet-18": (resnet18(), (32, 32, 3)),
-  }
-  found = (_inference(x, *made, rounds) for x, made in nets.items())
-  return [r for rows in found for r in rows]
+  return [r for net in _nets().values() for r in _inference(net, rounds)]
 
 
-def _inference(
-  name: str, model: nn.Module, size: tuple[int, ...], rounds: int
-) -> Rows:
-  images = jnp.zeros((_BATCH, *size))
+def _inference(net: Net, rounds: int) -> Rows:
+  model, images = net.model, jnp.zeros((_BATCH, *net.size))
   variables = jax.jit(model.init)(jax.random.key(0), images[:1])
   functions = {"plain": _call(jax.jit(model.apply), variables, images)}
   for label, (mechanism, args) in _locks().items():
     functions |= _passes(label, mechanism, args, model, variables, images)
   times = interleaved(functions, rounds)
-  step = f"{name}, batch {_BATCH}"
+  step = f"{net.name}, batch {_BATCH}"
   plain = summary(times["plain"].wall)
   return [
     row(f"{step}: plain forward pass", plain, "s"),
-    *(_pass_row(step, x, times) for x in functions if x != "plain"),
+    *(_pass_row(net, step, x, times) for x in functions if x != "plain"),
   ]
 
 
@@ -197,7 +236,7 @@ def _passes(
 
 
 def _pass_row(
-  step: str, name: str, times: Mapping[str, Timing]
+  net: Net, step: str, name: str, times: Mapping[str, Timing]
 ) -> dict[str, Any]:
   label = name.removesuffix(_AHEAD)
   title = _TITLES.get(label, label.upper())
@@ -206,4 +245,17 @@ def _pass_row(
   target = "1.00" if name.endswith(_AHEAD) else "<= 1.10"
   note = "with int8 made float again in every pass" if "int8" in label else ""
   share = ratio(times["plain"], times[name])
-  return row(f"{step}: {text}: forward pass / plain", share, "x", target, note)
+  made = row(f"{step}: {text}: forward pass / plain", share, "x", target, note)
+  metric = "forward_pass_ahead" if name.endswith(_AHEAD) else "forward_pass"
+  return made | _named(net, label, metric)
+
+
+PARTS: dict[str, Callable[[int], Rows]] = {
+  "training": training_rows,
+  "inference": inference_rows,
+}
+
+
+def rows(rounds: int) -> Rows:
+  """Returns all rows."""
+  return [row for part in PARTS.values() for row in part(rounds)]

@@ -3,30 +3,27 @@
 XLA's TPU compiler (`pip install "jax[tpu]"`) compiles for a slice that is not
 there, and says what a chip would compute, hold and send. From that and the
 published peaks of a chip follow lower bounds on a step's time, not times.
-`pytest -m tpu_aot` checks the same programs.
+`pytest -m tpu_aot` checks all programs (`experiments.benchmarks.programs`).
 
 References:
   Google Cloud, "TPU v4", "v5e", "v5p", "v6e" (peaks of a chip), 2026.
 """
 
-import functools
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from absl import flags
 from jax.experimental import topologies
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 
-import keyjax
-from experiments import config, data, lock, models, train
-from keyjax import parallel
-from keyjax.schemes.hpnn import matrix_units
+from experiments.benchmarks import programs
 
+_PROGRAMS = flags.DEFINE_string(
+  "programs", "", "Pattern of the names of TPU programs; all by default."
+)
 # Slices of 256 chips, and what is compiled for them: XLA takes a minute or more
 # for a ResNet-18, and the smaller network shows the same collectives.
 SLICES = {
@@ -35,8 +32,6 @@ SLICES = {
   "v4:4x8x8": "cnn",
   "v5p:4x8x8": "cnn",
 }
-CHIP_BATCH = 128  # images a chip
-_IMAGE = (32, 32, 3)
 _COLLECTIVES = (
   "all-reduce",
   "all-gather",
@@ -133,136 +128,6 @@ def _bytes(shapes: str) -> int:
   return total
 
 
-def train_step(name: str, how: str, chips: list[jax.Device], net: str) -> Any:
-  """Compiles a model's training step under a scheme of the main job."""
-  settings = config.cifar10("aot").train
-  model, variables = _model(net)
-  scheme, key = _locked(name, model, variables, chips[0].device_kind)
-  optimizer = train.make_optimizer(settings, 1000)
-  state = jax.eval_shape(
-    lambda v: train.State(jnp.int32(0), v, optimizer.init(v["params"])),
-    variables,
-  )
-  step = train.make_step(settings, model, scheme, optimizer)
-  compiled = parallel.compile_step(step, how, chips)
-  args = _state_and_key(state, key, how, chips), _batch(how, chips)
-  return compiled.lower(*args[0], args[1]).compile()
-
-
-def _locked(
-  name: str, model: Any, variables: Any, kind: str
-) -> tuple[keyjax.Scheme, Any]:
-  if name == "plain":
-    return keyjax.identity(), ()
-  args = {"hpnn": {"units": matrix_units(kind)}}
-  this = lock.build(name, args.get(name, {}), model)
-  batch = {"image": jnp.zeros((1, *_IMAGE)), "label": jnp.zeros(1, jnp.int32)}
-  return this.scheme, this.scheme.keygen(
-    keyjax.Secret.generate(), variables, batch
-  )
-
-
-def _state_and_key(
-  state: Any, key: Any, how: str, chips: list[jax.Device]
-) -> tuple[Any, Any]:
-  if how == "pmap":
-    return state, _shapes(key)
-  places = parallel.shardings(state, how, chips)
-  whole = parallel.shardings(key, "pmap", chips)
-  return _placed(state, places), _placed(_shapes(key), whole)
-
-
-def _shapes(tree: Any) -> Any:
-  return jax.eval_shape(lambda t: t, tree)
-
-
-def _placed(tree: Any, places: Any) -> Any:
-  return jax.tree.map(
-    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-    tree,
-    places,
-  )
-
-
-def _batch(how: str, chips: list[jax.Device]) -> dict[str, Any]:
-  n = len(chips)
-  shapes = {"image": (_IMAGE, jnp.uint8), "label": ((), jnp.int32)}
-  if how == "pmap":
-    return {
-      k: jax.ShapeDtypeStruct((n, CHIP_BATCH, *s), d)
-      for k, (s, d) in shapes.items()
-    }
-  rows = NamedSharding(Mesh(np.asarray(chips), (parallel.AXIS,)), P("data"))
-  return {
-    k: jax.ShapeDtypeStruct((n * CHIP_BATCH, *s), d, sharding=rows)
-    for k, (s, d) in shapes.items()
-  }
-
-
-def encryption(chips: list[jax.Device], net: str) -> Any:
-  """Compiles Deep-Lock's counter mode over params that fsdp has cut."""
-  _, variables = _model(net)
-  places = parallel.shardings(variables, "fsdp", chips)
-  scheme, key = _deep_lock(variables, places)
-  whole = parallel.shardings(key, "pmap", chips)
-  encrypt = jax.jit(scheme.encrypt, out_shardings=places)
-  return encrypt.lower(
-    _placed(_shapes(key), whole), _placed(variables, places)
-  ).compile()
-
-
-def inference(name: str, chips: list[jax.Device], net: str) -> Any:
-  """Compiles an authorised forward pass on each chip's share of images."""
-  model, variables = _model(net)
-  if name == "deep_lock":
-    scheme, key = _deep_lock(variables)
-    variables = jax.eval_shape(scheme.encrypt, key, variables)
-  else:
-    kind = chips[0].device_kind
-    scheme, key = _locked(name, model, variables, kind)
-  run = jax.jit(
-    lambda key, params, x: keyjax.authorize(scheme, key, model.apply)(params, x)
-  )
-  whole = functools.partial(parallel.shardings, how="pmap", devices=chips)
-  rows = NamedSharding(Mesh(np.asarray(chips), (parallel.AXIS,)), P("data"))
-  images = jax.ShapeDtypeStruct(
-    (len(chips) * CHIP_BATCH, *_IMAGE), jnp.float32, sharding=rows
-  )
-  key = _shapes(key)
-  return run.lower(
-    _placed(key, whole(key)), _placed(variables, whole(variables)), images
-  ).compile()
-
-
-def _model(net: str) -> tuple[Any, Any]:
-  model = models.create(net, 10, data.CIFAR10_MEAN, data.CIFAR10_STD)
-  image = jnp.zeros((1, *_IMAGE))
-  return model, jax.eval_shape(model.init, jax.random.key(0), image)
-
-
-def _deep_lock(
-  variables: Any, shardings: Any = None
-) -> tuple[keyjax.Scheme, Any]:
-  scheme = keyjax.deep_lock("counter", shardings=shardings)
-  return scheme, scheme.keygen(keyjax.Secret.generate(), variables, None)
-
-
-def programs(chips: list[jax.Device], net: str) -> dict[str, Callable[[], Any]]:
-  """Returns what compiles each program for a slice, by name."""
-  steps = [("hpnn", how) for how in ("pmap", "shard_map", "fsdp")]
-  steps += [(name, "shard_map") for name in ("plain", "shf", "np", "ffx")]
-  made: dict[str, Callable[[], Any]] = {
-    f"train {name}, {how}": functools.partial(train_step, name, how, chips, net)
-    for name, how in steps
-  }
-  made["encrypt deep_lock counter, fsdp"] = functools.partial(
-    encryption, chips, net
-  )
-  for name in ("plain", "hpnn", "deep_lock"):
-    made[f"infer {name}"] = functools.partial(inference, name, chips, net)
-  return made
-
-
 def bounds(got: Figures, chip: Chip, count: int) -> dict[str, float]:
   """Returns the least seconds that each limit leaves a program.
 
@@ -285,7 +150,10 @@ def rows(rounds: int) -> Iterator[dict[str, Any]]:
   del rounds
   for name, net in SLICES.items():
     chips = devices(name)
-    for title, make in programs(chips, net).items():
+    for title, make in programs.shown(chips, net).items():
+      title = f"{name} {net}: {title}"
+      if not re.search(_PROGRAMS.value, title):
+        continue
       start = time.perf_counter()
       got = figures(make())
       seconds = time.perf_counter() - start
@@ -294,7 +162,7 @@ def rows(rounds: int) -> Iterator[dict[str, Any]]:
       ms = 1e3 * limits[which]
       sent = ", ".join(f"{k} {v:,}" for k, v in got.collectives.items())
       yield {
-        "name": f"{name} {net}: {title}",
+        "name": title,
         "value": ms,
         "low": ms,
         "high": ms,

@@ -1,9 +1,9 @@
 """The report of what a key changes inside: layer by layer, and in pictures."""
 
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments import files
 from experiments.report import charts, page, text
 from experiments.report.layered import Point, layered
 from experiments.report.page import Html, element, section
@@ -27,12 +27,10 @@ _LIMITS = (
 
 
 def write(
-  path: pathlib.Path, rows: Sequence[Row], drawn: Mapping[str, Row]
+  path: files.AnyPath, rows: Sequence[Row], drawn: Mapping[str, Row]
 ) -> None:
   """Writes the report, whole or not at all."""
-  temporary = path.with_suffix(path.suffix + ".tmp")
-  temporary.write_text(render(rows, drawn), encoding="utf-8")
-  temporary.replace(path)
+  files.write(path, render(rows, drawn))
 
 
 def render(rows: Sequence[Row], drawn: Mapping[str, Row]) -> str:

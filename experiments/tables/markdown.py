@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments.tables import steps
+
 Row = Mapping[str, Any]
 _HEAD = (
   "scheme",
@@ -13,39 +15,44 @@ _HEAD = (
   "key, bytes",
   "changed parameters",
   "encrypt; decrypt, ms",
+  "training step; forward pass; opened ahead, of plain",
   "not finite",
   "papers report, %",
 )
 
 
-def page(rows: Sequence[Row]) -> str:
-  """Returns the table, what it shows, and where it comes from."""
+def page(rows: Sequence[Row], timed: Sequence[Row] = ()) -> str:
+  """Returns the table, what it shows, and where it comes from.
+
+  Args:
+    rows: from `experiments.tables.over_seeds.rows`.
+    timed: from `experiments.tables.steps.read`.
+  """
   first = rows[0]
   seeds = ", ".join(map(str, first["seeds"]))
   lines = [
     f"# {first['config']}: {first['dataset']}, {first['model']}, "
     f"train.seed {seeds}",
     "",
-    *table(rows),
+    *table(rows, timed),
     "",
-    *_notes(rows),
+    *_notes(rows, timed),
   ]
   return "\n".join(lines) + "\n"
 
 
-def table(rows: Sequence[Row]) -> list[str]:
-  """Returns the lines of the table.
-
-  Args:
-    rows: from `experiments.tables.over_seeds.rows`.
-  """
+def table(rows: Sequence[Row], timed: Sequence[Row] = ()) -> list[str]:
+  """Returns the lines of the table; see `page`."""
   labels = dict.fromkeys(row["scheme"] for row in rows)
   shown = [_HEAD, ["---"] * len(_HEAD)]
-  shown += [_cells([r for r in rows if r["scheme"] == x]) for x in labels]
+  shown += [
+    _cells([r for r in rows if r["scheme"] == x], steps.cell(timed, x))
+    for x in labels
+  ]
   return ["| " + " | ".join(cells) + " |" for cells in shown]
 
 
-def _cells(rows: Sequence[Row]) -> list[str]:
+def _cells(rows: Sequence[Row], overhead: str) -> list[str]:
   by = {(r["metric"], r["condition"]): r for r in rows}
   title, papers = rows[0]["title"], rows[0]["papers"] or "-"
   if ("accuracy", "plain") in by:
@@ -62,6 +69,7 @@ def _cells(rows: Sequence[Row]) -> list[str]:
     _number(by["key_bytes", ""]),
     _changed(by),
     _times(by),
+    overhead,
     _not_finite(no_key, wrong),
     papers,
   ]
@@ -130,7 +138,7 @@ def _outputs(name: str, row: Row) -> str:
   return f"{name}: NaN {share}"
 
 
-def _notes(rows: Sequence[Row]) -> list[str]:
+def _notes(rows: Sequence[Row], timed: Sequence[Row]) -> list[str]:
   first = rows[0]
   keys = max(r.get("keys", 0) for r in rows)
   several = len(first["seeds"]) > 1
@@ -156,6 +164,22 @@ def _notes(rows: Sequence[Row]) -> list[str]:
     "",
     f"Commits {_set(rows, 'commit')}; JAX {_set(rows, 'jax')}; "
     f"{_set(rows, 'hardware')}; {min(_dates(rows))} to {max(_dates(rows))}.",
+    *_timing_notes(timed),
+  ]
+
+
+def _timing_notes(timed: Sequence[Row]) -> list[str]:
+  if not timed:
+    return []
+  first = timed[0]
+  return [
+    "",
+    "Steps and passes, of the same network: medians of the ratios to plain in "
+    "each round, with quartiles. A forward pass of 128 images decrypts inside, "
+    "or (ahead) takes weights that were decrypted once; int8 weights become "
+    "floats in either. What trains plain costs a training step nothing. "
+    f"`{first['command']}`, commit {first['commit']}, {first['hardware']}, "
+    f"{first['date'][:16]}.",
   ]
 
 

@@ -1,16 +1,12 @@
 """What adversarial images are worth: the referee of `Goal.TRANSFER`."""
 
-import functools
-
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from keyjax.attacks import intervals
-from keyjax.attacks.game import Adversarial, Score, Target
+from keyjax.attacks.game import Adversarial, Score, Target, compiled
 
 _ROUNDING = 1e-6  # Of a float32 sum at the edge of a ball.
-_jit = functools.lru_cache(maxsize=16)(jax.jit)
 
 
 def score(value: Adversarial, target: Target) -> Score:
@@ -37,7 +33,7 @@ def score(value: Adversarial, target: Target) -> Score:
   if broken:
     return Score(0.0, 0.0, 0.0, {"outside": broken})
   model = target.authorized()
-  forward = _jit(model.apply_fn)
+  forward = compiled(model.apply_fn)
   plain, changed = (
     np.asarray(forward(model.params, jnp.asarray(x, jnp.float32)).argmax(-1))
     for x in (clean, value.image)

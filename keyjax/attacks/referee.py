@@ -1,7 +1,6 @@
 """The referee: plays a game, scores its claims, sweeps settings, repeats."""
 
 import dataclasses
-import functools
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from keyjax import tree
-from keyjax.attacks import adversarial, game, intervals
+from keyjax.attacks import adversarial, game, intervals, views
 from keyjax.attacks.game import (
   Attack,
   Attacker,
@@ -76,7 +75,7 @@ def play(
     raise ValueError(f"{attack.name} needs {attack.needs}, got {attacker}")
   _check_holdings(attack, target, attacker)
   setting = attack.grid[0] if setting is None else setting
-  seen = game.view(target, attacker, budget.seed)
+  seen = views.view(target, attacker, budget.seed)
   if seen.victims is not None:
     target = dataclasses.replace(target, victims=seen.victims)
   curve: list[Point] = []
@@ -204,14 +203,10 @@ def score(attack: Attack, value: Any, target: Target) -> Score:
   return (attack.referee or _REFEREES[attack.goal])(value, target)
 
 
-# One compilation for each forward pass, and not for each claim.
-_jit = functools.lru_cache(maxsize=16)(jax.jit)
-
-
 def accuracy(model: Model, examples: Examples, batch_size: int = 500) -> Score:
   """Returns a model's accuracy, with how many logits are not finite."""
   hits = bad = 0
-  forward = _jit(model.apply_fn)
+  forward = game.compiled(model.apply_fn)
   for start in range(0, len(examples.label), batch_size):
     x = examples.image[start : start + batch_size]
     y = examples.label[start : start + batch_size]
@@ -232,7 +227,7 @@ def _key(value: Any, target: Target) -> Score:
 
 
 def _weights(value: Any, target: Target) -> Score:
-  changed = set(game.locked_paths(target))
+  changed = set(views.locked_paths(target))
   paths, plain, _ = tree.flatten(target.params)
   claimed = tree.flatten(value)[1]
   pairs = zip(paths, claimed, plain, strict=True)

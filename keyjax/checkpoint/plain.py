@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from keyjax.checkpoint import folders
+from keyjax.checkpoint import folders, places
 from keyjax.checkpoint.errors import flat, refuse
 from keyjax.tree import path_str
 
@@ -69,7 +69,7 @@ def save_plain(
     CheckpointError: the disk is full, or the folder cannot be written.
   """
   refuse(tree)
-  place = folders.location(path)
+  place = places.location(path)
   folders.check_absent(place)
   with folders.writing(place), _checkpointer(alone) as checkpointer:
     checkpointer.save(place, solid(tree))
@@ -90,8 +90,8 @@ def restore_plain(
     FileNotFoundError: there is no whole checkpoint at `path`.
     CheckpointError: it cannot be read, or is of another tree.
   """
-  path = folders.location(path)
-  if not folders.is_whole(path):
+  path = places.location(path)
+  if not places.is_whole(path):
     raise FileNotFoundError(f"no checkpoint at {path}")
   try:
     with _checkpointer(alone) as checkpointer:

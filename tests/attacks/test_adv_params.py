@@ -11,7 +11,7 @@ import pytest
 
 import keyjax
 from keyjax import Secret
-from keyjax.attacks import fit, game, referee, registry
+from keyjax.attacks import fit, referee, registry, views
 from keyjax.attacks.game import Attacker, Budget, Model, Target
 from keyjax.attacks.locks import adv_params
 from tests.attacks import toys
@@ -82,7 +82,7 @@ def test_line_search_ends_when_nothing_helps() -> None:
 
 def test_sparse_tuning_changes_few_weights() -> None:
   target = locked("bounded")
-  view = game.view(target, Attacker(images=200))
+  view = views.view(target, Attacker(images=200))
   claims = [*adv_params.sparse_tune(view, Budget(20, 2), 64, 0.1)]
   moved = sum(
     int((np.asarray(a) != np.asarray(b)).sum())

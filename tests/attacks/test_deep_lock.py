@@ -10,7 +10,7 @@ import pytest
 
 import keyjax
 from keyjax import Secret, quantize, tree
-from keyjax.attacks import game, referee, registry
+from keyjax.attacks import referee, registry, views
 from keyjax.attacks.game import Attacker, Budget, Target
 from keyjax.attacks.locks import key_schedule, peeled
 from keyjax.schemes import deep_lock
@@ -186,6 +186,6 @@ def test_no_key_material_in_rows() -> None:
   """A row says what was tried, not what was found."""
   result = play("known_plaintext", locked(), known_weights=4)
   assert set(result.details) == {"places_tried"}
-  view = game.view(locked(), Attacker(known_weights=4))
+  view = views.view(locked(), Attacker(known_weights=4))
   claim = next(registry.get("known_plaintext").run(view, Budget()))
   assert "not shown" in repr(claim.value)

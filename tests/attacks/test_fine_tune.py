@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import keyjax
-from keyjax.attacks import fit, game, referee, registry
+from keyjax.attacks import fit, referee, registry, views
 from keyjax.attacks.game import Attacker, Budget, Target
 from keyjax.attacks.locks import extract, fine_tune
 from keyjax.schemes import hpnn
@@ -120,7 +120,7 @@ def normed() -> Target:
 
 
 def test_batch_norm_alone_trains() -> None:
-  view = game.view(normed(), THIEF)
+  view = views.view(normed(), THIEF)
   first, *_, last = fine_tune.batch_norm_tune(view, BUDGET)
   paths = keyjax.tree.flatten(first.value.params)[0]
   pairs = zip(
@@ -164,7 +164,7 @@ def test_a_licensee_tunes_under_his_key(kind: str) -> None:
   right = referee.accuracy(target.authorized(), target.test).value
   assert result.curve[0].score.value == right, "before the first step"
   assert result.score.value > right - 0.03
-  first, *_, last = attack.run(game.view(target, licensee), BUDGET, **setting)
+  first, *_, last = attack.run(views.view(target, licensee), BUDGET, **setting)
   assert not np.array_equal(
     *(jax.tree.leaves(c.value.params["params"])[0] for c in (first, last))
   )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import keyjax
-from keyjax.attacks import game, referee, registry
+from keyjax.attacks import game, referee, registry, views
 from keyjax.attacks.game import Attack, Attacker, Budget, Claim, Cost, Goal
 from keyjax.schemes import pixel_shuffle
 from tests.attacks import toys
@@ -30,7 +30,7 @@ def xor_scheme() -> keyjax.Scheme:
   )
 
 
-def xor_break(view: game.View, budget: Budget) -> Iterator[Claim]:
+def xor_break(view: views.View, budget: Budget) -> Iterator[Claim]:
   """Reads the key off a zero bias: every word of it is the key."""
   bias = view.locked["params"]["dense"]["bias"]
   yield Claim(None, Cost(steps=1))
@@ -57,12 +57,12 @@ def test_a_view_holds_what_was_granted_and_nothing_else() -> None:
   target = dataclasses.replace(
     planted(), base=toys.trained(), copies=(toys.trained(),)
   )
-  poor = game.view(target, Attacker(False, False))
+  poor = views.view(target, Attacker(False, False))
   assert poor.locked is None and poor.scheme is None and poor.name == ""
   assert poor.base is None and poor.copies == () and poor.oracle is None
   assert len(poor.data.label) == 0 and poor.leak is None
   hidden = {id(x) for x in jax.tree.leaves(target.params)}
-  rich = game.view(
+  rich = views.view(
     target, Attacker(images=9, queries=4, known_weights=4, copies=1)
   )
   seen = jax.tree.leaves(
@@ -80,21 +80,21 @@ def test_a_schedule_is_in_no_view_without_its_grant() -> None:
   everything = Attacker(
     images=9, queries=4, known_weights=4, has_base=True, copies=1
   )
-  poor = game.view(target, everything)
+  poor = views.view(target, everything)
   assert poor.schedule is None and poor.key is None
   for unit in target.key.units.values():
     assert not any(np.array_equal(x, unit) for x in arrays(poor))
-  rich = game.view(target, Attacker(schedule=True))
+  rich = views.view(target, Attacker(schedule=True))
   assert rich.schedule is not None and rich.key is None
   assert rich.schedule.size == 64
   for path, unit in target.key.units.items():
     np.testing.assert_array_equal(rich.schedule.units[path], unit)
   assert not any(np.array_equal(x, target.key.bits) for x in arrays(rich))
   with pytest.raises(ValueError, match="schedule: toy has none"):
-    game.view(planted(), Attacker(schedule=True))
+    views.view(planted(), Attacker(schedule=True))
 
 
-def arrays(view: game.View) -> list[Any]:
+def arrays(view: views.View) -> list[Any]:
   """All that a view holds; what is behind the oracle's door is not his."""
   leaves = jax.tree.leaves(vars(view))
   return [x for x in leaves if isinstance(x, np.ndarray | jax.Array)]
@@ -102,7 +102,7 @@ def arrays(view: game.View) -> list[Any]:
 
 def test_ciphertexts_are_of_images_that_he_does_not_have() -> None:
   target = hidden.target(hidden.PATCHES, "shf")
-  view = game.view(target, Attacker(images=700, ciphertexts=700))
+  view = views.view(target, Attacker(images=700, ciphertexts=700))
   assert view.ciphertexts is not None and view.ciphertexts.shape[0] == 700
   back = np.asarray(
     pixel_shuffle.inverse(target.key, jnp.asarray(view.ciphertexts))
@@ -111,20 +111,20 @@ def test_ciphertexts_are_of_images_that_he_does_not_have() -> None:
   own = {x.tobytes() for x in view.data.image}
   overheard = [x.tobytes() for x in back]
   assert set(overheard) <= known and not set(overheard) & own
-  assert game.view(target, Attacker(images=700)).ciphertexts is None
+  assert views.view(target, Attacker(images=700)).ciphertexts is None
   with pytest.raises(ValueError, match="701 images and 700 ciphertexts"):
-    game.view(target, Attacker(images=701, ciphertexts=700))
+    views.view(target, Attacker(images=701, ciphertexts=700))
   with pytest.raises(ValueError, match="ciphertexts: toy transforms no"):
-    game.view(planted(), Attacker(ciphertexts=1))
+    views.view(planted(), Attacker(ciphertexts=1))
 
 
 def test_the_same_seed_gives_nested_images() -> None:
-  few, many = (game.view(planted(), Attacker(images=n)) for n in (5, 50))
+  few, many = (views.view(planted(), Attacker(images=n)) for n in (5, 50))
   np.testing.assert_array_equal(few.data.image, many.data.image[:5])
 
 
 def test_an_oracle_counts_and_refuses() -> None:
-  view = game.view(planted(), Attacker(queries=3))
+  view = views.view(planted(), Attacker(queries=3))
   assert view.oracle is not None
   images = toys.digits()[1].image
   want = toys.NET.apply(planted().params, images[:2])
@@ -151,7 +151,7 @@ def test_an_attacker_holds_no_more_than_there_is(name: str) -> None:
 def test_an_unknown_leaf() -> None:
   attacker = Attacker(known_weights=4, known_leaf="nope")
   with pytest.raises(ValueError, match="known_leaf='nope'.*dense/kernel"):
-    game.view(planted(), attacker)
+    views.view(planted(), attacker)
 
 
 def test_trials_count_games_won() -> None:

@@ -18,7 +18,8 @@ from experiments.report import attacks as report
 from keyjax import card as cards
 from keyjax import tree
 from keyjax.attacks import registry
-from keyjax.attacks.game import Attacker, Budget, Claim, Goal, View
+from keyjax.attacks.game import Attacker, Budget, Claim, Goal
+from keyjax.attacks.views import View
 
 
 def toy(model: Any) -> Any:

@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from experiments import benchmark, models
-from experiments.benchmarks import scaling
+from experiments.benchmarks import inputs, scaling
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,13 @@ def test_batch_statistics_are_exchanged_too() -> None:
 
 
 def test_an_unknown_part_lists_the_known_ones() -> None:
-  with pytest.raises(SystemExit, match="section schemes.infer; known: .*"):
-    benchmark.main(["benchmark", "schemes.infer"])
-  with pytest.raises(SystemExit, match="schemes.inference, .*scaling"):
+  with pytest.raises(SystemExit, match="section overhead.infer; known: .*"):
+    benchmark.main(["benchmark", "overhead.infer"])
+  with pytest.raises(SystemExit, match="overhead.inference, .*scaling"):
     benchmark.main(["benchmark", "scales"])
+
+
+def test_the_host_prepares_images() -> None:
+  rows = inputs.rows(3)
+  assert len(rows) == 4 and all(r["unit"] == "images/s" for r in rows)
+  assert min(r["low"] for r in rows) > 0

@@ -7,12 +7,14 @@ import subprocess
 import sys
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
-from experiments import context, evaluate, judge, results
-from experiments.config import base, scheme, set_schemes
-from experiments.tables import markdown, over_seeds, published, runs
+from experiments import context, evaluate, judge, models, results
+from experiments.benchmarks import overhead
+from experiments.config import base, scheme, set_schemes, table_schemes
+from experiments.tables import markdown, over_seeds, published, runs, steps
 from experiments.workdir import Workdir
 from keyjax.attacks.intervals import mean_interval
 from tests.conftest import ROOT
@@ -125,7 +127,7 @@ def test_the_page_says_nan_in_words(folders: list[str]) -> None:
   head, rule, plain, deep_lock, shf = markdown.table(rows)
   assert len({line.count("|") for line in (head, rule, plain, shf)}) == 1
   assert plain.startswith("| plain | ") and " ± " in plain
-  assert "none" in shf.split("|")[9]
+  assert "none" in shf.split("|")[10]
   assert "| 16 |" in deep_lock and "all 610" in deep_lock
   for row in rows:
     if row["metric"] == "accuracy" and row["condition"] in ("no_key", "wrong"):
@@ -220,3 +222,57 @@ def test_papers_are_quoted_where_scheme_and_data_match() -> None:
     row("deep_lock", "cifar10", "cnn"),
   ):
     assert published.report(other) == ""
+
+
+def timed(scheme: str, metric: str, value: float, spread: float) -> Any:
+  ends = {"low": value - spread, "high": value + spread}
+  names = {"config": "tiny", "scheme": scheme, "metric": metric}
+  return results.provenance() | names | {"value": value} | ends
+
+
+def test_what_steps_cost_is_a_column(
+  folders: list[str], tmp_path: pathlib.Path
+) -> None:
+  file = tmp_path / "overhead.json"
+  rows = [
+    timed("float32", "training_step", 1.0, 0.0),
+    timed("float32", "forward_pass", 1.1, 0.05),
+    timed("shf", "training_step", 1.02, 0.01),
+    {"name": "a row of another section", "value": 3.0},
+  ]
+  results.write_json(file, rows)
+  found = steps.read(str(file), "tiny")
+  assert found == rows[:3]
+  seeds = over_seeds.rows(runs.read(folders))
+  _, _, plain, deep_lock, shf = markdown.table(seeds, found)
+  assert deep_lock.split("|")[9] == " 1; 1.10 [1.05, 1.15]; - "
+  assert shf.split("|")[9] == " 1.02 [1.01, 1.03]; -; - "
+  assert plain.split("|")[9] == " - "
+  page = markdown.page(seeds, found)
+  assert "medians of the ratios to plain" in page
+  assert "medians of the ratios" not in markdown.page(seeds)
+  with pytest.raises(ValueError, match="times no step of other"):
+    steps.read(str(file), "other")
+  file.write_text("[1]")
+  with pytest.raises(ValueError, match="times no step of tiny"):
+    steps.read(str(file), "tiny")
+
+
+@pytest.mark.slow
+def test_a_scheme_is_timed_beside_plain() -> None:
+  with jax.numpy_dtype_promotion("standard"):
+    net = overhead.Net("tiny", "tiny", mlp(), (8, 8, 1), 16)
+    batch = {"image": np.zeros((16, 8, 8, 1), np.uint8)}
+    batch["label"] = np.zeros(16, np.int32)
+    rows = overhead._training(net, batch, 3) + overhead._inference(net, 3)
+  shown = {x: steps.cell([r for r in rows if "metric" in r], x) for x in SHOWN}
+  assert shown["float32"].startswith("1; ") and "-" not in shown["float32"]
+  assert shown["hpnn"].count("[") == 2 and shown["hpnn"].endswith("; -")
+  assert all(r["value"] > 0 for r in rows)
+
+
+SHOWN = tuple(table_schemes())
+
+
+def mlp() -> Any:
+  return models.create("mlp", 10, (0.5,), (0.25,), hidden=(4,))

@@ -4,10 +4,12 @@ Run by hand: `pip install "jax[tpu]"`, then
 `pytest -m tpu_aot tests/experiments`.
 """
 
+from typing import Any
+
 import jax
 import pytest
 
-from experiments.benchmarks import tpu
+from experiments.benchmarks import programs, tpu
 
 
 def test_bounds_of_a_ring() -> None:
@@ -24,9 +26,9 @@ def test_a_slice_without_a_compiler_is_an_error() -> None:
 @pytest.mark.tpu_aot
 @pytest.mark.parametrize("name", tpu.SLICES)
 @pytest.mark.parametrize("how", ["pmap", "shard_map", "fsdp"])
-def test_training_compiles(name: str, how: str) -> None:
-  chips = slice_of(name)
-  compiled = tpu.train_step("hpnn", how, chips, "cnn")
+@pytest.mark.parametrize("scheme", programs.TRAINED)
+def test_training_compiles(scheme: str, how: str, name: str) -> None:
+  compiled = programs.training(scheme, how, slice_of(name), "cnn")
   got = tpu.figures(compiled)
   assert got.collectives.get("all-reduce", 0) > 0 or how == "fsdp"
   assert sum(got.collectives.values()) > 0
@@ -36,17 +38,45 @@ def test_training_compiles(name: str, how: str) -> None:
 
 @pytest.mark.tpu_aot
 @pytest.mark.parametrize("name", tpu.SLICES)
-def test_encryption_sends_nothing(name: str) -> None:
-  compiled = tpu.encryption(slice_of(name), "cnn")
-  assert not dict(tpu.collectives(compiled.as_text()))
+@pytest.mark.parametrize("opens", [False, True])
+@pytest.mark.parametrize(
+  ("scheme", "cut"),
+  [*((x, False) for x in programs.LOCKED), *((x, True) for x in programs.CUT)],
+)
+def test_locking_sends_nothing(
+  scheme: str, cut: bool, opens: bool, name: str
+) -> None:
+  compiled = programs.locking(scheme, slice_of(name), "cnn", opens, cut)
+  sends_nothing(compiled)
 
 
 @pytest.mark.tpu_aot
 @pytest.mark.parametrize("name", tpu.SLICES)
-@pytest.mark.parametrize("scheme", ["plain", "hpnn", "deep_lock"])
-def test_inference_compiles(name: str, scheme: str) -> None:
-  compiled = tpu.inference(scheme, slice_of(name), "cnn")
-  assert not dict(tpu.collectives(compiled.as_text()))
+@pytest.mark.parametrize("how", ["pmap", "shard_map"])
+@pytest.mark.parametrize("scheme", programs.SCHEMES)
+def test_inference_sends_nothing(scheme: str, how: str, name: str) -> None:
+  sends_nothing(programs.inference(scheme, how, slice_of(name), "cnn"))
+
+
+def sends_nothing(compiled: Any) -> None:
+  text = compiled.as_text()
+  assert not dict(tpu.collectives(text)) and "callback" not in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["pmap", "shard_map"])
+@pytest.mark.parametrize("scheme", programs.SCHEMES)
+def test_programs_are_those_of_the_main_job(scheme: str, how: str) -> None:
+  """They compile for the devices that are here, too."""
+  with jax.numpy_dtype_promotion("standard"):
+    here = jax.devices()[:2]
+    compiled = programs.inference(scheme, how, here, "mlp")
+    if scheme in programs.TRAINED:
+      programs.training(scheme, how, here, "mlp")
+    if scheme in programs.LOCKED:
+      for opens in (False, True):
+        programs.locking(scheme, here, "mlp", opens)
+  assert tpu.figures(compiled).flops > 0
 
 
 def slice_of(name: str) -> list[jax.Device]:

@@ -33,8 +33,8 @@ from keyjax.attacks.game import (
   Cost,
   Goal,
   Model,
-  View,
 )
+from keyjax.attacks.views import View
 from keyjax.scheme import ApplyFn, PyTree
 
 NAMES = ("adv_params", "keyed_noise")

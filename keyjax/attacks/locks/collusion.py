@@ -34,8 +34,8 @@ from keyjax.attacks.game import (
   Cost,
   Goal,
   Model,
-  View,
 )
+from keyjax.attacks.views import View
 from keyjax.scheme import PyTree
 
 FLOATS = ("adv_params", "keyed_noise")

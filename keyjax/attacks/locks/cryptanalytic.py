@@ -29,12 +29,12 @@ from keyjax.attacks.game import (
   Cost,
   Goal,
   Model,
-  View,
 )
 from keyjax.attacks.locks import cryptanalytic_fit as fit
 from keyjax.attacks.locks import cryptanalytic_lines as lines
 from keyjax.attacks.locks.cryptanalytic_fit import Layers
 from keyjax.attacks.locks.cryptanalytic_lines import Bends, Door, Unsuitable
+from keyjax.attacks.views import View
 
 _FRESH = 256  # inputs that judge the copy
 _NEAR = 1e-2  # of a line: a bend this near to a known neuron's is its own

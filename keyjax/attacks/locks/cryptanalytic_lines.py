@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from keyjax.attacks.game import Oracle
+from keyjax.attacks.views import Oracle
 
 # Slopes come from an eighth at either end of an interval.
 _END = 1 / 8

@@ -30,10 +30,10 @@ from keyjax.attacks.game import (
   Cost,
   Forgery,
   Goal,
-  View,
 )
 from keyjax.attacks.locks import key_schedule, peeled, schedule_difference
 from keyjax.attacks.locks.peeled import Prior, Stream
+from keyjax.attacks.views import View
 from keyjax.keys import Secret
 from keyjax.schemes.deep_lock import ChainKey
 

@@ -28,9 +28,9 @@ from keyjax.attacks.game import (
   Goal,
   Score,
   Target,
-  View,
 )
 from keyjax.attacks.locks import hpnn_score, hpnn_signs, pixel_keys
+from keyjax.attacks.views import View
 from keyjax.scheme import ApplyFn, Key, Scheme
 from keyjax.schemes import pixel_shuffle
 from keyjax.schemes.hpnn import HpnnKey

@@ -29,9 +29,9 @@ from keyjax.attacks.game import (
   Examples,
   Goal,
   Model,
-  View,
   keyed,
 )
+from keyjax.attacks.views import View
 
 _BATCH = 500  # Of the licensee's own forward passes.
 _GRID = tuple({"learning_rate": r} for r in (1e-3, 3e-3))

@@ -34,9 +34,9 @@ from keyjax.attacks.game import (
   Cost,
   Goal,
   Model,
-  View,
 )
 from keyjax.attacks.referee import AttackResult
+from keyjax.attacks.views import View
 from keyjax.scheme import ApplyFn, PyTree, Scheme
 
 # A weight this large is ciphertext and not a weight.

@@ -34,8 +34,6 @@ from keyjax.attacks.game import (
   Claim,
   Cost,
   Goal,
-  Oracle,
-  View,
 )
 from keyjax.attacks.locks import (
   hpnn_linear,
@@ -45,6 +43,7 @@ from keyjax.attacks.locks import (
   hpnn_statistics,
 )
 from keyjax.attacks.locks.hpnn_signs import Problem
+from keyjax.attacks.views import Oracle, View
 
 # Theta of a sign that is settled: tanh is flat there.
 _SETTLED = 20.0

@@ -16,8 +16,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from keyjax.attacks import registry
-from keyjax.attacks.game import Attacker, Budget, Claim, Cost, Goal, View
+from keyjax.attacks.game import Attacker, Budget, Claim, Cost, Goal
 from keyjax.attacks.locks import hpnn_greedy, hpnn_score, hpnn_signs
+from keyjax.attacks.views import View
 
 _TOURNAMENT = 3
 

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from keyjax.attacks import registry
-from keyjax.attacks.game import Attacker, Budget, Claim, Cost, Goal, View
+from keyjax.attacks.game import Attacker, Budget, Claim, Cost, Goal
 from keyjax.attacks.locks import hpnn_score, hpnn_signs
 from keyjax.attacks.locks.hpnn_signs import Problem
+from keyjax.attacks.views import View
 
 # A flip is judged on no more images than this.
 IMAGES = 512

@@ -26,7 +26,7 @@ import numpy as np
 import optax
 
 from keyjax.attacks import registry
-from keyjax.attacks.game import Attacker, Budget, Claim, Cost, Goal, View
+from keyjax.attacks.game import Attacker, Budget, Claim, Cost, Goal
 from keyjax.attacks.locks import (
   hpnn_greedy,
   hpnn_score,
@@ -34,6 +34,7 @@ from keyjax.attacks.locks import (
   hpnn_statistics,
 )
 from keyjax.attacks.locks.hpnn_signs import Problem
+from keyjax.attacks.views import View
 from keyjax.scheme import ApplyFn
 
 _BATCH = 128

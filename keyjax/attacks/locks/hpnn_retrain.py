@@ -23,9 +23,9 @@ from keyjax.attacks.game import (
   Cost,
   Goal,
   Model,
-  View,
 )
 from keyjax.attacks.locks import hpnn_relax, hpnn_signs
+from keyjax.attacks.views import View
 from keyjax.schemes import hpnn
 
 

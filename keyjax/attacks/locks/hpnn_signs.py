@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from keyjax.attacks.game import Model, View
+from keyjax.attacks.game import Model
+from keyjax.attacks.views import View
 from keyjax.scheme import ApplyFn, PyTree
 from keyjax.schemes import hpnn
 from keyjax.schemes.hpnn import HpnnKey

@@ -18,9 +18,10 @@ import numpy as np
 
 from keyjax import tree
 from keyjax.attacks import registry
-from keyjax.attacks.game import Attacker, Budget, Claim, Goal, View
+from keyjax.attacks.game import Attacker, Budget, Claim, Goal
 from keyjax.attacks.locks import hpnn_score, hpnn_signs
 from keyjax.attacks.locks.hpnn_signs import Problem
+from keyjax.attacks.views import View
 
 # All ways to lean are tried for up to this many layers.
 _LAYERS = 4

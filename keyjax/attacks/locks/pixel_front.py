@@ -37,9 +37,9 @@ from keyjax.attacks.game import (
   Cost,
   Goal,
   Model,
-  View,
 )
 from keyjax.attacks.locks import pixel_keys
+from keyjax.attacks.views import View
 from keyjax.scheme import ApplyFn
 from keyjax.schemes import pixel_shuffle
 from keyjax.schemes.pixel_shuffle import NpKey, ShfKey

@@ -31,8 +31,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from keyjax.attacks import registry
-from keyjax.attacks.game import Attacker, Budget, Claim, Cost, Goal, View
+from keyjax.attacks.game import Attacker, Budget, Claim, Cost, Goal
 from keyjax.attacks.locks import pixel_keys
+from keyjax.attacks.views import View
 from keyjax.schemes import pixel_shuffle
 from keyjax.schemes.pixel_shuffle import FfxKey, NpKey, PixelKey, ShfKey
 

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from keyjax.attacks import referee
-from keyjax.attacks.game import Model, Score, Target, View
+from keyjax.attacks.game import Model, Score, Target
 from keyjax.attacks.locks import hpnn_signs
+from keyjax.attacks.views import View
 from keyjax.scheme import ApplyFn
 from keyjax.schemes import pixel_shuffle
 from keyjax.schemes.pixel_shuffle import NpKey, PixelKey, ShfKey

@@ -15,9 +15,9 @@ from keyjax.attacks.game import (
   Cost,
   Goal,
   Model,
-  View,
   keyed,
 )
+from keyjax.attacks.views import View
 from keyjax.keys import Secret
 
 _IMAGES = 128  # Enough to tell a right key from a wrong one.

@@ -51,10 +51,10 @@ from keyjax.attacks.game import (
   Cost,
   Examples,
   Goal,
-  View,
   keyed,
 )
 from keyjax.attacks.locks import fine_tune, pixel_keys
+from keyjax.attacks.views import View
 from keyjax.keys import Secret
 from keyjax.scheme import ApplyFn, PyTree
 from keyjax.schemes.pixel_shuffle import FfxKey, PixelKey, transform
@@ -202,12 +202,11 @@ def transfer_with_key(
 ) -> Iterator[Claim]:
   """Climbs on the authorised model: what the owner himself could do."""
   assert view.scheme is not None
-  opened = view.floats(view.scheme.decrypt(view.key, view.locked))
   if isinstance(view.key, PixelKey):
     forward = _under_key(view.apply_fn)
   else:
     forward = keyed(view.scheme, view.apply_fn)
-  pair = (view.key, opened)
+  pair = (view.key, view.opened())
   yield from _climb(view, budget, pair, forward, Ball(**ball), {})
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import keyjax
 from keyjax import Secret, aes
-from keyjax.attacks import fit, game, referee, registry
+from keyjax.attacks import fit, game, referee, registry, views
 from keyjax.attacks.game import Attacker, Budget, Target
 from keyjax.attacks.locks import collusion, schedule_difference
 from keyjax.schemes import deep_lock
@@ -99,8 +99,8 @@ def test_no_number_of_files_outvotes_a_keystream(name: str) -> None:
 
 def test_files_that_were_not_granted_are_not_seen() -> None:
   target = with_licensees(keyjax.keyed_noise(), "keyed_noise", 2)
-  assert game.view(target, Attacker()).licensed == ()
-  assert len(game.view(target, Attacker(licensees=1)).licensed) == 1
+  assert views.view(target, Attacker()).licensed == ()
+  assert len(views.view(target, Attacker(licensees=1)).licensed) == 1
   with pytest.raises(ValueError, match="collude needs"):
     play("collude", target, 0)
 
@@ -110,7 +110,7 @@ def test_files_that_were_not_granted_are_not_seen() -> None:
 )
 def test_sizes(files: int, want: list[int]) -> None:
   target = with_licensees(keyjax.deep_lock("counter"), "deep_lock", files)
-  assert collusion.sizes(game.view(target, Attacker(licensees=9))) == want
+  assert collusion.sizes(views.view(target, Attacker(licensees=9))) == want
 
 
 def test_a_vote_with_what_is_no_number() -> None:

@@ -12,7 +12,7 @@ import pytest
 import keyjax
 import keyjax.attacks.locks  # noqa: F401
 from keyjax import Secret
-from keyjax.attacks import game, referee, registry
+from keyjax.attacks import referee, registry, views
 from keyjax.attacks.game import Attacker, Budget, Examples, Target
 from keyjax.schemes import hpnn
 
@@ -65,7 +65,7 @@ def played(target: Target, thief: Attacker = THIEF) -> referee.AttackResult:
 
 
 def claim(target: Target) -> Any:
-  seen = game.view(target, THIEF)
+  seen = views.view(target, THIEF)
   attack = registry.get("cryptanalytic")
   return next(iter(attack.run(seen, Budget()))).value
 

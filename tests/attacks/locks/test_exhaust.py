@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from keyjax.attacks import game, referee, registry
+from keyjax.attacks import referee, registry, views
 from keyjax.attacks.game import Attacker, Budget
 from keyjax.attacks.locks import exhaust
 from keyjax.schemes import pixel_shuffle
@@ -45,7 +45,7 @@ def test_eight_key_bits_of_hpnn() -> None:
 
 def test_a_key_whose_loss_is_no_number_does_not_hide_the_others() -> None:
   target = toys.target(toys.PATCHES, "shf", block_size=2)
-  images = jnp.asarray(game.view(target, THIEF).data.image)
+  images = jnp.asarray(views.view(target, THIEF).data.image)
   right = pixel_shuffle.transform(target.key, images)
 
   def breaks(params: Any, x: jax.Array) -> jax.Array:
@@ -61,6 +61,6 @@ def test_a_key_whose_loss_is_no_number_does_not_hide_the_others() -> None:
 
 def test_all_keys_differ() -> None:
   target = toys.target(toys.PATCHES, "shf", block_size=2)
-  found = exhaust.space(game.view(target, THIEF))
+  found = exhaust.space(views.view(target, THIEF))
   assert found.size == 24
   assert len({tuple(k.order.tolist()) for k in found.keys}) == 24

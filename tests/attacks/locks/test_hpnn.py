@@ -11,7 +11,7 @@ import pytest
 
 import keyjax
 from keyjax import Secret
-from keyjax.attacks import game, referee, registry
+from keyjax.attacks import game, referee, registry, views
 from keyjax.attacks.game import Attacker, Budget
 from keyjax.attacks.locks import (
   hpnn_linear,
@@ -62,7 +62,7 @@ def test_algebra_gives_every_bit(model: nn.Module) -> None:
 def test_a_wrong_sign_before_the_last_layer_shows_and_is_mended() -> None:
   """The correctness procedure: the residual is rounding or it is not."""
   target = toys.target(toys.CONV, "hpnn")
-  view = game.view(target, Attacker(images=60, queries=60))
+  view = views.view(target, Attacker(images=60, queries=60))
   this = hpnn_signs.problem(view)
   data = hpnn_signs.examples(view, "mse", 0)
   signs = np.concatenate(
@@ -118,7 +118,7 @@ def test_greedy_flips_with_an_oracle() -> None:
 def test_the_schedule_makes_key_bits_of_signs() -> None:
   target = toys.target(toys.CONV, "hpnn")
   thief = Attacker(images=100, queries=100, schedule=True)
-  this = hpnn_signs.problem(game.view(target, thief))
+  this = hpnn_signs.problem(views.view(target, thief))
   assert this.size == 64
   assert sorted(this.free) == hpnn.used_units(target.key).tolist()
   result = played("hpnn_relax_oracle", target, thief, starts=4)
@@ -128,7 +128,7 @@ def test_the_schedule_makes_key_bits_of_signs() -> None:
 
 
 def test_the_last_layer_comes_first() -> None:
-  view = game.view(toys.target(toys.DEEP, "hpnn"), Attacker(images=1))
+  view = views.view(toys.target(toys.DEEP, "hpnn"), Attacker(images=1))
   assert hpnn_signs.problem(view).free.tolist() == [
     *range(24, 48),
     *range(24),
@@ -161,7 +161,7 @@ def test_statistics_of_trained_weights_tell_signs() -> None:
   key = target.key
   planted = jax.tree.map(lambda x: -jnp.abs(x) - 0.1, target.params)
   params = hpnn.absorb(key, planted)
-  view = game.view(
+  view = views.view(
     dataclasses.replace(target, params=params, locked=params), Attacker()
   )
   found = hpnn_statistics.evidence(hpnn_signs.problem(view))

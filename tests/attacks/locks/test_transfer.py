@@ -11,7 +11,7 @@ import pytest
 
 import keyjax
 from keyjax import Secret
-from keyjax.attacks import adversarial, game, referee, registry
+from keyjax.attacks import adversarial, game, referee, registry, views
 from keyjax.attacks.game import Adversarial, Attacker, Budget, Examples, Target
 from keyjax.attacks.locks import transfer
 from keyjax.schemes import pixel_shuffle
@@ -88,7 +88,7 @@ def test_gradients_through_an_input_key() -> None:
 
 def test_the_ascent_stays_in_the_ball_and_climbs() -> None:
   target = toys.target(keyjax.identity(), "identity")
-  view = game.view(target, SEES)
+  view = views.view(target, SEES)
   claims = [*transfer.transfer_stolen(view, BUDGET, epsilon=0.1, restarts=3)]
   assert view.victims is not None
   for claim in claims:
@@ -124,7 +124,7 @@ def test_numbers_of_random_keys_and_of_no_training() -> None:
 
 def scored(change: Any, epsilon: float = 0.1) -> game.Score:
   target = toys.target(keyjax.identity(), "identity")
-  seen = game.view(target, Attacker(victims=20)).victims
+  seen = views.view(target, Attacker(victims=20)).victims
   assert seen is not None
   target = dataclasses.replace(target, victims=seen)
   claim = Adversarial(change(seen.image), epsilon)
@@ -174,7 +174,7 @@ def test_a_sweep_widens_the_interval() -> None:
 
 def test_what_was_not_granted_is_not_seen() -> None:
   target = toys.target(keyjax.identity(), "identity")
-  poor = game.view(target, Attacker())
+  poor = views.view(target, Attacker())
   assert poor.victims is None and poor.key is None
   with pytest.raises(ValueError, match=r"Attacker\.victims"):
     adversarial.score(Adversarial(np.zeros((1, 8, 8, 1)), 0.1), target)

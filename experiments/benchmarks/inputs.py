@@ -1,0 +1,84 @@
+"""How many images a second the host prepares, beside what a step takes.
+
+Of what fits in memory a batch is one gather. Of ImageNet each image is decoded
+and cropped; its files are not read here, so that the figure is of the
+processor. `train.threads` prepare batches side by side, outside Python's lock
+but for a little of their time.
+"""
+
+import io
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import PIL.Image
+
+from experiments import data
+from experiments.benchmarks.timing import Timing, interleaved, row, summary
+from experiments.data import crops, fake
+
+_IMAGES, _SIZE = 50_000, 32  # CIFAR-10's.
+_HEIGHT, _WIDTH = 375, 500  # A photograph of ImageNet.
+_TO = 224
+_DECODED = 64  # a round
+_BATCHES = 64
+_AIM = 20_000  # images a second that a ResNet-18 on CIFAR-10 should train with
+
+
+def rows(rounds: int) -> list[dict[str, Any]]:
+  """Times the pipeline of images in memory, and one that decodes."""
+  made = {
+    **{f"in memory, batches of {n}": _gather(n) for n in (128, 1024)},
+    **{f"JPEG to {_TO} pixels, threads: {n}": _decode(n) for n in (1, 2)},
+  }
+  counts = [128 * _BATCHES, 1024 * _BATCHES, _DECODED, _DECODED]
+  times = interleaved(made, rounds)
+  return [
+    _row(name, count, times[name], f">= {_AIM:,}" if "memory" in name else "")
+    for name, count in zip(made, counts, strict=True)
+  ]
+
+
+def _row(name: str, count: int, times: Timing, target: str) -> dict[str, Any]:
+  speed = summary(count / times.wall)
+  return row(f"input, {name}", speed, "images/s", target)
+
+
+def _gather(batch_size: int) -> Callable[[], None]:
+  dataset = fake.load((_SIZE, _SIZE, 3), classes=10, num_train=_IMAGES)
+  batches = data.iterate(data.batches(dataset, batch_size, seed=0), 0)
+
+  def call() -> None:
+    for _ in range(_BATCHES):
+      next(batches)
+
+  return call
+
+
+def _decode(threads: int) -> Callable[[], None]:
+  encoded, pool = _photograph(), ThreadPoolExecutor(threads)
+
+  def one(i: int) -> np.ndarray:
+    image = np.asarray(PIL.Image.open(io.BytesIO(encoded)))  # As TFDS does.
+    height, width, _ = image.shape
+    box = crops.random_box(height, width, np.random.default_rng(i))
+    return crops.resized(image, box, _TO)
+
+  def call() -> None:
+    for _ in pool.map(one, range(_DECODED)):
+      pass
+
+  return call
+
+
+def _photograph() -> bytes:
+  """Returns a JPEG of about 80 kB: smooth colours, and noise."""
+  rng = np.random.default_rng(0)
+  small = PIL.Image.fromarray(rng.integers(0, 256, (24, 32, 3), np.uint8))
+  smooth = small.resize((_WIDTH, _HEIGHT), PIL.Image.Resampling.BICUBIC)
+  noisy = np.asarray(smooth) + rng.normal(0, 12, (_HEIGHT, _WIDTH, 3))
+  out = io.BytesIO()
+  image = PIL.Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
+  image.save(out, "JPEG", quality=90)
+  return out.getvalue()

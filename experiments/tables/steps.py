@@ -1,0 +1,56 @@
+"""What a scheme costs a step, from rows of a benchmark, for the table."""
+
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Row = Mapping[str, Any]
+_METRICS = ("training_step", "forward_pass", "forward_pass_ahead")
+
+
+def read(file: str, config: str) -> list[dict[str, Any]]:
+  """Returns what was timed of a config's network.
+
+  Args:
+    file: rows of `python -m experiments.benchmark overhead --json=FILE`.
+    config: the config's name.
+
+  Raises:
+    ValueError: the file holds no such rows.
+    OSError: it cannot be read.
+  """
+  try:
+    rows = json.loads(pathlib.Path(file).read_text())
+    found = [
+      r
+      for r in rows
+      if r.get("config") == config and r.get("metric") in _METRICS
+    ]
+  except (ValueError, AttributeError, TypeError):
+    found = []
+  if not found:
+    raise ValueError(
+      f"{file} times no step of {config}: write it with "
+      "`python -m experiments.benchmark overhead --json=FILE`"
+    )
+  return found
+
+
+def cell(rows: Sequence[Row], scheme: str) -> str:
+  """Returns `1.02 [1.01, 1.04]; 1.1 [1.0, 1.2]; 1 [0.9, 1.1]`, or dashes.
+
+  Args:
+    rows: from `read`.
+    scheme: its label.
+  """
+  by = {r["metric"]: r for r in rows if r["scheme"] == scheme}
+  return "; ".join(_ratio(by.get(metric)) for metric in _METRICS)
+
+
+def _ratio(row: Row | None) -> str:
+  if row is None:
+    return "-"
+  if row["low"] == row["value"] == row["high"]:  # By construction.
+    return f"{row['value']:.3g}"
+  return f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"

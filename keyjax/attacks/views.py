@@ -1,0 +1,197 @@
+"""What an attacker sees: a `View`, made from what he is said to hold."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from keyjax import tree
+from keyjax.attacks.game import Attacker, Examples, Model, Target, same_bits
+from keyjax.scheme import ApplyFn, Key, PyTree, Scheme
+from keyjax.schemes import hpnn, pixel_shuffle
+
+
+class Schedule(NamedTuple):
+  """HPNN's map from neurons to key bits, without the bits.
+
+  Attributes:
+    units: for each locked module its neurons' units, int32[features].
+    size: how many units, and key bits, there are.
+  """
+
+  units: Mapping[str, np.ndarray]
+  size: int
+
+
+class Leak(NamedTuple):
+  """Consecutive plain weights of a leaf, at a place that is not told."""
+
+  path: str
+  values: np.ndarray
+
+
+class Oracle:
+  """The authorised model behind a door that counts."""
+
+  def __init__(self, model: Model, allowed: int):
+    self._model, self.left, self.used = model, allowed, 0
+    self._forward = jax.jit(model.apply_fn)
+
+  def __call__(self, images: np.ndarray) -> np.ndarray:
+    """Returns logits of images in [0, 1].
+
+    Raises:
+      ValueError: more images than queries are left.
+    """
+    if len(images) > self.left:
+      raise ValueError(f"{len(images)} queries, but {self.left} are left")
+    self.left, self.used = self.left - len(images), self.used + len(images)
+    return np.asarray(self._forward(self._model.params, jnp.asarray(images)))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class View:
+  """What an attacker has; whatever `Attacker` does not grant is None.
+
+  Attributes:
+    attacker: what was granted.
+    apply_fn: the plain forward pass: architectures are public.
+    init: makes fresh params.
+    like: shapes and dtypes of the plain params.
+    floats: see `Target`.
+    scheme: the scheme's functions, without any key.
+    name: the scheme's name.
+    options: the scheme's public arguments.
+    locked: the stolen file.
+    data: labelled images.
+    ciphertexts: transformed images, float32[n, h, w, c].
+    schedule: HPNN's map from neurons to key bits.
+    key: the key, of an authorised user.
+    oracle: the authorised model.
+    leak: some plain weights.
+    base: the public base model.
+    copies: other files under the same secret.
+    licensed: files of the same weights under other secrets.
+    victims: the test images to change.
+  """
+
+  attacker: Attacker
+  apply_fn: ApplyFn
+  init: Callable[[jax.Array], PyTree]
+  like: PyTree
+  floats: Callable[[PyTree], PyTree]
+  scheme: Scheme | None
+  name: str
+  options: Mapping[str, Any]
+  locked: PyTree
+  data: Examples
+  ciphertexts: np.ndarray | None
+  schedule: Schedule | None
+  key: Key
+  oracle: Oracle | None
+  leak: Leak | None
+  base: PyTree
+  copies: Sequence[PyTree]
+  licensed: Sequence[PyTree]
+  victims: Examples | None
+
+  def stolen(self) -> PyTree:
+    """Returns the file as a thief would run it: ciphertext as floats."""
+    return self.floats(tree.as_floats(self.locked, self.like))
+
+  def opened(self) -> PyTree:
+    """Returns the file as an authorised user runs it."""
+    assert self.scheme is not None
+    return self.floats(self.scheme.decrypt(self.key, self.locked))
+
+
+def view(target: Target, attacker: Attacker, seed: int = 0) -> View:
+  """Returns what an attacker sees of a target.
+
+  Args:
+    target: the locked model.
+    attacker: what he holds.
+    seed: which training images and which place of the leak he got.
+  """
+  rng = np.random.default_rng([seed, 0])
+  order = rng.permutation(len(target.train.label))
+  picked = order[: attacker.images]
+  paths = locked_paths(target)
+  return View(
+    attacker=attacker,
+    apply_fn=target.apply_fn,
+    init=target.init,
+    like=jax.eval_shape(lambda p: p, target.params),
+    floats=target.floats,
+    scheme=target.scheme if attacker.knows_scheme else None,
+    name=target.name if attacker.knows_scheme else "",
+    options=target.options if attacker.knows_scheme else {},
+    locked=target.locked if attacker.has_locked else None,
+    data=Examples(target.train.image[picked], target.train.label[picked]),
+    ciphertexts=_overheard(target, attacker, order[::-1]),
+    schedule=_schedule(target) if attacker.schedule else None,
+    key=target.key if attacker.has_key else None,
+    oracle=Oracle(target.authorized(), attacker.queries)
+    if attacker.queries
+    else None,
+    leak=_leak(target, attacker, paths, seed),
+    base=target.base if attacker.has_base else None,
+    copies=tuple(target.copies)[: attacker.copies],
+    licensed=tuple(target.licensed)[: attacker.licensees],
+    victims=Examples(*(x[: attacker.victims] for x in target.test))
+    if attacker.victims
+    else None,
+  )
+
+
+def locked_paths(target: Target) -> list[str]:
+  """Returns the paths of the leaves that the lock changed, largest last."""
+  paths, plain, _ = tree.flatten(target.params)
+  locked = tree.flatten(target.locked)[1]
+  changed = [
+    (x.size, p)
+    for p, x, y in zip(paths, plain, locked, strict=True)
+    if tree.lockable(x) and not same_bits(x, y)
+  ]
+  return [path for _, path in sorted(changed)]
+
+
+def _overheard(
+  target: Target, attacker: Attacker, order: np.ndarray
+) -> np.ndarray | None:
+  if not attacker.ciphertexts:
+    return None
+  if not isinstance(target.key, pixel_shuffle.PixelKey):
+    raise ValueError(f"ciphertexts: {target.name} transforms no images")
+  if attacker.images + attacker.ciphertexts > len(order):
+    raise ValueError(
+      f"{attacker.images} images and {attacker.ciphertexts} ciphertexts of "
+      f"others, but there are {len(order)} training images"
+    )
+  images = jnp.asarray(target.train.image[order[: attacker.ciphertexts]])
+  return np.asarray(pixel_shuffle.transform(target.key, images))
+
+
+def _schedule(target: Target) -> Schedule:
+  if not isinstance(target.key, hpnn.HpnnKey):
+    raise ValueError(f"schedule: {target.name} has none")
+  units = {path: np.array(unit) for path, unit in target.key.units.items()}
+  return Schedule(units, target.key.bits.size)
+
+
+def _leak(
+  target: Target, attacker: Attacker, locked: list[str], seed: int
+) -> Leak | None:
+  if not attacker.known_weights or not (attacker.known_leaf or locked):
+    return None
+  path = attacker.known_leaf or locked[-1]
+  paths, leaves, _ = tree.flatten(target.params)
+  if path not in paths:
+    raise ValueError(f"known_leaf={path!r}: the model has {', '.join(paths)}")
+  flat = np.asarray(leaves[paths.index(path)]).reshape(-1)
+  count = min(attacker.known_weights, flat.size)
+  start = np.random.default_rng([seed, 1]).integers(flat.size - count + 1)
+  return Leak(path, flat[start : start + count])
