@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 import keyjax
 from experiments import attack as job
 from experiments import config as configs
-from experiments import lock
+from experiments import lock, results
 from experiments.report import attacks as report
 from keyjax import card as cards
 from keyjax import tree
@@ -202,6 +202,38 @@ def test_attacks_that_no_scheme_meets(
     spec.schemes = "nothing"
   with pytest.raises(ValueError, match="no attack of the config applies"):
     job.run(config, str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("damage", [b"{bad\n", b"[1]\n", b"{}\n", b"\xff\n"])
+def test_a_damaged_row_is_named_and_nothing_is_lost(
+  damage: bytes, tmp_path: pathlib.Path
+) -> None:
+  file = tmp_path / "rows.jsonl"
+  results.append_rows(file, [{"row": "a"}, {"row": "b"}])
+  results.append_rows(file, [{"row": "c"}])
+  whole = file.read_bytes()
+  file.write_bytes(whole + damage + b'{"row": "d"')
+  with pytest.raises(ValueError, match=r"rows\.jsonl: line 4 is damaged"):
+    results.read_rows(file)
+  assert file.read_bytes() == whole + damage + b'{"row": "d"'
+  file.write_bytes(whole + damage[:-1])
+  assert [*results.read_rows(file)] == ["a", "b", "c"]
+  assert file.read_bytes() == whole
+
+
+def test_several_rows_are_written_or_none(
+  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  file = tmp_path / "rows.jsonl"
+  results.append_rows(file, [{"row": "a"}])
+
+  def killed(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(pathlib.Path, "replace", killed)
+  with pytest.raises(KeyboardInterrupt):
+    results.append_rows(file, [{"row": "b"}, {"row": "c"}])
+  assert [*results.read_rows(file)] == ["a"]
 
 
 def test_a_row_without_a_base_model() -> None:
