@@ -29,7 +29,7 @@ from ml_collections import ConfigDict
 
 import keyjax
 import keyjax.attacks.locks  # noqa: F401
-from experiments import cli, context, results
+from experiments import check, cli, context, results
 from experiments.config import meaning
 from experiments.report import attacks as report
 from experiments.targets import Targets
@@ -55,8 +55,7 @@ def run(
     ValueError: the config or a folder is wrong; the message says how.
     FileNotFoundError: the data set is not on this machine.
   """
-  if "attacks" not in config:
-    raise ValueError("the config has no attacks: see configs/attack_*.py")
+  check.attacks(config)
   console = rich.console.Console()
   this = context.start(config, workdir, keydir, secret, console.print)
   file = this.workdir.path / "rows.jsonl"

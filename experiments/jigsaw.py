@@ -10,6 +10,7 @@ transformed, restored. The same attack has a row in `configs/matrix.py`.
 """
 
 import pathlib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -140,7 +141,10 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unexpected argument {argv[1]!r}")
   logging.set_verbosity(logging.ERROR)  # Notes of JAX and TFDS.
-  run(_DATASET.value, _DATA_DIR.value, str(out.folder("runs/jigsaw")))
+  try:
+    run(_DATASET.value, _DATA_DIR.value, str(out.folder("runs/jigsaw")))
+  except (ValueError, OSError) as error:
+    sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -159,8 +159,10 @@ def _forget(path: pathlib.Path, done: int) -> None:
   """Drops the lines of steps after the checkpoint that a run resumes from."""
   if not path.exists():
     return
-  lines = path.read_text().splitlines(keepends=True)
-  kept = [
-    x for x in lines if x.endswith("\n") and json.loads(x)["step"] <= done
-  ]
-  path.write_text("".join(kept))
+  lines = path.read_text(errors="replace").splitlines(keepends=True)
+  whole = [line for line in lines if line.endswith("\n")]  # None cut short.
+  try:
+    kept = [line for line in whole if json.loads(line)["step"] <= done]
+  except (ValueError, KeyError, TypeError):
+    raise ValueError(f"{path} has a damaged line; delete that line") from None
+  files.write(path, "".join(kept))

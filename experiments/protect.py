@@ -114,7 +114,7 @@ def protect(
 
 
 def _load(file: files.AnyPath) -> Outcome:
-  return Outcome(**json.loads(file.read_text()))
+  return Outcome(**results.read_json(file))
 
 
 def make_key(run: Run, label: str, this: lock.Lock, trained: Any) -> Any:

@@ -120,20 +120,52 @@ def write_json(path: files.AnyPath, value: Any) -> None:
   files.write(path, json.dumps(value, indent=1) + "\n")
 
 
+def read_json(path: files.AnyPath) -> Any:
+  """Reads JSON that `write_json` wrote.
+
+  Raises:
+    ValueError: it is damaged; it names the file.
+    OSError: it cannot be read.
+  """
+  try:
+    return json.loads(path.read_text())
+  except ValueError:
+    raise ValueError(
+      f"{path} is damaged; delete it, and it is made again"
+    ) from None
+
+
 def read_rows(file: files.AnyPath) -> dict[str, dict[str, Any]]:
-  """Returns the rows of a file by name; a line cut short is left out."""
+  """Returns the rows of a file by name; a line cut short is left out.
+
+  Raises:
+    ValueError: a whole line is no row; it names the file and the line.
+  """
   if not file.exists():
     return {}
-  lines = file.read_text().splitlines(keepends=True)
+  lines = file.read_text(errors="replace").splitlines(keepends=True)
   whole = [line for line in lines if line.endswith("\n")]
+  rows = {}
+  for number, line in enumerate(whole, 1):
+    try:
+      row = json.loads(line)
+      rows[row["row"]] = row
+    except (ValueError, KeyError, TypeError):
+      raise ValueError(
+        f"{file}: line {number} is damaged; delete it, and it is measured again"
+      ) from None
   if len(whole) < len(lines):
     files.write(file, "".join(whole))
-  return {row["row"]: row for row in map(json.loads, whole)}
+  return rows
 
 
 def append_rows(file: files.AnyPath, rows: Sequence[Mapping[str, Any]]) -> None:
-  """Adds rows to a file, one a line."""
-  files.append(file, "".join(json.dumps(row) + "\n" for row in rows))
+  """Adds rows to a file, one a line; all of them or none."""
+  text = "".join(json.dumps(row) + "\n" for row in rows)
+  if len(rows) == 1:  # A line that was cut short is told by its end.
+    files.append(file, text)
+  else:
+    files.write(file, (file.read_text() if file.exists() else "") + text)
 
 
 def find(rows: Sequence[Mapping[str, Any]], **fields: Any) -> dict[str, Any]:

@@ -114,8 +114,8 @@ class Workdir:
         return
       kept = meaning(config)
       kept.pop("encrypt", None)  # Who may open a run can change.
+      self._held = _hold(self.path)  # Before another can claim it as well.
       run_id = self._claim(kept, mark)
-      self._held = _hold(self.path)
       self.key_path = home / run_id
       self.secret = secret or self._secret()
     except OSError as error:

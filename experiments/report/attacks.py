@@ -127,6 +127,8 @@ def heat(row: Row) -> float:
     most = number(row.get("right")) or 1.0
   if row["metric"] == "distinguish":
     chance = 0.5
+  if most <= chance:  # The owner's own model has learned nothing.
+    return 0.0
   return min(1.0, max(0.0, (value - chance) / (most - chance)))
 
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from experiments import files
+from experiments import files, results
 from experiments.workdir import difference
 
 
@@ -53,6 +53,8 @@ def _read(folder: files.AnyPath) -> Run:
     config = json.loads((folder / "run.json").read_text())["config"]
     rows = json.loads((folder / "results.json").read_text())
     seed = config["train"].pop("seed")
+    if not rows or any(set(results.FIELDS) - set(row) for row in rows):
+      raise ValueError("no rows")
   except (OSError, ValueError, KeyError, TypeError):
     raise ValueError(f"{folder} is not the folder of a run") from None
   config.pop("data_dir", None)  # Where the data lie says nothing of them.

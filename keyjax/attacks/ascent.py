@@ -67,7 +67,12 @@ def ascend(
     budget: `steps`, `points` and `seed`.
     ball: the radius and the search.
     details: for the claims.
+
+  Raises:
+    ValueError: the ball has no radius, or no search goes on in it.
   """
+  if not 0 <= ball.epsilon < np.inf or ball.restarts < 1:
+    raise ValueError(f"{ball}: epsilon is 0 or more, restarts 1 or more")
   step, best = _compiled(loss)
   count = ball.restarts
   clean = jnp.tile(jnp.asarray(victims.image), (count, 1, 1, 1))

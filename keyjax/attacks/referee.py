@@ -68,10 +68,12 @@ def play(
     setting: hyper-parameters; those of the attack's first setting if absent.
 
   Raises:
-    ValueError: the attacker lacks something that the attack needs.
+    ValueError: the attacker lacks something that the attack needs, or is said
+      to hold more than there is.
   """
   if not attacker.covers(attack.needs):
     raise ValueError(f"{attack.name} needs {attack.needs}, got {attacker}")
+  _check_holdings(attack, target, attacker)
   setting = attack.grid[0] if setting is None else setting
   seen = views.view(target, attacker, budget.seed)
   if seen.victims is not None:
@@ -94,6 +96,23 @@ def play(
     raise ValueError(f"{attack.name} made no claim")
   last = curve[-1]
   return AttackResult(last.score, last.cost, curve, details, setting)
+
+
+def _check_holdings(attack: Attack, target: Target, attacker: Attacker) -> None:
+  """Refuses a row that would say more than the attacker had."""
+  most = {
+    "images": len(target.train.label),
+    "victims": len(target.test.label),
+    "copies": len(target.copies),
+    "licensees": len(target.licensed),
+  }
+  for name, there in most.items():
+    said = getattr(attacker, name)
+    if said > there:
+      raise ValueError(
+        f"{attack.name}: an attacker with {name}={said}, but this target has "
+        f"{there}"
+      )
 
 
 def sweep(

@@ -140,6 +140,14 @@ def test_an_attack_without_its_needs() -> None:
     referee.play(attack, planted(), Attacker(), Budget())
 
 
+@pytest.mark.parametrize("name", ["images", "victims", "copies", "licensees"])
+def test_an_attacker_holds_no_more_than_there_is(name: str) -> None:
+  attack = dataclasses.replace(XOR_BREAK, needs=Attacker())
+  with pytest.raises(ValueError, match=f"{name}=100000, but this target has"):
+    attacker = Attacker(**{name: 100_000})
+    referee.play(attack, planted(), attacker, Budget())
+
+
 def test_an_unknown_leaf() -> None:
   attacker = Attacker(known_weights=4, known_leaf="nope")
   with pytest.raises(ValueError, match="known_leaf='nope'.*dense/kernel"):

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 import keyjax
 from experiments import attack as job
 from experiments import config as configs
-from experiments import lock
+from experiments import lock, results
 from experiments.report import attacks as report
 from keyjax import card as cards
 from keyjax import tree
@@ -172,6 +172,70 @@ def test_an_unknown_attack(config: ConfigDict, tmp_path: pathlib.Path) -> None:
     job.run(config, str(tmp_path / "run"))
 
 
+@pytest.mark.parametrize(
+  ("changed", "message"),
+  [
+    ({"victms": 3}, "attacks.bad: an attacker has no victms; he has knows_"),
+    ({"steps": -1}, "attacks.bad.steps=-1: at least 0"),
+    ({"points": 0}, "attacks.bad.points=0: at least 1"),
+    ({"trials": -2}, "attacks.bad.trials=-2: at least 0"),
+    ({"fraction": 1.5}, "attacks.bad.fraction=1.5: 0 to 1"),
+    ({"schemes": "("}, r"attacks.bad.schemes='\(': missing \)"),
+  ],
+)
+def test_mistakes_in_an_attack_claim_no_folder(
+  config: ConfigDict,
+  changed: dict[str, Any],
+  message: str,
+  tmp_path: pathlib.Path,
+) -> None:
+  configs.set_attacks(config, bad=configs.attack("fine_tune", **changed))
+  with pytest.raises(ValueError, match=message):
+    job.run(config, str(tmp_path / "run"))
+  assert not (tmp_path / "run").exists()
+
+
+def test_attacks_that_no_scheme_meets(
+  config: ConfigDict, tmp_path: pathlib.Path
+) -> None:
+  for spec in config.attacks.values():
+    spec.schemes = "nothing"
+  with pytest.raises(ValueError, match="no attack of the config applies"):
+    job.run(config, str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("damage", [b"{bad\n", b"[1]\n", b"{}\n", b"\xff\n"])
+def test_a_damaged_row_is_named_and_nothing_is_lost(
+  damage: bytes, tmp_path: pathlib.Path
+) -> None:
+  file = tmp_path / "rows.jsonl"
+  results.append_rows(file, [{"row": "a"}, {"row": "b"}])
+  results.append_rows(file, [{"row": "c"}])
+  whole = file.read_bytes()
+  file.write_bytes(whole + damage + b'{"row": "d"')
+  with pytest.raises(ValueError, match=r"rows\.jsonl: line 4 is damaged"):
+    results.read_rows(file)
+  assert file.read_bytes() == whole + damage + b'{"row": "d"'
+  file.write_bytes(whole + damage[:-1])
+  assert [*results.read_rows(file)] == ["a", "b", "c"]
+  assert file.read_bytes() == whole
+
+
+def test_several_rows_are_written_or_none(
+  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  file = tmp_path / "rows.jsonl"
+  results.append_rows(file, [{"row": "a"}])
+
+  def killed(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(pathlib.Path, "replace", killed)
+  with pytest.raises(KeyboardInterrupt):
+    results.append_rows(file, [{"row": "b"}, {"row": "c"}])
+  assert [*results.read_rows(file)] == ["a"]
+
+
 def test_a_row_without_a_base_model() -> None:
   row = {"value": None, "note": "there is no base model", "metric": "key"}
   assert job.said(row) == "there is no base model"
@@ -180,4 +244,5 @@ def test_a_row_without_a_base_model() -> None:
   done = {"metric": "function", "value": 0.1, "classes": 10, "right": 0.9}
   assert report.heat(done) == 0
   assert report.heat(done | {"value": 0.5}) == pytest.approx(0.5)
+  assert report.heat(done | {"value": 0.5, "right": 0.1}) == 0
   assert report.heat({"metric": "transfer", "value": 0.3}) == 0.3

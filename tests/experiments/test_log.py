@@ -68,6 +68,22 @@ def test_a_run_that_resumes_goes_on(tmp_path: pathlib.Path) -> None:
   assert {s for _, s in scalars(tmp_path)} == {2, 4, 6}
 
 
+@pytest.mark.parametrize("damage", [b"{bad\n", b"[1]\n", b"\xff\n"])
+def test_a_damaged_line_is_named_and_nothing_is_lost(
+  damage: bytes, tmp_path: pathlib.Path
+) -> None:
+  write(tmp_path, 1, 4)
+  file = tmp_path / "metrics.jsonl"
+  before = damage + file.read_bytes()
+  file.write_bytes(before)
+  with pytest.raises(ValueError, match="metrics.jsonl has a damaged line"):
+    write(tmp_path, 3, 6)
+  assert file.read_bytes() == before
+  file.write_bytes(before[len(damage) :] + damage[:-1])  # As a kill leaves it.
+  write(tmp_path, 3, 6)
+  assert [x["step"] for x in lines(tmp_path)] == [2, 4, 6]
+
+
 def test_a_run_that_is_done_writes_nothing(tmp_path: pathlib.Path) -> None:
   write(tmp_path, 7, 6)
   assert not [*tmp_path.iterdir()]

@@ -1,5 +1,6 @@
 """Wrong keys that are wrong, distances, sizes."""
 
+import pathlib
 from typing import Any
 
 import jax
@@ -60,6 +61,12 @@ def test_key_bytes_leave_padding_out() -> None:
   assert protect._key_bytes(key) == 12 * changed < 12 * 48
   master = keyjax.deep_lock().keygen(Secret.generate(), VARIABLES, None)
   assert protect._key_bytes((key, master)) == 12 * changed + 16
+
+
+def test_a_damaged_outcome_is_named(tmp_path: pathlib.Path) -> None:
+  (tmp_path / "outcome.json").write_text("{")
+  with pytest.raises(ValueError, match="outcome.json is damaged; delete it"):
+    protect._load(tmp_path / "outcome.json")
 
 
 def test_distances() -> None:

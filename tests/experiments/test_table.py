@@ -191,7 +191,10 @@ def test_folders_that_are_no_runs(
   (cut / "results.json").unlink()
   with pytest.raises(ValueError, match="has no results.json"):
     runs.read([str(cut)])
-  (cut / "results.json").write_text("[]")
+  for text in ("[]", "null", "[1]", '[{"condition": "right"}]', "[{"):
+    (cut / "results.json").write_text(text)
+    with pytest.raises(ValueError, match="is not the folder of a run"):
+      runs.read([str(cut)])
   (cut / "run.json").write_text("[]")
   with pytest.raises(ValueError, match="is not the folder of a run"):
     runs.read([str(cut)])

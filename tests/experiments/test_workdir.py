@@ -1,6 +1,7 @@
 """The folders of a run: keys elsewhere, no other run's folder, no lost key."""
 
 import json
+import os
 import pathlib
 import stat
 import subprocess
@@ -12,6 +13,7 @@ from ml_collections import ConfigDict
 from experiments.config import base, scheme, set_schemes
 from experiments.workdir import Workdir, WorkdirError
 from keyjax import keys
+from keyjax.checkpoint import folders
 from tests.conftest import ROOT
 
 
@@ -185,3 +187,15 @@ def test_a_folder_that_another_process_works_in(tmp_path: pathlib.Path) -> None:
   assert subprocess.run(other, capture_output=True, cwd=ROOT).returncode
   del again
   subprocess.run(other, check=True, cwd=ROOT)
+
+
+def test_of_two_that_begin_at_once_one_claims_the_folder(
+  tmp_path: pathlib.Path,
+) -> None:
+  held = folders.hold(tmp_path)
+  assert held is not None
+  with pytest.raises(WorkdirError, match="another process works in"):
+    Workdir(base(), str(tmp_path))
+  assert not [*tmp_path.iterdir()], "an id that no key lies under"
+  os.close(held)
+  Workdir(base(), str(tmp_path))

@@ -165,8 +165,13 @@ def transfer_keys(
     budget: `steps` of ascent.
     keys: that a step takes the mean over, out of a pool.
     **ball: fields of `ascent.Ball`.
+
+  Raises:
+    ValueError: no key, or more than the pool has.
   """
   assert view.scheme is not None
+  if not 0 < keys <= _POOL:
+    raise ValueError(f"keys={keys}: from 1 to {_POOL}")
   batch = {"image": _victims(view).image[:1]}
   made = [
     view.scheme.keygen(Secret.generate(), view.like, batch)
@@ -227,6 +232,8 @@ def _climb(
 def _train(
   view: View, start: PyTree, data: Examples, steps: int, recipe: Recipe
 ) -> PyTree:
+  if not steps:
+    return start
   return next(fit(view.apply_fn, start, data, [steps], recipe)).params
 
 

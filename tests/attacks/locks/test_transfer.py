@@ -101,6 +101,24 @@ def test_the_ascent_stays_in_the_ball_and_climbs() -> None:
     assert last > first
 
 
+@pytest.mark.parametrize(
+  "ball", [{"epsilon": -1.0}, {"epsilon": np.nan}, {"restarts": 0}]
+)
+def test_a_ball_that_is_none(ball: dict[str, Any]) -> None:
+  target = toys.target(keyjax.identity(), "identity")
+  with pytest.raises(ValueError, match=r"Ball\(.*restarts 1 or more"):
+    play("transfer_stolen", target, **ball)
+
+
+def test_numbers_of_random_keys_and_of_no_training() -> None:
+  for keys in (0, 65):
+    with pytest.raises(ValueError, match=f"keys={keys}: from 1 to 64"):
+      play("transfer_keys", shuffled("np"), keys=keys)
+  target = toys.target(keyjax.identity(), "identity")
+  untrained = play("transfer_tuned", target, train_steps=0)
+  assert untrained.score == play("transfer_stolen", target).score
+
+
 # ------------------------------------------------------------------ the rules
 
 
