@@ -30,6 +30,7 @@ import keyjax
 from experiments import (
   cli,
   context,
+  pictures,
   preemption,
   protect,
   report,
@@ -82,12 +83,16 @@ def run(
     label: protect.train_locked(this, label, spec, trained)
     for label, spec in config.schemes.items()
   }
-  if not parallel.is_first():
+  shown = {
+    label: pictures.train_shown(this, label, spec)
+    for label, spec in config.schemes.items()
+  }
+  if not parallel.is_first():  # From here on nothing waits for others.
     return []
   outcome = protect.judge_plain(this, trained)
   rows, figures = list(outcome.rows), {"plain": outcome.figures}
   for label, spec in config.schemes.items():
-    args = this, label, spec, variables[label], outcome.rows
+    args = this, label, spec, variables[label], outcome.rows, shown[label]
     done = protect.protect(*args)
     rows += done.rows
     figures[label] = done.figures
