@@ -18,7 +18,6 @@ What to type next:
     python -m experiments.benchmark  speed
 """
 
-import sys
 from typing import Any
 
 import rich.console
@@ -31,12 +30,11 @@ from experiments import (
   cli,
   context,
   pictures,
-  preemption,
   protect,
   report,
   results,
 )
-from keyjax import keyring, parallel
+from keyjax import parallel
 
 _MULTIHOST = flags.DEFINE_bool(
   "multihost", False, "This is one of the hosts of a TPU slice."
@@ -144,18 +142,13 @@ def main(argv: list[str]) -> None:
   """Runs from the command line; user errors are one line."""
   cli.check(argv)
   logging.set_verbosity(logging.ERROR)  # JAX's and Orbax's notes.
-  try:
+  with cli.one_line():
     # Before anything that asks JAX for its devices.
     if _MULTIHOST.value or _COORDINATOR.value:
       where = _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
       parallel.initialize(*where)
     folders = str(cli.WORKDIR.value), cli.KEYDIR.value
     run(cli.CONFIG.value, *folders, cli.secret())
-  except (ValueError, OSError, keyring.KeyringError) as error:
-    sys.exit(f"error: {error}")
-  except preemption.Preempted as stop:
-    print(stop, file=sys.stderr)
-    sys.exit(preemption.EXIT_STATUS)
 
 
 if __name__ == "__main__":

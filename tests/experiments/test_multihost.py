@@ -188,13 +188,14 @@ def test_killed_process_and_restart(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_preempted_processes_save_and_go_on(
-  two: pathlib.Path, tmp_path: pathlib.Path
+  two: pathlib.Path, tmp_path: pathlib.Path, number: int
 ) -> None:
   folder = tmp_path / "run"
   processes = start_two(folder)
   wait_for_step(folder, "plain", 2)
-  processes[1].send_signal(signal.SIGTERM)
+  processes[1].send_signal(number)
   texts = finish(processes)
   assert [p.returncode for p in processes] == [75, 75], texts
   assert all("is saved; run the same command" in t for t in texts)
