@@ -74,6 +74,8 @@ def run(
     Preempted: the machine is about to go; what was trained is saved.
   """
   console = rich.console.Console(quiet=not parallel.is_first())
+  if "attacks" in config:
+    console.print("The config's attacks are left to experiments.attack.")
   this = context.start(config, workdir, keydir, secret, console.print)
   folders = this.workdir
   trained = protect.train_plain(this)
