@@ -1,4 +1,4 @@
-"""What trying every key of a scheme costs, at a measured rate.
+r"""What trying every key of a scheme costs, at a measured rate.
 
     python -m experiments.brute_force --config=configs/matrix.py \
       --workdir=runs/matrix

@@ -87,6 +87,8 @@ def one_line() -> Iterator[None]:
 
 def parse_flags(argv: list[str]) -> list[str]:
   """Parses flags; a misspelt field of a config ends the program."""
+  for flag in flags.FLAGS.get_flags_for_module(__name__):  # For --help.
+    flags.FLAGS.register_key_flag_for_module(argv[0], flag)
   try:
     return app.parse_flags_with_usage(argv)
   except (AttributeError, KeyError) as error:

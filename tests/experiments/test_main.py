@@ -1,6 +1,7 @@
 """The main job from end to end, its folders without keys, its errors."""
 
 import contextlib
+import importlib
 import json
 import os
 import pathlib
@@ -372,7 +373,16 @@ def test_help_says_what_to_type_next() -> None:
   text = shell("--help").stdout
   assert "What to type next:" in text
   assert "python -m experiments.main --config=configs/quickstart.py" in text
-  assert "--workdir" in text and "--keydir" in text
+  for flag in ("config", "workdir", "keydir", "secret", "coordinator"):
+    assert f"\n  --{flag}: " in text
+
+
+@pytest.mark.parametrize("program", ["attack", "brute_force", "interpret"])
+def test_the_command_in_help_can_be_copied(program: str) -> None:
+  module = importlib.import_module(f"experiments.{program}")
+  flat = re.sub(r"\s*\\\n\s*", " ", str(module.__doc__))
+  command = rf"python -m experiments.{program} --config=\S+ --workdir=\S+\n"
+  assert re.search(command, flat)
 
 
 # Arguments, with {} for a fresh folder, and what the line on stderr says.
