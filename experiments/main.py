@@ -114,7 +114,7 @@ def table(rows: list[dict[str, Any]]) -> rich.table.Table:
   The argmax of NaN is a class, which would be right now and then.
   """
   out = rich.table.Table(title=f"{rows[0]['dataset']}, test accuracy in %")
-  out.add_column("scheme", overflow="fold")
+  out.add_column("scheme", overflow="fold", min_width=10)
   names = ("right key", "no key", "wrong keys (mean)", "wrong (max)")
   for name in (*names, "not finite", "key bytes"):
     out.add_column(name, justify="right", overflow="fold")
