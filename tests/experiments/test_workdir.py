@@ -170,9 +170,9 @@ def test_an_unwritable_folder_for_keys(tmp_path: pathlib.Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_an_unwritable_folder() -> None:
+def test_an_unwritable_folder(tmp_path: pathlib.Path) -> None:
   with pytest.raises(WorkdirError, match="cannot use --workdir=/proc/keyjax"):
-    Workdir(config(), "/proc/keyjax", "/proc/keys")
+    Workdir(config(), "/proc/keyjax", str(tmp_path / "keys"))
 
 
 def test_run_file_holds_the_config_and_an_id(tmp_path: pathlib.Path) -> None:
