@@ -114,10 +114,10 @@ def table(rows: list[dict[str, Any]]) -> rich.table.Table:
   The argmax of NaN is a class, which would be right now and then.
   """
   out = rich.table.Table(title=f"{rows[0]['dataset']}, test accuracy in %")
-  out.add_column("scheme", overflow="fold", min_width=10)
-  names = ("right key", "no key", "wrong keys (mean)", "wrong (max)")
+  out.add_column("scheme", overflow="fold")
+  names = ("right key", "no key", "wrong (mean)", "wrong (max)")
   for name in (*names, "not finite", "key bytes"):
-    out.add_column(name, justify="right", overflow="fold")
+    out.add_column(name, justify="right", overflow="fold", width=7)
   for label in dict.fromkeys(r["scheme"] for r in rows):
     out.add_row(*_cells([r for r in rows if r["scheme"] == label]))
   return out

@@ -279,6 +279,8 @@ def test_a_narrow_terminal_cuts_no_word(done: Job) -> None:
   assert "…" not in text and "..." not in text
   words = re.findall(r"\w+", text)
   assert {"AdvParams", "int8", "HPNN"} <= set(words)
+  body = [line for line in text.splitlines() if line.startswith("│")]
+  assert body and all(line.endswith("│") for line in body)
 
 
 def test_no_lock_and_attacks_in_the_config(
