@@ -105,7 +105,8 @@ def _near(
 ) -> tuple[Rows, list[dict[str, Any]]]:
   """Evaluates keys at growing distances from the right one."""
   if not near_keys.has_near(key):
-    run.say(f"{base['scheme']}: left out near keys, unknown of its kind of key")
+    label = base["scheme"]
+    run.say(f"{label}: no near keys, whose distance is unknown for such a key")
     return [], []
   count = run.config.evaluate.distance_keys
   rng = np.random.default_rng(0)

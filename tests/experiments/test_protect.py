@@ -73,7 +73,7 @@ def test_near_keys_are_left_out_of_a_new_kind_of_key() -> None:
   key = mine.keygen(Secret.generate(), VARIABLES, None)
   conditions, figures, (line,) = judged(this, key)
   assert conditions == {"right", "api", "no_key", "wrong"}
-  assert figures["near"] == [] and line.startswith("mine: left out near keys")
+  assert figures["near"] == [] and line.startswith("mine: no near keys")
 
 
 def test_wrong_keys_of_a_chain_with_adv_params_vary() -> None:
