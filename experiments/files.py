@@ -8,7 +8,7 @@ A folder of a bucket is there as soon as something lies in it.
 import pathlib
 import tempfile
 
-from keyjax.checkpoint.folders import is_remote, location
+from keyjax.checkpoint.places import is_remote, location
 
 # Of a bucket an `epath.Path`, which has the methods of a path.
 AnyPath = pathlib.Path

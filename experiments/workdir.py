@@ -30,7 +30,8 @@ from ml_collections import ConfigDict
 from experiments import files, results
 from experiments.config import meaning
 from keyjax import keys, parallel
-from keyjax.checkpoint.folders import hold, is_remote
+from keyjax.checkpoint.folders import hold
+from keyjax.checkpoint.places import is_remote
 
 
 class WorkdirError(ValueError):

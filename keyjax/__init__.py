@@ -8,7 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-  from keyjax import aes, keys, seal, tree
+  from keyjax import aes, checkpoint, keyring, keys, parallel, seal, tree
   from keyjax.keys import Secret
   from keyjax.scheme import (
     Scheme,
@@ -34,12 +34,15 @@ __all__ = [
   "aes",
   "authorize",
   "chain",
+  "checkpoint",
   "deep_lock",
   "hpnn",
   "identity",
   "keyed_noise",
+  "keyring",
   "keys",
   "masked",
+  "parallel",
   "partition",
   "pixel_shuffle",
   "seal",

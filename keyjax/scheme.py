@@ -118,6 +118,11 @@ def authorize(scheme: Scheme, key: Key, apply_fn: ApplyFn) -> ApplyFn:
     >>> forward(key, locked, 2.0)
     Array([2., 2., 2., 2.], dtype=float32)
   """
+  if not callable(apply_fn):
+    raise TypeError(
+      "authorize(scheme, key, apply_fn): the last argument is a "
+      f"{type(apply_fn).__name__}, not a function"
+    )
   bound = scheme.bind(key, apply_fn)
 
   def authorized(params: PyTree, *args: Any, **kwargs: Any) -> Any:
@@ -214,6 +219,7 @@ def masked(scheme: Scheme, pattern: str | Callable[[str], bool]) -> Scheme:
   select = tree.matcher(pattern)
 
   def keygen(secret: Secret, params: PyTree, batch: Any) -> Key:
+    _check_match(params, select, pattern)
     return scheme.keygen(secret, tree.hide(params, select), batch)
 
   def encrypt(key: Key, params: PyTree) -> PyTree:
@@ -225,12 +231,28 @@ def masked(scheme: Scheme, pattern: str | Callable[[str], bool]) -> Scheme:
   return Scheme(keygen, encrypt, decrypt, scheme.bind)
 
 
+def _check_match(
+  params: PyTree,
+  select: Callable[[str], bool],
+  pattern: str | Callable[[str], bool],
+) -> None:
+  """Raises a ValueError for a regular expression that no leaf matches."""
+  paths = tree.flatten(params)[0]
+  if isinstance(pattern, str) and paths and not any(map(select, paths)):
+    some = ", ".join(paths[:4]) + (", ..." if len(paths) > 4 else "")
+    raise ValueError(
+      f"masked: no leaf matches {pattern!r}, which must match a whole path; "
+      f"there are {some}"
+    )
+
+
 def partition(schemes: Mapping[str, Scheme]) -> Scheme:
   """Returns a scheme that treats groups of leaves differently.
 
   Args:
     schemes: for each pattern of leaf paths its scheme. A leaf belongs to the
-      first pattern that matches it; a leaf that none matches stays plain.
+      first pattern that matches it; **a leaf that none matches stays plain**:
+      end with ".*" to leave none out.
 
   Returns:
     The chain of the masked schemes, in the order of the mapping.

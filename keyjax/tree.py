@@ -167,10 +167,8 @@ def check_spec(
   paths, leaves, treedef = flatten(params)
   known = [s.path for s in spec]
   if paths != known:
-    odd = sorted(set(paths) ^ set(known))[:4]
     raise ValueError(
-      f"{scheme}: this key is for another tree: it knows {len(known)} leaves, "
-      f"the tree has {len(paths)}; they differ at {', '.join(odd) or 'order'}"
+      f"{scheme}: this key is for another tree: {_lacks(known, paths)}"
     )
   for s, leaf in zip(spec, leaves, strict=True):
     cipher = words and s.locked
@@ -183,6 +181,20 @@ def check_spec(
         f"key's {state} leaf is {want}{list(s.shape)}"
       )
   return leaves, treedef
+
+
+def _lacks(known: list[str], paths: list[str]) -> str:
+  """Says how the leaves that a key knows and those of a tree differ."""
+  said = []
+  for who, some, others in (
+    ("the key", known, paths),
+    ("the tree", paths, known),
+  ):
+    only = [p for p in some if p not in set(others)]
+    if only:
+      more = ", ..." if len(only) > 4 else ""
+      said.append(f"{who} alone has {', '.join(only[:4])}{more}")
+  return "; ".join(said) or "the leaves come in another order"
 
 
 def word_dtype(dtype: Any) -> np.dtype:
@@ -260,6 +272,9 @@ def count_nonfinite(tree: PyTree) -> jax.Array:
 def matcher(pattern: str | Callable[[str], bool]) -> Callable[[str], bool]:
   """Returns a test of leaf paths: a regular expression must match all of it.
 
+  Raises:
+    ValueError: it is no regular expression.
+
   Example:
     >>> matcher(".*kernel")("params/dense/kernel")
     True
@@ -268,5 +283,10 @@ def matcher(pattern: str | Callable[[str], bool]) -> Callable[[str], bool]:
   """
   if callable(pattern):
     return pattern
-  compiled = re.compile(pattern)
+  try:
+    compiled = re.compile(pattern)
+  except re.error as error:
+    raise ValueError(
+      f"{pattern!r} is not a regular expression: {error}"
+    ) from None
   return lambda path: compiled.fullmatch(path) is not None

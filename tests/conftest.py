@@ -38,3 +38,19 @@ def wycheproof():
     return json.loads(path.read_text())
 
   return read
+
+
+@pytest.fixture(scope="session")
+def bucket_server():
+  """Serves buckets on this machine: TensorStore asks once where they are."""
+  from tests import buckets
+
+  with buckets.serving():
+    yield
+
+
+@pytest.fixture
+def bucket(bucket_server, request):
+  """Returns a folder of a bucket, empty."""
+  name = "".join(c if c.isalnum() else "-" for c in request.node.name)
+  return f"gs://bucket/{name}"

@@ -136,3 +136,39 @@ def test_authorize_decrypts_and_binds() -> None:
   np.testing.assert_array_equal(
     run(scheme.encrypt(key, plain), images, power=2), want
   )
+
+
+def test_authorize_takes_the_key_before_the_function() -> None:
+  scheme = keyjax.deep_lock()
+  key = scheme.keygen(Secret.generate(), {"w": jnp.ones(4)}, None)
+  with pytest.raises(TypeError, match="scheme, key, apply_fn.*ChainKey"):
+    keyjax.authorize(scheme, len, key)
+
+
+LOSS = keyjax.adv_params(lambda params, batch: jnp.float32(0))
+
+
+@pytest.mark.parametrize(
+  ("scheme", "name"),
+  [
+    (keyjax.deep_lock(), "deep_lock"),
+    (keyjax.deep_lock("counter"), "deep_lock"),
+    (keyjax.keyed_noise(), "keyed_noise"),
+    (keyjax.hpnn(lambda params, x: x), "hpnn"),
+    (keyjax.pixel_shuffle(), "pixel_shuffle"),
+    (LOSS, "adv_params"),
+  ],
+)
+def test_keygen_takes_a_secret(scheme: Scheme, name: str) -> None:
+  plain = {"kernel": jnp.ones((4, 4))}
+  with pytest.raises(TypeError, match=f"{name}: keygen takes a .*got a str"):
+    scheme.keygen("hunter2", plain, {"image": jnp.ones((1, 4, 4, 1))})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("batch", [None, jnp.ones((2, 4, 4, 1)), {"x": 1}])
+@pytest.mark.parametrize("name", ["hpnn", "pixel_shuffle"])
+def test_a_batch_without_images(name: str, batch: Any) -> None:
+  made = {"pixel_shuffle": keyjax.pixel_shuffle()}
+  made["hpnn"] = keyjax.hpnn(lambda params, x: x)
+  with pytest.raises(ValueError, match=f"{name}: keygen looks at images"):
+    made[name].keygen(Secret.generate(), {}, batch)

@@ -82,8 +82,17 @@ def test_nothing_to_encrypt(params: Any) -> None:
 
 def test_a_mask_that_matches_nothing() -> None:
   scheme = keyjax.masked(keyjax.deep_lock(), "kernel")
-  with pytest.raises(ValueError, match="nothing to encrypt.*hidden"):
+  with pytest.raises(ValueError, match="'kernel'.*whole path.*a/kernel"):
     scheme.keygen(Secret.generate(), {"a": {"kernel": KERNEL}}, None)
+  scheme = keyjax.masked(keyjax.deep_lock(), "a/count")
+  params = {"a": {"kernel": KERNEL, "count": np.int32(1)}}
+  with pytest.raises(ValueError, match="nothing to encrypt.*hidden"):
+    scheme.keygen(Secret.generate(), params, None)
+
+
+def test_a_pattern_that_is_none_is_shown() -> None:
+  with pytest.raises(ValueError, match=r"'\*kernel' is not a regular expr"):
+    keyjax.masked(keyjax.deep_lock(), "*kernel")
 
 
 def test_floats_of_64_bits_are_refused_by_name() -> None:

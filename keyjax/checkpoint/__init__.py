@@ -28,7 +28,9 @@ is the padding. See `layout` for what lies where, `store` for the files.
   before anything is returned. Damage to padding or to what Orbax notes for
   itself changes no value; `verify` finds the former.
 - A checkpoint appears whole or not at all, and `rewrap` leaves the old envelope
-  or the new one: after a kill at any point, on a full disk.
+  or the new one: after a kill at any point, on a full disk. In a bucket
+  (`gs://...`) Orbax writes the object `commit_success.txt` last, and what has
+  none is no checkpoint; see *buckets* below.
 - With a signer, and `verify_key` where it is read: nobody else, a recipient
   neither, made it or changed a bit of it.
 
@@ -53,6 +55,24 @@ is the padding. See `layout` for what lies where, `store` for the files.
 - *On the network between the processes of a run*: listening gives nothing (the
   data key travels by HPKE, see `agree`); altering the traffic can give the data
   key, and could give the weights without it.
+
+**Buckets.** Neither that mark nor a listing is trusted for what a checkpoint
+holds: half a checkpoint with a mark, or a whole one without some objects, is an
+error to who reads it, as on a disk. What a bucket does not give:
+
+- *Locks.* Of two who save under one name, or rewrap, at a time, the last to
+  write an object wins. A mixture of two checkpoints does not open. On a disk
+  the second writer is refused.
+- *Removal as a whole.* A `Manager` that is killed while it removes an old
+  checkpoint can leave its mark and not all of its objects: that one does not
+  open.
+- *Modes.* Who may read the bucket reads what `save_plain` and `export_weights`
+  put there; Cloud Storage may keep objects that were removed or replaced, an
+  old envelope too (soft deletion, versions).
+
+Whoever writes needs to create, list and delete objects: before a save a small
+one is written and removed. Names with `#`, `;`, `*`, `?`, `[` or a folder `..`
+are refused.
 
 Plain checkpoints (`save_plain`, `restore_plain`, a `Manager` without
 recipients) are for what was locked by a scheme already, or is no secret.

@@ -63,7 +63,7 @@ def inspect(
     identities: keys; without them, what a stranger learns.
 
   Returns:
-    `format`, `version`, `bytes` (on disk) and `envelope` (ids; nothing of it
+    `format`, `version`, `bytes` (as stored) and `envelope` (ids; nothing of it
     is authenticated). With keys also `id`, `step`, `metadata`, `signed`,
     `processes` and `leaves`: path, dtype, shape, bytes, parts.
 

@@ -75,5 +75,6 @@ def export_weights(
     FileNotFoundError, KeyringError, CheckpointError: as `restore`.
   """
   kind = formats.format_of(target, "orbax")
+  formats.check_place(target, kind)
   tree = restore(path, identities, leaves=leaves, verify_key=verify_key)
   formats.write_weights(target, tree, kind)

@@ -2,68 +2,26 @@
 
 import contextlib
 import fcntl
-import importlib.util
 import os
 import pathlib
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from typing import Any
 
 import jax
-from etils import epath
 
 from keyjax.checkpoint.errors import CheckpointError, flat
+from keyjax.checkpoint.places import is_remote, is_whole, reaching, refresh
 
 _TEMPORARY = ".orbax-checkpoint-tmp"
 _TRIAL = ".try-"
-_BUCKETS = "gs://"
-_COMMITTED = "commit_success.txt"  # Orbax's mark of a whole one in a bucket.
-
-
-def is_remote(path: str | os.PathLike[str]) -> bool:
-  """Tells whether a path is of a bucket, as `gs://bucket/run`.
-
-  Example:
-    >>> is_remote("gs://bucket/run"), is_remote("runs/a")
-    (True, False)
-  """
-  return "://" in os.fspath(path)
-
-
-def location(path: str | os.PathLike[str]) -> Any:
-  """Returns an absolute path, of a disk or a bucket.
-
-  Objects of a bucket are written whole or not at all, and Orbax marks a
-  checkpoint there once it is whole; nobody keeps other writers off.
-
-  Raises:
-    ValueError: a bucket that is not of `gs://`, or nothing to reach it with.
-  """
-  if is_remote(path):
-    if not os.fspath(path).startswith(_BUCKETS):
-      raise ValueError(f"{path}: a bucket's name begins with {_BUCKETS}")
-    if importlib.util.find_spec("gcsfs") is None:
-      raise ValueError(f"{path} needs gcsfs: pip install gcsfs")
-    return epath.Path(path)
-  return pathlib.Path(path).absolute()
-
-
-def check_local(path: str | os.PathLike[str]) -> None:
-  """Raises a CheckpointError for a bucket, where nothing sealed is written."""
-  if is_remote(path):
-    raise CheckpointError(
-      f"{path}: sealed checkpoints are written to disks alone, not to buckets; "
-      "choose a local folder and copy it"
-    )
-
-
-def is_whole(path: str | os.PathLike[str]) -> bool:
-  """Tells whether a checkpoint is there, whole."""
-  place = location(path)
-  if is_remote(path):
-    return (place / _COMMITTED).exists()
-  return place.exists()
+# What Orbax writes into a checkpoint's folder.
+_ORBAX = re.compile(
+  r"header|sealed|d|array_metadatas|manifest\.ocdbt|ocdbt\.process_\d+|"
+  r"_(CHECKPOINT_METADATA|METADATA|sharding)"
+)
 
 
 def check_name(path: pathlib.Path) -> None:
@@ -83,6 +41,18 @@ def check_absent(path: pathlib.Path) -> None:
   check_name(path)
   if is_whole(path) if is_remote(path) else os.path.lexists(path):
     raise FileExistsError(f"{path} exists; a checkpoint is never overwritten")
+  if is_remote(path) and not _is_left(path):
+    raise FileExistsError(f"{path} holds other objects; choose another name")
+
+
+def _is_left(path: Any) -> bool:
+  """Tells whether a folder of a bucket is empty, or what a failed save left.
+
+  Orbax removes all that lies in a folder without a mark before it writes.
+  """
+  with reaching(path):
+    names = [one.name for one in path.iterdir()] if path.exists() else []
+  return all(map(_ORBAX.fullmatch, names))
 
 
 @contextlib.contextmanager
@@ -97,12 +67,12 @@ def _alone(path: pathlib.Path) -> Iterator[None]:
     OSError: the parent cannot be made or written.
   """
   try_folder(path.parent)
-  if is_remote(path):
-    check_absent(path)
-    discard(path.parent, path.name)
+  if jax.process_index():  # The first process stands for all of a run.
     yield
     return
-  if jax.process_index():  # The first process stands for all of a run.
+  if is_remote(path):  # Which has no locks.
+    check_absent(path)
+    discard(path.parent, path.name)
     yield
     return
   lock = path.with_name(f".{path.name}.lock")
@@ -174,8 +144,12 @@ def hold(folder: pathlib.Path) -> int | None:
 
 
 def try_folder(folder: pathlib.Path) -> None:
-  """Makes a folder, and one inside it for a moment, as Orbax will."""
-  if is_remote(folder):  # Which has no folders to make.
+  """Makes a folder, and one inside it for a moment, as Orbax will.
+
+  In a bucket, an object: Orbax's threads outlive an early error by minutes.
+  """
+  if is_remote(folder):
+    _try_bucket(folder)
     return
   folder.mkdir(parents=True, exist_ok=True)
   trial = tempfile.mkdtemp(dir=folder, prefix=_TRIAL)
@@ -183,10 +157,25 @@ def try_folder(folder: pathlib.Path) -> None:
     os.rmdir(trial)
 
 
+def _try_bucket(folder: Any) -> None:
+  refresh(folder)
+  if jax.process_index() == 0:
+    trial = folder / f"{_TRIAL}{os.urandom(8).hex()}"
+    try:
+      trial.write_text("")
+    except FileNotFoundError:  # Its text is the address of a request.
+      raise FileNotFoundError("there is no such bucket") from None
+    trial.unlink()
+
+
 def discard(folder: pathlib.Path, name: str = "*") -> None:
-  """Removes what failed saves left; it may fill the disk."""
+  """Removes what failed saves left; it may fill the disk.
+
+  In a bucket that of one name alone: what a `Manager` left, Orbax finds.
+  """
   if is_remote(folder):
-    _discard_objects(folder, name)
+    if name != "*" and jax.process_index() == 0:
+      _discard_objects(folder / name)
   elif jax.process_index() == 0:
     for rest in folder.glob(f"{name}{_TEMPORARY}*"):
       shutil.rmtree(rest, ignore_errors=True)
@@ -195,9 +184,11 @@ def discard(folder: pathlib.Path, name: str = "*") -> None:
         rest.rmdir()
 
 
-def _discard_objects(folder: Any, name: str) -> None:
+def _discard_objects(path: Any) -> None:
   """Removes a checkpoint of a bucket that has no mark of being whole."""
-  rest = folder / name
-  if name != "*" and jax.process_index() == 0:
-    if rest.exists() and not is_whole(rest):
-      rest.rmtree()
+  with contextlib.suppress(CheckpointError):  # The first error says more.
+    if is_whole(path) or not _is_left(path):
+      return
+    with reaching(path):
+      if path.exists():
+        path.rmtree()

@@ -13,6 +13,7 @@ import orbax.checkpoint as ocp
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
+from keyjax.checkpoint import places
 from keyjax.checkpoint.errors import CheckpointError, flat
 from keyjax.checkpoint.plain import save_plain
 from keyjax.keys import write_private
@@ -41,11 +42,20 @@ def format_of(path: str | os.PathLike[str], fallback: str | None = None) -> str:
   return found
 
 
+def check_place(path: str | os.PathLike[str], kind: str) -> None:
+  """Raises a ValueError for a file in a bucket, where only Orbax writes."""
+  if kind != "orbax" and places.is_remote(path):
+    raise ValueError(
+      f"{path}: a file of {kind} is read and written on disks alone; copy it, "
+      "or choose a folder of Orbax"
+    )
+
+
 def read_weights(path: str | os.PathLike[str]) -> Any:
   """Reads weights.
 
   Args:
-    path: a folder of Orbax, or a file.
+    path: a folder of Orbax, also in a bucket, or a file on a disk.
 
   Returns:
     A tree of NumPy arrays: nested dicts; flat by name for safetensors.
@@ -55,10 +65,13 @@ def read_weights(path: str | os.PathLike[str]) -> Any:
     ValueError: its suffix says nothing.
     CheckpointError: it cannot be read as what its suffix says.
   """
-  if not os.path.exists(path):
+  place = places.location(path)
+  if places.is_remote(place):
+    check_place(path, format_of(path, "orbax"))
+  if not places.is_whole(place):
     raise FileNotFoundError(f"there is no file or folder {path}")
-  if os.path.isdir(path):
-    return _read_orbax(pathlib.Path(path).absolute())
+  if places.is_remote(place) or place.is_dir():
+    return _read_orbax(place)
   readers: dict[str, Callable[[Any], Any]] = {
     "safetensors": safetensors.load_file,
     "msgpack": _read_msgpack,
@@ -95,6 +108,8 @@ def _read_orbax(path: pathlib.Path) -> Any:
 def write_weights(path: str | os.PathLike[str], tree: Any, kind: str) -> None:
   """Writes weights, whole or not at all; their owner alone can read them.
 
+  In a bucket, whoever may read the bucket can.
+
   Args:
     path: where; nothing may be there.
     tree: what was opened.
@@ -102,9 +117,11 @@ def write_weights(path: str | os.PathLike[str], tree: Any, kind: str) -> None:
 
   Raises:
     FileExistsError: something is there.
-    ValueError: the format does not hold such a tree.
+    ValueError: the format does not hold such a tree, or is a file's and
+      `path` of a bucket.
     OSError, CheckpointError: it cannot be written.
   """
+  check_place(path, kind)
   if kind == "orbax":
     before = os.umask(0o077)
     try:

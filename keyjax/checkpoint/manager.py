@@ -10,7 +10,15 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policy
 
 from keyjax.aes.host import Impl
-from keyjax.checkpoint import folders, plain, sealed, session, signing, store
+from keyjax.checkpoint import (
+  folders,
+  places,
+  plain,
+  sealed,
+  session,
+  signing,
+  store,
+)
 from keyjax.checkpoint.errors import CheckpointError, flat, refuse
 from keyjax.keyring import Identity, Recipient
 
@@ -48,7 +56,8 @@ class Manager:
     """Opens or makes a folder of checkpoints.
 
     Args:
-      folder: where; made when absent.
+      folder: where, on a disk or in a bucket (`gs://...`, which has no locks:
+        start one run in it, not two); made when absent.
       keep: how many checkpoints to keep.
       recipients: who can open them; plain checkpoints if None.
       identities: keys that open them, to go on with a run.
@@ -63,7 +72,7 @@ class Manager:
     options = ocp.CheckpointManagerOptions(
       preservation_policy=policy.LatestN(keep)
     )
-    self._folder = folders.location(folder)
+    self._folder = places.location(folder)
     self._recipients: list[Recipient] | None = None
     if recipients is not None:
       self._recipients = session.several(recipients, "wrap")
@@ -74,20 +83,16 @@ class Manager:
       handlers = store.handlers()
     self._closed = False
     folders.check_name(self._folder)
-    if self._recipients is not None:
-      folders.check_local(self._folder)
     try:
-      folders.try_folder(self._folder)
-      self._lock = self._hold()
-      if (
-        self._lock is not None
-      ):  # What another is writing looks like what is left.
-        folders.discard(self._folder)
-      self._manager = ocp.CheckpointManager(
-        self._folder,
-        options=options,
-        item_handlers=handlers,
-      )
+      with places.reaching(self._folder):
+        folders.try_folder(self._folder)
+        self._lock = self._hold()
+        # What another is writing looks like what is left.
+        if self._lock is not None:
+          folders.discard(self._folder)
+        self._manager = ocp.CheckpointManager(
+          self._folder, options=options, item_handlers=handlers
+        )
     except OSError as error:
       raise flat(f"cannot use {self._folder}", error) from None
     self._check_kind()
@@ -110,7 +115,7 @@ class Manager:
 
   def _hold(self) -> weakref.finalize | None:
     """Keeps other Managers from saving; returns what lets them again."""
-    if folders.is_remote(self._folder):  # It has no locks.
+    if places.is_remote(self._folder):  # It has no locks.
       return weakref.finalize(self, lambda: None)
     if jax.process_index():  # The first process stands for all of a run.
       return weakref.finalize(self, lambda: None)

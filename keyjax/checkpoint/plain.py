@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from keyjax.checkpoint import folders
+from keyjax.checkpoint import folders, places
 from keyjax.checkpoint.errors import flat, refuse
 from keyjax.tree import path_str
 
@@ -69,37 +69,50 @@ def save_plain(
     CheckpointError: the disk is full, or the folder cannot be written.
   """
   refuse(tree)
-  place = folders.location(path)
+  place = places.location(path)
   folders.check_absent(place)
   with folders.writing(place), _checkpointer(alone) as checkpointer:
     checkpointer.save(place, solid(tree))
 
 
 def restore_plain(
-  path: str | os.PathLike[str], like: Any, *, alone: bool = False
+  path: str | os.PathLike[str], like: Any = None, *, alone: bool = False
 ) -> Any:
   """Reads a tree that `save_plain` wrote.
 
   Args:
     path: the checkpoint's folder.
     like: the tree's structure, shapes, dtypes and shardings: arrays or
-      `jax.ShapeDtypeStruct`.
+      `jax.ShapeDtypeStruct`. None gives the tree as it was saved, on one
+      device, with dicts in place of other nodes; an empty array of it is one
+      zero then.
     alone: of several processes, this one reads alone, NumPy arrays.
 
   Raises:
     FileNotFoundError: there is no whole checkpoint at `path`.
     CheckpointError: it cannot be read, or is of another tree.
   """
-  path = folders.location(path)
-  if not folders.is_whole(path):
+  path = places.location(path)
+  if not places.is_whole(path):
     raise FileNotFoundError(f"no checkpoint at {path}")
   try:
     with _checkpointer(alone) as checkpointer:
-      check(checkpointer.metadata(path).item_metadata, solid(like))
+      stored = checkpointer.metadata(path).item_metadata
+      like = _on_one_device(stored) if like is None else like
+      check(stored, solid(like))
       tree = checkpointer.restore(path, abstract(solid(like)))
       return hollow(tree, like)
   except Exception as error:
     raise flat(f"could not read the checkpoint {path}", error) from None
+
+
+def _on_one_device(stored: Any) -> Any:
+  device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+
+  def spec(x: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device)
+
+  return jax.tree.map(spec, stored.tree)
 
 
 def check(stored: Any, like: Any) -> None:

@@ -1,7 +1,6 @@
 """Other recipients for a checkpoint that is there, and other data keys."""
 
 import os
-import pathlib
 from collections.abc import Iterable, Iterator
 
 import jax
@@ -13,6 +12,7 @@ from keyjax.checkpoint import (
   folders,
   layout,
   opening,
+  places,
   reading,
   sealed,
   sealing,
@@ -40,7 +40,8 @@ def rewrap(
 
   Right to add somebody, or to rotate a key that did not leak. Wrong to revoke:
   who could open the checkpoint may keep its data key, or the old envelope; see
-  `reencrypt`. A kill at any point leaves the old envelope or the new one.
+  `reencrypt`. A kill at any point leaves the old envelope or the new one. In a
+  bucket one object is replaced; where it keeps versions, the old one stays.
 
   Args:
     path: the checkpoint's folder.
@@ -100,7 +101,7 @@ def reencrypt(
   """
   if jax.process_count() > 1:
     raise ValueError("reencrypt runs in one process, whoever wrote it")
-  target = pathlib.Path(new_path).absolute()
+  target = places.location(new_path)
   folders.check_absent(target)
   signing.check_signer(signer)
   old = begin(path, identities, verify_key=verify_key)

@@ -16,6 +16,7 @@ from keyjax.checkpoint import (
   folders,
   layout,
   opening,
+  places,
   placing,
   sealing,
   session,
@@ -50,7 +51,7 @@ def save(
   seals and writes its own shards, and the folder is one they all see.
 
   Args:
-    path: a folder that does not exist.
+    path: a folder that does not exist, on a disk or in a bucket (`gs://...`).
     tree: a pytree of arrays and numbers, sharded in any way.
     recipients: who can open it, each alone.
     step: of the training; sealed.
@@ -66,7 +67,8 @@ def save(
       or the metadata is too large.
     FileExistsError: `path` exists.
     KeyringError: a recipient cannot be used.
-    CheckpointError: the disk is full, or the folder cannot be written.
+    CheckpointError: the disk is full, or the folder cannot be written, or
+      its bucket cannot be reached.
 
   Example:
     >>> import tempfile, jax.numpy as jnp
@@ -77,13 +79,12 @@ def save(
     >>> restore(path, owner)
     {'w': Array([0, 1, 2], dtype=int32)}
   """
-  folders.check_local(path)
-  path = pathlib.Path(path).absolute()
-  folders.check_absent(path)
+  place = places.location(path)
+  folders.check_absent(place)
   made = prepare(
     tree, recipients, step, metadata, signer, impl, lazy=True, salt=salt
   )
-  write(path, *made)
+  write(place, *made)
 
 
 def prepare(

@@ -5,9 +5,10 @@
                            `signature`, and the segments `000000`, `000001`, ...
 
 Orbax writes, so that a checkpoint appears whole or not at all, in one process
-or in many. Reading goes to TensorStore, which Orbax stands on, because it reads
-any range of bytes; what the files say of themselves is not trusted: an array
-of another type, size or coding than it must have is refused unread.
+or in many, on a disk or in a bucket (see `places`). Reading goes to
+TensorStore, which Orbax stands on, because it reads any range of bytes; what
+the files say of themselves is not trusted: an array of another type, size or
+coding than it must have is refused unread.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import tensorstore as ts
 
+from keyjax.checkpoint import places
 from keyjax.checkpoint.errors import CheckpointError, flat
 from keyjax.checkpoint.layout import Streams
 from keyjax.checkpoint.sealing import Segments
@@ -34,6 +36,7 @@ _MAX_PARTS = 1 << 15  # Brackets and commas; an envelope has fewer.
 _CACHE = 1 << 25
 _LEAST = 1 << 12
 _WRITES = 6  # Segments that are written at a time.
+_RETRIES = 6  # Of a request to a bucket: a minute, with pauses that double.
 
 
 class Pending(np.ndarray):
@@ -194,6 +197,10 @@ def replace_header(path: pathlib.Path, envelope: bytes) -> None:
     OSError: it cannot be written; the old one is there.
   """
   file = path / _HEADER / _HEADER_FILE
+  if places.is_remote(path):  # One object, which is there once it is whole.
+    with places.reaching(path):
+      file.write_text(json.dumps(header(envelope)))
+    return
   fd, name = tempfile.mkstemp(dir=file.parent, prefix=".rewrap-")
   try:
     with os.fdopen(fd, "w") as part:
@@ -216,11 +223,12 @@ def replace_header(path: pathlib.Path, envelope: bytes) -> None:
 
 def is_sealed(path: pathlib.Path) -> bool:
   """Tells whether a checkpoint's folder is one of sealed arrays."""
-  return (path / _DATA).is_dir()
+  with places.reaching(path):
+    return (path / _DATA).is_dir()
 
 
 class Store:
-  """A sealed checkpoint on disk, to be read."""
+  """A sealed checkpoint on a disk or in a bucket, to be read."""
 
   def __init__(self, path: str | os.PathLike[str]):
     """Opens a checkpoint.
@@ -230,10 +238,11 @@ class Store:
 
     Raises:
       FileNotFoundError: there is no whole checkpoint at `path`.
-      CheckpointError: it is not a sealed one, or of an unknown version.
+      CheckpointError: it is not a sealed one, or of an unknown version; or its
+        bucket cannot be reached.
     """
-    self.path = pathlib.Path(path).absolute()
-    if not self.path.exists():
+    self.path = places.location(path)
+    if not places.is_whole(self.path):
       raise FileNotFoundError(f"no checkpoint at {self.path}")
     self.envelope = self._envelope()
     limits = {"limit": os.cpu_count() or 1}
@@ -241,23 +250,24 @@ class Store:
       {
         "cache_pool": {"total_bytes_limit": _CACHE},
         "data_copy_concurrency": limits,
+        "gcs_request_retries": {"max_retries": _RETRIES},
       }
     )
     self._segments: dict[int, ts.TensorStore] = {}
 
   def size(self) -> int:
     """Returns how many bytes all files have, as far as they can be seen."""
-    files = (p for p in self.path.rglob("*") if p.is_file())
-    return sum(p.stat().st_size for p in files)
+    return places.size(self.path)
 
   def _envelope(self) -> bytes:
     file = self.path / _HEADER / _HEADER_FILE
     what = f"{self.path} is not a sealed checkpoint"
     try:
-      if not file.is_file():  # One would wait for a pipe for ever.
-        raise CheckpointError(what)
-      with file.open("rb") as opened:
-        data = opened.read(_MAX_HEADER + 1)
+      with places.reaching(file):
+        if not file.is_file():  # One would wait for a pipe for ever.
+          raise CheckpointError(what)
+        with file.open("rb") as opened:
+          data = opened.read(_MAX_HEADER + 1)
     except CheckpointError:
       raise
     except OSError as error:
@@ -330,8 +340,7 @@ class Store:
     return self._segments[index]
 
   def _open(self, name: str, **must: Any) -> ts.TensorStore:
-    # A path of its own, not a URL, where `%`, `?` and `#` mean something.
-    base = {"driver": "file", "path": f"{self.path / _DATA}/"}
+    base = places.kvstore(self.path / _DATA)
     metadata = {"zarr_format": 2, "dtype": "|u1", "order": "C", **must}
     spec = {
       "driver": "zarr",

@@ -19,6 +19,10 @@ exit codes:
 """
 
 
+# How errors begin that are of a disk or a bucket, and not of what lies there.
+_OF_FILES = ("could not write", "could not rewrap", "could not reach")
+
+
 class Failure(Exception):
   """What ends the program: an exit code and one sentence."""
 
@@ -43,7 +47,7 @@ def classify(error: Exception) -> Failure | None:
   if isinstance(error, Failure):
     return error
   if isinstance(error, CheckpointError):
-    written = text.startswith(("could not write", "could not rewrap"))
+    written = text.startswith(_OF_FILES)
     # What is written anew is read meanwhile, and may turn out to be damaged.
     read = isinstance(error.__context__, CheckpointError)
     return Failure(FILES if written and not read else REFUSED, text)

@@ -2,13 +2,12 @@
 
 import argparse
 import os
-import pathlib
 from typing import Any
 
 import jax
 
 from keyjax import checkpoint
-from keyjax.checkpoint import formats
+from keyjax.checkpoint import folders, formats, places
 from keyjax.cli.documents import json_object
 from keyjax.cli.envelopes import public_view
 from keyjax.cli.failures import USAGE, Failure, blame
@@ -24,7 +23,8 @@ def encrypt(args: argparse.Namespace) -> Result:
   people = People(args)
   recipients = people.recipients(args.to)
   signer = people.signer(args.sign)
-  with working("reading", args.json, _size_on_disk(args.source), "read"):
+  size = places.size(places.location(args.source))
+  with working("reading", args.json, size, "read"):
     tree = _read(args.source)
   total = _size(tree)
   with blame(USAGE), working("sealing", args.json, total, "written"):
@@ -51,6 +51,7 @@ def encrypt(args: argparse.Namespace) -> Result:
 def decrypt(args: argparse.Namespace) -> Result:
   """Opens a checkpoint and writes it in the clear."""
   kind = args.format or formats.format_of(args.out, "orbax")
+  formats.check_place(args.out, kind)
   _refuse_existing(args.out)
   total = public_view(args.source)["bytes"]
   identities = People(args).identities(args.identity)
@@ -74,16 +75,12 @@ def _read(source: str) -> Any:
   return formats.read_weights(source)
 
 
-def _size_on_disk(path: str) -> int:
-  source = pathlib.Path(path)
-  files = source.rglob("*") if source.is_dir() else [source]
-  return sum(file.stat().st_size for file in files if file.is_file())
-
-
 def _size(tree: Any) -> int:
   return sum(getattr(x, "nbytes", 0) for x in jax.tree.leaves(tree))
 
 
 def _refuse_existing(out: str) -> None:
-  if os.path.lexists(out):
+  if places.is_remote(out):
+    folders.check_absent(places.location(out))
+  elif os.path.lexists(out):
     raise FileExistsError(f"{out} exists; it is not overwritten")

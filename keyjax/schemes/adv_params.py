@@ -134,6 +134,7 @@ def adv_params(
   _check_options(options)
 
   def keygen(secret: keys.Secret, params: Any, batch: Any) -> AdvKey:
+    keys.require_secret(secret, NAME)
     return search(secret, params, batch, loss_fn, layers, options)[0]
 
   return Scheme(keygen, encrypt, decrypt)

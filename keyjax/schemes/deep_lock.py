@@ -93,7 +93,10 @@ def deep_lock(
   Guarantees:
     - The right key gives the params back bit for bit, on every dtype.
     - `counter`: without the key, ciphertext is AES-CTR under a public
-      bijection: as confidential as AES-CTR, if no nonce serves twice.
+      bijection: as confidential as AES-CTR, if no nonce serves twice. So one
+      key is for one encryption: other weights under it, such as the next
+      state of a training run, are a two-time pad. Seal those instead
+      (`keyjax.checkpoint`).
 
   Known breaks:
     - `chain`: an AES key schedule runs backwards. One known round key (four
@@ -140,23 +143,30 @@ def deep_lock(
   if schedule not in ("chain", "counter"):
     raise ValueError(f"schedule={schedule!r}: choose 'chain' or 'counter'")
   if key_bits not in (128, 256):
-    raise ValueError(f"key_bits={key_bits}: choose 128 or 256")
+    raise ValueError(f"key_bits={key_bits!r}: choose 128 or 256")
   counter.check_nonce(nonce, NAME)
   for name, value in (("nonce", nonce), ("shardings", shardings)):
     if value is not None and schedule == "chain":
       raise ValueError(f"{NAME}: {name} is for schedule='counter' alone")
 
+  # A key of the other schedule is refused, and not silently what decides.
+  kind = ChainKey if schedule == "chain" else CounterKey
+  name = f"{NAME}({schedule!r})"
+
   def keygen(secret: keys.Secret, params: Any, batch: Any) -> keys.Key:
     del batch  # No data is looked at.
+    keys.require_secret(secret, NAME)
     master = secret.derive(f"{NAME}/{schedule}/{key_bits}", key_bits // 8)
     if schedule == "chain":
       return chain_key(master, params)
     return counter_key(master, nonce, params)
 
   def encrypt(key: keys.Key, params: Any) -> Any:
+    keys.require(key, kind, name)
     return _transform(key, params, shardings, inverse=False)
 
   def decrypt(key: keys.Key, params: Any) -> Any:
+    keys.require(key, kind, name)
     return _transform(key, params, shardings, inverse=True)
 
   return Scheme(keygen, encrypt, decrypt)
@@ -205,8 +215,6 @@ def _words(leaf: tree.LeafSpec) -> int:
 
 
 def _transform(key: Any, params: Any, shardings: Any, inverse: bool) -> Any:
-  if not isinstance(key, ChainKey | CounterKey):
-    keys.require(key, ChainKey, NAME)
   leaves, treedef = tree.check_spec(key.spec, params, NAME, words=inverse)
   if isinstance(key, ChainKey):
     pads = _chain_pads(key)

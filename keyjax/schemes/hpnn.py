@@ -142,7 +142,9 @@ def hpnn(
   _check_not_jitted(apply_fn)
 
   def keygen(secret: keys.Secret, params: Any, batch: Any) -> HpnnKey:
-    sites = select(find_sites(apply_fn, params, image(batch)), layers)
+    keys.require_secret(secret, NAME)
+    x = keys.from_batch(image, batch, NAME)
+    sites = select(find_sites(apply_fn, params, x), layers)
     _warn_unabsorbable(sites)
     return HpnnKey(
       bits=jnp.asarray(keys.bits(secret, f"{NAME}/bits", units)),

@@ -61,6 +61,8 @@ def keyed_noise(
       which weights a pruned model has.
     - Leaves that are not chosen stay: what they are worth is what fine-tuning
       the rest from them gains.
+    - One key, one encryption: a second one, of other weights, shares its
+      keystream with the first. Seal states of a training run instead.
     - No integrity: a flipped bit of the file is a flipped bit of the weights.
 
   Args:
@@ -89,6 +91,7 @@ def keyed_noise(
 
   def keygen(secret: keys.Secret, params: Any, batch: Any) -> NoiseKey:
     del batch  # No data is looked at.
+    keys.require_secret(secret, NAME)
     found = tree.make_spec(params, NAME)
     spec = tuple(
       s._replace(locked=s.locked and s.dtype != "int8" and match(s.path))

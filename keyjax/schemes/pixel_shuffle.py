@@ -111,12 +111,13 @@ def pixel_shuffle(
   """
   if kind not in ("shf", "np", "ffx"):
     raise ValueError(f"kind={kind!r}: choose 'shf', 'np' or 'ffx'")
-  if block_size < 1:
-    raise ValueError(f"block_size={block_size}: at least 1")
+  if not isinstance(block_size, int) or block_size < 1:
+    raise ValueError(f"block_size={block_size!r}: a whole number, at least 1")
 
   def keygen(secret: keys.Secret, params: Any, batch: Any) -> PixelKey:
     del params  # The weights are not looked at.
-    shape = image(batch).shape
+    keys.require_secret(secret, NAME)
+    shape = jnp.shape(keys.from_batch(image, batch, NAME))
     _check_shape(shape, block_size)
     return _make_key(secret, kind, block_size, shape[-1])
 

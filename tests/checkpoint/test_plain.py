@@ -53,6 +53,17 @@ def test_locked_params_come_back_bit_for_bit(
   trees.assert_same_bits(checkpoint.restore_plain(tmp_path / "c", tree), tree)
 
 
+def test_a_tree_is_read_without_its_structure(tmp_path: pathlib.Path) -> None:
+  state = optax.adam(1e-3).init(TREE)
+  checkpoint.save_plain(tmp_path / "c", {"params": TREE, "opt": state})
+  found = checkpoint.restore_plain(tmp_path / "c")
+  trees.assert_same_bits(found["params"], TREE)
+  leaves = jax.tree.leaves(found)
+  want = jax.tree.leaves({"opt": state, "params": TREE})
+  trees.assert_same_bits(leaves, want)
+  assert all(isinstance(x, jax.Array) for x in leaves)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_nan_patterns_come_back_bit_for_bit(
   dtype: str, tmp_path: pathlib.Path

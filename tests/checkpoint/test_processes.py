@@ -16,14 +16,14 @@ from tests.checkpoint import two
 from tests.conftest import ROOT
 
 
-def run(folder: pathlib.Path, job: str) -> None:
+def run(folder: pathlib.Path, job: str, where: str = "") -> None:
   with socket.socket() as free:
     free.bind(("localhost", 0))
     port = free.getsockname()[1]
   children = [
     subprocess.Popen(
       [sys.executable, "-m", "tests.checkpoint.two"]
-      + [str(port), str(i), str(folder), job],
+      + [str(port), str(i), str(folder), job, where or str(folder)],
       cwd=ROOT,
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,

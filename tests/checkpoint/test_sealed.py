@@ -46,6 +46,22 @@ def test_every_bit_comes_back(
   assert checkpoint.verify(tmp_path / "c", owner) == []
 
 
+def test_a_path_may_go_up(
+  owner: Any, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  (tmp_path / "here").mkdir()
+  monkeypatch.chdir(tmp_path / "here")
+  tree = {"w": jnp.arange(4.0)}
+  checkpoint.save("../c", tree, owner)
+  trees.assert_same_bits(checkpoint.restore("../here/../c", owner), tree)
+  checkpoint.reencrypt("../c", "../d", owner, owner)
+  assert checkpoint.verify("../d", owner) == [] and (tmp_path / "d").is_dir()
+  with checkpoint.Manager("../run", recipients=owner, identities=owner) as run:
+    run.save(1, tree)
+    run.wait()
+    trees.assert_same_bits(run.restore(tree), tree)
+
+
 def test_the_device_seals_and_opens_the_same(
   owner: Any, tmp_path: pathlib.Path
 ) -> None:

@@ -1,6 +1,7 @@
 """What each of two processes does; see test_processes.py.
 
-Run as `python -m tests.checkpoint.two PORT PROCESS FOLDER JOB`.
+Run as `python -m tests.checkpoint.two PORT PROCESS FOLDER JOB WHERE`: the key
+is in FOLDER, the checkpoints in WHERE, which may be of a bucket.
 """
 
 import os
@@ -56,18 +57,18 @@ def assert_equal(found: dict[str, Any]) -> None:
   np.testing.assert_array_equal(found["count"], np.arange(5))
 
 
-def main(port: str, process: str, folder: pathlib.Path, job: str) -> None:
+def main(port: str, process: str, folder: str, job: str, where: str) -> None:
   jax.distributed.initialize(f"localhost:{port}", 2, int(process))
   assert jax.device_count() == 8 and jax.local_device_count() == 4
-  owner = SymmetricKey(Secret.load(folder / "key"))
+  owner = SymmetricKey(Secret.load(pathlib.Path(folder, "key")))
   mesh = jax.make_mesh((2, 4), ("a", "b"))
   if job == "save":
     from cryptography.hazmat.primitives.asymmetric import ed25519
 
     signer = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-    checkpoint.save(folder / "c", tree(mesh), owner, step=7, signer=signer)
+    checkpoint.save(f"{where}/c", tree(mesh), owner, step=7, signer=signer)
     with checkpoint.Manager(
-      folder / "m", recipients=owner, identities=owner
+      f"{where}/m", recipients=owner, identities=owner
     ) as manager:
       manager.save(1, tree(mesh))
       manager.wait()
@@ -75,9 +76,9 @@ def main(port: str, process: str, folder: pathlib.Path, job: str) -> None:
   other = jax.make_mesh((8, 1), ("a", "b"))
   for again in (mesh, other):
     like = tree(again, False)
-    assert_equal(checkpoint.restore(folder / "c", owner, like, step=7))
+    assert_equal(checkpoint.restore(f"{where}/c", owner, like, step=7))
   print("done", process, flush=True)
 
 
 if __name__ == "__main__":
-  main(sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3]), sys.argv[4])
+  main(*sys.argv[1:])

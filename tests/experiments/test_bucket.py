@@ -1,30 +1,21 @@
-"""A workdir in a bucket: a real server of objects, on this machine.
-
-It speaks Cloud Storage's JSON API to gcsfs (through epath) and to TensorStore
-(through Orbax), as the real one does; what it does not have is Google's
-consistency, credentials and limits.
-"""
+"""A workdir in a bucket; see tests/buckets.py for the server."""
 
 import contextlib
 import json
-import logging
 import pathlib
-import socket
 from collections.abc import Iterator
 from typing import Any
 
-import fsspec
 import jax
-import numpy as np
 import pytest
-from etils import epath
 from ml_collections import ConfigDict
 
 from experiments import data, files, main, models, train
 from experiments.config import base, scheme, set_schemes
+from experiments.people import NOBODY, People
 from experiments.workdir import Workdir, WorkdirError
-from keyjax import checkpoint, keyring
-from tests import trees
+from keyjax import Secret, checkpoint, keyring
+from tests import buckets, trees
 
 pytestmark = [
   # Third parties: credentials that are not there, sockets left open.
@@ -32,34 +23,6 @@ pytestmark = [
   pytest.mark.filterwarnings("ignore::ResourceWarning"),
   pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[None]:
-  gcsfs = pytest.importorskip("gcsfs")
-  emulator = pytest.importorskip("gcp_storage_emulator.server")
-  with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
-    port = free.getsockname()[1]
-  running = emulator.create_server(
-    "127.0.0.1", port, in_memory=True, default_bucket="bucket"
-  )
-  running.start()
-  url = f"http://127.0.0.1:{port}"
-  logging.getLogger("gcsfs").setLevel(logging.ERROR)
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setenv("STORAGE_EMULATOR_HOST", url)
-    patch.setenv("TENSORSTORE_GCS_HTTP_URL", url)
-    patch.setenv("EPATH_USE_TF", "false")
-    gcsfs.GCSFileSystem.clear_instance_cache()
-    yield
-    gcsfs.GCSFileSystem.clear_instance_cache()
-  running.stop()
-
-
-@pytest.fixture
-def bucket(server: None, request: pytest.FixtureRequest) -> str:
-  return f"gs://bucket/{request.node.name.split('[')[0]}"
 
 
 @pytest.fixture(autouse=True)
@@ -78,12 +41,6 @@ def config(**fields: Any) -> ConfigDict:
   made.evaluate.update(wrong_keys=2, wrong_images=20, distance_keys=1)
   set_schemes(made, float32=scheme("deep_lock", "Deep-Lock"))
   return made
-
-
-def everything(folder: str) -> dict[str, bytes]:
-  """All objects of a folder, with what they hold."""
-  bucket = fsspec.filesystem("gs")
-  return {name: bucket.cat_file(name) for name in bucket.find(folder)}
 
 
 # -------------------------------------------------------------------- files
@@ -143,41 +100,20 @@ def test_a_bucket_keeps_one_run(bucket: str, tmp_path: pathlib.Path) -> None:
     Workdir(config(seed=1), bucket, str(tmp_path / "keys"))
 
 
-# -------------------------------------------------------------- checkpoints
-
-
-def test_plain_checkpoints(bucket: str) -> None:
-  tree = {"w": np.arange(6, dtype=np.uint32)}
-  checkpoint.save_plain(f"{bucket}/locked", tree)
-  trees.assert_same_bits(
-    checkpoint.restore_plain(f"{bucket}/locked", tree), tree
-  )
-  with pytest.raises(FileExistsError, match="is never overwritten"):
-    checkpoint.save_plain(f"{bucket}/locked", tree)
-  # What a kill leaves: no mark of being whole.
-  (epath.Path(bucket) / "locked" / "commit_success.txt").unlink()
-  with pytest.raises(FileNotFoundError, match="no checkpoint at gs://"):
-    checkpoint.restore_plain(f"{bucket}/locked", tree)
-  checkpoint.save_plain(f"{bucket}/locked", tree)
-  trees.assert_same_bits(
-    checkpoint.restore_plain(f"{bucket}/locked", tree), tree
-  )
-
-
-def test_sealed_checkpoints_are_refused(bucket: str) -> None:
-  to = keyring.HpkePrivateKey.generate("x25519")
-  with pytest.raises(checkpoint.CheckpointError, match="to disks alone"):
-    checkpoint.Manager(bucket, recipients=to)
-  with pytest.raises(checkpoint.CheckpointError, match="to disks alone"):
-    checkpoint.save(f"{bucket}/sealed", {"w": np.zeros(2)}, to)
-
-
 # ----------------------------------------------------------------- training
 
 
+@pytest.mark.parametrize(
+  "kind", ["plain", pytest.param("sealed", marks=pytest.mark.slow)]
+)
 def test_a_run_resumes_from_a_bucket(
-  bucket: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+  kind: str,
+  bucket: str,
+  tmp_path: pathlib.Path,
+  monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+  owner = keyring.SymmetricKey(Secret.generate())
+  people = People([owner], (owner,)) if kind == "sealed" else NOBODY
   digits = data.load("digits", num_train=128, num_test=10)
   model = models.create("mlp", 10, digits.mean, digits.std, hidden=(8,))
   settings = config(epochs=3.0).train
@@ -189,11 +125,17 @@ def test_a_run_resumes_from_a_bucket(
   with monkeypatch.context() as patch:
     patch.setattr(train.preemption, "watch", lambda: asked)
     with pytest.raises(train.preemption.Preempted):
-      train.train(*args, place)
+      train.train(*args, place, people=people)
   # A kill while a checkpoint was written.
   (place / "checkpoints" / "3" / "commit_success.txt").unlink()
-  resumed = train.train(*args, place)
+  resumed = train.train(*args, place, people=people)
   trees.assert_same_bits(whole, resumed)
+  last = str(place / "checkpoints" / "6")
+  if kind == "sealed":
+    assert checkpoint.inspect(last, owner)["step"] == 6
+  else:
+    with pytest.raises(checkpoint.CheckpointError, match="not a sealed"):
+      checkpoint.inspect(last)
   steps = [
     [json.loads(x)["step"] for x in (p / "metrics.jsonl").open()]
     for p in (place, tmp_path)
@@ -205,7 +147,9 @@ def test_a_run_resumes_from_a_bucket(
 @pytest.mark.slow
 def test_the_main_job(bucket: str, tmp_path: pathlib.Path) -> None:
   keydir = tmp_path / "keys"
-  rows = main.run(config(), bucket, str(keydir))
+  settings, me = config(), keyring.HpkePrivateKey.generate("x25519")
+  settings.encrypt.recipients = keyring.format_recipient(me.public)
+  rows = main.run(settings, bucket, str(keydir))
   place = files.path(bucket)
   assert json.loads((place / "results.json").read_text()) == rows
   assert "Deep-Lock" in (place / "report.html").read_text()
@@ -213,10 +157,16 @@ def test_the_main_job(bucket: str, tmp_path: pathlib.Path) -> None:
   (run,) = keydir.iterdir()
   secret = (run / "secret").read_text().strip()
   assert (run / "float32.key").exists()
-  found = everything(bucket)
-  assert any("/float32/locked/" in name for name in found)
+  found = buckets.everything(bucket)
+  assert any(name.startswith("float32/locked/") for name in found)
   assert not [x for x in found if x.endswith((".key", "secret"))]
   assert not any(bytes.fromhex(secret) in x for x in found.values())
   assert not any(secret.encode() in x for x in found.values())
-  again = main.run(config(), bucket, str(keydir))  # Nothing is done twice.
+  sealed = {n.partition("/sealed/")[0] for n in found if "/sealed/" in n}
+  assert sealed and all(
+    checkpoint.verify(f"{bucket}/{n}", me) == [] for n in sealed
+  )
+  keyring.write_key(tmp_path / "me.key", me, plain=True)
+  settings.encrypt.identity = f"file:{tmp_path / 'me.key'}"
+  again = main.run(settings, bucket, str(keydir))  # Nothing is done twice.
   assert again == rows

@@ -279,6 +279,7 @@ def test_float32_under_a_wrong_key_is_not_finite_and_int8_is() -> None:
   [
     ({"schedule": "cbc"}, "choose 'chain' or 'counter'"),
     ({"key_bits": 192}, "choose 128 or 256"),
+    ({"key_bits": "256"}, "key_bits='256': choose 128 or 256"),
     ({"nonce": bytes(12)}, "nonce is for schedule='counter' alone"),
     ({"shardings": {}}, "shardings is for schedule='counter' alone"),
     ({"schedule": "counter", "nonce": bytes(8)}, "12 bytes"),
@@ -299,7 +300,7 @@ def test_a_master_key_of_the_wrong_length_shows_no_bytes() -> None:
 def test_a_key_for_another_tree_or_scheme() -> None:
   scheme, plain = keyjax.deep_lock(), {"w": jnp.ones((4, 4))}
   key = scheme.keygen(Secret.generate(), plain, None)
-  with pytest.raises(ValueError, match="another tree.*v"):
+  with pytest.raises(ValueError, match="another tree.*key alone has w; the"):
     scheme.encrypt(key, {"v": jnp.ones((4, 4))})
   with pytest.raises(ValueError, match=r"leaf w is float32\[2, 8\]"):
     scheme.encrypt(key, {"w": jnp.ones((2, 8))})
@@ -311,6 +312,19 @@ def test_a_key_for_another_tree_or_scheme() -> None:
     scheme.encrypt(key, scheme.encrypt(key, plain))
   with pytest.raises(TypeError, match="another scheme"):
     scheme.encrypt("no key", plain)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("schedule", ["chain", "counter"])
+def test_a_key_of_the_other_schedule_is_refused(schedule: str) -> None:
+  """Or the key would decide what protects, and not who asked for it."""
+  plain = {"w": jnp.ones(4)}
+  other = keyjax.deep_lock("counter" if schedule == "chain" else "chain")
+  key = other.keygen(Secret.generate(), plain, None)
+  locked = other.encrypt(key, plain)
+  scheme = keyjax.deep_lock(schedule)
+  for call, params in ((scheme.encrypt, plain), (scheme.decrypt, locked)):
+    with pytest.raises(TypeError, match=f"deep_lock.'{schedule}'. needs a"):
+      call(key, params)
 
 
 def test_a_leaf_that_the_key_does_not_lock_may_not_become_floats() -> None:

@@ -185,6 +185,8 @@ def test_images_that_m_does_not_divide() -> None:
 def test_other_bad_input() -> None:
   with pytest.raises(ValueError, match="choose 'shf', 'np' or 'ffx'"):
     keyjax.pixel_shuffle("xor")
+  with pytest.raises(ValueError, match="block_size='4': a whole number"):
+    keyjax.pixel_shuffle("shf", "4")  # type: ignore[arg-type]
   with pytest.raises(ValueError, match="block_size=0"):
     keyjax.pixel_shuffle("np", 0)
   key = make("np", 4, images(8, 8, 1))

@@ -1,0 +1,425 @@
+"""Checkpoints in a bucket; see tests/buckets.py for the server."""
+
+import json
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from keyjax import Secret, checkpoint, cli, keyring
+from keyjax.checkpoint import layout, places, store
+from tests import buckets, trees
+from tests.checkpoint import damage, test_processes, two
+from tests.conftest import ROOT
+
+pytestmark = [
+  # Third parties: credentials that are not there, sockets left open.
+  pytest.mark.filterwarnings("ignore:.*credentials.*"),
+  pytest.mark.filterwarnings("ignore::ResourceWarning"),
+  pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+TREE = {"w": np.arange(6, dtype=np.float32), "b": {"c": np.zeros(2, np.int8)}}
+OWNER = keyring.SymmetricKey(Secret(b"o" * 32))
+FRIEND = keyring.SymmetricKey(Secret(b"f" * 32))
+ERRORS = (checkpoint.CheckpointError, FileNotFoundError, keyring.KeyringError)
+
+
+def opens(path: str, who: Any = OWNER) -> bool:
+  """Whether it opens; if so, all is as it was saved."""
+  try:
+    found = checkpoint.restore(path, who)
+  except ERRORS as error:
+    assert "\n" not in str(error)
+    return False
+  trees.assert_same_bits(found, TREE)
+  return True
+
+
+def test_plain_checkpoints(bucket: str) -> None:
+  tree = {"w": np.arange(6, dtype=np.uint32)}
+  checkpoint.save_plain(f"{bucket}/locked", tree)
+  trees.assert_same_bits(
+    checkpoint.restore_plain(f"{bucket}/locked", tree), tree
+  )
+  with pytest.raises(FileExistsError, match="is never overwritten"):
+    checkpoint.save_plain(f"{bucket}/locked", tree)
+  # What a kill leaves: no mark of being whole.
+  buckets.write(f"{bucket}/locked", {"commit_success.txt": None})
+  with pytest.raises(FileNotFoundError, match="no checkpoint at gs://"):
+    checkpoint.restore_plain(f"{bucket}/locked", tree)
+  checkpoint.save_plain(f"{bucket}/locked", tree)
+  trees.assert_same_bits(
+    checkpoint.restore_plain(f"{bucket}/locked", tree), tree
+  )
+
+
+def test_sealed_checkpoints(bucket: str) -> None:
+  signer, path = ed25519.Ed25519PrivateKey.generate(), f"{bucket}/c"
+  kept = {"step": 5, "metadata": {"run": "hidden"}, "signer": signer}
+  checkpoint.save(path, TREE, [OWNER, FRIEND], **kept)
+  public = signer.public_key()
+  for who in (OWNER, FRIEND):
+    found = checkpoint.restore(path, who, step=5, verify_key=public)
+    trees.assert_same_bits(found, TREE)
+  assert list(checkpoint.restore(path, OWNER, leaves="w")) == ["w"]
+  assert checkpoint.read_metadata(path, OWNER) == {"run": "hidden"}
+  assert checkpoint.verify(path, OWNER, verify_key=public) == []
+  stranger = ed25519.Ed25519PrivateKey.generate().public_key()
+  with pytest.raises(checkpoint.CheckpointError, match="not signed with"):
+    checkpoint.restore(path, OWNER, verify_key=stranger)
+  with pytest.raises(FileExistsError, match="is never overwritten"):
+    checkpoint.save(path, TREE, OWNER)
+  objects = buckets.everything(path)
+  told = checkpoint.inspect(path)
+  assert told["bytes"] == sum(map(len, objects.values()))
+  assert told["envelope"]["recipients"] == [OWNER.id, FRIEND.id]
+  for data in objects.values():
+    assert b"hidden" not in data and TREE["w"].tobytes() not in data
+
+
+def test_only_what_is_wanted_is_read(
+  bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  sizes = {"PART": 1 << 16, "SEGMENT": 1 << 20, "READ": 1 << 17}
+  for name, size in (sizes | {"_SMALL": 1 << 18}).items():
+    monkeypatch.setattr(layout, name, size)
+  x = np.random.default_rng(0).normal(size=(1000, 500)).astype(np.float32)
+  checkpoint.save(f"{bucket}/c", {"big": x, "small": x[:3]}, OWNER)
+  whole = checkpoint.inspect(f"{bucket}/c")["bytes"]
+  buckets.served.clear()
+  found = checkpoint.restore(f"{bucket}/c", OWNER, leaves="small")
+  np.testing.assert_array_equal(found["small"], x[:3])
+  assert 0 < sum(buckets.served) < 0.4 * whole
+  mesh = Mesh(np.asarray(jax.devices()[:4]), ("a",))
+  sharding = NamedSharding(mesh, P(None, "a"))
+  like = {"big": jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)}
+  found = checkpoint.restore(f"{bucket}/c", OWNER, like, leaves="big")
+  assert found["big"].sharding == sharding
+  np.testing.assert_array_equal(np.asarray(found["big"]), x)
+
+
+def test_rewrap_replaces_one_object(
+  bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  checkpoint.save(bucket, TREE, OWNER)
+  before = buckets.everything(bucket)
+  checkpoint.rewrap(bucket, OWNER, FRIEND)
+  after = buckets.everything(bucket)
+  changed = [name for name in before if before[name] != after[name]]
+  assert changed == ["header/metadata"] and set(before) == set(after)
+  assert opens(bucket, FRIEND) and not opens(bucket)
+  # Somewhere else the old one is put back: no listing that is kept hides it.
+  assert checkpoint.inspect(bucket)["bytes"]
+  header = {"header/metadata": before["header/metadata"] + b" " * 999}
+  buckets.write(bucket, header)
+  assert opens(bucket) and not opens(bucket, FRIEND)
+
+  def forbidden(*_: Any) -> None:
+    raise PermissionError("403: no storage.objects.create")
+
+  with monkeypatch.context() as patch:
+    patch.setattr(type(places.location(bucket)), "write_text", forbidden)
+    with pytest.raises(checkpoint.CheckpointError, match="rewrap.*403"):
+      checkpoint.rewrap(bucket, OWNER, FRIEND)
+  assert opens(bucket)
+
+
+@pytest.mark.slow
+def test_reencrypt_between_bucket_and_disk(
+  bucket: str, tmp_path: pathlib.Path
+) -> None:
+  steps = [f"{bucket}/a", f"{bucket}/b", str(tmp_path / "c"), f"{bucket}/d"]
+  checkpoint.save(steps[0], TREE, OWNER, step=3)
+  for old, new in zip(steps, steps[1:], strict=False):
+    checkpoint.reencrypt(old, new, OWNER, OWNER)
+    trees.assert_same_bits(checkpoint.restore(new, OWNER, step=3), TREE)
+  with pytest.raises(FileExistsError, match="never overwritten"):
+    checkpoint.reencrypt(steps[2], steps[0], OWNER, OWNER)
+
+
+def test_copies_are_traced(bucket: str, tmp_path: pathlib.Path) -> None:
+  ring = keyring.Keyring.create(tmp_path / "ring", Secret.generate(), "team")
+  lab = ring.issue("lab")
+  checkpoint.save(bucket, TREE, [ring.recipient(), FRIEND], salt=lab.salt)
+  checkpoint.rewrap(bucket, FRIEND, FRIEND)
+  assert checkpoint.trace(bucket, ring) == "lab"
+
+
+@pytest.mark.slow
+def test_weights_in_the_clear_come_and_go(
+  bucket: str, tmp_path: pathlib.Path
+) -> None:
+  file, place = tmp_path / "w.msgpack", f"{bucket}/plain"
+  checkpoint.save(f"{bucket}/a", TREE, OWNER)
+  checkpoint.export_weights(f"{bucket}/a", place, OWNER)
+  checkpoint.import_weights(place, f"{bucket}/b", OWNER)
+  assert opens(f"{bucket}/b")
+  checkpoint.export_weights(f"{bucket}/b", file, OWNER)
+  checkpoint.import_weights(file, f"{bucket}/c", OWNER)
+  assert opens(f"{bucket}/c")
+  with pytest.raises(ValueError, match="on disks alone"):
+    checkpoint.export_weights(f"{bucket}/a", f"{bucket}/w.msgpack", OWNER)
+  with pytest.raises(ValueError, match="on disks alone"):
+    checkpoint.import_weights(f"{bucket}/w.msgpack", f"{bucket}/d", OWNER)
+  with pytest.raises(FileNotFoundError, match="no file or folder gs://"):
+    checkpoint.import_weights(f"{bucket}/none", f"{bucket}/d", OWNER)
+
+
+def test_a_manager_keeps_and_resumes(bucket: str) -> None:
+  people: Any = {"recipients": OWNER, "identities": OWNER}
+  with checkpoint.Manager(bucket, keep=2, **people) as manager:
+    for step in (1, 2, 3):
+      manager.save(step, {"w": np.full(5, step)})
+  assert {n.split("/")[0] for n in buckets.everything(bucket)} == {"2", "3"}
+  # A kill in the middle of a write: no mark, and not all objects.
+  lost = dict.fromkeys(("commit_success.txt", "header/metadata"))
+  buckets.write(f"{bucket}/3", lost)
+  with checkpoint.Manager(bucket, keep=2, **people) as manager:
+    assert manager.latest() == 2
+    assert manager.restore({"w": np.zeros(5, int)})["w"].tolist() == [2] * 5
+    manager.save(3, {"w": np.full(5, 4)})
+    manager.wait()
+    assert manager.restore({"w": np.zeros(5, int)})["w"].tolist() == [4] * 5
+  with pytest.raises(checkpoint.CheckpointError, match="sealed.*give them"):
+    checkpoint.Manager(bucket)
+  with checkpoint.Manager(f"{bucket}/plain") as manager:
+    manager.save(1, TREE)
+  with pytest.raises(checkpoint.CheckpointError, match="give none"):
+    checkpoint.Manager(f"{bucket}/plain", **people)
+
+
+# ---------------------------------------------------------------- tampering
+
+
+def test_changed_objects_are_refused(bucket: str) -> None:
+  checkpoint.save(bucket, TREE, OWNER)
+  sealed = damage.message(bucket, OWNER, "w")  # type: ignore[arg-type]
+  objects = buckets.everything(bucket)
+  (name,) = [n for n, data in objects.items() if sealed in data]
+  broken = sealed[:-1] + bytes([sealed[-1] ^ 1])
+  buckets.write(bucket, {name: objects[name].replace(sealed, broken)})
+  with pytest.raises(checkpoint.CheckpointError, match="leaf w does not open"):
+    checkpoint.restore(bucket, OWNER)
+  assert list(checkpoint.restore(bucket, OWNER, leaves="b/c")) == ["b"]
+  (problem,) = checkpoint.verify(bucket, OWNER)
+  assert problem.where == "w"
+  buckets.write(bucket, {name: objects[name]})
+  refused = 0
+  for name, data in objects.items():  # The mark of being whole stays.
+    for change in (None, data[: len(data) // 2]):
+      buckets.write(bucket, {name: change})
+      refused += not opens(bucket)
+    buckets.write(bucket, {name: data})
+  assert refused >= 8 and opens(bucket)
+
+
+def test_odd_headers_are_refused(
+  bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  checkpoint.save(bucket, TREE, OWNER)
+  monkeypatch.setattr(store, "_MAX_HEADER", 1 << 20)
+  for data, why in (
+    (b" " * (12 << 20), "header is too large"),
+    (b"nul", "header is not JSON"),
+    (b"[" * 100_000, "too many parts"),
+    (json.dumps({"format": "other"}).encode(), "not a sealed checkpoint"),
+  ):
+    buckets.write(bucket, {"header/metadata": data})
+    buckets.served.clear()
+    with pytest.raises(checkpoint.CheckpointError, match=why):
+      checkpoint.inspect(bucket)
+    assert sum(buckets.served) < 8 << 20  # gcsfs reads 5 MiB at a time.
+
+
+# ----------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize("name", ["a b%41q%", "x&y=z+@", "a..ünï"])
+def test_names_are_no_urls(name: str, bucket: str) -> None:
+  path = f"{bucket}/{name}/{name}"
+  checkpoint.save(path, TREE, OWNER)
+  assert opens(path)
+  assert {n.split("/sealed/")[0] for n in buckets.everything(bucket)} >= {
+    f"{name}/{name}"
+  }
+
+
+@pytest.mark.parametrize("name", ["h#y", "s;t", "a/../b", "..", "n\n", "", "/"])
+def test_names_that_do_not_work_are_refused(
+  name: str, bucket_server: None
+) -> None:
+  for path in (f"gs://bucket/{name}", f"gs://{name or 'Bad!'}/c"):
+    for call in (checkpoint.save, checkpoint.save_plain):
+      with pytest.raises(ValueError, match="not work in|name a bucket and"):
+        call(path, TREE, *[OWNER] * (call is checkpoint.save))
+    with pytest.raises(ValueError, match="not work in|name a bucket and"):
+      checkpoint.restore(path, OWNER)
+  for name in ("m[1]", "m*", "m?"):
+    with pytest.raises(checkpoint.CheckpointError, match="a pattern"):
+      checkpoint.save(f"gs://bucket/{name}", TREE, OWNER)
+
+
+def test_other_objects_are_not_removed(bucket: str) -> None:
+  """Orbax would remove all that lies there without a mark."""
+  checkpoint.save(f"{bucket}/runs/a", TREE, OWNER)
+  for path in (f"{bucket}/runs", bucket):
+    with pytest.raises(FileExistsError, match="holds other objects"):
+      checkpoint.save(path, TREE, OWNER)
+    with pytest.raises(FileExistsError, match="holds other objects"):
+      checkpoint.save_plain(path, TREE)
+  assert opens(f"{bucket}/runs/a")
+
+
+def test_what_cannot_be_reached_is_one_sentence(bucket_server: None) -> None:
+  for name, why in (
+    ("nowhere", "no such bucket"),
+    (buckets.FORBIDDEN, "Forbidden"),
+  ):
+    path = f"gs://{name}/c"
+    calls: list[tuple[Any, tuple[Any, ...]]] = [
+      (checkpoint.save, (TREE, OWNER)),
+      (checkpoint.save_plain, (TREE,)),
+      (checkpoint.Manager, ()),
+    ]
+    for write, args in calls:
+      with pytest.raises(checkpoint.CheckpointError, match=why) as caught:
+        write(path, *args)
+      assert "\n" not in str(caught.value)
+  for read in (checkpoint.inspect, store.Store):
+    with pytest.raises(FileNotFoundError, match="no checkpoint at gs://now"):
+      read("gs://nowhere/c")
+    with pytest.raises(
+      checkpoint.CheckpointError, match="not reach.*Forbidden"
+    ):
+      read(f"gs://{buckets.FORBIDDEN}/c")
+
+
+def test_without_gcsfs_one_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+  monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+  for call in (checkpoint.inspect, checkpoint.Manager):
+    with pytest.raises(ValueError, match="needs gcsfs: pip install gcsfs"):
+      call("gs://bucket/c")
+
+
+# ------------------------------------------------------------ command line
+
+
+def test_the_command_line(
+  bucket: str,
+  tmp_path: pathlib.Path,
+  monkeypatch: pytest.MonkeyPatch,
+  capsys: pytest.CaptureFixture[str],
+) -> None:
+  from safetensors.numpy import load_file, save_file
+
+  def run(line: str, code: int = 0) -> str:
+    capsys.readouterr()
+    found = cli.main(line.replace("BUCKET", bucket).split())
+    out, err = capsys.readouterr()
+    assert found == code, err
+    return out + err
+
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.delenv("KEYJAX_IDENTITY", raising=False)
+  save_file({"w": TREE["w"]}, "w.safetensors")
+  for name in ("bob", "carol"):
+    run(f"keygen x25519 {name}.key --pub --plain")
+  run("encrypt w.safetensors BUCKET/a --to @bob.key.pub --step 9")
+  assert "format      keyjax-sealed" in run("inspect BUCKET/a")
+  assert "step        9" in run("inspect BUCKET/a -i file:bob.key")
+  assert "every chunk opens" in run("verify BUCKET/a -i file:bob.key")
+  run("rewrap BUCKET/a -i file:bob.key --keep --to @carol.key.pub")
+  revoke = "revoke BUCKET/a BUCKET/b -i file:bob.key --to @bob.key.pub"
+  run(f"{revoke} --recipient @carol.key.pub")
+  run("verify BUCKET/b -i file:carol.key", 3)
+  run("decrypt BUCKET/b out.safetensors -i file:bob.key")
+  trees.assert_same_bits(load_file("out.safetensors")["w"], TREE["w"])
+  run("decrypt BUCKET/b BUCKET/plain -i file:bob.key")
+  run("encrypt BUCKET/plain BUCKET/c --to @bob.key.pub")
+  said = run("encrypt BUCKET/plain BUCKET/c --to @bob.key.pub", 4)
+  assert "is never overwritten" in said
+  said = run("decrypt BUCKET/b BUCKET/x.safetensors -i file:bob.key", 1)
+  assert "on disks alone" in said
+  run("inspect BUCKET/none", 4)
+  said = run("inspect gs://forbidden/c", 4)
+  assert said.count("\n") == 1 and "could not reach" in said
+  assert sorted(p.name for p in tmp_path.glob("gs*")) == []
+
+
+# ---------------------------------------------------------------- processes
+
+WRITER = """
+import sys
+import numpy as np
+from keyjax import Secret, checkpoint, keyring
+owner = keyring.SymmetricKey(Secret(b"o" * 32))
+tree = {"w": np.arange(6, dtype=np.float32), "b": {"c": np.zeros(2, np.int8)}}
+if sys.argv[2] == "save":
+  checkpoint.save(sys.argv[1], tree, owner)
+else:
+  friend = keyring.SymmetricKey(Secret(b"f" * 32))
+  checkpoint.rewrap(sys.argv[1], owner, friend)
+"""
+
+
+def killed(path: str, job: str, at: int) -> bool:
+  """Kills a child when a write of it reaches the server; False: it was done."""
+  args = [sys.executable, "-c", WRITER, path, job]
+  child = subprocess.Popen(args, cwd=ROOT, stderr=subprocess.DEVNULL)
+  left = [at]
+
+  def one() -> None:
+    left[0] -= 1
+    if left[0] == 0:
+      child.kill()
+
+  buckets.after_write.append(one)
+  try:
+    return child.wait(120) != 0
+  finally:
+    buckets.after_write.clear()
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+def test_a_killed_writer_leaves_the_old_or_the_new(bucket: str) -> None:
+  left = dict[str, int]()
+  for at in range(2, 40, 3):
+    path = f"{bucket}/{at}"
+    died = killed(path, "save", at)
+    whole = places.is_whole(path)
+    left["whole" if whole else "half"] = at
+    assert opens(path) == whole >= (not died)
+    if not whole:
+      with pytest.raises(FileNotFoundError, match="no checkpoint at"):
+        checkpoint.restore(path, OWNER)
+      checkpoint.save(path, TREE, OWNER)
+      assert opens(path) and checkpoint.verify(path, OWNER) == []
+    if not died:
+      break
+  assert left["half"] > 2 and not died
+  assert killed(path, "rewrap", 1)
+  assert opens(path) != opens(path, FRIEND)
+
+
+@pytest.mark.slow
+@pytest.mark.multiprocess
+def test_two_processes_save_into_a_bucket(
+  bucket: str, tmp_path: pathlib.Path
+) -> None:
+  Secret.generate().save(tmp_path / "key")
+  owner = keyring.SymmetricKey(Secret.load(tmp_path / "key"))
+  test_processes.run(tmp_path, "save", bucket)
+  told = checkpoint.inspect(f"{bucket}/c", owner)
+  assert (told["processes"], told["step"], told["signed"]) == (2, 7, True)
+  assert checkpoint.verify(f"{bucket}/c", owner) == []
+  two.assert_equal(checkpoint.restore(f"{bucket}/c", owner))
+  assert checkpoint.verify(f"{bucket}/m/1", owner) == []
