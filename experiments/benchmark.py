@@ -1,6 +1,6 @@
 """Speed, measured in one run so that ratios hold on a noisy machine.
 
-    python -m experiments.benchmark                  everything
+    python -m experiments.benchmark                  all but the last three
     python -m experiments.benchmark schemes          ciphers, and many keys
     python -m experiments.benchmark overhead         of steps and forward passes
     python -m experiments.benchmark overhead.inference    one part of it
@@ -12,6 +12,7 @@
 
 Each row is a median over rounds in which competing functions run in turn; the
 range is the quartiles. Targets stand beside what was measured, reached or not.
+Medians are printed as they come, the table at the end.
 
 What to type next:
     --rounds=21       more rounds, narrower ranges
@@ -57,7 +58,7 @@ _DEFAULT = ("schemes", "overhead", "aes", "checkpoint")
 
 
 def main(argv: list[str]) -> None:
-  """Runs the sections that are named, or all."""
+  """Runs the sections that are named, or those of `_DEFAULT`."""
   names = argv[1:] or list(_DEFAULT)
   unknown = sorted(set(names) - set(_SECTIONS))
   if unknown:
@@ -66,24 +67,31 @@ def main(argv: list[str]) -> None:
   if "aes" in names:  # Two devices are one of its measurements.
     jax.config.update("jax_num_cpu_devices", 2)
   base, rows = results.provenance(), []
+  console = rich.console.Console()
   for name in names:
     for made in _SECTIONS[name](_ROUNDS.value):
       rows.append(base | {"section": name} | made)
+      console.print(f"{made['name']}: {_median(made)}", highlight=False)
       if _JSON.value:  # Row by row: a section may take an hour.
         results.write_json(pathlib.Path(_JSON.value), rows)
-  rich.console.Console(width=120).print(_table(rows))
+  console.print(_table(rows))
 
 
 def _table(rows: list[dict]) -> rich.table.Table:
   title = f"{rows[0]['hardware']}, commit {rows[0]['commit']}"
   table = rich.table.Table(title=title)
   for name in ("what", "median", "quartiles", "target"):
-    table.add_column(name, justify="left" if name == "what" else "right")
+    table.add_column(
+      name, justify="left" if name == "what" else "right", overflow="fold"
+    )
   for r in rows:
     span = f"{r['low']:.3g} - {r['high']:.3g}"
-    value = f"{r['value']:.3g} {r['unit']}"
-    table.add_row(r["name"], value, span, r["target"])
+    table.add_row(r["name"], _median(r), span, r["target"])
   return table
+
+
+def _median(row: dict) -> str:
+  return f"{row['value']:.3g} {row['unit']}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What trying every key of a scheme costs, at a measured rate.
+r"""What trying every key of a scheme costs, at a measured rate.
 
     python -m experiments.brute_force --config=configs/matrix.py \
       --workdir=runs/matrix
@@ -95,7 +95,7 @@ def keys_a_second(run: context.Run, this: lock.Lock, target: Any) -> float:
 def table(rows: list[dict[str, Any]]) -> rich.table.Table:
   """Returns bits, trials per second and years of every scheme."""
   out = rich.table.Table(title="Trying every key")
-  out.add_column("scheme")
+  out.add_column("scheme", overflow="fold")
   for name in ("key bits", "keys a second", "years"):
     out.add_column(name, justify="right")
   for r in rows:

@@ -1,5 +1,7 @@
 """Mistakes in a config, found before anything is trained or claimed."""
 
+import functools
+import math
 import re
 from typing import Any
 
@@ -23,6 +25,20 @@ _AT_LEAST_ONE = (
   "evaluate.wrong_keys",
   "evaluate.distance_keys",
 )
+_AT_LEAST_ZERO = (
+  "num_train",
+  "num_test",
+  "train.learning_rate",
+  "train.warmup",
+  "train.weight_decay",
+  "train.clip",
+  "train.pad",
+  "train.cutout",
+  "train.mixup",
+  "train.threads",
+  "train.prefetch",
+  "evaluate.wrong_images",
+)
 
 
 def config(config: ConfigDict, dataset: data.Dataset, model: nn.Module) -> None:
@@ -36,15 +52,18 @@ def config(config: ConfigDict, dataset: data.Dataset, model: nn.Module) -> None:
   Raises:
     ValueError: something does not fit; it says what.
   """
-  for field in _AT_LEAST_ONE:
-    value = config
-    for name in field.split("."):
-      value = value[name]
-    if value < 1:
-      raise ValueError(f"{field}={value}: at least 1")
-  for field in ("threads", "prefetch"):
-    if config.train[field] < 0:
-      raise ValueError(f"train.{field}={config.train[field]}: 0 or more")
+  for fields, least, said in (
+    (_AT_LEAST_ONE, 1, "at least 1"),
+    (_AT_LEAST_ZERO, 0, "0 or more"),
+  ):
+    for field in fields:
+      value = functools.reduce(
+        lambda x, name: x[name], field.split("."), config
+      )
+      if not least <= value < math.inf:  # Nor NaN.
+        raise ValueError(f"{field}={value}: {said}")
+  if not 0 < config.train.epochs < math.inf:
+    raise ValueError(f"train.epochs={config.train.epochs}: more than 0")
   train.check_devices(config.train)
   batch = {
     "image": data.to_input(jnp.asarray(dataset.train_images[:1])),

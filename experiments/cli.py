@@ -1,16 +1,18 @@
 """What the commands share: flags, and errors of one line."""
 
+import contextlib
 import getpass
 import pathlib
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 import keyjax
+from experiments import preemption
 from keyjax import keyring
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/.")
@@ -24,6 +26,7 @@ KEYDIR = flags.DEFINE_string(
   "",
   "Local folder for keys, outside the workdir; WORKDIR.keys by default.",
 )
+_INTERRUPTED = 130  # As shells say of SIGINT.
 _SECRET = flags.DEFINE_string(
   "secret",
   "",
@@ -63,14 +66,29 @@ def serve(argv: list[str], run: Callable[..., Any]) -> None:
   """Calls `run(config, workdir, keydir, secret)`; user errors are one line."""
   check(argv)
   logging.set_verbosity(logging.ERROR)  # JAX's and Orbax's notes.
-  try:
+  with one_line():
     run(CONFIG.value, str(WORKDIR.value), KEYDIR.value, secret())
+
+
+@contextlib.contextmanager
+def one_line() -> Iterator[None]:
+  """Ends the program with one line when a user errs, or stops it."""
+  try:
+    yield
   except (ValueError, OSError, keyring.KeyringError) as error:
     sys.exit(f"error: {error}")
+  except preemption.Preempted as stop:
+    print(stop, file=sys.stderr)
+    sys.exit(preemption.EXIT_STATUS)
+  except KeyboardInterrupt:
+    print("stopped; run the same command again to go on", file=sys.stderr)
+    sys.exit(_INTERRUPTED)
 
 
 def parse_flags(argv: list[str]) -> list[str]:
   """Parses flags; a misspelt field of a config ends the program."""
+  for flag in flags.FLAGS.get_flags_for_module(__name__):  # For --help.
+    flags.FLAGS.register_key_flag_for_module(argv[0], flag)
   try:
     return app.parse_flags_with_usage(argv)
   except (AttributeError, KeyError) as error:

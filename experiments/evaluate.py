@@ -120,6 +120,8 @@ def _count_keys(
     opened = lock.scheme.decrypt(key, variables)
     return _count(lock.scheme.bind(key, lock.apply), opened, images)
 
+  if not jax.tree.leaves(keys):  # A scheme without a key: nothing to map over.
+    return one(keys)
   # On a CPU, convolutions with several keys' weights at once took 4 times as
   # long as one key after the other; an accelerator fills up with 16.
   at_once = 1 if jax.default_backend() == "cpu" else 16

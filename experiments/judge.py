@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import jax
 import numpy as np
 
 import keyjax
@@ -24,33 +25,37 @@ def judge(
   base: dict[str, Any],
   plain_accuracy: float,
 ) -> Outcome:
-  """Evaluates the conditions: right, api, no key, wrong keys, near keys."""
-  config = run.config.evaluate
+  """Evaluates the conditions: right, api, no key, wrong keys, near keys.
+
+  Where there is no key, none is wrong; to a key of a new kind, none is near.
+  """
   right = evaluate.count(this, locked, [key], images(run, 0))
   stolen = tree.as_floats(locked, prepared)
   bare = evaluate.count_without_key(this, stolen, images(run, 0))
-  few = images(run, config.wrong_images)
-  guesses = wrong_keys(run, this, key, prepared, config.wrong_keys)
-  wrong = evaluate.count(this, locked, guesses, few)
   bad_weights = {"nonfinite_weights": int(tree.count_nonfinite(stolen))}
   rows = [
     accuracy(base, right, "right"),
     # A server with the key answers anybody: the same function, by queries.
     accuracy(base, right, "api"),
     accuracy(base, bare, "no_key") | bad_weights,
-    mean_accuracy(base, wrong, "wrong"),
-    _drop(base, bare, "no_key", plain_accuracy),
-    _drop(base, wrong, "wrong", plain_accuracy),
   ]
-  if run.dataset.is_text:
-    rows += [
-      perplexity(base, right, "right"),
-      perplexity(base, bare, "no_key"),
-      perplexity(base, wrong, "wrong"),
-    ]
-  near, curve = _near(run, this, key, locked, few, base)
-  figures = {"wrong": wrong.accuracy.tolist(), "near": curve}
-  return Outcome(rows + near, figures)
+  drops = [_drop(base, bare, "no_key", plain_accuracy)]
+  texts = [perplexity(base, right, "right"), perplexity(base, bare, "no_key")]
+  near: Rows = []
+  figures: dict[str, Any] = {}
+  if jax.tree.leaves(key):
+    config = run.config.evaluate
+    few = images(run, config.wrong_images)
+    guesses = wrong_keys(run, this, key, prepared, config.wrong_keys)
+    wrong = evaluate.count(this, locked, guesses, few)
+    rows.append(mean_accuracy(base, wrong, "wrong"))
+    drops.append(_drop(base, wrong, "wrong", plain_accuracy))
+    texts.append(perplexity(base, wrong, "wrong"))
+    near, curve = _near(run, this, key, locked, few, base)
+    figures = {"wrong": wrong.accuracy.tolist(), "near": curve}
+  if not run.dataset.is_text:
+    texts = []
+  return Outcome(rows + drops + texts + near, figures)
 
 
 def wrong_keys(
@@ -99,6 +104,10 @@ def _near(
   base: dict[str, Any],
 ) -> tuple[Rows, list[dict[str, Any]]]:
   """Evaluates keys at growing distances from the right one."""
+  if not near_keys.has_near(key):
+    label = base["scheme"]
+    run.say(f"{label}: no near keys, whose distance is unknown for such a key")
+    return [], []
   count = run.config.evaluate.distance_keys
   rng = np.random.default_rng(0)
   most = near_keys.max_distance(key)

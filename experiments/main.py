@@ -18,7 +18,6 @@ What to type next:
     python -m experiments.benchmark  speed
 """
 
-import sys
 from typing import Any
 
 import rich.console
@@ -30,12 +29,13 @@ import keyjax
 from experiments import (
   cli,
   context,
-  preemption,
+  pictures,
   protect,
   report,
   results,
 )
-from keyjax import keyring, parallel
+from experiments.report.view import proves_nothing
+from keyjax import parallel
 
 _MULTIHOST = flags.DEFINE_bool(
   "multihost", False, "This is one of the hosts of a TPU slice."
@@ -75,6 +75,8 @@ def run(
     Preempted: the machine is about to go; what was trained is saved.
   """
   console = rich.console.Console(quiet=not parallel.is_first())
+  if "attacks" in config:
+    console.print("The config's attacks are left to experiments.attack.")
   this = context.start(config, workdir, keydir, secret, console.print)
   folders = this.workdir
   trained = protect.train_plain(this)
@@ -82,12 +84,16 @@ def run(
     label: protect.train_locked(this, label, spec, trained)
     for label, spec in config.schemes.items()
   }
-  if not parallel.is_first():
+  shown = {
+    label: pictures.train_shown(this, label, spec)
+    for label, spec in config.schemes.items()
+  }
+  if not parallel.is_first():  # From here on nothing waits for others.
     return []
   outcome = protect.judge_plain(this, trained)
   rows, figures = list(outcome.rows), {"plain": outcome.figures}
   for label, spec in config.schemes.items():
-    args = this, label, spec, variables[label], outcome.rows
+    args = this, label, spec, variables[label], outcome.rows, shown[label]
     done = protect.protect(*args)
     rows += done.rows
     figures[label] = done.figures
@@ -103,12 +109,15 @@ def run(
 
 
 def table(rows: list[dict[str, Any]]) -> rich.table.Table:
-  """Returns accuracy by scheme and key, in percent."""
+  """Returns accuracy by scheme and key, in percent; NaN where most outputs are.
+
+  The argmax of NaN is a class, which would be right now and then.
+  """
   out = rich.table.Table(title=f"{rows[0]['dataset']}, test accuracy in %")
-  out.add_column("scheme")
-  names = ("right key", "no key", "wrong keys (mean)", "wrong (max)")
-  for name in (*names, "not finite", "key bytes", "bit for bit"):
-    out.add_column(name, justify="right")
+  out.add_column("scheme", overflow="fold")
+  names = ("right key", "no key", "wrong (mean)", "wrong (max)")
+  for name in (*names, "not finite", "key bytes"):
+    out.add_column(name, justify="right", overflow="fold", width=7)
   for label in dict.fromkeys(r["scheme"] for r in rows):
     out.add_row(*_cells([r for r in rows if r["scheme"] == label]))
   return out
@@ -116,41 +125,34 @@ def table(rows: list[dict[str, Any]]) -> rich.table.Table:
 
 def _cells(rows: list[dict[str, Any]]) -> list[str]:
   title = rows[0]["title"]
-  if rows[0]["scheme"] == "plain":
-    return [title, f"{100 * rows[0]['value']:.2f}", *["-"] * 6]
-  accuracy = {
-    c: results.find(rows, condition=c, metric="accuracy")
-    for c in ("right", "no_key", "wrong")
-  }
-  shown = [f"{100 * accuracy[c]['value']:.2f}" for c in accuracy]
-  wrong = accuracy["wrong"]
+  found = {r["condition"]: r for r in rows if r["metric"] == "accuracy"}
+  if "plain" in found:
+    return [title, _percent(found["plain"], "value"), *["-"] * 5]
+  shown = [_percent(found[c], "value") for c in ("right", "no_key")]
+  size = str(results.find(rows, metric="key_bytes")["value"])
+  if "wrong" not in found:  # There is no key.
+    return [title, *shown, *["-"] * 3, size]
+  wrong = found["wrong"]
+  shown += [_percent(wrong, name) for name in ("value", "max")]
   seen = wrong["images"] * wrong["keys"]
-  return [
-    title,
-    *shown,
-    f"{100 * wrong['max']:.2f}",
-    f"{100 * wrong['nonfinite'] / seen:.1f} %",
-    str(results.find(rows, metric="key_bytes")["value"]),
-    "yes" if results.find(rows, metric="round_trip")["value"] else "NO",
-  ]
+  return [title, *shown, f"{100 * wrong['nonfinite'] / seen:.1f} %", size]
+
+
+def _percent(row: dict[str, Any], field: str) -> str:
+  return "NaN" if proves_nothing(row) else f"{100 * row[field]:.2f}"
 
 
 def main(argv: list[str]) -> None:
   """Runs from the command line; user errors are one line."""
   cli.check(argv)
   logging.set_verbosity(logging.ERROR)  # JAX's and Orbax's notes.
-  try:
+  with cli.one_line():
     # Before anything that asks JAX for its devices.
     if _MULTIHOST.value or _COORDINATOR.value:
       where = _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
       parallel.initialize(*where)
     folders = str(cli.WORKDIR.value), cli.KEYDIR.value
     run(cli.CONFIG.value, *folders, cli.secret())
-  except (ValueError, OSError, keyring.KeyringError) as error:
-    sys.exit(f"error: {error}")
-  except preemption.Preempted as stop:
-    print(stop, file=sys.stderr)
-    sys.exit(preemption.EXIT_STATUS)
 
 
 if __name__ == "__main__":

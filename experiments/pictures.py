@@ -21,16 +21,35 @@ from keyjax.schemes import pixel_shuffle
 _DEMO_IMAGES = 60_000  # seen by the model that a picture is made of
 
 
-def pictures(run: Run, label: str, spec: ConfigDict) -> dict[str, Any]:
+def train_shown(run: Run, label: str, spec: ConfigDict) -> Any:
+  """Trains the model that a picture of this scheme is made of, if it needs one.
+
+  As all training, it is for every process.
+
+  Returns:
+    Its variables, on the host; None where no picture shows weights.
+  """
+  if spec.scheme != "adv_params":
+    return None
+  this = lock.build(spec.scheme, dict(spec.args), run.model)
+  return demonstration(run, label, this)[1]
+
+
+def pictures(run: Run, spec: ConfigDict, shown: Any) -> dict[str, Any]:
   """Returns what the report draws of this scheme in particular.
 
   Each picture is made with a key of its own: an image before and after the
   model's key, or its weights before and after, would give the key away.
+
+  Args:
+    run: what protections share.
+    spec: the scheme's, from the config.
+    shown: from `train_shown`.
   """
   if spec.scheme in ("shf", "np", "ffx"):
     return {"shuffle": _shuffled(run, spec)}
   if spec.scheme == "adv_params":
-    return {"histogram": _histogram(run, label, spec)}
+    return {"histogram": _histogram(run, spec, shown)}
   return {}
 
 
@@ -47,6 +66,8 @@ def _shuffled(run: Run, spec: ConfigDict) -> dict[str, Any]:
 
 def demonstration(run: Run, label: str, this: lock.Lock) -> tuple[Any, Any]:
   """Trains a model for pictures alone, for a few hundred steps.
+
+  Every process must take part.
 
   Args:
     run: what protections share.
@@ -72,10 +93,9 @@ def demonstration(run: Run, label: str, this: lock.Lock) -> tuple[Any, Any]:
   return key, train.train(*args, folder, "demo", run.people)
 
 
-def _histogram(run: Run, label: str, spec: ConfigDict) -> dict[str, Any]:
+def _histogram(run: Run, spec: ConfigDict, model: Any) -> dict[str, Any]:
   """Bins the weights of the leaf that changes most, of a demonstration."""
   this = lock.build(spec.scheme, dict(spec.args), run.model)
-  _, model = demonstration(run, label, this)
   key = this.scheme.keygen(
     keyjax.Secret.generate(), model, context.keygen_batch(run)
   )

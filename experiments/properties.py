@@ -180,7 +180,7 @@ def table(rows: list[dict[str, Any]]) -> rich.table.Table:
   """Returns the best classifier of each game, with its interval."""
   out = rich.table.Table(title="A property of the training data, from weights")
   for name in ("property", "scheme", "learned from", "best"):
-    out.add_column(name)
+    out.add_column(name, overflow="fold")
   for name in ("right, %", "95 %"):
     out.add_column(name, justify="right")
   for r in rows:

@@ -78,7 +78,12 @@ def judge_plain(run: Run, variables: Any) -> Outcome:
 
 
 def protect(
-  run: Run, label: str, spec: ConfigDict, variables: Any, plain_rows: Rows
+  run: Run,
+  label: str,
+  spec: ConfigDict,
+  variables: Any,
+  plain_rows: Rows,
+  shown: Any,
 ) -> Outcome:
   """Locks, ships, restores and judges, or does what is left of it.
 
@@ -88,6 +93,7 @@ def protect(
     spec: from `experiments.config.scheme`.
     variables: from `train_locked`.
     plain_rows: the plain model's rows, for the drop.
+    shown: from `pictures.train_shown`.
 
   Raises:
     RuntimeError: the restored and decrypted params are not the locked ones.
@@ -105,7 +111,7 @@ def protect(
   plain_accuracy = results.find(plain_rows, metric="accuracy")["value"]
   run.say(f"{label}: evaluating")
   judged = judge.judge(run, this, key, prepared, locked, base, plain_accuracy)
-  figures = judged.figures | pictures.pictures(run, label, spec)
+  figures = judged.figures | pictures.pictures(run, spec, shown)
   if this.trains:
     figures["curve"] = _curve(folder)
   outcome = Outcome(rows + judged.rows, figures)

@@ -107,6 +107,9 @@ class Workdir:
       )
     mark = secret.fingerprint() if secret else ""
     _check_processes(config, mark)
+    claimed = (self.path / "run.json").exists()
+    if key_folder and parallel.is_first() and not claimed:
+      _check_writable(home)
     try:
       self.path.mkdir(parents=True, exist_ok=True)
       if secret and not parallel.is_first():
@@ -116,11 +119,16 @@ class Workdir:
       kept.pop("encrypt", None)  # Who may open a run can change.
       self._held = _hold(self.path)  # Before another can claim it as well.
       run_id = self._claim(kept, mark)
-      self.key_path = home / run_id
-      self.secret = secret or self._secret()
     except OSError as error:
       raise WorkdirError(
         f"cannot use --workdir={folder}: {error.strerror or error}"
+      ) from None
+    self.key_path = home / run_id
+    try:
+      self.secret = secret or self._secret()
+    except OSError as error:
+      raise WorkdirError(
+        f"cannot use --keydir={home}: {error.strerror or error}"
       ) from None
 
   def _claim(self, config: dict[str, Any], mark: str) -> str:
@@ -193,6 +201,15 @@ def _key_home(path: files.AnyPath, key_folder: str) -> pathlib.Path:
       "folder for keys with --keydir"
     )
   return pathlib.Path(key_folder or f"{path}.keys").resolve()
+
+
+def _check_writable(home: pathlib.Path) -> None:
+  """Refuses a folder for keys before anything is made that needs it."""
+  there = next(p for p in (home, *home.parents) if os.path.exists(p))
+  if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+    raise WorkdirError(
+      f"cannot use --keydir={home}: {there} is not a folder that can be written"
+    )
 
 
 def _secret_name(mark: str) -> str:

@@ -9,7 +9,7 @@ runs; on a CPU it is measured per second of processor time, that is, a core.
 import functools
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -239,19 +239,17 @@ def limit_rows() -> list[dict[str, Any]]:
   return rows
 
 
-def rows(rounds: int = 9) -> list[dict[str, Any]]:
-  """Returns one row a measurement.
+def rows(rounds: int = 9) -> Iterator[dict[str, Any]]:
+  """Yields one row a measurement.
 
   Args:
     rounds: how often each competitor runs.
 
-  Returns:
+  Yields:
     Rows with name, value, unit, low, high (quartiles), target and note.
   """
-  return [
-    *keystream_rows(rounds),
-    *two_device_rows(rounds),
-    *seal_rows(rounds),
-    *compile_rows(),
-    *limit_rows(),
-  ]
+  yield from keystream_rows(rounds)
+  yield from two_device_rows(rounds)
+  yield from seal_rows(rounds)
+  yield from compile_rows()
+  yield from limit_rows()

@@ -5,7 +5,7 @@ Rows name the config whose network was timed, the scheme, and the metric
 decrypted once): `experiments.table` puts them beside what was trained.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -26,7 +26,8 @@ from experiments.benchmarks.timing import (
 from keyjax import parallel
 from keyjax.schemes import pixel_shuffle
 
-Rows = list[dict[str, Any]]
+Row = dict[str, Any]
+Rows = list[Row]
 MNIST = ((28, 28, 1), (0.1307,), (0.3081,))
 RGB = (32, 32, 3)
 _BATCH = 128  # images of an inference step
@@ -111,10 +112,9 @@ def training_step(
   return call
 
 
-def training_rows(rounds: int) -> Rows:
+def training_rows(rounds: int) -> Iterator[Row]:
   """Times a training step under every scheme."""
   rng = np.random.default_rng(0)
-  rows: Rows = []
   for net in _nets().values():
     if not net.batch:  # Minutes a step on a CPU.
       continue
@@ -122,8 +122,7 @@ def training_rows(rounds: int) -> Rows:
       "image": rng.integers(0, 256, (net.batch, *net.size), np.uint8),
       "label": rng.integers(0, 10, net.batch, np.int32),
     }
-    rows += _training(net, batch, rounds)
-  return rows
+    yield from _training(net, batch, rounds)
 
 
 def _training(net: Net, batch: Any, rounds: int) -> Rows:
@@ -181,9 +180,9 @@ def _call(function: Callable, *args: Any) -> Callable[[], Any]:
 # ---------------------------------------------------------------- inference
 
 
-def inference_rows(rounds: int) -> Rows:
+def inference_rows(rounds: int) -> Iterator[Row]:
   """Times a forward pass with the right key, under every scheme."""
-  return [r for net in _nets().values() for r in _inference(net, rounds)]
+  return (r for net in _nets().values() for r in _inference(net, rounds))
 
 
 def _inference(net: Net, rounds: int) -> Rows:
@@ -250,12 +249,12 @@ def _pass_row(
   return made | _named(net, label, metric)
 
 
-PARTS: dict[str, Callable[[int], Rows]] = {
+PARTS: dict[str, Callable[[int], Iterator[Row]]] = {
   "training": training_rows,
   "inference": inference_rows,
 }
 
 
-def rows(rounds: int) -> Rows:
-  """Returns all rows."""
-  return [row for part in PARTS.values() for row in part(rounds)]
+def rows(rounds: int) -> Iterator[Row]:
+  """Yields all rows."""
+  return (row for part in PARTS.values() for row in part(rounds))

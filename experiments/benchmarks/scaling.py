@@ -16,7 +16,7 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -121,9 +121,9 @@ def _measure(rounds: int) -> dict[str, Any]:
   }
 
 
-def rows(rounds: int = 9) -> Rows:
-  """Returns step time, images a second and bytes, by number of devices."""
-  return [row for n in COUNTS for row in _rows(n, _child(n, rounds))]
+def rows(rounds: int = 9) -> Iterator[dict[str, Any]]:
+  """Yields step time, images a second and bytes, by number of devices."""
+  return (row for n in COUNTS for row in _rows(n, _child(n, rounds)))
 
 
 def _rows(count: int, found: dict[str, Any]) -> Rows:

@@ -1,7 +1,7 @@
 """Speed of the schemes: ciphers, compilation, steps, many keys."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -20,7 +20,8 @@ from experiments.benchmarks.timing import (
   summary,
 )
 
-Rows = list[dict[str, Any]]
+Row = dict[str, Any]
+Rows = list[Row]
 # A public PyTorch implementation (Madhav-Malhotra/ML-parameter-encryption)
 # on a 2-core Xeon, 65,792 parameters; measured elsewhere and not repeated.
 _THIRD_PARTY_MB_S = 0.0756
@@ -94,9 +95,8 @@ def compile_rows() -> Rows:
   return rows
 
 
-def many_keys_rows(rounds: int) -> Rows:
+def many_keys_rows(rounds: int) -> Iterator[Row]:
   """Times 64 wrong keys in one call against one key, by how many images."""
-  rows: Rows = []
   model, shape = overhead.mnist_cnn(), overhead.MNIST[0]
   rng = np.random.default_rng(0)
   variables = jax.jit(model.init)(
@@ -126,17 +126,16 @@ def many_keys_rows(rounds: int) -> Rows:
         rounds,
       )
       text = f"{label}, {count} images: 64 keys in one call / one key"
-      rows.append(row(text, ratio(times["one"], times["many"]), "x", "<= 16"))
-  return rows
+      yield row(text, ratio(times["one"], times["many"]), "x", "<= 16")
 
 
-PARTS: dict[str, Callable[[int], Rows]] = {
+PARTS: dict[str, Callable[[int], Iterable[Row]]] = {
   "deep_lock": deep_lock_rows,
   "compile": lambda rounds: compile_rows(),
   "many_keys": many_keys_rows,
 }
 
 
-def rows(rounds: int = 9) -> Rows:
-  """Returns all rows of the schemes."""
-  return [row for part in PARTS.values() for row in part(rounds)]
+def rows(rounds: int = 9) -> Iterator[Row]:
+  """Yields all rows of the schemes."""
+  return (row for part in PARTS.values() for row in part(rounds))

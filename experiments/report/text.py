@@ -172,10 +172,10 @@ def try_next(rows: Sequence[Mapping[str, Any]]) -> Html:
     ("Speed", "python -m experiments.benchmark"),
   ]
   if not any(r.get("metric") == "perplexity" for r in rows):  # Not of a text.
-    inside = _job(config).replace("experiments.main", "experiments.interpret")
+    inside = _job(config, program="interpret")
     commands.append(("Which layers learn the key", inside))
   commands += [
-    (_says(file), _job(file.stem))
+    (_says(file), _job(file.stem, program=program(file)))
     for file in sorted(_CONFIGS.glob("*.py"))
     if file.stem != config
   ]
@@ -188,10 +188,19 @@ def try_next(rows: Sequence[Mapping[str, Any]]) -> Html:
   )
 
 
-def _job(config: str, suffix: str = "", field: str = "") -> str:
+def program(config: pathlib.Path) -> str:
+  """Returns which of the programs a config is for; it is not run."""
+  if "set_attacks(" in config.read_text("utf-8"):
+    return "attack"
+  return "interpret" if config.stem.startswith("interpret_") else "main"
+
+
+def _job(
+  config: str, suffix: str = "", field: str = "", program: str = "main"
+) -> str:
   """Returns the command of a run."""
   lines = [
-    f"python -m experiments.main --config=configs/{config}.py",
+    f"python -m experiments.{program} --config=configs/{config}.py",
     f"--workdir=runs/{config}{suffix}",
   ]
   if field:

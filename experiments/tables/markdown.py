@@ -58,21 +58,27 @@ def _cells(rows: Sequence[Row], overhead: str) -> list[str]:
   if ("accuracy", "plain") in by:
     plain = _share(by["accuracy", "plain"])
     return [title, plain, *["-"] * (len(_HEAD) - 3), papers]
-  wrong, no_key = by["accuracy", "wrong"], by["accuracy", "no_key"]
-  largest = "" if _is_nan(wrong) else f"; {100 * wrong['max']:.1f}"
+  no_key, wrong = by["accuracy", "no_key"], by.get(("accuracy", "wrong"))
+  found = (
+    [no_key, wrong] if wrong else [no_key]
+  )  # Without a key, none is wrong.
   return [
     title,
     _share(by["accuracy", "right"]),
     _share(no_key),
-    _share(wrong) + largest,
-    "; ".join(_drop(by, x) for x in (no_key, wrong)),
+    _wrong(wrong) if wrong else "-",
+    "; ".join(_drop(by, x) for x in found),
     _number(by["key_bytes", ""]),
     _changed(by),
     _times(by),
     overhead,
-    _not_finite(no_key, wrong),
+    _not_finite(found),
     papers,
   ]
+
+
+def _wrong(row: Row) -> str:
+  return _share(row) + ("" if _is_nan(row) else f"; {100 * row['max']:.1f}")
 
 
 def _share(row: Row) -> str:
@@ -121,10 +127,11 @@ def _changed(by: Mapping[tuple[str, str], Row]) -> str:
   return f"{_number(changed)} of {whole:,.0f}"
 
 
-def _not_finite(no_key: Row, wrong: Row) -> str:
+def _not_finite(found: Sequence[Row]) -> str:
   """Says of which outputs an accuracy means nothing: argmax of NaN is 0."""
-  shown = [_outputs("no key", no_key), _outputs("wrong keys", wrong)]
-  weights = no_key.get("nonfinite_weights", [0])
+  names = ("no key", "wrong keys")
+  shown = [_outputs(x, row) for x, row in zip(names, found, strict=False)]
+  weights = found[0].get("nonfinite_weights", [0])
   if max(weights):
     shown.append(f"weights: {min(weights):,} to {max(weights):,}")
   return "; ".join(x for x in shown if x) or "none"

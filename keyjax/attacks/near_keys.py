@@ -83,6 +83,18 @@ def max_distance(key: Any) -> int:
   return _of(key)[1](key)
 
 
+def has_near(key: Any) -> bool:
+  """Tells whether distances are known between keys of this one's kind.
+
+  Example:
+    >>> has_near({"mine": np.zeros(3)}), has_near(())
+    (False, True)
+  """
+  if isinstance(key, tuple):
+    return all(map(has_near, key))
+  return isinstance(key, tuple(_TABLE))
+
+
 def unit(key: Any) -> str:
   """Returns what a distance counts: `bits`, `swaps`, `positions`."""
   if isinstance(key, tuple):

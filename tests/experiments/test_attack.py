@@ -93,10 +93,15 @@ def find(
 
 
 def test_rows_resumption_and_report(
-  config: ConfigDict, tmp_path: pathlib.Path
+  config: ConfigDict,
+  tmp_path: pathlib.Path,
+  capsys: pytest.CaptureFixture[str],
 ) -> None:
   folder = tmp_path / "run"
   rows = job.run(config, str(folder))
+  printed = capsys.readouterr().out
+  assert "toy does not apply to: none, deep\n" in printed
+  assert "tune does not apply" not in printed
   pairs = {(r["scheme"], r["attack"]) for r in rows}
   # A scheme unknown to the library is met by the attacks for any, and by its
   # own; Deep-Lock's attacks keep away from it.

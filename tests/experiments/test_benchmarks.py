@@ -1,12 +1,15 @@
 """What benchmarks count is right, and their parts have names."""
 
+import re
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import pytest
+from absl import flags
 
 from experiments import benchmark, models
-from experiments.benchmarks import inputs, scaling
+from experiments.benchmarks import inputs, scaling, timing
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +41,33 @@ def test_an_unknown_part_lists_the_known_ones() -> None:
     benchmark.main(["benchmark", "overhead.infer"])
   with pytest.raises(SystemExit, match="overhead.inference, .*scaling"):
     benchmark.main(["benchmark", "scales"])
+
+
+def test_a_row_is_printed_as_it_comes(
+  monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+  seen: list[str] = []
+
+  def rows(rounds: int) -> Iterator[dict[str, Any]]:
+    for i in range(2):
+      yield timing.row(f"this {i}", timing.Summary(1.5, 1.0, 2.0), "GB/s")
+      seen.append(capsys.readouterr().out)
+
+  monkeypatch.setitem(benchmark._SECTIONS, "mine", rows)
+  flags.FLAGS.mark_as_parsed()
+  benchmark.main(["benchmark", "mine"])
+  assert seen == ["this 0: 1.5 GB/s\n", "this 1: 1.5 GB/s\n"]
+  assert "1 - 2" in capsys.readouterr().out  # The quartiles, in the table.
+
+
+def test_the_default_is_what_the_help_says() -> None:
+  left_out = {"inputs", "scaling", "tpu"}
+  whole = {name for name in benchmark._SECTIONS if "." not in name}
+  assert whole - set(benchmark._DEFAULT) == left_out
+  said = str(benchmark.__doc__)
+  assert "all but the last three" in said
+  listed = re.findall(r"experiments.benchmark (\w+)", said)
+  assert set(listed[-3:]) == left_out
 
 
 def test_the_host_prepares_images() -> None:

@@ -15,6 +15,7 @@ import keyjax
 from experiments import attack, data, lock, models
 from experiments.config import base, scheme, set_schemes
 from experiments.data import fake
+from experiments.report import text
 from keyjax.attacks import registry
 from tests.conftest import ROOT
 
@@ -54,6 +55,7 @@ def test_the_header_is_the_command(file: pathlib.Path) -> None:
   assert doc is not None
   flat = re.sub(r"[\\\s]+", " ", doc)
   program = "attack" if "attacks" in load(file) else "main"
+  assert text.program(file) in (program, "interpret")
   command = f"python -m experiments.{program} --config=configs/"
   assert f"{command}{file.stem}.py --workdir=" in flat
   others = set(re.findall(r"configs/(\w+)\.py", doc)) - {file.stem}

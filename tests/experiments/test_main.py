@@ -1,6 +1,8 @@
 """The main job from end to end, its folders without keys, its errors."""
 
 import contextlib
+import importlib
+import io
 import json
 import os
 import pathlib
@@ -15,11 +17,12 @@ from typing import IO, Any, NamedTuple
 import jax
 import numpy as np
 import pytest
+import rich.console
 from ml_collections import ConfigDict
 
 import keyjax
 from experiments import data, lock, main, models, results, train
-from experiments.config import base, scheme, set_schemes
+from experiments.config import attack, base, scheme, set_attacks, set_schemes
 from experiments.tables import markdown, over_seeds, runs
 from keyjax import card as cards
 from keyjax import checkpoint, keys
@@ -257,6 +260,48 @@ def test_the_report_and_the_table(done: Job) -> None:
   assert str(done.folder / "results.json") in done.text.replace("\n", "")
 
 
+def shown(rows: list[dict[str, Any]], width: int) -> str:
+  """Returns the table as a terminal of some width shows it."""
+  console = rich.console.Console(width=width, record=True, file=io.StringIO())
+  console.print(main.table(rows))
+  return console.export_text()
+
+
+def test_the_table_shows_no_argmax_of_nan(done: Job) -> None:
+  text = shown(done.rows, 200)
+  (line,) = [x for x in text.splitlines() if "Deep-Lock " in x and "," not in x]
+  assert line.split("│")[3].strip() == "NaN"  # Without the key.
+  assert "NaN" not in next(x for x in text.splitlines() if "HPNN " in x)
+
+
+def test_a_narrow_terminal_cuts_no_word(done: Job) -> None:
+  text = shown(done.rows, 80)
+  assert "…" not in text and "..." not in text
+  words = re.findall(r"\w+", text)
+  assert {"AdvParams", "int8", "HPNN"} <= set(words)
+  body = [line for line in text.splitlines() if line.startswith("│")]
+  assert body and all(line.endswith("│") for line in body)
+
+
+def test_no_lock_and_attacks_in_the_config(
+  tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+  made = config()
+  with made.unlocked():
+    del made.schemes
+    made.schemes = ConfigDict(sort_keys=False)
+  set_schemes(made, none=scheme("identity", "no lock"))
+  set_attacks(made, tune=attack("fine_tune"))
+  with jax.numpy_dtype_promotion("standard"):
+    rows = main.run(made, str(tmp_path / "run"))
+  printed = capsys.readouterr().out
+  assert "attacks are left to experiments.attack" in printed
+  conditions = {r["condition"] for r in rows if r["scheme"] == "none"}
+  assert conditions == {"", "right", "api", "no_key"}
+  lines = markdown.table(over_seeds.rows(runs.read([str(tmp_path / "run")])))
+  assert "no lock" in lines[-1]
+
+
 # ------------------------------------------------------------ going on, again
 
 
@@ -372,7 +417,16 @@ def test_help_says_what_to_type_next() -> None:
   text = shell("--help").stdout
   assert "What to type next:" in text
   assert "python -m experiments.main --config=configs/quickstart.py" in text
-  assert "--workdir" in text and "--keydir" in text
+  for flag in ("config", "workdir", "keydir", "secret", "coordinator"):
+    assert f"\n  --{flag}: " in text
+
+
+@pytest.mark.parametrize("program", ["attack", "brute_force", "interpret"])
+def test_the_command_in_help_can_be_copied(program: str) -> None:
+  module = importlib.import_module(f"experiments.{program}")
+  flat = re.sub(r"\s*\\\n\s*", " ", str(module.__doc__))
+  command = rf"python -m experiments.{program} --config=\S+ --workdir=\S+\n"
+  assert re.search(command, flat)
 
 
 # Arguments, with {} for a fresh folder, and what the line on stderr says.

@@ -34,7 +34,9 @@ def get_config():
   config.train.update(batch_size=64, epochs=20.0, log_every=1)
   config.train.update(checkpoint_every=4, pad=1)
   config.evaluate.update(wrong_keys=2, wrong_images=20, distance_keys=1)
-  set_schemes(config, hpnn=scheme("hpnn", "HPNN", units=32))
+  adv_params = scheme("adv_params", "AdvParams", theta=0.5, max_steps=4)
+  hpnn = scheme("hpnn", "HPNN", units=32)
+  set_schemes(config, adv_params=adv_params, hpnn=hpnn)
   return config
 """
 SECRET = keyring.format_key(Secret(b"\x5a" * 32))
@@ -147,6 +149,9 @@ def test_two_processes_train_as_one(
   ]
   assert abs(found[0]["right"] - found[1]["right"]) <= 0.02
   assert not any(SECRET in f.read_text(errors="replace") for f in files(two))
+  # Its report draws a model that was trained for the picture.
+  outcome = json.loads((two / "adv_params" / "outcome.json").read_text())
+  assert outcome["figures"]["histogram"]["changed"] > 0
 
 
 def files(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -183,13 +188,14 @@ def test_killed_process_and_restart(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_preempted_processes_save_and_go_on(
-  two: pathlib.Path, tmp_path: pathlib.Path
+  two: pathlib.Path, tmp_path: pathlib.Path, number: int
 ) -> None:
   folder = tmp_path / "run"
   processes = start_two(folder)
   wait_for_step(folder, "plain", 2)
-  processes[1].send_signal(signal.SIGTERM)
+  processes[1].send_signal(number)
   texts = finish(processes)
   assert [p.returncode for p in processes] == [75, 75], texts
   assert all("is saved; run the same command" in t for t in texts)

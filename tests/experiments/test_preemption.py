@@ -4,16 +4,57 @@ import os
 import signal
 import threading
 
-from experiments import preemption
+import pytest
+
+from experiments import cli, preemption
 
 
-def test_signal_is_seen_and_the_handler_put_back() -> None:
-  before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_is_seen_and_the_handler_put_back(number: int) -> None:
+  before = signal.getsignal(number)
   with preemption.watch() as preempted:
     assert not preempted(1)
-    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), number)
     assert preempted(2) and preempted(3)
-  assert signal.getsignal(signal.SIGTERM) is before
+  assert signal.getsignal(number) is before
+
+
+def test_a_second_interrupt_stops_at_once() -> None:
+  with pytest.raises(KeyboardInterrupt), preemption.watch() as preempted:
+    os.kill(os.getpid(), signal.SIGINT)
+    assert preempted(1)
+    os.kill(os.getpid(), signal.SIGINT)
+  assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interrupt_that_is_ignored_stays_so() -> None:
+  before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+  try:
+    with preemption.watch() as preempted:
+      os.kill(os.getpid(), signal.SIGINT)
+      assert not preempted(1)
+  finally:
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(
+  "stop, status, said",
+  [
+    (preemption.Preempted(7, 60), 75, "step 7 of 60 is saved"),
+    (KeyboardInterrupt(), 130, "run the same command again"),
+  ],
+)
+def test_the_command_line_ends_in_one_line(
+  stop: BaseException,
+  status: int,
+  said: str,
+  capsys: pytest.CaptureFixture[str],
+) -> None:
+  with pytest.raises(SystemExit) as ended, cli.one_line():
+    raise stop
+  assert ended.value.code == status
+  (line,) = capsys.readouterr().err.splitlines()
+  assert said in line
 
 
 def test_other_threads_leave_signals_alone() -> None:

@@ -45,6 +45,38 @@ def test_without_a_key_none_is_wrong() -> None:
     judge.wrong_keys(a_run(), this, (), VARIABLES, 8)
 
 
+def judged(this: lock.Lock, key: Any) -> tuple[set[str], dict, list[str]]:
+  """Returns conditions, figures and what was said."""
+  said: list[str] = []
+  run = a_run()._replace(say=said.append)
+  run.config.evaluate.update(wrong_keys=2, distance_keys=1)
+  locked = this.scheme.encrypt(key, VARIABLES)
+  args = run, this, key, VARIABLES, locked, {"scheme": "mine"}, 0.5
+  rows, figures = judge.judge(*args)
+  return {r["condition"] for r in rows}, figures, said
+
+
+def test_without_a_key_nothing_is_wrong_or_near() -> None:
+  conditions, figures, said = judged(lock.build("identity", {}, MODEL), ())
+  assert conditions == {"right", "api", "no_key"}
+  assert (figures, said) == ({}, [])
+
+
+def test_near_keys_are_left_out_of_a_new_kind_of_key() -> None:
+  """A dict, where the library knows no distance."""
+  deep = keyjax.deep_lock()
+  mine = keyjax.Scheme(
+    lambda *args: {"key": deep.keygen(*args)},
+    lambda key, params: deep.encrypt(key["key"], params),
+    lambda key, params: deep.decrypt(key["key"], params),
+  )
+  this = lock.Lock(mine, False, lambda v: v, MODEL.apply)
+  key = mine.keygen(Secret.generate(), VARIABLES, None)
+  conditions, figures, (line,) = judged(this, key)
+  assert conditions == {"right", "api", "no_key", "wrong"}
+  assert figures["near"] == [] and line.startswith("mine: no near keys")
+
+
 def test_wrong_keys_of_a_chain_with_adv_params_vary() -> None:
   parts = (("adv_params", {"max_steps": 1}), ("deep_lock", {}))
   this = lock.build("chain", {"parts": parts}, MODEL)

@@ -182,6 +182,8 @@ def test_what_to_try_next_names_the_other_configs(tmp_path, monkeypatch):
     ("tiny", '"""This run."""'),
     ("other", '"""AdvParams on <MNIST>: a run.\n\nMore."""'),
     ("broken", "def ("),
+    ("fight", '"""Attacks."""\nset_attacks(config)'),
+    ("interpret_it", '"""Inside."""'),
   ):
     (tmp_path / f"{name}.py").write_text(source)
   monkeypatch.setattr(text, "_CONFIGS", tmp_path)
@@ -190,6 +192,8 @@ def test_what_to_try_next_names_the_other_configs(tmp_path, monkeypatch):
   assert whys[3:] == [
     "Which layers learn the key",
     "broken",
+    "Attacks",
+    "Inside",
     "AdvParams on <MNIST>: a run",
   ]
   commands = [words(c) for c in tree.findall(".//pre/code")]
@@ -203,6 +207,9 @@ def test_what_to_try_next_names_the_other_configs(tmp_path, monkeypatch):
     "python -m experiments.interpret --config=configs/tiny.py \\ "
     "--workdir=runs/tiny"
   )
+  for name, program in (("fight", "attack"), ("interpret_it", "interpret")):
+    said = f"{job.replace('main', program)}{name}.py \\ --workdir=runs/{name}"
+    assert said in commands
   assert commands[-1] == f"{job}other.py \\ --workdir=runs/other"
 
 

@@ -156,9 +156,24 @@ def test_a_file_in_place_of_the_folder(tmp_path: pathlib.Path) -> None:
   assert (tmp_path / "run").read_text() == "a file"
 
 
-def test_an_unwritable_folder() -> None:
+def test_an_unwritable_folder_for_keys(tmp_path: pathlib.Path) -> None:
+  for name, mode in (("file", 0o600), ("folder", 0o500)):
+    place = tmp_path / name
+    if name == "file":
+      place.write_text("a file")
+    else:
+      place.mkdir()
+    place.chmod(mode)
+    if name == "folder" and os.access(place, os.W_OK):
+      continue  # The superuser may.
+    with pytest.raises(WorkdirError, match=f"cannot use --keydir=.*{name}/k"):
+      Workdir(config(), str(tmp_path / "run"), str(place / "k"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unwritable_folder(tmp_path: pathlib.Path) -> None:
   with pytest.raises(WorkdirError, match="cannot use --workdir=/proc/keyjax"):
-    Workdir(config(), "/proc/keyjax", "/proc/keys")
+    Workdir(config(), "/proc/keyjax", str(tmp_path / "keys"))
 
 
 def test_run_file_holds_the_config_and_an_id(tmp_path: pathlib.Path) -> None:
