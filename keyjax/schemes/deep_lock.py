@@ -23,6 +23,7 @@ in the order of its bytes in memory.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -242,11 +243,13 @@ def _chain_pads(key: ChainKey) -> list[jax.Array | None]:
 
 def _lock_leaf(x: jax.Array, pad: jax.Array, dtype: Any) -> jax.Array:
   del dtype
-  return tree.alike(_substitute(tree.as_words(x) ^ pad, SBOX), x)
+  return tree.alike(_substitute(tree.as_words(x) ^ pad, inverse=False), x)
 
 
 def _unlock_leaf(x: jax.Array, pad: jax.Array, dtype: Any) -> jax.Array:
-  return tree.alike(tree.from_words(_substitute(x, INV_SBOX) ^ pad, dtype), x)
+  return tree.alike(
+    tree.from_words(_substitute(x, inverse=True) ^ pad, dtype), x
+  )
 
 
 def _share(stream: jax.Array, leaf: tree.LeafSpec) -> jax.Array:
@@ -258,11 +261,52 @@ def _share(stream: jax.Array, leaf: tree.LeafSpec) -> jax.Array:
   return parts.reshape(-1)[:size].reshape(leaf.shape)
 
 
-def _substitute(words: jax.Array, table: np.ndarray) -> jax.Array:
-  """Sends every byte of unsigned words through a table of 256."""
+@functools.partial(jax.jit, static_argnames="inverse")
+def _substitute(words: jax.Array, inverse: bool) -> jax.Array:
+  """Sends every byte of unsigned words through the S-box, or its inverse.
+
+  A CPU looks it up, which compiles faster; accelerators compute it, because
+  their gathers take thousands of times as long.
+  """
+  return jax.lax.platform_dependent(
+    words,
+    cpu=lambda x: _look_up(x, INV_SBOX if inverse else SBOX),
+    default=_inverse_circuit if inverse else _circuit,
+  )
+
+
+def _look_up(words: jax.Array, table: np.ndarray) -> jax.Array:
   octets = jax.lax.bitcast_convert_type(words, jnp.uint8)
   out = jnp.asarray(table).at[octets].get(mode="promise_in_bounds")
   return jax.lax.bitcast_convert_type(out, words.dtype)
+
+
+def _circuit(words: jax.Array) -> jax.Array:
+  return _by_planes(words, sbox.forward) ^ _each_byte(words, 0x63)
+
+
+def _inverse_circuit(words: jax.Array) -> jax.Array:
+  # The S-box is F(x) = A(1/x), and 0x63: its inverse, A'(F(A'(x))).
+  return _by_planes(
+    words ^ _each_byte(words, 0x63),
+    lambda q: sbox.unaffine(sbox.forward(sbox.unaffine(q))),
+  )
+
+
+def _by_planes(
+  words: jax.Array, circuit: Callable[[sbox.Planes], sbox.Planes]
+) -> jax.Array:
+  """Applies a circuit to the bits of each byte, where they lie in the word."""
+  ones, bit = _each_byte(words, 1), words.dtype.type
+  planes = tuple((words >> bit(i)) & ones for i in range(8))
+  moved = [plane << bit(i) for i, plane in enumerate(circuit(planes))]
+  return functools.reduce(jnp.bitwise_or, moved)
+
+
+def _each_byte(words: jax.Array, value: int) -> Any:
+  """Returns the word whose every byte is `value`."""
+  dtype = words.dtype
+  return dtype.type(int.from_bytes(bytes([value]) * dtype.itemsize, "big"))
 
 
 def keystream(key: ChainKey, num_words: int) -> jax.Array:

@@ -116,6 +116,19 @@ def test_sbox_tables() -> None:
   assert [SBOX[v] for v in deep_lock.INV_SBOX.tolist()] == list(range(256))
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32"])
+def test_what_accelerators_compute_is_the_table(dtype: str) -> None:
+  octets = np.arange(256, dtype=np.uint8)
+  words = jnp.asarray(octets.view(dtype))
+  for inverse, circuit, table in (
+    (False, deep_lock._circuit, deep_lock.SBOX),
+    (True, deep_lock._inverse_circuit, deep_lock.INV_SBOX),
+  ):
+    want = table[octets].view(dtype)
+    np.testing.assert_array_equal(circuit(words), want)
+    np.testing.assert_array_equal(deep_lock._substitute(words, inverse), want)
+
+
 @pytest.mark.parametrize("size", [16, 32])
 def test_the_schedule_runs_on_as_the_reference(size: int) -> None:
   master = Secret.generate().derive("test", size)
