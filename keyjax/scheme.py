@@ -239,11 +239,7 @@ def _check_match(
   """Raises a ValueError for a regular expression that no leaf matches."""
   paths = tree.flatten(params)[0]
   if isinstance(pattern, str) and paths and not any(map(select, paths)):
-    some = ", ".join(paths[:4]) + (", ..." if len(paths) > 4 else "")
-    raise ValueError(
-      f"masked: no leaf matches {pattern!r}, which must match a whole path; "
-      f"there are {some}"
-    )
+    raise ValueError(f"masked: {tree.unmatched(pattern, paths)}")
 
 
 def partition(schemes: Mapping[str, Scheme]) -> Scheme:

@@ -294,6 +294,13 @@ def count_nonfinite(tree: PyTree) -> jax.Array:
   return sum(counts, jnp.int32(0))
 
 
+def unmatched(pattern: Any, paths: Sequence[str]) -> str:
+  """Says that no leaf matches a pattern, and what leaves there are."""
+  some = ", ".join(paths[:4]) + (", ..." if len(paths) > 4 else "")
+  shown = repr(pattern) if isinstance(pattern, str) else "the function"
+  return f"no leaf matches {shown} with its whole path; there are {some}"
+
+
 def matcher(pattern: str | Callable[[str], bool]) -> Callable[[str], bool]:
   """Returns a test of leaf paths: a regular expression must match all of it.
 

@@ -1,6 +1,5 @@
 """From what a caller wants back to boxes, and from boxes to arrays."""
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from keyjax.checkpoint.layout import Index
 from keyjax.checkpoint.manifest import DTYPES, Leaf, Manifest
 from keyjax.checkpoint.opening import Wanted
 from keyjax.checkpoint.sealing import on_device
-from keyjax.tree import matcher, path_str
+from keyjax.tree import matcher, path_str, unmatched
 
 Leaves = str | Callable[[str], bool] | Iterable[str]
 Finish = Callable[[list[Any]], Any]
@@ -38,13 +37,10 @@ def select(manifest: Manifest, leaves: Leaves | None) -> list[int]:
     if missing := sorted(wanted - set(paths))[:4]:
       raise ValueError(f"no leaf {', '.join(missing)} in this checkpoint")
     leaves = wanted.__contains__
-  try:
-    test = matcher(leaves)
-  except re.error as error:
-    raise ValueError(f"leaves={leaves!r}: {error}") from None
+  test = matcher(leaves)
   if found := [i for i, path in enumerate(paths) if test(path)]:
     return found
-  raise ValueError("no leaf of this checkpoint is selected")
+  raise ValueError(unmatched(leaves, paths))
 
 
 def plan(
