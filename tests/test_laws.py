@@ -157,15 +157,18 @@ def without_rng(params: Any) -> Any:
   return {k: v for k, v in params.items() if k != "rng"}
 
 
-@per_case
+@pytest.mark.parametrize(
+  ("name", "dtype"), [case for case in CASES if case[1] != "float16"]
+)
 def test_all_that_a_scheme_can_be_put_to(name: str, dtype: str) -> None:
   scheme = TREE_SCHEMES[name][0]()
   laws.check(scheme, trees.params(dtype), BATCH)
 
 
 @per_case
-def test_2_a_cipher_leaves_words(name: str, dtype: str) -> None:
-  _, plain, _, locked = setup(name, dtype)
+def test_1_and_2_a_cipher_leaves_words(name: str, dtype: str) -> None:
+  scheme, plain, key, locked = setup(name, dtype)
+  trees.assert_same_bits(jax.jit(scheme.decrypt)(key, locked), plain)
   paths, before, _ = tree.flatten(plain)
   for path, x, y in zip(paths, before, jax.tree.leaves(locked), strict=True):
     cipher = tree.lockable(x) and TREE_SCHEMES[name][1](path)
@@ -363,22 +366,18 @@ PLAIN = {"w": jnp.asarray(np.random.default_rng(0).normal(size=64), "float32")}
 
 
 def broken(**functions: Any) -> Scheme:
-  """Adds a secret number to each weight's bits, unless told otherwise."""
+  """XORs a secret number to each weight, unless told otherwise."""
 
-  def mix(key: jax.Array, params: Any, sign: int = 1) -> Any:
-    add = lambda x: tree.from_words(  # noqa: E731
-      tree.as_words(x) + np.uint32(sign) * key, x.dtype
+  def keygen(secret: Secret, params: Any, batch: Any) -> jax.Array:
+    return jnp.uint32(int.from_bytes(secret.derive("number", 3), "big"))
+
+  def mix(key: jax.Array, params: Any) -> Any:
+    return jax.tree.map(
+      lambda x: tree.from_words(tree.as_words(x) ^ key, x.dtype), params
     )
-    return jax.tree.map(add, params)
 
-  made = {
-    "keygen": lambda secret, params, batch: jnp.uint32(
-      1 + int.from_bytes(secret.derive("add", 3))
-    ),
-    "encrypt": mix,
-    "decrypt": lambda key, params: mix(key, params, -1),
-  }
-  return Scheme(**(made | functions))
+  whole = {"keygen": keygen, "encrypt": mix, "decrypt": mix}
+  return Scheme(**(whole | functions))
 
 
 def constant(key: Any, params: Any) -> Any:

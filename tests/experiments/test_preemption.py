@@ -3,10 +3,19 @@
 import os
 import signal
 import threading
+from collections.abc import Iterator
 
 import pytest
 
 from experiments import cli, preemption
+
+
+@pytest.fixture(autouse=True)
+def not_ignored() -> Iterator[None]:
+  """As in a terminal: what a shell starts with & ignores interrupts."""
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  yield
+  signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
