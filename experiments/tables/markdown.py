@@ -15,7 +15,7 @@ _HEAD = (
   "key, bytes",
   "changed parameters",
   "encrypt; decrypt, ms",
-  "training step; forward pass; opened ahead, of plain",
+  "times plain: training step; forward pass; opened ahead",
   "not finite",
   "papers report, %",
 )

@@ -38,13 +38,15 @@ def read(file: str, config: str) -> list[dict[str, Any]]:
 
 
 def cell(rows: Sequence[Row], scheme: str) -> str:
-  """Returns `1.02 [1.01, 1.04]; 1.1 [1.0, 1.2]; 1 [0.9, 1.1]`, or dashes.
+  """Returns `1; 1.10 [1.05, 1.15]; -`: steps, passes, and opened ahead.
 
   Args:
     rows: from `read`.
     scheme: its label.
   """
   by = {r["metric"]: r for r in rows if r["scheme"] == scheme}
+  if not by:
+    return "-"
   return "; ".join(_ratio(by.get(metric)) for metric in _METRICS)
 
 
