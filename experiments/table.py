@@ -9,7 +9,7 @@ measured with.
 
 What to type next:
     --out=DIR                        RESULTS; `results` by default
-    --overhead=FILE                  a column: what locks cost steps and passes
+    --overhead=FILE,FILE             a column: what locks cost steps and passes
     python -m experiments.benchmark overhead --json=FILE    writes that file
     python -m experiments.main       another seed: --config.train.seed=3
 """
@@ -21,16 +21,14 @@ from absl import app, flags
 from experiments import files, out, results
 from experiments.tables import markdown, over_seeds, runs, steps
 
-_OVERHEAD = flags.DEFINE_string("overhead", "", "Rows of that benchmark.")
+_OVERHEAD = flags.DEFINE_list("overhead", [], "Files of that benchmark.")
 
 
 def main(argv: list[str]) -> None:
   """Runs from the command line; user errors are one line."""
   try:
     rows = over_seeds.rows(runs.read(argv[1:]))
-    timed = []
-    if _OVERHEAD.value:
-      timed = steps.read(_OVERHEAD.value, rows[0]["config"])
+    timed = steps.read(_OVERHEAD.value, rows[0]["config"])
     page, folder = markdown.page(rows, timed), out.folder("results")
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{rows[0]['config']}.json"

@@ -178,15 +178,17 @@ def _notes(rows: Sequence[Row], timed: Sequence[Row]) -> list[str]:
 def _timing_notes(timed: Sequence[Row]) -> list[str]:
   if not timed:
     return []
-  first = timed[0]
+  made = dict.fromkeys(
+    f"`{r['command']}`, commit {r['commit']}, {r['hardware']}, {r['date'][:16]}"
+    for r in timed
+  )
   return [
     "",
     "Steps and passes, of the same network: medians of the ratios to plain in "
     "each round, with quartiles. A forward pass of 128 images decrypts inside, "
     "or (ahead) takes weights that were decrypted once; int8 weights become "
     "floats in either. What trains plain costs a training step nothing. "
-    f"`{first['command']}`, commit {first['commit']}, {first['hardware']}, "
-    f"{first['date'][:16]}.",
+    f"{'; '.join(made)}.",
   ]
 
 

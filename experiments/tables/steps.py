@@ -9,17 +9,21 @@ Row = Mapping[str, Any]
 _METRICS = ("training_step", "forward_pass", "forward_pass_ahead")
 
 
-def read(file: str, config: str) -> list[dict[str, Any]]:
+def read(files: Sequence[str], config: str) -> list[dict[str, Any]]:
   """Returns what was timed of a config's network.
 
   Args:
-    file: rows of `python -m experiments.benchmark overhead --json=FILE`.
+    files: rows of `python -m experiments.benchmark overhead --json=FILE`.
     config: the config's name.
 
   Raises:
-    ValueError: the file holds no such rows.
+    ValueError: a file holds no such rows.
     OSError: it cannot be read.
   """
+  return [row for file in files for row in _read(file, config)]
+
+
+def _read(file: str, config: str) -> list[dict[str, Any]]:
   try:
     rows = json.loads(pathlib.Path(file).read_text())
     found = [

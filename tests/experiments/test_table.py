@@ -241,7 +241,7 @@ def test_what_steps_cost_is_a_column(
     {"name": "a row of another section", "value": 3.0},
   ]
   results.write_json(file, rows)
-  found = steps.read(str(file), "tiny")
+  found = steps.read([str(file)], "tiny")
   assert found == rows[:3]
   seeds = over_seeds.rows(runs.read(folders))
   _, _, plain, deep_lock, shf = markdown.table(seeds, found)
@@ -252,10 +252,10 @@ def test_what_steps_cost_is_a_column(
   assert "medians of the ratios to plain" in page
   assert "medians of the ratios" not in markdown.page(seeds)
   with pytest.raises(ValueError, match="times no step of other"):
-    steps.read(str(file), "other")
+    steps.read([str(file)], "other")
   file.write_text("[1]")
   with pytest.raises(ValueError, match="times no step of tiny"):
-    steps.read(str(file), "tiny")
+    steps.read([str(file)], "tiny")
 
 
 @pytest.mark.slow
