@@ -114,7 +114,10 @@ def test_a_few_leaves_come_out_alone(run, owner, kind):
 
 @pytest.mark.parametrize(
   "leaves, sentence",
-  [("dense", "no leaf of this"), ("(", "--leaves: not a regular expression")],
+  [
+    ("dense", "no leaf matches .dense. with"),
+    ("(", "--leaves: not a regular expression"),
+  ],
 )
 def test_leaves_that_are_none(run, owner, folder, leaves, sentence):
   answer = run("decrypt", "model", "out", *KEY, "--leaves", leaves)
