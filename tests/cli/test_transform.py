@@ -115,7 +115,7 @@ def test_a_few_leaves_come_out_alone(run, owner, kind):
 @pytest.mark.parametrize(
   "leaves, sentence",
   [
-    ("dense", "no leaf matches .dense. with"),
+    ("dense", "no leaf matches 'dense' with"),
     ("(", "--leaves: not a regular expression"),
   ],
 )
