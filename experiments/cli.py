@@ -1,18 +1,17 @@
-"""What the commands share: flags, and errors of one line."""
+"""The flags of the commands that take a config."""
 
-import contextlib
 import getpass
 import pathlib
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 import keyjax
-from experiments import preemption
+from experiments import ending
 from keyjax import keyring
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/.")
@@ -26,7 +25,6 @@ KEYDIR = flags.DEFINE_string(
   "",
   "Local folder for keys, outside the workdir; WORKDIR.keys by default.",
 )
-_INTERRUPTED = 130  # As shells say of SIGINT.
 _SECRET = flags.DEFINE_string(
   "secret",
   "",
@@ -66,23 +64,8 @@ def serve(argv: list[str], run: Callable[..., Any]) -> None:
   """Calls `run(config, workdir, keydir, secret)`; user errors are one line."""
   check(argv)
   logging.set_verbosity(logging.ERROR)  # JAX's and Orbax's notes.
-  with one_line():
+  with ending.one_line():
     run(CONFIG.value, str(WORKDIR.value), KEYDIR.value, secret())
-
-
-@contextlib.contextmanager
-def one_line() -> Iterator[None]:
-  """Ends the program with one line when a user errs, or stops it."""
-  try:
-    yield
-  except (ValueError, OSError, keyring.KeyringError) as error:
-    sys.exit(f"error: {error}")
-  except preemption.Preempted as stop:
-    print(stop, file=sys.stderr)
-    sys.exit(preemption.EXIT_STATUS)
-  except KeyboardInterrupt:
-    print("stopped; run the same command again to go on", file=sys.stderr)
-    sys.exit(_INTERRUPTED)
 
 
 def parse_flags(argv: list[str]) -> list[str]:

@@ -10,7 +10,6 @@ transformed, restored. The same attack has a row in `configs/matrix.py`.
 """
 
 import pathlib
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +19,7 @@ import numpy as np
 from absl import app, flags, logging
 
 import keyjax
-from experiments import data, out, results
+from experiments import data, ending, out, results
 from keyjax.attacks.locks import pixel_jigsaw, pixel_keys
 from keyjax.schemes import pixel_shuffle
 from keyjax.schemes.pixel_shuffle import PixelKey
@@ -141,10 +140,8 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unexpected argument {argv[1]!r}")
   logging.set_verbosity(logging.ERROR)  # Notes of JAX and TFDS.
-  try:
+  with ending.one_line():
     run(_DATASET.value, _DATA_DIR.value, str(out.folder("runs/jigsaw")))
-  except (ValueError, OSError) as error:
-    sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ import keyjax
 from experiments import (
   cli,
   context,
+  ending,
   pictures,
   protect,
   report,
@@ -146,7 +147,7 @@ def main(argv: list[str]) -> None:
   """Runs from the command line; user errors are one line."""
   cli.check(argv)
   logging.set_verbosity(logging.ERROR)  # JAX's and Orbax's notes.
-  with cli.one_line():
+  with ending.one_line():
     # Before anything that asks JAX for its devices.
     if _MULTIHOST.value or _COORDINATOR.value:
       where = _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value

@@ -11,9 +11,7 @@ he locked under keys of his own. It writes OUT/rows.jsonl, once all is measured.
 """
 
 import functools
-import json
 import pathlib
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +23,7 @@ import rich.table
 from absl import app, flags, logging
 
 import keyjax
-from experiments import data, files, lock, meta, out, results, shadows
+from experiments import data, ending, files, lock, meta, out, results, shadows
 from keyjax import tree
 from keyjax.attacks import intervals
 from keyjax.schemes import hpnn
@@ -100,8 +98,7 @@ def run(
     for label in schemes:
       rows += _play(this, locks[label], dataset, label, *halves)
   # Whole or not at all: what an earlier run wrote stays until then.
-  text = "".join(json.dumps(row) + "\n" for row in rows)
-  files.write(folder / "rows.jsonl", text)
+  files.write(folder / "rows.jsonl", results.lines(rows))
   return rows
 
 
@@ -203,10 +200,8 @@ def main(argv: list[str]) -> None:
     raise app.UsageError(f"unexpected argument {argv[1]!r}")
   logging.set_verbosity(logging.ERROR)  # JAX's notes.
   folder = str(out.folder("runs/properties"))
-  try:
+  with ending.one_line():
     rows = run(folder, _NETS.value, _STEPS.value)
-  except (ValueError, OSError) as error:
-    sys.exit(f"error: {error}")
   rich.console.Console().print(table(rows))
 
 

@@ -159,9 +159,14 @@ def read_rows(file: files.AnyPath) -> dict[str, dict[str, Any]]:
   return rows
 
 
+def lines(rows: Sequence[Mapping[str, Any]]) -> str:
+  """Returns rows as JSON, one a line."""
+  return "".join(json.dumps(row) + "\n" for row in rows)
+
+
 def append_rows(file: files.AnyPath, rows: Sequence[Mapping[str, Any]]) -> None:
   """Adds rows to a file, one a line; all of them or none."""
-  text = "".join(json.dumps(row) + "\n" for row in rows)
+  text = lines(rows)
   if len(rows) == 1:  # A line that was cut short is told by its end.
     files.append(file, text)
   else:

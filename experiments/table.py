@@ -14,11 +14,9 @@ What to type next:
     python -m experiments.main       another seed: --config.train.seed=3
 """
 
-import sys
-
 from absl import app, flags
 
-from experiments import files, out, results
+from experiments import ending, files, out, results
 from experiments.tables import markdown, over_seeds, runs, steps
 
 _OVERHEAD = flags.DEFINE_list("overhead", [], "Files of that benchmark.")
@@ -26,7 +24,7 @@ _OVERHEAD = flags.DEFINE_list("overhead", [], "Files of that benchmark.")
 
 def main(argv: list[str]) -> None:
   """Runs from the command line; user errors are one line."""
-  try:
+  with ending.one_line():
     rows = over_seeds.rows(runs.read(argv[1:]))
     timed = steps.read(_OVERHEAD.value, rows[0]["config"])
     page, folder = markdown.page(rows, timed), out.folder("results")
@@ -34,8 +32,6 @@ def main(argv: list[str]) -> None:
     file = folder / f"{rows[0]['config']}.json"
     results.write_json(file, rows + timed)
     files.write(file.with_suffix(".md"), page)
-  except (ValueError, OSError) as error:
-    sys.exit(f"error: {error}")
   print(page)
   print(f"Rows:  {file}\nTable: {file.with_suffix('.md')}")
 

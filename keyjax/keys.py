@@ -19,7 +19,6 @@ import os
 import pathlib
 import pkgutil
 import stat
-from collections.abc import Callable
 from typing import Any, NoReturn, dataclass_transform
 
 import flax
@@ -223,21 +222,6 @@ def require_secret(secret: Any, scheme: str) -> None:
       f"{scheme}: keygen takes a keyjax.Secret, got a "
       f"{type(secret).__name__}; Secret.generate() makes one"
     )
-
-
-def from_batch(take: Callable[[Any], Any], batch: Any, scheme: str) -> Any:
-  """Returns what a scheme looks at in a batch.
-
-  Raises:
-    ValueError: it is not there.
-  """
-  try:
-    return take(batch)
-  except (TypeError, KeyError, IndexError):
-    raise ValueError(
-      f"{scheme}: keygen looks at images: give a batch such as "
-      '{"image": float32[b, h, w, c]}, or say with `image=` where they are'
-    ) from None
 
 
 def require_shape(

@@ -84,6 +84,21 @@ class Scheme(NamedTuple):
   bind: BindFn = _keep_apply
 
 
+def from_batch(take: Callable[[Any], Any], batch: Any, scheme: str) -> Any:
+  """Returns what a scheme looks at in a batch.
+
+  Raises:
+    ValueError: it is not there.
+  """
+  try:
+    return take(batch)
+  except (TypeError, KeyError, IndexError):
+    raise ValueError(
+      f"{scheme}: keygen looks at images: give a batch such as "
+      '{"image": float32[b, h, w, c]}, or say with `image=` where they are'
+    ) from None
+
+
 def identity() -> Scheme:
   """Returns the scheme that protects nothing: the plain condition."""
   return Scheme(keygen=lambda secret, params, batch: ())

@@ -59,9 +59,8 @@ def _cells(rows: Sequence[Row], overhead: str) -> list[str]:
     plain = _share(by["accuracy", "plain"])
     return [title, plain, *["-"] * (len(_HEAD) - 3), papers]
   no_key, wrong = by["accuracy", "no_key"], by.get(("accuracy", "wrong"))
-  found = (
-    [no_key, wrong] if wrong else [no_key]
-  )  # Without a key, none is wrong.
+  # Without a key, none is wrong.
+  found = [no_key, wrong] if wrong else [no_key]
   return [
     title,
     _share(by["accuracy", "right"]),

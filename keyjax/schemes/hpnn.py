@@ -42,7 +42,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from keyjax import keys, tree
-from keyjax.scheme import ApplyFn, Scheme
+from keyjax.scheme import ApplyFn, Scheme, from_batch
 
 NAME = "hpnn"
 _WEIGHTS = ("kernel", "bias", "scale")
@@ -143,7 +143,7 @@ def hpnn(
 
   def keygen(secret: keys.Secret, params: Any, batch: Any) -> HpnnKey:
     keys.require_secret(secret, NAME)
-    x = keys.from_batch(image, batch, NAME)
+    x = from_batch(image, batch, NAME)
     sites = select(find_sites(apply_fn, params, x), layers)
     _warn_unabsorbable(sites)
     return HpnnKey(

@@ -31,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from keyjax import keys
-from keyjax.scheme import ApplyFn, Scheme
+from keyjax.scheme import ApplyFn, Scheme, from_batch
 
 NAME = "pixel_shuffle"
 _FEISTEL_ROUNDS = 10
@@ -117,7 +117,7 @@ def pixel_shuffle(
   def keygen(secret: keys.Secret, params: Any, batch: Any) -> PixelKey:
     del params  # The weights are not looked at.
     keys.require_secret(secret, NAME)
-    shape = jnp.shape(keys.from_batch(image, batch, NAME))
+    shape = jnp.shape(from_batch(image, batch, NAME))
     _check_shape(shape, block_size)
     return _make_key(secret, kind, block_size, shape[-1])
 
