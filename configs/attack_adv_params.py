@@ -10,7 +10,13 @@ search with 200 images: 98.80 % (11 weights changed, without bounds) and 98.60 %
 
 from ml_collections import ConfigDict
 
-from experiments.config import attack, mnist, scheme, set_attacks, set_schemes
+from experiments.run.config import (
+  attack,
+  mnist,
+  scheme,
+  set_attacks,
+  set_schemes,
+)
 
 
 def get_config() -> ConfigDict:

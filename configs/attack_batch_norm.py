@@ -9,7 +9,13 @@ convolution can be taken back by the scale behind it.
 
 from ml_collections import ConfigDict
 
-from experiments.config import attack, base, scheme, set_attacks, set_schemes
+from experiments.run.config import (
+  attack,
+  base,
+  scheme,
+  set_attacks,
+  set_schemes,
+)
 
 _RATES = (
   {"optimizer": "adam", "learning_rate": 1e-2},

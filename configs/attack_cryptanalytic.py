@@ -9,7 +9,7 @@ docs/attacks/cryptanalytic.md.
 
 from ml_collections import ConfigDict
 
-from experiments.config import (
+from experiments.run.config import (
   attack,
   base,
   scheme,

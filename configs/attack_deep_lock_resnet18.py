@@ -12,7 +12,7 @@ games, median 0.81 s of processor time from 4 known weights among 2.4 million,
 
 from ml_collections import ConfigDict
 
-from experiments.config import (
+from experiments.run.config import (
   attack,
   cifar10,
   scheme,

@@ -11,7 +11,13 @@ few steps: they are seen dozens of times. Batch norm alone:
 
 from ml_collections import ConfigDict
 
-from experiments.config import attack, mnist, scheme, set_attacks, set_schemes
+from experiments.run.config import (
+  attack,
+  mnist,
+  scheme,
+  set_attacks,
+  set_schemes,
+)
 
 # Percent of the images, and steps.
 _PERCENT = {

@@ -12,7 +12,13 @@ about 150 act; with 256 hidden units there are 304, and all bits act.
 
 from ml_collections import ConfigDict
 
-from experiments.config import attack, mnist, scheme, set_attacks, set_schemes
+from experiments.run.config import (
+  attack,
+  mnist,
+  scheme,
+  set_attacks,
+  set_schemes,
+)
 
 _TUNE = (
   {"optimizer": "adam", "learning_rate": 1e-3},

@@ -6,12 +6,19 @@ python -m experiments.attack --config=configs/attack_pixel_shuffle.py \
 2 cores of a Xeon, 20 minutes beside other work, 2026-11-22; the figures are in
 docs/attacks/pixel_shuffle.md.
 
-The jigsaw needs no model: `python -m experiments.jigsaw` draws what it finds.
+The jigsaw needs no model: `python -m experiments.attacking.jigsaw` draws what
+it finds.
 """
 
 from ml_collections import ConfigDict
 
-from experiments.config import attack, mnist, scheme, set_attacks, set_schemes
+from experiments.run.config import (
+  attack,
+  mnist,
+  scheme,
+  set_attacks,
+  set_schemes,
+)
 
 _TUNE = (
   {"optimizer": "adam", "learning_rate": 1e-3},

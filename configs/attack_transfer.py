@@ -12,7 +12,13 @@ of Deep-Lock's published schedule.
 
 from ml_collections import ConfigDict
 
-from experiments.config import attack, mnist, scheme, set_attacks, set_schemes
+from experiments.run.config import (
+  attack,
+  mnist,
+  scheme,
+  set_attacks,
+  set_schemes,
+)
 
 # A lock of weights opens to the plain model, whose rows are those of `none`.
 _OWNERS = "none|hpnn|shf|np|ffx"

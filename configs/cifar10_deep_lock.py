@@ -10,7 +10,7 @@ authors of the block-wise papers report 95.43 % plain, and at M = 4 92.56 (SHF),
 
 from ml_collections import ConfigDict
 
-from experiments.config import cifar10, deep_lock_forms, set_schemes
+from experiments.run.config import cifar10, deep_lock_forms, set_schemes
 
 
 def get_config() -> ConfigDict:

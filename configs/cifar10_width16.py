@@ -9,7 +9,7 @@ second. Not run here. It has 0.70 million parameters; the full one has 11.17.
 
 from ml_collections import ConfigDict
 
-from experiments.config import cifar10, scheme, set_schemes
+from experiments.run.config import cifar10, scheme, set_schemes
 
 
 def get_config() -> ConfigDict:

@@ -9,7 +9,7 @@ AdvParams: right key 95.40, none 9.0, wrong keys 6.5.
 
 from ml_collections import ConfigDict
 
-from experiments.config import gtsrb, scheme, set_schemes
+from experiments.run.config import gtsrb, scheme, set_schemes
 
 
 def get_config() -> ConfigDict:

@@ -8,7 +8,7 @@ Some minutes on 2 CPU cores. Not run here with this recipe.
 
 from ml_collections import ConfigDict
 
-from experiments.config import gtsrb, scheme, set_schemes
+from experiments.run.config import gtsrb, scheme, set_schemes
 
 
 def get_config() -> ConfigDict:

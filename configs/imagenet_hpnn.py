@@ -14,7 +14,7 @@ without the data, on any machine (compare `images_per_second` in
 
 from ml_collections import ConfigDict
 
-from experiments.config import base, scheme, set_schemes
+from experiments.run.config import base, scheme, set_schemes
 
 
 def get_config() -> ConfigDict:

@@ -11,7 +11,7 @@ figures are in docs/interpretability.md.
 
 from ml_collections import ConfigDict
 
-from experiments.config import mnist, scheme, set_schemes
+from experiments.run.config import mnist, scheme, set_schemes
 
 
 def get_config() -> ConfigDict:

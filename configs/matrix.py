@@ -14,7 +14,13 @@ images.
 
 from ml_collections import ConfigDict
 
-from experiments.config import attack, mnist, scheme, set_attacks, set_schemes
+from experiments.run.config import (
+  attack,
+  mnist,
+  scheme,
+  set_attacks,
+  set_schemes,
+)
 
 _TUNE = (
   {"optimizer": "adam", "learning_rate": 1e-3},

@@ -9,7 +9,7 @@ AdvParams: right key 99.28, none 9.0, wrong keys 9.6.
 
 from ml_collections import ConfigDict
 
-from experiments.config import mnist, scheme, set_schemes
+from experiments.run.config import mnist, scheme, set_schemes
 
 
 def get_config() -> ConfigDict:

@@ -11,7 +11,7 @@ key 99.28, none 7.8, wrong keys 10.7.
 
 from ml_collections import ConfigDict
 
-from experiments.config import deep_lock_forms, mnist, set_schemes
+from experiments.run.config import deep_lock_forms, mnist, set_schemes
 
 
 def get_config() -> ConfigDict:

@@ -9,7 +9,7 @@ HPNN, 256 key bits: right key 99.12, none 10.9, wrong keys 10.7.
 
 from ml_collections import ConfigDict
 
-from experiments.config import mnist, scheme, set_schemes
+from experiments.run.config import mnist, scheme, set_schemes
 
 
 def get_config() -> ConfigDict:

@@ -15,7 +15,7 @@ NP, M=7: right key 98.43, none 13.7, wrong keys 11.0; FFX, M=7: right key
 
 from ml_collections import ConfigDict
 
-from experiments.config import mnist, scheme, set_schemes
+from experiments.run.config import mnist, scheme, set_schemes
 
 
 def get_config() -> ConfigDict:

@@ -6,7 +6,7 @@ python -m experiments.main --config=configs/quickstart.py \
 
 from ml_collections import ConfigDict
 
-from experiments.config import base, scheme, set_schemes
+from experiments.run.config import base, scheme, set_schemes
 
 
 def get_config() -> ConfigDict:

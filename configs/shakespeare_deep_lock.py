@@ -16,7 +16,7 @@ Any text will do: --config.dataset=text --config.text=FILE.
 
 from ml_collections import ConfigDict
 
-from experiments.config import deep_lock_forms, set_schemes, shakespeare
+from experiments.run.config import deep_lock_forms, set_schemes, shakespeare
 
 
 def get_config() -> ConfigDict:

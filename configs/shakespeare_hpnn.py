@@ -15,7 +15,7 @@ Any text will do: --config.dataset=text --config.text=FILE.
 
 from ml_collections import ConfigDict
 
-from experiments.config import scheme, set_schemes, shakespeare
+from experiments.run.config import scheme, set_schemes, shakespeare
 
 
 def get_config() -> ConfigDict:

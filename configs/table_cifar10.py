@@ -12,7 +12,7 @@ A small strided CNN for two CPU cores; the ResNet-18 of the papers is in
 
 from ml_collections import ConfigDict
 
-from experiments.config import base, set_schemes, table_schemes
+from experiments.run.config import base, set_schemes, table_schemes
 
 
 def get_config() -> ConfigDict:

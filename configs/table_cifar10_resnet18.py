@@ -13,7 +13,7 @@ recipe.
 
 from ml_collections import ConfigDict
 
-from experiments.config import cifar10, set_schemes, table_schemes
+from experiments.run.config import cifar10, set_schemes, table_schemes
 
 _SCHEMES = ("float32", "int8", "counter_int8", "adv_params", "hpnn")
 

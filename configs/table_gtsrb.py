@@ -9,7 +9,7 @@ Again with `--config.train.seed=1` to 2 and a folder each; then
 
 from ml_collections import ConfigDict
 
-from experiments.config import gtsrb, set_schemes, table_schemes
+from experiments.run.config import gtsrb, set_schemes, table_schemes
 
 
 def get_config() -> ConfigDict:

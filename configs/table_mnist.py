@@ -9,7 +9,7 @@ Again with `--config.train.seed=1` to 4 and a folder each; then
 
 from ml_collections import ConfigDict
 
-from experiments.config import mnist, set_schemes, table_schemes
+from experiments.run.config import mnist, set_schemes, table_schemes
 
 
 def get_config() -> ConfigDict:

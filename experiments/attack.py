@@ -28,11 +28,13 @@ from absl import app
 from ml_collections import ConfigDict
 
 import keyjax
-import keyjax.attacks.locks  # noqa: F401
-from experiments import check, cli, context, results
-from experiments.config import meaning
+from experiments.attacking.targets import Targets
+from experiments.protection import check
+from experiments.protection import job as context
 from experiments.report import attacks as report
-from experiments.targets import Targets
+from experiments.run import flags as cli
+from experiments.run import results
+from experiments.run.config import meaning
 from keyjax.attacks import referee, registry
 from keyjax.attacks.game import OVER_IMAGES, Attack, Attacker, Budget, Goal
 
@@ -46,7 +48,7 @@ def run(
   """Plays all pairs of schemes and attacks, and returns their rows.
 
   Args:
-    config: with `schemes` and `attacks`; see `experiments.config`.
+    config: with `schemes` and `attacks`; see `experiments.run.config`.
     workdir: for rows and trained models; no key ever lies in it.
     keydir: for keys; `<workdir>.keys` by default.
     secret: see `experiments.main.run`.

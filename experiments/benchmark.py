@@ -28,7 +28,6 @@ import rich.console
 import rich.table
 from absl import app, flags
 
-from experiments import results
 from experiments.benchmarks import (
   aes,
   checkpoint,
@@ -38,6 +37,7 @@ from experiments.benchmarks import (
   schemes,
   tpu,
 )
+from experiments.run import results
 
 _JSON = flags.DEFINE_string("json", "", "File for the rows; none by default.")
 _ROUNDS = flags.DEFINE_integer("rounds", 9, "Rounds, at least 3.", 3)

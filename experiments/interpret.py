@@ -22,11 +22,14 @@ from absl import app
 from ml_collections import ConfigDict
 
 import keyjax
-from experiments import cli, context, layers, results, subject
-from experiments.context import Rows, Run
-from experiments.layers import Sizes
+from experiments.attacking.targets import Targets
+from experiments.interpretation import layers, subject
+from experiments.interpretation.layers import Sizes
+from experiments.protection import job as context
+from experiments.protection.job import Rows, Run
 from experiments.report import interpret as report
-from experiments.targets import Targets
+from experiments.run import flags as cli
+from experiments.run import results
 from keyjax.attacks.game import Target
 
 _SHOWN = 6

@@ -26,16 +26,12 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict
 
 import keyjax
-from experiments import (
-  cli,
-  context,
-  ending,
-  pictures,
-  protect,
-  report,
-  results,
-)
+from experiments import report
+from experiments.protection import job as context
+from experiments.protection import pictures, protect
 from experiments.report.view import proves_nothing
+from experiments.run import ending, results
+from experiments.run import flags as cli
 from keyjax import parallel
 
 _MULTIHOST = flags.DEFINE_bool(

@@ -63,7 +63,7 @@ def prepare(name: str, data_dir: str | None = None) -> str:
   if name == "imagenet2012":
     _check_archives(root / "downloads" / "manual")
   if name == "gtsrb":
-    importlib.import_module("experiments.gtsrb")  # registers the builder
+    importlib.import_module("experiments.data.gtsrb")  # registers the builder
   with _without_tensorflow(name):
     builder = tfds.builder(name, data_dir=root, file_format="array_record")
     try:

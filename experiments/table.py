@@ -16,7 +16,7 @@ What to type next:
 
 from absl import app, flags
 
-from experiments import ending, files, out, results
+from experiments.run import ending, files, out, results
 from experiments.tables import markdown, over_seeds, runs, steps
 
 _OVERHEAD = flags.DEFINE_list("overhead", [], "Files of that benchmark.")

@@ -3,8 +3,8 @@
 import json
 
 from experiments import attack as job
-from experiments import config as configs
-from experiments import results
+from experiments.run import config as configs
+from experiments.run import results
 from keyjax.attacks import registry
 from keyjax.attacks.game import Cost, Score
 from keyjax.attacks.referee import AttackResult, Point

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import keyjax
-from experiments import config, data, lock, models, train
+from experiments import data, models
 from experiments.benchmarks.timing import (
   Summary,
   Timing,
@@ -23,6 +23,9 @@ from experiments.benchmarks.timing import (
   row,
   summary,
 )
+from experiments.protection import lock
+from experiments.run import config
+from experiments.training import train
 from keyjax import parallel
 from keyjax.schemes import pixel_shuffle
 

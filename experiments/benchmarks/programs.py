@@ -16,7 +16,10 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import keyjax
-from experiments import config, data, lock, models, train
+from experiments import data, models
+from experiments.protection import lock
+from experiments.run import config
+from experiments.training import train
 from keyjax import parallel
 from keyjax.schemes.hpnn import matrix_units
 

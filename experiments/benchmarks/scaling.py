@@ -25,8 +25,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import keyjax
-from experiments import config, lock, train
 from experiments.benchmarks import overhead, timing, tpu
+from experiments.protection import lock
+from experiments.run import config
+from experiments.training import train
 from keyjax import parallel
 
 Rows = list[dict[str, Any]]

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 import keyjax
-from experiments import evaluate, lock
 from experiments.benchmarks import overhead
 from experiments.benchmarks.timing import (
   Summary,
@@ -19,6 +18,7 @@ from experiments.benchmarks.timing import (
   row,
   summary,
 )
+from experiments.protection import evaluate, lock
 
 Row = dict[str, Any]
 Rows = list[Row]

@@ -13,7 +13,7 @@ def from_config(config: ConfigDict) -> Dataset:
   """Loads `config.dataset`; nothing is ever downloaded here.
 
   Args:
-    config: from `experiments.config.base`.
+    config: from `experiments.run.config.base`.
 
   Returns:
     The data set: images, or text; in memory, or read as it goes (ImageNet).

@@ -82,7 +82,7 @@ def from_config(config: ConfigDict, dataset: data.Dataset) -> nn.Module:
   """Makes `config.model` for a data set.
 
   Args:
-    config: from `experiments.config.base`.
+    config: from `experiments.run.config.base`.
     dataset: its data.
 
   Raises:

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments import files
 from experiments.report import page, panels, tables, text
 from experiments.report.charts import Levels
 from experiments.report.view import chance, group
+from experiments.run import files
 
 
 def write(
@@ -18,8 +18,8 @@ def write(
 
   Args:
     path: the HTML file.
-    rows: those of `results.json`; see `experiments.results.FIELDS`.
-    figures: label -> `experiments.protect.Outcome.figures`.
+    rows: those of `results.json`; see `experiments.run.results.FIELDS`.
+    figures: label -> `experiments.protection.protect.Outcome.figures`.
   """
   files.write(path, render(rows, figures))
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from experiments import files
 from experiments.report import page, text
 from experiments.report.page import Html, element, section
 from experiments.report.style import NUM_COLORS
@@ -27,6 +26,7 @@ from experiments.report.view import (
   seconds,
   span,
 )
+from experiments.run import files
 from keyjax.attacks import intervals
 
 Row = Mapping[str, Any]

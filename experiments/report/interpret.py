@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments import files
 from experiments.report import charts, page, text
 from experiments.report.layered import Point, layered
 from experiments.report.page import Html, element, section
 from experiments.report.svg import THIN, percent
 from experiments.report.view import DASH
+from experiments.run import files
 
 Row = Mapping[str, Any]
 _NAMES = {

@@ -22,8 +22,8 @@ def rows(runs: Sequence[Run]) -> list[Row]:
     runs: of one config.
 
   Returns:
-    Rows like those of `experiments.results`: `value` is the mean (of seconds
-    the median), `sd` the standard deviation, `low` and `high` its 95 %
+    Rows like those of `experiments.run.results`: `value` is the mean (of
+    seconds the median), `sd` the standard deviation, `low` and `high` its 95 %
     interval; `values` has a value a seed. Rows of near keys are left out.
   """
   return [_row(list(found), runs) for found in _measured(runs)]

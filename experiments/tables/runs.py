@@ -4,8 +4,8 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from experiments import files, results
-from experiments.workdir import difference
+from experiments.run import files, results
+from experiments.run.workdir import difference
 
 
 class Run(NamedTuple):

@@ -33,7 +33,6 @@ shared.
 """
 
 from keyjax.aes.block import decrypt_blocks, encrypt_blocks
-from keyjax.aes.chunked import open_chunks, seal_chunks
 from keyjax.aes.ctr import keystream
 from keyjax.aes.gcm import gcm_open, gcm_seal
 from keyjax.aes.kdf import cmac, derive
@@ -49,8 +48,6 @@ __all__ = [
   "gcm_open",
   "gcm_seal",
   "keystream",
-  "open_chunks",
   "pads",
-  "seal_chunks",
   "xor_words",
 ]

@@ -1,1 +1,1 @@
-"""What an attacker runs against a lock."""
+"""What an attacker runs against a lock, by what it attacks."""

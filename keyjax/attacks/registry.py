@@ -1,14 +1,18 @@
 """Which attacks there are, and which apply to a scheme.
 
 An attack registers itself where it is written; importing
-`keyjax.attacks.locks` registers all that the library has. A scheme that is
+`keyjax.attacks` registers all that the library has. A scheme that is
 not known here is met by the attacks for `ANY` scheme, so a new one has its row
 in the matrix as soon as it exists.
 """
 
+import functools
+import importlib
+import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from keyjax import attacks
 from keyjax.attacks.game import Attack, Attacker, AttackFn, Goal, Referee
 
 ANY = ".any"
@@ -50,12 +54,20 @@ def register(
   return add
 
 
+@functools.cache
+def load() -> None:
+  """Imports every module below `keyjax.attacks`, so that all register."""
+  for module in pkgutil.walk_packages(attacks.__path__, "keyjax.attacks."):
+    importlib.import_module(module.name)
+
+
 def get(name: str) -> Attack:
   """Returns an attack by name.
 
   Raises:
     ValueError: there is none; it lists what there is.
   """
+  load()
   if name not in _ATTACKS:
     known = ", ".join(_ATTACKS)
     raise ValueError(f"unknown attack {name!r}; known: {known}")
@@ -64,6 +76,7 @@ def get(name: str) -> Attack:
 
 def applicable(scheme: str) -> list[Attack]:
   """Returns the attacks that apply to a scheme, in order of registration."""
+  load()
   return [a for a in _ATTACKS.values() if applies(a, scheme)]
 
 

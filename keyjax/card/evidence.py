@@ -7,7 +7,6 @@ with its reason, or None where the rows do not decide.
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import keyjax.attacks.locks  # noqa: F401
 from keyjax.attacks import registry
 
 Answer = tuple[str, str] | None

@@ -78,13 +78,13 @@ Plain checkpoints (`save_plain`, `restore_plain`, a `Manager` without
 recipients) are for what was locked by a scheme already, or is no secret.
 """
 
-from keyjax.checkpoint.checking import Problem, inspect, trace, verify
 from keyjax.checkpoint.convert import export_weights, import_weights
 from keyjax.checkpoint.errors import CheckpointError
 from keyjax.checkpoint.manager import Manager
 from keyjax.checkpoint.plain import restore_plain, save_plain
-from keyjax.checkpoint.rotation import reencrypt, rewrap
+from keyjax.checkpoint.rewrap import reencrypt, rewrap
 from keyjax.checkpoint.sealed import read_metadata, restore, save
+from keyjax.checkpoint.verify import Problem, inspect, trace, verify
 
 __all__ = [
   "CheckpointError",

@@ -4,7 +4,9 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from keyjax.checkpoint import formats, placing, signing
+from keyjax.checkpoint import weight_files as formats
+from keyjax.checkpoint.format import signature as signing
+from keyjax.checkpoint.parts import placing
 from keyjax.checkpoint.sealed import restore, save
 from keyjax.keyring import Identity, Recipient
 

@@ -10,16 +10,11 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policy
 
 from keyjax.aes.host import Impl
-from keyjax.checkpoint import (
-  folders,
-  places,
-  plain,
-  sealed,
-  session,
-  signing,
-  store,
-)
+from keyjax.checkpoint import plain, sealed, session
 from keyjax.checkpoint.errors import CheckpointError, flat, refuse
+from keyjax.checkpoint.format import signature as signing
+from keyjax.checkpoint.storage import folders, store
+from keyjax.checkpoint.storage import locations as places
 from keyjax.keyring import Identity, Recipient
 
 _ITEM = "state"

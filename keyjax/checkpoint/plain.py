@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from keyjax.checkpoint import folders, places
 from keyjax.checkpoint.errors import flat, refuse
+from keyjax.checkpoint.storage import folders
+from keyjax.checkpoint.storage import locations as places
 from keyjax.tree import path_str
 
 

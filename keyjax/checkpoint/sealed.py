@@ -11,23 +11,17 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from keyjax.aes.host import Impl
-from keyjax.checkpoint import (
-  agree,
-  folders,
-  layout,
-  opening,
-  places,
-  placing,
-  sealing,
-  session,
-  signing,
-  store,
-  structure,
-)
+from keyjax.checkpoint import session
 from keyjax.checkpoint.errors import refuse
-from keyjax.checkpoint.layout import Streams
-from keyjax.checkpoint.manifest import DTYPES, Leaf, Manifest, to_bytes
+from keyjax.checkpoint.format import layout, structure
+from keyjax.checkpoint.format import signature as signing
+from keyjax.checkpoint.format.layout import Streams
+from keyjax.checkpoint.format.manifest import DTYPES, Leaf, Manifest, to_bytes
+from keyjax.checkpoint.parts import opening, placing, sealing
 from keyjax.checkpoint.session import Session, begin, several
+from keyjax.checkpoint.storage import folders, store
+from keyjax.checkpoint.storage import locations as places
+from keyjax.checkpoint.storage import processes as agree
 from keyjax.keyring import Identity, Recipient, seal_envelope
 from keyjax.keyring.entries import now
 from keyjax.seal import size_of_sealed

@@ -5,13 +5,13 @@ from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 from keyjax import seal
-from keyjax.checkpoint import manifest as manifests
-from keyjax.checkpoint import signing
 from keyjax.checkpoint.errors import CheckpointError
-from keyjax.checkpoint.manifest import Manifest
-from keyjax.checkpoint.store import Store
+from keyjax.checkpoint.format import manifest as manifests
+from keyjax.checkpoint.format import signature as signing
+from keyjax.checkpoint.format.manifest import Manifest
+from keyjax.checkpoint.storage.store import Store
 from keyjax.keyring import Identity, open_envelope
-from keyjax.keyring.leaves import leaf_key
+from keyjax.keyring.data_keys import leaf_key
 
 MOST_MANIFEST = seal.size_of_sealed(manifests.MAX_SIZE)
 _SLACK = 1 << 28

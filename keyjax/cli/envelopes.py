@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from keyjax import checkpoint
-from keyjax.checkpoint.store import Store
+from keyjax.checkpoint.storage.store import Store
 from keyjax.cli.failures import REFUSED, blame
 from keyjax.keyring import Identity, Recipient, kept
 

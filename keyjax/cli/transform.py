@@ -7,7 +7,9 @@ from typing import Any
 import jax
 
 from keyjax import checkpoint
-from keyjax.checkpoint import folders, formats, places
+from keyjax.checkpoint import weight_files as formats
+from keyjax.checkpoint.storage import folders
+from keyjax.checkpoint.storage import locations as places
 from keyjax.cli.documents import json_object
 from keyjax.cli.envelopes import public_view
 from keyjax.cli.failures import USAGE, Failure, blame

@@ -46,7 +46,7 @@ What an attacker can and cannot do:
 Each module adds its own *Guarantees* and *Known breaks*.
 """
 
-from keyjax.keyring.broadcast import Broadcast, DeviceKeys, cover
+from keyjax.keyring.data_keys import leaf_key, new_data_key
 from keyjax.keyring.entries import Entry, Grant
 from keyjax.keyring.envelope import (
   Opened,
@@ -56,7 +56,6 @@ from keyjax.keyring.envelope import (
   seal_envelope,
 )
 from keyjax.keyring.errors import CannotOpen, KeyringError, WrongPassphrase
-from keyjax.keyring.hpke import HpkePrivateKey, HpkePublicKey
 from keyjax.keyring.kept import kept
 from keyjax.keyring.keyfile import (
   PrivateKey,
@@ -66,24 +65,25 @@ from keyjax.keyring.keyfile import (
   parse_key,
   protect_key,
 )
-from keyjax.keyring.kms import Kms, KmsKey, LocalKms
-from keyjax.keyring.leaves import leaf_key, new_data_key
 from keyjax.keyring.licensees import Licensee, trace
-from keyjax.keyring.passphrase import Cost, Passphrase
-from keyjax.keyring.public import (
-  PublicKey,
-  format_recipient,
-  parse_recipient,
-)
-from keyjax.keyring.recipients import (
+from keyjax.keyring.recipients.base import (
   Expiring,
   Identity,
   Recipient,
   Stanza,
   SymmetricKey,
 )
+from keyjax.keyring.recipients.broadcast import Broadcast, DeviceKeys, cover
+from keyjax.keyring.recipients.hpke import HpkePrivateKey, HpkePublicKey
+from keyjax.keyring.recipients.kms import Kms, KmsKey, LocalKms
+from keyjax.keyring.recipients.passphrase import Cost, Passphrase
+from keyjax.keyring.recipients.public import (
+  PublicKey,
+  format_recipient,
+  parse_recipient,
+)
+from keyjax.keyring.recipients.rsa import RsaIdentity, RsaRecipient
 from keyjax.keyring.ring import Keyring
-from keyjax.keyring.rsa import RsaIdentity, RsaRecipient
 from keyjax.keyring.shares import restore, split
 from keyjax.keyring.signing import (
   SigningKey,

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from keyjax.keyring.encoding import check_name, encode, field
 from keyjax.keyring.errors import KeyringError
-from keyjax.keyring.recipients import Private
+from keyjax.keyring.recipients.base import Private
 from keyjax.keys import SECRET_BYTES, Secret
 
 Status = Literal["enabled", "disabled", "destroyed"]

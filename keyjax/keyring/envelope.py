@@ -37,7 +37,7 @@ from typing import Any
 from keyjax.keyring.document import VERSION, check_ids, parse_document
 from keyjax.keyring.encoding import check_name, dump, encode, field, parse
 from keyjax.keyring.errors import CannotOpen, KeyringError
-from keyjax.keyring.recipients import (
+from keyjax.keyring.recipients.base import (
   Identity,
   Private,
   Recipient,

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from keyjax.keyring.envelope import expiries, open_envelope
 from keyjax.keyring.errors import KeyringError
-from keyjax.keyring.recipients import Identity, Private, Recipient, Stanza
+from keyjax.keyring.recipients.base import Identity, Private, Recipient, Stanza
 
 
 def kept(envelope: bytes, identities: Iterable[Identity]) -> list[Recipient]:

@@ -18,13 +18,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from keyjax.keyring.broadcast import DeviceKeys
 from keyjax.keyring.encoding import decode, dump, encode, field, parse
 from keyjax.keyring.errors import KeyringError, WrongPassphrase
-from keyjax.keyring.hpke import HYBRID, X25519, HpkePrivateKey
-from keyjax.keyring.passphrase import SALT, Cost, stretch
-from keyjax.keyring.recipients import Identity, SymmetricKey
-from keyjax.keyring.rsa import RSA, RsaIdentity
+from keyjax.keyring.recipients.base import Identity, SymmetricKey
+from keyjax.keyring.recipients.broadcast import DeviceKeys
+from keyjax.keyring.recipients.hpke import HYBRID, X25519, HpkePrivateKey
+from keyjax.keyring.recipients.passphrase import SALT, Cost, stretch
+from keyjax.keyring.recipients.rsa import RSA, RsaIdentity
 from keyjax.keyring.signing import ED25519, ML_DSA, SigningKey
 from keyjax.keyring.tagged import CHECK, checksum
 from keyjax.keys import Secret

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from keyjax.keyring.entries import Grant
 from keyjax.keyring.envelope import inspect_envelope
 from keyjax.keyring.errors import KeyringError
-from keyjax.keyring.recipients import Private, SymmetricKey
+from keyjax.keyring.recipients.base import Private, SymmetricKey
 from keyjax.keys import Secret
 
 if TYPE_CHECKING:

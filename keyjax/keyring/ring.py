@@ -32,7 +32,12 @@ from keyjax.keyring.encoding import check_name
 from keyjax.keyring.entries import Entry, Grant, State, Status, now
 from keyjax.keyring.errors import KeyringError
 from keyjax.keyring.licensees import Licensee
-from keyjax.keyring.recipients import Identity, Private, Stanza, SymmetricKey
+from keyjax.keyring.recipients.base import (
+  Identity,
+  Private,
+  Stanza,
+  SymmetricKey,
+)
 from keyjax.keyring.ringfile import read_ring, write_ring
 from keyjax.keyring.store import locked, refuse_checkpoint_folder
 from keyjax.keys import Secret

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, mldsa
 
 from keyjax.keyring.encoding import fingerprint
 from keyjax.keyring.errors import KeyringError
-from keyjax.keyring.recipients import Private
+from keyjax.keyring.recipients.base import Private
 from keyjax.keyring.tagged import read_tagged, write_tagged
 
 ED25519 = "ed25519"

@@ -26,7 +26,7 @@ from keyjax.keyring.keyfile import (
   parse_key,
   protect_key,
 )
-from keyjax.keyring.passphrase import Cost
+from keyjax.keyring.recipients.passphrase import Cost
 from keyjax.keyring.store import refuse_checkpoint_folder
 from keyjax.keys import open_private, write_private
 

@@ -107,7 +107,7 @@ def deep_lock(
       the XOR of the ciphertexts, S-box removed, is that of the weights.
     - `chain`: the same weights under two secrets give both keys, with nothing
       known: that XOR is then of two key schedules
-      (`attacks.locks.schedule_difference`).
+      (`attacks.deep_lock.schedule_difference`).
     - Both: the S-box is public and adds nothing; there is no integrity, so a
       flipped ciphertext byte changes one parameter and nothing notices. Seal
       weights where that matters.

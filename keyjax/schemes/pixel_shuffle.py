@@ -91,7 +91,7 @@ def pixel_shuffle(
     - The map is linear (SHF) or affine (NP) and the same in every block: a
       free 1x1 convolution on space-to-depth images absorbs it.
     - It leaves pixel values in their block: one transformed image can give the
-      key (`attacks.locks.pixel_jigsaw`).
+      key (`attacks.pixel_shuffle.jigsaw`).
 
   Args:
     kind: `shf`, `np` or `ffx`.

@@ -13,8 +13,8 @@ import keyjax
 from keyjax.attacks import game, referee, registry, views
 from keyjax.attacks.game import Attack, Attacker, Budget, Claim, Cost, Goal
 from keyjax.schemes import pixel_shuffle
+from tests.attacks import hidden_toys as hidden
 from tests.attacks import toys
-from tests.attacks.locks import toys as hidden
 
 
 def xor_scheme() -> keyjax.Scheme:

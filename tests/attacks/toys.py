@@ -10,7 +10,6 @@ import numpy as np
 import sklearn.datasets
 
 import keyjax
-import keyjax.attacks.locks  # noqa: F401
 from keyjax import Secret
 from keyjax.attacks.fit import Recipe, fit
 from keyjax.attacks.game import Examples, Target

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from keyjax.checkpoint import layout, session
+from keyjax.checkpoint import session
+from keyjax.checkpoint.format import layout
 
 
 def message(path: pathlib.Path, owner: Any, name: str) -> bytes:

@@ -14,7 +14,9 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from keyjax import Secret, checkpoint, cli, keyring
-from keyjax.checkpoint import layout, places, store
+from keyjax.checkpoint.format import layout
+from keyjax.checkpoint.storage import locations as places
+from keyjax.checkpoint.storage import store
 from tests import buckets, trees
 from tests.checkpoint import damage, test_processes, two
 from tests.conftest import ROOT

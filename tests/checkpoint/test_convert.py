@@ -10,7 +10,7 @@ from flax import serialization
 from safetensors.numpy import load_file, save_file
 
 from keyjax import Secret, checkpoint, keyring
-from keyjax.checkpoint import formats
+from keyjax.checkpoint import weight_files as formats
 from tests import trees
 
 OWNER = keyring.SymmetricKey(Secret.generate())

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from keyjax import Secret, checkpoint, keyring
-from keyjax.checkpoint import layout, manifest, sealed, session
-from keyjax.checkpoint.manifest import DTYPES, Leaf, Manifest
+from keyjax.checkpoint import sealed, session
+from keyjax.checkpoint.format import layout, manifest
+from keyjax.checkpoint.format.manifest import DTYPES, Leaf, Manifest
 from tests import trees
 from tests.conftest import ROOT
 

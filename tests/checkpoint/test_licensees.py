@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from keyjax import Secret, checkpoint, keyring
-from keyjax.checkpoint import sealed, sealing, store
+from keyjax.checkpoint import sealed
+from keyjax.checkpoint.parts import sealing
+from keyjax.checkpoint.storage import store
 from keyjax.keyring import Keyring, SymmetricKey
 
 TREE = {"w": np.arange(12, dtype=np.float32), "b": jnp.zeros(3, jnp.bfloat16)}

@@ -68,7 +68,7 @@ def test_two_processes_save_and_restore(tmp_path: pathlib.Path) -> None:
 
 
 def test_neither_process_writes_everything() -> None:
-  from keyjax.checkpoint import layout
+  from keyjax.checkpoint.format import layout
 
   leaves = [(np.zeros((1 << 20, 8), np.float32), 4) for _ in range(3)]
   parts = layout.assign(leaves, 2)

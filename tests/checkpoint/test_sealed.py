@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from keyjax import Secret, checkpoint, keyring
-from keyjax.checkpoint import layout
+from keyjax.checkpoint.format import layout
 from tests import trees
 from tests.checkpoint import damage
 
@@ -314,8 +314,9 @@ def test_a_recipient_cannot_forge_what_is_signed(
   owner: Any, tmp_path: pathlib.Path
 ) -> None:
   """Whoever knows the data key can seal another part, and is found out."""
-  from keyjax.checkpoint import manifest, session
-  from keyjax.keyring.leaves import leaf_key
+  from keyjax.checkpoint import session
+  from keyjax.checkpoint.format import manifest
+  from keyjax.keyring.data_keys import leaf_key
   from keyjax.seal import seal
 
   signer, path = ed25519.Ed25519PrivateKey.generate(), tmp_path / "c"

@@ -12,9 +12,10 @@ from ml_collections import ConfigDict
 
 import keyjax
 from experiments import attack as job
-from experiments import config as configs
-from experiments import lock, results
+from experiments.protection import lock
 from experiments.report import attacks as report
+from experiments.run import config as configs
+from experiments.run import results
 from keyjax import card as cards
 from keyjax import tree
 from keyjax.attacks import registry

@@ -12,10 +12,11 @@ import pytest
 from ml_collections import ConfigDict
 
 import keyjax
-from experiments import attack, data, lock, models
-from experiments.config import base, scheme, set_schemes
+from experiments import attack, data, models
 from experiments.data import fake
+from experiments.protection import lock
 from experiments.report import text
+from experiments.run.config import base, scheme, set_schemes
 from keyjax.attacks import registry
 from tests.conftest import ROOT
 

@@ -12,12 +12,12 @@ import pytest
 from ml_collections import ConfigDict
 
 import keyjax
-from experiments import config as configs
 from experiments import interpret as job
-from experiments import layers
-from experiments.config import scheme, set_schemes
-from experiments.layers import Sizes
+from experiments.interpretation import layers
+from experiments.interpretation.layers import Sizes
 from experiments.report.layered import Point, layered
+from experiments.run import config as configs
+from experiments.run.config import scheme, set_schemes
 
 SMALL = Sizes(
   images=120,

@@ -21,9 +21,18 @@ import rich.console
 from ml_collections import ConfigDict
 
 import keyjax
-from experiments import data, lock, main, models, results, train
-from experiments.config import attack, base, scheme, set_attacks, set_schemes
+from experiments import data, main, models
+from experiments.protection import lock
+from experiments.run import results
+from experiments.run.config import (
+  attack,
+  base,
+  scheme,
+  set_attacks,
+  set_schemes,
+)
 from experiments.tables import markdown, over_seeds, runs
+from experiments.training import train
 from keyjax import card as cards
 from keyjax import checkpoint, keys
 from keyjax.attacks import near_keys

@@ -14,8 +14,9 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import data, models, train
-from experiments.config import base
+from experiments import data, models
+from experiments.run.config import base
+from experiments.training import train
 from keyjax import Secret, checkpoint, keyring
 from tests import trees
 from tests.conftest import ROOT
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.multiprocess
 
 STEPS = 60  # 192 images in batches of 64, 20 epochs
 CONFIG = """
-from experiments.config import base, scheme, set_schemes
+from experiments.run.config import base, scheme, set_schemes
 
 def get_config():
   config = base()

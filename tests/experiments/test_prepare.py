@@ -18,8 +18,8 @@ import PIL.Image
 import pytest
 
 from experiments import data, prepare
-from experiments.config import base
 from experiments.data import folders
+from experiments.run.config import base
 
 TRAIN, TEST = 7, 5
 CLASSES = [f"class_{i}" for i in range(10)]
@@ -143,7 +143,7 @@ def test_svhn_format(served, monkeypatch, tmp_path):
 
 
 def test_gtsrb_holds_out_every_fifth_track(served, monkeypatch, tmp_path):
-  from experiments import gtsrb
+  from experiments.data import gtsrb
 
   folder, url = served
   rng = np.random.default_rng(0)

@@ -11,11 +11,14 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import context, evaluate, judge, models, results
+from experiments import models
 from experiments.benchmarks import overhead
-from experiments.config import base, scheme, set_schemes, table_schemes
+from experiments.protection import evaluate, judge
+from experiments.protection import job as context
+from experiments.run import results
+from experiments.run.config import base, scheme, set_schemes, table_schemes
+from experiments.run.workdir import Workdir
 from experiments.tables import markdown, over_seeds, published, runs, steps
-from experiments.workdir import Workdir
 from keyjax.attacks.intervals import mean_interval
 from tests.conftest import ROOT
 

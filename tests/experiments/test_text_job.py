@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from experiments import data, main, models, results
-from experiments.config import base, scheme, set_schemes
+from experiments import data, main, models
+from experiments.run import results
+from experiments.run.config import base, scheme, set_schemes
 
 LABELS = ("float32", "hpnn")
 CONTEXT = 16
@@ -90,7 +91,7 @@ def test_the_logs_count_characters(done: Any) -> None:
 
 def test_perplexity_is_that_of_a_uniform_guess() -> None:
   """A model of zeros gives every character the same share."""
-  from experiments import evaluate, lock
+  from experiments.protection import evaluate, lock
 
   made = config()
   text = data.from_config(made)

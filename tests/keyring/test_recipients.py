@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from keyjax import Secret, keyring
-from keyjax.keyring import encoding, recipients
+from keyjax.keyring import encoding
+from keyjax.keyring.recipients import base as recipients
 from tests.keyring.conftest import KINDS
 
 CONTEXT = b"keyjax/envelope/1/model-a"
@@ -232,7 +233,7 @@ def test_costs_are_checked_before_they_are_paid(cost, word, monkeypatch):
 
   key = keyring.Passphrase("six random words", keyring.Cost(19456, 1, 1))
   stanza = stanza_for(key, bytes(32))
-  monkeypatch.setattr("keyjax.keyring.passphrase.Argon2id", never)
+  monkeypatch.setattr("keyjax.keyring.recipients.passphrase.Argon2id", never)
   fields = dict(zip(keyring.Cost._fields, cost, strict=True))
   with pytest.raises(keyring.KeyringError, match=word):
     key.unwrap(stanza | fields, CONTEXT)

@@ -11,7 +11,8 @@ import optax
 import pytest
 
 import keyjax
-from experiments import lock, models
+from experiments import models
+from experiments.protection import lock
 from keyjax import Secret, tree
 from keyjax.schemes import hpnn
 from tests import trees

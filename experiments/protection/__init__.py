@@ -1,0 +1,1 @@
+"""Protecting a model: lock, ship, restore and evaluate."""

@@ -1,0 +1,232 @@
+"""The configuration of a run: every field, its default and its meaning.
+
+A file in `configs/` starts from `base()` and changes what differs. The result
+is locked: a misspelt field is an error that names the field. Configs hold no
+key material; secrets come from the operating system (`experiments.main`).
+"""
+
+import json
+from typing import Any
+
+from ml_collections import ConfigDict
+
+
+def base() -> ConfigDict:
+  """Returns the defaults."""
+  config = ConfigDict()
+  config.name = ""  # What rows and reports call this run.
+
+  config.dataset = "digits"  # See experiments.data.NAMES.
+  config.data_dir = ""  # TFDS folder; empty: see data.find_data_dir.
+  config.text = ""  # The file of dataset "text".
+  config.context = 64  # Characters of an example, where the data are text.
+  config.image_size = 224  # Of imagenet2012, read as it goes.
+  # Shape and classes of dataset "fake": random numbers, to measure speed. A
+  # shape such as (64,) makes text.
+  config.fake = ConfigDict({"shape": (32, 32, 3), "classes": 10})
+  config.num_train = 0  # Fewer training images than there are; 0: all.
+  config.num_test = 0
+
+  config.model = "cnn"  # See experiments.models.create.
+  config.model_args = ConfigDict(convert_dict=False)
+
+  train = config.train = ConfigDict()
+  train.batch_size = 128  # Over all devices.
+  train.epochs = 5.0
+  train.optimizer = "adam"  # adam, adamw or sgd (momentum 0.9).
+  train.learning_rate = 2e-3  # Peak.
+  train.schedule = "cosine"  # cosine, triangle (0 -> peak -> 0) or constant.
+  train.warmup = 0.05  # Share of the steps; cosine alone.
+  train.weight_decay = 0.0
+  train.decay_leaves = ".*"  # Those that decay, by path: `conv_0/kernel`.
+  train.clip = 0.0  # Largest norm of the gradient; 0: any.
+  train.ema = 0.0  # Decay of averaged params, which are then kept; 0: none.
+  train.label_smoothing = 0.0
+  train.pad = 0  # Random shifts by up to this many pixels.
+  train.flip = False  # Random mirror images.
+  train.cutout = 0  # Side of a black square in every image.
+  train.mixup = 0.0  # Images mixed in shares from Beta(mixup, mixup); 0: none.
+  train.dtype = "float32"  # Or bfloat16: of the computation alone.
+  train.accumulate = 1  # Parts of a batch that a device takes one by one.
+  train.remat = False  # Compute each block again in the backward pass.
+  train.seed = 0  # Of the initial weights, the order and the augmentation.
+  train.parallel = "pmap"  # pmap, shard_map or fsdp.
+  train.log_every = 50  # Steps.
+  train.checkpoint_every = 500  # Steps.
+  train.keep = 2  # Checkpoints.
+  train.threads = 0  # That prepare batches ahead; 0: none.
+  train.prefetch = 2  # Batches copied to the devices ahead; 0: none.
+  train.profile = (0, 0)  # First and last step to trace; from 1.
+
+  encrypt = config.encrypt = ConfigDict()  # Of training checkpoints.
+  encrypt.recipients = ""  # Public keys, with commas; empty: plain.
+  encrypt.identity = ""  # file:PATH, env:NAME or fd:N: opens them to resume.
+
+  evaluate = config.evaluate = ConfigDict()
+  evaluate.batch_size = 500
+  evaluate.wrong_keys = 64
+  evaluate.wrong_images = 1000  # Test images for each wrong key; 0: all.
+  evaluate.distance_keys = 8  # Keys at each distance from the right one.
+
+  # Label -> `scheme(...)`, in the order of `set_schemes`.
+  config.schemes = ConfigDict(sort_keys=False)
+  config.lock()
+  config.model_args.unlock()  # models.create knows each model's arguments.
+  return config
+
+
+def meaning(config: ConfigDict) -> dict[str, Any]:
+  """Returns a config as JSON, without what changes no bit of a run."""
+  found = json.loads(config.to_json_best_effort())
+  found["train"].pop("prefetch", None)
+  return found
+
+
+def mnist(name: str) -> ConfigDict:
+  """Returns the MNIST recipe: a small strided CNN, Adam."""
+  config = base()
+  config.name, config.dataset, config.model = name, "mnist", "cnn"
+  config.train.epochs, config.train.pad = 6.0, 2
+  return config
+
+
+def gtsrb(name: str) -> ConfigDict:
+  """Returns the GTSRB recipe: a strided CNN, Adam, no augmentation.
+
+  Signs fill their images: shifts cost 6 points of accuracy.
+  """
+  config = base()
+  config.name, config.dataset, config.model = name, "gtsrb", "cnn"
+  config.model_args.features = (32, 64)
+  config.train.batch_size, config.train.epochs = 64, 6.0
+  return config
+
+
+def cifar10(name: str) -> ConfigDict:
+  """Returns the block-wise papers' recipe: ResNet-18, 200 epochs of SGD.
+
+  MaungMaung and Kiya, arXiv 2105.14756: momentum 0.9, weight decay 5e-4, a
+  triangle from 0 to 0.2 and back, batches of 128, crops and flips.
+  """
+  config = base()
+  config.name, config.dataset, config.model = name, "cifar10", "resnet18"
+  train = config.train
+  train.optimizer, train.learning_rate, train.schedule = "sgd", 0.2, "triangle"
+  train.epochs, train.weight_decay = 200.0, 5e-4
+  train.pad, train.flip = 4, True
+  train.checkpoint_every = 2000
+  return config
+
+
+def shakespeare(name: str) -> ConfigDict:
+  """Returns a small character transformer's recipe, for two CPU cores.
+
+  Its layout and AdamW are GPT-2's; see `experiments.models.lm`.
+  """
+  config = base()
+  config.name, config.dataset = name, "tinyshakespeare"
+  config.model = "gpt_micro"
+  config.model_args.update(features=96, depth=3, heads=4)
+  train = config.train
+  train.batch_size, train.epochs = 32, 2.0
+  train.optimizer, train.learning_rate, train.clip = "adamw", 3e-3, 1.0
+  train.weight_decay, train.decay_leaves = 0.1, ".*kernel"
+  config.evaluate.batch_size, config.evaluate.wrong_images = 100, 100
+  return config
+
+
+def scheme(name: str, title: str = "", **kwargs: Any) -> ConfigDict:
+  """Returns a protection for `config.schemes`.
+
+  Args:
+    name: a name of `experiments.protection.lock.NAMES`.
+    title: what people call it, in reports.
+    **kwargs: arguments of the scheme's factory; see
+      `experiments.protection.lock`.
+  """
+  spec = ConfigDict({"scheme": name, "title": title or name})
+  spec.args = ConfigDict(kwargs, convert_dict=False)
+  return spec
+
+
+def deep_lock_forms() -> dict[str, ConfigDict]:
+  """Returns Deep-Lock as every data set's config compares it."""
+  return {
+    "float32": scheme("deep_lock", "Deep-Lock, float32"),
+    "int8": scheme("deep_lock", "Deep-Lock, int8", int8=True),
+    "counter_int8": scheme(
+      "deep_lock",
+      "Deep-Lock, AES-256 counter mode, int8",
+      schedule="counter",
+      key_bits=256,
+      int8=True,
+    ),
+  }
+
+
+def table_schemes(**adv_params: Any) -> dict[str, ConfigDict]:
+  """Returns the schemes of the table of results, in its order.
+
+  Args:
+    **adv_params: AdvParams' limits, which depend on the data.
+  """
+  return {
+    **deep_lock_forms(),
+    "adv_params": scheme("adv_params", "AdvParams", **adv_params),
+    "hpnn": scheme("hpnn", "HPNN, 256 key bits"),
+    "shf": scheme("shf", "SHF, M=4", block_size=4),
+    "np": scheme("np", "NP, M=4", block_size=4),
+    "ffx": scheme("ffx", "FFX, M=4", block_size=4),
+  }
+
+
+def set_schemes(config: ConfigDict, **schemes: ConfigDict) -> None:
+  """Adds protections to a config, which is locked again afterwards."""
+  with config.schemes.unlocked():
+    for label, spec in schemes.items():
+      config.schemes[label] = spec
+
+
+def attack(
+  name: str,
+  title: str = "",
+  schemes: str = ".*",
+  fraction: float = 0.0,
+  steps: int = 0,
+  points: int = 6,
+  trials: int = 0,
+  grid: tuple[dict[str, Any], ...] = (),
+  **attacker: Any,
+) -> ConfigDict:
+  """Returns an attack for `config.attacks`.
+
+  Args:
+    name: a name of `keyjax.attacks.registry`.
+    title: what people call it, in reports.
+    schemes: a regular expression of labels in `config.schemes`; the attack is
+      tried on those that it applies to.
+    fraction: share of the training images that the attacker holds, instead
+      of their number.
+    steps: of training or search.
+    points: of the curve.
+    trials: how many times to play, with a fresh key each; 0: once, with the
+      settings swept.
+    grid: settings to sweep; the attack's own by default.
+    **attacker: fields of `keyjax.attacks.game.Attacker`.
+  """
+  spec = ConfigDict({"attack": name, "title": title or name})
+  spec.schemes, spec.fraction, spec.trials = schemes, fraction, trials
+  spec.steps, spec.points = steps, points
+  spec.grid = ConfigDict({"settings": grid}, convert_dict=False)
+  spec.attacker = ConfigDict(attacker)
+  return spec
+
+
+def set_attacks(config: ConfigDict, **attacks: ConfigDict) -> None:
+  """Adds attacks to a config; `experiments.attack` runs them."""
+  with config.unlocked():
+    if "attacks" not in config:
+      config.attacks = ConfigDict(sort_keys=False)
+    with config.attacks.unlocked():
+      for label, spec in attacks.items():
+        config.attacks[label] = spec

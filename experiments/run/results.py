@@ -1,0 +1,181 @@
+"""Rows of results: what was measured, by which command, where and when.
+
+`results.json` is a list of flat objects, one a measurement. `FIELDS` lists
+those that every row has; a row may have more. No row holds key material.
+"""
+
+import datetime
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from experiments.run import files
+
+FIELDS = (
+  "config",  # the run's name
+  "dataset",
+  "model",
+  "scheme",  # label in the config; "plain" for the unprotected model
+  "title",  # what people call the scheme
+  "mechanism",  # its name in `experiments.protection.lock.NAMES`; "" for plain
+  "options",  # its arguments
+  "condition",  # plain, right, no_key, wrong, near or api; "" for costs
+  "metric",  # accuracy, drop, round_trip, key_bytes, encrypt_seconds, ...
+  "value",
+  "low",  # 95 % interval, or null
+  "high",
+  "interval",  # how the interval was made
+  "command",
+  "commit",
+  "hardware",
+  "date",
+)
+
+
+def provenance() -> dict[str, str]:
+  """Returns the command, commit, hardware, versions and date of this run."""
+  now = datetime.datetime.now(datetime.UTC)
+  return {
+    "command": _command(),
+    "commit": commit(),
+    "hardware": hardware(),
+    "jax": jax.__version__,
+    "date": now.isoformat(timespec="seconds"),
+  }
+
+
+def _command() -> str:
+  spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+  program = f"python -m {spec.name}" if spec else pathlib.Path(sys.argv[0]).name
+  return " ".join([program, *sys.argv[1:]])
+
+
+def commit() -> str:
+  """Returns the checkout's commit, with `-dirty` when files differ from it."""
+  folder = pathlib.Path(__file__).parent
+  git = ["git", "-C", str(folder)]
+  try:
+    head = subprocess.run(
+      [*git, "rev-parse", "--short", "HEAD"],
+      capture_output=True,
+      text=True,
+      check=True,
+    ).stdout.strip()
+    changed = subprocess.run(
+      [*git, "status", "--porcelain", "--untracked-files=no"],
+      capture_output=True,
+      text=True,
+      check=True,
+    ).stdout.strip()
+  except (OSError, subprocess.CalledProcessError):
+    return "unknown"
+  return head + ("-dirty" if changed else "")
+
+
+def hardware() -> str:
+  """Returns the devices and the processor, as in `1 x cpu, Xeon, 2 cores`."""
+  kind = jax.devices()[0].device_kind
+  cores = len(os.sched_getaffinity(0))
+  return f"{jax.device_count()} x {kind}, {_processor()}, {cores} cores"
+
+
+def _processor() -> str:
+  try:
+    lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+  except OSError:
+    return platform.machine()
+  names = [x.split(":", 1)[1].strip() for x in lines if x.startswith("model n")]
+  return names[0] if names else platform.machine()
+
+
+def row(base: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
+  """Returns a row: `base` (provenance, names) and what was measured."""
+  made: dict[str, Any] = dict.fromkeys(FIELDS, "")
+  made |= {"options": {}, "low": None, "high": None}
+  return made | dict(base) | fields
+
+
+def names(label: str, spec: ConfigDict) -> dict[str, Any]:
+  """Returns what rows call a protection: a label, and which scheme it is."""
+  # As rows are read: tuples are lists there.
+  options = json.loads(json.dumps(dict(spec.args), default=str))
+  return {
+    "scheme": label,
+    "title": spec.title,
+    "mechanism": spec.scheme,
+    "options": options,
+  }
+
+
+def write_json(path: files.AnyPath, value: Any) -> None:
+  """Writes JSON whole or not at all."""
+  files.write(path, json.dumps(value, indent=1) + "\n")
+
+
+def read_json(path: files.AnyPath) -> Any:
+  """Reads JSON that `write_json` wrote.
+
+  Raises:
+    ValueError: it is damaged; it names the file.
+    OSError: it cannot be read.
+  """
+  try:
+    return json.loads(path.read_text())
+  except ValueError:
+    raise ValueError(
+      f"{path} is damaged; delete it, and it is made again"
+    ) from None
+
+
+def read_rows(file: files.AnyPath) -> dict[str, dict[str, Any]]:
+  """Returns the rows of a file by name; a line cut short is left out.
+
+  Raises:
+    ValueError: a whole line is no row; it names the file and the line.
+  """
+  if not file.exists():
+    return {}
+  lines = file.read_text(errors="replace").splitlines(keepends=True)
+  whole = [line for line in lines if line.endswith("\n")]
+  rows = {}
+  for number, line in enumerate(whole, 1):
+    try:
+      row = json.loads(line)
+      rows[row["row"]] = row
+    except (ValueError, KeyError, TypeError):
+      raise ValueError(
+        f"{file}: line {number} is damaged; delete it, and it is measured again"
+      ) from None
+  if len(whole) < len(lines):
+    files.write(file, "".join(whole))
+  return rows
+
+
+def lines(rows: Sequence[Mapping[str, Any]]) -> str:
+  """Returns rows as JSON, one a line."""
+  return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def append_rows(file: files.AnyPath, rows: Sequence[Mapping[str, Any]]) -> None:
+  """Adds rows to a file, one a line; all of them or none."""
+  text = lines(rows)
+  if len(rows) == 1:  # A line that was cut short is told by its end.
+    files.append(file, text)
+  else:
+    files.write(file, (file.read_text() if file.exists() else "") + text)
+
+
+def find(rows: Sequence[Mapping[str, Any]], **fields: Any) -> dict[str, Any]:
+  """Returns the first row with these fields; a KeyError if there is none."""
+  for candidate in rows:
+    if all(candidate.get(k) == v for k, v in fields.items()):
+      return dict(candidate)
+  raise KeyError(f"no row with {fields}")

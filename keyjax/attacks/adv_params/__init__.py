@@ -1,0 +1,1 @@
+"""Attacks on AdvParams and keyed noise."""

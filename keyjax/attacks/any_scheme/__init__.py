@@ -1,0 +1,1 @@
+"""Attacks that apply to any scheme."""

@@ -1,0 +1,273 @@
+"""Transfer: adversarial images from a model without the key, for one with it.
+
+The question is whether a key defends the served model: the attacker changes
+each victim by at most epsilon a pixel, so that the *authorised* model errs, and
+has gradients of another model only.
+
+- `transfer_stolen`: the stolen file without the key; for input keys, the
+  network on plain images;
+- `transfer_tuned`: that file, fine-tuned on images that he holds;
+- `transfer_surrogate`: a fresh model, from those images or from queries;
+- `transfer_keys`: for input keys, the mean gradient over random keys;
+- `transfer_with_key`: the authorised model itself. It says how strong such an
+  attack is where no lock is in its way; below about 100 % at an epsilon, lower
+  scores of the others say little;
+- `transfer_noise`: random signs of the same size, the floor.
+
+The ascent is projected gradient ascent on the cross-entropy from the images and
+from random starts, with the momentum of MI-FGSM as a setting. Of the restarts
+the attacker takes, image by image, the one of the largest loss on *his* model.
+
+References:
+  Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks",
+  ICLR 2018 (PGD). Dong et al., "Boosting Adversarial Attacks with Momentum",
+  CVPR 2018 (MI-FGSM). Athalye et al., "Synthesizing Robust Adversarial
+  Examples", ICML 2018 (expectation over transformations), and "Obfuscated
+  Gradients Give a False Sense of Security", ICML 2018 (gradients through steps
+  that have none). Papernot et al., "Practical Black-Box Attacks against Machine
+  Learning", AsiaCCS 2017 (substitutes). MaungMaung, Kiya, "Encryption Inspired
+  Adversarial Defense", ICIP 2020, arXiv 2005.07998, and "Block-wise Image
+  Transformation with Secret Key for Adversarially Robust Defense", IEEE TIFS
+  16, 2021, arXiv 2010.00801 (input keys as a defence); MaungMaung, Echizen,
+  Kiya, arXiv 2309.01620 (attacks that adapt to it).
+"""
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from keyjax.attacks import registry
+from keyjax.attacks.any_scheme import fine_tune
+from keyjax.attacks.ascent import Ball, ascend, cross_entropies
+from keyjax.attacks.fit import Recipe, fit
+from keyjax.attacks.game import (
+  Adversarial,
+  Attacker,
+  Budget,
+  Claim,
+  Cost,
+  Examples,
+  Goal,
+  keyed,
+)
+from keyjax.attacks.pixel_shuffle import keys as pixel_keys
+from keyjax.attacks.views import View
+from keyjax.keys import Secret
+from keyjax.scheme import ApplyFn, PyTree
+from keyjax.schemes.pixel_shuffle import FfxKey, PixelKey, transform
+
+EPSILON = 0.1
+GRID = tuple({"momentum": m} for m in (0.0, 1.0))
+_POOL = 64  # Random keys that an expectation draws from.
+
+
+@registry.register(
+  "transfer_noise",
+  Goal.TRANSFER,
+  (registry.ANY,),
+  Attacker(knows_scheme=False, has_locked=False, victims=1),
+  condition="api",
+)
+def transfer_noise(
+  view: View, budget: Budget, epsilon: float = EPSILON
+) -> Iterator[Claim]:
+  """Changes every pixel by epsilon, up or down at random."""
+  clean = _victims(view).image
+  rng = np.random.default_rng([budget.seed, 3])
+  signs = rng.choice(np.array([-1, 1], np.float32), clean.shape)
+  image = np.clip(clean + np.float32(epsilon) * signs, 0, 1)
+  yield Claim(Adversarial(image, epsilon), Cost(steps=1))
+
+
+@registry.register(
+  "transfer_stolen",
+  Goal.TRANSFER,
+  (registry.ANY,),
+  Attacker(knows_scheme=False, victims=1),
+  GRID,
+)
+def transfer_stolen(view: View, budget: Budget, **ball: Any) -> Iterator[Claim]:
+  """Climbs on the stolen file without the key; noise in it begins anew."""
+  params, renewed = fine_tune.usable(view, budget.seed)
+  more = {"renewed_leaves": renewed}
+  yield from _climb(view, budget, params, view.apply_fn, Ball(**ball), more)
+
+
+@registry.register(
+  "transfer_tuned",
+  Goal.TRANSFER,
+  (registry.ANY,),
+  Attacker(knows_scheme=False, images=1, victims=1),
+  GRID,
+)
+def transfer_tuned(
+  view: View,
+  budget: Budget,
+  train_steps: int = 200,
+  learning_rate: float = 1e-3,
+  **ball: Any,
+) -> Iterator[Claim]:
+  """Fine-tunes the stolen file first, as `fine_tune`."""
+  recipe = Recipe(learning_rate=learning_rate)
+  start, renewed = fine_tune.usable(view, budget.seed)
+  params = _train(view, start, view.data, train_steps, recipe)
+  more = {"renewed_leaves": renewed, "train_steps": train_steps}
+  yield from _climb(view, budget, params, view.apply_fn, Ball(**ball), more)
+
+
+@registry.register(
+  "transfer_surrogate",
+  Goal.TRANSFER,
+  (registry.ANY,),
+  Attacker(knows_scheme=False, has_locked=False, images=1, victims=1),
+  GRID,
+  condition="api",
+)
+def transfer_surrogate(
+  view: View,
+  budget: Budget,
+  train_steps: int = 300,
+  learning_rate: float = 3e-3,
+  **ball: Any,
+) -> Iterator[Claim]:
+  """Trains a fresh model: on answers where he may ask, else on his labels."""
+  recipe = Recipe(learning_rate=learning_rate)
+  data = view.data
+  if view.oracle is not None:
+    images = data.image[: view.oracle.left]
+    data = Examples(images, view.oracle(images))
+  start = view.init(jax.random.key(budget.seed))
+  params = _train(view, start, data, train_steps, recipe)
+  more = {"trained_on": len(data.label), "train_steps": train_steps}
+  asked = 0 if view.oracle is None else view.oracle.used
+  found = _climb(view, budget, params, view.apply_fn, Ball(**ball), more)
+  for claim in found:
+    yield claim._replace(cost=claim.cost._replace(queries=asked))
+
+
+@registry.register(
+  "transfer_keys",
+  Goal.TRANSFER,
+  pixel_keys.KINDS,
+  Attacker(victims=1),
+  GRID,
+)
+def transfer_keys(
+  view: View, budget: Budget, keys: int = 4, **ball: Any
+) -> Iterator[Claim]:
+  """Climbs the mean over random keys on the stolen network.
+
+  Args:
+    view: the file, the scheme and the victims.
+    budget: `steps` of ascent.
+    keys: that a step takes the mean over, out of a pool.
+    **ball: fields of `ascent.Ball`.
+
+  Raises:
+    ValueError: no key, or more than the pool has.
+  """
+  assert view.scheme is not None
+  if not 0 < keys <= _POOL:
+    raise ValueError(f"keys={keys}: from 1 to {_POOL}")
+  batch = {"image": _victims(view).image[:1]}
+  made = [
+    view.scheme.keygen(Secret.generate(), view.like, batch)
+    for _ in range(_POOL)
+  ]
+  pool = jax.tree.map(lambda *x: jnp.stack(x), *made)
+  rng, stolen = np.random.default_rng([budget.seed, 4]), view.stolen()
+
+  def params(_: int) -> PyTree:
+    picked = rng.choice(_POOL, keys, replace=False)
+    return stolen, jax.tree.map(lambda x: x[picked], pool)
+
+  loss = _mean_over_keys(view.apply_fn)
+  more = {"keys": keys}
+  yield from ascend(loss, params, _victims(view), budget, Ball(**ball), more)
+
+
+@registry.register(
+  "transfer_with_key",
+  Goal.TRANSFER,
+  (registry.ANY,),
+  Attacker(victims=1, has_key=True),
+  GRID,
+  condition="right",
+)
+def transfer_with_key(
+  view: View, budget: Budget, **ball: Any
+) -> Iterator[Claim]:
+  """Climbs on the authorised model: what the owner himself could do."""
+  assert view.scheme is not None
+  if isinstance(view.key, PixelKey):
+    forward = _under_key(view.apply_fn)
+  else:
+    forward = keyed(view.scheme, view.apply_fn)
+  pair = (view.key, view.opened())
+  yield from _climb(view, budget, pair, forward, Ball(**ball), {})
+
+
+def _victims(view: View) -> Examples:
+  assert view.victims is not None
+  return view.victims
+
+
+def _climb(
+  view: View,
+  budget: Budget,
+  params: PyTree,
+  forward: ApplyFn,
+  ball: Ball,
+  details: dict[str, Any],
+) -> Iterator[Claim]:
+  loss = cross_entropies(forward)
+  yield from ascend(
+    loss, lambda _: params, _victims(view), budget, ball, details
+  )
+
+
+def _train(
+  view: View, start: PyTree, data: Examples, steps: int, recipe: Recipe
+) -> PyTree:
+  if not steps:
+    return start
+  return next(fit(view.apply_fn, start, data, [steps], recipe)).params
+
+
+@functools.lru_cache(maxsize=16)
+def _under_key(apply_fn: ApplyFn) -> ApplyFn:
+  return lambda pair, x: apply_fn(pair[1], differentiable(pair[0], x))
+
+
+@functools.lru_cache(maxsize=16)
+def _mean_over_keys(apply_fn: ApplyFn) -> Any:
+  """Returns `((params, keys), images, labels) -> float32[n]`."""
+  forward = _under_key(apply_fn)
+
+  def losses(pair: Any, x: jax.Array, labels: jax.Array) -> jax.Array:
+    params, keys = pair
+    one = lambda key: cross_entropies(forward)((key, params), x, labels)  # noqa: E731
+    return jax.vmap(one)(keys).mean(0)
+
+  return losses
+
+
+def differentiable(key: PixelKey, x: jax.Array) -> jax.Array:
+  """Returns `transform(key, x)` with a gradient where FFX has none.
+
+  Its rounding passes straight through where a pixel is not encrypted. An
+  encrypted value says nothing about the next one, and gets no gradient.
+  """
+  out = transform(key, x)
+  if not isinstance(key, FfxKey):
+    return out
+  m = key.block_size
+  blocks = pixel_keys.to_blocks(x, m)
+  slope = 255 / key.table.max().astype(x.dtype)
+  open_ = jnp.where(key.mask, 0, blocks * slope).astype(x.dtype)
+  smooth = pixel_keys.from_blocks(open_, m)
+  return out + smooth - jax.lax.stop_gradient(smooth)

@@ -1,0 +1,207 @@
+"""HPNN: signs from the device's answers by algebra, the rest by learning.
+
+Layer by layer, first to last. Where a layer's pre-activations can be moved one
+at a time, three queries read a sign: at an input where neuron j is 0 and
+nothing else moves, the logits change on the side where the lock lets it
+through. A convolution moves too much at once; its signs are learned
+(`hpnn_relax`). The logits are linear in what the last locked layer lets
+through, so its signs solve a linear system, whose residual tells whether the
+signs before it are right; while it does, the least certain ones are flipped.
+
+Needs: the file, the scheme and an oracle that answers with logits. Cost: three
+queries a neuron that algebra reads, and for the rest about as many queries as
+the last locked layer has neurons divided by the classes, with a margin.
+
+Source: the published outline of Li, Zhao, He, Zhou, "Evaluating the Security
+of Logic Locking on Deep Neural Networks", DAC 2024: incremental, algebraic and
+learning-based inference, and a procedure that checks and corrects. The linear
+system for the last layer is added.
+"""
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from keyjax.attacks import registry
+from keyjax.attacks.game import (
+  Attacker,
+  Budget,
+  Claim,
+  Cost,
+  Goal,
+)
+from keyjax.attacks.hpnn import linear as hpnn_linear
+from keyjax.attacks.hpnn import relax as hpnn_relax
+from keyjax.attacks.hpnn import score as hpnn_score
+from keyjax.attacks.hpnn import signs as hpnn_signs
+from keyjax.attacks.hpnn import statistics as hpnn_statistics
+from keyjax.attacks.hpnn.signs import Problem
+from keyjax.attacks.views import Oracle, View
+
+# Theta of a sign that is settled: tanh is flat there.
+_SETTLED = 20.0
+# A singular value below this share of the largest cannot be inverted.
+_RANK = 1e-4
+# Of a step: what else may move.
+_ALONE = 1e-2
+# Inputs to aim from.
+_BASES = 4
+
+
+@registry.register(
+  "hpnn_algebraic",
+  Goal.KEY,
+  ("hpnn",),
+  Attacker(queries=1),
+  referee=hpnn_score.key_referee,
+)
+def algebraic(
+  view: View, budget: Budget, learning_rate: float = 0.03
+) -> Iterator[Claim]:
+  """Reads signs by algebra, learns the others, checks and corrects.
+
+  Args:
+    view: the file, the scheme and an oracle.
+    budget: `steps` of learning, and again of corrections.
+    learning_rate: of Adam, for the signs that are learned.
+  """
+  assert view.oracle is not None
+  this = hpnn_signs.problem(view)
+  rng = np.random.default_rng(budget.seed)
+  settled = np.zeros(this.size, np.float32)
+  paths = list(this.units)
+  for path in paths[:-1]:
+    found = read_layer(this, settled, path, view.oracle, view.data.image, rng)
+    at = np.asarray(this.units[path])
+    settled[at] = np.where(found != 0, found, settled[at])
+    if not found.all():
+      break  # What lies behind cannot be aimed at.
+  read = int(np.count_nonzero(settled))
+  yield _claim(this, settled, 0, view.oracle, {"read": read})
+  data = hpnn_signs.examples(view, "mse", budget.seed)
+  start = np.where(settled == 0, _start(this, data), _SETTLED * settled)
+  steps = 0 if read == this.size - this.units[paths[-1]].size else budget.steps
+  learned = hpnn_relax.descend(
+    this, data, "mse", start, steps, learning_rate, rng
+  )
+  theta = functools.reduce(lambda _, at: at[1], learned, start)
+  *_, done = hpnn_linear.correct(this, theta, paths[-1], data, budget.steps)
+  more = {"read": read, "residual": done[2]}
+  yield _claim(this, done[1], steps + done[0], view.oracle, more)
+
+
+def _start(this: Problem, data: tuple[Any, Any]) -> np.ndarray:
+  """Returns theta as the weights speak for it, turned by the data."""
+  compiled = hpnn_signs.hard_loss(this.apply_fn, "mse")
+  scores = hpnn_statistics.oriented(
+    this, lambda s: float(compiled(this.params, this.units, s, *data))
+  )
+  return np.clip(hpnn_relax.TRUST * scores[0], -1, 1)
+
+
+def _claim(
+  this: Problem, signs: np.ndarray, steps: int, oracle: Oracle, more: dict
+) -> Claim:
+  cost = Cost(steps=steps, queries=oracle.used)
+  return Claim(hpnn_signs.key_of(this, signs), cost, more)
+
+
+def read_layer(
+  this: Problem,
+  signs: np.ndarray,
+  path: str,
+  oracle: Oracle,
+  images: np.ndarray,
+  rng: np.random.Generator,
+) -> np.ndarray:
+  """Reads a layer's signs with three queries each.
+
+  Args:
+    this: the unknowns.
+    signs: float32[size]; those of the layers before are right.
+    path: of the layer.
+    oracle: the authorised model.
+    images: where the inputs come near, noise if there are none.
+    rng: chooses among them.
+
+  Returns:
+    int8[features] of +1 and -1, and 0 where algebra cannot tell.
+  """
+  out = np.zeros(this.units[path].size, np.int8)
+  for _ in range(_BASES):
+    base = rng.random(images.shape[1:], np.float32)
+    if len(images):
+      base = images[rng.integers(len(images))]
+    left = np.flatnonzero(out == 0)
+    # Half of the queries are for what cannot be aimed at.
+    if not left.size or oracle.left < 6 * left.size:
+      break
+    for j, probes in _aim(this, signs, path, base, left):
+      below, at, above = oracle(probes)
+      down, up = np.abs(below - at).max(), np.abs(above - at).max()
+      # Neither side shows where all that lies behind is off.
+      out[j] = int(np.sign(up - down))
+  return out
+
+
+def _aim(
+  this: Problem,
+  signs: np.ndarray,
+  path: str,
+  base: np.ndarray,
+  neurons: np.ndarray,
+) -> Iterator[tuple[int, np.ndarray]]:
+  """Yields neurons, and three inputs below, at and above their hyperplane."""
+
+  def z(x: jax.Array) -> jax.Array:
+    return _site(this, signs, path, x[None])[0]
+
+  x = jnp.asarray(base)
+  at = z(x)
+  if at.ndim > 1:
+    return  # A convolution: one weight moves many outputs.
+  slope = np.asarray(jax.jacrev(z)(x)).reshape(at.size, -1)
+  back = np.linalg.pinv(slope, _RANK).T.reshape(at.size, *base.shape)
+  step = float(np.abs(at).mean())
+  for j in neurons:
+    moves = np.array([-step, 0, step], np.float32) - float(at[j])
+    probes = base + moves.reshape(-1, *(1,) * base.ndim) * back[j][None]
+    if _moves_alone(this, signs, path, probes, int(j), step):
+      yield int(j), probes.astype(np.float32)
+
+
+def _site(this: Problem, signs: np.ndarray, path: str, x: Any) -> jax.Array:
+  """Returns a module's pre-activations, its own lock left out."""
+  others = {p: u for p, u in this.units.items() if p != path}
+  met: dict[str, jax.Array] = {}
+
+  def interceptor(next_fn: Any, args: Any, kwargs: Any, context: Any) -> Any:
+    out = next_fn(*args, **kwargs)
+    if "/".join(context.module.path) == path:
+      met[path] = out
+    return out
+
+  with nn.intercept_methods(interceptor):
+    values = jnp.asarray(signs, jnp.float32)
+    hpnn_signs.forward(this.apply_fn, this.params, others, values, x)
+  return met[path]
+
+
+def _moves_alone(
+  this: Problem,
+  signs: np.ndarray,
+  path: str,
+  probes: np.ndarray,
+  j: int,
+  step: float,
+) -> bool:
+  """Checks on the attacker's own machine that neuron j alone moves."""
+  z = np.asarray(_site(this, signs, path, jnp.asarray(probes)))
+  want = np.repeat(z[1:2], 3, axis=0)
+  want[:, j] = [-step, 0, step]
+  return bool(np.abs(z - want).max() < _ALONE * step)

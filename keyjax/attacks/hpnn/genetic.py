@@ -1,0 +1,78 @@
+"""HPNN: a genetic search over sign vectors.
+
+A population of sign vectors, tournaments of three, uniform crossover, one
+mutation a child on average, and the best one survives. It needs no gradient,
+so it runs against a device that answers with a loss alone.
+
+Needs: the file, the scheme, and labelled images. Cost: one forward pass over
+at most 512 of the attacker's images for each child.
+
+Source: the genetic attack on HPNN in Alam et al., "NN-Lock: A Lightweight
+Authorization to Prevent IP Threats of Deep Learning Models", ACM JETC 2022.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from keyjax.attacks import registry
+from keyjax.attacks.game import Attacker, Budget, Claim, Cost, Goal
+from keyjax.attacks.hpnn import greedy as hpnn_greedy
+from keyjax.attacks.hpnn import score as hpnn_score
+from keyjax.attacks.hpnn import signs as hpnn_signs
+from keyjax.attacks.views import View
+
+_TOURNAMENT = 3
+
+
+@registry.register(
+  "hpnn_genetic",
+  Goal.FUNCTION,
+  ("hpnn",),
+  Attacker(images=1),
+  tuple({"population": p} for p in (16, 48)),
+  referee=hpnn_score.function_referee,
+)
+def genetic(
+  view: View, budget: Budget, population: int = 32
+) -> Iterator[Claim]:
+  """Breeds signs by the cross-entropy on labelled images.
+
+  Args:
+    view: the file, the scheme and images.
+    budget: `steps` children are judged.
+    population: how many sign vectors live at a time.
+  """
+  this = hpnn_signs.problem(view)
+  images, labels = hpnn_signs.examples(view, "ce", budget.seed)
+  images, labels = (x[: hpnn_greedy.IMAGES] for x in (images, labels))
+  compiled = hpnn_signs.hard_loss(this.apply_fn, "ce")
+
+  def measure(values: np.ndarray) -> float:
+    args = this.params, this.units, values, images, labels
+    return float(compiled(*args))
+
+  rng = np.random.default_rng(budget.seed)
+  pool = rng.choice(hpnn_greedy.SIGNS, (population, this.size))
+  losses = np.array([measure(v) for v in pool])
+  marks = set(budget.marks())
+  for step in range(1, budget.steps + 1):
+    child = _child(pool, losses, rng)
+    found, worst = measure(child), int(losses.argmax())
+    if found < losses[worst]:
+      pool[worst], losses[worst] = child, found
+    if step in marks:
+      best = int(losses.argmin())
+      more = {"loss": float(losses[best])}
+      cost = Cost(steps=step + population)
+      yield Claim(hpnn_signs.key_of(this, pool[best]), cost, more)
+
+
+def _child(
+  pool: np.ndarray, losses: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+  """Returns a mutated crossing of two winners of tournaments."""
+  rows = rng.integers(len(pool), size=(2, _TOURNAMENT))
+  a, b = (pool[r[losses[r].argmin()]] for r in rows)
+  child = np.where(rng.random(a.size) < 0.5, a, b)
+  return np.where(rng.random(a.size) < 1 / a.size, -child, child)

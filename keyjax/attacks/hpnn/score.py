@@ -1,0 +1,158 @@
+"""HPNN: which signs matter, and the score of claimed ones.
+
+Two sign vectors that compute the same function cannot be told
+apart, and need not be. Counted here, and free in every score:
+
+- units that no neuron is scheduled on;
+- neurons whose flip leaves the logits as they are: their own weights or all
+  outgoing ones vanish, everything behind them does, or their activation is
+  even;
+- pairs of successive locked layers that can be flipped together as a whole:
+  an odd activation between them, and no bias in the second.
+"""
+
+import functools
+import itertools
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from keyjax.attacks import referee
+from keyjax.attacks.game import Score, Target
+from keyjax.attacks.hpnn import signs as hpnn_signs
+from keyjax.scheme import ApplyFn, PyTree
+from keyjax.schemes.hpnn import HpnnKey
+
+# A flip that moves no logit by more than this share of the largest is free.
+_TOLERANCE = 1e-5
+
+
+class Symmetries(NamedTuple):
+  """What leaves the function as it is.
+
+  Attributes:
+    neurons: for each module, bool[features], whether a flip does nothing.
+    pairs: pairs of modules that can be flipped together.
+  """
+
+  neurons: dict[str, np.ndarray]
+  pairs: list[tuple[str, str]]
+
+
+def symmetries(
+  apply_fn: ApplyFn, params: PyTree, key: HpnnKey, images: np.ndarray
+) -> Symmetries:
+  """Finds what leaves the function as it is, by trying it.
+
+  Args:
+    apply_fn: the plain pass.
+    params: the locked model's weights.
+    key: the right key.
+    images: where functions are compared, noise besides.
+  """
+  noise = np.random.default_rng(0).random(images.shape, np.float32)
+  x = jnp.asarray(np.concatenate([images, noise]))
+  paths = list(key.units)
+  start = np.cumsum([0, *(key.units[p].size for p in paths)])
+  units = {
+    p: jnp.arange(a, a + key.units[p].size)
+    for p, a in zip(paths, start[:-1], strict=True)
+  }
+  values = np.concatenate([np.asarray(key.signs(p), np.float32) for p in paths])
+  logits = hpnn_signs.logits(apply_fn)
+  want = logits(params, units, values, x)
+  limit = _TOLERANCE * float(jnp.abs(want).max())
+
+  def same(flipped: Any) -> bool:
+    trial = values.copy()
+    trial[flipped] *= -1
+    found = logits(params, units, trial, x)
+    return float(jnp.abs(found - want).max()) <= limit
+
+  neurons = {
+    p: np.array([same(units[p][i : i + 1]) for i in range(units[p].size)])
+    for p in paths
+  }
+  pairs = [
+    (a, b)
+    for a, b in itertools.pairwise(paths)
+    if same(np.concatenate([units[a], units[b]]))
+    and not (neurons[a].all() and neurons[b].all())
+  ]
+  return Symmetries(neurons, pairs)
+
+
+def agreement(claimed: HpnnKey, true: HpnnKey, found: Symmetries) -> dict:
+  """Counts what a claimed key has right, up to symmetry.
+
+  A key bit is right when the sign of every neuron on its unit is, as the true
+  schedule has it; the claim may use a schedule of its own.
+
+  Returns:
+    `bits_right` of `bits` that act, `bits_free`, and the same for `neurons`.
+  """
+  best: dict[str, int] = {"neurons_right": -1}
+  for chosen in itertools.product((1, -1), repeat=len(found.pairs)):
+    turn = dict.fromkeys(true.units, 1)
+    for sign, pair in zip(chosen, found.pairs, strict=True):
+      for path in pair:
+        turn[path] *= sign
+    counts = _count(claimed, true, found, turn)
+    if counts["neurons_right"] > best["neurons_right"]:
+      best = counts
+  return best
+
+
+def _count(
+  claimed: HpnnKey, true: HpnnKey, found: Symmetries, turn: dict[str, int]
+) -> dict[str, int]:
+  acts = np.zeros(true.bits.size, bool)
+  wrong = np.zeros(true.bits.size, bool)
+  neurons = right = 0
+  for path, units in true.units.items():
+    fixed = ~found.neurons[path]
+    ours = turn[path] * np.asarray(claimed.signs(path))
+    bad = (ours != np.asarray(true.signs(path))) & fixed
+    acts[np.asarray(units)[fixed]] = True
+    wrong[np.asarray(units)[bad]] = True
+    neurons += int(fixed.sum())
+    right += int((fixed & ~bad).sum())
+  return {
+    "bits": int(acts.sum()),
+    "bits_right": int((acts & ~wrong).sum()),
+    "bits_free": int((~acts).sum()),
+    "neurons": neurons,
+    "neurons_right": right,
+    "neurons_free": sum(int(n.sum()) for n in found.neurons.values()),
+    "layer_pairs_free": len(found.pairs),
+  }
+
+
+@functools.lru_cache(maxsize=4)
+def _symmetries(target: Target) -> Symmetries:
+  return symmetries(
+    target.apply_fn, target.params, target.key, target.test.image[:64]
+  )
+
+
+def judge(claimed: HpnnKey, target: Target) -> tuple[Score, dict]:
+  """Returns the accuracy under a claimed key, and what it has right."""
+  model = hpnn_signs.model_of(
+    claimed, target.apply_fn, target.floats(target.locked)
+  )
+  counts = agreement(claimed, target.key, _symmetries(target))
+  return referee.accuracy(model, target.test), counts
+
+
+def key_referee(claimed: HpnnKey, target: Target) -> Score:
+  """Scores the share of acting key bits that are right, up to symmetry."""
+  accuracy, counts = judge(claimed, target)
+  share = counts["bits_right"] / max(counts["bits"], 1)
+  return Score(share, share, share, {**counts, "accuracy": accuracy.value})
+
+
+def function_referee(claimed: HpnnKey, target: Target) -> Score:
+  """Scores the accuracy under a claimed key."""
+  accuracy, counts = judge(claimed, target)
+  return accuracy._replace(details={**(accuracy.details or {}), **counts})

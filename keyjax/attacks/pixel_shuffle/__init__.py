@@ -1,0 +1,1 @@
+"""Attacks on keyed pixel shuffling (SHF, NP, FFX)."""

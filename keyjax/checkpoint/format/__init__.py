@@ -1,0 +1,1 @@
+"""The sealed format: manifest, layout, tree structure and signature."""

@@ -1,0 +1,1 @@
+"""Sealed parts of leaves: writing, reading and placing them."""

@@ -1,0 +1,1 @@
+"""Where checkpoints are stored: Orbax, folders, buckets, processes."""

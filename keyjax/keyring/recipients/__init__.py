@@ -1,0 +1,1 @@
+"""Recipients and identities: one file for each kind."""

@@ -1,0 +1,204 @@
+"""HPKE recipients: X25519, and the hybrid of ML-KEM-768 and X25519.
+
+Base mode of RFC 9180 with HKDF-SHA-256 and AES-256-GCM, one message a key.
+The context of the envelope is HPKE's `info`. The hybrid stays safe while one
+of its two parts does: it is for checkpoints that must stay closed when a
+quantum computer reads what was stored today.
+
+**Known breaks.** Base mode says nothing about the sender: who knows a public
+key can write to it. X25519 alone falls to a large quantum computer, later.
+
+References:
+  R. Barnes et al., RFC 9180, "Hybrid Public Key Encryption", 2022.
+  D. Connolly, P. Schwabe and B. Westerbaan, "X-Wing: general-purpose hybrid
+  post-quantum KEM", draft-connolly-cfrg-xwing-kem.
+  NIST, FIPS 203, 2024.
+"""
+
+from typing import Any, NamedTuple
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.mlkem import (
+  MLKEM768PrivateKey,
+  MLKEM768PublicKey,
+)
+from cryptography.hazmat.primitives.asymmetric.x25519 import (
+  X25519PrivateKey,
+  X25519PublicKey,
+)
+from cryptography.hazmat.primitives.hpke import (
+  AEAD,
+  KDF,
+  KEM,
+  MLKEM768X25519PrivateKey,
+  MLKEM768X25519PublicKey,
+  Suite,
+)
+
+from keyjax.keyring.encoding import encode, field, fingerprint
+from keyjax.keyring.errors import CannotOpen, KeyringError
+from keyjax.keyring.recipients.base import Private, Stanza, check_data_key
+from keyjax.keys import SECRET_BYTES
+
+X25519 = "x25519"
+HYBRID = "mlkem768x25519"
+_SPELLINGS = {"mlkem768-x25519": HYBRID}
+_MLKEM_SEED = 64
+_MLKEM_PUBLIC = 1184
+_TAG = 16
+
+
+class _Kind(NamedTuple):
+  """Sizes of one kind: private key, public key, encapsulation; its suite."""
+
+  private: int
+  public: int
+  suite: Suite
+  encapsulated: int
+
+
+def _kind(private: int, public: int, kem: KEM) -> _Kind:
+  suite = Suite(kem, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+  return _Kind(private, public, suite, kem.enc_length())
+
+
+KINDS = {
+  X25519: _kind(32, 32, KEM.X25519),
+  HYBRID: _kind(_MLKEM_SEED + 32, _MLKEM_PUBLIC + 32, KEM.MLKEM768_X25519),
+}
+
+
+def _checked(kind: str, data: bytes, part: str) -> str:
+  """Returns the kind as it is shown, after sizes were checked."""
+  kind = _SPELLINGS.get(kind, kind)
+  size = getattr(KINDS.get(kind), part, None)
+  if size is None:
+    raise KeyringError(
+      f"unknown kind of key {kind!r}: there are {' and '.join(KINDS)}"
+    )
+  if len(data) != size:
+    raise KeyringError(f"a key of kind {kind} has {size} bytes here")
+  return kind
+
+
+class HpkePublicKey:
+  """A recipient with a public key.
+
+  Example:
+    >>> private = HpkePrivateKey.generate("mlkem768x25519")
+    >>> stanza = private.public.wrap(bytes(32), b"context")
+    >>> stanza["id"] = private.id
+    >>> private.unwrap(stanza, b"context") == bytes(32)
+    True
+  """
+
+  def __init__(self, kind: str, data: bytes):
+    """Reads a public key.
+
+    Args:
+      kind: "x25519" or "mlkem768x25519"; "mlkem768-x25519" is read as that.
+      data: 32 bytes; or 1184 of ML-KEM-768 and then 32 of X25519.
+
+    Raises:
+      KeyringError: the kind is unknown, or the key has another size.
+    """
+    self.kind = kind = _checked(kind, data, "public")
+    self.data = bytes(data)
+    self.id = f"{kind}:{fingerprint(self.data)}"
+    self._key = _load_public(kind, self.data)
+
+  def wrap(self, data_key: bytes, context: bytes) -> Stanza:
+    """Wraps a data key, bound to a context.
+
+    Raises:
+      KeyringError: the public key is one that no honest owner has.
+    """
+    check_data_key(data_key)
+    try:
+      sealed = KINDS[self.kind].suite.encrypt(data_key, self._key, context)
+    except ValueError:  # A point of small order: everybody knows the result.
+      raise KeyringError(f"{self.id} is not a usable public key") from None
+    return {"wrapped": encode(sealed)}
+
+  def __eq__(self, other: object) -> bool:
+    if not isinstance(other, HpkePublicKey):
+      return NotImplemented
+    return (self.kind, self.data) == (other.kind, other.data)
+
+  def __hash__(self) -> int:
+    return hash((self.kind, self.data))
+
+  def __repr__(self) -> str:
+    return f"<HpkePublicKey {self.id}>"
+
+
+def _load_public(kind: str, data: bytes) -> Any:
+  try:
+    if kind == X25519:
+      return X25519PublicKey.from_public_bytes(data)
+    return MLKEM768X25519PublicKey(
+      MLKEM768PublicKey.from_public_bytes(data[:_MLKEM_PUBLIC]),
+      X25519PublicKey.from_public_bytes(data[_MLKEM_PUBLIC:]),
+    )
+  except ValueError:
+    raise KeyringError(f"this is not a public key of kind {kind}") from None
+
+
+class HpkePrivateKey(Private):
+  """The identity of an `HpkePublicKey`; a recipient too."""
+
+  __slots__ = ("_data", "_key", "id", "kind", "public")
+
+  def __init__(self, kind: str, data: bytes):
+    """Reads a private key; `generate` makes a fresh one.
+
+    Args:
+      kind: "x25519" or "mlkem768x25519"; "mlkem768-x25519" is read as that.
+      data: 32 bytes; or the 64 of an ML-KEM-768 seed and then 32 of X25519.
+
+    Raises:
+      KeyringError: the kind is unknown, or the key has another size.
+    """
+    self.kind = kind = _checked(kind, data, "private")
+    self._data = bytes(data)
+    self._key, public = _load_private(kind, self._data)
+    self.public = HpkePublicKey(kind, public)
+    self.id = self.public.id
+
+  @classmethod
+  def generate(cls, kind: str = HYBRID) -> "HpkePrivateKey":
+    """Returns a fresh key from the operating system."""
+    x25519 = X25519PrivateKey.generate().private_bytes_raw()
+    seed = MLKEM768PrivateKey.generate().private_bytes_raw()
+    return cls(kind, x25519 if kind == X25519 else seed + x25519)
+
+  def reveal(self) -> bytes:
+    """Returns the private key itself, for a key file."""
+    return self._data
+
+  def wrap(self, data_key: bytes, context: bytes) -> Stanza:
+    """Wraps a data key for the public key."""
+    return self.public.wrap(data_key, context)
+
+  def unwrap(self, stanza: Stanza, context: bytes) -> bytes | None:
+    """Returns the data key; None when the stanza is another's."""
+    if stanza.get("id") != self.id:
+      return None
+    kind = KINDS[self.kind]
+    size = kind.encapsulated + SECRET_BYTES + _TAG
+    sealed = field(stanza, "wrapped", bytes, size)
+    try:
+      return kind.suite.decrypt(sealed, self._key, context)
+    except (InvalidTag, ValueError):
+      raise CannotOpen from None
+
+
+def _load_private(kind: str, data: bytes) -> tuple[Any, bytes]:
+  """Returns a private key, and the bytes of its public key."""
+  x25519 = X25519PrivateKey.from_private_bytes(data[-32:])
+  public = x25519.public_key().public_bytes_raw()
+  if kind == X25519:
+    return x25519, public
+  mlkem = MLKEM768PrivateKey.from_seed_bytes(data[:_MLKEM_SEED])
+  both = mlkem.public_key().public_bytes_raw() + public
+  return MLKEM768X25519PrivateKey(mlkem, x25519), both

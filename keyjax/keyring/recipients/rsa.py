@@ -1,0 +1,148 @@
+"""RSA recipients, for keys that a key management service already holds.
+
+RSA-OAEP with SHA-256 carries a fresh secret, and that secret wraps the data
+key (`wrap_key`): OAEP's own label would bind the context, but cloud services
+do not take one.
+
+**Known breaks.** RSA falls to a large quantum computer; prefer `HpkePublicKey`
+wherever a choice exists.
+
+References:
+  K. Moriarty et al., RFC 8017, "PKCS #1: RSA Cryptography", 2016.
+"""
+
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.asymmetric.rsa import (
+  RSAPrivateKey,
+  RSAPublicKey,
+  generate_private_key,
+)
+
+from keyjax.keyring.encoding import encode, field, fingerprint
+from keyjax.keyring.errors import CannotOpen, KeyringError
+from keyjax.keyring.recipients.base import (
+  Private,
+  Stanza,
+  check_data_key,
+  unwrap_key,
+  wrap_key,
+)
+from keyjax.keys import SECRET_BYTES, Secret
+
+RSA = "rsa"
+_MIN_BITS, _MAX_BITS = 2048, 16384
+_WRAPPED = SECRET_BYTES + 8
+
+
+def _oaep() -> padding.OAEP:
+  return padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
+
+
+class RsaRecipient:
+  """A recipient with an RSA public key of 2048 bits or more.
+
+  Example:
+    >>> private = RsaIdentity.generate(2048)
+    >>> stanza = private.public.wrap(bytes(32), b"context")
+    >>> private.unwrap(stanza | {"id": private.id}, b"context") == bytes(32)
+    True
+  """
+
+  def __init__(self, data: bytes):
+    """Reads a public key.
+
+    Args:
+      data: SubjectPublicKeyInfo, DER or PEM.
+
+    Raises:
+      KeyringError: it is not an RSA public key, or too short or long.
+    """
+    try:
+      pem = data.lstrip().startswith(b"-----")
+      load = serialization.load_pem_public_key
+      key = (load if pem else serialization.load_der_public_key)(data)
+    except Exception:  # The library raises several kinds here.
+      key = None
+    if not isinstance(key, RSAPublicKey):
+      raise KeyringError("this is not an RSA public key") from None
+    if not _MIN_BITS <= key.key_size <= _MAX_BITS:
+      raise KeyringError(
+        f"an RSA key of {key.key_size} bits: {_MIN_BITS} to {_MAX_BITS} are "
+        "accepted"
+      )
+    self.kind = RSA
+    self.data = key.public_bytes(
+      serialization.Encoding.DER,
+      serialization.PublicFormat.SubjectPublicKeyInfo,
+    )
+    self._key = key
+    self.id = f"{RSA}:{fingerprint(self.data)}"
+
+  def wrap(self, data_key: bytes, context: bytes) -> Stanza:
+    """Wraps a data key, bound to a context."""
+    check_data_key(data_key)
+    secret = Secret.generate()
+    carried = secret._bytes  # The one value that OAEP carries.
+    return {
+      "carried": encode(self._key.encrypt(carried, _oaep())),
+      "wrapped": encode(wrap_key(secret, data_key, context)),
+    }
+
+  def __repr__(self) -> str:
+    return f"<RsaRecipient {self.id}>"
+
+
+class RsaIdentity(Private):
+  """The identity of an `RsaRecipient`; a recipient too."""
+
+  __slots__ = ("_key", "id", "kind", "public")
+
+  def __init__(self, key: RSAPrivateKey):
+    """Makes an identity.
+
+    Args:
+      key: of `cryptography`, or anything with its `decrypt` and `public_key`,
+        such as a handle of a hardware module.
+
+    Raises:
+      KeyringError: the key is too short or long.
+    """
+    self.kind = RSA
+    self._key = key
+    self.public = RsaRecipient(
+      key.public_key().public_bytes(
+        serialization.Encoding.DER,
+        serialization.PublicFormat.SubjectPublicKeyInfo,
+      )
+    )
+    self.id = self.public.id
+
+  @classmethod
+  def generate(cls, bits: int = 3072) -> "RsaIdentity":
+    """Returns a fresh key from the operating system."""
+    return cls(generate_private_key(65537, bits))
+
+  def reveal(self) -> bytes:
+    """Returns the private key itself as DER PKCS #8, for a key file."""
+    return self._key.private_bytes(
+      serialization.Encoding.DER,
+      serialization.PrivateFormat.PKCS8,
+      serialization.NoEncryption(),
+    )
+
+  def wrap(self, data_key: bytes, context: bytes) -> Stanza:
+    """Wraps a data key for the public key."""
+    return self.public.wrap(data_key, context)
+
+  def unwrap(self, stanza: Stanza, context: bytes) -> bytes | None:
+    """Returns the data key; None when the stanza is another's."""
+    if stanza.get("id") != self.id:
+      return None
+    carried = field(stanza, "carried", bytes)
+    wrapped = field(stanza, "wrapped", bytes, _WRAPPED)
+    try:
+      secret = Secret(self._key.decrypt(carried, _oaep()))
+    except ValueError:
+      raise CannotOpen from None
+    return unwrap_key(secret, wrapped, context)

@@ -1,0 +1,107 @@
+"""Mistakes in a config are found before anything is trained or claimed."""
+
+import pathlib
+from typing import Any
+
+import pytest
+
+from experiments import data, main, models
+from experiments.protection import check
+from experiments.run.config import base, scheme, set_schemes
+
+DIGITS = data.load("digits")
+
+
+def run(change: Any = None, **schemes: Any) -> None:
+  config = base()
+  config.model_args.features = (2,)
+  set_schemes(config, **schemes)
+  if change:
+    change(config)
+  model = models.create(
+    "cnn", 10, DIGITS.mean, DIGITS.std, **dict(config.model_args)
+  )
+  check.config(config, DIGITS, model)
+
+
+def test_a_right_config_passes() -> None:
+  run(
+    a=scheme("deep_lock", int8=True),
+    b=scheme("adv_params"),
+    c=scheme("ffx", block_size=2),
+    d=scheme("chain", parts=(("hpnn", {}), ("deep_lock", {}))),
+  )
+
+
+@pytest.mark.parametrize(
+  ("name", "args", "message"),
+  [
+    ("shf", {"block_size": 3}, "block_size=3 does not divide images of 8 x 8"),
+    ("hpnn", {"layers": "cov.*"}, "no layer matches 'cov.*'"),
+    ("adv_params", {"layers": "kernel"}, "no leaf matches layers='kernel'"),
+    ("deep_lock", {"bits": 1}, "unknown argument bits"),
+    ("aes", {}, "unknown scheme 'aes'"),
+    (
+      "chain",
+      {"parts": (("deep_lock", {}), ("np", {"block_size": 5}))},
+      "block_size=5",
+    ),
+  ],
+)
+def test_schemes_that_do_not_fit(
+  name: str, args: dict[str, Any], message: str
+) -> None:
+  with pytest.raises(ValueError, match=message):
+    run(x=scheme(name, **args))
+
+
+@pytest.mark.parametrize(
+  ("field", "value", "message"),
+  [
+    ("evaluate.wrong_keys", 0, "evaluate.wrong_keys=0: at least 1"),
+    ("evaluate.distance_keys", 0, "evaluate.distance_keys=0"),
+    ("train.checkpoint_every", 0, "train.checkpoint_every=0"),
+    ("train.batch_size", 60, "batch_size=60 does not divide over 8 devices"),
+    ("train.optimizer", "sdg", "unknown optimizer 'sdg'"),
+    ("train.accumulate", 0, "train.accumulate=0: at least 1"),
+    ("train.prefetch", -1, "train.prefetch=-1: 0 or more"),
+    ("train.epochs", -1.0, "train.epochs=-1.0: more than 0"),
+    ("train.epochs", 0.0, "train.epochs=0.0: more than 0"),
+    ("train.epochs", float("nan"), "train.epochs=nan: more than 0"),
+    ("train.batch_size", -128, "train.batch_size=-128: at least 1"),
+    ("train.keep", 0, "train.keep=0: at least 1"),
+    ("train.log_every", 0, "train.log_every=0: at least 1"),
+    ("train.learning_rate", -0.1, "train.learning_rate=-0.1: 0 or more"),
+    ("train.learning_rate", float("inf"), "learning_rate=inf: 0 or more"),
+    ("train.clip", -1.0, "train.clip=-1.0: 0 or more"),
+    ("train.pad", -1, "train.pad=-1: 0 or more"),
+    ("evaluate.wrong_images", -5, "evaluate.wrong_images=-5: 0 or more"),
+    ("train.accumulate", 3, "8 devices x 3 parts"),
+    ("train.label_smoothing", 1.0, "label_smoothing=1.0: from 0 to below 1"),
+    ("train.ema", -0.1, "train.ema=-0.1: from 0"),
+    ("train.profile", (5, 2), r"train.profile=\(5, 2\)"),
+  ],
+)
+def test_numbers_and_names(field: str, value: Any, message: str) -> None:
+  def change(config: Any) -> None:
+    section, name = field.split(".")
+    config[section][name] = value
+
+  with pytest.raises(ValueError, match=message):
+    run(change)
+
+
+def test_a_decay_that_matches_nothing() -> None:
+  def change(config: Any) -> None:
+    config.train.weight_decay, config.train.decay_leaves = 0.1, "kernel"
+
+  with pytest.raises(ValueError, match="decay_leaves='kernel' matches no leaf"):
+    run(change)
+
+
+def test_a_mistake_claims_no_folder(tmp_path: pathlib.Path) -> None:
+  config = base()
+  set_schemes(config, x=scheme("shf", block_size=3))
+  with pytest.raises(ValueError, match="does not divide"):
+    main.run(config, str(tmp_path / "run"))
+  assert list(tmp_path.iterdir()) == []

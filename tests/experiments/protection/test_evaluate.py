@@ -1,0 +1,116 @@
+"""Counts, against models whose right answers are known."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import keyjax
+from experiments.protection import evaluate, lock
+
+RNG = np.random.default_rng(0)
+LABELS = RNG.integers(0, 4, 23).astype(np.int32)
+# Each image's first pixel is its label; the model reads it off.
+IMAGES = np.zeros((23, 2, 2, 1), np.uint8)
+IMAGES[:, 0, 0, 0] = LABELS
+
+
+def read_off(variables: Any, images: jax.Array) -> jax.Array:
+  """Logits of the class `pixel + shift`; NaN on `spoilt` classes."""
+  classes = jnp.round(images[:, 0, 0, 0] * 255).astype(jnp.int32)
+  seen = jax.nn.one_hot((classes + variables["shift"]) % 4, 4)
+  bad = variables["spoilt"][classes][:, None]
+  return jnp.where(bad, jnp.nan, seen)
+
+
+def move(key: jax.Array, variables: Any, sign: int) -> Any:
+  return variables | {"shift": variables["shift"] + sign * key}
+
+
+# The key is the shift that encryption adds: every key's answers are known.
+SHIFTING = keyjax.Scheme(
+  keygen=lambda secret, params, batch: jnp.int32(1),
+  encrypt=lambda key, params: move(key, params, 1),
+  decrypt=lambda key, params: move(key, params, -1),
+)
+LOCK = lock.Lock(SHIFTING, False, lambda v: v, read_off)
+PLAIN = {"shift": jnp.int32(0), "spoilt": jnp.zeros(4, bool)}
+LOCKED = SHIFTING.encrypt(jnp.int32(1), PLAIN)
+
+
+@pytest.mark.parametrize("size", [1, 5, 8, 23, 500])
+def test_known_right_answers(size: int) -> None:
+  """23 does not divide by 5 and 8: the filling rows (label 0) never count."""
+  images = evaluate.pack(IMAGES, LABELS, size)
+  keys = [jnp.int32(k) for k in (1, 0, 2, 5)]
+  found = evaluate.count(LOCK, LOCKED, keys, images)
+  assert found.correct.tolist() == [23, 0, 0, 23]
+  assert found.nonfinite.tolist() == [0, 0, 0, 0]
+  assert found.total == 23
+  assert found.accuracy.tolist() == [1, 0, 0, 1]
+
+
+def test_pack_fills_the_last_batch() -> None:
+  images = evaluate.pack(IMAGES, LABELS, 8)
+  assert images.image.shape == (3, 8, 2, 2, 1)
+  assert images.mask.sum() == 23 and not images.mask[2, 7]
+  assert images.label.reshape(-1)[:23].tolist() == LABELS.tolist()
+  small = evaluate.pack(IMAGES[:3], LABELS[:3], 500)
+  assert small.image.shape[:2] == (1, 3)
+
+
+def test_images_with_logits_that_are_not_finite_are_counted() -> None:
+  images = evaluate.pack(IMAGES, LABELS, 8)
+  spoilt = LOCKED | {"spoilt": jnp.array([True, False, True, False])}
+  keys = [jnp.int32(1), jnp.int32(0)]
+  found = evaluate.count(LOCK, spoilt, keys, images)
+  bad = int(np.isin(LABELS, [0, 2]).sum())
+  assert found.nonfinite.tolist() == [bad, bad]
+  # The argmax of NaN is class 0: it is "right" there, and shown beside.
+  zeros = int((LABELS == 0).sum())
+  assert found.correct.tolist() == [23 - bad + zeros, zeros]
+
+
+def test_infinite_logits_count_as_well() -> None:
+  infinite = lock.Lock(
+    SHIFTING,
+    *(False, lambda v: v),
+    lambda v, x: jnp.where(read_off(v, x) > 0, jnp.inf, 0),
+  )
+  images = evaluate.pack(IMAGES, LABELS, 8)
+  found = evaluate.count(infinite, LOCKED, [jnp.int32(1)], images)
+  assert (found.correct[0], found.nonfinite[0]) == (23, 23)
+
+
+def test_keys_at_once_equal_one_after_another() -> None:
+  images = evaluate.pack(IMAGES, LABELS, 10)
+  weights = {"w": jnp.asarray(RNG.normal(size=(4, 4)).astype(np.float32))}
+  scheme = keyjax.pixel_shuffle("shf", 2)
+  linear = lock.Lock(
+    scheme,
+    *(True, lambda v: v),
+    lambda v, x: x.reshape(len(x), -1) @ v["w"],
+  )
+  batch = {"image": np.zeros((1, 2, 2, 1), np.float32)}
+  keys = [
+    scheme.keygen(keyjax.Secret.generate(), weights, batch) for _ in range(12)
+  ]
+  together = evaluate.count(linear, weights, keys, images)
+  alone = [evaluate.count(linear, weights, [k], images) for k in keys]
+  assert together.correct.tolist() == [int(c.correct[0]) for c in alone]
+  assert together.total == alone[0].total
+  assert len(set(together.correct.tolist())) > 1, "keys differ"
+
+
+def test_a_thief_and_the_plain_condition() -> None:
+  alone = lock.Lock(keyjax.identity(), False, lambda v: v, read_off)
+  images = evaluate.pack(IMAGES, LABELS, 8)
+  found = evaluate.count_without_key(alone, PLAIN, images)
+  assert (found.correct.tolist(), found.total) == ([23], 23)
+  assert evaluate.count_without_key(LOCK, LOCKED, images).correct[0] == 0
+  floats = jnp.asarray(IMAGES, jnp.float32) / 255
+  np.testing.assert_array_equal(
+    evaluate.plain(alone)((), PLAIN, floats), read_off(PLAIN, floats)
+  )

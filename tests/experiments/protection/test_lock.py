@@ -1,0 +1,157 @@
+"""From names and arguments to protections that a model can run."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import models
+from experiments.protection import lock
+from keyjax import Secret, quantize
+from keyjax.schemes import (
+  adv_params,
+  deep_lock,
+  hpnn,
+  keyed_noise,
+  pixel_shuffle,
+)
+from tests import trees
+
+RNG = np.random.default_rng(0)
+BATCH = {
+  "image": jnp.asarray(RNG.random((16, 8, 8, 1)).astype(np.float32)),
+  "label": jnp.asarray(RNG.integers(0, 4, 16), jnp.int32),
+}
+MODEL = models.create("mlp", 4, (0.5,), (0.25,), hidden=(12,))
+VARIABLES = jax.jit(MODEL.init)(jax.random.key(0), BATCH["image"])
+
+PARTS = (("shf", {"block_size": 2}), ("hpnn", {"units": 8}), ("deep_lock", {}))
+# name: (arguments, type of the key, trains under the key)
+LOCKS: dict[str, tuple[dict[str, Any], type, bool]] = {
+  "identity": ({}, tuple, False),
+  "keyed_noise": ({}, keyed_noise.NoiseKey, False),
+  "deep_lock": ({"schedule": "counter"}, deep_lock.CounterKey, False),
+  "adv_params": ({"max_steps": 2}, adv_params.AdvKey, False),
+  "hpnn": ({"units": 8}, hpnn.HpnnKey, True),
+  "shf": ({"block_size": 2}, pixel_shuffle.ShfKey, True),
+  "np": ({}, pixel_shuffle.NpKey, True),
+  "ffx": ({"block_size": 8}, pixel_shuffle.FfxKey, True),
+  "chain": ({"parts": PARTS}, tuple, True),
+}
+
+
+def test_every_name_is_tested() -> None:
+  assert sorted(LOCKS) == sorted(lock.NAMES)
+
+
+@pytest.mark.parametrize("name", lock.NAMES)
+def test_each_name_builds_a_working_lock(name: str) -> None:
+  args, kind, trains = LOCKS[name]
+  this = lock.build(name, args, MODEL)
+  assert this.trains == trains
+  prepared = this.prepare(VARIABLES)
+  trees.assert_same_bits(prepared, VARIABLES)
+  secret = Secret.generate()
+  key = this.scheme.keygen(secret, prepared, BATCH)
+  assert isinstance(key, kind)
+  locked = jax.jit(this.scheme.encrypt)(key, prepared)
+  opened = jax.jit(this.scheme.decrypt)(key, locked)
+  trees.assert_same_bits(opened, prepared)
+  logits = this.scheme.bind(key, this.apply)(opened, BATCH["image"])
+  plain = MODEL.apply(VARIABLES, BATCH["image"])
+  same = np.array_equal(logits, plain)
+  assert same is not trains, "only what trains under the key binds it"
+
+
+def test_arguments_reach_the_schemes() -> None:
+  small = lock.build("shf", {"block_size": 2}, MODEL)
+  key = small.scheme.keygen(Secret.generate(), VARIABLES, BATCH)
+  assert key.order.shape == (4,)
+  few = lock.build("hpnn", {"units": 5, "layers": "head"}, MODEL)
+  key = few.scheme.keygen(Secret.generate(), VARIABLES, BATCH)
+  assert key.bits.shape == (5,) and list(key.units) == ["head"]
+  aes = lock.build("deep_lock", {"key_bits": 256}, MODEL)
+  key = aes.scheme.keygen(Secret.generate(), VARIABLES, BATCH)
+  assert key.master.shape == (8,)
+  adv = lock.build("adv_params", {"max_params": 3, "theta": 0.5}, MODEL)
+  key = adv.scheme.keygen(Secret.generate(), VARIABLES, BATCH)
+  assert 1 <= int((key.leaf >= 0).sum()) <= 3
+
+
+def test_int8_locks_the_kernels_values_alone() -> None:
+  this = lock.build("deep_lock", {"int8": True}, MODEL)
+  assert not this.trains
+  prepared = this.prepare(VARIABLES)
+  key = this.scheme.keygen(Secret.generate(), prepared, BATCH)
+  locked = jax.jit(this.scheme.encrypt)(key, prepared)
+  head = locked["params"]["head"]
+  assert isinstance(head["kernel"], quantize.Quantized)
+  assert head["kernel"].values.dtype == jnp.uint8
+  for was, now in (
+    (prepared["params"]["head"]["kernel"].scale, head["kernel"].scale),
+    (prepared["params"]["head"]["bias"], head["bias"]),
+  ):
+    np.testing.assert_array_equal(was, now)
+  opened = jax.jit(this.scheme.decrypt)(key, locked)
+  trees.assert_same_bits(opened, prepared)
+  rounded = quantize.dequantize(prepared)
+  np.testing.assert_array_equal(
+    this.apply(opened, BATCH["image"]), MODEL.apply(rounded, BATCH["image"])
+  )
+  near = MODEL.apply(VARIABLES, BATCH["image"])
+  np.testing.assert_allclose(
+    this.apply(prepared, BATCH["image"]), near, atol=0.1
+  )
+
+
+def test_a_chain_of_chains() -> None:
+  inner = ("chain", {"parts": (("hpnn", {}), ("deep_lock", {}))})
+  this = lock.build("chain", {"parts": (("shf", {}), inner)}, MODEL)
+  key = this.scheme.keygen(Secret.generate(), VARIABLES, BATCH)
+  locked = jax.jit(this.scheme.encrypt)(key, VARIABLES)
+  opened = jax.jit(this.scheme.decrypt)(key, locked)
+  trees.assert_same_bits(opened, VARIABLES)
+  assert isinstance(key[1], tuple)
+
+
+def test_a_chain_of_ciphers_alone_trains_plainly() -> None:
+  parts = (("adv_params", {"max_steps": 1}), ("deep_lock", {}))
+  assert not lock.build("chain", {"parts": parts}, MODEL).trains
+
+
+@pytest.mark.parametrize(
+  "name, args, message",
+  [
+    (
+      "rot13",
+      {},
+      "unknown scheme 'rot13'; known: identity, deep_lock, .*chain",
+    ),
+    ("deep_lock", {"rounds": 3}, "deep_lock: unknown argument rounds; known:"),
+    ("adv_params", {"thta": 3}, "adv_params: unknown argument thta.*theta"),
+    ("adv_params", {"loss_fn": 3}, "unknown argument loss_fn"),
+    ("hpnn", {"bits": 3}, "hpnn: unknown argument bits; known: layers, units"),
+    ("shf", {"int8": True}, "shf: unknown argument int8; known: block_size"),
+    ("np", {"m": 4}, "np: unknown argument m; known: block_size"),
+    ("ffx", {"m": 4}, "ffx: unknown argument m; known: block_size"),
+    ("deep_lock", {"schedule": "rc4"}, "rc4"),
+    ("chain", {}, "chain takes `parts` alone.*got nothing"),
+    ("chain", {"parts": (), "int8": True}, "chain takes `parts` alone"),
+    ("chain", {"parts": ()}, "at least one"),
+    ("chain", {"parts": (("rot13", {}),)}, "unknown scheme 'rot13'"),
+    ("chain", {"parts": (("deep_lock", {"int8": True}),)}, "no int8 part"),
+  ],
+)
+def test_errors_name_what_is_wrong(
+  name: str, args: dict[str, Any], message: str
+) -> None:
+  with pytest.raises(ValueError, match=message):
+    lock.build(name, args, MODEL)
+
+
+def test_arguments_are_not_changed() -> None:
+  args = {"int8": True}
+  lock.build("deep_lock", args, MODEL)
+  assert args == {"int8": True}

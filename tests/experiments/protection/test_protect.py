@@ -1,0 +1,110 @@
+"""Wrong keys that are wrong, distances, sizes."""
+
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import keyjax
+from experiments import data, models
+from experiments.protection import job as context
+from experiments.protection import judge, lock, protect
+from experiments.run import config
+from keyjax import Secret, tree
+from tests import trees
+
+DIGITS = data.load("digits", num_train=40, num_test=20)
+MODEL = models.create("cnn", 10, DIGITS.mean, DIGITS.std, features=(2,))
+VARIABLES = MODEL.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+
+
+def a_run() -> Any:
+  settings = config.base()
+  return context.Run(settings, None, DIGITS, MODEL, {}, print)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["np", "shf"])
+def test_no_wrong_key_is_the_right_one(kind: str) -> None:
+  """M=2 and one channel: 4 masks, 24 orders; a random one is right at times."""
+  this = lock.build(kind, {"block_size": 2}, MODEL)
+  batch = {"image": jnp.zeros((1, 8, 8, 1))}
+  key = this.scheme.keygen(Secret.generate(), VARIABLES, batch)
+  wrong = judge.wrong_keys(a_run(), this, key, VARIABLES, 64)
+  assert len(wrong) == 64
+  assert not any(tree.same_bits(k, key) for k in wrong)
+  fresh = [
+    this.scheme.keygen(Secret.generate(), VARIABLES, batch) for _ in range(400)
+  ]
+  # Drawn blindly, some are the right one, so the test above can fail.
+  assert any(tree.same_bits(k, key) for k in fresh)
+
+
+def test_without_a_key_none_is_wrong() -> None:
+  this = lock.build("identity", {}, MODEL)
+  with pytest.raises(ValueError, match="no key is wrong: leave it out"):
+    judge.wrong_keys(a_run(), this, (), VARIABLES, 8)
+
+
+def judged(this: lock.Lock, key: Any) -> tuple[set[str], dict, list[str]]:
+  """Returns conditions, figures and what was said."""
+  said: list[str] = []
+  run = a_run()._replace(say=said.append)
+  run.config.evaluate.update(wrong_keys=2, distance_keys=1)
+  locked = this.scheme.encrypt(key, VARIABLES)
+  args = run, this, key, VARIABLES, locked, {"scheme": "mine"}, 0.5
+  rows, figures = judge.judge(*args)
+  return {r["condition"] for r in rows}, figures, said
+
+
+def test_without_a_key_nothing_is_wrong_or_near() -> None:
+  conditions, figures, said = judged(lock.build("identity", {}, MODEL), ())
+  assert conditions == {"right", "api", "no_key"}
+  assert (figures, said) == ({}, [])
+
+
+def test_near_keys_are_left_out_of_a_new_kind_of_key() -> None:
+  """A dict, where the library knows no distance."""
+  deep = keyjax.deep_lock()
+  mine = keyjax.Scheme(
+    lambda *args: {"key": deep.keygen(*args)},
+    lambda key, params: deep.encrypt(key["key"], params),
+    lambda key, params: deep.decrypt(key["key"], params),
+  )
+  this = lock.Lock(mine, False, lambda v: v, MODEL.apply)
+  key = mine.keygen(Secret.generate(), VARIABLES, None)
+  conditions, figures, (line,) = judged(this, key)
+  assert conditions == {"right", "api", "no_key", "wrong"}
+  assert figures["near"] == [] and line.startswith("mine: no near keys")
+
+
+def test_wrong_keys_of_a_chain_with_adv_params_vary() -> None:
+  parts = (("adv_params", {"max_steps": 1}), ("deep_lock", {}))
+  this = lock.build("chain", {"parts": parts}, MODEL)
+  batch = {"image": jnp.ones((4, 8, 8, 1)), "label": jnp.zeros(4, jnp.int32)}
+  key = this.scheme.keygen(Secret.generate(), VARIABLES, batch)
+  wrong = judge.wrong_keys(a_run(), this, key, VARIABLES, 8)
+  assert len({tuple(k[1].master.tolist()) for k in wrong}) == 8
+
+
+def test_key_bytes_leave_padding_out() -> None:
+  scheme = keyjax.adv_params(trees.loss, max_steps=1, loss_threshold=1e9)
+  key = scheme.keygen(Secret.generate(), VARIABLES, None)
+  changed = int((np.asarray(key.flip) != 0).sum())
+  assert protect._key_bytes(key) == 12 * changed < 12 * 48
+  master = keyjax.deep_lock().keygen(Secret.generate(), VARIABLES, None)
+  assert protect._key_bytes((key, master)) == 12 * changed + 16
+
+
+def test_a_damaged_outcome_is_named(tmp_path: pathlib.Path) -> None:
+  (tmp_path / "outcome.json").write_text("{")
+  with pytest.raises(ValueError, match="outcome.json is damaged; delete it"):
+    protect._load(tmp_path / "outcome.json")
+
+
+def test_distances() -> None:
+  assert judge.graded(0) == []
+  assert judge.graded(1) == [1]
+  assert judge.graded(5, points=3) == [1, 2, 5]

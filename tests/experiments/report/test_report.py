@@ -1,0 +1,363 @@
+import base64
+import html.parser
+import io
+import json
+import math
+import re
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from experiments import report
+from experiments.report import charts, svg, text, view
+from experiments.run import results
+
+BASE = {
+  "config": "tiny",
+  "dataset": "digits",
+  "model": "cnn",
+  "command": "python -m experiments.main --config=configs/tiny.py",
+  "commit": "abc1234",
+  "hardware": "1 x cpu",
+  "date": "2026-01-02T03:04:05+00:00",
+  "jax": "0.10.2",
+  "source": "made up",
+  "classes": 10,
+}
+WRONG = [0.1, 0.25, 0.4375]
+
+
+def accuracy(scheme, condition, value, **more):
+  fields = {"low": value - 0.02, "high": value + 0.02, "images": 200, "keys": 1}
+  return results.row(
+    BASE,
+    scheme=scheme,
+    title=more.pop("title", scheme),
+    condition=condition,
+    metric="accuracy",
+    value=value,
+    **(fields | {"nonfinite": 0} | more),
+  )
+
+
+def cost(scheme, metric, value, title=None, condition=""):
+  title = title or scheme
+  return results.row(
+    BASE,
+    scheme=scheme,
+    title=title,
+    condition=condition,
+    metric=metric,
+    value=value,
+  )
+
+
+def plain():
+  return [
+    accuracy("plain", "plain", 0.9775),
+    cost("plain", "parameters", 22602),
+  ]
+
+
+def locked(label, title=None, blind=False):
+  """Returns one scheme's rows; `blind`: NaN without the right key."""
+  title = title or label
+  bad = 200 if blind else 0
+  made = [
+    accuracy(label, "right", 0.9625, title=title),
+    accuracy(label, "api", 0.9625, title=title),
+    accuracy(label, "no_key", 0.1325, title=title, nonfinite=bad),
+    accuracy(
+      label,
+      "wrong",
+      0.2625,
+      title=title,
+      keys=3,
+      max=0.4375,
+      max_high=0.51,
+      nonfinite=3 * bad,
+    ),
+    accuracy(
+      label, "near", 0.65, title=title, keys=2, distance=1, nonfinite=2 * bad
+    ),
+  ]
+  made += [
+    cost(label, metric, value, title)
+    for metric, value in (
+      ("round_trip", 1),
+      ("parameters", 22602),
+      ("changed_parameters", 17),
+      ("key_bytes", 1040),
+      ("encrypt_seconds", 0.00444),
+      ("decrypt_seconds", 0.000347),
+    )
+  ]
+  made.append(cost(label, "drop", 84.5, title, "no_key"))
+  return made
+
+
+def figures():
+  pixels = np.arange(2 * 4 * 4).reshape(2, 4, 4, 1).tolist()
+  near = {"distance": 1, "unit": "bits", "accuracies": [0.6, 0.7]}
+  step = {"step": 50, "loss": 0.5, "accuracy": 0.9, "images_per_second": 9e3}
+  return {
+    "wrong": WRONG,
+    "near": [near | {"nonfinite": 0}],
+    "curve": [step, step | {"step": 90, "loss": math.nan}],
+    "shuffle": {"before": pixels, "after": pixels[::-1]},
+    "histogram": {
+      "leaf": "params/conv/kernel",
+      "changed": 1,
+      "edges": [-1.0, 0.0, 1.0, 2.0],
+      "before": [5, 9, 0],
+      "after": [5, 8, 1],
+    },
+  }
+
+
+def parse(text):
+  doctype, rest = text.split("\n", 1)
+  assert doctype == "<!doctype html>"
+  return ElementTree.fromstring(rest)
+
+
+def words(node):
+  return " ".join("".join(node.itertext()).replace(svg.THIN, " ").split())
+
+
+def cells(tree, table, title):
+  """Returns the text of a table's row."""
+  rows = tree.findall(".//table")[table].findall("./tbody/tr")
+  return next(
+    [words(c) for c in row] for row in rows if words(row[0]).startswith(title)
+  )
+
+
+def test_every_scheme_is_in_both_tables_and_in_every_chart():
+  rows = plain() + locked("hpnn", "HPNN") + locked("shf", "SHF, M=4")
+  drawn = {"plain": {}, "hpnn": figures(), "shf": figures()}
+  tree = parse(report.render(rows, drawn))
+  for title in ("HPNN", "SHF, M=4"):
+    assert cells(tree, 0, title) and cells(tree, 1, title)
+    names = [words(h) for h in tree.iter("h3")]
+    assert names.count(title) == 6  # Keys, spread, near, image, weights, curve.
+  assert words(tree.find(".//h1")) == "Two locks on digits, measured"
+
+
+def test_the_tables_say_what_the_rows_say():
+  tree = parse(report.render(plain() + locked("hpnn"), {}))
+  right, bare, mean, best, api, bad = cells(tree, 0, "hpnn")[1:]
+  assert right == "96.25" + "94.2 to 98.2 %" + "−1.5 points"
+  assert bare.startswith("13.25") and bare.endswith("−84.5 points")
+  assert mean.startswith("26.25")
+  assert best == "43.75" + "up to 51.0 %"
+  assert api == right
+  assert bad == "0.0 %"
+  key, changed, encrypt, decrypt, same = cells(tree, 1, "hpnn")[1:]
+  assert key == "1,040 B"
+  assert changed == "17" + "of 22,602 (0.08 %)"
+  assert (encrypt, decrypt, same) == ("4.44 ms", "347 µs", "yes")
+
+
+def test_the_summary_is_made_from_the_rows():
+  tree = parse(report.render(plain() + locked("hpnn"), {}))
+  lead = words(tree.find(".//p[@class='lead']"))
+  assert "cnn, 22,602 parameters" in lead
+  assert "97.8 % of 200 test images (95 % interval: 95.8 to 99.8 %)" in lead
+  assert "With the right key, accuracy is 96.2 %; without a key 13.2 %" in lead
+  assert "best wrong key reaches 43.8 %" in lead
+  assert "bit for bit" in lead and "NaN" not in lead
+
+
+def test_chance_is_drawn_where_classes_are_known():
+  rows = plain() + locked("hpnn")
+  assert 'class="chance"' in report.render(rows, {})
+  without = [{k: v for k, v in r.items() if k != "classes"} for r in rows]
+  assert 'class="chance"' not in report.render(without, {})
+
+
+def test_what_to_try_next_names_the_other_configs(tmp_path, monkeypatch):
+  for name, source in (
+    ("tiny", '"""This run."""'),
+    ("other", '"""AdvParams on <MNIST>: a run.\n\nMore."""'),
+    ("broken", "def ("),
+    ("fight", '"""Attacks."""\nset_attacks(config)'),
+    ("interpret_it", '"""Inside."""'),
+  ):
+    (tmp_path / f"{name}.py").write_text(source)
+  monkeypatch.setattr(text, "_CONFIGS", tmp_path)
+  tree = parse(report.render(plain(), {}))
+  whys = [words(d) for d in tree.findall(".//dl[@class='commands']/dt")]
+  assert whys[3:] == [
+    "Which layers learn the key",
+    "broken",
+    "Attacks",
+    "Inside",
+    "AdvParams on <MNIST>: a run",
+  ]
+  commands = [words(c) for c in tree.findall(".//pre/code")]
+  job = "python -m experiments.main --config=configs/"
+  assert commands[0] == (
+    f"{job}tiny.py \\ --workdir=runs/tiny_256 \\ "
+    "--config.evaluate.wrong_keys=256"
+  )
+  assert commands[2] == "python -m experiments.benchmark"
+  assert commands[3] == (
+    "python -m experiments.interpret --config=configs/tiny.py \\ "
+    "--workdir=runs/tiny"
+  )
+  for name, program in (("fight", "attack"), ("interpret_it", "interpret")):
+    said = f"{job.replace('main', program)}{name}.py \\ --workdir=runs/{name}"
+    assert said in commands
+  assert commands[-1] == f"{job}other.py \\ --workdir=runs/other"
+
+
+def test_nan_is_flagged_and_kept_out_of_the_summary():
+  rows = plain() + locked("deep", blind=True) + locked("hpnn")
+  tree = parse(report.render(rows, {"deep": figures(), "hpnn": figures()}))
+  row = cells(tree, 0, "deep")
+  assert row[-1] == "100.0 %" + "argmax of NaN, proves nothing"
+  assert "proves nothing" not in " ".join(cells(tree, 0, "hpnn"))
+  struck = tree.findall(".//td[@class='bad']")
+  assert [words(c) for c in struck] == [
+    "13.25mostly NaN",
+    "26.25mostly NaN",
+    "43.75mostly NaN",
+  ]
+  lead = words(tree.find(".//p[@class='lead']"))
+  assert "One of two locks answered mostly NaN" in lead
+  captions = [words(c) for c in tree.iter("figcaption")]
+  assert captions.count("argmax of NaN, proves nothing") == 2  # Spread, near.
+
+
+def test_a_failed_round_trip_is_said():
+  rows = [r for r in plain() + locked("hpnn") if r["metric"] != "round_trip"]
+  page = report.render(rows, {})
+  assert "Not shown to decrypt bit for bit: hpnn" in page
+
+
+@pytest.mark.parametrize("field", ["title", "dataset", "model", "command"])
+def test_markup_in_a_row_stays_text(field):
+  evil = "</style><script>alert(1)</script>\"'&"
+  rows = [r | {field: evil} for r in plain() + locked("hpnn")]
+  page = report.render(rows, {"hpnn": figures()})
+  tree = parse(page)
+  assert "<script" not in page
+  assert not list(tree.iter("script"))
+  assert evil in "".join(tree.itertext())
+
+
+class _Links(html.parser.HTMLParser):
+  def __init__(self):
+    super().__init__()
+    self.found = []
+    self.tags = set()
+
+  def handle_starttag(self, tag, attrs):
+    self.tags.add(tag)
+    names = ("src", "href", "xlink:href", "srcset", "action", "data")
+    self.found += [v for k, v in attrs if k in names]
+
+
+def test_nothing_is_loaded():
+  page = report.render(plain() + locked("shf"), {"shf": figures()})
+  links = _Links()
+  links.feed(page)
+  assert links.found
+  assert all(x.startswith("data:image/png;base64,") for x in links.found)
+  assert not links.tags & {"script", "link", "iframe", "object", "a"}
+  assert not re.search(r"url\(|@import|https?://", page)
+  assert "default-src &#x27;none&#x27;" in page
+
+
+def test_plain_alone():
+  tree = parse(report.render(plain(), {"plain": {"curve": []}}))
+  assert words(tree.find(".//h1")) == "A plain model on digits"
+  assert "Nothing was locked" in words(tree.find(".//p[@class='lead']"))
+  assert not tree.findall(".//table")
+  assert [words(h) for h in tree.iter("h2")] == [
+    "What to try next",
+    "Where this comes from, and how far it goes",
+  ]
+
+
+def test_no_rows_at_all():
+  parse(report.render([], {}))
+
+
+@pytest.mark.parametrize("hole", [None, math.nan])
+def test_values_may_be_missing(hole):
+  names = ("value", "low", "high", "max", "max_high", "nonfinite", "images")
+  rows = [
+    {k: hole if k in names else v for k, v in r.items()}
+    for r in plain() + locked("hpnn")
+  ]
+  drawn = figures() | {"wrong": [hole, 0.5], "curve": [{"step": hole}]}
+  drawn["near"] = [{"distance": 1, "unit": "bits", "accuracies": [hole]}]
+  page = report.render(rows, {"hpnn": drawn})
+  shown = words(parse(page).find("body"))
+  assert "nan %" not in shown.lower() and "None" not in shown
+  assert cells(parse(page), 0, "hpnn")[1] == view.DASH
+
+
+def test_each_figure_may_be_missing():
+  whole = figures()
+  rows = plain() + locked("hpnn")
+  for name in whole:
+    parse(report.render(rows, {"hpnn": {name: whole[name]}}))
+    rest = {k: v for k, v in whole.items() if k != name}
+    parse(report.render(rows, {"hpnn": rest}))
+
+
+def test_marks_lie_at_their_accuracies():
+  levels = charts.Levels(charts.Estimate(0.9, 0.85, 0.95), 0.1)
+  value = charts.Estimate
+  drawn = charts.keys(levels, value(0.8), value(0.3), value(0.2), WRONG)
+  tree = ElementTree.fromstring(drawn)
+  dots = [c.get("cx") for c in tree.iter("circle") if c.get("class") == "pale"]
+  assert dots == ["10.00%", "25.00%", "43.75%"]
+  right = [c for c in tree.iter("circle") if c.get("class") == "dot"]
+  assert [c.get("cx") for c in right] == ["80.00%"]
+  assert [s.get("x") for s in tree.findall("svg")] == ["30.00%"]
+  chance = [x for x in tree.iter("line") if x.get("class") == "chance"]
+  assert chance[0].get("x1") == chance[0].get("x2") == "10.00%"
+
+
+def test_the_spread_counts_every_key():
+  levels = charts.Levels(charts.Estimate(0.9))
+  drawn = charts.spread([0.0, 0.01, 0.5, 1.0], charts.Estimate(0.4), levels)
+  bars = ElementTree.fromstring(drawn).findall(".//rect")
+  counts = [int(b.find("title").text.split()[0]) for b in bars]
+  assert counts == [2, 1, 1]
+
+
+def test_distance_is_on_a_log_scale():
+  points = [charts.Near(d, [a]) for d, a in ((1, 1.0), (10, 0.5), (100, 0.0))]
+  levels = charts.Levels(charts.Estimate(0.9))
+  tree = ElementTree.fromstring(charts.near(points, "bits", levels))
+  means = [c for c in tree.iter("circle") if c.get("class") == "dot"]
+  assert [c.get("cx") for c in means] == ["0.00%", "50.00%", "100.00%"]
+  assert [c.get("cy") for c in means] == ["0.0", "65.0", "130.0"]
+
+
+def test_images_keep_their_pixels():
+  pixels = np.random.default_rng(0).integers(0, 256, (2, 5, 4, 3), np.uint8)
+  tree = ElementTree.fromstring(charts.images(pixels, "a & b"))
+  assert [i.get("alt") for i in tree] == ["a & b 1", "a & b 2"]
+  for image, want in zip(tree, pixels, strict=True):
+    assert np.array_equal(_decode(image.get("src")), want)
+
+
+def _decode(address):
+  data = base64.b64decode(address.split(",", 1)[1])
+  return np.asarray(PIL.Image.open(io.BytesIO(data)))
+
+
+def test_write_leaves_the_page_alone_in_its_folder(tmp_path):
+  page = tmp_path / "report.html"
+  rows = json.loads(json.dumps(plain() + locked("hpnn")))
+  report.write(page, rows, {"hpnn": figures()})
+  assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
+  parse(page.read_text(encoding="utf-8"))

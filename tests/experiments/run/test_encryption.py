@@ -1,0 +1,88 @@
+"""A run whose training checkpoints are sealed, and goes on from them."""
+
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import pytest
+
+import keyjax
+from experiments import data, models
+from experiments.run import config as configs
+from experiments.run import encryption as people
+from experiments.run.workdir import Workdir
+from experiments.training import train
+from keyjax import checkpoint, keyring
+
+
+@pytest.fixture(autouse=True)
+def as_users_run_it() -> Iterator[None]:
+  """Optax needs the standard promotion."""
+  with jax.numpy_dtype_promotion("standard"):
+    yield
+
+
+@pytest.fixture
+def key(tmp_path: pathlib.Path) -> keyring.HpkePrivateKey:
+  made = keyring.HpkePrivateKey.generate("x25519")
+  keyring.write_key(tmp_path / "me.key", made, plain=True)
+  return made
+
+
+def settings(key: Any, folder: pathlib.Path) -> Any:
+  config = configs.base()
+  config.train.update(batch_size=64, epochs=1.0, checkpoint_every=1)
+  config.encrypt.recipients = keyring.format_recipient(key.public)
+  config.encrypt.identity = f"file:{folder / 'me.key'}"
+  return config
+
+
+def test_a_run_is_sealed_and_goes_on(key: Any, tmp_path: pathlib.Path) -> None:
+  config = settings(key, tmp_path)
+  dataset = data.load("digits", num_train=128, num_test=10)
+  model = models.create(
+    "mlp", dataset.num_classes, dataset.mean, dataset.std, hidden=(8,)
+  )
+  readers = people.read(config.encrypt)
+  args = dataset, model, keyjax.identity(), (), tmp_path / "run", ""
+  train.train(config.train, *args, readers)
+  path = tmp_path / "run/checkpoints/2"
+  told = checkpoint.inspect(path)
+  assert told["envelope"]["recipients"] == [key.public.id]
+  leaves = checkpoint.inspect(path, key)["leaves"]
+  assert any("kernel" in leaf["path"] for leaf in leaves)
+  config.train.epochs = 2.0
+  train.train(config.train, *args, readers)
+  assert checkpoint.inspect(tmp_path / "run/checkpoints/4", key)["step"] == 4
+  # Without the key the run does not go on.
+  config.encrypt.identity = ""
+  with pytest.raises(keyring.CannotOpen):
+    train.train(config.train, *args, people.read(config.encrypt))
+
+
+def test_the_run_keeps_no_word_of_keys(
+  key: Any, tmp_path: pathlib.Path
+) -> None:
+  config = settings(key, tmp_path)
+  Workdir(config, str(tmp_path / "work"))
+  text = (tmp_path / "work/run.json").read_text()
+  assert "me.key" not in text and "keyjax-" not in text
+  config.encrypt.identity = ""
+  Workdir(config, str(tmp_path / "work"))  # Who may open a run can change.
+
+
+def test_mistakes(key: Any, tmp_path: pathlib.Path) -> None:
+  config = settings(key, tmp_path).encrypt
+  pasted = keyring.format_key(key)
+  for name, value, message in (
+    ("recipients", "", "give both"),
+    ("recipients", "keyjax-x25519:AAAA", "encrypt: "),
+    ("identity", "file:/nowhere/key", "encrypt: "),
+    ("identity", pasted, "encrypt: "),
+  ):
+    bad = config.copy_and_resolve_references()
+    bad[name] = value
+    with pytest.raises(ValueError, match=message) as caught:
+      people.read(bad)
+    assert pasted not in str(caught.value)

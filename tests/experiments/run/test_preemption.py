@@ -1,0 +1,84 @@
+"""A signal is seen after a step, and nothing of it stays behind."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from experiments.run import ending, preemption
+
+
+@pytest.fixture(autouse=True)
+def not_ignored() -> Iterator[None]:
+  """As in a terminal: what a shell starts with & ignores interrupts."""
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  yield
+  signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_is_seen_and_the_handler_put_back(number: int) -> None:
+  before = signal.getsignal(number)
+  with preemption.watch() as preempted:
+    assert not preempted(1)
+    os.kill(os.getpid(), number)
+    assert preempted(2) and preempted(3)
+  assert signal.getsignal(number) is before
+
+
+def test_a_second_interrupt_stops_at_once() -> None:
+  with pytest.raises(KeyboardInterrupt), preemption.watch() as preempted:
+    os.kill(os.getpid(), signal.SIGINT)
+    assert preempted(1)
+    os.kill(os.getpid(), signal.SIGINT)
+  assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interrupt_that_is_ignored_stays_so() -> None:
+  before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+  try:
+    with preemption.watch() as preempted:
+      os.kill(os.getpid(), signal.SIGINT)
+      assert not preempted(1)
+  finally:
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(
+  "stop, status, said",
+  [
+    (preemption.Preempted(7, 60), 75, "step 7 of 60 is saved"),
+    (KeyboardInterrupt(), 130, "run the same command again"),
+  ],
+)
+def test_the_command_line_ends_in_one_line(
+  stop: BaseException,
+  status: int,
+  said: str,
+  capsys: pytest.CaptureFixture[str],
+) -> None:
+  with pytest.raises(SystemExit) as ended, ending.one_line():
+    raise stop
+  assert ended.value.code == status
+  (line,) = capsys.readouterr().err.splitlines()
+  assert said in line
+
+
+def test_other_threads_leave_signals_alone() -> None:
+  seen: list[bool] = []
+
+  def work() -> None:
+    with preemption.watch() as preempted:
+      seen.append(preempted(1))
+
+  thread = threading.Thread(target=work)
+  thread.start()
+  thread.join()
+  assert seen == [False]
+
+
+def test_message_says_what_to_do() -> None:
+  text = str(preemption.Preempted(7, 60))
+  assert "step 7 of 60 is saved" in text and "same command" in text

@@ -1,0 +1,409 @@
+"""The trainer: any devices, exact resumption, nothing saved of a bad run."""
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+from ml_collections import ConfigDict
+
+import keyjax
+from experiments import data, models
+from experiments.protection import lock
+from experiments.run.config import base
+from experiments.training import train
+from keyjax import Secret, checkpoint, parallel
+from tests import trees
+
+DIGITS = data.load("digits", num_train=128, num_test=10)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+  """A run and the runs that resume it share their compiled step."""
+  names = {
+    "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("cache")),
+    "jax_persistent_cache_min_compile_time_secs": 0.1,
+  }
+  before = {name: getattr(jax.config, name) for name in names}
+  for name, value in names.items():
+    jax.config.update(name, value)
+  compilation_cache.reset_cache()
+  yield
+  for name, value in before.items():
+    jax.config.update(name, value)
+  compilation_cache.reset_cache()
+
+
+@pytest.fixture(autouse=True)
+def as_users_run_it() -> Iterator[None]:
+  """Optax needs the standard promotion."""
+  with jax.numpy_dtype_promotion("standard"):
+    yield
+
+
+def create(name: str = "mlp", **options: Any) -> models.Classifier:
+  options = options or {"hidden": (12,)}
+  return models.create(name, 10, DIGITS.mean, DIGITS.std, **options)
+
+
+def settings(**fields: Any) -> ConfigDict:
+  """Six steps of 64 rows, and a checkpoint after every second one."""
+  config = base().train
+  config.update(batch_size=64, epochs=3.0, checkpoint_every=2, log_every=1)
+  config.update(fields)
+  return config
+
+
+def fit(
+  folder: pathlib.Path,
+  config: ConfigDict,
+  model: models.Classifier,
+  scheme: keyjax.Scheme | None = None,
+  key: Any = (),
+) -> Any:
+  scheme = scheme or keyjax.identity()
+  return train.train(config, DIGITS, model, scheme, key, folder)
+
+
+def lines(folder: pathlib.Path) -> list[dict[str, float]]:
+  """The metrics, without what depends on the clock."""
+  text = (folder / "metrics.jsonl").read_text()
+  found = [json.loads(line) for line in text.splitlines()]
+  for line in found:
+    assert line.pop("images_per_second") > 0
+    assert line.pop("step_seconds") > 0
+    line.pop("seconds_left")
+  return found
+
+
+# ------------------------------------------------------------------ devices
+
+
+def curve(count: int, how: str = "pmap") -> tuple[list[float], Any]:
+  """Six steps by the trainer's own parts, on `count` devices."""
+  config, model = settings(), create()
+  optimizer = train.make_optimizer(config, 6)
+  step = train.make_step(config, model, keyjax.identity(), optimizer)
+  run = parallel.data_parallel(step, how, jax.devices()[:count])
+  state = train.init_state(model, optimizer, DIGITS, config.seed)
+  source, losses = data.batches(DIGITS, 64, config.seed), []
+  for i in range(6):
+    state, metrics = run(state, (), source[i])
+    losses.append(float(metrics["loss"]))
+  return losses, jax.device_get(state.variables)
+
+
+def test_any_number_of_devices_gives_the_same_run(
+  tmp_path: pathlib.Path,
+) -> None:
+  losses, one = curve(1)
+  variables = fit(tmp_path, settings(), create())
+  logged = [line["loss"] for line in lines(tmp_path)]
+  np.testing.assert_allclose(logged, losses, rtol=1e-5)
+  for x, y in zip(
+    jax.tree.leaves(variables), jax.tree.leaves(one), strict=True
+  ):
+    np.testing.assert_allclose(x, y, atol=1e-5)
+  assert losses[-1] < 0.99 * losses[0]
+  # The trainer is these parts on 8 devices, and nothing more.
+  losses, eight = curve(8)
+  assert logged == losses
+  trees.assert_same_bits(variables, eight)
+
+
+@pytest.mark.parametrize("pad, flip", [(0, False), (1, True)])
+def test_shard_map_equals_pmap(
+  pad: int, flip: bool, tmp_path: pathlib.Path
+) -> None:
+  ends = []
+  for how in ("pmap", "shard_map"):
+    config = settings(parallel=how, pad=pad, flip=flip, epochs=1.0)
+    ends.append(fit(tmp_path / how, config, create()))
+  trees.assert_same_bits(*ends)
+  assert lines(tmp_path / "pmap") == lines(tmp_path / "shard_map")
+
+
+def test_fsdp_trains_as_pmap_does(tmp_path: pathlib.Path) -> None:
+  ends = []
+  for how in ("pmap", "fsdp"):
+    model = create(hidden=(256,))  # Its first kernel has 16,384 weights.
+    ends.append(fit(tmp_path / how, settings(parallel=how), model))
+  for x, y in zip(*map(jax.tree.leaves, ends), strict=True):
+    np.testing.assert_allclose(x, y, atol=1e-4)
+  logged = [[x["loss"] for x in lines(tmp_path / h)] for h in ("pmap", "fsdp")]
+  np.testing.assert_allclose(*logged, rtol=1e-4)
+
+
+# --------------------------------------------------------------- resumption
+
+
+@dataclasses.dataclass
+class Breaks:
+  """The training batches, until their disk is gone."""
+
+  source: Any
+  last: int
+
+  def __getitem__(self, step: int) -> Any:
+    if step == self.last:
+      raise OSError("the disk is gone")
+    return self.source[step]
+
+
+def cases() -> dict[str, Any]:
+  hpnn = lock.build("hpnn", {"units": 16}, create())
+  images = {"image": data.to_float(jnp.asarray(DIGITS.train_images[:2]))}
+  model = create()
+  variables = model.init(jax.random.key(0), images["image"])
+  key = hpnn.scheme.keygen(Secret.generate(), variables, images)
+  return {
+    "recipe": (
+      settings(
+        **{"pad": 1, "flip": True, "cutout": 2, "mixup": 0.3},
+        **{"optimizer": "adamw", "weight_decay": 0.1, "clip": 1.0},
+        **{"ema": 0.5, "label_smoothing": 0.1, "accumulate": 2},
+        **{"decay_leaves": ".*kernel"},
+      ),
+      *(create(), None, ()),
+    ),
+    "hpnn": (
+      settings(
+        parallel="shard_map",
+        optimizer="sgd",
+        schedule="triangle",
+        weight_decay=1e-3,
+      ),
+      *(model, hpnn.scheme, key),
+    ),
+    "sharded": (
+      settings(parallel="fsdp", weight_decay=1e-3),
+      *(create(hidden=(256,)), None, ()),
+    ),
+    "batch norm": (
+      settings(batch_size=16, epochs=3 / 8, pad=1),
+      *(create("resnet18", width=2), None, ()),
+    ),
+  }
+
+
+@pytest.mark.parametrize(
+  "name",
+  [
+    pytest.param(x, marks=[pytest.mark.slow] if x == "batch norm" else [])
+    for x in cases()
+  ],
+)
+def test_resumption_gives_the_same_bits(
+  name: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  config, model, scheme, key = cases()[name]
+  steps = train.num_steps(config, 128)
+  whole = fit(tmp_path / "whole", config, model, scheme, key)
+  batches = data.batches
+
+  def breaking(*args: Any, **kwargs: Any) -> Breaks:
+    return Breaks(batches(*args, **kwargs), steps - 1)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(data, "batches", breaking)
+    with pytest.raises(OSError, match="the disk is gone"):
+      fit(tmp_path / "parts", config, model, scheme, key)
+  assert [x["step"] for x in lines(tmp_path / "parts")] == [*range(1, steps)]
+  kept = sorted(p.name for p in (tmp_path / "parts/checkpoints").iterdir())
+  assert kept[-1] == str((steps - 1) // 2 * 2)
+  resumed = fit(tmp_path / "parts", config, model, scheme, key)
+  trees.assert_same_bits(whole, resumed)
+  assert lines(tmp_path / "whole") == lines(tmp_path / "parts")
+  # A run that is done takes no step.
+  again = fit(tmp_path / "parts", config, model, scheme, key)
+  trees.assert_same_bits(whole, again)
+  assert lines(tmp_path / "whole") == lines(tmp_path / "parts")
+  if name == "batch norm":
+    mean = whole["batch_stats"]["norm_stem"]["mean"]
+    assert np.any(mean != 0), "batch statistics moved"
+
+
+@pytest.mark.parametrize("how", ["pmap", "shard_map", "fsdp"])
+def test_batches_ahead_change_no_bit(how: str, tmp_path: pathlib.Path) -> None:
+  ends = []
+  for ahead in (0, 2, 9):  # More than there are steps.
+    config = settings(parallel=how, prefetch=ahead)
+    ends.append(fit(tmp_path / str(ahead), config, create()))
+    assert lines(tmp_path / str(ahead)) == lines(tmp_path / "0")
+    trees.assert_same_bits(ends[0], ends[-1])
+
+
+def test_a_run_asked_to_stop_draws_again_what_was_ahead(
+  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  whole = fit(tmp_path / "whole", settings(), create())
+  asked = contextlib.nullcontext(lambda step: step == 3)
+  with monkeypatch.context() as patch:
+    patch.setattr(train.preemption, "watch", lambda: asked)
+    with pytest.raises(train.preemption.Preempted, match="step 3 of 6"):
+      fit(tmp_path / "parts", settings(), create())
+  drawn: list[int] = []
+  batches = data.batches
+
+  @dataclasses.dataclass
+  class Counts:
+    source: Any
+
+    def __getitem__(self, step: int) -> Any:
+      drawn.append(step)
+      return self.source[step]
+
+  monkeypatch.setattr(data, "batches", lambda *a: Counts(batches(*a)))
+  resumed = fit(tmp_path / "parts", settings(), create())
+  assert drawn == [3, 4, 5]
+  trees.assert_same_bits(whole, resumed)
+  assert lines(tmp_path / "whole") == lines(tmp_path / "parts")
+
+
+def test_the_key_matters_to_training(tmp_path: pathlib.Path) -> None:
+  config, model, scheme, key = cases()["hpnn"]
+  plain = fit(tmp_path / "plain", config, model)
+  under = fit(tmp_path / "locked", config, model, scheme, key)
+  a, b = plain["params"]["head"]["kernel"], under["params"]["head"]["kernel"]
+  assert not np.allclose(a, b, atol=1e-3)
+
+
+def test_half_a_line_of_metrics_is_dropped(tmp_path: pathlib.Path) -> None:
+  config = settings()
+  fit(tmp_path, config, create())
+  before = lines(tmp_path)
+  with (tmp_path / "metrics.jsonl").open("a") as file:
+    file.write('{"step": 7, "lo')
+  fit(tmp_path, config, create())
+  assert lines(tmp_path) == before
+
+
+# ------------------------------------------------------------------- errors
+
+
+# What decay makes of 3e38 overflows after a first loss that is finite.
+@pytest.mark.parametrize("every, decay", [(2, 0.0), (100, 0.0), (1, 100.0)])
+def test_a_loss_that_is_not_finite_is_an_error_and_not_saved(
+  every: int, decay: float, tmp_path: pathlib.Path
+) -> None:
+  config = settings(
+    optimizer="sgd",
+    schedule="constant",
+    learning_rate=3e38,
+    weight_decay=decay,
+    checkpoint_every=every,
+  )
+  with pytest.raises(ValueError, match="loss is not finite.*learning_rate"):
+    fit(tmp_path, config, create())
+  with checkpoint.Manager(tmp_path / "checkpoints") as manager:
+    assert manager.latest() is None
+
+
+def test_a_run_that_breaks_later_keeps_its_last_good_checkpoint(
+  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  batches = data.batches
+
+  def spoilt(*args: Any, **kwargs: Any) -> Any:
+    source = batches(*args, **kwargs)
+    return {
+      i: dict(x, image=np.where(i < 3, x["image"], np.float32("nan")))
+      for i, x in ((i, source[i]) for i in range(6))
+    }
+
+  monkeypatch.setattr(data, "batches", spoilt)
+  with pytest.raises(ValueError, match="not finite"):
+    fit(tmp_path, settings(), create())
+  with checkpoint.Manager(tmp_path / "checkpoints") as manager:
+    assert manager.latest() == 2
+
+
+def test_a_batch_that_the_devices_do_not_divide(
+  tmp_path: pathlib.Path,
+) -> None:
+  with pytest.raises(ValueError, match="batch_size=60 .* 8 devices"):
+    fit(tmp_path / "run", settings(batch_size=60), create())
+  assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+  "field, value, known",
+  [
+    ("optimizer", "lion", "adam.*sgd"),
+    ("schedule", "step", "constant.*cosine.*triangle"),
+    ("parallel", "pjit", "pmap.*shard_map"),
+  ],
+)
+def test_unknown_names_list_the_known_ones(
+  field: str, value: str, known: str, tmp_path: pathlib.Path
+) -> None:
+  with pytest.raises(ValueError, match=f"{value}.*{known}"):
+    fit(tmp_path, settings(**{field: value}), create())
+
+
+def test_num_steps() -> None:
+  assert train.num_steps(settings(epochs=3.0), 128) == 6
+  assert train.num_steps(settings(epochs=0.75), 128) == 2
+  assert train.num_steps(settings(epochs=0.001), 128) == 1
+  assert train.num_steps(settings(), 191) == 6  # The remainder is dropped.
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "triangle"])
+def test_schedules_reach_their_peak(schedule: str) -> None:
+  config = settings(
+    optimizer="sgd", schedule=schedule, learning_rate=0.5, warmup=0.2
+  )
+  rule = train.make_optimizer(config, 100)
+  params = {"w": jnp.float32(0)}
+  state, rates, trace = rule.init(params), [], 0.0
+  update = jax.jit(rule.update)
+  for _ in range(100):
+    step, state = update({"w": jnp.float32(1)}, state, params)
+    trace = 0.9 * trace + 1  # momentum's sum of equal gradients
+    rates.append(round(-float(step["w"]) / trace, 5))
+  peak = {"constant": 0, "cosine": 20, "triangle": 50}[schedule]
+  assert int(np.argmax(rates)) == peak
+  assert max(rates) == pytest.approx(0.5)
+  if schedule != "constant":
+    assert rates[0] == 0 and rates[-1] < 0.02
+    assert np.all(np.diff(rates[: peak + 1]) > 0)
+    assert np.all(np.diff(rates[peak:]) < 0)
+
+
+# -------------------------------------------------------------- a large net
+
+
+@pytest.mark.slow
+def test_the_full_resnet18_takes_two_steps() -> None:
+  """Width 64, CIFAR stem, 32 x 32 x 3, 11.2 million parameters."""
+  rng = np.random.default_rng(0)
+  images = rng.integers(0, 256, (8, 32, 32, 3), np.uint8)
+  labels = np.arange(8, dtype=np.int32)
+  cifar = dataclasses.replace(DIGITS, train_images=images, train_labels=labels)
+  model = models.create(
+    "resnet18", 10, data.CIFAR10_MEAN, data.CIFAR10_STD, width=64
+  )
+  config = settings(
+    optimizer="sgd", schedule="constant", learning_rate=0.01, pad=4, flip=True
+  )
+  optimizer = train.make_optimizer(config, 2)
+  state = train.init_state(model, optimizer, cifar, 0)
+  count = sum(x.size for x in jax.tree.leaves(state.variables["params"]))
+  assert 11_100_000 < count < 11_300_000
+  step = train.make_step(config, model, keyjax.identity(), optimizer)
+  run = parallel.data_parallel(step, devices=jax.devices()[:1])
+  losses = []
+  for _ in range(2):
+    state, metrics = run(state, (), {"image": images, "label": labels})
+    losses.append(float(metrics["loss"]))
+  assert np.isfinite(losses).all()
+  assert losses[0] != losses[1]
+  assert all(np.isfinite(x).all() for x in jax.tree.leaves(state.variables))
