@@ -13,12 +13,10 @@ errors carry no bytes.
 import hashlib
 import hmac
 import importlib
-import io
 import json
 import os
 import pathlib
 import pkgutil
-import stat
 from typing import Any, NoReturn, dataclass_transform
 
 import flax
@@ -29,6 +27,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from keyjax import private_files
 from keyjax.tree import LeafSpec
 
 SECRET_BYTES = 32
@@ -86,7 +85,7 @@ class Secret:
       PermissionError: the file is readable by a group or by everyone.
       ValueError: the file does not hold a secret.
     """
-    text = read_private(path)
+    text = private_files.read(path)
     try:
       return cls(bytes.fromhex(text.decode("ascii").strip()))
     except ValueError:
@@ -102,8 +101,9 @@ class Secret:
       FileExistsError: `path` exists: a secret is never overwritten.
       KeyringError: `path` lies inside a checkpoint.
     """
-    _refuse_checkpoint(path)
-    write_private(path, self._bytes.hex().encode("ascii") + b"\n")
+    private_files.refuse_checkpoint_folder(path)
+    text = self._bytes.hex().encode("ascii") + b"\n"
+    private_files.create(path, text, "key")
 
   def derive(self, label: str, length: int) -> bytes:
     """Returns `length` bytes (at most 8160) bound to `label`."""
@@ -261,11 +261,11 @@ def save(path: str | os.PathLike[str], key: Any) -> None:
     FileExistsError: `path` exists: a key is never overwritten.
     KeyringError: `path` lies inside a checkpoint.
   """
-  _refuse_checkpoint(path)
+  private_files.refuse_checkpoint_folder(path)
   data = flax.serialization.msgpack_serialize(_pack(key))
   digest = hashlib.sha256(data).digest()
   file = {"keyjax": 1, "key": data, "sha256": digest}
-  write_private(path, flax.serialization.msgpack_serialize(file))
+  private_files.create(path, flax.serialization.msgpack_serialize(file), "key")
 
 
 def load(path: str | os.PathLike[str]) -> Any:
@@ -276,7 +276,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     ValueError: the file does not hold a key, or is damaged.
   """
   try:
-    file = flax.serialization.msgpack_restore(read_private(path))
+    file = flax.serialization.msgpack_restore(private_files.read(path))
     if hashlib.sha256(file["key"]).digest() != file["sha256"]:
       raise ValueError("damaged")
     return _unpack(flax.serialization.msgpack_restore(file["key"]))
@@ -322,61 +322,3 @@ def _key_type(name: str) -> type[Key]:
     for module in pkgutil.iter_modules([str(folder)], "keyjax.schemes."):
       importlib.import_module(module.name)
   return _KEY_TYPES[name]
-
-
-def _refuse_checkpoint(path: str | os.PathLike[str]) -> None:
-  from keyjax.keyring.store import refuse_checkpoint_folder  # It imports us.
-
-  refuse_checkpoint_folder(path)
-
-
-def write_private(path: str | os.PathLike[str], data: bytes) -> None:
-  """Writes a new file that its owner alone can read, or nothing at all."""
-  path = pathlib.Path(path)
-  path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-  if path.exists():
-    raise FileExistsError(f"{path} exists; a key is never overwritten")
-  # Not by the process's number: in a container it is that of a killed one.
-  part = path.with_name(f"{path.name}.{os.urandom(8).hex()}.part")
-  try:
-    write_synced(part, data)
-    os.link(part, path)  # Whole or not at all, and never over another file.
-  finally:
-    part.unlink(missing_ok=True)
-  sync_folder(path.parent)
-
-
-def write_synced(path: pathlib.Path, data: bytes) -> None:
-  """Writes a new file of mode 600, and waits until it is on the disk."""
-  fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-  with os.fdopen(fd, "wb") as file:
-    file.write(data)
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def sync_folder(folder: pathlib.Path) -> None:
-  """Waits until the names in a folder are on the disk, as their files are."""
-  fd = os.open(folder, os.O_RDONLY)
-  try:
-    os.fsync(fd)
-  finally:
-    os.close(fd)
-
-
-def read_private(path: str | os.PathLike[str]) -> bytes:
-  """Reads a file, refused when others than its owner can read it."""
-  with open_private(path) as file:
-    return file.read()
-
-
-def open_private(path: str | os.PathLike[str]) -> io.FileIO:
-  """Opens a file to read, without a buffer, if its owner alone can read it."""
-  file = io.FileIO(os.open(path, os.O_RDONLY))
-  mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-  if mode & 0o077:
-    file.close()
-    raise PermissionError(
-      f"{path} has mode {mode:03o}: others can read it; run chmod 600 on it"
-    )
-  return file

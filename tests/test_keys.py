@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import keyjax
-from keyjax import Secret, keys
+from keyjax import Secret, keys, private_files
 from tests import trees
 
 
@@ -106,7 +106,7 @@ def test_secret_files(tmp_path: pathlib.Path) -> None:
   with pytest.raises(PermissionError, match="chmod 600"):
     Secret.load(file)
   other = tmp_path / "other"
-  keys.write_private(other, b"not a secret")
+  private_files.create(other, b"not a secret")
   with pytest.raises(ValueError, match="does not hold a secret") as error:
     Secret.load(other)
   assert error.value.__cause__ is None and "not a" not in str(error.value)[:5]
@@ -164,7 +164,9 @@ def test_what_a_killed_process_left_is_not_in_the_way(
   tmp_path: pathlib.Path,
 ) -> None:
   """Its number may be ours: in a container it often is."""
-  (tmp_path / f"secret.{os.getpid()}.part").touch()
+  left = (f"secret.{os.getpid()}.part", ".secret.0011223344556677.part")
+  for name in left:
+    (tmp_path / name).touch()
   Secret.generate().save(tmp_path / "secret")
   Secret.load(tmp_path / "secret")
 
@@ -193,7 +195,7 @@ def test_damaged_key_files(tmp_path: pathlib.Path) -> None:
   keys.save(tmp_path / "key", key)
   data = (tmp_path / "key").read_bytes()
   for i, broken in enumerate((b"", data[:-5], b"junk" + data, b"\x80")):
-    keys.write_private(tmp_path / f"broken{i}", broken)
+    private_files.create(tmp_path / f"broken{i}", broken)
     with pytest.raises(ValueError, match="does not hold a key"):
       keys.load(tmp_path / f"broken{i}")
 
@@ -206,7 +208,7 @@ def test_a_flipped_bit_in_a_key_file_is_noticed(
   for at in range(0, len(data), 7):
     broken = bytes(data[:at]) + bytes([data[at] ^ 1]) + bytes(data[at + 1 :])
     path = tmp_path / f"flip{at}"
-    keys.write_private(path, broken)
+    private_files.create(path, broken)
     try:
       loaded = keys.load(path)
     except ValueError as error:

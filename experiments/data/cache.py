@@ -4,13 +4,13 @@ import hashlib
 import logging
 import os
 import pathlib
-import tempfile
 import zipfile
 
 import numpy as np
 from etils import epath
 
 from experiments.data import folders
+from keyjax import private_files
 
 Array = np.ndarray
 
@@ -50,14 +50,9 @@ def read(path: pathlib.Path) -> tuple[Array, Array] | None:
 
 def write(path: pathlib.Path, image: Array, label: Array) -> None:
   """Keeps the arrays; a folder or disk that takes none costs only time."""
-  temporary = None
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-      temporary = pathlib.Path(file.name)
+    with private_files.replacing(path) as file:
       np.savez(file, image=image, label=label)
-    temporary.replace(path)
   except OSError as error:
     logging.warning("Decoded images are not kept: %s", error)
-    if temporary is not None:
-      temporary.unlink(missing_ok=True)

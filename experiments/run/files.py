@@ -8,6 +8,7 @@ A folder of a bucket is there as soon as something lies in it.
 import pathlib
 import tempfile
 
+from keyjax import private_files
 from keyjax.checkpoint.storage.locations import is_remote, location
 
 # Of a bucket an `epath.Path`, which has the methods of a path.
@@ -24,9 +25,7 @@ def write(path: AnyPath, text: str) -> None:
   if is_remote(path):
     path.write_text(text)
     return
-  temporary = path.with_suffix(path.suffix + ".tmp")
-  temporary.write_text(text, encoding="utf-8")
-  temporary.replace(path)
+  private_files.replace(path, text.encode("utf-8"), mode=0o666)
 
 
 def append(path: AnyPath, line: str) -> None:

@@ -29,8 +29,7 @@ from ml_collections import ConfigDict
 
 from experiments.run import files, results
 from experiments.run.config import meaning
-from keyjax import keys, parallel
-from keyjax.checkpoint.storage.folders import hold
+from keyjax import keys, parallel, private_files
 from keyjax.checkpoint.storage.locations import is_remote
 
 
@@ -43,7 +42,7 @@ class _Held:
 
   def __init__(self, path: pathlib.Path) -> None:
     """Locks the folder."""
-    found = hold(path)
+    found = private_files.lock_folder(path)
     if found is None:
       raise WorkdirError(
         f"another process works in {path}; wait for it, or choose another "

@@ -11,8 +11,8 @@ from keyjax.card.digest import digest
 from keyjax.card.document import KIND, VERSION, check
 from keyjax.card.errors import CardError
 from keyjax.card.evidence import Found
+from keyjax.errors import KeyringError
 from keyjax.keyring.encoding import check_name, dump
-from keyjax.keyring.errors import KeyringError
 from keyjax.schemes.classes import security_class
 
 Row = Mapping[str, Any]

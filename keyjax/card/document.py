@@ -14,8 +14,8 @@ from cryptography.exceptions import InvalidSignature
 from keyjax.card import checklist
 from keyjax.card.digest import digest
 from keyjax.card.errors import CardError
+from keyjax.errors import KeyringError
 from keyjax.keyring.encoding import dump, encode, field, parse
-from keyjax.keyring.errors import KeyringError
 from keyjax.keyring.signing import (
   SigningKey,
   VerifyKey,

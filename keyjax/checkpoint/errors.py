@@ -7,11 +7,8 @@ import jax
 import numpy as np
 
 from keyjax import keys
+from keyjax.errors import CheckpointError
 from keyjax.tree import path_str
-
-
-class CheckpointError(OSError):
-  """A checkpoint could not be written, read or trusted."""
 
 
 def flat(what: str, error: Exception) -> CheckpointError:

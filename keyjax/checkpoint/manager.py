@@ -9,6 +9,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policy
 
+from keyjax import private_files
 from keyjax.aes.host import Impl
 from keyjax.checkpoint import plain, sealed, session
 from keyjax.checkpoint.errors import CheckpointError, flat, refuse
@@ -114,7 +115,7 @@ class Manager:
       return weakref.finalize(self, lambda: None)
     if jax.process_index():  # The first process stands for all of a run.
       return weakref.finalize(self, lambda: None)
-    fd = folders.hold(self._folder)
+    fd = private_files.lock_folder(self._folder)
     return None if fd is None else weakref.finalize(self, os.close, fd)
 
   def save(self, step: int, state: Any) -> None:

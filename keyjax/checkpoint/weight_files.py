@@ -13,10 +13,10 @@ import orbax.checkpoint as ocp
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
+from keyjax import private_files
 from keyjax.checkpoint.errors import CheckpointError, flat
 from keyjax.checkpoint.plain import save_plain
 from keyjax.checkpoint.storage import locations as places
-from keyjax.keys import write_private
 from keyjax.tree import path_str
 
 _SUFFIXES = {".safetensors": "safetensors", ".msgpack": "msgpack"}
@@ -130,7 +130,7 @@ def write_weights(path: str | os.PathLike[str], tree: Any, kind: str) -> None:
       os.umask(before)
   elif kind == "msgpack":
     state = flax.serialization.to_state_dict(jax.tree.map(np.asarray, tree))
-    write_private(path, flax.serialization.msgpack_serialize(state))
+    private_files.create(path, flax.serialization.msgpack_serialize(state))
   else:
     _write_safetensors(pathlib.Path(path), _by_name(tree))
 

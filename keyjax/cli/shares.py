@@ -4,6 +4,7 @@ import argparse
 import pathlib
 import re
 
+from keyjax import private_files
 from keyjax.cli.failures import REFUSED, USAGE, Failure, blame
 from keyjax.cli.keygen import write_new
 from keyjax.cli.output import Result
@@ -11,7 +12,6 @@ from keyjax.cli.people import People
 from keyjax.keyring import SymmetricKey, refuse_checkpoint_folder
 from keyjax.keyring import restore as restore_shares
 from keyjax.keyring import split as split_secret
-from keyjax.keys import read_private, write_private
 
 _FINGERPRINT = re.compile(r"^# .* secret ([0-9a-f-]{19})$", re.MULTILINE)
 _MAX_SHARE = 4096
@@ -46,7 +46,7 @@ def _write(folder: pathlib.Path, shares: list[str], head: str) -> list[str]:
   try:
     for i, (file, words) in enumerate(zip(files, shares, strict=True), 1):
       text = f"# KeyJAX share {i} {head}\n{words}\n"
-      write_private(file, text.encode("ascii"))
+      private_files.create(file, text.encode("ascii"), "key")
       done.append(file)
   except BaseException:
     for file in done:
@@ -73,7 +73,7 @@ def combine(args: argparse.Namespace) -> Result:
 
 
 def _read(path: str) -> str:
-  data = read_private(path)
+  data = private_files.read(path)
   try:
     if len(data) > _MAX_SHARE:
       raise ValueError

@@ -46,6 +46,7 @@ What an attacker can and cannot do:
 Each module adds its own *Guarantees* and *Known breaks*.
 """
 
+from keyjax.errors import CannotOpen, KeyringError, WrongPassphrase
 from keyjax.keyring.data_keys import leaf_key, new_data_key
 from keyjax.keyring.entries import Entry, Grant
 from keyjax.keyring.envelope import (
@@ -55,7 +56,6 @@ from keyjax.keyring.envelope import (
   rewrap,
   seal_envelope,
 )
-from keyjax.keyring.errors import CannotOpen, KeyringError, WrongPassphrase
 from keyjax.keyring.kept import kept
 from keyjax.keyring.keyfile import (
   PrivateKey,
@@ -92,7 +92,7 @@ from keyjax.keyring.signing import (
   parse_verify_key,
 )
 from keyjax.keyring.sources import read_key, read_source, wipe, write_key
-from keyjax.keyring.store import refuse_checkpoint_folder, replace_private
+from keyjax.private_files import refuse_checkpoint_folder
 
 __all__ = [
   "Broadcast",
@@ -141,7 +141,6 @@ __all__ = [
   "read_key",
   "read_source",
   "refuse_checkpoint_folder",
-  "replace_private",
   "restore",
   "rewrap",
   "seal_envelope",

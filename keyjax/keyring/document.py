@@ -8,8 +8,8 @@ not known is refused.
 from collections.abc import Sequence
 from typing import Any
 
+from keyjax.errors import KeyringError
 from keyjax.keyring.encoding import check_name, field, parse
-from keyjax.keyring.errors import KeyringError
 
 VERSION = 1
 MAX_SIZE = 2**24

@@ -12,7 +12,7 @@ import json
 import re
 from typing import Any, NoReturn
 
-from keyjax.keyring.errors import KeyringError
+from keyjax.errors import KeyringError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+@=-]{0,127}")
 

@@ -4,8 +4,8 @@ import dataclasses
 import datetime
 from typing import Any, Literal
 
+from keyjax.errors import KeyringError
 from keyjax.keyring.encoding import check_name, encode, field
-from keyjax.keyring.errors import KeyringError
 from keyjax.keyring.recipients.base import Private
 from keyjax.keys import SECRET_BYTES, Secret
 

@@ -34,9 +34,9 @@ import hmac
 from collections.abc import Iterable
 from typing import Any
 
+from keyjax.errors import CannotOpen, KeyringError
 from keyjax.keyring.document import VERSION, check_ids, parse_document
 from keyjax.keyring.encoding import check_name, dump, encode, field, parse
-from keyjax.keyring.errors import CannotOpen, KeyringError
 from keyjax.keyring.recipients.base import (
   Identity,
   Private,

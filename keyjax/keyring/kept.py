@@ -7,8 +7,8 @@ data key as it is: so somebody is added without the public keys of the others.
 import json
 from collections.abc import Iterable
 
+from keyjax.errors import KeyringError
 from keyjax.keyring.envelope import expiries, open_envelope
-from keyjax.keyring.errors import KeyringError
 from keyjax.keyring.recipients.base import Identity, Private, Recipient, Stanza
 
 

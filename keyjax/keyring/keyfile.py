@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from keyjax.errors import KeyringError, WrongPassphrase
 from keyjax.keyring.encoding import decode, dump, encode, field, parse
-from keyjax.keyring.errors import KeyringError, WrongPassphrase
 from keyjax.keyring.recipients.base import Identity, SymmetricKey
 from keyjax.keyring.recipients.broadcast import DeviceKeys
 from keyjax.keyring.recipients.hpke import HYBRID, X25519, HpkePrivateKey

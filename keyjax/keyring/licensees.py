@@ -23,9 +23,9 @@ import hmac
 import os
 from typing import TYPE_CHECKING
 
+from keyjax.errors import KeyringError
 from keyjax.keyring.entries import Grant
 from keyjax.keyring.envelope import inspect_envelope
-from keyjax.keyring.errors import KeyringError
 from keyjax.keyring.recipients.base import Private, SymmetricKey
 from keyjax.keys import Secret
 

@@ -28,9 +28,9 @@ import os
 import pathlib
 from collections.abc import Callable
 
+from keyjax.errors import KeyringError
 from keyjax.keyring.encoding import check_name
 from keyjax.keyring.entries import Entry, Grant, State, Status, now
-from keyjax.keyring.errors import KeyringError
 from keyjax.keyring.licensees import Licensee
 from keyjax.keyring.recipients.base import (
   Identity,
@@ -39,8 +39,8 @@ from keyjax.keyring.recipients.base import (
   SymmetricKey,
 )
 from keyjax.keyring.ringfile import read_ring, write_ring
-from keyjax.keyring.store import locked, refuse_checkpoint_folder
 from keyjax.keys import Secret
+from keyjax.private_files import lock, refuse_checkpoint_folder
 
 
 class Keyring(Private):
@@ -85,7 +85,7 @@ class Keyring(Private):
     empty = State(check_name(name, "keyring"), (), (), Secret.generate())
     ring = cls(path, root, empty.added())
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with locked(path):
+    with lock(path):
       if path.exists():
         raise FileExistsError(f"{path} exists; a keyring is never overwritten")
       write_ring(path, root, ring._state)
@@ -224,7 +224,7 @@ class Keyring(Private):
 
   def _change(self, change: Callable[[State], State]) -> None:
     """Applies a change to what is on the disk now, then here."""
-    with locked(self._path):
+    with lock(self._path):
       state = change(read_ring(self._path, self._root, self.name))
       write_ring(self._path, self._root, state)
     self._state = state

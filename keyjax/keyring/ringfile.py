@@ -2,10 +2,10 @@
 
 import pathlib
 
+from keyjax import private_files
+from keyjax.errors import CannotOpen, KeyringError
 from keyjax.keyring.encoding import dump, parse
 from keyjax.keyring.entries import State, read_state
-from keyjax.keyring.errors import CannotOpen, KeyringError
-from keyjax.keyring.store import read_limited, replace_private
 from keyjax.keys import Secret
 from keyjax.seal import SealError, seal, unseal
 
@@ -18,7 +18,7 @@ def write_ring(path: pathlib.Path, root: Secret, state: State) -> None:
   """Replaces the file of a keyring; the caller holds its lock."""
   name = state.name.encode("ascii")
   sealed = seal(_file_key(root), dump(state.reveal()), _context(name))
-  replace_private(path, _MAGIC + _VERSION + b" " + name + b"\n" + sealed)
+  private_files.replace(path, _MAGIC + _VERSION + b" " + name + b"\n" + sealed)
 
 
 def read_ring(path: pathlib.Path, root: Secret, name: str | None) -> State:
@@ -29,7 +29,7 @@ def read_ring(path: pathlib.Path, root: Secret, name: str | None) -> State:
     KeyringError: it is not a keyring, or of an unknown version or another
       name.
   """
-  data = read_limited(path, _MAX_SIZE)
+  data = private_files.read_limited(path, _MAX_SIZE)
   head, _, sealed = data.partition(b"\n")
   parts = head.removeprefix(_MAGIC).split(b" ")
   if not head.startswith(_MAGIC) or len(parts) != 2:

@@ -20,7 +20,7 @@ from collections.abc import Iterable
 import shamir_mnemonic
 from shamir_mnemonic.share import Share
 
-from keyjax.keyring.errors import KeyringError
+from keyjax.errors import KeyringError
 from keyjax.keys import Secret
 
 _MAX_SHARES = 16
@@ -86,7 +86,7 @@ def restore(
     >>> a, b, c = split(Secret.generate(), 3, 3)
     >>> restore([a, b])
     Traceback (most recent call last):
-    keyjax.keyring.errors.KeyringError: 2 different shares, and 3 are needed
+    keyjax.errors.KeyringError: 2 different shares, and 3 are needed
   """
   # Two copies of one share are one share.
   lines = list(dict.fromkeys(" ".join(s.lower().split()) for s in shares))

@@ -13,8 +13,8 @@ from typing import Any
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ed25519, mldsa
 
+from keyjax.errors import KeyringError
 from keyjax.keyring.encoding import fingerprint
-from keyjax.keyring.errors import KeyringError
 from keyjax.keyring.recipients.base import Private
 from keyjax.keyring.tagged import read_tagged, write_tagged
 

@@ -17,7 +17,8 @@ import os
 import pathlib
 from collections.abc import Iterator
 
-from keyjax.keyring.errors import KeyringError, WrongPassphrase
+from keyjax import private_files
+from keyjax.errors import KeyringError, WrongPassphrase
 from keyjax.keyring.keyfile import (
   MAX_KEY,
   Ask,
@@ -27,8 +28,6 @@ from keyjax.keyring.keyfile import (
   protect_key,
 )
 from keyjax.keyring.recipients.passphrase import Cost
-from keyjax.keyring.store import refuse_checkpoint_folder
-from keyjax.keys import open_private, write_private
 
 
 def write_key(
@@ -66,12 +65,12 @@ def write_key(
       "a key file is protected by a passphrase, or plain=True says that it is "
       "not"
     )
-  refuse_checkpoint_folder(path)
+  private_files.refuse_checkpoint_folder(path)
   if passphrase is None:
     text = format_key(key)
   else:
     text = protect_key(key, passphrase, cost)
-  write_private(path, text.encode("ascii") + b"\n")
+  private_files.create(path, text.encode("ascii") + b"\n", "key")
 
 
 def read_key(source: str, passphrase: Ask = None) -> PrivateKey:
@@ -141,9 +140,9 @@ def wipe(buffer: bytearray) -> None:
 
 def _from_file(path: str, what: str) -> bytearray:
   place = pathlib.Path(path).expanduser()
-  refuse_checkpoint_folder(place)
+  private_files.refuse_checkpoint_folder(place)
   try:
-    with open_private(place) as file:
+    with private_files.open_to_read(place) as file:
       return _slurp(file)
   except FileNotFoundError:
     raise KeyringError(f"the {what} file {path} does not exist") from None

@@ -4,8 +4,8 @@ import hashlib
 import re
 from collections.abc import Collection
 
+from keyjax.errors import KeyringError
 from keyjax.keyring.encoding import decode, encode
-from keyjax.keyring.errors import KeyringError
 
 _PREFIX = "keyjax-"
 CHECK = 4

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import constant_time, hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
+from keyjax.errors import SealError
 from keyjax.seal.chunks_host import (
   CHUNK,
   TAG,
@@ -29,16 +30,6 @@ SALT = 24
 HEADER = 56
 MAX_CHUNKS = 2**38
 _AEADS = {16: b"AEAD_AES_128_GCM", 32: b"AEAD_AES_256_GCM"}
-
-
-class SealError(Exception):
-  """Sealed data does not open; why is not said."""
-
-  def __init__(self) -> None:
-    """Makes the one error there is."""
-    super().__init__(
-      "cannot open: the key or the context is wrong, or the data is damaged"
-    )
 
 
 def derive(key: bytes, salt: bytes, context: bytes) -> tuple[bytes, ...]:

@@ -9,8 +9,8 @@ import stat
 import pytest
 
 import keyjax
-from keyjax import Secret, keyring, seal
-from keyjax.keyring import encoding, store
+from keyjax import Secret, keyring, private_files, seal
+from keyjax.keyring import encoding
 
 Keyring, KeyringError = keyring.Keyring, keyring.KeyringError
 
@@ -175,8 +175,8 @@ def test_two_writers_lose_nothing(ring):
 
 
 def test_a_lock_that_is_held(ring, monkeypatch):
-  monkeypatch.setattr(store, "_WAIT", 0.1)
-  with store.locked(ring._path):
+  monkeypatch.setattr(private_files, "_LOCK_TIMEOUT", 0.1)
+  with private_files.lock(ring._path):
     with pytest.raises(KeyringError, match="another process is changing"):
       ring.rotate()
   assert len(ring.entries) == len(reload(ring).entries) == 1
@@ -192,24 +192,24 @@ def test_keys_stay_out_of_checkpoints(tmp_path, root):
   step = tmp_path / "run" / "3"
   for folder in (step, step / "default", step / "default" / "deep"):
     for name in ("a.keyring", "deeper/a.keyring"):
-      with pytest.raises(KeyringError, match="lies inside the checkpoint"):
+      with pytest.raises(KeyringError, match="is inside the checkpoint"):
         Keyring.create(folder / name, root, "team-a")
-      with pytest.raises(KeyringError, match="lies inside the checkpoint"):
+      with pytest.raises(KeyringError, match="is inside the checkpoint"):
         keyring.write_key(folder / name, root, plain=True)
-      with pytest.raises(KeyringError, match="lies inside the checkpoint"):
+      with pytest.raises(KeyringError, match="is inside the checkpoint"):
         root.save(folder / name)
-      with pytest.raises(KeyringError, match="lies inside the checkpoint"):
+      with pytest.raises(KeyringError, match="is inside the checkpoint"):
         keyjax.keys.save(folder / name, {})
   (tmp_path / "link").symlink_to(step)
-  with pytest.raises(KeyringError, match="lies inside the checkpoint"):
+  with pytest.raises(KeyringError, match="is inside the checkpoint"):
     keyring.write_key(tmp_path / "link" / "key", root, plain=True)
   keyring.write_key(tmp_path / "key", root, plain=True)
   Keyring.create(tmp_path / "ring", root, "team-a")
   for name in ("key", "ring"):  # Moved there later.
     (tmp_path / name).rename(step / name)
-  with pytest.raises(KeyringError, match="lies inside the checkpoint"):
+  with pytest.raises(KeyringError, match="is inside the checkpoint"):
     keyring.read_key(f"file:{step}/key")
-  with pytest.raises(KeyringError, match="lies inside the checkpoint"):
+  with pytest.raises(KeyringError, match="is inside the checkpoint"):
     Keyring.load(step / "ring", root)
 
 

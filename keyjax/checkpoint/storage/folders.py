@@ -1,7 +1,6 @@
 """Folders of checkpoints: absent before, tried, and cleared after a failure."""
 
 import contextlib
-import fcntl
 import os
 import pathlib
 import re
@@ -12,6 +11,7 @@ from typing import Any
 
 import jax
 
+from keyjax import private_files
 from keyjax.checkpoint.errors import CheckpointError, flat
 from keyjax.checkpoint.storage.locations import (
   is_remote,
@@ -119,33 +119,14 @@ def writing(path: pathlib.Path) -> Iterator[None]:
 
 def _hold(fd: int, lock: pathlib.Path, path: pathlib.Path) -> None:
   busy = FileExistsError(f"another process is writing {path}")
-  try:
-    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except BlockingIOError:
-    raise busy from None
+  if not private_files.try_lock(fd):
+    raise busy
   try:  # Whoever held it before removes it.
     same = os.path.samestat(os.fstat(fd), lock.stat())
   except FileNotFoundError:
     same = False
   if not same:
     raise busy
-
-
-def hold(folder: pathlib.Path) -> int | None:
-  """Locks a folder until what is returned is closed; a kill frees it too.
-
-  Returns:
-    A descriptor; None if another has the folder.
-  """
-  fd = os.open(folder, os.O_RDONLY)
-  try:
-    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except BlockingIOError:
-    os.close(fd)
-    return None
-  except OSError:  # Some network file systems lock no folders.
-    pass
-  return fd
 
 
 def try_folder(folder: pathlib.Path) -> None:

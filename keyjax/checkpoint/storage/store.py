@@ -15,7 +15,6 @@ import asyncio
 import json
 import os
 import pathlib
-import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +23,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import tensorstore as ts
 
+from keyjax import private_files
 from keyjax.checkpoint.errors import CheckpointError, flat
 from keyjax.checkpoint.format.layout import Streams
 from keyjax.checkpoint.parts.sealing import Segments
@@ -201,24 +201,8 @@ def replace_header(path: pathlib.Path, envelope: bytes) -> None:
     with places.reaching(path):
       file.write_text(json.dumps(header(envelope)))
     return
-  fd, name = tempfile.mkstemp(dir=file.parent, prefix=".rewrap-")
-  try:
-    with os.fdopen(fd, "w") as part:
-      os.fchmod(fd, file.stat().st_mode & 0o777)
-      part.write(json.dumps(header(envelope)))
-      part.flush()
-      os.fsync(fd)
-    os.replace(name, file)
-    for left in file.parent.glob(".rewrap-*"):  # Of a process that was killed.
-      left.unlink(missing_ok=True)
-  except BaseException:
-    pathlib.Path(name).unlink(missing_ok=True)
-    raise
-  folder = os.open(file.parent, os.O_RDONLY)
-  try:
-    os.fsync(folder)
-  finally:
-    os.close(folder)
+  data = json.dumps(header(envelope)).encode("ascii")
+  private_files.replace(file, data, mode=None)
 
 
 def is_sealed(path: pathlib.Path) -> bool:

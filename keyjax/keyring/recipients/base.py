@@ -11,8 +11,8 @@ from typing import Any, NoReturn, Protocol
 
 from cryptography.hazmat.primitives import keywrap
 
+from keyjax.errors import CannotOpen, KeyringError
 from keyjax.keyring.encoding import encode, field
-from keyjax.keyring.errors import CannotOpen, KeyringError
 from keyjax.keys import SECRET_BYTES, Secret
 
 Stanza = dict[str, str | int]

@@ -26,8 +26,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from keyjax.errors import CannotOpen, KeyringError
 from keyjax.keyring.encoding import encode, field
-from keyjax.keyring.errors import CannotOpen, KeyringError
 from keyjax.keyring.recipients.base import Private, Stanza, unwrap_key, wrap_key
 from keyjax.keys import SECRET_BYTES, Secret
 
@@ -82,7 +82,7 @@ class Broadcast(Private):
     >>> stanza = tree.revoke([7]).wrap(bytes(32), b"context") | {"id": tree.id}
     >>> device.unwrap(stanza, b"context")
     Traceback (most recent call last):
-    keyjax.keyring.errors.KeyringError: licensee 7 was revoked
+    keyjax.errors.KeyringError: licensee 7 was revoked
   """
 
   __slots__ = ("_root", "depth", "id", "revoked")

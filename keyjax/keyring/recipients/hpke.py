@@ -35,8 +35,8 @@ from cryptography.hazmat.primitives.hpke import (
   Suite,
 )
 
+from keyjax.errors import CannotOpen, KeyringError
 from keyjax.keyring.encoding import encode, field, fingerprint
-from keyjax.keyring.errors import CannotOpen, KeyringError
 from keyjax.keyring.recipients.base import Private, Stanza, check_data_key
 from keyjax.keys import SECRET_BYTES
 

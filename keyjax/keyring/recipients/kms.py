@@ -35,8 +35,8 @@ import os
 import pathlib
 from typing import Protocol
 
+from keyjax.errors import CannotOpen, KeyringError
 from keyjax.keyring.encoding import check_name, encode, field, fingerprint
-from keyjax.keyring.errors import CannotOpen, KeyringError
 from keyjax.keyring.recipients.base import Stanza, check_data_key
 from keyjax.keys import SECRET_BYTES, Secret
 from keyjax.seal import SealError, seal, unseal

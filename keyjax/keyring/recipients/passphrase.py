@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
+from keyjax.errors import KeyringError
 from keyjax.keyring.encoding import encode, field
-from keyjax.keyring.errors import KeyringError
 from keyjax.keyring.recipients.base import Private, Stanza, unwrap_key, wrap_key
 from keyjax.keys import SECRET_BYTES, Secret
 

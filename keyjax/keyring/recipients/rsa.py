@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import (
   generate_private_key,
 )
 
+from keyjax.errors import CannotOpen, KeyringError
 from keyjax.keyring.encoding import encode, field, fingerprint
-from keyjax.keyring.errors import CannotOpen, KeyringError
 from keyjax.keyring.recipients.base import (
   Private,
   Stanza,

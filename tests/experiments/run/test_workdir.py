@@ -12,8 +12,7 @@ from ml_collections import ConfigDict
 
 from experiments.run.config import base, scheme, set_schemes
 from experiments.run.workdir import Workdir, WorkdirError
-from keyjax import keys
-from keyjax.checkpoint.storage import folders
+from keyjax import keys, private_files
 from tests.conftest import ROOT
 
 
@@ -190,7 +189,7 @@ def test_a_folder_that_another_process_works_in(tmp_path: pathlib.Path) -> None:
   mine = Workdir(base(), str(folder))
   code = (
     "import sys\n"
-    "from experiments import config, workdir\n"
+    "from experiments.run import config, workdir\n"
     "workdir.Workdir(config.base(), sys.argv[1])"
   )
   other = [sys.executable, "-c", code, str(folder)]
@@ -207,7 +206,7 @@ def test_a_folder_that_another_process_works_in(tmp_path: pathlib.Path) -> None:
 def test_of_two_that_begin_at_once_one_claims_the_folder(
   tmp_path: pathlib.Path,
 ) -> None:
-  held = folders.hold(tmp_path)
+  held = private_files.lock_folder(tmp_path)
   assert held is not None
   with pytest.raises(WorkdirError, match="another process works in"):
     Workdir(base(), str(tmp_path))
