@@ -6,7 +6,7 @@ python -m experiments.attack --config=configs/attack_hpnn.py \
 2 cores of a Xeon, 30 minutes beside other work, 2026-11-22; the figures are in
 docs/attacks/hpnn.md.
 
-The CNN of `mnist_hpnn.py` has 176 locked neurons, and 256 key bits of which
+The CNN of `hpnn.py:mnist` has 176 locked neurons, and 256 key bits of which
 about 150 act; with 256 hidden units there are 304, and all bits act.
 """
 

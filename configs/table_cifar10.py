@@ -7,7 +7,7 @@ Again with `--config.train.seed=1` to 2 and a folder each; then
 `python -m experiments.table runs/table_cifar10_*` sums them up.
 
 A small strided CNN for two CPU cores; the ResNet-18 of the papers is in
-`cifar10_*.py`.
+`hpnn.py:cifar10` and the other `:cifar10` configs.
 """
 
 from ml_collections import ConfigDict

@@ -7,8 +7,8 @@ Four epochs, 15 to 30 minutes for each of its two trained networks: what it
 reaches is far from the papers' accuracy, and what the locks take away shows all
 the same. AdvParams looks at four layers, because each of its steps takes the
 gradient of 1,000 images. Not run to its end yet. `cifar10_width16.py` trains
-longer, and under input keys too; `cifar10_*.py` have the papers' network and
-recipe.
+longer, and under input keys too; `hpnn.py:cifar10` and the other `:cifar10`
+configs have the papers' network and recipe.
 """
 
 from ml_collections import ConfigDict

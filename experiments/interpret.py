@@ -1,6 +1,6 @@
 r"""Which layers learn the key: what it changes inside a locked network.
 
-    python -m experiments.interpret --config=configs/mnist_hpnn.py \
+    python -m experiments.interpret --config=configs/hpnn.py:mnist \
       --workdir=runs/mnist_hpnn
 
 On a workdir of `experiments.main` with the same config, or a new one: what is

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.report import page, panels, tables, text
+from experiments.report import commands, page, panels, tables, text
 from experiments.report.charts import Levels
 from experiments.report.view import chance, group
 from experiments.run import files
@@ -41,7 +41,7 @@ def render(
     panels.shuffles(schemes),
     panels.histograms(schemes),
     panels.curves([plain, *schemes]),
-    text.try_next(rows),
+    commands.try_next(rows),
     text.provenance(rows),
   ]
   title = f"KeyJAX: {text.heading(plain, schemes)}"

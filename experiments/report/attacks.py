@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from experiments.report import page, text
-from experiments.report.page import Html, element, section
+from experiments.report.page import Html, definitions, element, section
 from experiments.report.style import NUM_COLORS
 from experiments.report.svg import (
   THIN,
@@ -270,12 +270,9 @@ def _curve(frame: Frame, row: Row) -> list[Html]:
 
 def _meaning(rows: Sequence[Row]) -> Html:
   used = dict.fromkeys(r["metric"] for r in rows)
-  parts = []
-  for name in used:
-    parts += [element("dt", name), element("dd", _GOALS[name])]
   return section(
     "What the scores mean",
     f"95{THIN}% intervals are exact (Clopper-Pearson) over test images, "
     "widened for the number of settings, or over games with fresh keys.",
-    element("dl", *parts),
+    definitions((name, _GOALS[name]) for name in used),
   )

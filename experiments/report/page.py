@@ -1,6 +1,7 @@
 """One HTML file that loads nothing: escaped elements, the style, the frame."""
 
 import html
+from collections.abc import Iterable
 from typing import Any
 
 from experiments.report.style import STYLE
@@ -63,6 +64,16 @@ def section(title: str, *body: Html | str) -> Html:
   """Returns a part of the page; text becomes paragraphs."""
   parts = [b if isinstance(b, Html) else element("p", b) for b in body]
   return element("section", element("h2", title), *parts)
+
+
+def definitions(
+  pairs: Iterable[tuple[str, Any]], class_: str | None = None
+) -> Html:
+  """Return a list of terms, each with its description."""
+  parts = []
+  for term, description in pairs:
+    parts += [element("dt", term), element("dd", description)]
+  return element("dl", *parts, class_=class_)
 
 
 def flag(text: str) -> Html:

@@ -1,12 +1,10 @@
-"""The report's words: headline, conditions, what to try, provenance."""
+"""The report's words: headline, conditions, provenance."""
 
-import ast
 import datetime
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.report.page import Html, element, section
+from experiments.report.page import Html, definitions, element, section
 from experiments.report.svg import THIN, percent
 from experiments.report.view import (
   DASH,
@@ -20,8 +18,6 @@ from experiments.report.view import (
   values,
   word,
 )
-
-_CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 
 _CONDITIONS = {
   "plain": "The model before any lock, on all test images: what there is to "
@@ -153,68 +149,7 @@ def conditions(schemes: Sequence[Scheme]) -> Html | None:
   """Says in plain words what was compared."""
   if not schemes:
     return None
-  return section("What the conditions mean", _definitions(_CONDITIONS.items()))
-
-
-def _definitions(pairs: Any, class_: str | None = None) -> Html:
-  parts = []
-  for name, text in pairs:
-    parts += [element("dt", name), element("dd", text)]
-  return element("dl", *parts, class_=class_)
-
-
-def try_next(rows: Sequence[Mapping[str, Any]]) -> Html:
-  """Returns commands to type next."""
-  config = str(rows[0].get("config") or "quickstart") if rows else "quickstart"
-  commands = [
-    ("More wrong keys", _job(config, "_256", "evaluate.wrong_keys=256")),
-    ("Another training run", _job(config, "_seed1", "train.seed=1")),
-    ("Speed", "python -m experiments.benchmark"),
-  ]
-  if not any(r.get("metric") == "perplexity" for r in rows):  # Not of a text.
-    inside = _job(config, program="interpret")
-    commands.append(("Which layers learn the key", inside))
-  commands += [
-    (_says(file), _job(file.stem, program=program(file)))
-    for file in sorted(_CONFIGS.glob("*.py"))
-    if file.stem != config
-  ]
-  shown = [(why, element("pre", element("code", c))) for why, c in commands]
-  return section(
-    "What to try next",
-    "Any field of a config can be changed with --config.field=value; a "
-    "changed config wants a folder of its own.",
-    _definitions(shown, "commands"),
-  )
-
-
-def program(config: pathlib.Path) -> str:
-  """Returns which of the programs a config is for; it is not run."""
-  if "set_attacks(" in config.read_text("utf-8"):
-    return "attack"
-  return "interpret" if config.stem.startswith("interpret_") else "main"
-
-
-def _job(
-  config: str, suffix: str = "", field: str = "", program: str = "main"
-) -> str:
-  """Returns the command of a run."""
-  lines = [
-    f"python -m experiments.{program} --config=configs/{config}.py",
-    f"--workdir=runs/{config}{suffix}",
-  ]
-  if field:
-    lines.append(f"--config.{field}")
-  return " \\\n  ".join(lines)
-
-
-def _says(config: pathlib.Path) -> str:
-  """Returns the first line of a config's docstring."""
-  try:
-    text = ast.get_docstring(ast.parse(config.read_text("utf-8")))
-  except SyntaxError:
-    text = None
-  return (text or config.stem).splitlines()[0].rstrip(".:")
+  return section("What the conditions mean", definitions(_CONDITIONS.items()))
 
 
 def provenance(
@@ -233,7 +168,7 @@ def provenance(
       name = names.get(field, field)
       shown.append((name, element("code", said) if code else said))
   return section(
-    "Where this comes from, and how far it goes", limits, _definitions(shown)
+    "Where this comes from, and how far it goes", limits, definitions(shown)
   )
 
 

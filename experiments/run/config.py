@@ -11,6 +11,13 @@ from typing import Any
 from ml_collections import ConfigDict
 
 
+class ConfigArgumentError(Exception):
+  """The word after the colon in `--config=FILE:WORD` is missing or unknown.
+
+  Not a ValueError: ml_collections would turn that into a traceback.
+  """
+
+
 def base() -> ConfigDict:
   """Returns the defaults."""
   config = ConfigDict()
@@ -118,6 +125,26 @@ def cifar10(name: str) -> ConfigDict:
   return config
 
 
+def recipe(dataset: str, name: str) -> ConfigDict:
+  """Return the recipe of the data set that `--config=FILE:DATASET` names.
+
+  Args:
+    dataset: Key of `RECIPES`.
+    name: Name of the config file; the run is called `DATASET_NAME`.
+
+  Raises:
+    ConfigArgumentError: If there is no such recipe.
+  """
+  if dataset not in RECIPES:
+    known = ", ".join(RECIPES)
+    asked = f"unknown data set {dataset!r}" if dataset else "no data set given"
+    raise ConfigArgumentError(
+      f"{asked} for configs/{name}.py, which has {known}; for example "
+      f"--config=configs/{name}.py:{next(iter(RECIPES))}"
+    )
+  return RECIPES[dataset](f"{dataset}_{name}")
+
+
 def shakespeare(name: str) -> ConfigDict:
   """Returns a small character transformer's recipe, for two CPU cores.
 
@@ -133,6 +160,9 @@ def shakespeare(name: str) -> ConfigDict:
   train.weight_decay, train.decay_leaves = 0.1, ".*kernel"
   config.evaluate.batch_size, config.evaluate.wrong_images = 100, 100
   return config
+
+
+RECIPES = {"mnist": mnist, "gtsrb": gtsrb, "cifar10": cifar10}
 
 
 def scheme(name: str, title: str = "", **kwargs: Any) -> ConfigDict:

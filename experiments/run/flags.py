@@ -12,6 +12,7 @@ from ml_collections import config_flags
 
 import keyjax
 from experiments.run import ending
+from experiments.run.config import ConfigArgumentError
 from keyjax import keyring
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file in configs/.")
@@ -82,5 +83,7 @@ def parse_flags(argv: list[str]) -> list[str]:
       + (f" (did you mean {hint[1]!r}?)" if hint else "")
       + "; experiments/run/config.py lists them, with their defaults"
     )
+  except ConfigArgumentError as error:
+    sys.exit(f"error: {error}")
   except OSError as error:
     sys.exit(f"error: no config: {str(error).splitlines()[-1].strip()}")

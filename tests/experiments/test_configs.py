@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import pathlib
 import re
+from types import ModuleType
 from typing import Any
 
 import flax.linen as nn
@@ -15,12 +16,22 @@ import keyjax
 from experiments import attack, data, models
 from experiments.data import fake
 from experiments.protection import lock
-from experiments.report import text
-from experiments.run.config import base, scheme, set_schemes
+from experiments.report import commands
+from experiments.run.config import (
+  RECIPES,
+  ConfigArgumentError,
+  base,
+  scheme,
+  set_schemes,
+)
 from keyjax.attacks import registry
 from tests.conftest import ROOT
 
-FILES = sorted((ROOT / "configs").glob("*.py"))
+FOLDER = ROOT / "configs"
+CONFIGS = commands.known()
+each_config = pytest.mark.parametrize(
+  "known", CONFIGS, ids=lambda known: known.name
+)
 SHAPES = {
   "digits": ((8, 8, 1), 10),
   "mnist": ((28, 28, 1), 10),
@@ -33,12 +44,17 @@ SHAPES = {
 }
 
 
-def load(file: pathlib.Path) -> ConfigDict:
+def module_of(file: pathlib.Path) -> ModuleType:
   spec = importlib.util.spec_from_file_location(file.stem, file)
   assert spec is not None and spec.loader is not None
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
-  return module.get_config()
+  return module
+
+
+def load(known: commands.Config) -> ConfigDict:
+  file, *words = known.argument.split(":")
+  return module_of(FOLDER / file).get_config(*words)
 
 
 def model_of(config: ConfigDict) -> tuple[nn.Module, jax.ShapeDtypeStruct]:
@@ -50,23 +66,54 @@ def model_of(config: ConfigDict) -> tuple[nn.Module, jax.ShapeDtypeStruct]:
   return model, example
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
-def test_the_header_is_the_command(file: pathlib.Path) -> None:
+@each_config
+def test_the_header_is_the_command(known: commands.Config) -> None:
+  file = FOLDER / known.argument.split(":")[0]
   doc = ast.get_docstring(ast.parse(file.read_text()))
   assert doc is not None
   flat = re.sub(r"[\\\s]+", " ", doc)
-  program = "attack" if "attacks" in load(file) else "main"
-  assert text.program(file) in (program, "interpret")
+  program = "attack" if "attacks" in load(known) else "main"
+  assert known.program in (program, "interpret")
   command = f"python -m experiments.{program} --config=configs/"
-  assert f"{command}{file.stem}.py --workdir=" in flat
+  assert f"{command}{known.argument} --workdir=runs/{known.name}" in flat
   others = set(re.findall(r"configs/(\w+)\.py", doc)) - {file.stem}
   assert not others, "a header names its own file"
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
-def test_the_config_loads_and_is_locked(file: pathlib.Path) -> None:
-  config = load(file)
-  assert config.name == file.stem
+def test_every_file_is_known_and_every_recipe_has_its_command() -> None:
+  files = {known.argument.split(":")[0] for known in CONFIGS}
+  assert files == {file.name for file in FOLDER.glob("*.py")}
+  several = {x.argument.split(":")[0] for x in CONFIGS if ":" in x.argument}
+  assert several == {
+    "adv_params.py",
+    "deep_lock.py",
+    "hpnn.py",
+    "pixel_shuffle.py",
+  }
+  for file in several:
+    words = [
+      known.argument.partition(":")[2]
+      for known in CONFIGS
+      if known.argument.startswith(file)
+    ]
+    assert words == [*RECIPES], file
+    assert len({x.title for x in CONFIGS if x.argument.startswith(file)}) == 3
+
+
+@pytest.mark.parametrize("words", [(), ("",), ("cats",)])
+def test_a_wrong_recipe_lists_the_known_ones(words: tuple[str, ...]) -> None:
+  module = module_of(FOLDER / "hpnn.py")
+  with pytest.raises(ConfigArgumentError, match="mnist, gtsrb, cifar10") as e:
+    module.get_config(*words)
+  assert "\n" not in str(e.value)
+  assert "--config=configs/hpnn.py:mnist" in str(e.value)
+  assert repr("cats") in str(e.value) or words != ("cats",)
+
+
+@each_config
+def test_the_config_loads_and_is_locked(known: commands.Config) -> None:
+  config = load(known)
+  assert config.name == known.name
   assert config.dataset in data.NAMES
   assert config.evaluate.wrong_keys >= 64
   assert len(config.schemes) >= 1
@@ -79,9 +126,11 @@ def test_the_config_loads_and_is_locked(file: pathlib.Path) -> None:
   assert "secret" not in text and "unserializable" not in text
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
-def test_every_attack_is_known_and_meets_a_scheme(file: pathlib.Path) -> None:
-  config = load(file)
+@each_config
+def test_every_attack_is_known_and_meets_a_scheme(
+  known: commands.Config,
+) -> None:
+  config = load(known)
   if "attacks" not in config:
     return
   pairs = set(attack.pairs(config))
@@ -93,10 +142,10 @@ def test_every_attack_is_known_and_meets_a_scheme(file: pathlib.Path) -> None:
     assert attacker.covers(registry.get(spec.attack).needs), label
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
-def test_every_scheme_fits_the_model(file: pathlib.Path) -> None:
+@each_config
+def test_every_scheme_fits_the_model(known: commands.Config) -> None:
   """Shapes alone: keygen, encrypt, decrypt and the authorised pass."""
-  config = load(file)
+  config = load(known)
   model, images = model_of(config)
   variables = jax.eval_shape(model.init, jax.random.key(0), images)
   shapes = jax.tree.map(lambda x: (x.shape, x.dtype), variables)
@@ -125,8 +174,8 @@ def searches(spec: Any) -> bool:
 
 
 def test_labels_are_files_names() -> None:
-  for file in FILES:
-    for label in load(file).schemes:
+  for known in CONFIGS:
+    for label in load(known).schemes:
       assert re.fullmatch(r"\w+", label), "it names a folder and a key file"
 
 

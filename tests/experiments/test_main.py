@@ -457,6 +457,10 @@ MISTAKES = {
     ["--config=configs/nope.py", "--workdir={}"],
     "no config file configs/nope.py",
   ),
+  "recipe of a config": (
+    ["--config=configs/hpnn.py:cats", "--workdir={}", "--config.name=a"],
+    "unknown data set 'cats' for configs/hpnn.py, which has mnist, gtsrb",
+  ),
   "config and field": (
     ["--config=configs/nope.py", "--workdir={}", "--config.name=a"],
     "no config: .*configs/nope.py",

@@ -11,7 +11,7 @@ import PIL.Image
 import pytest
 
 from experiments import report
-from experiments.report import charts, svg, text, view
+from experiments.report import charts, commands, svg, view
 from experiments.run import results
 
 BASE = {
@@ -178,6 +178,23 @@ def test_chance_is_drawn_where_classes_are_known():
   assert 'class="chance"' not in report.render(without, {})
 
 
+TWO = '''r"""Two.
+
+Two on A:
+
+    python -m experiments.main --config=configs/two.py:a \\
+      --workdir=runs/a_two
+
+It takes a minute.
+
+Two on B:
+
+    python -m experiments.main --config=configs/two.py:b \\
+      --workdir=runs/b_two
+"""
+'''
+
+
 def test_what_to_try_next_names_the_other_configs(tmp_path, monkeypatch):
   for name, source in (
     ("tiny", '"""This run."""'),
@@ -185,9 +202,10 @@ def test_what_to_try_next_names_the_other_configs(tmp_path, monkeypatch):
     ("broken", "def ("),
     ("fight", '"""Attacks."""\nset_attacks(config)'),
     ("interpret_it", '"""Inside."""'),
+    ("two", TWO),
   ):
     (tmp_path / f"{name}.py").write_text(source)
-  monkeypatch.setattr(text, "_CONFIGS", tmp_path)
+  monkeypatch.setattr(commands, "CONFIGS", tmp_path)
   tree = parse(report.render(plain(), {}))
   whys = [words(d) for d in tree.findall(".//dl[@class='commands']/dt")]
   assert whys[3:] == [
@@ -196,22 +214,40 @@ def test_what_to_try_next_names_the_other_configs(tmp_path, monkeypatch):
     "Attacks",
     "Inside",
     "AdvParams on <MNIST>: a run",
+    "Two on A",
+    "Two on B",
   ]
-  commands = [words(c) for c in tree.findall(".//pre/code")]
+  typed = [words(c) for c in tree.findall(".//pre/code")]
   job = "python -m experiments.main --config=configs/"
-  assert commands[0] == (
+  assert typed[0] == (
     f"{job}tiny.py \\ --workdir=runs/tiny_256 \\ "
     "--config.evaluate.wrong_keys=256"
   )
-  assert commands[2] == "python -m experiments.benchmark"
-  assert commands[3] == (
+  assert typed[2] == "python -m experiments.benchmark"
+  assert typed[3] == (
     "python -m experiments.interpret --config=configs/tiny.py \\ "
     "--workdir=runs/tiny"
   )
   for name, program in (("fight", "attack"), ("interpret_it", "interpret")):
     said = f"{job.replace('main', program)}{name}.py \\ --workdir=runs/{name}"
-    assert said in commands
-  assert commands[-1] == f"{job}other.py \\ --workdir=runs/other"
+    assert said in typed
+  assert typed[-3] == f"{job}other.py \\ --workdir=runs/other"
+  assert typed[-2] == f"{job}two.py:a \\ --workdir=runs/a_two"
+
+
+def test_a_run_of_a_file_with_several_configs_names_its_own(
+  tmp_path, monkeypatch
+):
+  (tmp_path / "two.py").write_text(TWO)
+  monkeypatch.setattr(commands, "CONFIGS", tmp_path)
+  rows = [row | {"config": "b_two"} for row in plain()]
+  tree = parse(report.render(rows, {}))
+  typed = [words(c) for c in tree.findall(".//pre/code")]
+  job = "python -m experiments.main --config=configs/two.py"
+  assert typed[1] == (
+    f"{job}:b \\ --workdir=runs/b_two_seed1 \\ --config.train.seed=1"
+  )
+  assert typed[-1] == f"{job}:a \\ --workdir=runs/a_two"
 
 
 def test_nan_is_flagged_and_kept_out_of_the_summary():
