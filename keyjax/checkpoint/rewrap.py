@@ -20,8 +20,7 @@ from keyjax.keyring import Identity, Recipient, seal_envelope
 from keyjax.keyring import rewrap as rewrap_envelope
 from keyjax.keyring.data_keys import leaf_key
 from keyjax.keyring.entries import now
-from keyjax.seal import size_of_plain
-from keyjax.seal.cobblestone import Opener, SealError, seal_into
+from keyjax.seal import Opener, SealError, seal_into, size_of_plain
 
 
 def rewrap(
@@ -152,7 +151,7 @@ def _messages(
     key = leaf_key(old.data_key, "leaf", leaf.path)
     try:
       opener = Opener(key, header, part_context(old.manifest, leaf, one.part))
-      opener.into(0, chunks, plain.data)
+      opener.open_into(0, chunks, plain.data)
     except SealError:
       raise opening.damaged(leaf, one.part) from None
     key = leaf_key(data_key, "leaf", leaf.path)

@@ -17,8 +17,12 @@ from keyjax.checkpoint.storage import store
 from keyjax.keyring import Identity, Keyring, inspect_envelope
 from keyjax.keyring import trace as trace_bytes
 from keyjax.keyring.data_keys import leaf_key
-from keyjax.seal.chunks import CHUNK, TAG
-from keyjax.seal.cobblestone import HEADER, Opener, SealError
+from keyjax.seal import (
+  HEADER_BYTES,
+  SEALED_CHUNK_BYTES,
+  Opener,
+  SealError,
+)
 
 
 class Problem(NamedTuple):
@@ -179,14 +183,14 @@ def _message(
   except CheckpointError as error:
     return f"cannot be read: {error}"
   try:
-    opener = Opener(key, message[:HEADER].data, bound)
+    opener = Opener(key, message[:HEADER_BYTES].data, bound)
   except SealError:
     return "the message's header is damaged, or it is another message"
-  body, step = message[HEADER:].data, CHUNK + TAG
+  body, step = message[HEADER_BYTES:].data, SEALED_CHUNK_BYTES
   wrong = []
   for i in range(-(-len(body) // step)):
     try:
-      opener.chunk(i, body[i * step : (i + 1) * step])
+      opener.open_chunk(i, body[i * step : (i + 1) * step])
     except SealError:
       wrong.append(i)
   if wrong:

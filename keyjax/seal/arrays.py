@@ -1,4 +1,4 @@
-"""Sealed arrays and trees, inside `jit` and out of it; see the package."""
+"""Sealed arrays and trees, inside and outside `jit`; see `keyjax.seal`."""
 
 from typing import Any
 
@@ -8,16 +8,16 @@ import numpy as np
 
 from keyjax import aes, tree
 from keyjax.aes.host import Impl
+from keyjax.errors import SealError
 from keyjax.keys import Key, Secret, key_dataclass
-from keyjax.seal.cobblestone import (
-  HEADER,
-  SealError,
+from keyjax.seal import device
+from keyjax.seal.format import (
+  HEADER_BYTES,
   checked_salt,
   derive,
-  seal,
   size_of_plain,
-  unseal,
 )
+from keyjax.seal.host import seal, unseal
 
 PyTree = Any
 
@@ -26,12 +26,12 @@ _SECRET_LABEL = "seal/cobblestone-256"
 
 @key_dataclass
 class SealKey(Key):
-  """What seals or opens one message inside `jit`; used for one message only.
+  """The key of one message for use inside `jit`; never reused for another.
 
   Attributes:
     round_keys: uint32[rounds + 1, 4].
     base_nonce: uint8[12].
-    header: uint8[56], the salt and the commitment.
+    header: uint8[56], salt and commitment.
   """
 
   round_keys: jax.Array
@@ -42,42 +42,43 @@ class SealKey(Key):
 def seal_key(
   key: bytes, context: bytes = b"", *, salt: bytes | None = None
 ) -> SealKey:
-  """Derives the key of one message, for `seal_array`.
+  """Derive the key of one message, for `seal_array`.
 
   Args:
     key: 16 or 32 uniform bytes.
-    context: what the message is bound to.
-    salt: 24 bytes; random to seal, the message's first 24 to open.
+    context: Associated data that the message is bound to.
+    salt: 24 bytes; by default random, for sealing. To open a message, its
+      first 24 bytes.
 
   Raises:
-    ValueError: the key or the salt has another size.
+    ValueError: If the key or the salt has another size.
   """
   salt = checked_salt(salt)
-  subkey, base, commitment = derive(key, salt, context)
+  subkey, base_nonce, commitment = derive(key, salt, context)
   return SealKey(
     round_keys=aes.expand_key(subkey),
-    base_nonce=_array(base),
-    header=_array(salt + commitment),
+    base_nonce=_byte_array(base_nonce),
+    header=_byte_array(salt + commitment),
   )
 
 
-def _array(data: bytes) -> jax.Array:
+def _byte_array(data: bytes) -> jax.Array:
   return jnp.asarray(np.frombuffer(data, np.uint8))
 
 
 def seal_array(
   key: SealKey, data: jax.Array, *, impl: Impl = "auto"
 ) -> jax.Array:
-  """Seals bytes on the device: what `seal` returns, as uint8[m].
+  """Seal bytes on the device; return the message of `seal` as uint8[m].
 
   Args:
-    key: from `seal_key`, with a salt that was never used.
+    key: Key from `seal_key`, with a salt that was never used before.
     data: uint8[n].
     impl: "host" for OpenSSL, "device" for the bit-sliced circuit, "auto" for
-      the first on a CPU and the second elsewhere.
+      "host" on a CPU and "device" elsewhere.
 
   Raises:
-    ValueError: `data` is not uint8[n], or too long.
+    ValueError: If `data` is not uint8[n], or is too long.
 
   Example:
     >>> key = Secret.generate().derive("demo", 16)
@@ -85,7 +86,7 @@ def seal_array(
     >>> unseal(key, bytes(seal_array(seal_key(key), data)))
     b'hi'
   """
-  return aes.seal_chunks(
+  return device.seal_chunks(
     key.round_keys, key.base_nonce, data, key.header, impl=impl
   )
 
@@ -93,41 +94,42 @@ def seal_array(
 def unseal_array(
   key: SealKey, sealed: jax.Array, *, impl: Impl = "auto"
 ) -> tuple[jax.Array, jax.Array]:
-  """Opens bytes on the device, or gives zeros and says so.
+  """Open bytes on the device, or return zeros.
 
   Args:
-    key: from `seal_key`, with the message's salt.
+    key: Key from `seal_key`, with the message's salt.
     sealed: uint8[m].
-    impl: as in `seal_array`.
+    impl: As in `seal_array`.
 
   Returns:
-    The plaintext uint8[n], zeros if anything was altered, and bool[]: whether
-    nothing was.
+    The plaintext uint8[n], zeros if anything was altered, and whether the
+    message is authentic, bool[].
 
   Raises:
-    SealError: no message has this size.
+    SealError: If no message has this size.
   """
   size_of_plain(sealed.shape[0])
-  data, valid = aes.open_chunks(
-    key.round_keys, key.base_nonce, sealed[HEADER:], impl=impl
+  data, valid = device.open_chunks(
+    key.round_keys, key.base_nonce, sealed[HEADER_BYTES:], impl=impl
   )
-  valid = valid & jnp.all(sealed[:HEADER] == key.header)
+  valid = valid & jnp.all(sealed[:HEADER_BYTES] == key.header)
   return jnp.where(valid, data, np.uint8(0)), valid
 
 
 def seal_tree(secret: Secret, params: PyTree, context: bytes = b"") -> PyTree:
-  """Seals each leaf of a tree, bound to its path, shape and dtype.
+  """Seal each leaf of a tree, bound to its path, shape and dtype.
 
   Args:
-    secret: what the sealing key is derived from.
-    params: a pytree of arrays.
-    context: what the tree is bound to, such as a model's name and step.
+    secret: Secret that the sealing key is derived from.
+    params: Pytree of arrays.
+    context: Associated data that the tree is bound to, such as a model's name
+      and step.
 
   Returns:
-    The tree with NumPy arrays uint8[m] for leaves.
+    The tree with NumPy arrays uint8[m] as leaves.
 
   Raises:
-    TypeError: a leaf is not an array of numbers.
+    TypeError: If a leaf is not a numeric array.
 
   Example:
     >>> secret, params = Secret.generate(), {"w": jnp.ones(3)}
@@ -137,46 +139,48 @@ def seal_tree(secret: Secret, params: PyTree, context: bytes = b"") -> PyTree:
   """
   key = secret.derive(_SECRET_LABEL, 32)
   paths, leaves, treedef = tree.flatten(params)
-  out = []
+  messages = []
   for path, leaf in zip(paths, leaves, strict=True):
-    bound = _bind(context, path, leaf)
+    leaf_context = _leaf_context(context, path, leaf)
     data = np.ascontiguousarray(leaf).reshape(-1).view(np.uint8)
-    out.append(np.frombuffer(seal(key, data.data, bound), np.uint8))
-  return jax.tree.unflatten(treedef, out)
+    message = seal(key, data.data, leaf_context)
+    messages.append(np.frombuffer(message, np.uint8))
+  return jax.tree.unflatten(treedef, messages)
 
 
 def unseal_tree(
   secret: Secret, sealed: PyTree, like: PyTree, context: bytes = b""
 ) -> PyTree:
-  """Opens what `seal_tree` sealed.
+  """Open a tree that `seal_tree` sealed.
 
   Args:
-    secret: what it was sealed with.
-    sealed: the tree of sealed leaves.
-    like: the tree before sealing, or its shapes (`jax.eval_shape`).
-    context: what the tree was bound to.
+    secret: Secret that it was sealed with.
+    sealed: Tree of sealed leaves.
+    like: The tree before sealing, or its shapes (`jax.eval_shape`).
+    context: Associated data that the tree is bound to.
 
   Returns:
-    The tree, its leaves NumPy arrays.
+    The tree, with NumPy arrays as leaves.
 
   Raises:
-    SealError: the secret, the context or `like` is wrong, or a leaf is
-      damaged, missing, or stands in another's place.
+    SealError: If the secret, the context or `like` is wrong, or a leaf is
+      damaged, missing, or swapped with another.
   """
   key = secret.derive(_SECRET_LABEL, 32)
   paths, leaves, treedef = tree.flatten(like)
-  names, messages, _ = tree.flatten(sealed)
-  if names != paths:
+  sealed_paths, messages, _ = tree.flatten(sealed)
+  if sealed_paths != paths:
     raise SealError
-  out = []
+  opened = []
   for path, leaf, message in zip(paths, leaves, messages, strict=True):
-    data = unseal(key, np.asarray(message).data, _bind(context, path, leaf))
-    out.append(np.frombuffer(data, leaf.dtype).reshape(leaf.shape))
-  return jax.tree.unflatten(treedef, out)
+    leaf_context = _leaf_context(context, path, leaf)
+    data = unseal(key, np.asarray(message).data, leaf_context)
+    opened.append(np.frombuffer(data, leaf.dtype).reshape(leaf.shape))
+  return jax.tree.unflatten(treedef, opened)
 
 
-def _bind(context: bytes, path: str, leaf: Any) -> bytes:
-  """Returns a leaf's context, with lengths so that no two leaves share it."""
+def _leaf_context(context: bytes, path: str, leaf: Any) -> bytes:
+  """Return a leaf's context; the length prefix makes it unambiguous."""
   dtype = getattr(leaf, "dtype", None)
   if dtype is None or jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
     raise TypeError(f"leaf {path} is {type(leaf).__name__}, not numbers")

@@ -22,8 +22,7 @@ from keyjax.checkpoint.parts.reading import Need
 from keyjax.checkpoint.parts.sealing import slices
 from keyjax.checkpoint.storage.store import Store
 from keyjax.keyring.data_keys import leaf_key
-from keyjax.seal.chunks import CHUNK
-from keyjax.seal.cobblestone import SALT, Opener, SealError
+from keyjax.seal import CHUNK_BYTES, SALT_BYTES, Opener, SealError
 
 _ALIGNMENT = 64  # What JAX takes over from NumPy without a copy.
 
@@ -146,13 +145,13 @@ class _OnHost:
     """Opens what is needed of a part, into its place."""
     opener = Opener(key, header, bound)
     if (place := self._place(one)) is not None:
-      opener.into(0, chunks, place.reshape(-1).view(np.uint8).data)
+      opener.open_into(0, chunks, place.reshape(-1).view(np.uint8).data)
       return
     tags = 16 * (one.stop - one.first)
     plain = np.empty(len(chunks) - tags, np.uint8)
-    opener.into(one.first, chunks, plain.data)
+    opener.open_into(one.first, chunks, plain.data)
     size = reading.row_bytes(one.part.shape, self._dtype.itemsize)
-    begin = one.rows[0] * size - one.first * CHUNK
+    begin = one.rows[0] * size - one.first * CHUNK_BYTES
     rows = plain[begin : begin + (one.rows[1] - one.rows[0]) * size]
     self._copy(one, rows.view(self._dtype))
 
@@ -218,7 +217,7 @@ class _OnDevice:
   ) -> None:
     """Opens a part on the devices of the boxes that want some of it."""
     Opener(key, header, bound)
-    seal_key = seal.seal_key(key, bound, salt=bytes(header[:SALT]))
+    seal_key = seal.seal_key(key, bound, salt=bytes(header[:SALT_BYTES]))
     message = np.concatenate([np.asarray(header), np.asarray(chunks)])
     for i, (box, device) in enumerate(
       zip(self._want.boxes, self._want.devices or (), strict=True)

@@ -15,12 +15,11 @@ import numpy as np
 
 from keyjax.checkpoint.format.layout import Index, Part, Streams
 from keyjax.checkpoint.storage.store import Store
-from keyjax.seal.chunks import CHUNK, TAG
-from keyjax.seal.cobblestone import HEADER
+from keyjax.seal import CHUNK_BYTES, HEADER_BYTES, SEALED_CHUNK_BYTES
 
 _WINDOW = 1 << 24
 _AHEAD = 3
-_STEP = CHUNK + TAG
+_STEP = SEALED_CHUNK_BYTES
 
 
 class Need(NamedTuple):
@@ -45,12 +44,12 @@ class Need(NamedTuple):
   @property
   def start(self) -> int:
     """Where the first chunk lies in the stream."""
-    return self.part.offset + HEADER + self.first * _STEP
+    return self.part.offset + HEADER_BYTES + self.first * _STEP
 
   @property
   def end(self) -> int:
     """Where the last chunk ends in the stream."""
-    end = self.part.offset + HEADER + self.stop * _STEP
+    end = self.part.offset + HEADER_BYTES + self.stop * _STEP
     return min(end, self.part.offset + self.part.size)
 
 
@@ -97,8 +96,8 @@ def need(
   size = row_bytes(shape, itemsize)
   chunks = chunk_count(part.size)
   # All rows means all chunks: an empty last one proves the end.
-  stop = chunks if rows[1] == count else -(-rows[1] * size // CHUNK)
-  return Need(number, leaf, part, rows, rows[0] * size // CHUNK, stop)
+  stop = chunks if rows[1] == count else -(-rows[1] * size // CHUNK_BYTES)
+  return Need(number, leaf, part, rows, rows[0] * size // CHUNK_BYTES, stop)
 
 
 def whole(number: int, leaf: int, part: Part) -> Need:
@@ -109,7 +108,7 @@ def whole(number: int, leaf: int, part: Part) -> Need:
 
 def chunk_count(size: int) -> int:
   """Returns how many chunks a message of so many bytes has."""
-  return -(-(size - HEADER) // _STEP)
+  return -(-(size - HEADER_BYTES) // _STEP)
 
 
 def overlap(
@@ -169,7 +168,7 @@ def _joins(group: list[Need], one: Need) -> bool:
   """Tells whether a need is read with those before it, in one go."""
   last = group[-1]
   behind = last.part.stream == one.part.stream and one.first == last.first == 0
-  behind = behind and 0 <= one.part.offset - last.end < CHUNK
+  behind = behind and 0 <= one.part.offset - last.end < CHUNK_BYTES
   return behind and one.end - group[0].part.offset <= _WINDOW
 
 
@@ -190,12 +189,13 @@ def _begin(
     waits = [store.fetch(streams, row, base, buffer[:size])]
     at = [(n.part.offset - base, n.end - base) for n in group]
     views = [
-      (buffer[a : a + HEADER].data, buffer[a + HEADER : b].data) for a, b in at
+      (buffer[a : a + HEADER_BYTES].data, buffer[a + HEADER_BYTES : b].data)
+      for a, b in at
     ]
     return views, waits
   (one,) = group
   size = one.end - one.start
-  head, body = buffer[:HEADER], buffer[HEADER : HEADER + size]
+  head, body = buffer[:HEADER_BYTES], buffer[HEADER_BYTES : HEADER_BYTES + size]
   waits = [
     store.fetch(streams, row, base, head),
     store.fetch(streams, row, one.start, body),

@@ -25,8 +25,7 @@ from keyjax.checkpoint.format.manifest import (
   part_context,
 )
 from keyjax.keyring.data_keys import leaf_key
-from keyjax.seal import seal_array, seal_key, size_of_plain
-from keyjax.seal.cobblestone import seal_into
+from keyjax.seal import seal_array, seal_into, seal_key, size_of_plain
 
 _PACKED = ("int2", "int4", "uint2", "uint4", "float4_e2m1fn")
 
