@@ -21,8 +21,7 @@ from absl import app, flags, logging
 import keyjax
 from experiments import data
 from experiments.run import ending, out, results
-from keyjax.attacks.pixel_shuffle import jigsaw as pixel_jigsaw
-from keyjax.attacks.pixel_shuffle import keys as pixel_keys
+from keyjax.attacks.pixel_shuffle import block_referees, jigsaw
 from keyjax.schemes import pixel_shuffle
 from keyjax.schemes.pixel_shuffle import PixelKey
 
@@ -59,7 +58,7 @@ def run(
       for template in ("model", "images") if kind == "shf" else ("none",):
         found = _attack(kind, m, seen[-count:], own, template)
         back = np.asarray(pixel_shuffle.inverse(found, jnp.asarray(seen)))
-        share = pixel_keys.share(found, key)
+        share = block_referees.share(found, key)
         rows.append(
           results.row(
             base,
@@ -85,7 +84,7 @@ def _attack(
   kind: str, m: int, seen: np.ndarray, own: np.ndarray, template: str
 ) -> PixelKey:
   chosen = own if template == "images" else None
-  return pixel_jigsaw.solve(kind, m, seen, chosen, restarts=5)
+  return jigsaw.solve(kind, m, seen, chosen, restarts=5)
 
 
 def _pixels(found: PixelKey, key: PixelKey, channels: int) -> float | None:

@@ -10,21 +10,21 @@ _ROUNDING = 1e-6  # Of a float32 sum at the edge of a ball.
 
 
 def score(value: Adversarial, target: Target) -> Score:
-  """Returns the share of victims on which the authorised model is misled.
+  """Return the share of victims on which the authorised model is misled.
 
   Only victims that it tells right unchanged count, since the others need no
   attack. A claim that breaks a rule is worth 0, and says which.
 
   Args:
-    value: the changed victims.
-    target: with the `victims` that the referee set.
+    value: The changed victims.
+    target: With the `victims` that the referee set.
 
   Returns:
     The share with its Clopper-Pearson interval; `images` of its details is how
     many victims count.
 
   Raises:
-    ValueError: the game has no victims.
+    ValueError: The game has no victims.
   """
   if target.victims is None:
     raise ValueError("a claim of adversarial images needs Attacker.victims")
@@ -46,10 +46,10 @@ def score(value: Adversarial, target: Target) -> Score:
 
 
 def outside(value: Adversarial, clean: np.ndarray) -> str:
-  """Returns which rule of the game a claim breaks; empty for none.
+  """Return which rule of the game a claim breaks; empty for none.
 
   Args:
-    value: the claim.
+    value: The claim.
     clean: float32[n, h, w, c], the victims as they are.
 
   Example:

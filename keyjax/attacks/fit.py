@@ -29,9 +29,9 @@ class Recipe(NamedTuple):
 
   Attributes:
     optimizer: `adam` or `sgd` (momentum 0.9).
-    learning_rate: where a cosine to 0 starts.
-    layers: a regular expression of the leaf paths that train.
-    batch_size: at most; all images when there are fewer.
+    learning_rate: Where a cosine to 0 starts.
+    layers: A regular expression of the leaf paths that train.
+    batch_size: At most; all images when there are fewer.
   """
 
   optimizer: str = "adam"
@@ -60,22 +60,22 @@ def fit(
   seed: int = 0,
   mask: PyTree | None = None,
 ) -> Iterator[Fit]:
-  """Trains on labels or on logits, and yields at every mark.
+  """Train on labels or on logits, and yields at every mark.
 
   Args:
-    apply_fn: called as `apply_fn(variables, images)`, and with `train=True,
+    apply_fn: Called as `apply_fn(variables, images)`, and with `train=True,
       mutable=[...]` where the variables hold more than params.
-    variables: where to start: `{"params": ...}` and what else there is, or a
+    variables: Where to start: `{"params": ...}` and what else there is, or a
       bare tree.
-    data: images, and labels int32[n] or logits float32[n, classes] to imitate.
-    marks: the steps after which to yield; the last ends the training.
-    recipe: the rest.
-    seed: of the order of the images.
-    mask: a tree like the variables, 1.0 where a weight trains and 0.0 where
+    data: Images, and labels int32[n] or logits float32[n, classes] to imitate.
+    marks: The steps after which to yield; the last ends the training.
+    recipe: The rest.
+    seed: Of the order of the images.
+    mask: A tree like the variables, 1.0 where a weight trains and 0.0 where
       not; by default what `recipe.layers` says.
 
   Raises:
-    ValueError: no leaf trains, or the optimiser is unknown.
+    ValueError: No leaf trains, or the optimiser is unknown.
   """
   params, rest = _collections(variables)
   if mask is None:
@@ -108,7 +108,7 @@ def _collections(variables: PyTree) -> tuple[PyTree, dict | None]:
 
 
 def _mask(params: PyTree, layers: str, prefix: bool) -> PyTree:
-  """Returns 1.0 for the leaves that train and 0.0 for the others."""
+  """Return 1.0 for the leaves that train and 0.0 for the others."""
   match = tree.matcher(layers)
   paths, _, treedef = tree.flatten(params)
   paths = [f"params/{p}" if prefix else p for p in paths]
@@ -120,7 +120,7 @@ def _mask(params: PyTree, layers: str, prefix: bool) -> PyTree:
 
 @functools.lru_cache(maxsize=16)
 def _step(apply_fn: ApplyFn, optimizer: str, collections: bool) -> Any:
-  """Returns a compiled step, and the rule that starts its state."""
+  """Return a compiled step, and the rule that starts its state."""
   if optimizer not in _RULES:
     raise ValueError(f"optimizer={optimizer!r}: choose {', '.join(_RULES)}")
   rule = _RULES[optimizer]()
@@ -149,7 +149,7 @@ def _step(apply_fn: ApplyFn, optimizer: str, collections: bool) -> Any:
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-  """Returns the mean loss against labels int32[n] or logits float32[n, c]."""
+  """Return the mean loss against labels int32[n] or logits float32[n, c]."""
   if labels.ndim == 2:
     losses = optax.softmax_cross_entropy(logits, jax.nn.softmax(labels))
   else:
@@ -158,7 +158,7 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def _flops(step_fn: Any, args: Any) -> float:
-  """Returns what a step computes, by XLA's own count; 0 where it has none."""
+  """Return what a step computes, by XLA's own count; 0 where it has none."""
   leaves, treedef = jax.tree.flatten(jax.eval_shape(lambda *a: a, *args))
   return _count_flops(step_fn, tuple(leaves), treedef)
 
@@ -170,14 +170,14 @@ def _count_flops(step_fn: Any, leaves: tuple, treedef: Any) -> float:
 
 
 def has_statistics(variables: PyTree) -> bool:
-  """Tells whether a model has batch-norm statistics."""
+  """Return whether a model has batch-norm statistics."""
   return isinstance(variables, dict) and bool(variables.get("batch_stats"))
 
 
 def estimate(
   apply_fn: ApplyFn, variables: PyTree, images: np.ndarray, rounds: int = 32
 ) -> PyTree:
-  """Returns the variables with batch statistics of these images."""
+  """Return the variables with batch statistics of these images."""
 
   @jax.jit
   def turn(variables: PyTree, x: jax.Array) -> PyTree:

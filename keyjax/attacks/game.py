@@ -56,21 +56,21 @@ class Attacker:
   """What an attacker knows and holds.
 
   Attributes:
-    knows_scheme: the scheme and its public arguments.
-    has_locked: the stolen file.
-    images: how many labelled training images.
-    ciphertexts: how many transformed images he overheard on their way to an
+    knows_scheme: The scheme and its public arguments.
+    has_locked: The stolen file.
+    images: How many labelled training images.
+    ciphertexts: How many transformed images he overheard on their way to an
       input-keyed model, without labels; none of them is among `images`.
-    schedule: which key bit each neuron of HPNN meets: the device's private map.
-    has_key: the key itself: an authorised user, and no thief.
-    queries: how many inputs the authorised model answers with logits.
-    known_weights: how many consecutive plain weights of `known_leaf`, at a
+    schedule: Which key bit each neuron of HPNN meets: the device's private map.
+    has_key: The key itself: an authorised user, and no thief.
+    queries: How many inputs the authorised model answers with logits.
+    known_weights: How many consecutive plain weights of `known_leaf`, at a
       place in it that is not told.
-    known_leaf: the path of that leaf; empty for the largest locked one.
-    has_base: the public model that the target was fine-tuned from.
-    copies: how many other files that the same secret locked.
-    licensees: how many files of the same weights that other secrets locked.
-    victims: how many test images he is to change so that the authorised model
+    known_leaf: The path of that leaf; empty for the largest locked one.
+    has_base: The public model that the target was fine-tuned from.
+    copies: How many other files that the same secret locked.
+    licensees: How many files of the same weights that other secrets locked.
+    victims: How many test images he is to change so that the authorised model
       errs; he sees them and their labels.
   """
 
@@ -89,7 +89,7 @@ class Attacker:
   victims: int = 0
 
   def covers(self, needs: "Attacker") -> bool:
-    """Tells whether this attacker has all that `needs` lists.
+    """Return whether this attacker has all that `needs` lists.
 
     Example:
       >>> Attacker(images=100).covers(Attacker(images=1))
@@ -108,9 +108,9 @@ class Budget:
   """What an attacker may spend, and where his random numbers start.
 
   Attributes:
-    steps: of optimisation or search.
-    points: how many claims to make on the way, for the curve.
-    seed: of the attacker's generators; it guards no secret.
+    steps: Of optimisation or search.
+    points: How many claims to make on the way, for the curve.
+    seed: Of the attacker's generators; it guards no secret.
   """
 
   steps: int = 1000
@@ -118,7 +118,7 @@ class Budget:
   seed: int = 0
 
   def marks(self) -> list[int]:
-    """Returns the steps after which to claim, evenly on a log scale.
+    """Return the steps after which to claim, evenly on a log scale.
 
     Example:
       >>> Budget(steps=100, points=4).marks()
@@ -145,11 +145,11 @@ class Claim(NamedTuple):
   """What an attack puts forward.
 
   Attributes:
-    value: a key, a tree of weights, a `Model`, whether the file is genuine, a
+    value: A key, a tree of weights, a `Model`, whether the file is genuine, a
       `Forgery` or an `Adversarial`, as the goal asks; None when the attack has
       nothing.
-    cost: spent so far.
-    details: numbers and words for the row.
+    cost: Spent so far.
+    details: Numbers and words for the row.
   """
 
   value: Any
@@ -176,7 +176,7 @@ class Adversarial(NamedTuple):
 
   Attributes:
     image: float32[n, h, w, c] in [0, 1], in the order of `View.victims`.
-    epsilon: the radius of the L-infinity ball, in units of pixel values.
+    epsilon: The radius of the L-infinity ball, in units of pixel values.
   """
 
   image: np.ndarray
@@ -195,23 +195,23 @@ class Target:
   """A locked model and all that its owner knows.
 
   Attributes:
-    name: the scheme's name, by which attacks say what they apply to.
-    scheme: the scheme.
-    key: its key.
-    params: the plain params.
-    locked: what is shipped.
+    name: The scheme's name, by which attacks say what they apply to.
+    scheme: The scheme.
+    key: Its key.
+    params: The plain params.
+    locked: What is shipped.
     apply_fn: `apply_fn(variables, images, **kwargs)`, the plain pass of a
       linen model over what `floats` returns.
-    init: makes fresh params of the model from a JAX rng.
-    train: the owner's training data; a thief has some of it.
-    test: what models are judged on.
-    options: the scheme's public arguments.
-    base: the public model that this one was fine-tuned from, if any.
-    copies: other files that the same secret locked.
-    licensed: files of the same params that other secrets locked.
-    victims: what an `Adversarial` is about; the referee sets it for a game.
+    init: Makes fresh params of the model from a JAX rng.
+    train: The owner's training data; a thief has some of it.
+    test: What models are judged on.
+    options: The scheme's public arguments.
+    base: The public model that this one was fine-tuned from, if any.
+    copies: Other files that the same secret locked.
+    licensed: Files of the same params that other secrets locked.
+    victims: What an `Adversarial` is about; the referee sets it for a game.
     genuine: False for a decoy of random words, which nothing was locked in.
-    floats: turns opened or stolen params into those of `apply_fn`, as
+    floats: Turns opened or stolen params into those of `apply_fn`, as
       dequantisation does.
   """
 
@@ -233,14 +233,14 @@ class Target:
   floats: Callable[[PyTree], PyTree] = lambda params: params
 
   def authorized(self) -> Model:
-    """Returns the model as someone with the key runs it."""
+    """Return the model as someone with the key runs it."""
     opened = self.floats(self.scheme.decrypt(self.key, self.locked))
     return Model((self.key, opened), keyed(self.scheme, self.apply_fn))
 
 
 @functools.lru_cache(maxsize=64)
 def keyed(scheme: Scheme, apply_fn: ApplyFn) -> ApplyFn:
-  """Returns a pass over (key, params): no key becomes a compiled constant."""
+  """Return a pass over (key, params): no key becomes a compiled constant."""
 
   def forward(pair: tuple[Key, PyTree], images: jax.Array) -> jax.Array:
     key, params = pair
@@ -271,13 +271,13 @@ class Attack:
   """An attack and what it is for.
 
   Attributes:
-    name: what rows call it.
-    goal: what it is after.
+    name: What rows call it.
+    goal: What it is after.
     run: `run(view, budget, **setting) -> claims`.
-    schemes: names of the schemes that it applies to; see `registry.ANY`.
-    needs: the least that its attacker holds.
-    grid: the settings that `sweep` tries.
-    referee: scores its claims; by default the goal's.
+    schemes: Names of the schemes that it applies to; see `registry.ANY`.
+    needs: The least that its attacker holds.
+    grid: The settings that `sweep` tries.
+    referee: Scores its claims; by default the goal's.
     condition: `wrong` for attacks on the stolen file, `api` on a server,
       `right` for what an authorised user does with his key.
   """

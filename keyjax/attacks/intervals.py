@@ -9,7 +9,7 @@ CONFIDENCE = 0.95
 def clopper_pearson(
   correct: int, total: int, among: int = 1
 ) -> tuple[float, float]:
-  """Returns the exact 95 % interval of a share.
+  """Return the exact 95 % interval of a share.
 
   For the largest of `among` shares it holds after Bonferroni's correction.
 
@@ -29,13 +29,13 @@ def clopper_pearson(
 def mean_interval(
   values: np.ndarray, bounds: tuple[float, float] = (0.0, 1.0)
 ) -> tuple[float, float]:
-  """Returns the 95 % interval of a mean (Student's t).
+  """Return the 95 % interval of a mean (Student's t).
 
   It says nothing where all values agree; take an interval over images there.
 
   Args:
-    values: at least one.
-    bounds: between which every value lies; of shares by default.
+    values: At least one.
+    bounds: Between which every value lies; of shares by default.
 
   Example:
     >>> [round(x, 2) for x in mean_interval(np.array([0.1, 0.2, 0.3]))]
@@ -53,15 +53,15 @@ def mean_interval(
 def difference(
   first: tuple[float, float, float], second: tuple[float, float, float]
 ) -> tuple[float, float]:
-  """Returns the 95 % interval of the difference of two independent shares.
+  """Return the 95 % interval of the difference of two independent shares.
 
   Newcombe, "Interval estimation for the difference between independent
   proportions", Statistics in Medicine 17, 1998, method 10, from the exact
   intervals of the two.
 
   Args:
-    first: value, low end and high end of the first share.
-    second: the same of the one that is subtracted.
+    first: Value, low end and high end of the first share.
+    second: The same of the one that is subtracted.
 
   Example:
     >>> low, high = difference((0.9, 0.88, 0.92), (0.5, 0.47, 0.53))

@@ -37,11 +37,11 @@ class AttackResult:
   """What came of an attack.
 
   Attributes:
-    score: of the last claim: an attacker does not know which was best.
-    cost: what all of it took.
-    curve: every claim, cheapest first.
-    details: the attack's own numbers.
-    setting: the hyper-parameters that gave this.
+    score: Of the last claim: an attacker does not know which was best.
+    cost: What all of it took.
+    curve: Every claim, cheapest first.
+    details: The attack's own numbers.
+    setting: The hyper-parameters that gave this.
   """
 
   score: Score
@@ -58,17 +58,17 @@ def play(
   budget: Budget,
   setting: Mapping[str, Any] | None = None,
 ) -> AttackResult:
-  """Runs an attack and scores its claims.
+  """Run an attack and scores its claims.
 
   Args:
-    attack: from the registry.
-    target: the locked model.
-    attacker: at least what the attack needs.
-    budget: what may be spent.
-    setting: hyper-parameters; those of the attack's first setting if absent.
+    attack: From the registry.
+    target: The locked model.
+    attacker: At least what the attack needs.
+    budget: What may be spent.
+    setting: Hyper-parameters; those of the attack's first setting if absent.
 
   Raises:
-    ValueError: the attacker lacks something that the attack needs, or is said
+    ValueError: The attacker lacks something that the attack needs, or is said
       to hold more than there is.
   """
   if not attacker.covers(attack.needs):
@@ -99,7 +99,7 @@ def play(
 
 
 def _check_holdings(attack: Attack, target: Target, attacker: Attacker) -> None:
-  """Refuses a row that would say more than the attacker had."""
+  """Refuse a row that would say more than the attacker had."""
   most = {
     "images": len(target.train.label),
     "victims": len(target.test.label),
@@ -122,7 +122,7 @@ def sweep(
   budget: Budget,
   grid: Iterable[Mapping[str, Any]] | None = None,
 ) -> AttackResult:
-  """Plays every setting and returns the best.
+  """Play every setting and returns the best.
 
   The interval of a share of images is widened for having chosen among
   settings (Bonferroni), and the seconds are those of all of them.
@@ -151,7 +151,7 @@ def trials(
   budget: Budget,
   setting: Mapping[str, Any] | None = None,
 ) -> AttackResult:
-  """Plays the same game against independent targets, fresh keys each.
+  """Play the same game against independent targets, fresh keys each.
 
   Returns:
     The share of games that were won outright (score 1), with its exact
@@ -197,14 +197,14 @@ def trials(
 
 
 def score(attack: Attack, value: Any, target: Target) -> Score:
-  """Scores a claim; nothing claimed is worth 0."""
+  """Score a claim; nothing claimed is worth 0."""
   if value is None:
     return Score(0.0, 0.0, 0.0)
   return (attack.referee or _REFEREES[attack.goal])(value, target)
 
 
 def accuracy(model: Model, examples: Examples, batch_size: int = 500) -> Score:
-  """Returns a model's accuracy, with how many logits are not finite."""
+  """Return a model's accuracy, with how many logits are not finite."""
   hits = bad = 0
   forward = game.compiled(model.apply_fn)
   for start in range(0, len(examples.label), batch_size):
@@ -253,7 +253,7 @@ def _alike(a: Any, b: Any) -> bool:
 
 
 def _share(claimed: Any, true: Any) -> Score:
-  """Returns the share of array elements with the same bits."""
+  """Return the share of array elements with the same bits."""
   if not _alike(claimed, true):
     return Score(0.0, 0.0, 0.0)
   right = total = 0

@@ -28,19 +28,19 @@ def register(
   referee: Referee | None = None,
   condition: str = "wrong",
 ) -> Callable[[AttackFn], AttackFn]:
-  """Registers the decorated function as an attack.
+  """Register the decorated function as an attack.
 
   Args:
-    name: what rows call it.
-    goal: what it is after.
-    schemes: names of schemes, or `(ANY,)`.
-    needs: the least that its attacker holds.
-    grid: the settings that a sweep tries.
-    referee: scores its claims; by default the goal's.
+    name: What rows call it.
+    goal: What it is after.
+    schemes: Names of schemes, or `(ANY,)`.
+    needs: The least that its attacker holds.
+    grid: The settings that a sweep tries.
+    referee: Scores its claims; by default the goal's.
     condition: `wrong`, `api` or `right`; see `Attack`.
 
   Raises:
-    ValueError: the name is taken.
+    ValueError: The name is taken.
   """
   if name in _ATTACKS:
     raise ValueError(f"an attack {name!r} is registered already")
@@ -56,16 +56,16 @@ def register(
 
 @functools.cache
 def load() -> None:
-  """Imports every module below `keyjax.attacks`, so that all register."""
+  """Import every module below `keyjax.attacks`, so that all register."""
   for module in pkgutil.walk_packages(attacks.__path__, "keyjax.attacks."):
     importlib.import_module(module.name)
 
 
 def get(name: str) -> Attack:
-  """Returns an attack by name.
+  """Return an attack by name.
 
   Raises:
-    ValueError: there is none; it lists what there is.
+    ValueError: There is none; it lists what there is.
   """
   load()
   if name not in _ATTACKS:
@@ -75,11 +75,11 @@ def get(name: str) -> Attack:
 
 
 def applicable(scheme: str) -> list[Attack]:
-  """Returns the attacks that apply to a scheme, in order of registration."""
+  """Return the attacks that apply to a scheme, in order of registration."""
   load()
   return [a for a in _ATTACKS.values() if applies(a, scheme)]
 
 
 def applies(attack: Attack, scheme: str) -> bool:
-  """Tells whether an attack applies to a scheme."""
+  """Return whether an attack applies to a scheme."""
   return ANY in attack.schemes or scheme in attack.schemes

@@ -18,8 +18,8 @@ class Schedule(NamedTuple):
   """HPNN's map from neurons to key bits, without the bits.
 
   Attributes:
-    units: for each locked module its neurons' units, int32[features].
-    size: how many units, and key bits, there are.
+    units: For each locked module its neurons' units, int32[features].
+    size: How many units, and key bits, there are.
   """
 
   units: Mapping[str, np.ndarray]
@@ -41,10 +41,10 @@ class Oracle:
     self._forward = jax.jit(model.apply_fn)
 
   def __call__(self, images: np.ndarray) -> np.ndarray:
-    """Returns logits of images in [0, 1].
+    """Return logits of images in [0, 1].
 
     Raises:
-      ValueError: more images than queries are left.
+      ValueError: More images than queries are left.
     """
     if len(images) > self.left:
       raise ValueError(f"{len(images)} queries, but {self.left} are left")
@@ -57,25 +57,25 @@ class View:
   """What an attacker has; whatever `Attacker` does not grant is None.
 
   Attributes:
-    attacker: what was granted.
-    apply_fn: the plain forward pass: architectures are public.
-    init: makes fresh params.
-    like: shapes and dtypes of the plain params.
-    floats: see `Target`.
-    scheme: the scheme's functions, without any key.
-    name: the scheme's name.
-    options: the scheme's public arguments.
-    locked: the stolen file.
-    data: labelled images.
-    ciphertexts: transformed images, float32[n, h, w, c].
+    attacker: What was granted.
+    apply_fn: The plain forward pass: architectures are public.
+    init: Makes fresh params.
+    like: Shapes and dtypes of the plain params.
+    floats: See `Target`.
+    scheme: The scheme's functions, without any key.
+    name: The scheme's name.
+    options: The scheme's public arguments.
+    locked: The stolen file.
+    data: Labelled images.
+    ciphertexts: Transformed images, float32[n, h, w, c].
     schedule: HPNN's map from neurons to key bits.
-    key: the key, of an authorised user.
-    oracle: the authorised model.
-    leak: some plain weights.
-    base: the public base model.
-    copies: other files under the same secret.
-    licensed: files of the same weights under other secrets.
-    victims: the test images to change.
+    key: The key, of an authorised user.
+    oracle: The authorised model.
+    leak: Some plain weights.
+    base: The public base model.
+    copies: Other files under the same secret.
+    licensed: Files of the same weights under other secrets.
+    victims: The test images to change.
   """
 
   attacker: Attacker
@@ -99,22 +99,22 @@ class View:
   victims: Examples | None
 
   def stolen(self) -> PyTree:
-    """Returns the file as a thief would run it: ciphertext as floats."""
+    """Return the file as a thief would run it: ciphertext as floats."""
     return self.floats(tree.as_floats(self.locked, self.like))
 
   def opened(self) -> PyTree:
-    """Returns the file as an authorised user runs it."""
+    """Return the file as an authorised user runs it."""
     assert self.scheme is not None
     return self.floats(self.scheme.decrypt(self.key, self.locked))
 
 
 def view(target: Target, attacker: Attacker, seed: int = 0) -> View:
-  """Returns what an attacker sees of a target.
+  """Return what an attacker sees of a target.
 
   Args:
-    target: the locked model.
-    attacker: what he holds.
-    seed: which training images and which place of the leak he got.
+    target: The locked model.
+    attacker: What he holds.
+    seed: Which training images and which place of the leak he got.
   """
   rng = np.random.default_rng([seed, 0])
   order = rng.permutation(len(target.train.label))
@@ -148,7 +148,7 @@ def view(target: Target, attacker: Attacker, seed: int = 0) -> View:
 
 
 def locked_paths(target: Target) -> list[str]:
-  """Returns the paths of the leaves that the lock changed, largest last."""
+  """Return the paths of the leaves that the lock changed, largest last."""
   paths, plain, _ = tree.flatten(target.params)
   locked = tree.flatten(target.locked)[1]
   changed = [

@@ -21,19 +21,19 @@ SIDES = ("in", "out")
 
 
 def layers(apply_fn: ApplyFn, params: PyTree, x: Any) -> list[str]:
-  """Lists the layers that have a kernel, in the order of their last call.
+  """List the layers that have a kernel, in the order of their last call.
 
   Args:
     apply_fn: `model.apply`.
-    params: variables, or their shapes.
-    x: an input, or its shape.
+    params: Variables, or their shapes.
+    x: An input, or its shape.
   """
   sites = hpnn.find_sites(apply_fn, params, x)
   return [site.path for site in sites if site.dense]
 
 
 def taps(paths: Sequence[str]) -> list[str]:
-  """Returns where `record` looks: before and after each layer.
+  """Return where `record` looks: before and after each layer.
 
   Example:
     >>> taps(["conv_0", "head"])
@@ -45,7 +45,7 @@ def taps(paths: Sequence[str]) -> list[str]:
 def record(
   forward: ApplyFn, paths: Sequence[str], most: int = 4096
 ) -> Callable[[PyTree, jax.Array], dict[str, jax.Array]]:
-  """Returns a pass that gives what the layers take in and give out.
+  """Return a pass that gives what the layers take in and give out.
 
   What a layer takes in is what nonlinearities made of the layer before. That
   matters with HPNN: its signs on an output are an orthogonal map, which no
@@ -54,8 +54,8 @@ def record(
   Args:
     forward: `forward(params, x)`, bound to its key and not jitted; jit a
       function that takes the key, as for `hpnn.bind`.
-    paths: from `layers`.
-    most: features kept of a wider tap: a random choice, always the same.
+    paths: From `layers`.
+    most: Features kept of a wider tap: a random choice, always the same.
 
   Returns:
     A function of (params, x[n, ...]) that returns for every tap
@@ -107,7 +107,7 @@ def _features(value: jax.Array, tap: str, most: int) -> jax.Array:
 
 
 def count_nonfinite(value: np.ndarray) -> int:
-  """Returns on how many examples some feature is NaN or infinite.
+  """Return on how many examples some feature is NaN or infinite.
 
   Example:
     >>> count_nonfinite(np.array([[1.0, np.nan], [0.0, 2.0]]))

@@ -28,7 +28,7 @@ class Probe(NamedTuple):
     scale: float64[features], 0 for features that do not vary.
     weights: float32[features, classes].
     offset: float32[classes].
-    penalty: the one that was picked, of `PENALTIES`.
+    penalty: The one that was picked, of `PENALTIES`.
   """
 
   mean: np.ndarray
@@ -38,25 +38,25 @@ class Probe(NamedTuple):
   penalty: float
 
   def __call__(self, x: np.ndarray) -> np.ndarray:
-    """Returns the classes that it reads, int64[n]."""
+    """Return the classes that it reads, int64[n]."""
     return (self.standardise(x) @ self.weights + self.offset).argmax(1)
 
   def standardise(self, x: np.ndarray) -> np.ndarray:
-    """Returns float32[n, features] of mean 0 and variance 1 where fitted."""
+    """Return float32[n, features] of mean 0 and variance 1 where fitted."""
     z = (np.asarray(x, np.float64) - self.mean) * self.scale
     return z.astype(np.float32)
 
 
 def fit(x: np.ndarray, labels: np.ndarray, classes: int) -> Probe:
-  """Fits a probe in closed form.
+  """Fit a probe in closed form.
 
   Args:
-    x: finite float32[n, features].
+    x: Finite float32[n, features].
     labels: int[n], from 0 to `classes` - 1.
-    classes: how many there are.
+    classes: How many there are.
 
   Raises:
-    ValueError: fewer than 10 examples.
+    ValueError: Fewer than 10 examples.
 
   Example:
     >>> rng = np.random.default_rng(0)
@@ -87,7 +87,7 @@ def fit(x: np.ndarray, labels: np.ndarray, classes: int) -> Probe:
 def _solve(
   z: np.ndarray, targets: np.ndarray, penalties: tuple | list
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-  """Returns weights and offset for each penalty, a share of the mean variance.
+  """Return weights and offset for each penalty, a share of the mean variance.
 
   The smaller of the two normal equations is solved.
   """

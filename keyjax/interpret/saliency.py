@@ -19,11 +19,11 @@ from keyjax.scheme import ApplyFn, PyTree
 def gradient(
   forward: ApplyFn, params: PyTree, x: jax.Array, labels: jax.Array
 ) -> jax.Array:
-  """Returns |d logit_label / d pixel|, float[n, h, w], summed over channels.
+  """Return |d logit_label / d pixel|, float[n, h, w], summed over channels.
 
   Args:
     forward: `forward(params, x)`, bound to its key.
-    params: what it runs on.
+    params: What it runs on.
     x: float[n, h, w, c].
     labels: int[n].
 
@@ -45,16 +45,16 @@ def smooth_grad(
   samples: int = 16,
   noise: float = 0.15,
 ) -> jax.Array:
-  """Returns SmoothGrad: the mean gradient around an image, then `gradient`.
+  """Return SmoothGrad: the mean gradient around an image, then `gradient`.
 
   Args:
     forward: `forward(params, x)`, bound to its key.
-    params: what it runs on.
+    params: What it runs on.
     x: float[n, h, w, c] from 0 to 1.
     labels: int[n].
-    rng: a JAX rng, of the noise; maps that are compared take the same.
-    samples: how many noisy images.
-    noise: their standard deviation, of a range of 1.
+    rng: A JAX rng, of the noise; maps that are compared take the same.
+    samples: How many noisy images.
+    noise: Their standard deviation, of a range of 1.
   """
 
   def one(rng: jax.Array) -> jax.Array:
@@ -76,11 +76,11 @@ def _slope(
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-  """Returns Spearman's correlation of two maps of each image, float64[n].
+  """Return Spearman's correlation of two maps of each image, float64[n].
 
   Args:
-    a: finite float[n, h, w].
-    b: the same shape.
+    a: Finite float[n, h, w].
+    b: The same shape.
 
   Returns:
     From -1 to 1; NaN where a map is constant.

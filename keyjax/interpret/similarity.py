@@ -26,10 +26,10 @@ from keyjax.attacks.intervals import CONFIDENCE
 
 
 def gram(x: np.ndarray) -> np.ndarray:
-  """Returns the inner products of examples, float64[n, n], whatever the scale.
+  """Return the inner products of examples, float64[n, n], whatever the scale.
 
   Args:
-    x: finite float[n, features].
+    x: Finite float[n, features].
   """
   x = np.asarray(x, np.float64)
   x = x / (np.abs(x).max() or 1.0)  # Wrong keys give weights of 1e30.
@@ -38,18 +38,18 @@ def gram(x: np.ndarray) -> np.ndarray:
 
 
 def linear_cka(x: np.ndarray, y: np.ndarray, debiased: bool = True) -> float:
-  """Returns the linear CKA of two representations.
+  """Return the linear CKA of two representations.
 
   Args:
-    x: finite float[n, features], n at least 4.
-    y: the same examples, float[n, any number of features].
-    debiased: whether to use the unbiased HSIC.
+    x: Finite float[n, features], n at least 4.
+    y: The same examples, float[n, any number of features].
+    debiased: Whether to use the unbiased HSIC.
 
   Returns:
     At most 1; NaN where one of them does not vary.
 
   Raises:
-    ValueError: other numbers of examples, or fewer than 4.
+    ValueError: Other numbers of examples, or fewer than 4.
 
   Example:
     >>> x = np.random.default_rng(0).normal(size=(20, 100))
@@ -63,7 +63,7 @@ def linear_cka(x: np.ndarray, y: np.ndarray, debiased: bool = True) -> float:
 
 
 def cka(k: np.ndarray, l: np.ndarray, debiased: bool = True) -> float:  # noqa: E741
-  """Returns the CKA of two Gram matrices from `gram`; see `linear_cka`."""
+  """Return the CKA of two Gram matrices from `gram`; see `linear_cka`."""
   if k.shape != l.shape or len(k) < 4:
     raise ValueError(
       f"CKA needs the same 4 or more examples twice; got {len(k)} and {len(l)}"
@@ -79,7 +79,7 @@ def _biased(k: np.ndarray, l: np.ndarray) -> float:  # noqa: E741
 
 
 def _unbiased(k: np.ndarray, l: np.ndarray) -> float:  # noqa: E741
-  """Returns HSIC_1 of Song et al., equation 5, times n (n - 3)."""
+  """Return HSIC_1 of Song et al., equation 5, times n (n - 3)."""
   n = len(k)
   k, l = (m - np.diag(np.diag(m)) for m in (k, l))  # noqa: E741
   cross = k.sum(0) @ l.sum(0)
@@ -90,15 +90,15 @@ def _unbiased(k: np.ndarray, l: np.ndarray) -> float:  # noqa: E741
 def jackknife(
   statistic: Callable[[np.ndarray], float], n: int, groups: int = 20
 ) -> tuple[float, float]:
-  """Returns the 95 % interval of a statistic over examples.
+  """Return the 95 % interval of a statistic over examples.
 
   It leaves out a group of examples at a time: a bootstrap would repeat
   examples, and pairs of equal examples bias HSIC.
 
   Args:
-    statistic: of the chosen examples, int[m].
-    n: how many examples there are.
-    groups: how many groups, at most n.
+    statistic: Of the chosen examples, int[m].
+    n: How many examples there are.
+    groups: How many groups, at most n.
   """
   parts = np.array_split(np.random.default_rng(0).permutation(n), groups)
   left = [statistic(np.setdiff1d(np.arange(n), part)) for part in parts]

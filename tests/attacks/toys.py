@@ -24,6 +24,16 @@ class Net(nn.Module):
     return nn.Dense(10, name="head")(x)
 
 
+class Normed(nn.Module):
+  """A model with batch norm."""
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    x = nn.Dense(8, name="dense")(x.reshape(len(x), -1))
+    x = nn.BatchNorm(use_running_average=not train, name="norm")(x)
+    return nn.Dense(10, name="head")(x)
+
+
 NET = Net()
 
 

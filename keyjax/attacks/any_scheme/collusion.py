@@ -62,11 +62,11 @@ def collude_weights(view: View, budget: Budget) -> Iterator[Claim]:
   tuple({"how": how} for how in ("vote", "median", "mean")),
 )
 def collude(view: View, budget: Budget, how: str = "vote") -> Iterator[Claim]:
-  """Runs what the files have in common, with ever more files: a curve.
+  """Run what the files have in common, with ever more files: a curve.
 
   Args:
-    view: at least the file and another licensee's.
-    budget: unused: every file costs the same.
+    view: At least the file and another licensee's.
+    budget: Unused: every file costs the same.
     how: `vote`, `median` or `mean` over the files, weight by weight.
   """
   rule = _RULES[how]
@@ -77,7 +77,7 @@ def collude(view: View, budget: Budget, how: str = "vote") -> Iterator[Claim]:
 
 
 def sizes(view: View) -> list[int]:
-  """Returns 0, 1, 2, 4, ... up to the number of other licensees' files."""
+  """Return 0, 1, 2, 4, ... up to the number of other licensees' files."""
   most = len(view.licensed)
   powers = [2**i for i in range(most.bit_length())]
   return sorted({0, *powers, most})
@@ -89,16 +89,16 @@ def together(
   """Joins the stolen file with `count` others, leaf by leaf.
 
   Args:
-    view: with the files.
-    count: of the other files.
-    rule: from the files' values [count + 1, ...] of a leaf to its own [...].
+    view: With the files.
+    count: Of the other files.
+    rule: From the files' values [count + 1, ...] of a leaf to its own [...].
   """
   files = (view.locked, *view.licensed[:count])
   return jax.tree.map(lambda *x: rule(np.stack([*map(np.asarray, x)])), *files)
 
 
 def vote(values: np.ndarray) -> np.ndarray:
-  """Returns the value that most files have, bit for bit.
+  """Return the value that most files have, bit for bit.
 
   Among equals the smallest magnitude wins: a weight that a lock pushed is far
   from where weights are. Values that are not numbers come last.

@@ -62,7 +62,7 @@ def extract(view: View, budget: Budget, **recipe: Any) -> Iterator[Claim]:
   condition="right",
 )
 def extract_keyed(view: View, budget: Budget, **recipe: Any) -> Iterator[Claim]:
-  """Trains a fresh model without a lock on the licensed model's logits."""
+  """Train a fresh model without a lock on the licensed model's logits."""
   assert view.scheme is not None
   forward = jax.jit(keyed(view.scheme, view.apply_fn))
   images = view.data.image

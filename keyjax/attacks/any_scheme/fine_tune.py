@@ -60,13 +60,13 @@ GRID = tuple(
 def fine_tune(
   view: View, budget: Budget, layers: str = ".*", **recipe: Any
 ) -> Iterator[Claim]:
-  """Trains the stolen file; leaves that are noise begin anew.
+  """Train the stolen file; leaves that are noise begin anew.
 
   Args:
-    view: at least the file and a labelled image.
+    view: At least the file and a labelled image.
     budget: `steps` of training.
-    layers: a regular expression of the leaf paths that train.
-    **recipe: fields of `fit.Recipe`.
+    layers: A regular expression of the leaf paths that train.
+    **recipe: Fields of `fit.Recipe`.
   """
   start, renewed = usable(view, budget.seed)
   more = {"renewed_leaves": renewed, "layers": layers}
@@ -84,12 +84,12 @@ def fine_tune(
 def batch_norm_tune(
   view: View, budget: Budget, **recipe: Any
 ) -> Iterator[Claim]:
-  """Trains batch norm alone; without any, nothing is claimed.
+  """Train batch norm alone; without any, nothing is claimed.
 
   Args:
-    view: at least the file and a labelled image.
+    view: At least the file and a labelled image.
     budget: `steps` of training.
-    **recipe: fields of `fit.Recipe`, but `layers`.
+    **recipe: Fields of `fit.Recipe`, but `layers`.
   """
   layers = norm_layers(view.like)
   if not layers:
@@ -109,13 +109,13 @@ def batch_norm_tune(
 def fine_tune_keyed(
   view: View, budget: Budget, layers: str = ".*", **recipe: Any
 ) -> Iterator[Claim]:
-  """Trains the opened model under the key, as a licensee may.
+  """Train the opened model under the key, as a licensee may.
 
   Args:
-    view: the file, the scheme, its key and a labelled image.
+    view: The file, the scheme, its key and a labelled image.
     budget: `steps` of training.
-    layers: a regular expression of the leaf paths that train.
-    **recipe: fields of `fit.Recipe`.
+    layers: A regular expression of the leaf paths that train.
+    **recipe: Fields of `fit.Recipe`.
   """
   assert view.scheme is not None
   opened = view.opened()
@@ -133,7 +133,7 @@ def fine_tune_keyed(
   GRID,
 )
 def scratch(view: View, budget: Budget, **recipe: Any) -> Iterator[Claim]:
-  """Trains a fresh model: what the images are worth without the file."""
+  """Train a fresh model: what the images are worth without the file."""
   start = Model(view.init(jax.random.key(budget.seed)), view.apply_fn)
   yield from _train(view, start, budget, Recipe(**recipe), {})
 
@@ -155,10 +155,10 @@ def _train(
 
 
 def norm_layers(like: PyTree) -> str:
-  """Returns a regular expression of batch norm's params; empty without any.
+  """Return a regular expression of batch norm's params; empty without any.
 
   Args:
-    like: variables or their shapes; what has statistics has batch norm.
+    like: Variables or their shapes; what has statistics has batch norm.
 
   Example:
     >>> like = {"params": {}, "batch_stats": {"norm_0": {"mean": 0.0}}}
@@ -174,7 +174,7 @@ def norm_layers(like: PyTree) -> str:
 
 @functools.lru_cache(maxsize=16)
 def _keyed(scheme: Scheme, apply_fn: ApplyFn) -> ApplyFn:
-  """Returns a pass over variables that hold the key as a collection.
+  """Return a pass over variables that hold the key as a collection.
 
   `fit` trains the params and hands the rest through, so that no key becomes a
   compiled constant.
@@ -196,7 +196,7 @@ def _keyed(scheme: Scheme, apply_fn: ApplyFn) -> ApplyFn:
 
 
 def usable(view: View, seed: int = 0) -> tuple[PyTree, int]:
-  """Returns the stolen params, with noise replaced by fresh weights.
+  """Return the stolen params, with noise replaced by fresh weights.
 
   A thief sees which leaves cannot be weights: values that are not finite, or
   far larger than any weight.
@@ -222,7 +222,7 @@ def usable(view: View, seed: int = 0) -> tuple[PyTree, int]:
 
 
 def gain(tuned: AttackResult, fresh: AttackResult) -> dict[str, float]:
-  """Returns what the stolen weights added to training from scratch.
+  """Return what the stolen weights added to training from scratch.
 
   Returns:
     `value`, `low` and `high` of the difference of the two accuracies.

@@ -30,7 +30,7 @@ _IMAGES = 128  # Enough to tell a right key from a wrong one.
   Attacker(images=1),
 )
 def random_keys(view: View, budget: Budget) -> Iterator[Claim]:
-  """Tries keys of secrets of his own, and keeps the one of the least loss."""
+  """Try keys of secrets of his own, and keeps the one of the least loss."""
   scheme = view.scheme
   assert scheme is not None
   image = jnp.asarray(view.data.image[:_IMAGES])

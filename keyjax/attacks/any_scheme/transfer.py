@@ -32,17 +32,15 @@ References:
   Kiya, arXiv 2309.01620 (attacks that adapt to it).
 """
 
-import functools
 from collections.abc import Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from keyjax.attacks import registry
 from keyjax.attacks.any_scheme import fine_tune
-from keyjax.attacks.ascent import Ball, ascend, cross_entropies
+from keyjax.attacks.any_scheme.ascent import Ball, ascend, cross_entropies
 from keyjax.attacks.fit import Recipe, fit
 from keyjax.attacks.game import (
   Adversarial,
@@ -54,15 +52,13 @@ from keyjax.attacks.game import (
   Goal,
   keyed,
 )
-from keyjax.attacks.pixel_shuffle import keys as pixel_keys
+from keyjax.attacks.pixel_shuffle import gradient
 from keyjax.attacks.views import View
-from keyjax.keys import Secret
 from keyjax.scheme import ApplyFn, PyTree
-from keyjax.schemes.pixel_shuffle import FfxKey, PixelKey, transform
+from keyjax.schemes.pixel_shuffle import PixelKey
 
 EPSILON = 0.1
 GRID = tuple({"momentum": m} for m in (0.0, 1.0))
-_POOL = 64  # Random keys that an expectation draws from.
 
 
 @registry.register(
@@ -134,7 +130,7 @@ def transfer_surrogate(
   learning_rate: float = 3e-3,
   **ball: Any,
 ) -> Iterator[Claim]:
-  """Trains a fresh model: on answers where he may ask, else on his labels."""
+  """Train a fresh model: on answers where he may ask, else on his labels."""
   recipe = Recipe(learning_rate=learning_rate)
   data = view.data
   if view.oracle is not None:
@@ -147,47 +143,6 @@ def transfer_surrogate(
   found = _climb(view, budget, params, view.apply_fn, Ball(**ball), more)
   for claim in found:
     yield claim._replace(cost=claim.cost._replace(queries=asked))
-
-
-@registry.register(
-  "transfer_keys",
-  Goal.TRANSFER,
-  pixel_keys.KINDS,
-  Attacker(victims=1),
-  GRID,
-)
-def transfer_keys(
-  view: View, budget: Budget, keys: int = 4, **ball: Any
-) -> Iterator[Claim]:
-  """Climbs the mean over random keys on the stolen network.
-
-  Args:
-    view: the file, the scheme and the victims.
-    budget: `steps` of ascent.
-    keys: that a step takes the mean over, out of a pool.
-    **ball: fields of `ascent.Ball`.
-
-  Raises:
-    ValueError: no key, or more than the pool has.
-  """
-  assert view.scheme is not None
-  if not 0 < keys <= _POOL:
-    raise ValueError(f"keys={keys}: from 1 to {_POOL}")
-  batch = {"image": _victims(view).image[:1]}
-  made = [
-    view.scheme.keygen(Secret.generate(), view.like, batch)
-    for _ in range(_POOL)
-  ]
-  pool = jax.tree.map(lambda *x: jnp.stack(x), *made)
-  rng, stolen = np.random.default_rng([budget.seed, 4]), view.stolen()
-
-  def params(_: int) -> PyTree:
-    picked = rng.choice(_POOL, keys, replace=False)
-    return stolen, jax.tree.map(lambda x: x[picked], pool)
-
-  loss = _mean_over_keys(view.apply_fn)
-  more = {"keys": keys}
-  yield from ascend(loss, params, _victims(view), budget, Ball(**ball), more)
 
 
 @registry.register(
@@ -204,7 +159,7 @@ def transfer_with_key(
   """Climbs on the authorised model: what the owner himself could do."""
   assert view.scheme is not None
   if isinstance(view.key, PixelKey):
-    forward = _under_key(view.apply_fn)
+    forward = gradient.under_key(view.apply_fn)
   else:
     forward = keyed(view.scheme, view.apply_fn)
   pair = (view.key, view.opened())
@@ -236,38 +191,3 @@ def _train(
   if not steps:
     return start
   return next(fit(view.apply_fn, start, data, [steps], recipe)).params
-
-
-@functools.lru_cache(maxsize=16)
-def _under_key(apply_fn: ApplyFn) -> ApplyFn:
-  return lambda pair, x: apply_fn(pair[1], differentiable(pair[0], x))
-
-
-@functools.lru_cache(maxsize=16)
-def _mean_over_keys(apply_fn: ApplyFn) -> Any:
-  """Returns `((params, keys), images, labels) -> float32[n]`."""
-  forward = _under_key(apply_fn)
-
-  def losses(pair: Any, x: jax.Array, labels: jax.Array) -> jax.Array:
-    params, keys = pair
-    one = lambda key: cross_entropies(forward)((key, params), x, labels)  # noqa: E731
-    return jax.vmap(one)(keys).mean(0)
-
-  return losses
-
-
-def differentiable(key: PixelKey, x: jax.Array) -> jax.Array:
-  """Returns `transform(key, x)` with a gradient where FFX has none.
-
-  Its rounding passes straight through where a pixel is not encrypted. An
-  encrypted value says nothing about the next one, and gets no gradient.
-  """
-  out = transform(key, x)
-  if not isinstance(key, FfxKey):
-    return out
-  m = key.block_size
-  blocks = pixel_keys.to_blocks(x, m)
-  slope = 255 / key.table.max().astype(x.dtype)
-  open_ = jnp.where(key.mask, 0, blocks * slope).astype(x.dtype)
-  smooth = pixel_keys.from_blocks(open_, m)
-  return out + smooth - jax.lax.stop_gradient(smooth)

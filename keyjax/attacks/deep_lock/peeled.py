@@ -1,8 +1,8 @@
-"""A Deep-Lock file with its public S-box taken off, and how weights look.
+"""A Deep-Lock file without its public S-box, and the distribution of weights.
 
-InvSbox(w') is the keystream XOR the plain word: the S-box is a table that
-everybody has. What is left is a stream cipher, whose plain words are far from
-uniform: a float32 weight of a network has one of about 14 top bytes.
+InvSbox(w') is the keystream XOR the plain word: the S-box is a public table.
+What is left is a stream cipher, whose plain words are far from uniform: a
+float32 weight of a network has one of about 14 top bytes.
 """
 
 import functools
@@ -20,16 +20,16 @@ _SAMPLES = 1 << 17
 
 
 class Leaf(NamedTuple):
-  """Where a leaf lies in the stream.
+  """Where a leaf is in the stream.
 
   Attributes:
-    path: its path.
-    start: its first word.
-    words: how many words it takes.
-    size: how many parameters it has.
-    itemsize: bytes of a parameter.
-    dtype: of the plain parameters.
-    rank: number of axes.
+    path: Path of the leaf.
+    start: Index of its first word.
+    words: Number of words that it takes.
+    size: Number of parameters.
+    itemsize: Bytes of a parameter.
+    dtype: Dtype of the plain parameters.
+    rank: Number of axes.
   """
 
   path: str
@@ -46,23 +46,23 @@ class Stream(NamedTuple):
 
   Attributes:
     words: uint32[n], keystream XOR plain words.
-    leaves: where each leaf lies.
+    leaves: Where each leaf is.
   """
 
   words: np.ndarray
   leaves: tuple[Leaf, ...]
 
   def leaf(self, path: str) -> Leaf:
-    """Returns a locked leaf by path."""
+    """Return a locked leaf by path."""
     return next(x for x in self.leaves if x.path == path)
 
 
 def peel(locked: Any, like: Any) -> Stream:
-  """Takes the S-box off a file.
+  """Remove the S-box from a file.
 
   Args:
-    locked: the file: words where a leaf is locked.
-    like: the plain tree or its shapes.
+    locked: The file: words where a leaf is locked.
+    like: The plain tree or its shapes.
   """
   paths, shapes, _ = tree.flatten(like)
   words, leaves, start = [], [], 0
@@ -72,7 +72,15 @@ def peel(locked: Any, like: Any) -> Stream:
     peeled = octets_to_words(INV_SBOX[octets(y)])
     width = np.dtype(y.dtype).itemsize
     leaves.append(
-      Leaf(path, start, len(peeled), y.size, width, str(x.dtype), len(x.shape))
+      Leaf(
+        path=path,
+        start=start,
+        words=len(peeled),
+        size=y.size,
+        itemsize=width,
+        dtype=str(x.dtype),
+        rank=len(x.shape),
+      )
     )
     words.append(peeled)
     start += len(peeled)
@@ -82,7 +90,7 @@ def peel(locked: Any, like: Any) -> Stream:
 
 
 def cover(stream: Stream, locked: Any, like: Any) -> Any:
-  """Puts the S-box back on: the inverse of `peel`."""
+  """Apply the S-box again: the inverse of `peel`."""
   paths, shapes, treedef = tree.flatten(like)
   known = {leaf.path: leaf for leaf in stream.leaves}
   out = []
@@ -94,7 +102,7 @@ def cover(stream: Stream, locked: Any, like: Any) -> Any:
 
 
 def plain(stream: Stream, keystream: np.ndarray, locked: Any, like: Any) -> Any:
-  """Returns the params that a keystream opens, uint32[n] like the stream."""
+  """Return the params that a keystream opens, uint32[n] like the stream."""
   opened = stream._replace(words=stream.words ^ keystream)
   paths, shapes, treedef = tree.flatten(like)
   known = {leaf.path: leaf for leaf in stream.leaves}
@@ -109,30 +117,39 @@ def plain(stream: Stream, keystream: np.ndarray, locked: Any, like: Any) -> Any:
 
 def _leaf_words(stream: Stream, leaf: Leaf, table: np.ndarray) -> np.ndarray:
   part = stream.words[leaf.start : leaf.start + leaf.words]
+  # [words] -> bytes [4 * words] -> parameters [size]
   data = table[part.astype(">u4").view(np.uint8)]
   wide = data[: leaf.size * leaf.itemsize].view(f">u{leaf.itemsize}")
   return wide.astype(f"u{leaf.itemsize}")
 
 
 def octets(x: Any) -> np.ndarray:
-  """Returns the bytes of a leaf, uint8[n], each parameter's high byte first."""
+  """Return the bytes of a leaf, uint8[n], each parameter's high byte first."""
   words = np.asarray(tree.as_words(x)).reshape(-1)
   return words.astype(words.dtype.newbyteorder(">")).view(np.uint8)
 
 
 def octets_to_words(data: np.ndarray) -> np.ndarray:
-  """Returns bytes as uint32 words of the stream, zeros at the end."""
+  """Return bytes as uint32 words of the stream, zero-padded at the end."""
   padded = np.pad(data, (0, -len(data) % 4))
   return padded.view(">u4").astype(np.uint32)
 
 
+def words_of(params: Any, stream: Stream) -> np.ndarray:
+  """Return plain params as words of the stream, uint32[n]."""
+  paths, leaves, _ = tree.flatten(params)
+  named = dict(zip(paths, leaves, strict=True))
+  parts = [octets_to_words(octets(named[x.path])) for x in stream.leaves]
+  return np.concatenate(parts)
+
+
 class Prior(NamedTuple):
-  """How plain words look: what a byte says for weights against noise.
+  """Distribution of plain words: evidence of a byte for weights against noise.
 
   Attributes:
     bits: float32[leaves, 4, 256], log2 of the likelihood ratio.
     leaf_of: uint16[n], the leaf of each word.
-    rows: the bytes of a word that say anything.
+    rows: Bytes of a word that carry evidence.
   """
 
   bits: np.ndarray
@@ -140,7 +157,7 @@ class Prior(NamedTuple):
   rows: tuple[int, ...]
 
   def score(self, words: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Returns what plain words at places say for themselves, float32[m]."""
+    """Return the evidence of plain words at places, float32[m]."""
     leaf = self.leaf_of[at]
     if len(leaf) and leaf[0] == leaf[-1] and (leaf == leaf[0]).all():
       leaf = leaf[0]  # One leaf: a table instead of a table of tables.
@@ -152,7 +169,7 @@ class Prior(NamedTuple):
 
 
 def prior(stream: Stream) -> Prior:
-  """Returns what network weights look like: see `_typical`."""
+  """Return the distribution of network weights: see `_typical`."""
   counts = [leaf.words for leaf in stream.leaves]
   bits = np.stack([_table(leaf.dtype) for leaf in stream.leaves])
   leaf_of = np.repeat(np.arange(len(counts), dtype=np.uint16), counts)
@@ -160,9 +177,9 @@ def prior(stream: Stream) -> Prior:
 
 
 def _typical(dtype: str) -> np.ndarray:
-  """Draws weights: normal, of any usual width, some of them 0 or 1.
+  """Draw weights: normal, of any usual width, some of them 0 or 1.
 
-  No model is looked at; int8 weights are those of `keyjax.quantize`, whose
+  No model is used; int8 weights are those of `keyjax.quantize`, whose
   channels reach 127.
   """
   rng = np.random.default_rng(0)
@@ -178,7 +195,7 @@ def _typical(dtype: str) -> np.ndarray:
 
 @functools.cache
 def _table(dtype: str) -> np.ndarray:
-  """Returns float32[4, 256]: log2 of the likelihood ratio of each byte."""
+  """Return float32[4, 256]: log2 of the likelihood ratio of each byte."""
   weights = _typical(dtype)
   width = weights.dtype.itemsize
   data = octets(weights).reshape(-1, width)
@@ -186,9 +203,9 @@ def _table(dtype: str) -> np.ndarray:
   for row in range(4):
     seen = np.bincount(data[:, row % width], minlength=256) + 0.25
     share = seen / seen.sum()
-    told = 8 + (share * np.log2(share)).sum()
-    # What a sample of uniform bytes seems to tell: chi-square over 255.
-    if told < 3 * 255 / (2 * np.log(2) * len(data)):
+    information = 8 + (share * np.log2(share)).sum()
+    # What a sample of uniform bytes seems to carry: chi-square over 255.
+    if information < 3 * 255 / (2 * np.log(2) * len(data)):
       share = np.full(256, 1 / 256)
     share = (1 - _DOUBT) * share + _DOUBT / 256
     rows.append(np.log2(share * 256).round(6).astype(np.float32))

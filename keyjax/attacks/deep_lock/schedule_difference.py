@@ -1,10 +1,10 @@
-"""Two AES key schedules from nothing but their XOR.
+"""Two AES key schedules from their XOR only.
 
 Two licensees hold the same weights under two master keys of the published
 schedule. With the public S-box off, the XOR of their files is that of their
-keystreams: the weights cancel. The schedule is linear but for one S-box step in
-Nk words (two for 256-bit keys), w[i] = w[i - Nk] XOR S(w[i - 1]) XOR rcon, and
-of that step the XOR gives the input and output difference:
+keystreams: the weights cancel. The schedule is linear except for one S-box step
+in Nk words (two for 256-bit keys), w[i] = w[i - Nk] XOR S(w[i - 1]) XOR rcon,
+and of that step the XOR gives the input and output difference:
 
     S(x) XOR S(x XOR d_in) = d_out
 
@@ -14,13 +14,13 @@ the schedule's own recursion
 
     x_{h + 1} = x_{h + 1 - Nk} XOR mix(x_h)
 
-which pairs of schedules keep. Nk of them in a row give all Nk words of a place,
-and the schedule runs backwards to the master key. The recursion ties a byte of
-x_h to the next byte of x_{h - 1}, so bytes fall into four classes, and in each
-the two schedules may change places: sixteen keys have one and the same XOR with
-their partner. The right one leaves weights. Nothing has to be known of them. It
-is textbook differential cryptanalysis of one S-box
-layer, with a difference for every round.
+which pairs of schedules satisfy. Nk of them in a row give all Nk words of a
+place, and the schedule runs backwards to the master key. The recursion ties a
+byte of x_h to the next byte of x_{h - 1}, so bytes fall into four classes, and
+in each the two schedules may change places: sixteen keys have the same XOR with
+their partner. The right one leaves plausible weights, of which nothing has to
+be known. It is textbook differential cryptanalysis of one S-box layer, with a
+difference for every round.
 
 References:
   Biham, Shamir, "Differential Cryptanalysis of DES-like Cryptosystems", J.
@@ -40,17 +40,18 @@ _MOST = 1024  # Solutions for a word; more where a byte does not differ.
 
 
 def states(apart: np.ndarray, nk: int) -> Iterator[tuple[int, np.ndarray]]:
-  """Returns what both keystreams may be at the first place that tells.
+  """Yield the candidates for both keystreams at the first place that allows it.
 
   Args:
     apart: uint32[n], the XOR of two keystreams, from the schedule's word Nk.
-    nk: words of a key, 4 or 8.
+    nk: Words of a key, 4 or 8.
 
   Yields:
     A place of the stream and uint32[Nk], a keystream's words there, for each
-    key that fits; nothing, where none does.
+    key that fits; nothing where none does.
   """
-  apart = np.concatenate([np.zeros(nk, np.uint32), apart])  # As FIPS 197.
+  # Indices as in FIPS 197: the stream begins at word Nk.
+  apart = np.concatenate([np.zeros(nk, np.uint32), apart])
   if not _is_linear(apart, nk):
     return
   for first in range(2 * nk, len(apart) // 4 - nk):
@@ -63,15 +64,15 @@ def states(apart: np.ndarray, nk: int) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def _is_linear(apart: np.ndarray, nk: int) -> bool:
-  """Tells whether most words keep w[i] = w[i - Nk] XOR w[i - 1]."""
+  """Return whether most words satisfy w[i] = w[i - Nk] XOR w[i - 1]."""
   i = np.arange(2 * nk + 1, len(apart))
   i = i[i % 4 != 0]
-  kept = apart[i] == apart[i - nk] ^ apart[i - 1]
-  return bool(kept.size and kept.mean() > 0.5)
+  holds = apart[i] == apart[i - nk] ^ apart[i - 1]
+  return bool(holds.size and holds.mean() > 0.5)
 
 
 def _chains(apart: np.ndarray, first: int, nk: int) -> list[list[int]]:
-  """Returns x_first, ..., x_{first + Nk - 1} that fit the recursion."""
+  """Return x_first, ..., x_{first + Nk - 1} that fit the recursion."""
   chains: list[list[int]] = []
   for h in range(first, first + nk - 1):
     links = _links(apart, h, nk)
@@ -85,22 +86,22 @@ def _chains(apart: np.ndarray, first: int, nk: int) -> list[list[int]]:
 
 
 def _links(apart: np.ndarray, h: int, nk: int) -> list[tuple[int, int]]:
-  """Returns pairs (x_h, x_{h + 1}) for which some x_{h + 1 - Nk} is right."""
+  """Return pairs (x_h, x_{h + 1}) for which some x_{h + 1 - Nk} fits."""
   before, now, then = (_solutions(apart, i, nk) for i in (h + 1 - nk, h, h + 1))
   if not (len(before) and len(now) and len(then)):
     return []
   old, new = (x.reshape(-1) for x in np.meshgrid(before, now))
-  # The recursion of the x is the schedule's: only the ends of a window count.
+  # The x obey the schedule's recursion: only the ends of a window count.
   made = key_schedule.after([*[old] * (nk - 1), new], np.array([4 * (h + 1)]))
   keep = np.isin(made, then)
   return sorted(set(zip(new[keep].tolist(), made[keep].tolist(), strict=True)))
 
 
 def _solutions(apart: np.ndarray, h: int, nk: int) -> np.ndarray:
-  """Returns the values that x_h may have, uint32[m]; none if too many."""
+  """Return the values that x_h may have, uint32[m]; none if too many."""
   i = 4 * (h + 1)
   given, made = apart[i - 1], apart[i] ^ apart[i - nk]
-  turn = 8 if i % nk == 0 else 0  # Where a key's words end, RotWord.
+  turn = 8 if i % nk == 0 else 0  # RotWord, at the first word of a group.
   given = _rotate(given, turn)
   parts = [
     _byte_solutions(int(a), int(b))
@@ -115,7 +116,7 @@ def _solutions(apart: np.ndarray, h: int, nk: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=1 << 16)
 def _byte_solutions(given: int, made: int) -> tuple[int, ...]:
-  """Returns the x of which S(x) XOR S(x XOR given) is `made`."""
+  """Return the x for which S(x) XOR S(x XOR given) is `made`."""
   x = np.arange(256)
   return tuple(np.flatnonzero(SBOX[x] ^ SBOX[x ^ given] == made).tolist())
 
@@ -131,12 +132,14 @@ def _rotate(words: np.ndarray, left: int) -> np.ndarray:
 
 
 def _words(chain: np.ndarray, nk: int) -> np.ndarray:
-  """Returns w[i .. i + Nk - 1] from the last word of Nk quads.
+  """Return w[i .. i + Nk - 1] from the last word of Nk quads.
 
   Inside a quad w[i] = w[i - Nk] XOR w[i - 1], so each word is the XOR of the
-  one after it and that one's own, Nk words earlier.
+  next one and the word Nk before the next one.
   """
-  step, rows = nk // 4, [chain]
+  step = nk // 4
+  rows = [chain]
   for _ in range(3):
     rows.append(rows[-1][step:] ^ rows[-1][:-step])
+  # [Nk / 4, 4] -> [Nk]
   return np.stack([r[-step:] for r in reversed(rows)], axis=1).reshape(-1)

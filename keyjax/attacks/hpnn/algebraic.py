@@ -35,12 +35,14 @@ from keyjax.attacks.game import (
   Cost,
   Goal,
 )
-from keyjax.attacks.hpnn import linear as hpnn_linear
-from keyjax.attacks.hpnn import relax as hpnn_relax
-from keyjax.attacks.hpnn import score as hpnn_score
-from keyjax.attacks.hpnn import signs as hpnn_signs
-from keyjax.attacks.hpnn import statistics as hpnn_statistics
-from keyjax.attacks.hpnn.signs import Problem
+from keyjax.attacks.hpnn import (
+  linear,
+  relax,
+  sign_model,
+  sign_referees,
+  statistics,
+)
+from keyjax.attacks.hpnn.sign_model import Problem
 from keyjax.attacks.views import Oracle, View
 
 # Theta of a sign that is settled: tanh is flat there.
@@ -58,81 +60,85 @@ _BASES = 4
   Goal.KEY,
   ("hpnn",),
   Attacker(queries=1),
-  referee=hpnn_score.key_referee,
+  referee=sign_referees.key_referee,
 )
 def algebraic(
   view: View, budget: Budget, learning_rate: float = 0.03
 ) -> Iterator[Claim]:
-  """Reads signs by algebra, learns the others, checks and corrects.
+  """Read signs by algebra, learns the others, checks and corrects.
 
   Args:
-    view: the file, the scheme and an oracle.
+    view: The file, the scheme and an oracle.
     budget: `steps` of learning, and again of corrections.
-    learning_rate: of Adam, for the signs that are learned.
+    learning_rate: Of Adam, for the signs that are learned.
   """
   assert view.oracle is not None
-  this = hpnn_signs.problem(view)
+  problem = sign_model.pose(view)
   rng = np.random.default_rng(budget.seed)
-  settled = np.zeros(this.size, np.float32)
-  paths = list(this.units)
+  settled = np.zeros(problem.size, np.float32)
+  paths = list(problem.units)
   for path in paths[:-1]:
-    found = read_layer(this, settled, path, view.oracle, view.data.image, rng)
-    at = np.asarray(this.units[path])
+    found = read_layer(
+      problem, settled, path, view.oracle, view.data.image, rng
+    )
+    at = np.asarray(problem.units[path])
     settled[at] = np.where(found != 0, found, settled[at])
     if not found.all():
       break  # What lies behind cannot be aimed at.
   read = int(np.count_nonzero(settled))
-  yield _claim(this, settled, 0, view.oracle, {"read": read})
-  data = hpnn_signs.examples(view, "mse", budget.seed)
-  start = np.where(settled == 0, _start(this, data), _SETTLED * settled)
-  steps = 0 if read == this.size - this.units[paths[-1]].size else budget.steps
-  learned = hpnn_relax.descend(
-    this, data, "mse", start, steps, learning_rate, rng
+  yield _claim(problem, settled, 0, view.oracle, {"read": read})
+  data = sign_model.examples(view, "mse", budget.seed)
+  start = np.where(settled == 0, _start(problem, data), _SETTLED * settled)
+  steps = (
+    0 if read == problem.size - problem.units[paths[-1]].size else budget.steps
+  )
+  learned = relax.descend(
+    problem, data, "mse", start, steps, learning_rate, rng
   )
   theta = functools.reduce(lambda _, at: at[1], learned, start)
-  *_, done = hpnn_linear.correct(this, theta, paths[-1], data, budget.steps)
+  *_, done = linear.correct(problem, theta, paths[-1], data, budget.steps)
   more = {"read": read, "residual": done[2]}
-  yield _claim(this, done[1], steps + done[0], view.oracle, more)
+  yield _claim(problem, done[1], steps + done[0], view.oracle, more)
 
 
-def _start(this: Problem, data: tuple[Any, Any]) -> np.ndarray:
-  """Returns theta as the weights speak for it, turned by the data."""
-  compiled = hpnn_signs.hard_loss(this.apply_fn, "mse")
-  scores = hpnn_statistics.oriented(
-    this, lambda s: float(compiled(this.params, this.units, s, *data))
+def _start(problem: Problem, data: tuple[Any, Any]) -> np.ndarray:
+  """Return theta as the weights speak for it, turned by the data."""
+  compiled = sign_model.hard_loss(problem.apply_fn, "mse")
+  scores = statistics.oriented(
+    problem, lambda s: float(compiled(problem.params, problem.units, s, *data))
   )
-  return np.clip(hpnn_relax.TRUST * scores[0], -1, 1)
+  return np.clip(relax.TRUST * scores[0], -1, 1)
 
 
 def _claim(
-  this: Problem, signs: np.ndarray, steps: int, oracle: Oracle, more: dict
+  problem: Problem, signs: np.ndarray, steps: int, oracle: Oracle, more: dict
 ) -> Claim:
   cost = Cost(steps=steps, queries=oracle.used)
-  return Claim(hpnn_signs.key_of(this, signs), cost, more)
+  return Claim(sign_model.key_of(problem, signs), cost, more)
 
 
 def read_layer(
-  this: Problem,
+  problem: Problem,
   signs: np.ndarray,
   path: str,
   oracle: Oracle,
   images: np.ndarray,
   rng: np.random.Generator,
 ) -> np.ndarray:
-  """Reads a layer's signs with three queries each.
+  """Read a layer's signs with three queries each.
 
   Args:
-    this: the unknowns.
+    problem: The unknowns.
     signs: float32[size]; those of the layers before are right.
-    path: of the layer.
-    oracle: the authorised model.
-    images: where the inputs come near, noise if there are none.
-    rng: chooses among them.
+    path: Of the layer.
+    oracle: The authorised model.
+    images: Where the inputs come near, noise if there are none.
+    rng: Chooses among them.
 
   Returns:
     int8[features] of +1 and -1, and 0 where algebra cannot tell.
   """
-  out = np.zeros(this.units[path].size, np.int8)
+  out = np.zeros(problem.units[path].size, np.int8)
   for _ in range(_BASES):
     base = rng.random(images.shape[1:], np.float32)
     if len(images):
@@ -141,7 +147,7 @@ def read_layer(
     # Half of the queries are for what cannot be aimed at.
     if not left.size or oracle.left < 6 * left.size:
       break
-    for j, probes in _aim(this, signs, path, base, left):
+    for j, probes in _aim(problem, signs, path, base, left):
       below, at, above = oracle(probes)
       down, up = np.abs(below - at).max(), np.abs(above - at).max()
       # Neither side shows where all that lies behind is off.
@@ -150,16 +156,16 @@ def read_layer(
 
 
 def _aim(
-  this: Problem,
+  problem: Problem,
   signs: np.ndarray,
   path: str,
   base: np.ndarray,
   neurons: np.ndarray,
 ) -> Iterator[tuple[int, np.ndarray]]:
-  """Yields neurons, and three inputs below, at and above their hyperplane."""
+  """Yield neurons, and three inputs below, at and above their hyperplane."""
 
   def z(x: jax.Array) -> jax.Array:
-    return _site(this, signs, path, x[None])[0]
+    return _site(problem, signs, path, x[None])[0]
 
   x = jnp.asarray(base)
   at = z(x)
@@ -171,13 +177,13 @@ def _aim(
   for j in neurons:
     moves = np.array([-step, 0, step], np.float32) - float(at[j])
     probes = base + moves.reshape(-1, *(1,) * base.ndim) * back[j][None]
-    if _moves_alone(this, signs, path, probes, int(j), step):
+    if _moves_alone(problem, signs, path, probes, int(j), step):
       yield int(j), probes.astype(np.float32)
 
 
-def _site(this: Problem, signs: np.ndarray, path: str, x: Any) -> jax.Array:
-  """Returns a module's pre-activations, its own lock left out."""
-  others = {p: u for p, u in this.units.items() if p != path}
+def _site(problem: Problem, signs: np.ndarray, path: str, x: Any) -> jax.Array:
+  """Return a module's pre-activations, its own lock left out."""
+  others = {p: u for p, u in problem.units.items() if p != path}
   met: dict[str, jax.Array] = {}
 
   def interceptor(next_fn: Any, args: Any, kwargs: Any, context: Any) -> Any:
@@ -188,20 +194,20 @@ def _site(this: Problem, signs: np.ndarray, path: str, x: Any) -> jax.Array:
 
   with nn.intercept_methods(interceptor):
     values = jnp.asarray(signs, jnp.float32)
-    hpnn_signs.forward(this.apply_fn, this.params, others, values, x)
+    sign_model.forward(problem.apply_fn, problem.params, others, values, x)
   return met[path]
 
 
 def _moves_alone(
-  this: Problem,
+  problem: Problem,
   signs: np.ndarray,
   path: str,
   probes: np.ndarray,
   j: int,
   step: float,
 ) -> bool:
-  """Checks on the attacker's own machine that neuron j alone moves."""
-  z = np.asarray(_site(this, signs, path, jnp.asarray(probes)))
+  """Check on the attacker's own machine that neuron j alone moves."""
+  z = np.asarray(_site(problem, signs, path, jnp.asarray(probes)))
   want = np.repeat(z[1:2], 3, axis=0)
   want[:, j] = [-step, 0, step]
   return bool(np.abs(z - want).max() < _ALONE * step)

@@ -17,9 +17,7 @@ import numpy as np
 
 from keyjax.attacks import registry
 from keyjax.attacks.game import Attacker, Budget, Claim, Cost, Goal
-from keyjax.attacks.hpnn import greedy as hpnn_greedy
-from keyjax.attacks.hpnn import score as hpnn_score
-from keyjax.attacks.hpnn import signs as hpnn_signs
+from keyjax.attacks.hpnn import greedy, sign_model, sign_referees
 from keyjax.attacks.views import View
 
 _TOURNAMENT = 3
@@ -31,7 +29,7 @@ _TOURNAMENT = 3
   ("hpnn",),
   Attacker(images=1),
   tuple({"population": p} for p in (16, 48)),
-  referee=hpnn_score.function_referee,
+  referee=sign_referees.function_referee,
 )
 def genetic(
   view: View, budget: Budget, population: int = 32
@@ -39,21 +37,21 @@ def genetic(
   """Breeds signs by the cross-entropy on labelled images.
 
   Args:
-    view: the file, the scheme and images.
+    view: The file, the scheme and images.
     budget: `steps` children are judged.
-    population: how many sign vectors live at a time.
+    population: How many sign vectors live at a time.
   """
-  this = hpnn_signs.problem(view)
-  images, labels = hpnn_signs.examples(view, "ce", budget.seed)
-  images, labels = (x[: hpnn_greedy.IMAGES] for x in (images, labels))
-  compiled = hpnn_signs.hard_loss(this.apply_fn, "ce")
+  problem = sign_model.pose(view)
+  images, labels = sign_model.examples(view, "ce", budget.seed)
+  images, labels = (x[: greedy.IMAGES] for x in (images, labels))
+  compiled = sign_model.hard_loss(problem.apply_fn, "ce")
 
   def measure(values: np.ndarray) -> float:
-    args = this.params, this.units, values, images, labels
+    args = problem.params, problem.units, values, images, labels
     return float(compiled(*args))
 
   rng = np.random.default_rng(budget.seed)
-  pool = rng.choice(hpnn_greedy.SIGNS, (population, this.size))
+  pool = rng.choice(greedy.SIGNS, (population, problem.size))
   losses = np.array([measure(v) for v in pool])
   marks = set(budget.marks())
   for step in range(1, budget.steps + 1):
@@ -65,13 +63,13 @@ def genetic(
       best = int(losses.argmin())
       more = {"loss": float(losses[best])}
       cost = Cost(steps=step + population)
-      yield Claim(hpnn_signs.key_of(this, pool[best]), cost, more)
+      yield Claim(sign_model.key_of(problem, pool[best]), cost, more)
 
 
 def _child(
   pool: np.ndarray, losses: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-  """Returns a mutated crossing of two winners of tournaments."""
+  """Return a mutated crossing of two winners of tournaments."""
   rows = rng.integers(len(pool), size=(2, _TOURNAMENT))
   a, b = (pool[r[losses[r].argmin()]] for r in rows)
   child = np.where(rng.random(a.size) < 0.5, a, b)

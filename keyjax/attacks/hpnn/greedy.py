@@ -18,39 +18,38 @@ import numpy as np
 
 from keyjax.attacks import registry
 from keyjax.attacks.game import Attacker, Budget, Claim, Cost, Goal
-from keyjax.attacks.hpnn import score as hpnn_score
-from keyjax.attacks.hpnn import signs as hpnn_signs
-from keyjax.attacks.hpnn.signs import Problem
+from keyjax.attacks.hpnn import sign_model, sign_referees
+from keyjax.attacks.hpnn.sign_model import Problem
 from keyjax.attacks.views import View
 
-# A flip is judged on no more images than this.
+# A flip is judged on no more images than problem.
 IMAGES = 512
 SIGNS = np.array([-1, 1], np.float32)
 
 
 def flips(
-  this: Problem,
+  problem: Problem,
   values: np.ndarray,
   data: tuple[Any, Any],
   kind: str,
   order: np.ndarray,
 ) -> Iterator[tuple[int, np.ndarray, float]]:
-  """Tries flips until none helps, and yields after each try.
+  """Try flips until none helps, and yields after each try.
 
   Args:
-    this: the unknowns.
+    problem: The unknowns.
     values: float32[size] of +1 and -1, where to start.
-    data: images, and what is wanted of them.
-    kind: see `hpnn_signs.loss`.
-    order: of the unknowns in a sweep.
+    data: Images, and what is wanted of them.
+    kind: See `sign_model.loss`.
+    order: Of the unknowns in a sweep.
 
   Yields:
     How many tries there were, the best signs so far, and their loss.
   """
   values = np.array(values, np.float32)
   images, want = (x[:IMAGES] for x in data)
-  measure = hpnn_signs.hard_loss(this.apply_fn, kind)
-  args = this.params, this.units
+  measure = sign_model.hard_loss(problem.apply_fn, kind)
+  args = problem.params, problem.units
   best, tries = float(measure(*args, values, images, want)), 1
   yield tries, values, best
   improved = True
@@ -66,26 +65,26 @@ def flips(
 
 
 def _attack(view: View, budget: Budget, loss: str) -> Iterator[Claim]:
-  this = hpnn_signs.problem(view)
-  data = hpnn_signs.examples(view, loss, budget.seed)
+  problem = sign_model.pose(view)
+  data = sign_model.examples(view, loss, budget.seed)
   rng = np.random.default_rng(budget.seed)
-  start = rng.choice(SIGNS, this.size)
+  start = rng.choice(SIGNS, problem.size)
   queries = view.oracle.used if view.oracle else 0
   marks = set(budget.marks())
   tries, values, found = 0, start, 0.0
-  for tries, values, found in flips(this, start, data, loss, this.free):
+  for tries, values, found in flips(problem, start, data, loss, problem.free):
     if tries in marks:
-      yield _claim(this, values, tries, queries, found)
+      yield _claim(problem, values, tries, queries, found)
     if tries >= budget.steps:
       return
-  yield _claim(this, values, tries, queries, found)
+  yield _claim(problem, values, tries, queries, found)
 
 
 def _claim(
-  this: Problem, values: np.ndarray, tries: int, queries: int, found: float
+  problem: Problem, values: np.ndarray, tries: int, queries: int, found: float
 ) -> Claim:
   cost = Cost(steps=tries, queries=queries)
-  return Claim(hpnn_signs.key_of(this, values), cost, {"loss": found})
+  return Claim(sign_model.key_of(problem, values), cost, {"loss": found})
 
 
 @registry.register(
@@ -93,10 +92,10 @@ def _claim(
   Goal.FUNCTION,
   ("hpnn",),
   Attacker(images=1),
-  referee=hpnn_score.function_referee,
+  referee=sign_referees.function_referee,
 )
 def greedy(view: View, budget: Budget) -> Iterator[Claim]:
-  """Flips signs by the cross-entropy on labelled images."""
+  """Flip signs by the cross-entropy on labelled images."""
   return _attack(view, budget, "ce")
 
 
@@ -105,8 +104,8 @@ def greedy(view: View, budget: Budget) -> Iterator[Claim]:
   Goal.KEY,
   ("hpnn",),
   Attacker(queries=1),
-  referee=hpnn_score.key_referee,
+  referee=sign_referees.key_referee,
 )
 def greedy_oracle(view: View, budget: Budget) -> Iterator[Claim]:
-  """Flips signs by the distance to the authorised logits."""
+  """Flip signs by the distance to the authorised logits."""
   return _attack(view, budget, "mse")

@@ -13,9 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keyjax.attacks.hpnn import relax as hpnn_relax
-from keyjax.attacks.hpnn import signs as hpnn_signs
-from keyjax.attacks.hpnn.signs import Problem
+from keyjax.attacks.hpnn import relax, sign_model
+from keyjax.attacks.hpnn.sign_model import Problem
 from keyjax.scheme import ApplyFn
 
 # A residual below this share of the right side's variance is rounding.
@@ -28,7 +27,7 @@ class System(NamedTuple):
   Attributes:
     matrix: float64[images * classes, neurons].
     right: float64[images * classes].
-    scale: the variance of `right`.
+    scale: The variance of `right`.
   """
 
   matrix: np.ndarray
@@ -37,23 +36,26 @@ class System(NamedTuple):
 
 
 def system(
-  this: Problem, signs: np.ndarray, path: str, data: tuple[Any, Any]
+  problem: Problem, signs: np.ndarray, path: str, data: tuple[Any, Any]
 ) -> System:
-  """Returns the equations of the last locked layer.
+  """Return the equations of the last locked layer.
 
   For activations with f(c z) = c f(z) for c > 0, what neuron j adds to the
   logits under L = +1 is their derivative by its lock at 1, and under L = -1
   minus that at -1.
 
   Args:
-    this: the unknowns.
+    problem: The unknowns.
     signs: float32[size]; those before the layer are guesses.
-    path: of the last locked layer.
-    data: images, and the authorised logits.
+    path: Of the last locked layer.
+    data: Images, and the authorised logits.
   """
-  units = {**this.units, path: jnp.arange(this.units[path].size) + this.size}
-  parts = _parts(this.apply_fn, this.units[path].size)
-  args = this.params, units, jnp.asarray(signs, jnp.float32)
+  units = {
+    **problem.units,
+    path: jnp.arange(problem.units[path].size) + problem.size,
+  }
+  parts = _parts(problem.apply_fn, problem.units[path].size)
+  args = problem.params, units, jnp.asarray(signs, jnp.float32)
   rest, plus, minus = (np.float64(p) for p in parts(*args, data[0]))
   right = np.asarray(data[1], np.float64) - rest - minus.sum(-1)
   matrix = (plus - minus).reshape(right.size, -1)
@@ -65,7 +67,7 @@ def _parts(apply_fn: ApplyFn, size: int) -> Any:
   def parts(params: Any, units: Any, signs: Any, images: Any) -> Any:
     def logits(last: jax.Array, x: jax.Array) -> jax.Array:
       values = jnp.concatenate([signs, last])
-      return hpnn_signs.forward(apply_fn, params, units, values, x[None])[0]
+      return sign_model.forward(apply_fn, params, units, values, x[None])[0]
 
     def one(x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
       ones = jnp.ones(size)
@@ -79,7 +81,7 @@ def _parts(apply_fn: ApplyFn, size: int) -> Any:
 
 
 def solve(equations: System) -> tuple[np.ndarray, float]:
-  """Returns +1 and -1 for each neuron, and the residual's share.
+  """Return +1 and -1 for each neuron, and the residual's share.
 
   A share at rounding tells that the signs before the layer are right too.
   """
@@ -90,37 +92,37 @@ def solve(equations: System) -> tuple[np.ndarray, float]:
 
 
 def correct(
-  this: Problem,
+  problem: Problem,
   theta: np.ndarray,
   path: str,
   data: tuple[Any, Any],
   tries: int,
 ) -> Iterator[tuple[int, np.ndarray, float]]:
-  """Solves the last layer, and flips earlier signs until the residual is 0.
+  """Solve the last layer, and flips earlier signs until the residual is 0.
 
   Args:
-    this: the unknowns.
+    problem: The unknowns.
     theta: float32[size]: signs, the less certain the smaller.
-    path: of the last locked layer.
-    data: images, and the authorised logits.
-    tries: at most.
+    path: Of the last locked layer.
+    data: Images, and the authorised logits.
+    tries: At most.
 
   Yields:
     How many tries there were, the best signs, and their residual's share.
   """
-  signs, last = hpnn_relax.rounded(theta), np.asarray(this.units[path])
+  signs, last = relax.rounded(theta), np.asarray(problem.units[path])
   # Twice the equations that are needed; more only cost time.
   count = 2 * -(-last.size // data[1].shape[1]) + 8
   data = data[0][:count], data[1][:count]
 
   def attempt(trial: np.ndarray) -> tuple[np.ndarray, float]:
     trial = trial.copy()
-    trial[last], residual = solve(system(this, trial, path, data))
+    trial[last], residual = solve(system(problem, trial, path, data))
     return trial, residual
 
   signs, best = attempt(signs)
   yield 0, signs, best
-  early = np.setdiff1d(this.free, last)
+  early = np.setdiff1d(problem.free, last)
   for n, at in enumerate(early[np.argsort(np.abs(theta[early]))][:tries]):
     if best < _EXACT:
       return

@@ -27,11 +27,8 @@ import optax
 
 from keyjax.attacks import registry
 from keyjax.attacks.game import Attacker, Budget, Claim, Cost, Goal
-from keyjax.attacks.hpnn import greedy as hpnn_greedy
-from keyjax.attacks.hpnn import score as hpnn_score
-from keyjax.attacks.hpnn import signs as hpnn_signs
-from keyjax.attacks.hpnn import statistics as hpnn_statistics
-from keyjax.attacks.hpnn.signs import Problem
+from keyjax.attacks.hpnn import greedy, sign_model, sign_referees, statistics
+from keyjax.attacks.hpnn.sign_model import Problem
 from keyjax.attacks.views import View
 from keyjax.scheme import ApplyFn
 
@@ -47,12 +44,12 @@ _ADAM = optax.scale_by_adam()
 
 @functools.lru_cache(maxsize=16)
 def _step(apply_fn: ApplyFn, kind: str) -> Any:
-  """Returns a compiled step over theta."""
+  """Return a compiled step over theta."""
 
   def loss_fn(theta: Any, params: Any, units: Any, x: Any, want: Any) -> Any:
     values = jnp.tanh(theta)
-    logits = hpnn_signs.forward(apply_fn, params, units, values, x)
-    return hpnn_signs.loss(kind, logits, want)
+    logits = sign_model.forward(apply_fn, params, units, values, x)
+    return sign_model.loss(kind, logits, want)
 
   @jax.jit
   def step(
@@ -67,7 +64,7 @@ def _step(apply_fn: ApplyFn, kind: str) -> Any:
 
 
 def descend(
-  this: Problem,
+  problem: Problem,
   data: tuple[Any, Any],
   kind: str,
   theta: np.ndarray,
@@ -75,18 +72,18 @@ def descend(
   learning_rate: float,
   rng: np.random.Generator,
 ) -> Iterator[tuple[int, np.ndarray]]:
-  """Trains theta, and yields it after each step.
+  """Train theta, and yields it after each step.
 
   Args:
-    this: the unknowns.
-    data: images, and what is wanted of them.
-    kind: see `hpnn_signs.loss`.
+    problem: The unknowns.
+    data: Images, and what is wanted of them.
+    kind: See `sign_model.loss`.
     theta: float32[size], where to start; tanh of it are the signs.
-    steps: how many.
-    learning_rate: where a cosine to 0 starts.
-    rng: of the order of the images.
+    steps: How many.
+    learning_rate: Where a cosine to 0 starts.
+    rng: Of the order of the images.
   """
-  step = _step(this.apply_fn, kind)
+  step = _step(problem.apply_fn, kind)
   at = jnp.asarray(theta)
   state = _ADAM.init(at)
   images, want = (np.asarray(x) for x in data)
@@ -97,18 +94,18 @@ def descend(
     picked, rows = rows[:size], rows[size:]
     batch = jnp.asarray(images[picked]), jnp.asarray(want[picked])
     rate = jnp.float32(learning_rate * 0.5 * (1 + np.cos(np.pi * i / steps)))
-    at, state = step(at, state, rate, this.params, this.units, batch)
+    at, state = step(at, state, rate, problem.params, problem.units, batch)
     yield i + 1, np.asarray(at)
 
 
 def rounded(theta: np.ndarray) -> np.ndarray:
-  """Returns theta as signs."""
+  """Return theta as signs."""
   return np.where(theta < 0, -1, 1).astype(np.float32)
 
 
 def solve(
   view: View,
-  this: Problem,
+  problem: Problem,
   data: tuple[Any, Any],
   budget: Budget,
   kind: str,
@@ -116,35 +113,35 @@ def solve(
   starts: int = 1,
   informed: bool = True,
 ) -> Iterator[tuple[Cost, np.ndarray, float]]:
-  """Runs the attack, and yields cost, signs and loss on the way.
+  """Run the attack, and yields cost, signs and loss on the way.
 
   Args:
-    view: for what queries cost.
-    this: the unknowns.
-    data: images, and what is wanted of them.
+    view: For what queries cost.
+    problem: The unknowns.
+    data: Images, and what is wanted of them.
     budget: `steps` of all starts together; as many flips polish the best.
-    kind: see `hpnn_signs.loss`.
-    learning_rate: of Adam.
-    starts: how many times to begin.
-    informed: whether to begin with what the weights speak for.
+    kind: See `sign_model.loss`.
+    learning_rate: Of Adam.
+    starts: How many times to begin.
+    informed: Whether to begin with what the weights speak for.
   """
   rng = np.random.default_rng(budget.seed)
-  few = tuple(x[: hpnn_greedy.IMAGES] for x in data)
-  compiled = hpnn_signs.hard_loss(this.apply_fn, kind)
+  few = tuple(x[: greedy.IMAGES] for x in data)
+  compiled = sign_model.hard_loss(problem.apply_fn, kind)
 
   def measure(signs: np.ndarray) -> float:
-    return float(compiled(this.params, this.units, signs, *few))
+    return float(compiled(problem.params, problem.units, signs, *few))
 
-  known = hpnn_statistics.oriented(this, measure) if informed else []
+  known = statistics.oriented(problem, measure) if informed else []
   queries = view.oracle.used if view.oracle else 0
   marks, spent = set(budget.marks()), 0
-  best, chosen = np.inf, np.ones(this.size, np.float32)
+  best, chosen = np.inf, np.ones(problem.size, np.float32)
   each = max(budget.steps // starts, 1)
   for i in range(starts):
-    theta = rng.normal(0, _SPREAD, this.size).astype(np.float32)
+    theta = rng.normal(0, _SPREAD, problem.size).astype(np.float32)
     if i < len(known):
       theta = np.clip(TRUST * known[i], -1, 1)
-    path = descend(this, data, kind, theta, each, learning_rate, rng)
+    path = descend(problem, data, kind, theta, each, learning_rate, rng)
     for done, at in path:
       spent += 1
       if spent in marks or done == each:
@@ -152,10 +149,10 @@ def solve(
         if found < best:
           best, chosen = found, at
         yield Cost(spent, queries), rounded(chosen), best
-  order = this.free[np.argsort(np.abs(chosen[this.free]), kind="stable")]
+  order = problem.free[np.argsort(np.abs(chosen[problem.free]), kind="stable")]
   if best < _SOLVED:
     return
-  flips = hpnn_greedy.flips(this, rounded(chosen), data, kind, order)
+  flips = greedy.flips(problem, rounded(chosen), data, kind, order)
   *_, (tries, signs, best) = itertools.islice(flips, budget.steps)
   yield Cost(spent + tries, queries), signs, best
 
@@ -163,10 +160,10 @@ def solve(
 def _attack(
   view: View, budget: Budget, loss: str, **setting: Any
 ) -> Iterator[Claim]:
-  this = hpnn_signs.problem(view)
-  data = hpnn_signs.examples(view, loss, budget.seed)
-  for cost, signs, found in solve(view, this, data, budget, loss, **setting):
-    yield Claim(hpnn_signs.key_of(this, signs), cost, {"loss": found})
+  problem = sign_model.pose(view)
+  data = sign_model.examples(view, loss, budget.seed)
+  for cost, signs, found in solve(view, problem, data, budget, loss, **setting):
+    yield Claim(sign_model.key_of(problem, signs), cost, {"loss": found})
 
 
 _BLIND = {"informed": False, "starts": 3}
@@ -178,10 +175,10 @@ _BLIND = {"informed": False, "starts": 3}
   ("hpnn",),
   Attacker(images=1),
   ({}, {"starts": 3}, {"learning_rate": 0.1}, _BLIND),
-  referee=hpnn_score.function_referee,
+  referee=sign_referees.function_referee,
 )
 def relax(view: View, budget: Budget, **setting: Any) -> Iterator[Claim]:
-  """Fits the signs to labelled images; see `solve` for the settings."""
+  """Fit the signs to labelled images; see `solve` for the settings."""
   return _attack(view, budget, "ce", **setting)
 
 
@@ -197,10 +194,10 @@ def relax(view: View, budget: Budget, **setting: Any) -> Iterator[Claim]:
     {"loss": "jsd"},
     {"loss": "jsd", **_BLIND},
   ),
-  referee=hpnn_score.key_referee,
+  referee=sign_referees.key_referee,
 )
 def relax_oracle(
   view: View, budget: Budget, loss: str = "mse", **setting: Any
 ) -> Iterator[Claim]:
-  """Fits the signs to the authorised logits; see `solve` for the settings."""
+  """Fit the signs to the authorised logits; see `solve` for the settings."""
   return _attack(view, budget, loss, **setting)

@@ -24,8 +24,7 @@ from keyjax.attacks.game import (
   Goal,
   Model,
 )
-from keyjax.attacks.hpnn import relax as hpnn_relax
-from keyjax.attacks.hpnn import signs as hpnn_signs
+from keyjax.attacks.hpnn import relax, sign_model
 from keyjax.attacks.views import View
 from keyjax.schemes import hpnn
 
@@ -47,21 +46,21 @@ def retrain(
   """Recovers signs from labels, absorbs them, and trains all weights.
 
   Args:
-    view: the file, the scheme and images.
+    view: The file, the scheme and images.
     budget: `steps` of both parts together.
-    share: of the steps that go to the signs.
-    starts: of the relaxation.
-    **recipe: fields of `fit.Recipe` for the weights.
+    share: Of the steps that go to the signs.
+    starts: Of the relaxation.
+    **recipe: Fields of `fit.Recipe` for the weights.
   """
-  this = hpnn_signs.problem(view)
-  data = hpnn_signs.examples(view, "ce", budget.seed)
+  problem = sign_model.pose(view)
+  data = sign_model.examples(view, "ce", budget.seed)
   first = max(int(share * budget.steps), 1)
   rest = max(budget.steps - first, 1)
   part = Budget(first, 1, budget.seed)
-  *_, (cost, signs, _) = hpnn_relax.solve(
-    view, this, data, part, "ce", starts=starts
+  *_, (cost, signs, _) = relax.solve(
+    view, problem, data, part, "ce", starts=starts
   )
-  start = hpnn.absorb(hpnn_signs.key_of(this, signs), this.params)
+  start = hpnn.absorb(sign_model.key_of(problem, signs), problem.params)
   yield Claim(Model(start, view.apply_fn), cost)
   marks = Budget(rest, budget.points).marks()
   for at in fit(

@@ -19,31 +19,30 @@ import numpy as np
 from keyjax import tree
 from keyjax.attacks import registry
 from keyjax.attacks.game import Attacker, Budget, Claim, Goal
-from keyjax.attacks.hpnn import score as hpnn_score
-from keyjax.attacks.hpnn import signs as hpnn_signs
-from keyjax.attacks.hpnn.signs import Problem
+from keyjax.attacks.hpnn import sign_model, sign_referees
+from keyjax.attacks.hpnn.sign_model import Problem
 from keyjax.attacks.views import View
 
 # All ways to lean are tried for up to this many layers.
 _LAYERS = 4
 
 
-def evidence(this: Problem, turns: Sequence[int] = ()) -> np.ndarray:
-  """Returns which sign the weights speak for, and how strongly.
+def evidence(problem: Problem, turns: Sequence[int] = ()) -> np.ndarray:
+  """Return which sign the weights speak for, and how strongly.
 
   Args:
-    this: the unknowns.
-    turns: for each locked layer which way its effective weights lean, by
+    problem: The unknowns.
+    turns: For each locked layer which way its effective weights lean, by
       default to -1: a small network's may lean the other way.
 
   Returns:
     float32[size], above 0 for +1: t statistics of the mean incoming weight,
     and biases in deviations where the inputs are pixels.
   """
-  paths, leaves, _ = tree.flatten(this.params)
+  paths, leaves, _ = tree.flatten(problem.params)
   found = dict(zip(paths, map(np.asarray, leaves), strict=True))
-  total = np.zeros(this.size, np.float32)
-  for i, (path, units) in enumerate(this.units.items()):
+  total = np.zeros(problem.size, np.float32)
+  for i, (path, units) in enumerate(problem.units.items()):
     prefix = f"params/{path}"
     kernel = found.get(f"{prefix}/kernel")
     bias = found.get(f"{prefix}/bias")
@@ -60,21 +59,21 @@ def evidence(this: Problem, turns: Sequence[int] = ()) -> np.ndarray:
 
 
 def oriented(
-  this: Problem, measure: Callable[[np.ndarray], float]
+  problem: Problem, measure: Callable[[np.ndarray], float]
 ) -> list[np.ndarray]:
-  """Returns the evidence for every way that layers may lean, best first.
+  """Return the evidence for every way that layers may lean, best first.
 
   Args:
-    this: the unknowns.
+    problem: The unknowns.
     measure: `signs -> loss`.
   """
-  depth = len(this.units)
+  depth = len(problem.units)
   if depth <= _LAYERS:
     turns = list(itertools.product((-1, 1), repeat=depth))
   else:  # One layer at a time leans the other way.
     flips = [2 * np.eye(depth, dtype=int)[i] - 1 for i in range(depth)]
     turns = [(-1,) * depth, *(tuple(f.tolist()) for f in flips)]
-  found = [evidence(this, t) for t in turns]
+  found = [evidence(problem, t) for t in turns]
   losses = [measure(_signs(f)) for f in found]
   return [found[i] for i in np.argsort(losses, kind="stable")]
 
@@ -88,10 +87,10 @@ def _signs(scores: np.ndarray) -> np.ndarray:
   Goal.FUNCTION,
   ("hpnn",),
   Attacker(),
-  referee=hpnn_score.function_referee,
+  referee=sign_referees.function_referee,
 )
 def statistics(view: View, budget: Budget) -> Iterator[Claim]:
-  """Claims the signs that the weights speak for."""
+  """Claim the signs that the weights speak for."""
   del budget  # There is nothing to search.
-  this = hpnn_signs.problem(view)
-  yield Claim(hpnn_signs.key_of(this, evidence(this)))
+  problem = sign_model.pose(view)
+  yield Claim(sign_model.key_of(problem, evidence(problem)))

@@ -32,7 +32,7 @@ import numpy as np
 
 from keyjax.attacks import registry
 from keyjax.attacks.game import Attacker, Budget, Claim, Cost, Goal
-from keyjax.attacks.pixel_shuffle import keys as pixel_keys
+from keyjax.attacks.pixel_shuffle import block_keys, block_referees
 from keyjax.attacks.views import View
 from keyjax.schemes import pixel_shuffle
 from keyjax.schemes.pixel_shuffle import FfxKey, NpKey, PixelKey, ShfKey
@@ -47,25 +47,25 @@ _COLOUR = 0.8
 @registry.register(
   "pixel_jigsaw",
   Goal.KEY,
-  pixel_keys.KINDS,
+  block_keys.SCHEMES,
   Attacker(has_locked=False, ciphertexts=1),
   ({"template": "model"}, {"template": "images"}),
-  referee=pixel_keys.key_referee,
+  referee=block_referees.key_referee,
 )
 def jigsaw(
   view: View, budget: Budget, template: str = "model"
 ) -> Iterator[Claim]:
-  """Finds the key from transformed images.
+  """Find the key from transformed images.
 
   Args:
-    view: transformed images, and images of the attacker's own, if any.
+    view: Transformed images, and images of the attacker's own, if any.
     budget: `steps` restarts of the search, SHF's.
     template: `model` for a model of images, or `images` for the statistics of
       the attacker's own; SHF alone needs it.
   """
   assert view.ciphertexts is not None
   images = view.ciphertexts
-  m, more = pixel_keys.block_size(view), {"ciphertexts": len(images)}
+  m, more = block_keys.block_size(view), {"ciphertexts": len(images)}
   useful = template == "images" and len(view.data.image) > 0
   own = view.data.image if useful else None
   key = solve(view.name, m, images, own, budget.steps, budget.seed)
@@ -80,15 +80,15 @@ def solve(
   restarts: int = 5,
   seed: int = 0,
 ) -> PixelKey:
-  """Returns the key that transformed images speak for.
+  """Return the key that transformed images speak for.
 
   Args:
     kind: `shf`, `np` or `ffx`.
-    m: the block size.
+    m: The block size.
     images: float[n, h, w, c], transformed.
-    own: plain images of the same kind, if there are any; SHF's colours.
-    restarts: of the search, SHF's.
-    seed: of those.
+    own: Plain images of the same kind, if there are any; SHF's colours.
+    restarts: Of the search, SHF's.
+    seed: Of those.
   """
   if kind == "np":
     return NpKey(mask=jnp.asarray(inverted(images, m)), block_size=m)
@@ -109,20 +109,20 @@ def solve(
 
 
 def _blocks(images: np.ndarray, m: int) -> np.ndarray:
-  return np.asarray(pixel_keys.to_blocks(jnp.asarray(images), m), np.float64)
+  return np.asarray(block_keys.to_blocks(jnp.asarray(images), m), np.float64)
 
 
 # ------------------------------------------------------------------------ SHF
 
 
 def correlations(images: np.ndarray, m: int) -> np.ndarray:
-  """Returns how positions go together, float64[3, N, N].
+  """Return how positions go together, float64[3, N, N].
 
   Within a block, and with those of the block to the right and below.
 
   Args:
     images: float[n, h, w, c].
-    m: the block size.
+    m: The block size.
   """
   blocks = _blocks(images, m)
   size = blocks.shape[-1]
@@ -138,7 +138,7 @@ def correlations(images: np.ndarray, m: int) -> np.ndarray:
 
 
 def model(images: np.ndarray, m: int) -> np.ndarray:
-  """Returns `correlations` as a model of images has them: exp(-distance)."""
+  """Return `correlations` as a model of images has them: exp(-distance)."""
   channels = images.shape[-1]
   row, column, colour = np.indices((m, m, channels)).reshape(3, -1)
   out = []
@@ -154,12 +154,12 @@ def model(images: np.ndarray, m: int) -> np.ndarray:
 def arrange(
   found: np.ndarray, want: np.ndarray, starts: Sequence[np.ndarray]
 ) -> np.ndarray:
-  """Returns the order under which one set of correlations is most like another.
+  """Return the order under which one set of correlations is most like another.
 
   Args:
     found: float[3, N, N], of transformed images.
     want: float[3, N, N], of pixel positions.
-    starts: orders to begin swaps with; the best end counts.
+    starts: Orders to begin swaps with; the best end counts.
 
   Returns:
     int[N] with `found[:, k, l]` like `want[:, order[k], order[l]]`.
@@ -178,7 +178,7 @@ def _standard(x: np.ndarray) -> np.ndarray:
 def _uphill(
   found: np.ndarray, want: np.ndarray, order: np.ndarray
 ) -> tuple[np.ndarray, float]:
-  """Swaps until no swap raises the agreement."""
+  """Swap until no swap raises the agreement."""
   order = order.copy()
   high = _agreement(found, want, order)
   improved = True
@@ -203,7 +203,7 @@ def _agreement(found: np.ndarray, want: np.ndarray, order: np.ndarray) -> float:
 
 
 def inverted(images: np.ndarray, m: int) -> np.ndarray:
-  """Returns the positions that NP inverts, bool[N]."""
+  """Return the positions that NP inverts, bool[N]."""
   leading = np.linalg.eigh(correlations(images, m)[0])[1][:, -1]
   mask = leading < 0
   ones = int(pixel_shuffle.balanced_mask(np.arange(mask.size)).sum())
@@ -211,7 +211,7 @@ def inverted(images: np.ndarray, m: int) -> np.ndarray:
 
 
 def table_key(images: np.ndarray, m: int) -> FfxKey:
-  """Returns what FFX encrypts, and an estimate of its table."""
+  """Return what FFX encrypts, and an estimate of its table."""
   flat = _blocks(images, m).reshape(-1, m * m * images.shape[-1])
   ones = int(pixel_shuffle.balanced_mask(np.arange(flat.shape[1])).sum())
   mask = np.zeros(flat.shape[1], bool)

@@ -20,7 +20,7 @@ import numpy as np
 
 from keyjax.attacks import registry
 from keyjax.attacks.game import Attacker, Budget, Claim, Cost, Goal
-from keyjax.attacks.pixel_shuffle import keys as pixel_keys
+from keyjax.attacks.pixel_shuffle import block_keys, block_referees
 from keyjax.attacks.views import View
 from keyjax.schemes.pixel_shuffle import NpKey, PixelKey, ShfKey
 
@@ -33,20 +33,20 @@ _IMAGES = 256
   ("shf", "np"),
   Attacker(images=1),
   ({"by": "accuracy"}, {"by": "loss"}),
-  referee=pixel_keys.function_referee,
+  referee=block_referees.function_referee,
 )
 def climb(view: View, budget: Budget, by: str = "loss") -> Iterator[Claim]:
-  """Swaps positions while that helps.
+  """Swap positions while that helps.
 
   Args:
-    view: the file, the scheme and images.
+    view: The file, the scheme and images.
     budget: `steps` swaps are tried.
     by: `accuracy`, where a swap stays if it does no harm, as published; or
       `loss`, where it must help.
   """
   rng = np.random.default_rng(budget.seed)
   score, marks = _Scorer(view, by), set(budget.marks())
-  key = pixel_keys.guess(view, rng)
+  key = block_keys.guess(view, rng)
   high, step, since = score(key), 0, 0
   while step < budget.steps:
     swaps = list(_swaps(key))
@@ -72,7 +72,7 @@ class _Scorer:
 
   def __init__(self, view: View, by: str):
     self._by, self._params = by, view.stolen()
-    self._run = pixel_keys.measure(view.apply_fn)
+    self._run = block_keys.measure(view.apply_fn)
     self._data = [jnp.asarray(x[:_IMAGES]) for x in view.data]
 
   def __call__(self, key: PixelKey) -> float:
@@ -88,7 +88,7 @@ def _swaps(key: PixelKey) -> Iterator[tuple[int, int]]:
 
 
 def _swapped(key: ShfKey | NpKey, i: int, j: int) -> ShfKey | NpKey | None:
-  """Returns the key with two positions swapped; None if that is the same."""
+  """Return the key with two positions swapped; None if that is the same."""
   m = key.block_size
   if isinstance(key, ShfKey):
     order = np.array(key.order)

@@ -12,7 +12,7 @@ import pytest
 import keyjax
 from keyjax import Secret
 from keyjax.attacks import fit, referee, registry, views
-from keyjax.attacks.adv_params import repair as adv_params
+from keyjax.attacks.adv_params import kernels, sparse_tune
 from keyjax.attacks.game import Attacker, Budget, Model, Target
 from tests.attacks import toys
 
@@ -83,7 +83,7 @@ def test_line_search_ends_when_nothing_helps() -> None:
 def test_sparse_tuning_changes_few_weights() -> None:
   target = locked("bounded")
   view = views.view(target, Attacker(images=200))
-  claims = [*adv_params.sparse_tune(view, Budget(20, 2), 64, 0.1)]
+  claims = [*sparse_tune.sparse_tune(view, Budget(20, 2), 64, 0.1)]
   moved = sum(
     int((np.asarray(a) != np.asarray(b)).sum())
     for a, b in zip(
@@ -138,9 +138,7 @@ def test_without_batch_norm_nothing_is_estimated() -> None:
 
 
 def test_batch_statistics_are_those_of_the_images() -> None:
-  from tests.attacks.test_fine_tune import Normed
-
-  model, data = Normed(), toys.digits()[0]
+  model, data = toys.Normed(), toys.digits()[0]
   start = model.init(jax.random.key(0), data.image[:1])
   assert fit.has_statistics(start) and not fit.has_statistics(toys.trained())
   done = fit.estimate(model.apply, start, data.image, rounds=1500)
@@ -153,5 +151,5 @@ def test_batch_statistics_are_those_of_the_images() -> None:
 
 def test_first_order_gain_is_that_of_the_better_end() -> None:
   w, g = jnp.asarray([0.0, 0.0, 2.0]), jnp.asarray([1.0, -2.0, 1.0])
-  found = adv_params.first_order(w, g, (-1.0, 1.0))
+  found = kernels.first_order(w, g, (-1.0, 1.0))
   np.testing.assert_allclose(found, [1.0, 2.0, 3.0])

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 
-import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -80,16 +79,8 @@ def test_only_the_chosen_layers_train() -> None:
   }
 
 
-class Normed(nn.Module):
-  @nn.compact
-  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-    x = nn.Dense(8, name="dense")(x.reshape(len(x), -1))
-    x = nn.BatchNorm(use_running_average=not train, name="norm")(x)
-    return nn.Dense(10, name="head")(x)
-
-
 def test_batch_statistics_train_too() -> None:
-  model, data = Normed(), toys.digits()[0]
+  model, data = toys.Normed(), toys.digits()[0]
   start = model.init(jax.random.key(0), data.image[:1])
   recipe = fit.Recipe(layers=".*norm.*")
   done = next(iter(fit.fit(model.apply, start, data, [1], recipe))).params
@@ -103,7 +94,7 @@ def test_batch_statistics_train_too() -> None:
 @functools.cache
 def normed() -> Target:
   """A model with batch norm, in the open."""
-  model, (data, test) = Normed(), toys.digits()
+  model, (data, test) = toys.Normed(), toys.digits()
   start = jax.jit(model.init)(jax.random.key(0), data.image[:1])
   params = next(
     fit.fit(model.apply, start, data, [60], fit.Recipe("adam", 1e-2))

@@ -14,6 +14,7 @@ from keyjax import Secret
 from keyjax.attacks import adversarial, game, referee, registry, views
 from keyjax.attacks.any_scheme import transfer
 from keyjax.attacks.game import Adversarial, Attacker, Budget, Examples, Target
+from keyjax.attacks.pixel_shuffle import gradient
 from keyjax.schemes import pixel_shuffle
 from tests.attacks import toys
 
@@ -77,11 +78,11 @@ def test_gradients_through_an_input_key() -> None:
   """Where a step has no gradient, it gets one, and no other value."""
   image = jnp.asarray(toys.digits()[1].image[:2])
   key = shuffled("ffx").key
-  out = transfer.differentiable(key, image)
+  out = gradient.differentiable(key, image)
   np.testing.assert_allclose(
     out, pixel_shuffle.transform(key, image), atol=1e-6
   )
-  grad = jax.grad(lambda x: transfer.differentiable(key, x).sum())(image)
+  grad = jax.grad(lambda x: gradient.differentiable(key, x).sum())(image)
   open_ = ~np.tile(np.asarray(key.mask).reshape(4, 4), (2, 2))
   np.testing.assert_array_equal(np.asarray(grad[0, ..., 0]) != 0, open_)
 
@@ -112,7 +113,7 @@ def test_a_ball_that_is_none(ball: dict[str, Any]) -> None:
 
 def test_numbers_of_random_keys_and_of_no_training() -> None:
   for keys in (0, 65):
-    with pytest.raises(ValueError, match=f"keys={keys}: from 1 to 64"):
+    with pytest.raises(ValueError, match=f"keys={keys}: must be from 1 to 64"):
       play("transfer_keys", shuffled("np"), keys=keys)
   target = toys.target(keyjax.identity(), "identity")
   untrained = play("transfer_tuned", target, train_steps=0)

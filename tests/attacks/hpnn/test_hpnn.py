@@ -13,10 +13,7 @@ import keyjax
 from keyjax import Secret
 from keyjax.attacks import game, referee, registry, views
 from keyjax.attacks.game import Attacker, Budget
-from keyjax.attacks.hpnn import linear as hpnn_linear
-from keyjax.attacks.hpnn import score as hpnn_score
-from keyjax.attacks.hpnn import signs as hpnn_signs
-from keyjax.attacks.hpnn import statistics as hpnn_statistics
+from keyjax.attacks.hpnn import linear, sign_model, sign_referees, statistics
 from keyjax.schemes import hpnn
 from tests.attacks import hidden_toys as toys
 from tests.attacks import toys as plain_toys
@@ -61,14 +58,14 @@ def test_a_wrong_sign_before_the_last_layer_shows_and_is_mended() -> None:
   """The correctness procedure: the residual is rounding or it is not."""
   target = toys.target(toys.CONV, "hpnn")
   view = views.view(target, Attacker(images=60, queries=60))
-  this = hpnn_signs.problem(view)
-  data = hpnn_signs.examples(view, "mse", 0)
+  problem = sign_model.pose(view)
+  data = sign_model.examples(view, "mse", 0)
   signs = np.concatenate(
     [np.asarray(target.key.signs(p), np.float32) for p in target.key.units]
   )
   theta = signs.copy()
   theta[3] *= -0.1  # Wrong, and not sure.
-  first, *_, last = hpnn_linear.correct(this, theta, "dense", data, 8)
+  first, *_, last = linear.correct(problem, theta, "dense", data, 8)
   assert first[2] > 1e-3 and last[2] < 1e-6
   np.testing.assert_array_equal(last[1], signs)
 
@@ -116,9 +113,9 @@ def test_greedy_flips_with_an_oracle() -> None:
 def test_the_schedule_makes_key_bits_of_signs() -> None:
   target = toys.target(toys.CONV, "hpnn")
   thief = Attacker(images=100, queries=100, schedule=True)
-  this = hpnn_signs.problem(views.view(target, thief))
-  assert this.size == 64
-  assert sorted(this.free) == hpnn.used_units(target.key).tolist()
+  problem = sign_model.pose(views.view(target, thief))
+  assert problem.size == 64
+  assert sorted(problem.free) == hpnn.used_units(target.key).tolist()
   result = played("hpnn_relax_oracle", target, thief, starts=4)
   assert result.score.value == 1
   free = 64 - hpnn.used_units(target.key).size
@@ -127,7 +124,7 @@ def test_the_schedule_makes_key_bits_of_signs() -> None:
 
 def test_the_last_layer_comes_first() -> None:
   view = views.view(toys.target(toys.DEEP, "hpnn"), Attacker(images=1))
-  assert hpnn_signs.problem(view).free.tolist() == [
+  assert sign_model.pose(view).free.tolist() == [
     *range(24, 48),
     *range(24),
   ]
@@ -162,7 +159,7 @@ def test_statistics_of_trained_weights_tell_signs() -> None:
   view = views.view(
     dataclasses.replace(target, params=params, locked=params), Attacker()
   )
-  found = hpnn_statistics.evidence(hpnn_signs.problem(view))
+  found = statistics.evidence(sign_model.pose(view))
   signs = np.concatenate([np.asarray(key.signs(p)) for p in key.units])
   np.testing.assert_array_equal(np.sign(found), signs)
 
@@ -187,12 +184,12 @@ class Even(nn.Module):
     return nn.Dense(3, name="head")(x)
 
 
-def locked(model: nn.Module) -> tuple[Any, Any, hpnn_score.Symmetries]:
+def locked(model: nn.Module) -> tuple[Any, Any, sign_referees.Symmetries]:
   scheme = keyjax.hpnn(model.apply, units=16)
   params = model.init(jax.random.key(0), toys.X)
   key = scheme.keygen(Secret.generate(), params, {"image": toys.X})
   images = plain_toys.digits()[1].image[:16]
-  return params, key, hpnn_score.symmetries(model.apply, params, key, images)
+  return params, key, sign_referees.symmetries(model.apply, params, key, images)
 
 
 def flipped(key: Any, *paths: str) -> Any:
@@ -211,16 +208,16 @@ def test_an_odd_activation_turns_layers_together() -> None:
   _, key, found = locked(Odd())
   assert found.pairs == [("a", "b")]
   assert not any(n.any() for n in found.neurons.values())
-  both = hpnn_score.agreement(flipped(key, "a", "b"), key, found)
+  both = sign_referees.agreement(flipped(key, "a", "b"), key, found)
   assert both["neurons_right"] == both["neurons"] == 11
-  one = hpnn_score.agreement(flipped(key, "b"), key, found)
+  one = sign_referees.agreement(flipped(key, "b"), key, found)
   assert one["neurons_right"] == 6
 
 
 def test_an_even_activation_frees_every_neuron() -> None:
   _, key, found = locked(Even())
   assert found.neurons["a"].all() and not found.pairs
-  counts = hpnn_score.agreement(flipped(key, "a"), key, found)
+  counts = sign_referees.agreement(flipped(key, "a"), key, found)
   assert counts["bits"] == 0 and counts["bits_free"] == 16
 
 
@@ -233,11 +230,11 @@ def test_neurons_without_weights_are_free() -> None:
   tree = {"params": params}
   key = scheme.keygen(Secret.generate(), tree, {"image": toys.X})
   images = plain_toys.digits()[1].image[:16]
-  found = hpnn_score.symmetries(model.apply, tree, key, images)
+  found = sign_referees.symmetries(model.apply, tree, key, images)
   assert np.flatnonzero(found.neurons["dense_0"]).tolist() == [3, 5]
   assert not found.neurons["dense_1"].any()
 
 
 def test_an_unknown_loss() -> None:
   with pytest.raises(ValueError, match="loss='l1'"):
-    hpnn_signs.loss("l1", jnp.zeros((1, 2)), jnp.zeros((1, 2)))
+    sign_model.loss("l1", jnp.zeros((1, 2)), jnp.zeros((1, 2)))

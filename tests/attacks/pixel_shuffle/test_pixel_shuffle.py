@@ -11,8 +11,7 @@ import pytest
 from keyjax import Secret
 from keyjax.attacks import game, referee, registry
 from keyjax.attacks.game import Attacker, Budget
-from keyjax.attacks.pixel_shuffle import jigsaw as pixel_jigsaw
-from keyjax.attacks.pixel_shuffle import keys as pixel_keys
+from keyjax.attacks.pixel_shuffle import block_keys, block_referees, jigsaw
 from keyjax.schemes import pixel_shuffle
 from tests.attacks import hidden_toys as toys
 
@@ -38,9 +37,9 @@ def right(target: game.Target) -> float:
 def test_blocks_are_the_schemes() -> None:
   key = toys.target(toys.PATCHES, "shf").key
   x = jnp.asarray(np.random.default_rng(0).random((2, 8, 12, 1)), jnp.float32)
-  blocks = jnp.take(pixel_keys.to_blocks(x, 4), key.order, axis=-1)
+  blocks = jnp.take(block_keys.to_blocks(x, 4), key.order, axis=-1)
   np.testing.assert_array_equal(
-    pixel_keys.from_blocks(blocks, 4), pixel_shuffle.transform(key, x)
+    block_keys.from_blocks(blocks, 4), pixel_shuffle.transform(key, x)
   )
 
 
@@ -97,9 +96,9 @@ def test_ciphertexts_alone_give_the_mask(kind: str) -> None:
   key = scheme.keygen(Secret.generate(), None, {"image": images})
   seen = np.asarray(pixel_shuffle.transform(key, jnp.asarray(images)))
   if kind == "np":
-    found = pixel_jigsaw.inverted(seen, 4)
+    found = jigsaw.inverted(seen, 4)
   else:
-    found = np.asarray(pixel_jigsaw.table_key(seen, 4).mask)
+    found = np.asarray(jigsaw.table_key(seen, 4).mask)
   np.testing.assert_array_equal(found, key.mask)
 
 
@@ -117,7 +116,7 @@ def test_smooth_images_give_every_position(template: str) -> None:
   key = pixel_shuffle.ShfKey(order=jnp.asarray(order), block_size=4)
   seen = np.asarray(pixel_shuffle.transform(key, jnp.asarray(images[:200])))
   own = images[200:] if template == "images" else None
-  found = pixel_jigsaw.solve("shf", 4, seen, own, 10)
+  found = jigsaw.solve("shf", 4, seen, own, 10)
   np.testing.assert_array_equal(found.order, order)
 
 
@@ -129,8 +128,8 @@ def test_noise_gives_no_position() -> None:
     order = np.random.default_rng(seed).permutation(16)
     key = pixel_shuffle.ShfKey(order=jnp.asarray(order), block_size=4)
     seen = np.asarray(pixel_shuffle.transform(key, jnp.asarray(images)))
-    found = pixel_jigsaw.solve("shf", 4, seen, restarts=2)
-    shares.append(pixel_keys.share(found, key))
+    found = jigsaw.solve("shf", 4, seen, restarts=2)
+    shares.append(block_referees.share(found, key))
   assert np.mean(shares) < 0.2
 
 

@@ -38,20 +38,20 @@ class Layers(NamedTuple):
 
 
 def none(size: int, classes: int) -> Layers:
-  """Returns layers of no neuron, which are zero everywhere."""
+  """Return layers of no neuron, which are zero everywhere."""
   zeros = [(size, 0), (0,), (0, classes), (size, classes), (classes,)]
   return Layers(*map(np.zeros, zeros))
 
 
 def forward(layers: Layers, x: Any) -> Any:
-  """Returns the logits of flat inputs: NumPy's or JAX's, as the arguments."""
+  """Return the logits of flat inputs: NumPy's or JAX's, as the arguments."""
   hidden = x @ layers.rows + layers.biases[None]
   on = (hidden > 0).astype(hidden.dtype)
   return (hidden * on) @ layers.out + x @ layers.rest + layers.offset[None]
 
 
 def apply(layers: Layers, images: jax.Array) -> jax.Array:
-  """Returns the logits of images, for `game.Model`."""
+  """Return the logits of images, for `game.Model`."""
   flat = images.reshape(len(images), -1).astype(layers.offset.dtype)
   logits: jax.Array = forward(layers, flat)
   return logits
@@ -60,7 +60,7 @@ def apply(layers: Layers, images: jax.Array) -> jax.Array:
 def with_neuron(
   layers: Layers, row: np.ndarray, bias: float, out: np.ndarray
 ) -> Layers:
-  """Returns the layers with one more neuron."""
+  """Return the layers with one more neuron."""
   return layers._replace(
     rows=np.concatenate([layers.rows, row[:, None]], 1),
     biases=np.append(layers.biases, bias),
@@ -69,10 +69,10 @@ def with_neuron(
 
 
 def last_layer(layers: Layers, x: np.ndarray, logits: np.ndarray) -> Layers:
-  """Returns the layers with all but rows and biases by least squares.
+  """Return the layers with all but rows and biases by least squares.
 
   Args:
-    layers: whose rows and biases are known.
+    layers: Whose rows and biases are known.
     x: float64[n, size].
     logits: float64[n, classes].
   """
@@ -84,12 +84,12 @@ def last_layer(layers: Layers, x: np.ndarray, logits: np.ndarray) -> Layers:
 
 
 def can_polish(layers: Layers) -> bool:
-  """Tells whether the network is small enough for `polish`."""
+  """Return whether the network is small enough for `polish`."""
   return layers.rows.size <= _MOST
 
 
 def polish(layers: Layers, x: np.ndarray, logits: np.ndarray) -> Layers:
-  """Takes one Gauss-Newton step on rows, biases and outgoing weights.
+  """Take one Gauss-Newton step on rows, biases and outgoing weights.
 
   Each row was read beside one bend; all inputs together average the rounding
   away. A step that does not lower the error is not taken.
@@ -130,8 +130,8 @@ def with_signs(layers: Layers, tolerance: float) -> tuple[Layers, bool]:
   is minus the sum of `w a^T` over the mirrored ones, a linear system.
 
   Args:
-    layers: fitted, each neuron with either sign.
-    tolerance: of the rest, as a share of the largest that there was.
+    layers: Fitted, each neuron with either sign.
+    tolerance: Of the rest, as a share of the largest that there was.
 
   Returns:
     The layers, and whether the rest has vanished. If it has not, a neuron that

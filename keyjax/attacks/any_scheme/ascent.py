@@ -28,9 +28,9 @@ class Ball(NamedTuple):
   """Where to search and how.
 
   Attributes:
-    epsilon: the radius, in units of pixel values.
-    momentum: mu.
-    restarts: how many searches for an image; the first starts at the image, the
+    epsilon: The radius, in units of pixel values.
+    momentum: Mu.
+    restarts: How many searches for an image; the first starts at the image, the
       others at random in the ball.
   """
 
@@ -41,7 +41,7 @@ class Ball(NamedTuple):
 
 @functools.lru_cache(maxsize=32)
 def cross_entropies(forward: ApplyFn) -> LossFn:
-  """Returns `(params, images, labels) -> float32[n]` of a model."""
+  """Return `(params, images, labels) -> float32[n]` of a model."""
 
   def losses(params: PyTree, x: jax.Array, labels: jax.Array) -> jax.Array:
     logits = forward(params, x)
@@ -58,18 +58,18 @@ def ascend(
   ball: Ball,
   details: Mapping[str, Any],
 ) -> Iterator[Claim]:
-  """Claims changed victims at every mark of the budget.
+  """Claim changed victims at every mark of the budget.
 
   Args:
-    loss: what to make large, for each image; the same function compiles once.
-    params: its first argument, by the number of the step.
-    victims: what to change.
+    loss: What to make large, for each image; the same function compiles once.
+    params: Its first argument, by the number of the step.
+    victims: What to change.
     budget: `steps`, `points` and `seed`.
-    ball: the radius and the search.
-    details: for the claims.
+    ball: The radius and the search.
+    details: For the claims.
 
   Raises:
-    ValueError: the ball has no radius, or no search goes on in it.
+    ValueError: The ball has no radius, or no search goes on in it.
   """
   if not 0 <= ball.epsilon < np.inf or ball.restarts < 1:
     raise ValueError(f"{ball}: epsilon is 0 or more, restarts 1 or more")
@@ -94,7 +94,7 @@ def ascend(
 
 
 def _starts(images: np.ndarray, ball: Ball, seed: int) -> np.ndarray:
-  """Returns float32[restarts * n, ...], the images first."""
+  """Return float32[restarts * n, ...], the images first."""
   rng = np.random.default_rng([seed, 2])
   shape = (ball.restarts, *images.shape)
   moved = rng.uniform(-ball.epsilon, ball.epsilon, shape).astype(np.float32)
@@ -104,7 +104,7 @@ def _starts(images: np.ndarray, ball: Ball, seed: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=32)
 def _compiled(loss: LossFn) -> tuple[Any, Any]:
-  """Returns a step, and the choice among restarts."""
+  """Return a step, and the choice among restarts."""
 
   @jax.jit
   def step(

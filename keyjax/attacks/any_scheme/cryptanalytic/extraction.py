@@ -22,14 +22,13 @@ import numpy as np
 
 from keyjax import tree
 from keyjax.attacks import registry
-from keyjax.attacks.any_scheme import cryptanalytic_fit as fit
-from keyjax.attacks.any_scheme import cryptanalytic_lines as lines
-from keyjax.attacks.any_scheme.cryptanalytic_fit import Layers
-from keyjax.attacks.any_scheme.cryptanalytic_lines import (
+from keyjax.attacks.any_scheme.cryptanalytic import bends, layers
+from keyjax.attacks.any_scheme.cryptanalytic.bends import (
   Bends,
-  Door,
+  FlatOracle,
   Unsuitable,
 )
+from keyjax.attacks.any_scheme.cryptanalytic.layers import Layers
 from keyjax.attacks.game import (
   Attacker,
   Budget,
@@ -68,12 +67,12 @@ def cryptanalytic(
   there is part of an affine rest, which the copy has too.
 
   Args:
-    view: an oracle; images, if any, are ends of lines.
-    budget: the seed; the oracle limits the rest.
-    num_lines: of a round.
-    rounds: at most; each one looks where the copy is still wrong.
-    polish: steps of Gauss-Newton on all weights, against rounding.
-    tolerance: the largest difference from the oracle's logits, in units of
+    view: An oracle; images, if any, are ends of bends.
+    budget: The seed; the oracle limits the rest.
+    num_lines: Of a round.
+    rounds: At most; each one looks where the copy is still wrong.
+    polish: Steps of Gauss-Newton on all weights, against rounding.
+    tolerance: The largest difference from the oracle's logits, in units of
       their standard deviation, with which a copy is claimed.
 
   Yields:
@@ -91,22 +90,25 @@ def cryptanalytic(
   try:
     if not hidden:
       raise Unsuitable("the model is no MLP with one hidden layer")
-    door, rng = Door(view.oracle, shape), np.random.default_rng(budget.seed)
-    door.listen(rng)
-    draw = _Inputs(view, door, rng)
-    copy = _recover(door, draw, hidden, num_lines, rounds, polish)
-    copy, details["signs"] = fit.with_signs(copy, _STRAIGHT)
-    details |= _judge(copy, door, draw(_FRESH))
+    oracle, rng = (
+      FlatOracle(view.oracle, shape),
+      np.random.default_rng(budget.seed),
+    )
+    oracle.listen(rng)
+    draw = _Inputs(view, oracle, rng)
+    copy = _recover(oracle, draw, hidden, num_lines, rounds, polish)
+    copy, details["signs"] = layers.with_signs(copy, _STRAIGHT)
+    details |= _judge(copy, oracle, draw(_FRESH))
     if details["max_difference"] > tolerance * details["deviation"]:
       raise Unsuitable("the copy does not agree with the oracle")
-    model = Model(jax.tree.map(jnp.asarray, copy), fit.apply)
+    model = Model(jax.tree.map(jnp.asarray, copy), layers.apply)
   except Unsuitable as reason:
     details["reason"] = str(reason)
   yield Claim(model, Cost(queries=view.oracle.used), details)
 
 
 def _hidden(view: View) -> int:
-  """Returns the hidden layer's width, or 0 for another architecture."""
+  """Return the hidden layer's width, or 0 for another architecture."""
   shapes = [x.shape for x in tree.flatten(view.like)[1]]
   kernels = [s for s in shapes if len(s) == 2]
   biases = sorted(s[0] for s in shapes if len(s) == 1)
@@ -121,16 +123,18 @@ def _hidden(view: View) -> int:
 
 
 class _Inputs:
-  """Draws inputs from the whole cube: dark and bright, sharp and grey.
+  """Draw inputs from the whole cube: dark and bright, sharp and grey.
 
   Uniform inputs alone would all lie near its middle, where hyperplanes far
   from it are never met. Half are blends with images, if there are any.
   """
 
-  def __init__(self, view: View, door: Door, rng: np.random.Generator) -> None:
-    self._door, self._rng = door, rng
+  def __init__(
+    self, view: View, oracle: FlatOracle, rng: np.random.Generator
+  ) -> None:
+    self._door, self._rng = oracle, rng
     images = np.asarray(view.data.image, np.float64)
-    self._images = images.reshape(-1, door.size)
+    self._images = images.reshape(-1, oracle.size)
 
   def __call__(self, count: int) -> np.ndarray:
     rng, size = self._rng, self._door.size
@@ -144,7 +148,7 @@ class _Inputs:
     return self._door.round(x)
 
   def on_both_sides(self, copy: Layers, count: int) -> np.ndarray:
-    """Draws inputs so that no neuron is nearly always on, or off."""
+    """Draw inputs so that no neuron is nearly always on, or off."""
     pool = self(_POOL * count)
     on = pool @ copy.rows + copy.biases > 0
     share = on.mean(0)
@@ -154,57 +158,59 @@ class _Inputs:
 
 
 def _recover(
-  door: Door,
+  oracle: FlatOracle,
   draw: _Inputs,
   hidden: int,
   num_lines: int,
   rounds: int,
   steps: int,
 ) -> Layers:
-  """Returns the network, after rounds of lines through what is still wrong."""
-  start, count = draw(num_lines), 2 * (hidden + door.size + 1)
+  """Return the network, after rounds of lines through what is still wrong."""
+  start, count = draw(num_lines), 2 * (hidden + oracle.size + 1)
   x = draw(count)
-  logits = door(x)
-  read, classes = fit.none(door.size, logits.shape[1]), logits.shape[1]
+  logits = oracle(x)
+  read, classes = layers.none(oracle.size, logits.shape[1]), logits.shape[1]
   for _ in range(rounds):
-    found = lines.bends(door, start, draw(num_lines), hidden)
-    read = _extend(read, door, found, hidden)
-    copy = fit.last_layer(read, x, logits)
+    found = bends.find(oracle, start, draw(num_lines), hidden)
+    read = _extend(read, oracle, found, hidden)
+    copy = layers.last_layer(read, x, logits)
     fresh = draw.on_both_sides(read, count)
-    want = door(fresh)
-    error = np.abs(fit.forward(copy, fresh) - want).max(-1)
+    want = oracle(fresh)
+    error = np.abs(layers.forward(copy, fresh) - want).max(-1)
     x, logits = np.concatenate([x, fresh]), np.concatenate([logits, want])
     if read.neurons == hidden:
       break
     start = fresh[np.argsort(-error)[:num_lines]]
-  copy = fit.last_layer(read, x, logits)
+  copy = layers.last_layer(read, x, logits)
   complete = read.neurons == hidden or error.max() < _CLOSE * logits.std()
-  if not complete or not fit.can_polish(copy):
+  if not complete or not layers.can_polish(copy):
     return copy
-  more = draw.on_both_sides(read, 4 * hidden * (door.size + 1) // classes)
-  x, logits = np.concatenate([x, more]), np.concatenate([logits, door(more)])
+  more = draw.on_both_sides(read, 4 * hidden * (oracle.size + 1) // classes)
+  x, logits = np.concatenate([x, more]), np.concatenate([logits, oracle(more)])
   for _ in range(steps):
-    copy = fit.polish(copy, x, logits)
+    copy = layers.polish(copy, x, logits)
   return copy
 
 
-def _extend(copy: Layers, door: Door, found: Bends, hidden: int) -> Layers:
-  """Reads the neurons of bends that no known neuron explains, widest first."""
+def _extend(
+  copy: Layers, oracle: FlatOracle, found: Bends, hidden: int
+) -> Layers:
+  """Read the neurons of bends that no known neuron explains, widest first."""
   order = np.argsort(-found.reach * np.linalg.norm(found.jump, axis=1))
   left = found.take(order)
   while len(left.point) and copy.neurons < hidden:
     left = left.take(~_explained(copy, left))
     if not len(left.point):
       break
-    read = lines.row(door, left, 0)
+    read = bends.row(oracle, left, 0)
     if read is not None:
-      copy = fit.with_neuron(copy, *read)
+      copy = layers.with_neuron(copy, *read)
     left = left.take(slice(1, None))
   return copy
 
 
 def _explained(copy: Layers, found: Bends) -> np.ndarray:
-  """Tells which bends lie on the hyperplane of a known neuron, bool[n]."""
+  """Return which bends lie on the hyperplane of a known neuron, bool[n]."""
   distance = found.point @ copy.rows + copy.biases
   speed = np.abs(found.line @ copy.rows)
   near = np.abs(distance) < _NEAR * speed
@@ -215,12 +221,14 @@ def _explained(copy: Layers, found: Bends) -> np.ndarray:
   return np.asarray((near & alike).any(1))
 
 
-def _judge(copy: Layers, door: Door, fresh: np.ndarray) -> dict[str, Any]:
-  """Returns how the copy does on inputs that it was not made from."""
-  want, got = door(fresh), fit.forward(copy, fresh)
+def _judge(
+  copy: Layers, oracle: FlatOracle, fresh: np.ndarray
+) -> dict[str, Any]:
+  """Return how the copy does on inputs that it was not made from."""
+  want, got = oracle(fresh), layers.forward(copy, fresh)
   return {
     "neurons": copy.neurons,
-    "noise": door.noise,
+    "noise": oracle.noise,
     "max_difference": float(np.abs(want - got).max()),
     "deviation": float(want.std()),
     "agreement": float((want.argmax(-1) == got.argmax(-1)).mean()),

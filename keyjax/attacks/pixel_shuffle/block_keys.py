@@ -11,29 +11,33 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keyjax.attacks import referee
-from keyjax.attacks.game import Model, Score, Target
-from keyjax.attacks.hpnn import signs as hpnn_signs
+from keyjax.attacks import fit
+from keyjax.attacks.game import Model
 from keyjax.attacks.views import View
 from keyjax.scheme import ApplyFn
 from keyjax.schemes import pixel_shuffle
 from keyjax.schemes.pixel_shuffle import NpKey, PixelKey, ShfKey
 
-KINDS = ("shf", "np", "ffx")
+SCHEMES = ("shf", "np", "ffx")
 BLOCK_SIZE = 4  # of a view that does not say.
 
 
 def block_size(view: View) -> int:
-  """Returns M, which the scheme does not hide."""
+  """Return M, which the scheme does not hide."""
   return int(view.options.get("block_size", BLOCK_SIZE))
 
 
+def values_per_block(view: View) -> int:
+  """Return N, the number of values of a block."""
+  return block_size(view) ** 2 * int(view.data.image.shape[-1])
+
+
 def to_blocks(x: jax.Array, m: int) -> jax.Array:
-  """Cuts images into blocks.
+  """Cut images into blocks.
 
   Args:
     x: float[n, h, w, c].
-    m: the block size.
+    m: The block size.
 
   Returns:
     float[n, h / m, w / m, m * m * c], as `pixel_shuffle` orders a block.
@@ -44,7 +48,7 @@ def to_blocks(x: jax.Array, m: int) -> jax.Array:
 
 
 def from_blocks(blocks: jax.Array, m: int) -> jax.Array:
-  """Undoes `to_blocks`."""
+  """Undo `to_blocks`."""
   n, h, w, size = blocks.shape
   parts = blocks.reshape(n, h, w, m, m, size // m**2).transpose(
     0, 1, 3, 2, 4, 5
@@ -53,7 +57,7 @@ def from_blocks(blocks: jax.Array, m: int) -> jax.Array:
 
 
 def guess(view: View, rng: np.random.Generator) -> ShfKey | NpKey:
-  """Returns a random key of SHF or NP."""
+  """Return a random key of SHF or NP."""
   m = block_size(view)
   order = rng.permutation(m * m * view.data.image.shape[-1])
   if view.name == "shf":
@@ -64,13 +68,13 @@ def guess(view: View, rng: np.random.Generator) -> ShfKey | NpKey:
 
 @functools.lru_cache(maxsize=16)
 def measure(apply_fn: ApplyFn) -> Any:
-  """Returns a compiled `(params, key, images, labels) -> (loss, accuracy)`."""
+  """Return a compiled `(params, key, images, labels) -> (loss, accuracy)`."""
 
   @jax.jit
   def run(params: Any, key: PixelKey, x: Any, y: Any) -> tuple[Any, Any]:
     logits = apply_fn(params, pixel_shuffle.transform(key, x))
     hits = logits.argmax(-1).astype(y.dtype) == y
-    return hpnn_signs.loss("ce", logits, y), hits.mean()
+    return fit.cross_entropy(logits, y), hits.mean()
 
   return run
 
@@ -81,31 +85,5 @@ def _under_key(apply_fn: ApplyFn) -> ApplyFn:
 
 
 def model_of(key: PixelKey, apply_fn: ApplyFn, params: Any) -> Model:
-  """Returns the model under a key; one compiled pass serves every key."""
+  """Return the model under a key; one compiled pass serves every key."""
   return Model((params, key), _under_key(apply_fn))
-
-
-def share(claimed: PixelKey, true: PixelKey) -> float:
-  """Returns the share of a block's positions that a key treats right."""
-  if isinstance(claimed, ShfKey) and isinstance(true, ShfKey):
-    return float((np.asarray(claimed.order) == np.asarray(true.order)).mean())
-  same = np.asarray(claimed.mask) == np.asarray(true.mask)  # type: ignore[union-attr]
-  return float(same.mean())
-
-
-def judge(claimed: PixelKey, target: Target) -> tuple[Score, float]:
-  """Returns the accuracy under a claimed key, and its share that is right."""
-  model = model_of(claimed, target.apply_fn, target.floats(target.locked))
-  return referee.accuracy(model, target.test), share(claimed, target.key)
-
-
-def key_referee(claimed: PixelKey, target: Target) -> Score:
-  """Scores the share of positions that are right."""
-  accuracy, found = judge(claimed, target)
-  return Score(found, found, found, {"accuracy": accuracy.value})
-
-
-def function_referee(claimed: PixelKey, target: Target) -> Score:
-  """Scores the accuracy under a claimed key."""
-  accuracy, found = judge(claimed, target)
-  return accuracy._replace(details={**accuracy.details, "key_share": found})

@@ -25,30 +25,30 @@ class Unsuitable(Exception):
   """The oracle is not what the attack is for, or answers no more."""
 
 
-class Door:
+class FlatOracle:
   """An oracle over flat inputs in the unit cube.
 
   Attributes:
-    shape: of an image.
-    size: how many numbers an image has.
-    noise: the rounding of a logit; `listen` measures it.
+    shape: Of an image.
+    size: How many numbers an image has.
+    noise: The rounding of a logit; `listen` measures it.
   """
 
   def __init__(self, oracle: Oracle, shape: tuple[int, ...]) -> None:
-    """Takes the oracle, and the shape of one image."""
+    """Take the oracle, and the shape of one image."""
     self._oracle, self.shape, self.noise = oracle, shape, 0.0
     self.size = int(np.prod(shape))
     self._dtype = jax.dtypes.canonicalize_dtype(np.float64)
 
   def round(self, x: np.ndarray) -> np.ndarray:
-    """Returns float64 inputs that the oracle's precision holds exactly."""
+    """Return float64 inputs that the oracle's precision holds exactly."""
     return x.astype(self._dtype).astype(np.float64)
 
   def __call__(self, x: np.ndarray) -> np.ndarray:
-    """Returns the logits, float64[n, classes], of float64[n, size].
+    """Return the logits, float64[n, classes], of float64[n, size].
 
     Raises:
-      Unsuitable: too few queries are left.
+      Unsuitable: Too few queries are left.
     """
     if len(x) > self._oracle.left:
       raise Unsuitable(f"the queries ran out: {self._oracle.used} were asked")
@@ -62,7 +62,7 @@ class Door:
     return np.concatenate(parts).astype(np.float64)
 
   def listen(self, rng: np.random.Generator) -> None:
-    """Measures the rounding: second differences at steps too short to bend."""
+    """Measure the rounding: second differences at steps too short to bend."""
     here = rng.random((16, 1, self.size)) * 0.5 + 0.25
     there = rng.normal(size=here.shape) * np.arange(5)[:, None] * 1e-4
     logits = self((here + there).reshape(-1, self.size)).reshape(16, 5, -1)
@@ -87,25 +87,27 @@ class Bends(NamedTuple):
   reach: np.ndarray
 
   def take(self, which: np.ndarray | slice) -> "Bends":
-    """Returns some of the bends."""
+    """Return some of the bends."""
     return Bends(*(x[which] for x in self))
 
 
-def bends(door: Door, start: np.ndarray, end: np.ndarray, most: int) -> Bends:
-  """Finds where the logits bend between pairs of points.
+def find(
+  oracle: FlatOracle, start: np.ndarray, end: np.ndarray, most: int
+) -> Bends:
+  """Find where the logits bend between pairs of points.
 
   An interval whose two ends have one slope is straight; one whose ends, made
   longer, meet in a point that the oracle confirms has one bend; any other is
   halved. All lines advance together.
 
   Args:
-    door: the oracle.
+    oracle: The oracle.
     start: float64[lines, size].
     end: float64[lines, size].
-    most: how many bends a line can have: one for each neuron.
+    most: How many bends a line can have: one for each neuron.
 
   Raises:
-    Unsuitable: too few queries are left, or the lines are not chains of
+    Unsuitable: Too few queries are left, or the lines are not chains of
       straight pieces, as with smooth activations.
   """
   way = end - start
@@ -113,7 +115,7 @@ def bends(door: Door, start: np.ndarray, end: np.ndarray, most: int) -> Bends:
   low, high = np.zeros(len(start)), np.ones(len(start))
   found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
   for _ in range(_DEPTH):
-    bent, meets, at, jump = _judge(door, start, way, line, low, high)
+    bent, meets, at, jump = _judge(oracle, start, way, line, low, high)
     found.append((line[meets], at[meets], jump[meets]))
     open_ = bent & ~meets
     middle = (low + high)[open_] / 2
@@ -136,24 +138,24 @@ def bends(door: Door, start: np.ndarray, end: np.ndarray, most: int) -> Bends:
 
 
 def _judge(
-  door: Door,
+  oracle: FlatOracle,
   start: np.ndarray,
   way: np.ndarray,
   line: np.ndarray,
   low: np.ndarray,
   high: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-  """Returns which intervals bend, which once, where, and by how much."""
+  """Return which intervals bend, which once, where, and by how much."""
 
   def at(times: np.ndarray, of: np.ndarray) -> np.ndarray:
-    return door(start[of] + times[:, None] * way[of])
+    return oracle(start[of] + times[:, None] * way[of])
 
   width = high - low
   step = _END * width
   times = np.stack([low, low + step, high - step, high])
   a, b, c, d = np.split(at(times.ravel(), np.tile(line, 4)), 4)
   left, right = (b - a) / step[:, None], (d - c) / step[:, None]
-  slack = _SLACK * door.noise
+  slack = _SLACK * oracle.noise
   bent = np.abs(a + left * width[:, None] - d).max(-1) > slack
   bent |= np.abs(a + right * width[:, None] - d).max(-1) > slack
   gap = left - right
@@ -178,7 +180,7 @@ def _judge(
 
 
 def _reach(line: np.ndarray, at: np.ndarray) -> np.ndarray:
-  """Returns how far each bend is from its neighbours on the line."""
+  """Return how far each bend is from its neighbours on the line."""
   out = np.empty(len(at))
   for one in np.unique(line):
     here = np.flatnonzero(line == one)
@@ -189,9 +191,9 @@ def _reach(line: np.ndarray, at: np.ndarray) -> np.ndarray:
 
 
 def row(
-  door: Door, found: Bends, index: int
+  oracle: FlatOracle, found: Bends, index: int
 ) -> tuple[np.ndarray, float, np.ndarray] | None:
-  """Reads the neuron that switches at a bend.
+  """Read the neuron that switches at a bend.
 
   The gradient of the logits changes there by `w a^T`: the neuron's row times
   its outgoing weights, a matrix of rank one. Gradients are differences along
@@ -202,13 +204,15 @@ def row(
     sign; None when other neurons are too near.
 
   Raises:
-    Unsuitable: too few queries are left.
+    Unsuitable: Too few queries are left.
   """
   point, line = found.point[index], found.line[index]
   aside = 0.5 * found.reach[index] * line
   step = min(0.5, 0.25 * found.reach[index] * float(np.linalg.norm(line)))
   for _ in range(_TRIES):
-    ahead, behind = (_gradient(door, point + s * aside, step) for s in (1, -1))
+    ahead, behind = (
+      _gradient(oracle, point + s * aside, step) for s in (1, -1)
+    )
     if ahead is not None and behind is not None:
       left, size, right = np.linalg.svd(ahead - behind, full_matrices=False)
       if size[1:].sum() < _RANK * size[0]:
@@ -217,16 +221,18 @@ def row(
   return None
 
 
-def _gradient(door: Door, point: np.ndarray, step: float) -> np.ndarray | None:
-  """Returns the gradient, float64[size, classes], where it predicts."""
-  point = door.round(point)
+def _gradient(
+  oracle: FlatOracle, point: np.ndarray, step: float
+) -> np.ndarray | None:
+  """Return the gradient, float64[size, classes], where it predicts."""
+  point = oracle.round(point)
   inward = np.where(point < 0.5, step, -step)
   # Three more steps, along a third of the axes each, that it must predict.
-  thirds = [inward * (np.arange(door.size) % 3 == i) for i in range(3)]
-  other = np.stack(thirds) / np.sqrt(door.size)
-  near = door.round(point + np.concatenate([np.diag(inward), other]))
-  logits = door(np.concatenate([point[None], near]))
+  thirds = [inward * (np.arange(oracle.size) % 3 == i) for i in range(3)]
+  other = np.stack(thirds) / np.sqrt(oracle.size)
+  near = oracle.round(point + np.concatenate([np.diag(inward), other]))
+  logits = oracle(np.concatenate([point[None], near]))
   change, moved = logits[1:] - logits[0], near - point
   gradient = change[:-3] / np.diag(moved)[:, None]
   error = np.abs(moved[-3:] @ gradient - change[-3:]).max()
-  return gradient if error < _SLACK * door.noise else None
+  return gradient if error < _SLACK * oracle.noise else None

@@ -20,7 +20,7 @@ import numpy as np
 
 from keyjax.attacks import referee
 from keyjax.attacks.game import Score, Target
-from keyjax.attacks.hpnn import signs as hpnn_signs
+from keyjax.attacks.hpnn import sign_model
 from keyjax.scheme import ApplyFn, PyTree
 from keyjax.schemes.hpnn import HpnnKey
 
@@ -32,8 +32,8 @@ class Symmetries(NamedTuple):
   """What leaves the function as it is.
 
   Attributes:
-    neurons: for each module, bool[features], whether a flip does nothing.
-    pairs: pairs of modules that can be flipped together.
+    neurons: For each module, bool[features], whether a flip does nothing.
+    pairs: Pairs of modules that can be flipped together.
   """
 
   neurons: dict[str, np.ndarray]
@@ -43,13 +43,13 @@ class Symmetries(NamedTuple):
 def symmetries(
   apply_fn: ApplyFn, params: PyTree, key: HpnnKey, images: np.ndarray
 ) -> Symmetries:
-  """Finds what leaves the function as it is, by trying it.
+  """Find what leaves the function as it is, by trying it.
 
   Args:
-    apply_fn: the plain pass.
-    params: the locked model's weights.
-    key: the right key.
-    images: where functions are compared, noise besides.
+    apply_fn: The plain pass.
+    params: The locked model's weights.
+    key: The right key.
+    images: Where functions are compared, noise besides.
   """
   noise = np.random.default_rng(0).random(images.shape, np.float32)
   x = jnp.asarray(np.concatenate([images, noise]))
@@ -60,7 +60,7 @@ def symmetries(
     for p, a in zip(paths, start[:-1], strict=True)
   }
   values = np.concatenate([np.asarray(key.signs(p), np.float32) for p in paths])
-  logits = hpnn_signs.logits(apply_fn)
+  logits = sign_model.logits(apply_fn)
   want = logits(params, units, values, x)
   limit = _TOLERANCE * float(jnp.abs(want).max())
 
@@ -84,7 +84,7 @@ def symmetries(
 
 
 def agreement(claimed: HpnnKey, true: HpnnKey, found: Symmetries) -> dict:
-  """Counts what a claimed key has right, up to symmetry.
+  """Count what a claimed key has right, up to symmetry.
 
   A key bit is right when the sign of every neuron on its unit is, as the true
   schedule has it; the claim may use a schedule of its own.
@@ -137,8 +137,8 @@ def _symmetries(target: Target) -> Symmetries:
 
 
 def judge(claimed: HpnnKey, target: Target) -> tuple[Score, dict]:
-  """Returns the accuracy under a claimed key, and what it has right."""
-  model = hpnn_signs.model_of(
+  """Return the accuracy under a claimed key, and what it has right."""
+  model = sign_model.model_of(
     claimed, target.apply_fn, target.floats(target.locked)
   )
   counts = agreement(claimed, target.key, _symmetries(target))
@@ -146,13 +146,13 @@ def judge(claimed: HpnnKey, target: Target) -> tuple[Score, dict]:
 
 
 def key_referee(claimed: HpnnKey, target: Target) -> Score:
-  """Scores the share of acting key bits that are right, up to symmetry."""
+  """Score the share of acting key bits that are right, up to symmetry."""
   accuracy, counts = judge(claimed, target)
   share = counts["bits_right"] / max(counts["bits"], 1)
   return Score(share, share, share, {**counts, "accuracy": accuracy.value})
 
 
 def function_referee(claimed: HpnnKey, target: Target) -> Score:
-  """Scores the accuracy under a claimed key."""
+  """Score the accuracy under a claimed key."""
   accuracy, counts = judge(claimed, target)
   return accuracy._replace(details={**(accuracy.details or {}), **counts})

@@ -28,11 +28,11 @@ class Problem(NamedTuple):
   """A stolen model and its unknown signs.
 
   Attributes:
-    apply_fn: the plain forward pass.
-    params: the stolen weights.
-    units: for each locked module its neurons' unknowns, int32[features].
-    size: how many unknowns there are.
-    free: those that some neuron has, last layer first.
+    apply_fn: The plain forward pass.
+    params: The stolen weights.
+    units: For each locked module its neurons' unknowns, int32[features].
+    size: How many unknowns there are.
+    free: Those that some neuron has, last layer first.
   """
 
   apply_fn: ApplyFn
@@ -42,11 +42,11 @@ class Problem(NamedTuple):
   free: np.ndarray
 
 
-def problem(view: View) -> Problem:
-  """Lists the unknowns of a stolen model.
+def pose(view: View) -> Problem:
+  """List the unknowns of a stolen model.
 
   Args:
-    view: the file and the scheme, and the schedule if it was granted.
+    view: The file and the scheme, and the schedule if it was granted.
       `options` may hold `layers` as `hpnn` has it.
   """
   x = jnp.zeros((1, *view.data.image.shape[1:]))
@@ -72,14 +72,14 @@ def problem(view: View) -> Problem:
 def forward(
   apply_fn: ApplyFn, params: PyTree, units: Units, values: jax.Array, x: Any
 ) -> jax.Array:
-  """Returns the logits under signs that need not be +1 or -1.
+  """Return the logits under signs that need not be +1 or -1.
 
   Args:
-    apply_fn: a plain pass of a linen model.
-    params: its variables.
-    units: see `Problem`.
+    apply_fn: A plain pass of a linen model.
+    params: Its variables.
+    units: See `Problem`.
     values: float[size].
-    x: images.
+    x: Images.
   """
 
   def interceptor(next_fn: Any, args: Any, kwargs: Any, context: Any) -> Any:
@@ -96,7 +96,7 @@ def forward(
 
 @functools.lru_cache(maxsize=16)
 def logits(apply_fn: ApplyFn) -> Any:
-  """Returns a compiled `(params, units, values, images) -> logits`."""
+  """Return a compiled `(params, units, values, images) -> logits`."""
   return jax.jit(functools.partial(forward, apply_fn))
 
 
@@ -104,16 +104,16 @@ def logits(apply_fn: ApplyFn) -> Any:
 
 
 def loss(kind: str, logits: jax.Array, want: jax.Array) -> jax.Array:
-  """Returns how far logits are from labels, or from the authorised logits.
+  """Return how far logits are from labels, or from the authorised logits.
 
   Args:
     kind: `ce` for int32[n] labels; `jsd`, `kl` or `mse` (of centred logits,
       in units of their variance) for float32[n, classes].
     logits: float[n, classes].
-    want: labels or logits.
+    want: Labels or logits.
 
   Raises:
-    ValueError: an unknown kind.
+    ValueError: An unknown kind.
   """
   if kind == "ce":
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, want)
@@ -137,7 +137,7 @@ def _kl(p: jax.Array, q: jax.Array) -> jax.Array:
 
 @functools.lru_cache(maxsize=16)
 def hard_loss(apply_fn: ApplyFn, kind: str) -> Any:
-  """Returns a compiled `(params, units, values, images, want) -> loss`."""
+  """Return a compiled `(params, units, values, images, want) -> loss`."""
   return jax.jit(
     lambda params, units, values, x, want: loss(
       kind, forward(apply_fn, params, units, values, x), want
@@ -146,7 +146,7 @@ def hard_loss(apply_fn: ApplyFn, kind: str) -> Any:
 
 
 def examples(view: View, kind: str, seed: int) -> tuple[Any, Any]:
-  """Returns images and what is wanted of them: labels, or the oracle's logits.
+  """Return images and what is wanted of them: labels, or the oracle's logits.
 
   The oracle is asked about the images that the attacker has, then about
   noise, until no query is left.
@@ -164,14 +164,14 @@ def examples(view: View, kind: str, seed: int) -> tuple[Any, Any]:
 # ---------------------------------------------------------------------- claims
 
 
-def key_of(this: Problem, values: Any) -> HpnnKey:
-  """Returns the key that signs amount to: -1 is a 1 bit."""
+def key_of(problem: Problem, values: Any) -> HpnnKey:
+  """Return the key that signs amount to: -1 is a 1 bit."""
   bits = (np.asarray(values) < 0).astype(np.uint8)
-  return HpnnKey(bits=jnp.asarray(bits), units=this.units)
+  return HpnnKey(bits=jnp.asarray(bits), units=problem.units)
 
 
 def model_of(key: HpnnKey, apply_fn: ApplyFn, params: PyTree) -> Model:
-  """Returns the model under a key; one compiled pass serves every key."""
+  """Return the model under a key; one compiled pass serves every key."""
   return Model((params, key.bits, key.units), _under_key(apply_fn))
 
 

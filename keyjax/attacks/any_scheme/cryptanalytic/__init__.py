@@ -1,0 +1,1 @@
+"""Cryptanalytic extraction of a network with one hidden ReLU layer."""
