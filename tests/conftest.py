@@ -1,8 +1,6 @@
 """Every test runs on 8 virtual CPU devices, under strict promotion rules."""
 
-import json
 import os
-import pathlib
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
@@ -14,30 +12,6 @@ import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
-
-ROOT = pathlib.Path(__file__).parent.parent
-
-
-def _folder():
-  beside = ROOT.resolve().parent / "shared" / "vectors"
-  given = os.environ.get("KEYJAX_VECTORS_DIR")
-  return beside if beside.is_dir() or not given else pathlib.Path(given)
-
-
-@pytest.fixture(scope="session")
-def wycheproof():
-  """Returns a reader of a Wycheproof file, or skips."""
-
-  def read(name):
-    path = _folder() / name
-    if not path.is_file():
-      pytest.skip(
-        f"{name} is neither in {path.parent} nor where "
-        "KEYJAX_VECTORS_DIR points"
-      )
-    return json.loads(path.read_text())
-
-  return read
 
 
 @pytest.fixture(scope="session")

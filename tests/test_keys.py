@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import json
 import os
 import pathlib
 import pickle
@@ -18,24 +17,17 @@ import pytest
 
 import keyjax
 from keyjax import Secret, keys, private_files
-from tests import trees
+from tests import trees, wycheproof
 
 
 @pytest.mark.vectors
 def test_derivation_is_hkdf_sha256_of_rfc_5869() -> None:
   """Wycheproof's HKDF cases without salt, through the same primitive."""
-  path = pathlib.Path(os.environ.get("KEYJAX_VECTORS_DIR", "../shared/vectors"))
-  file = path / "hkdf_sha256_test.json"
-  if not file.exists():
-    pytest.skip(f"no test vectors at {file}: set KEYJAX_VECTORS_DIR")
   from cryptography.hazmat.primitives import hashes
   from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-  tests = [
-    t for g in json.loads(file.read_text())["testGroups"] for t in g["tests"]
-  ]
   done = 0
-  for case in tests:
+  for case in wycheproof.cases("hkdf_sha256_test.json"):
     if case["result"] != "valid":
       continue
     hkdf = HKDF(

@@ -1,5 +1,7 @@
 """CMAC and SP 800-108 against the standards' examples and OpenSSL."""
 
+import collections
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,7 @@ from cryptography.hazmat.primitives.kdf.kbkdf import (
 )
 
 from keyjax import aes
+from tests import wycheproof
 
 IMPLS = ("host", "device")
 # SP 800-38B, appendix D.1.
@@ -49,6 +52,50 @@ def test_cmac_of_many_messages_equals_openssl():
     want = host_cmac.CMAC(algorithms.AES(key))
     want.update(message.tobytes())
     assert tag.tobytes() == want.finalize()
+
+
+def cmac_wycheproof():
+  """Cases by the sizes of key and message: one compilation a group."""
+  groups = collections.defaultdict(list)
+  for t in wycheproof.cases("aes_cmac_test.json"):
+    key, message = bytes.fromhex(t["key"]), bytes.fromhex(t["msg"])
+    groups[len(key), len(message)].append((key, message, t))
+  return groups
+
+
+def check_cmac(group):
+  keys = jnp.stack([aes.expand_key(key) for key, _, _ in group])
+  messages = jnp.stack([array(message) for _, message, _ in group])
+  tags = jax.vmap(lambda k, m: aes.cmac(k, m[None], impl="host")[0])(
+    keys, messages
+  )
+  for tag, (_, _, t) in zip(np.asarray(tags), group, strict=True):
+    same = tag.tobytes().startswith(bytes.fromhex(t["tag"]))
+    assert same == (t["result"] == "valid")
+  return len(group)
+
+
+@pytest.mark.vectors
+def test_cmac_wycheproof(capsys):
+  groups = cmac_wycheproof()
+  many = [sizes for sizes, group in groups.items() if len(group) > 1]
+  total = sum(check_cmac(groups[sizes]) for sizes in many)
+  assert total == 252
+  for (size, _), group in groups.items():
+    if size not in (16, 24, 32):
+      assert [t["result"] for _, _, t in group] == ["invalid"]
+      with pytest.raises(ValueError, match="16, 24 or 32 bytes"):
+        aes.expand_key(group[0][0])
+  with capsys.disabled():
+    print(f"\nWycheproof AES-CMAC: {total} cases, 0 failures")
+
+
+@pytest.mark.slow
+@pytest.mark.vectors
+def test_cmac_wycheproof_in_full():
+  groups = cmac_wycheproof().items()
+  fit = [group for (size, _), group in groups if size in (16, 24, 32)]
+  assert sum(map(check_cmac, fit)) == 306
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from keyjax import Secret, keyring
 from keyjax.keyring import encoding
 from keyjax.keyring.recipients import base as recipients
+from tests import wycheproof
 from tests.keyring.conftest import KINDS
 
 CONTEXT = b"keyjax/envelope/1/model-a"
@@ -84,22 +85,21 @@ def test_data_keys_of_another_size(kind, make_pair):
 
 
 @pytest.mark.vectors
-def test_key_wrap_with_padding_against_wycheproof(wycheproof, monkeypatch):
+def test_key_wrap_with_padding_against_wycheproof(monkeypatch):
   """Through our own functions, with the vector's key for the derived one."""
   done = {"valid": 0, "invalid": 0}
-  for group in wycheproof("aes_kwp_test.json")["testGroups"]:
-    for case in group["tests"]:
-      key, msg, ct = (bytes.fromhex(case[x]) for x in ("key", "msg", "ct"))
-      if len(key) != 32 or (case["result"] == "valid" and len(msg) != 32):
-        continue
-      monkeypatch.setattr(recipients, "_kek", lambda *_, key=key: key)
-      if case["result"] == "valid":
-        assert recipients.wrap_key(Secret.generate(), msg, b"") == ct
-        assert recipients.unwrap_key(Secret.generate(), ct, b"") == msg
-      else:  # "acceptable" are short keys, which are no data keys here.
-        with pytest.raises(keyring.CannotOpen):
-          recipients.unwrap_key(Secret.generate(), ct, b"")
-      done["valid" if case["result"] == "valid" else "invalid"] += 1
+  for case in wycheproof.cases("aes_kwp_test.json"):
+    key, msg, ct = (bytes.fromhex(case[x]) for x in ("key", "msg", "ct"))
+    if len(key) != 32 or (case["result"] == "valid" and len(msg) != 32):
+      continue
+    monkeypatch.setattr(recipients, "_kek", lambda *_, key=key: key)
+    if case["result"] == "valid":
+      assert recipients.wrap_key(Secret.generate(), msg, b"") == ct
+      assert recipients.unwrap_key(Secret.generate(), ct, b"") == msg
+    else:  # "acceptable" are short keys, which are no data keys here.
+      with pytest.raises(keyring.CannotOpen):
+        recipients.unwrap_key(Secret.generate(), ct, b"")
+    done["valid" if case["result"] == "valid" else "invalid"] += 1
   assert done["valid"] > 0 and done["invalid"] > 20
 
 

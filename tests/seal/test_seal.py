@@ -2,9 +2,7 @@
 
 import hashlib
 import io
-import json
 import os
-import pathlib
 import zlib
 
 import jax
@@ -16,6 +14,7 @@ from hypothesis import strategies as st
 
 from keyjax import seal as s
 from keyjax.keys import Secret
+from tests import wycheproof
 
 CHUNK = 1 << 14
 IMPLS = ("host", "device")
@@ -23,15 +22,9 @@ FLAT = "cannot open: the key or the context is wrong, or the data is damaged"
 
 
 def cases():
-  beside = pathlib.Path(__file__).resolve().parents[3] / "shared" / "vectors"
-  folder = pathlib.Path(os.environ.get("KEYJAX_VECTORS_DIR", beside))
-  path = folder / "c2sp_chunked_encryption_aes_128_gcm_test.json"
-  if not path.is_file():
-    pytest.skip(f"{path} is not here; set KEYJAX_VECTORS_DIR")
-  for group in json.loads(path.read_text())["testGroups"]:
-    for t in group["tests"]:
-      key, context = bytes.fromhex(t["key"]), bytes.fromhex(t["ctx"])
-      yield t, key, zlib.decompress(bytes.fromhex(t["ct"])), context
+  for t in wycheproof.cases("c2sp_chunked_encryption_aes_128_gcm_test.json"):
+    key, context = bytes.fromhex(t["key"]), bytes.fromhex(t["ctx"])
+    yield t, key, zlib.decompress(bytes.fromhex(t["ct"])), context
 
 
 def matches(t, data):
