@@ -70,12 +70,30 @@ def create(
     >>> read(path)
     b'data'
   """
+  with creating(path, what) as (_, file):
+    file.write(data)
+
+
+@contextlib.contextmanager
+def creating(
+  path: str | os.PathLike[str], what: str = "file"
+) -> Iterator[tuple[pathlib.Path, BinaryIO]]:
+  """Yield a file, and its name, that becomes a new file when it is complete.
+
+  Args:
+    path: New file. Missing parent folders are created with mode 700.
+    what: Kind of file, for the error message.
+
+  Raises:
+    FileExistsError: If `path` exists.
+    OSError: If the file cannot be written; nothing is left then.
+  """
   path = pathlib.Path(path)
   path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
   if path.exists():
     raise FileExistsError(f"{path} exists; a {what} is never overwritten")
   with _new_part(path, PRIVATE) as (part, file):
-    file.write(data)
+    yield part, file
     _sync(file)
     os.link(part, path)  # Unlike a rename, never over another file.
   sync_folder(path.parent)

@@ -78,28 +78,49 @@ Plain checkpoints (`save_plain`, `restore_plain`, a `Manager` without
 recipients) are for what was locked by a scheme already, or is no secret.
 """
 
-from keyjax.checkpoint.convert import export_weights, import_weights
-from keyjax.checkpoint.errors import CheckpointError
+from keyjax.checkpoint.errors import (
+  CheckpointContentError,
+  CheckpointError,
+  CheckpointStorageError,
+)
 from keyjax.checkpoint.manager import Manager
 from keyjax.checkpoint.plain import restore_plain, save_plain
 from keyjax.checkpoint.rewrap import reencrypt, rewrap
 from keyjax.checkpoint.sealed import read_metadata, restore, save
 from keyjax.checkpoint.verify import Problem, inspect, trace, verify
+from keyjax.checkpoint.weight_files import (
+  WEIGHT_FORMATS,
+  check_new,
+  export_weights,
+  import_weights,
+  read_weights,
+  stored_size,
+  weight_format,
+  write_weights,
+)
 
 __all__ = [
+  "WEIGHT_FORMATS",
+  "CheckpointContentError",
   "CheckpointError",
+  "CheckpointStorageError",
   "Manager",
   "Problem",
+  "check_new",
   "export_weights",
   "import_weights",
   "inspect",
   "read_metadata",
+  "read_weights",
   "reencrypt",
   "restore",
   "restore_plain",
   "rewrap",
   "save",
   "save_plain",
+  "stored_size",
   "trace",
   "verify",
+  "weight_format",
+  "write_weights",
 ]

@@ -1,4 +1,4 @@
-"""The error of checkpoints, and what refuses a tree before it is written."""
+"""Errors of checkpoints, and the check of a tree before it is written."""
 
 import re
 from typing import Any
@@ -7,23 +7,45 @@ import jax
 import numpy as np
 
 from keyjax import keys
-from keyjax.errors import CheckpointError
+from keyjax.errors import (
+  CheckpointContentError,
+  CheckpointError,
+  CheckpointStorageError,
+)
 from keyjax.tree import path_str
 
+__all__ = [
+  "CheckpointContentError",
+  "CheckpointError",
+  "CheckpointStorageError",
+  "check_tree",
+  "content_error",
+  "storage_error",
+]
 
-def flat(what: str, error: Exception) -> CheckpointError:
-  """Returns one line that says what failed and why, and holds no values."""
-  # Orbax wraps some errors in a bare Exception with pages of text.
-  error = (error.__cause__ or error) if type(error) is Exception else error  # type: ignore[assignment]
-  # Its texts may print values of arrays: the first line's start only.
-  text = str(error).strip()
+
+def storage_error(what: str, error: Exception) -> CheckpointStorageError:
+  """Return the error of storage that failed, in one line without values."""
+  return CheckpointStorageError(_in_one_line(what, error))
+
+
+def content_error(what: str, error: Exception) -> CheckpointContentError:
+  """Return the error of data that is refused, in one line without values."""
+  return CheckpointContentError(_in_one_line(what, error))
+
+
+def _in_one_line(what: str, error: Exception) -> str:
+  # Orbax wraps some errors in a plain Exception with pages of text.
+  cause = (error.__cause__ or error) if type(error) is Exception else error
+  # Its texts may print values of arrays: only the start of the first line.
+  text = str(cause).strip()
   system = re.search(r"([^:\[\]]+) \[os_error_code=", text)
   reason = system[1].strip() if system else text.split("\n")[0][:160]
-  return CheckpointError(f"{what}: {reason or type(error).__name__}")
+  return f"{what}: {reason or type(cause).__name__}"
 
 
-def refuse(tree: Any) -> None:
-  """Raises a ValueError unless a tree is of arrays and numbers, and no keys.
+def check_tree(tree: Any) -> None:
+  """Raise a ValueError unless a tree has only arrays and numbers, and no keys.
 
   It does so before Orbax: its threads outlive an early error by minutes.
   """
@@ -31,7 +53,7 @@ def refuse(tree: Any) -> None:
   if any(map(is_key, jax.tree.leaves(tree, is_leaf=is_key))):
     raise ValueError(
       "a checkpoint holds no keys: store them with keys.save or Secret.save, "
-      "away from the checkpoint's folder"
+      "outside the checkpoint's folder"
     )
   leaves = jax.tree_util.tree_leaves_with_path(tree)
   if not leaves:

@@ -12,7 +12,13 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy as policy
 from keyjax import private_files
 from keyjax.aes.host import Impl
 from keyjax.checkpoint import plain, sealed, session
-from keyjax.checkpoint.errors import CheckpointError, flat, refuse
+from keyjax.checkpoint.errors import (
+  CheckpointContentError,
+  CheckpointStorageError,
+  check_tree,
+  content_error,
+  storage_error,
+)
 from keyjax.checkpoint.format import signature as signing
 from keyjax.checkpoint.storage import folders, store
 from keyjax.checkpoint.storage import locations as places
@@ -90,7 +96,7 @@ class Manager:
           self._folder, options=options, item_handlers=handlers
         )
     except OSError as error:
-      raise flat(f"cannot use {self._folder}", error) from None
+      raise storage_error(f"cannot use {self._folder}", error) from None
     self._check_kind()
 
   def _check_kind(self) -> None:
@@ -103,7 +109,7 @@ class Manager:
       self.close()
       kinds = ("sealed", "recipients were given: give them")
       kinds = kinds if sealed_there else ("plain", "recipients: give none")
-      raise CheckpointError(
+      raise CheckpointContentError(
         f"{self._folder} holds {kinds[0]} checkpoints, and "
         f"{'no ' if sealed_there else 'there are '}{kinds[1]}, or choose "
         "another folder"
@@ -127,18 +133,18 @@ class Manager:
       CheckpointError: this save, or the one before it, failed, or another
         Manager was there first and saves into the folder.
     """
-    refuse(state)
+    check_tree(state)
     if self._closed:
       raise ValueError("this Manager is closed")
     if self._lock is None:
-      raise CheckpointError(f"another Manager saves into {self._folder}")
+      raise CheckpointStorageError(f"another Manager saves into {self._folder}")
     items = self._items(step, state)
     try:
       folders.try_folder(self._folder)
       saved = self._manager.save(step, args=items)
     except Exception as error:
       folders.discard(self._folder)
-      raise flat(f"could not save step {step}", error) from None
+      raise storage_error(f"could not save step {step}", error) from None
     if not saved:
       raise ValueError(f"step {step} is not after step {self.latest()}")
 
@@ -178,7 +184,7 @@ class Manager:
       items = ocp.args.Composite(**{_ITEM: item})
       return plain.hollow(self._manager.restore(step, args=items)[_ITEM], like)
     except Exception as error:
-      raise flat(f"could not read step {step}", error) from None
+      raise content_error(f"could not read step {step}", error) from None
 
   def wait(self) -> None:
     """Waits until all saves are on disk.
@@ -190,7 +196,7 @@ class Manager:
       self._manager.wait_until_finished()
     except Exception as error:
       folders.discard(self._folder)
-      raise flat("a save failed", error) from None
+      raise storage_error("a save failed", error) from None
 
   def close(self) -> None:
     """Waits for all saves and lets the folder go.

@@ -13,7 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from keyjax.checkpoint.errors import flat, refuse
+from keyjax.checkpoint.errors import (
+  check_tree,
+  content_error,
+)
 from keyjax.checkpoint.storage import folders
 from keyjax.checkpoint.storage import locations as places
 from keyjax.tree import path_str
@@ -69,7 +72,7 @@ def save_plain(
     FileExistsError: `path` exists.
     CheckpointError: the disk is full, or the folder cannot be written.
   """
-  refuse(tree)
+  check_tree(tree)
   place = places.location(path)
   folders.check_absent(place)
   with folders.writing(place), _checkpointer(alone) as checkpointer:
@@ -104,7 +107,9 @@ def restore_plain(
       tree = checkpointer.restore(path, abstract(solid(like)))
       return hollow(tree, like)
   except Exception as error:
-    raise flat(f"could not read the checkpoint {path}", error) from None
+    raise content_error(
+      f"could not read the checkpoint {path}", error
+    ) from None
 
 
 def _on_one_device(stored: Any) -> Any:

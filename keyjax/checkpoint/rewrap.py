@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from keyjax.checkpoint import sealed
-from keyjax.checkpoint.errors import flat
+from keyjax.checkpoint.errors import storage_error
 from keyjax.checkpoint.format import layout
 from keyjax.checkpoint.format import signature as signing
 from keyjax.checkpoint.format.manifest import Manifest, part_context
@@ -62,7 +62,7 @@ def rewrap(
   try:
     store.replace_header(opened.path, envelope)
   except OSError as error:
-    raise flat(f"could not rewrap {opened.path}", error) from None
+    raise storage_error(f"could not rewrap {opened.path}", error) from None
 
 
 def reencrypt(

@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 
 from keyjax.aes.host import Impl
 from keyjax.checkpoint import session
-from keyjax.checkpoint.errors import refuse
+from keyjax.checkpoint.errors import check_tree
 from keyjax.checkpoint.format import layout, structure
 from keyjax.checkpoint.format import signature as signing
 from keyjax.checkpoint.format.layout import Streams
@@ -96,7 +96,7 @@ def prepare(
   Returns:
     The envelope, the arrays to write, and how they are stored.
   """
-  refuse(tree)
+  check_tree(tree)
   sealing.check_impl(impl)
   signing.check_signer(signer)
   if isinstance(step, np.integer):

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 from keyjax import seal
-from keyjax.checkpoint.errors import CheckpointError
+from keyjax.checkpoint.errors import CheckpointContentError
 from keyjax.checkpoint.format import manifest as manifests
 from keyjax.checkpoint.format import signature as signing
 from keyjax.checkpoint.format.manifest import Manifest
@@ -84,14 +84,14 @@ def begin(
   found = read_manifest(opened.data_key, opened.checkpoint, sealed)
   _check_size(store, found)
   if step is not None and found.step != step:
-    raise CheckpointError(
+    raise CheckpointContentError(
       f"{store.path} is of step {found.step}, not of step {step}"
     )
   if verify_key is not None:
     signature = store.small("signature", signing.SIZE)
     signing.check(verify_key, opened.data_key, found.id, sealed, signature)
     if found.digests is None:
-      raise CheckpointError("the manifest is signed and has no digests")
+      raise CheckpointContentError("the manifest is signed and has no digests")
   return Session(store, found, opened.data_key, verify_key is not None)
 
 
@@ -103,7 +103,7 @@ def _check_size(store: Store, found: Manifest) -> None:
   """
   claimed = found.streams.rows * found.streams.size
   if claimed > _SLACK and claimed > 4 * store.size():
-    raise CheckpointError(
+    raise CheckpointContentError(
       f"{store.path} has far fewer bytes than its manifest says"
     )
 
@@ -118,12 +118,12 @@ def read_manifest(data_key: bytes, checkpoint: str, sealed: bytes) -> Manifest:
   try:
     data = seal.unseal(key, sealed, manifests.context("manifest", checkpoint))
   except seal.SealError:
-    raise CheckpointError(
+    raise CheckpointContentError(
       "the manifest does not open: it is damaged, or of another checkpoint"
     ) from None
   found = manifests.from_bytes(data)
   if found.id != checkpoint:
-    raise CheckpointError("the manifest names another checkpoint")
+    raise CheckpointContentError("the manifest names another checkpoint")
   return found
 
 

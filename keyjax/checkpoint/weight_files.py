@@ -1,9 +1,12 @@
-"""Weights in the clear: plain Orbax checkpoints, safetensors, msgpack."""
+"""Unencrypted weights: plain Orbax checkpoints, safetensors, msgpack.
+
+`read_weights` and `write_weights` convert between files and trees;
+`import_weights` and `export_weights` between files and sealed checkpoints.
+"""
 
 import os
 import pathlib
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import flax
@@ -14,26 +17,36 @@ from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
 from keyjax import private_files
-from keyjax.checkpoint.errors import CheckpointError, flat
+from keyjax.checkpoint.errors import CheckpointContentError, content_error
+from keyjax.checkpoint.format import signature as signing
+from keyjax.checkpoint.parts import placing
 from keyjax.checkpoint.plain import save_plain
-from keyjax.checkpoint.storage import locations as places
+from keyjax.checkpoint.sealed import restore, save
+from keyjax.checkpoint.storage import folders, locations
+from keyjax.keyring import Identity, Recipient
 from keyjax.tree import path_str
 
+WEIGHT_FORMATS = ("orbax", "safetensors", "msgpack")
 _SUFFIXES = {".safetensors": "safetensors", ".msgpack": "msgpack"}
 
 
-def format_of(path: str | os.PathLike[str], fallback: str | None = None) -> str:
-  """Returns the format that a path's suffix names.
+def weight_format(
+  path: str | os.PathLike[str], default: str | None = None
+) -> str:
+  """Return the format that the suffix of a path names.
 
   Args:
-    path: of a file or a folder.
-    fallback: what a path with another suffix is.
+    path: File or folder; it need not exist.
+    default: Format for any other suffix.
 
   Raises:
-    ValueError: it has another suffix and there is no fallback.
+    ValueError: If the suffix names no format and there is no default.
+
+  Example:
+    >>> weight_format("model.safetensors"), weight_format("run", "orbax")
+    ('safetensors', 'orbax')
   """
-  suffix = pathlib.Path(path).suffix
-  found = _SUFFIXES.get(suffix, fallback)
+  found = _SUFFIXES.get(pathlib.Path(path).suffix, default)
   if found is None:
     raise ValueError(
       f"{path} is neither an Orbax checkpoint, which is a folder, nor a file "
@@ -42,49 +55,73 @@ def format_of(path: str | os.PathLike[str], fallback: str | None = None) -> str:
   return found
 
 
-def check_place(path: str | os.PathLike[str], kind: str) -> None:
-  """Raises a ValueError for a file in a bucket, where only Orbax writes."""
-  if kind != "orbax" and places.is_remote(path):
+def check_new(path: str | os.PathLike[str], kind: str = "orbax") -> None:
+  """Raise unless weights of a format could be written to a new path.
+
+  Raises:
+    FileExistsError: If something is there.
+    ValueError: If the format is a single file and `path` is in a bucket.
+  """
+  _check_on_disk(path, kind)
+  if locations.is_remote(path):
+    folders.check_absent(locations.location(path))
+  elif os.path.lexists(path):
+    raise FileExistsError(f"{path} exists; it is not overwritten")
+
+
+def _check_on_disk(path: str | os.PathLike[str], kind: str) -> None:
+  if kind != "orbax" and locations.is_remote(path):
     raise ValueError(
-      f"{path}: a file of {kind} is read and written on disks alone; copy it, "
-      "or choose a folder of Orbax"
+      f"{path}: {kind} files are read and written only on disks; copy it, or "
+      "choose a folder for Orbax"
     )
 
 
-def read_weights(path: str | os.PathLike[str]) -> Any:
-  """Reads weights.
-
-  Args:
-    path: a folder of Orbax, also in a bucket, or a file on a disk.
-
-  Returns:
-    A tree of NumPy arrays: nested dicts; flat by name for safetensors.
+def stored_size(path: str | os.PathLike[str]) -> int:
+  """Return the size in bytes of a weight file or a checkpoint as stored.
 
   Raises:
-    FileNotFoundError: nothing is there.
-    ValueError: its suffix says nothing.
-    CheckpointError: it cannot be read as what its suffix says.
+    CheckpointStorageError: If a bucket cannot be reached.
   """
-  place = places.location(path)
-  if places.is_remote(place):
-    check_place(path, format_of(path, "orbax"))
-  if not places.is_whole(place):
+  return locations.size(locations.location(path))
+
+
+def read_weights(path: str | os.PathLike[str]) -> Any:
+  """Read unencrypted weights.
+
+  Args:
+    path: Orbax folder, on a disk or in a bucket, or a file on a disk.
+
+  Returns:
+    A tree of NumPy arrays: nested dicts, or flat by name for safetensors.
+
+  Raises:
+    FileNotFoundError: If there is nothing at `path`.
+    ValueError: If the suffix of a file names no format.
+    CheckpointContentError: If it cannot be read as the format of its suffix.
+  """
+  place = locations.location(path)
+  if locations.is_remote(place):
+    _check_on_disk(path, weight_format(path, "orbax"))
+  if not locations.is_whole(place):
     raise FileNotFoundError(f"there is no file or folder {path}")
-  if places.is_remote(place) or place.is_dir():
+  if locations.is_remote(place) or place.is_dir():
     return _read_orbax(place)
   readers: dict[str, Callable[[Any], Any]] = {
     "safetensors": safetensors.load_file,
     "msgpack": _read_msgpack,
   }
-  kind = format_of(path)
+  kind = weight_format(path)
   try:
     return readers[kind](path)
   except OSError:
     raise
-  except Exception as error:  # What libraries raise for a damaged file varies.
+  except Exception as error:  # Libraries differ in what they raise for damage.
     if not isinstance(error, SafetensorError | ValueError | TypeError):
       raise
-    raise CheckpointError(f"{path} is damaged, or no {kind} file") from None
+    raise CheckpointContentError(
+      f"{path} is damaged, or is not a {kind} file"
+    ) from None
 
 
 def _read_msgpack(path: str | os.PathLike[str]) -> Any:
@@ -97,71 +134,144 @@ def _read_orbax(path: pathlib.Path) -> Any:
       found = checkpointer.metadata(path).item_metadata
       if found is None:
         raise ValueError("it holds no tree in the clear")
-      host = jax.tree.map(
+      on_host = jax.tree.map(
         lambda _: ocp.RestoreArgs(restore_type=np.ndarray), found.tree
       )
-      return checkpointer.restore(path, restore_args=host)
+      return checkpointer.restore(path, restore_args=on_host)
   except Exception as error:
-    raise flat(f"could not read the checkpoint {path}", error) from None
+    raise content_error(
+      f"could not read the checkpoint {path}", error
+    ) from None
 
 
-def write_weights(path: str | os.PathLike[str], tree: Any, kind: str) -> None:
-  """Writes weights, whole or not at all; their owner alone can read them.
+def write_weights(
+  path: str | os.PathLike[str], tree: Any, kind: str | None = None
+) -> None:
+  """Write unencrypted weights atomically, readable only by their owner.
 
-  In a bucket, whoever may read the bucket can.
+  In a bucket, everyone who may read the bucket can read them.
 
   Args:
-    path: where; nothing may be there.
-    tree: what was opened.
-    kind: "orbax", "safetensors" or "msgpack".
+    path: New file or folder.
+    tree: Pytree of arrays.
+    kind: One of `WEIGHT_FORMATS`; None for that of the suffix, Orbax for
+      other suffixes.
 
   Raises:
-    FileExistsError: something is there.
-    ValueError: the format does not hold such a tree, or is a file's and
-      `path` of a bucket.
-    OSError, CheckpointError: it cannot be written.
+    FileExistsError: If something is there.
+    ValueError: If the format cannot hold such a tree, or is a single file and
+      `path` is in a bucket.
+    OSError, CheckpointStorageError: If it cannot be written.
   """
-  check_place(path, kind)
+  kind = kind or weight_format(path, "orbax")
+  if kind not in WEIGHT_FORMATS:
+    raise ValueError(f"format {kind!r}: choose one of {WEIGHT_FORMATS}")
+  _check_on_disk(path, kind)
   if kind == "orbax":
-    before = os.umask(0o077)
+    old_umask = os.umask(0o077)
     try:
       save_plain(path, tree)
     finally:
-      os.umask(before)
+      os.umask(old_umask)
   elif kind == "msgpack":
     state = flax.serialization.to_state_dict(jax.tree.map(np.asarray, tree))
     private_files.create(path, flax.serialization.msgpack_serialize(state))
   else:
-    _write_safetensors(pathlib.Path(path), _by_name(tree))
+    _write_safetensors(path, _by_dotted_name(tree))
 
 
-def _by_name(tree: Any) -> dict[str, np.ndarray]:
-  """Returns arrays by names with dots, as safetensors has them."""
+def _by_dotted_name(tree: Any) -> dict[str, np.ndarray]:
+  """Return arrays by names with dots, as is usual in safetensors."""
   leaves = jax.tree_util.tree_leaves_with_path(tree)
   named = [(path_str(path).replace("/", "."), x) for path, x in leaves]
-  out = {
+  arrays = {
     name: np.ascontiguousarray(x).reshape(np.shape(x)) for name, x in named
   }
-  if len(out) < len(leaves):
+  if len(arrays) < len(leaves):
     raise ValueError("two leaves have one name with dots: use another format")
-  return out
+  return arrays
 
 
 def _write_safetensors(
-  path: pathlib.Path, arrays: dict[str, np.ndarray]
+  path: str | os.PathLike[str], arrays: dict[str, np.ndarray]
 ) -> None:
-  if path.exists():
-    raise FileExistsError(f"{path} exists; it is not overwritten")
-  path.parent.mkdir(parents=True, exist_ok=True)
-  fd, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-  os.close(fd)
-  try:
-    safetensors.save_file(arrays, part)
-    os.chmod(part, 0o600)
-    os.link(part, path)  # Whole or not at all, and never over another file.
-  except (SafetensorError, KeyError):
-    raise ValueError(
-      "safetensors has no such dtype: use another format"
-    ) from None
-  finally:
-    os.unlink(part)
+  with private_files.creating(path) as (part, _):
+    try:
+      safetensors.save_file(arrays, part)
+    except (SafetensorError, KeyError):
+      raise ValueError(
+        "safetensors does not support this dtype: use another format"
+      ) from None
+
+
+def import_weights(
+  source: str | os.PathLike[str],
+  path: str | os.PathLike[str],
+  recipients: Recipient | Iterable[Recipient],
+  *,
+  step: int = 0,
+  metadata: dict[str, Any] | None = None,
+  signer: signing.Signer | None = None,
+) -> None:
+  """Seal weights of another format.
+
+  Args:
+    source: File that ends in `.safetensors` or `.msgpack` (Flax), or the
+      folder of a plain Orbax checkpoint. It is left as it is, unencrypted.
+    path: New folder.
+    recipients: Recipients, each of whom can open it alone.
+    step: Training step.
+    metadata: Dict of at most 1 MiB as JSON.
+    signer: Private key to sign with.
+
+  Raises:
+    FileNotFoundError: If there is nothing at `source`.
+    ValueError: If the format of `source` is unknown.
+    CheckpointError: If it is damaged, or the checkpoint cannot be written.
+    FileExistsError, KeyringError: As `save`.
+
+  Example:
+    >>> import pathlib, tempfile, numpy as np
+    >>> from safetensors.numpy import save_file
+    >>> from keyjax import Secret
+    >>> from keyjax.keyring import SymmetricKey
+    >>> owner, folder = SymmetricKey(Secret.generate()), tempfile.mkdtemp()
+    >>> save_file({"w": np.arange(3)}, f"{folder}/w.safetensors")
+    >>> import_weights(f"{folder}/w.safetensors", f"{folder}/sealed", owner)
+    >>> export_weights(f"{folder}/sealed", f"{folder}/w.msgpack", owner)
+    >>> pathlib.Path(f"{folder}/w.msgpack").exists()
+    True
+  """
+  tree = read_weights(source)
+  save(path, tree, recipients, step=step, metadata=metadata, signer=signer)
+
+
+def export_weights(
+  path: str | os.PathLike[str],
+  target: str | os.PathLike[str],
+  identities: Identity | Iterable[Identity],
+  *,
+  kind: str | None = None,
+  leaves: placing.Leaves | None = None,
+  verify_key: signing.VerifyKey | None = None,
+) -> None:
+  """Open a checkpoint and write it unencrypted; a file gets mode 600.
+
+  Args:
+    path: Folder of the checkpoint.
+    target: New file that ends in `.safetensors` (names with dots) or
+      `.msgpack`, or else a new folder for a plain Orbax checkpoint.
+    identities: Keys, one of which opens it.
+    kind: One of `WEIGHT_FORMATS`, whatever the suffix.
+    leaves: Leaves to export; see `restore`.
+    verify_key: Public key whose signature is required.
+
+  Raises:
+    FileExistsError: If something is at `target`.
+    ValueError: If the format cannot hold such a tree.
+    FileNotFoundError, KeyringError, CheckpointError: As `restore`.
+  """
+  kind = kind or weight_format(target, "orbax")
+  check_new(target, kind)
+  tree = restore(path, identities, leaves=leaves, verify_key=verify_key)
+  write_weights(target, tree, kind)

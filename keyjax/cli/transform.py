@@ -7,9 +7,6 @@ from typing import Any
 import jax
 
 from keyjax import checkpoint
-from keyjax.checkpoint import weight_files as formats
-from keyjax.checkpoint.storage import folders
-from keyjax.checkpoint.storage import locations as places
 from keyjax.cli.documents import json_object
 from keyjax.cli.envelopes import public_view
 from keyjax.cli.failures import USAGE, Failure, blame
@@ -21,12 +18,12 @@ from keyjax.keyring import Identity, VerifyKey
 
 def encrypt(args: argparse.Namespace) -> Result:
   """Seals weights for recipients."""
-  _refuse_existing(args.out)
+  checkpoint.check_new(args.out)
   metadata = json_object(args.metadata)
   people = People(args)
   recipients = people.recipients(args.to)
   signer = people.signer(args.sign)
-  size = places.size(places.location(args.source))
+  size = checkpoint.stored_size(args.source)
   with working("reading", args.json, size, "read"):
     tree = _read(args.source)
   total = _size(tree)
@@ -55,9 +52,8 @@ def decrypt(args: argparse.Namespace) -> Result:
   """Opens a checkpoint and writes it in the clear."""
   if args.format is None:
     _check_suffix(args.out)
-  kind = args.format or formats.format_of(args.out, "orbax")
-  formats.check_place(args.out, kind)
-  _refuse_existing(args.out)
+  kind = args.format or checkpoint.weight_format(args.out, "orbax")
+  checkpoint.check_new(args.out, kind)
   total = public_view(args.source)["bytes"]
   identities = People(args).identities(args.identity)
   key = verify_key(args.verify_key)
@@ -65,7 +61,7 @@ def decrypt(args: argparse.Namespace) -> Result:
     tree = _restore(args, identities, key)
   total = _size(tree)
   with working("writing", args.json, total, "written"):
-    formats.write_weights(args.out, tree, kind)
+    checkpoint.write_weights(args.out, tree, kind)
   count = len(jax.tree.leaves(tree))
   document = {"format": kind, "leaves": count, "path": args.out}
   return Result(document, [f"{args.out} holds {count} leaves in the clear"])
@@ -77,7 +73,7 @@ def _check_suffix(out: str) -> None:
   if not suffix or suffix[1:].isdigit():
     return
   try:
-    formats.format_of(out)
+    checkpoint.weight_format(out)
   except ValueError:
     raise Failure(
       USAGE,
@@ -102,18 +98,11 @@ def _restore(
 def _read(source: str) -> Any:
   if os.path.isfile(source):
     try:
-      formats.format_of(source)
+      checkpoint.weight_format(source)
     except ValueError as error:
       raise Failure(USAGE, str(error)) from None
-  return formats.read_weights(source)
+  return checkpoint.read_weights(source)
 
 
 def _size(tree: Any) -> int:
   return sum(getattr(x, "nbytes", 0) for x in jax.tree.leaves(tree))
-
-
-def _refuse_existing(out: str) -> None:
-  if places.is_remote(out):
-    folders.check_absent(places.location(out))
-  elif os.path.lexists(out):
-    raise FileExistsError(f"{out} exists; it is not overwritten")

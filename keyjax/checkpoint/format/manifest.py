@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from keyjax.checkpoint.errors import CheckpointError
+from keyjax.checkpoint.errors import CheckpointContentError, CheckpointError
 from keyjax.checkpoint.format import layout, structure
 from keyjax.checkpoint.format.layout import Index, Part, Streams
 from keyjax.keyring import KeyringError
@@ -135,10 +135,10 @@ def from_bytes(data: bytes) -> Manifest:
       data.rstrip(b" "), "a manifest", size=MAX_SIZE, items=_MAX_ITEMS
     )
   except KeyringError as error:
-    raise CheckpointError(str(error)) from None
+    raise CheckpointContentError(str(error)) from None
   version = fields.pop("version", None)
   if type(version) is not int or version != VERSION:
-    raise CheckpointError(
+    raise CheckpointContentError(
       f"a manifest of version {version!r:.20}: this release of KeyJAX reads "
       f"version {VERSION}"
     )
@@ -167,7 +167,7 @@ def from_bytes(data: bytes) -> Manifest:
 
 def _require(condition: bool, what: str) -> None:
   if not condition:
-    raise CheckpointError(f"the manifest is not well-formed: {what}")
+    raise CheckpointContentError(f"the manifest is not well-formed: {what}")
 
 
 def _is_id(value: Any) -> bool:

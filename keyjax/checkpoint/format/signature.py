@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ed25519, mldsa
 
 from keyjax import seal
-from keyjax.checkpoint.errors import CheckpointError
+from keyjax.checkpoint.errors import CheckpointContentError
 from keyjax.checkpoint.format.manifest import context
 from keyjax.keyring import KeyringError
 from keyjax.keyring.data_keys import leaf_key
@@ -92,14 +92,14 @@ def check(
   found = read(data_key, checkpoint, sealed)
   algorithm = field(found, "algorithm", str)
   if algorithm == "none":
-    raise CheckpointError("this checkpoint is not signed")
+    raise CheckpointContentError("this checkpoint is not signed")
   try:
     if algorithm != kind:
       raise InvalidSignature
     signature = field(found, "signature", bytes)
     verify_key.verify(signature, _message(checkpoint, manifest))
   except (InvalidSignature, KeyringError):
-    raise CheckpointError(
+    raise CheckpointContentError(
       "this checkpoint was not signed with the key that is expected"
     ) from None
 
@@ -115,7 +115,7 @@ def read(data_key: bytes, checkpoint: str, sealed: bytes) -> dict[str, Any]:
     data = seal.unseal(key, sealed, context("signature", checkpoint))
     return parse(data.rstrip(b" "), "a signature", size=_PADDED, items=8)
   except (seal.SealError, KeyringError):
-    raise CheckpointError(
+    raise CheckpointContentError(
       "the signature does not open: it is damaged, or of another checkpoint"
     ) from None
 

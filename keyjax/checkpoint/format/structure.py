@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from keyjax.checkpoint.errors import CheckpointError
+from keyjax.checkpoint.errors import CheckpointContentError
 
 MAX_DEPTH = 64
 
@@ -94,7 +94,9 @@ def check(structure: Any, count: int) -> None:
   found: list[int] = []
   _check(structure, found, 0)
   if found != list(range(count)):
-    raise CheckpointError("the manifest's tree has other leaves than it lists")
+    raise CheckpointContentError(
+      "the manifest's tree has other leaves than it lists"
+    )
 
 
 def _check(node: Any, found: list[int], depth: int) -> None:
@@ -104,17 +106,23 @@ def _check(node: Any, found: list[int], depth: int) -> None:
     found.append(node)
     return
   if depth > MAX_DEPTH or type(node) is not dict or len(node) != 1:
-    raise CheckpointError("the manifest's tree has a node of no known kind")
+    raise CheckpointContentError(
+      "the manifest's tree has a node of no known kind"
+    )
   ((kind, children),) = node.items()
   if kind not in ("dict", "list", "tuple") or type(children) is not list:
-    raise CheckpointError("the manifest's tree has a node of no known kind")
+    raise CheckpointContentError(
+      "the manifest's tree has a node of no known kind"
+    )
   if kind == "dict":
     for child in children:
       pair = type(child) is list and len(child) == 2
       if not pair or type(child[0]) not in (str, int):
-        raise CheckpointError("the manifest's tree has a field without a name")
+        raise CheckpointContentError(
+          "the manifest's tree has a field without a name"
+        )
     if len({child[0] for child in children}) < len(children):
-      raise CheckpointError("the manifest's tree has a name twice")
+      raise CheckpointContentError("the manifest's tree has a name twice")
     children = [child[1] for child in children]
   for child in children:
     _check(child, found, depth + 1)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from keyjax import seal
-from keyjax.checkpoint.errors import CheckpointError
+from keyjax.checkpoint.errors import CheckpointContentError, CheckpointError
 from keyjax.checkpoint.format.layout import Index, Part
 from keyjax.checkpoint.format.manifest import (
   DTYPES,
@@ -101,7 +101,7 @@ def open_boxes(
 def damaged(leaf: Leaf, part: Part) -> CheckpointError:
   """Returns the error of a part that does not open."""
   where = f" at {list(part.start)}" if len(leaf.parts) > 1 else ""
-  return CheckpointError(
+  return CheckpointContentError(
     f"leaf {leaf.path}{where} does not open: it is damaged, or is not the one "
     "that was saved here"
   )

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from keyjax.aes.host import Impl
-from keyjax.checkpoint.errors import CheckpointError
+from keyjax.checkpoint.errors import CheckpointContentError
 from keyjax.checkpoint.format import layout, structure
 from keyjax.checkpoint.format.layout import Index
 from keyjax.checkpoint.format.manifest import DTYPES, Leaf, Manifest
@@ -94,7 +94,7 @@ def _check(known: list[Leaf], like: dict[str, Any]) -> None:
   for path in sorted({*have, *want}):
     found, wanted = have.get(path, "absent"), want.get(path, "absent")
     if found != wanted:
-      raise CheckpointError(
+      raise CheckpointContentError(
         f"leaf {path} is {found} there, {wanted} was expected"
       )
 

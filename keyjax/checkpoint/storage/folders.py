@@ -12,7 +12,11 @@ from typing import Any
 import jax
 
 from keyjax import private_files
-from keyjax.checkpoint.errors import CheckpointError, flat
+from keyjax.checkpoint.errors import (
+  CheckpointError,
+  CheckpointStorageError,
+  storage_error,
+)
 from keyjax.checkpoint.storage.locations import (
   is_remote,
   is_whole,
@@ -36,7 +40,7 @@ def check_name(path: pathlib.Path) -> None:
   whole path, finds none, and reports success.
   """
   if found := next((c for c in "*?[" if c in str(path)), None):
-    raise CheckpointError(
+    raise CheckpointStorageError(
       f"could not write {path}: in a name {found} is a pattern to Orbax"
     )
 
@@ -114,7 +118,7 @@ def writing(path: pathlib.Path) -> Iterator[None]:
   except Exception as error:
     if isinstance(error, FileExistsError) and error.errno is None:
       raise  # Ours; the system's is of a file in a folder's place.
-    raise flat(what, error) from None
+    raise storage_error(what, error) from None
 
 
 def _hold(fd: int, lock: pathlib.Path, path: pathlib.Path) -> None:

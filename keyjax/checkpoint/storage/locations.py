@@ -15,7 +15,7 @@ from typing import Any
 from etils import epath
 from etils.epath import backend
 
-from keyjax.checkpoint.errors import CheckpointError, flat
+from keyjax.checkpoint.errors import CheckpointError, storage_error
 
 _BUCKETS = "gs://"
 _COMMITTED = "commit_success.txt"  # Orbax's mark of a whole one in a bucket.
@@ -89,7 +89,7 @@ def reaching(place: Any) -> Iterator[None]:
   except Exception as error:  # Of gcsfs, aiohttp and google.auth.
     if not is_remote(place):
       raise
-    raise flat(f"could not reach {place}", error) from None
+    raise storage_error(f"could not reach {place}", error) from None
 
 
 def refresh(place: Any) -> None:

@@ -24,7 +24,11 @@ import orbax.checkpoint as ocp
 import tensorstore as ts
 
 from keyjax import private_files
-from keyjax.checkpoint.errors import CheckpointError, flat
+from keyjax.checkpoint.errors import (
+  CheckpointContentError,
+  CheckpointError,
+  content_error,
+)
 from keyjax.checkpoint.format.layout import Streams
 from keyjax.checkpoint.parts.sealing import Segments
 from keyjax.checkpoint.storage import locations as places
@@ -249,35 +253,37 @@ class Store:
     try:
       with places.reaching(file):
         if not file.is_file():  # One would wait for a pipe for ever.
-          raise CheckpointError(what)
+          raise CheckpointContentError(what)
         with file.open("rb") as opened:
           data = opened.read(_MAX_HEADER + 1)
     except CheckpointError:
       raise
     except OSError as error:
-      raise flat(what, error) from None
+      raise content_error(what, error) from None
     if len(data) > _MAX_HEADER:
-      raise CheckpointError(f"{what}: its header is too large")
+      raise CheckpointContentError(f"{what}: its header is too large")
     if sum(data.count(mark) for mark in (b"[", b"{", b",")) > _MAX_PARTS:
-      raise CheckpointError(f"{what}: its header has too many parts")
+      raise CheckpointContentError(f"{what}: its header has too many parts")
     try:
       found = json.loads(data)
     except (ValueError, RecursionError):
-      raise CheckpointError(f"{what}: its header is not JSON") from None
+      raise CheckpointContentError(f"{what}: its header is not JSON") from None
     if not isinstance(found, dict) or found.get("format") != FORMAT:
-      raise CheckpointError(what)
+      raise CheckpointContentError(what)
     version, envelope = found.get("version"), found.get("envelope")
     if type(version) is not int or version != VERSION:
-      raise CheckpointError(
+      raise CheckpointContentError(
         f"{self.path} is a sealed checkpoint of version {version!r:.20}: this "
         f"release of KeyJAX reads version {VERSION}"
       )
     if set(found) != set(header(b"")) or not isinstance(envelope, str):
-      raise CheckpointError(f"{what}: its header has other fields")
+      raise CheckpointContentError(f"{what}: its header has other fields")
     try:
       return envelope.encode("ascii")
     except UnicodeEncodeError:
-      raise CheckpointError(f"{what}: its header has other fields") from None
+      raise CheckpointContentError(
+        f"{what}: its header has other fields"
+      ) from None
 
   def small(self, name: str, most: int) -> bytes:
     """Returns the bytes of `manifest` or `signature`.
@@ -288,7 +294,7 @@ class Store:
     array = self._open(name)
     read_whole = array.chunk_layout.read_chunk.shape == array.shape
     if not read_whole or not _LEAST <= array.size <= most:
-      raise CheckpointError(f"the {name} of {self.path} has an odd size")
+      raise CheckpointContentError(f"the {name} of {self.path} has an odd size")
     return self._run(lambda: array.read().result()).tobytes()
 
   def fetch(
@@ -341,4 +347,4 @@ class Store:
     try:
       return call()
     except Exception as error:
-      raise flat(f"could not read {self.path}", error) from None
+      raise content_error(f"could not read {self.path}", error) from None
