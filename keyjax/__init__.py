@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     Scheme,
     authorize,
     chain,
-    identity,
     masked,
     partition,
   )
   from keyjax.schemes.adv_params import adv_params
   from keyjax.schemes.deep_lock import deep_lock
   from keyjax.schemes.hpnn import absorb, hpnn
+  from keyjax.schemes.identity import identity
   from keyjax.schemes.keyed_noise import keyed_noise
   from keyjax.schemes.pixel_shuffle import pixel_shuffle
   from keyjax.seal import SealError
@@ -65,13 +65,13 @@ _HOMES = {
     "Scheme",
     "authorize",
     "chain",
-    "identity",
     "masked",
     "partition",
   ),
   "schemes.adv_params": ("adv_params",),
   "schemes.deep_lock": ("deep_lock",),
   "schemes.hpnn": ("absorb", "hpnn"),
+  "schemes.identity": ("identity",),
   "schemes.keyed_noise": ("keyed_noise",),
   "schemes.pixel_shuffle": ("pixel_shuffle",),
   "seal": ("SealError",),

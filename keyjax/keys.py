@@ -10,14 +10,19 @@ Nothing here prints key material: `repr` shows a fingerprint or a size, and
 errors carry no bytes.
 """
 
+import dataclasses
 import hashlib
 import hmac
-import importlib
 import json
 import os
-import pathlib
-import pkgutil
-from typing import Any, NoReturn, dataclass_transform
+from typing import (
+  Any,
+  ClassVar,
+  NoReturn,
+  Self,
+  TypeVar,
+  dataclass_transform,
+)
 
 import flax
 import jax
@@ -27,11 +32,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from keyjax import private_files
+from keyjax import private_files, schemes
 from keyjax.tree import LeafSpec
 
 SECRET_BYTES = 32
 _ZERO_COUNTER = bytes(16)
+_K = TypeVar("_K")
 
 
 class Secret:
@@ -174,36 +180,123 @@ def bits(secret: Secret, label: str, n: int) -> np.ndarray:
 
 
 class Key:
-  """Base of every scheme's key; see `key_dataclass`."""
+  """Base class of every scheme's key; see `key_dataclass`.
+
+  Judging a lock takes operations on its key: keys near to it, random keys,
+  the size of the key space. A key class overrides what its scheme knows. The
+  defaults cover a key that is bits, given `near`, `max_distance` and
+  `distance_unit`; without these, nothing is near the key.
+
+  Attributes:
+    distance_unit: What the distance between two keys counts, such as `bits`
+      or `swaps`; empty if no distance is defined.
+  """
+
+  distance_unit: ClassVar[str] = ""
+
+  def near(self, distance: int, rng: np.random.Generator) -> Self:
+    """Return a key at a distance, from 0 to `max_distance()`."""
+    raise TypeError(f"no near keys for a {type(self).__name__}")
+
+  def max_distance(self) -> int:
+    """Return the largest distance that `near` accepts."""
+    raise TypeError(f"no near keys for a {type(self).__name__}")
+
+  def random(self, rng: np.random.Generator) -> Self:
+    """Return a random key of the same structure: an uninformed guess."""
+    distance = self.max_distance()
+    if self.distance_unit == "bits":  # Each bit is flipped half of the time.
+      distance = int(rng.binomial(distance, 0.5))
+    return self.near(distance, rng)
+
+  def entropy_bits(self) -> float:
+    """Return the base-2 logarithm of the number of keys like this one."""
+    if self.distance_unit != "bits":
+      raise TypeError(f"no key space for a {type(self).__name__}")
+    return float(self.max_distance())
+
+  def size_in_bytes(self) -> int:
+    """Return the size of what must be stored, without padding."""
+    return _array_bytes(self)
+
+  def transform_inputs(self, inputs: jax.Array) -> jax.Array | None:
+    """Return inputs as they travel to the model; None if they are unchanged."""
+    return None
+
+  def neuron_schedule(self) -> Any:
+    """Return the map from neurons to key bits; None if there is none."""
+    return None
+
+  def replace(self, **fields: Any) -> Self:
+    """Return a copy with other values in some fields."""
+    return dataclasses.replace(self, **fields)  # type: ignore[type-var]
 
   def __repr__(self) -> str:
-    size = sum(np.asarray(x).nbytes for x in _concrete(self))
+    leaves = jax.tree.leaves(self)
+    concrete = [x for x in leaves if not isinstance(x, jax.core.Tracer)]
+    size = _array_bytes(concrete)
     return f"<{type(self).__name__}, {size} bytes, not shown>"
 
 
-def _concrete(key: Any) -> list[Any]:
+def _array_bytes(key: Any) -> int:
   leaves = jax.tree.leaves(key)
-  return [x for x in leaves if not isinstance(x, jax.core.Tracer)]
+  return sum(int(x.size) * x.dtype.itemsize for x in leaves)
 
 
-_KEY_TYPES: dict[str, type[Key]] = {}
+def size_in_bytes(key: Any) -> int:
+  """Return the size of a key or of a chain's keys, without padding."""
+  if isinstance(key, tuple):
+    return sum(map(size_in_bytes, key))
+  return key.size_in_bytes() if isinstance(key, Key) else _array_bytes(key)
+
+
+def flip_bits(
+  data: np.ndarray, distance: int, rng: np.random.Generator
+) -> np.ndarray:
+  """Return uint8[n] with `distance` different bits flipped."""
+  at = rng.choice(data.size * 8, distance, replace=False)
+  flips = np.zeros(data.size * 8, np.uint8)
+  flips[at] = 1
+  return data ^ np.packbits(flips)
+
+
+_KEY_TYPES: dict[str, type] = {}
+_BUILT_IN = "keyjax.schemes."
 
 
 def static() -> Any:
-  """Declares a field that is public and static: a spec, a block size."""
+  """Declare a field that is public and static: a spec, a block size."""
   return flax.struct.field(pytree_node=False)
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
-def key_dataclass(cls: type) -> type:
-  """Makes a frozen pytree dataclass whose `repr` shows no key material.
+def key_dataclass(cls: type[_K]) -> type[_K]:
+  """Turn a class into a frozen pytree dataclass whose `repr` shows no key.
 
   Array fields are leaves; fields declared with `static()` belong to the
   structure and must be public, because JAX prints structures in its errors.
+
+  Key files name a class by its module and name (`my_scheme.MyKey`; built-in
+  schemes by `deep_lock.ChainKey`), so both are part of the file format.
+
+  Raises:
+    ValueError: If a key class of this module and name exists.
   """
+  name = type_name(cls)
+  # A notebook may run a cell again.
+  if name in _KEY_TYPES and cls.__module__ != "__main__":
+    raise ValueError(
+      f"a key class {name} is registered already: rename one of the two, or "
+      "key files could not tell them apart"
+    )
   made = flax.struct.dataclass(cls, repr=False, kw_only=True)
-  _KEY_TYPES[made.__name__] = made
+  _KEY_TYPES[name] = made
   return made
+
+
+def type_name(cls: type) -> str:
+  """Return the name of a key class in key files."""
+  return f"{cls.__module__}.{cls.__qualname__}".removeprefix(_BUILT_IN)
 
 
 def require(key: Any, cls: type, scheme: str) -> None:
@@ -245,11 +338,6 @@ def require_vector(array: jax.Array, scheme: str) -> None:
     )
 
 
-def size_in_bytes(key: Any) -> int:
-  """Returns the size of the arrays of a key, in bytes."""
-  return sum(int(x.size) * x.dtype.itemsize for x in jax.tree.leaves(key))
-
-
 def save(path: str | os.PathLike[str], key: Any) -> None:
   """Writes a scheme's key to a new file with mode 600.
 
@@ -280,15 +368,21 @@ def load(path: str | os.PathLike[str]) -> Any:
     if hashlib.sha256(file["key"]).digest() != file["sha256"]:
       raise ValueError("damaged")
     return _unpack(flax.serialization.msgpack_restore(file["key"]))
+  except _UnknownTypeError as unknown:
+    raise ValueError(f"{path} holds {unknown}") from None
   except (ValueError, TypeError, KeyError, AttributeError):
     raise ValueError(f"{path} does not hold a key of a scheme") from None
+
+
+class _UnknownTypeError(Exception):
+  """A key file names a key class that is not there, or not unique."""
 
 
 def _pack(key: Any) -> Any:
   """Returns nested dicts of arrays and strings that stand for a key."""
   if isinstance(key, Key):
     fields = {f: _pack(getattr(key, f)) for f in key.__dataclass_fields__}  # type: ignore[attr-defined]
-    return {"type": type(key).__name__, "fields": fields}
+    return {"type": type_name(type(key)), "fields": fields}
   if isinstance(key, LeafSpec):
     return {"leaf": json.dumps(key)}
   if isinstance(key, tuple | list):
@@ -316,9 +410,21 @@ def _unpack(data: Any) -> Any:
   return jnp.asarray(data[kind]) if kind == "array" else data[kind]
 
 
-def _key_type(name: str) -> type[Key]:
-  if name not in _KEY_TYPES:  # Schemes are imported when they are first used.
-    folder = pathlib.Path(__file__).with_name("schemes")
-    for module in pkgutil.iter_modules([str(folder)], "keyjax.schemes."):
-      importlib.import_module(module.name)
-  return _KEY_TYPES[name]
+def _key_type(name: str) -> type:
+  if name not in _KEY_TYPES:
+    schemes.load()  # They are imported when they are first used.
+  if name in _KEY_TYPES:
+    return _KEY_TYPES[name]
+  # Early files have the class's name alone; one of KeyJAX's own goes first.
+  same = {n: t for n, t in _KEY_TYPES.items() if t.__name__ == name}
+  own = {n: t for n, t in same.items() if t.__module__.startswith("keyjax.")}
+  found = list((own or same).items())
+  if len(found) == 1:
+    return found[0][1]
+  if found:
+    several = " and ".join(n for n, _ in found)
+    raise _UnknownTypeError(f"a {name!r}, which may be {several}")
+  raise _UnknownTypeError(
+    f"a key of the class {name!r}, which is not loaded: import the module "
+    "that defines it first"
+  )

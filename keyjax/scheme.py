@@ -99,11 +99,6 @@ def from_batch(take: Callable[[Any], Any], batch: Any, scheme: str) -> Any:
     ) from None
 
 
-def identity() -> Scheme:
-  """Returns the scheme that protects nothing: the plain condition."""
-  return Scheme(keygen=lambda secret, params, batch: ())
-
-
 def authorize(scheme: Scheme, key: Key, apply_fn: ApplyFn) -> ApplyFn:
   """Returns the forward pass of someone who holds the key.
 

@@ -16,6 +16,7 @@ from experiments.protection import lock
 from experiments.training import train
 from keyjax.attacks import registry
 from keyjax.attacks.game import Attacker
+from keyjax.schemes import registry as schemes
 
 _AT_LEAST_ONE = (
   "train.batch_size",
@@ -143,14 +144,14 @@ def scheme(
     ValueError: it cannot; it says why.
   """
   this = lock.build(name, args, model)
-  if name == "chain":
+  if name == lock.CHAIN:
     for part, part_args in args["parts"]:
       scheme(part, dict(part_args), model, variables, batch)
-  elif name == "adv_params":  # Its key is made from trained params.
-    paths = keyjax.tree.flatten(variables)[0]
-    pattern = args.get("layers", ".*kernel")
-    if not any(map(keyjax.tree.matcher(pattern), paths)):
-      raise ValueError(f"adv_params: no leaf matches layers={pattern!r}")
+    return
+  entry = schemes.get(name)
+  if entry.key_source is schemes.KeySource.PARAMS:  # None are trained yet.
+    if entry.check is not None:
+      entry.check(variables, **args)
   else:
     prepared = jax.eval_shape(this.prepare, variables)
     this.scheme.keygen(keyjax.Secret.generate(), prepared, batch)

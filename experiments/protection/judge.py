@@ -13,7 +13,6 @@ from experiments.protection.job import Outcome, Rows, Run
 from experiments.run import results
 from keyjax import tree
 from keyjax.attacks import intervals, near_keys
-from keyjax.schemes import adv_params
 
 _MOST_RIGHT = 100  # Draws of the right key for each wrong one.
 
@@ -65,8 +64,9 @@ def wrong_keys(
 ) -> list[Any]:
   """Returns keys of other secrets, none of them the right one by chance.
 
-  An AdvParams key is made from the plain params, which no guesser has: those
-  are random positions with the right values.
+  If keys are made from the plain params, which an attacker who guesses does
+  not have, they are random keys instead: of AdvParams, random positions with
+  the right values.
 
   Raises:
     ValueError: there is no key, or no other one.
@@ -75,7 +75,7 @@ def wrong_keys(
   made: list[Any] = []
   right = 0
   while len(made) < count:
-    if _holds(key, adv_params.AdvKey):
+    if this.key_from_params:
       guess = near_keys.random_key(key, rng)
     else:
       guess = this.scheme.keygen(keyjax.Secret.generate(), prepared, batch)
@@ -89,12 +89,6 @@ def wrong_keys(
         "out of config.schemes"
       )
   return made
-
-
-def _holds(key: Any, cls: type) -> bool:
-  if isinstance(key, tuple):
-    return any(_holds(k, cls) for k in key)
-  return isinstance(key, cls)
 
 
 def _near(

@@ -19,7 +19,7 @@ from experiments.protection import lock
 from experiments.protection.job import Run
 from experiments.training import train
 from keyjax import tree
-from keyjax.schemes import pixel_shuffle
+from keyjax.schemes import registry
 
 _DEMO_IMAGES = 60_000  # seen by the model that a picture is made of
 
@@ -32,7 +32,7 @@ def train_shown(run: Run, label: str, spec: ConfigDict) -> Any:
   Returns:
     Its variables, on the host; None where no picture shows weights.
   """
-  if spec.scheme != "adv_params":
+  if _kind(spec) != "weights":
     return None
   this = lock.build(spec.scheme, dict(spec.args), run.model)
   return demonstration(run, label, this)[1]
@@ -49,20 +49,26 @@ def pictures(run: Run, spec: ConfigDict, shown: Any) -> dict[str, Any]:
     spec: the scheme's, from the config.
     shown: from `train_shown`.
   """
-  if spec.scheme in ("shf", "np", "ffx"):
+  kind = _kind(spec)
+  if kind == "inputs":
     return {"shuffle": _shuffled(run, spec)}
-  if spec.scheme == "adv_params":
+  if kind == "weights":
     return {"histogram": _histogram(run, spec, shown)}
   return {}
+
+
+def _kind(spec: ConfigDict) -> str:
+  entry = registry.find(spec.scheme)
+  return entry.picture if entry else ""
 
 
 def _shuffled(run: Run, spec: ConfigDict) -> dict[str, Any]:
   """Transforms a few images under a key made for this picture alone."""
   before = run.dataset.test_images[:6]
-  scheme = pixel_shuffle.pixel_shuffle(spec.scheme, **dict(spec.args))
+  scheme = lock.build(spec.scheme, dict(spec.args), run.model).scheme
   batch = {"image": data.to_float(jnp.asarray(before))}
   key = scheme.keygen(keyjax.Secret.generate(), None, batch)
-  after = pixel_shuffle.transform(key, batch["image"])
+  after = key.transform_inputs(batch["image"])
   pixels = np.asarray(jnp.round(after * 255)).astype(np.uint8)
   return {"before": before.tolist(), "after": pixels.tolist()}
 

@@ -21,7 +21,6 @@ from experiments.run import files, results
 from experiments.training import train
 from keyjax import checkpoint, keys, parallel, tree
 from keyjax.checkpoint.storage.folders import is_whole
-from keyjax.schemes import adv_params
 
 
 def train_plain(run: Run) -> Any:
@@ -164,7 +163,7 @@ def _lock_and_ship(
     context.value(base, "round_trip", 1),
     context.value(base, "parameters", _num_params(prepared)),
     context.value(base, "changed_parameters", changed),
-    context.value(base, "key_bytes", _key_bytes(key)),
+    context.value(base, "key_bytes", keys.size_in_bytes(key)),
     context.value(base, "encrypt_seconds", lock_seconds),
     context.value(base, "decrypt_seconds", open_seconds),
   ]
@@ -180,15 +179,6 @@ def _timed(function: Callable, *args: Any) -> tuple[Any, float]:
     jax.block_until_ready(function(*args))
     seconds.append(time.perf_counter() - start)
   return out, float(np.median(seconds))
-
-
-def _key_bytes(key: Any) -> int:
-  """Returns a key's size; of AdvParams, without the padding."""
-  if isinstance(key, tuple):
-    return sum(map(_key_bytes, key))
-  if isinstance(key, adv_params.AdvKey):
-    return adv_params.SLOT_BYTES * adv_params.num_changes(key)
-  return keys.size_in_bytes(key)
 
 
 def _num_changed(prepared: Any, locked: Any) -> int:

@@ -169,7 +169,7 @@ def scheme(name: str, title: str = "", **kwargs: Any) -> ConfigDict:
   """Returns a protection for `config.schemes`.
 
   Args:
-    name: a name of `experiments.protection.lock.NAMES`.
+    name: a name of `experiments.protection.lock.names()`.
     title: what people call it, in reports.
     **kwargs: arguments of the scheme's factory; see
       `experiments.protection.lock`.

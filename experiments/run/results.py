@@ -25,7 +25,7 @@ FIELDS = (
   "model",
   "scheme",  # label in the config; "plain" for the unprotected model
   "title",  # what people call the scheme
-  "mechanism",  # its name in `experiments.protection.lock.NAMES`; "" for plain
+  "mechanism",  # name in `keyjax.schemes.registry`, or chain; "" for plain
   "options",  # its arguments
   "condition",  # plain, right, no_key, wrong, near or api; "" for costs
   "metric",  # accuracy, drop, round_trip, key_bytes, encrypt_seconds, ...

@@ -22,7 +22,7 @@ class Published(NamedTuple):
   """One report.
 
   Attributes:
-    mechanism: a name of `experiments.protection.lock.NAMES`; "" for plain.
+    mechanism: a name of `experiments.protection.lock.names()`; "" for plain.
     datasets: of the report.
     said: the figures, in percent or points.
     source: who says so.

@@ -14,8 +14,10 @@ from typing import Any
 
 from keyjax import attacks
 from keyjax.attacks.game import Attack, Attacker, AttackFn, Goal, Referee
+from keyjax.schemes import registry as schemes
 
 ANY = ".any"
+FROM_SECRET = ".from_secret"  # Keys are made from a secret and shapes.
 _ATTACKS: dict[str, Attack] = {}
 
 
@@ -33,7 +35,8 @@ def register(
   Args:
     name: What rows call it.
     goal: What it is after.
-    schemes: Names of schemes, or `(ANY,)`.
+    schemes: Names of schemes, or `(ANY,)`, or `(FROM_SECRET,)` for attacks
+      that make keys of their own.
     needs: The least that its attacker holds.
     grid: The settings that a sweep tries.
     referee: Scores its claims; by default the goal's.
@@ -82,4 +85,11 @@ def applicable(scheme: str) -> list[Attack]:
 
 def applies(attack: Attack, scheme: str) -> bool:
   """Return whether an attack applies to a scheme."""
-  return ANY in attack.schemes or scheme in attack.schemes
+  if ANY in attack.schemes or scheme in attack.schemes:
+    return True
+  entry = schemes.find(scheme)
+  return (
+    FROM_SECRET in attack.schemes
+    and entry is not None
+    and entry.key_source is schemes.KeySource.SECRET
+  )

@@ -8,22 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keyjax import tree
+from keyjax import keys, tree
 from keyjax.attacks.game import Attacker, Examples, Model, Target
 from keyjax.scheme import ApplyFn, Key, PyTree, Scheme
-from keyjax.schemes import hpnn, pixel_shuffle
-
-
-class Schedule(NamedTuple):
-  """HPNN's map from neurons to key bits, without the bits.
-
-  Attributes:
-    units: For each locked module its neurons' units, int32[features].
-    size: How many units, and key bits, there are.
-  """
-
-  units: Mapping[str, np.ndarray]
-  size: int
+from keyjax.schemes import registry
 
 
 class Leak(NamedTuple):
@@ -68,7 +56,7 @@ class View:
     locked: The stolen file.
     data: Labelled images.
     ciphertexts: Transformed images, float32[n, h, w, c].
-    schedule: HPNN's map from neurons to key bits.
+    schedule: The map from neurons to key bits; see `schemes.hpnn.Schedule`.
     key: The key, of an authorised user.
     oracle: The authorised model.
     leak: Some plain weights.
@@ -89,7 +77,7 @@ class View:
   locked: PyTree
   data: Examples
   ciphertexts: np.ndarray | None
-  schedule: Schedule | None
+  schedule: Any
   key: Key
   oracle: Oracle | None
   leak: Leak | None
@@ -128,7 +116,7 @@ def view(target: Target, attacker: Attacker, seed: int = 0) -> View:
     floats=target.floats,
     scheme=target.scheme if attacker.knows_scheme else None,
     name=target.name if attacker.knows_scheme else "",
-    options=target.options if attacker.knows_scheme else {},
+    options=_options(target) if attacker.knows_scheme else {},
     locked=target.locked if attacker.has_locked else None,
     data=Examples(target.train.image[picked], target.train.label[picked]),
     ciphertexts=_overheard(target, attacker, order[::-1]),
@@ -164,22 +152,31 @@ def _overheard(
 ) -> np.ndarray | None:
   if not attacker.ciphertexts:
     return None
-  if not isinstance(target.key, pixel_shuffle.PixelKey):
-    raise ValueError(f"ciphertexts: {target.name} transforms no images")
   if attacker.images + attacker.ciphertexts > len(order):
     raise ValueError(
       f"{attacker.images} images and {attacker.ciphertexts} ciphertexts of "
       f"others, but there are {len(order)} training images"
     )
   images = jnp.asarray(target.train.image[order[: attacker.ciphertexts]])
-  return np.asarray(pixel_shuffle.transform(target.key, images))
+  sent = None
+  if isinstance(target.key, keys.Key):
+    sent = target.key.transform_inputs(images)
+  if sent is None:
+    raise ValueError(f"ciphertexts: {target.name} transforms no images")
+  return np.asarray(sent)
 
 
-def _schedule(target: Target) -> Schedule:
-  if not isinstance(target.key, hpnn.HpnnKey):
+def _schedule(target: Target) -> Any:
+  found = None
+  if isinstance(target.key, keys.Key):
+    found = target.key.neuron_schedule()
+  if found is None:
     raise ValueError(f"schedule: {target.name} has none")
-  units = {path: np.array(unit) for path, unit in target.key.units.items()}
-  return Schedule(units, target.key.bits.size)
+  return found
+
+
+def _options(target: Target) -> Mapping[str, Any]:
+  return registry.public_options(target.name, target.options)
 
 
 def _leak(

@@ -13,7 +13,7 @@ from keyjax.card.errors import CardError
 from keyjax.card.evidence import Found
 from keyjax.errors import KeyringError
 from keyjax.keyring.encoding import check_name, dump
-from keyjax.schemes.classes import security_class
+from keyjax.schemes.registry import security_class
 
 Row = Mapping[str, Any]
 CONDITIONS = ("plain", "right", "api", "no_key", "wrong")

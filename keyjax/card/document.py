@@ -23,7 +23,7 @@ from keyjax.keyring.signing import (
   verify_key_id,
 )
 from keyjax.leaks import looks_secret
-from keyjax.schemes.classes import security_class
+from keyjax.schemes.registry import security_class
 
 KIND = "card"
 VERSION = 1

@@ -20,8 +20,9 @@ defaults; those here come from a public re-implementation where it has them.
 """
 
 import functools
+import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +30,7 @@ import numpy as np
 
 from keyjax import keys, tree
 from keyjax.scheme import Scheme
+from keyjax.schemes import registry
 
 NAME = "adv_params"
 SLOT_BYTES = 12  # int32 leaf, int32 index, uint32 flip
@@ -47,10 +49,41 @@ class AdvKey(keys.Key):
     spec: the leaves of the tree.
   """
 
+  distance_unit = "positions"
   leaf: jax.Array
   index: jax.Array
   flip: jax.Array
   spec: tree.Spec = keys.static()
+
+  def near(self, distance: int, rng: np.random.Generator) -> Self:
+    """Move positions to other parameters of the same leaf."""
+    index = np.array(self.index)
+    leaf = np.asarray(self.leaf)
+    used = np.flatnonzero(np.asarray(self.flip))
+    for k in rng.choice(used, distance, replace=False):
+      size = math.prod(self.spec[leaf[k]].shape)
+      free = np.setdiff1d(np.arange(size), index[leaf == leaf[k]])
+      if not free.size:
+        raise ValueError(f"no other place in leaf {self.spec[leaf[k]].path}")
+      index[k] = rng.choice(free)
+    return self.replace(index=jnp.asarray(index))
+
+  def max_distance(self) -> int:
+    """Return the number of changed parameters."""
+    return num_changes(self)
+
+  def entropy_bits(self) -> float:
+    """Return the bits of the positions; those of the values are not counted."""
+    leaf = np.asarray(self.leaf)[np.asarray(self.flip) != 0]
+    total = 0.0
+    for i in np.unique(leaf):
+      size = math.prod(self.spec[i].shape)
+      total += math.log2(math.comb(size, int((leaf == i).sum())))
+    return total
+
+  def size_in_bytes(self) -> int:
+    """Return the size of the slots in use."""
+    return SLOT_BYTES * num_changes(self)
 
 
 class Options(NamedTuple):
@@ -201,13 +234,7 @@ def search(
       exceeds the threshold before any step.
   """
   spec = tree.make_spec(params, NAME)
-  match = tree.matcher(layers)
-  floating = [
-    s.locked and jnp.issubdtype(jnp.dtype(s.dtype), jnp.floating) for s in spec
-  ]
-  chosen = [i for i, s in enumerate(spec) if floating[i] and match(s.path)]
-  if not chosen:
-    raise ValueError(f"{NAME}: no leaf of floats matches layers={layers!r}")
+  chosen = _matching(spec, layers)
   order = keys.permutation(secret, f"{NAME}/layers", len(chosen))
   first = jnp.asarray(order[: options.max_layers])
   state = _run(tuple(chosen), loss_fn, options, first, params, batch)
@@ -221,6 +248,28 @@ def search(
       "or no gradient differs from 0"
     )
   return key, trace
+
+
+def _matching(spec: tree.Spec, layers: str) -> list[int]:
+  """Return the indices of the float leaves that match.
+
+  Raises:
+    ValueError: If there is none.
+  """
+  match = tree.matcher(layers)
+  floating = [
+    s.locked and jnp.issubdtype(jnp.dtype(s.dtype), jnp.floating) for s in spec
+  ]
+  chosen = [i for i, s in enumerate(spec) if floating[i] and match(s.path)]
+  if not chosen:
+    raise ValueError(f"{NAME}: no leaf of floats matches layers={layers!r}")
+  return chosen
+
+
+def check(params: Any, layers: str = ".*kernel", **others: Any) -> None:
+  """Raise a ValueError unless a float leaf of `params` matches `layers`."""
+  del others
+  _matching(tree.make_spec(params, NAME), layers)
 
 
 class _State(NamedTuple):
@@ -483,5 +532,15 @@ def _trace(state: _State, key: AdvKey) -> Trace:
     num_steps=int(state.steps),
     loss_before=float(state.first_loss),
     loss_after=float(state.loss),
-    key_bytes=SLOT_BYTES * used,
+    key_bytes=key.size_in_bytes(),
   )
+
+
+registry.register(
+  NAME,
+  adv_params,
+  security_class=registry.DEGRADATION,
+  key_source=registry.KeySource.PARAMS,
+  check=check,
+  picture="weights",
+)

@@ -5,7 +5,7 @@ in the order of their bytes in memory (`keyjax.aes.leaves`).
 """
 
 import os
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,28 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from keyjax import aes, keys, tree
+from keyjax.aes import schedule
 from keyjax.aes.ctr import MAX_BLOCKS
+
+
+class CounterModeKey(keys.Key):
+  """Base class of keys whose secret is the round keys of one AES key."""
+
+  distance_unit = "bits"
+  round_keys: jax.Array
+
+  def near(self, distance: int, rng: np.random.Generator) -> Self:
+    """Flip bits of the AES key."""
+    octets = np.frombuffer(self._aes_key(), np.uint8)
+    flipped = keys.flip_bits(octets, distance, rng).tobytes()
+    return self.replace(round_keys=jnp.asarray(aes.expand_key(flipped)))
+
+  def max_distance(self) -> int:
+    """Return the number of bits of the AES key."""
+    return 8 * len(self._aes_key())
+
+  def _aes_key(self) -> bytes:
+    return schedule.key_of(np.asarray(self.round_keys))
 
 
 def check_nonce(nonce: bytes | None, scheme: str) -> None:

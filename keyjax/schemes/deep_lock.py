@@ -23,8 +23,8 @@ in the order of its bytes in memory.
 """
 
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ import numpy as np
 from keyjax import aes, keys, tree
 from keyjax.aes import sbox
 from keyjax.scheme import Scheme
-from keyjax.schemes import counter
+from keyjax.schemes import counter, registry
 
 NAME = "deep_lock"
 
@@ -61,12 +61,23 @@ class ChainKey(keys.Key):
     spec: the leaves that it locks.
   """
 
+  distance_unit = "bits"
   master: jax.Array
   spec: tree.Spec = keys.static()
 
+  def near(self, distance: int, rng: np.random.Generator) -> Self:
+    """Flip bits of the master key."""
+    octets = np.asarray(self.master).astype(">u4").view(np.uint8)
+    words = keys.flip_bits(octets, distance, rng).view(">u4").astype(np.uint32)
+    return self.replace(master=jnp.asarray(words))
+
+  def max_distance(self) -> int:
+    """Return the number of bits of the master key."""
+    return self.master.size * 32
+
 
 @keys.key_dataclass
-class CounterKey(keys.Key):
+class CounterKey(counter.CounterModeKey):
   """The hardened schedule's key, for one encryption.
 
   Attributes:
@@ -365,3 +376,17 @@ def sub_word(word: jax.Array) -> jax.Array:
     value = table.at[octet].get(mode="promise_in_bounds")
     out = out | (value << np.uint32(shift))
   return out
+
+
+def _security_class(options: Mapping[str, Any]) -> str:
+  schedule = options.get("schedule", registry.get(NAME).defaults()["schedule"])
+  classes = {
+    "chain": registry.OBFUSCATION,
+    "counter": registry.CRYPTOGRAPHIC,
+  }
+  return classes.get(str(schedule), registry.UNCLASSIFIED)
+
+
+registry.register(
+  NAME, deep_lock, security_class=_security_class, locks_int8=True
+)

@@ -33,8 +33,8 @@ Property Protection of Deep Learning Models" (HPNN), DAC 2020, eprint
 import functools
 import re
 import warnings
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Self
 
 import flax.linen as nn
 import jax
@@ -43,6 +43,7 @@ import numpy as np
 
 from keyjax import keys, tree
 from keyjax.scheme import ApplyFn, Scheme, from_batch
+from keyjax.schemes import registry
 
 NAME = "hpnn"
 _WEIGHTS = ("kernel", "bias", "scale")
@@ -61,6 +62,18 @@ class Site(NamedTuple):
   hidden: bool = False  # a mask hides its weights
 
 
+class Schedule(NamedTuple):
+  """The map from neurons to key bits, without the bits.
+
+  Attributes:
+    units: For each locked module its neurons' units, int32[features].
+    size: Number of units, and of key bits.
+  """
+
+  units: Mapping[str, np.ndarray]
+  size: int
+
+
 @keys.key_dataclass
 class HpnnKey(keys.Key):
   """The hardware key and the private schedule.
@@ -70,8 +83,25 @@ class HpnnKey(keys.Key):
     units: for each locked module its neurons' units, int32[features].
   """
 
+  distance_unit = "bits"
   bits: jax.Array
   units: dict[str, jax.Array]
+
+  def near(self, distance: int, rng: np.random.Generator) -> Self:
+    """Flip bits that some neuron uses."""
+    bits = np.array(self.bits)
+    # A bit of a unit without neurons does nothing.
+    bits[rng.choice(used_units(self), distance, replace=False)] ^= 1
+    return self.replace(bits=jnp.asarray(bits))
+
+  def max_distance(self) -> int:
+    """Return the number of bits that some neuron uses."""
+    return used_units(self).size
+
+  def neuron_schedule(self) -> Schedule:
+    """Return the device's private map, without the bits."""
+    units = {path: np.array(unit) for path, unit in self.units.items()}
+    return Schedule(units, self.bits.size)
 
   def signs(self, path: str) -> jax.Array:
     """Returns L of one module, int8[features] of +1 and -1."""
@@ -391,3 +421,13 @@ def _check_not_jitted(apply_fn: ApplyFn) -> None:
       f"{NAME}: apply_fn is jitted, and JAX's cache would not see the lock; "
       "bind the plain function and jit the result"
     )
+
+
+def _from_options(
+  apply_fn: ApplyFn, layers: str | None = None, units: int = 256
+) -> Scheme:
+  # 0 units: as many as this machine's matrix unit has columns.
+  return hpnn(apply_fn, layers, units or matrix_units())
+
+
+registry.register(NAME, _from_options, security_class=registry.DEGRADATION)

@@ -21,13 +21,13 @@ import jax.numpy as jnp
 
 from keyjax import aes, keys, tree
 from keyjax.scheme import Scheme
-from keyjax.schemes import counter
+from keyjax.schemes import counter, registry
 
 NAME = "keyed_noise"
 
 
 @keys.key_dataclass
-class NoiseKey(keys.Key):
+class NoiseKey(counter.CounterModeKey):
   """The key of one encryption.
 
   Attributes:
@@ -133,3 +133,6 @@ def _mask(dtype: Any) -> Any:
   width = tree.word_dtype(dtype).itemsize * 8
   mantissa = (1 << jnp.finfo(dtype).nmant) - 1
   return tree.word_dtype(dtype).type(1 << (width - 1) | mantissa)
+
+
+registry.register(NAME, keyed_noise, security_class=registry.DEGRADATION)

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from keyjax import keys
-from keyjax.schemes import pixel_shuffle
+from keyjax.schemes import pixel_shuffle, registry
 
 NAME = "patch_embedding"
 Key = pixel_shuffle.ShfKey | pixel_shuffle.NpKey
@@ -158,3 +158,6 @@ def _inverted(key: Key, kernel: jax.Array) -> jax.Array:
     return jnp.zeros((*shape, 1), jnp.float32)
   # NP of a black image is its mask.
   return pixel_shuffle.transform(key, jnp.zeros(shape, jnp.float32))[..., None]
+
+
+registry.classify(NAME, registry.DEGRADATION)

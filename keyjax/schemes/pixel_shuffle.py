@@ -24,7 +24,7 @@ import hmac
 import math
 import struct
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -32,37 +32,150 @@ import numpy as np
 
 from keyjax import keys
 from keyjax.scheme import ApplyFn, Scheme, from_batch
+from keyjax.schemes import registry
 
 NAME = "pixel_shuffle"
+KINDS = ("shf", "np", "ffx")
 _FEISTEL_ROUNDS = 10
 
 
+class PixelKey(keys.Key):
+  """Base class of the keys of all kinds."""
+
+  distance_unit = "swaps"
+  block_size: int
+
+  def transform_inputs(self, inputs: jax.Array) -> jax.Array:
+    """Return transformed images."""
+    return transform(self, inputs)
+
+  def positions(self) -> jax.Array:
+    """Return the array of the key that has one element a position, [N]."""
+    raise NotImplementedError
+
+  def forward(self, blocks: jax.Array) -> jax.Array:
+    """Transform flattened blocks, float[..., N]."""
+    raise NotImplementedError
+
+  def backward(self, blocks: jax.Array) -> jax.Array:
+    """Undo `forward`."""
+    raise NotImplementedError
+
+
 @keys.key_dataclass
-class ShfKey(keys.Key):
+class ShfKey(PixelKey):
   """A permutation of a block: int32[N]."""
 
   order: jax.Array
   block_size: int = keys.static()
 
+  def positions(self) -> jax.Array:
+    """Return the order."""
+    return self.order
+
+  def forward(self, blocks: jax.Array) -> jax.Array:
+    """Permute."""
+    return jnp.take(blocks, self.order, axis=-1, mode="clip")
+
+  def backward(self, blocks: jax.Array) -> jax.Array:
+    """Permute back."""
+    return jnp.take(blocks, jnp.argsort(self.order), axis=-1, mode="clip")
+
+  def near(self, distance: int, rng: np.random.Generator) -> Self:
+    """Compose with a cycle of distance + 1 items: exactly as many swaps."""
+    order = np.array(self.order)
+    cycle = rng.choice(order.size, distance + 1, replace=False)
+    order[cycle] = order[np.roll(cycle, 1)]
+    return self.replace(order=jnp.asarray(order))
+
+  def max_distance(self) -> int:
+    """Return the largest number of swaps between two permutations."""
+    return self.order.size - 1
+
+  def random(self, rng: np.random.Generator) -> Self:
+    """Draw a uniform permutation."""
+    order = rng.permutation(np.asarray(self.order))
+    return self.replace(order=jnp.asarray(order))
+
+  def entropy_bits(self) -> float:
+    """Return the bits of a permutation."""
+    return math.lgamma(self.order.size + 1) / math.log(2)
+
+
+class MaskKey(PixelKey):
+  """Base class of the keys of NP and FFX, which hold a balanced mask."""
+
+  mask: jax.Array
+
+  def positions(self) -> jax.Array:
+    """Return the mask."""
+    return self.mask
+
+  def near(self, distance: int, rng: np.random.Generator) -> Self:
+    """Swap masked positions with unmasked ones."""
+    mask = np.array(self.mask)
+    for side in (np.flatnonzero(mask), np.flatnonzero(~mask)):
+      mask[rng.choice(side, distance, replace=False)] ^= True
+    return self.replace(mask=jnp.asarray(mask))
+
+  def max_distance(self) -> int:
+    """Return the number of masked positions."""
+    return int(self.mask.sum())
+
+  def random(self, rng: np.random.Generator) -> Self:
+    """Draw a mask with as many ones; the table of FFX is kept."""
+    mask = rng.permutation(np.asarray(self.mask))
+    return self.replace(mask=jnp.asarray(mask))
+
+  def entropy_bits(self) -> float:
+    """Return the bits of the mask; FFX's table adds none.
+
+    Half of the pixels do not go through the table.
+    """
+    return math.log2(math.comb(self.mask.size, int(self.mask.sum())))
+
 
 @keys.key_dataclass
-class NpKey(keys.Key):
+class NpKey(MaskKey):
   """The positions of a block that are inverted: bool[N]."""
 
   mask: jax.Array
   block_size: int = keys.static()
 
+  def forward(self, blocks: jax.Array) -> jax.Array:
+    """Invert where the mask is set."""
+    return jnp.where(_expanded(self.mask, blocks), 1 - blocks, blocks)
+
+  def backward(self, blocks: jax.Array) -> jax.Array:
+    """Invert again."""
+    return self.forward(blocks)
+
 
 @keys.key_dataclass
-class FfxKey(keys.Key):
+class FfxKey(MaskKey):
   """The positions that are encrypted, bool[N], and the table, int32[256]."""
 
   mask: jax.Array
   table: jax.Array
   block_size: int = keys.static()
 
+  def forward(self, blocks: jax.Array) -> jax.Array:
+    """Look 8-bit values up in the table where the mask is set."""
+    value = jnp.round(jnp.clip(blocks, 0, 1) * 255).astype(jnp.int32)
+    value = jnp.where(_expanded(self.mask, blocks), self.table[value], value)
+    return value.astype(blocks.dtype) / self.table.max().astype(blocks.dtype)
 
-PixelKey = ShfKey | NpKey | FfxKey
+  def backward(self, blocks: jax.Array) -> jax.Array:
+    """Look values up in the inverse table."""
+    scale = self.table.max().astype(blocks.dtype)
+    value = jnp.round(blocks * scale).astype(jnp.int32)
+    back = jnp.zeros(1000, jnp.int32).at[self.table].set(jnp.arange(256))
+    value = jnp.where(_expanded(self.mask, blocks), back[value], value)
+    return value.astype(blocks.dtype) / 255
+
+
+def _expanded(mask: jax.Array, blocks: jax.Array) -> jax.Array:
+  return jnp.expand_dims(mask, tuple(range(blocks.ndim - 1)))  # [N] -> [.., N]
 
 
 def pixel_shuffle(
@@ -109,7 +222,7 @@ def pixel_shuffle(
     >>> bool((inverse(key, transform(key, images)) == images).all())
     True
   """
-  if kind not in ("shf", "np", "ffx"):
+  if kind not in KINDS:
     raise ValueError(f"kind={kind!r}: choose 'shf', 'np' or 'ffx'")
   if not isinstance(block_size, int) or block_size < 1:
     raise ValueError(f"block_size={block_size!r}: a whole number, at least 1")
@@ -166,40 +279,17 @@ def transform(key: PixelKey, x: jax.Array) -> jax.Array:
     ValueError: M does not divide the image, the channels are not the key's,
       or the pixels are not floats.
   """
-  return _blockwise(key, x, _forward)
+  _require(key)
+  return _blockwise(key, x, key.forward)
 
 
 def inverse(key: PixelKey, x: jax.Array) -> jax.Array:
   """Undoes `transform`: exactly for SHF, to rounding for NP and FFX."""
-  return _blockwise(key, x, _backward)
-
-
-def _forward(key: PixelKey, blocks: jax.Array) -> jax.Array:
-  if isinstance(key, ShfKey):
-    return jnp.take(blocks, key.order, axis=-1, mode="clip")
-  mask = jnp.expand_dims(key.mask, tuple(range(blocks.ndim - 1)))
-  if isinstance(key, NpKey):
-    return jnp.where(mask, 1 - blocks, blocks)
-  value = jnp.round(jnp.clip(blocks, 0, 1) * 255).astype(jnp.int32)
-  value = jnp.where(mask, key.table[value], value)
-  return value.astype(blocks.dtype) / key.table.max().astype(blocks.dtype)
-
-
-def _backward(key: PixelKey, blocks: jax.Array) -> jax.Array:
-  if isinstance(key, ShfKey):
-    return jnp.take(blocks, jnp.argsort(key.order), axis=-1, mode="clip")
-  if isinstance(key, NpKey):
-    return _forward(key, blocks)
-  mask = jnp.expand_dims(key.mask, tuple(range(blocks.ndim - 1)))
-  scale = key.table.max().astype(blocks.dtype)
-  value = jnp.round(blocks * scale).astype(jnp.int32)
-  back = jnp.zeros(1000, jnp.int32).at[key.table].set(jnp.arange(256))
-  value = jnp.where(mask, back[value], value)
-  return value.astype(blocks.dtype) / 255
+  _require(key)
+  return _blockwise(key, x, key.backward)
 
 
 def _blockwise(key: PixelKey, x: jax.Array, function: Callable) -> jax.Array:
-  _require(key)
   m = key.block_size
   _check_shape(x.shape, m)
   if not jnp.issubdtype(x.dtype, jnp.floating):
@@ -207,9 +297,8 @@ def _blockwise(key: PixelKey, x: jax.Array, function: Callable) -> jax.Array:
       f"{NAME}: pixels are floats in [0, 1], got {x.dtype}; divide by 255"
     )
   *lead, h, w, c = x.shape
-  positions = key.order if isinstance(key, ShfKey) else key.mask
-  keys.require_vector(positions, NAME)
-  size = positions.shape[0]
+  keys.require_vector(key.positions(), NAME)
+  size = key.positions().shape[0]
   if size != c * m * m:
     raise ValueError(
       f"{NAME}: the key is for {size // m**2} channels, the images have {c}"
@@ -221,13 +310,13 @@ def _blockwise(key: PixelKey, x: jax.Array, function: Callable) -> jax.Array:
   flat = blocks.reshape(*shape[:-3], c * m * m)
   if not isinstance(key, ShfKey):
     flat = flat.astype(jnp.float32)
-  out = function(key, flat).astype(x.dtype)
+  out = function(flat).astype(x.dtype)
   return out.reshape(shape).transpose(swap).reshape(x.shape)
 
 
 def _require(key: Any) -> None:
   if not isinstance(key, PixelKey):
-    keys.require(key, ShfKey, NAME)
+    keys.require(key, ShfKey, NAME)  # Raises.
 
 
 def _check_shape(shape: tuple[int, ...], block_size: int) -> None:
@@ -278,3 +367,20 @@ def _ffx(password: bytes, value: int) -> int:
     a, b = b, c
   x, y, z = a + b
   return 100 * x + 10 * y + z
+
+
+def _of_kind(kind: str) -> Callable[..., Scheme]:
+  def make(block_size: int = 4) -> Scheme:
+    return pixel_shuffle(kind, block_size)
+
+  return make
+
+
+registry.classify(NAME, registry.DEGRADATION)
+for _kind in KINDS:
+  registry.register(
+    _kind,
+    _of_kind(_kind),
+    security_class=registry.DEGRADATION,
+    picture="inputs",
+  )

@@ -12,7 +12,6 @@ from ml_collections import ConfigDict
 
 import keyjax
 from experiments import attack as job
-from experiments.protection import lock
 from experiments.report import attacks as report
 from experiments.run import config as configs
 from experiments.run import results
@@ -21,9 +20,10 @@ from keyjax import tree
 from keyjax.attacks import registry
 from keyjax.attacks.game import Attacker, Budget, Claim, Goal
 from keyjax.attacks.views import View
+from keyjax.schemes import registry as schemes
 
 
-def toy(model: Any) -> Any:
+def toy() -> keyjax.Scheme:
   """A scheme of its own: all weights times -1 where a key bit says so."""
 
   def keygen(secret: keyjax.Secret, params: Any, batch: Any) -> jax.Array:
@@ -36,12 +36,12 @@ def toy(model: Any) -> Any:
 
     return jax.tree.map(one, params)
 
-  return lambda: keyjax.Scheme(keygen, flip, flip)
+  return keyjax.Scheme(keygen, flip, flip)
 
 
 @pytest.fixture
-def config(monkeypatch: pytest.MonkeyPatch) -> Iterator[ConfigDict]:
-  monkeypatch.setitem(lock.MAKERS, "toy", toy)
+def config() -> Iterator[ConfigDict]:
+  schemes.register("toy", toy)
   known = dict(registry._ATTACKS)
 
   @registry.register("toy_break", Goal.KEY, ("toy",), Attacker())
@@ -83,6 +83,7 @@ def config(monkeypatch: pytest.MonkeyPatch) -> Iterator[ConfigDict]:
   )
   with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
     yield made
+  schemes.unregister("toy")
   registry._ATTACKS.clear()
   registry._ATTACKS.update(known)
 

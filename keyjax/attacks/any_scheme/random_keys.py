@@ -26,7 +26,7 @@ _IMAGES = 128  # Enough to tell a right key from a wrong one.
 @registry.register(
   "random_keys",
   Goal.FUNCTION,
-  ("deep_lock", "keyed_noise", "hpnn", "shf", "np", "ffx"),
+  (registry.FROM_SECRET,),
   Attacker(images=1),
 )
 def random_keys(view: View, budget: Budget) -> Iterator[Claim]:

@@ -5,14 +5,12 @@ import numpy as np
 from keyjax.attacks import referee
 from keyjax.attacks.game import Score, Target
 from keyjax.attacks.pixel_shuffle import block_keys
-from keyjax.schemes.pixel_shuffle import PixelKey, ShfKey
+from keyjax.schemes.pixel_shuffle import PixelKey
 
 
 def share(claimed: PixelKey, true: PixelKey) -> float:
   """Return the share of a block's positions that a key treats right."""
-  if isinstance(claimed, ShfKey) and isinstance(true, ShfKey):
-    return float((np.asarray(claimed.order) == np.asarray(true.order)).mean())
-  same = np.asarray(claimed.mask) == np.asarray(true.mask)  # type: ignore[union-attr]
+  same = np.asarray(claimed.positions()) == np.asarray(true.positions())
   return float(same.mean())
 
 

@@ -81,7 +81,7 @@ class _Scorer:
 
 
 def _swaps(key: PixelKey) -> Iterator[tuple[int, int]]:
-  size = key.order.size if isinstance(key, ShfKey) else key.mask.size
+  size = key.positions().size
   for i in range(size):
     for j in range(i + 1, size):
       yield i, j

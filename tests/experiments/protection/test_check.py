@@ -38,7 +38,11 @@ def test_a_right_config_passes() -> None:
   [
     ("shf", {"block_size": 3}, "block_size=3 does not divide images of 8 x 8"),
     ("hpnn", {"layers": "cov.*"}, "no layer matches 'cov.*'"),
-    ("adv_params", {"layers": "kernel"}, "no leaf matches layers='kernel'"),
+    (
+      "adv_params",
+      {"layers": "kernel"},
+      "no leaf of floats matches layers='kernel'",
+    ),
     ("deep_lock", {"bits": 1}, "unknown argument bits"),
     ("aes", {}, "unknown scheme 'aes'"),
     (

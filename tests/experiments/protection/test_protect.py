@@ -13,7 +13,7 @@ from experiments import data, models
 from experiments.protection import job as context
 from experiments.protection import judge, lock, protect
 from experiments.run import config
-from keyjax import Secret, tree
+from keyjax import Secret, keys, tree
 from tests import trees
 
 DIGITS = data.load("digits", num_train=40, num_test=20)
@@ -93,9 +93,9 @@ def test_key_bytes_leave_padding_out() -> None:
   scheme = keyjax.adv_params(trees.loss, max_steps=1, loss_threshold=1e9)
   key = scheme.keygen(Secret.generate(), VARIABLES, None)
   changed = int((np.asarray(key.flip) != 0).sum())
-  assert protect._key_bytes(key) == 12 * changed < 12 * 48
+  assert keys.size_in_bytes(key) == 12 * changed < 12 * 48
   master = keyjax.deep_lock().keygen(Secret.generate(), VARIABLES, None)
-  assert protect._key_bytes((key, master)) == 12 * changed + 16
+  assert keys.size_in_bytes((key, master)) == 12 * changed + 16
 
 
 def test_a_damaged_outcome_is_named(tmp_path: pathlib.Path) -> None:

@@ -1,0 +1,19 @@
+"""The scheme that protects nothing."""
+
+from keyjax.scheme import Scheme
+from keyjax.schemes import registry
+
+NAME = "identity"
+
+
+def identity() -> Scheme:
+  """Return the scheme that protects nothing: the plain condition."""
+  return Scheme(keygen=lambda secret, params, batch: ())
+
+
+registry.register(
+  NAME,
+  identity,
+  security_class=registry.NONE,
+  key_source=registry.KeySource.NOTHING,
+)
