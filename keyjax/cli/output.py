@@ -1,21 +1,31 @@
-"""What commands print: lines or JSON on stdout, errors on stderr."""
+"""Output: lines or JSON on stdout, errors and progress bars on stderr."""
 
+import contextlib
 import json
+import pathlib
 import sys
-from collections.abc import Sequence
-from typing import Any, NamedTuple, TextIO
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple, TextIO
 
-from keyjax.cli.failures import Failure
+from keyjax.cli.exit_codes import Failure
+
+Direction = Literal["read", "written", "both"]
+_COUNTERS = {
+  "read": ("rchar",),
+  "written": ("wchar",),
+  "both": ("rchar", "wchar"),
+}
+_IO = pathlib.Path("/proc/self/io")
 
 
 class Result(NamedTuple):
-  """What a command found or made.
+  """Outcome of a command.
 
   Attributes:
-    document: for `--json`.
-    lines: for people, and for pipes.
-    code: the exit code.
-    problem: one sentence for stderr, with a code other than 0.
+    document: JSON object for `--json`.
+    lines: Lines for people and for pipes.
+    code: Exit code.
+    problem: Message for stderr if the code is not 0.
   """
 
   document: dict[str, Any]
@@ -25,7 +35,7 @@ class Result(NamedTuple):
 
 
 def show(result: Result, as_json: bool) -> None:
-  """Prints a result."""
+  """Print a result."""
   if as_json:
     print(json.dumps(result.document, sort_keys=True))
   else:
@@ -37,7 +47,7 @@ def show(result: Result, as_json: bool) -> None:
 
 
 def show_failure(failure: Failure, as_json: bool) -> int:
-  """Prints one line, and returns the exit code."""
+  """Print one line and return the exit code."""
   if as_json:
     print(json.dumps({"error": str(failure), "exit": failure.code}))
   _print(f"keyjax: {failure}", sys.stderr)
@@ -51,7 +61,7 @@ def _print(line: str, stream: TextIO) -> None:
 
 
 def printable(text: str) -> str:
-  r"""Returns text that cannot steer a terminal: names come from strangers.
+  r"""Escape control characters: names in a checkpoint are not trusted.
 
   Example:
     >>> printable("layer\x1b[2J\n")
@@ -64,7 +74,7 @@ def printable(text: str) -> str:
 
 
 def size(count: int) -> str:
-  """Returns bytes for people.
+  """Format a number of bytes.
 
   Example:
     >>> size(999), size(5 << 20)
@@ -72,8 +82,68 @@ def size(count: int) -> str:
   """
   if count < 1024:
     return f"{count} bytes"
-  number, units = float(count), iter(("KiB", "MiB", "GiB", "TiB"))
-  unit = ""
-  while number >= 1024 and (following := next(units, "")):
-    number, unit = number / 1024, following
-  return f"{number:.1f} {unit}"
+  number = float(count)
+  for unit in ("KiB", "MiB", "GiB"):
+    number /= 1024
+    if number < 1024:
+      return f"{number:.1f} {unit}"
+  return f"{number / 1024:.1f} TiB"
+
+
+def transferred(direction: Direction) -> int | None:
+  """Return how many bytes this process has read, written, or both, so far.
+
+  Returns:
+    The number; None where the system does not count.
+
+  Example:
+    >>> transferred("read") is None or transferred("read") > 0
+    True
+  """
+  try:
+    lines = _IO.read_text().splitlines()
+  except OSError:  # Not Linux, or not allowed.
+    return None
+  fields = dict(line.split(": ") for line in lines)
+  return sum(int(fields[name]) for name in _COUNTERS[direction])
+
+
+@contextlib.contextmanager
+def progress_bar(
+  title: str, as_json: bool, total: int, direction: Direction
+) -> Iterator[None]:
+  """Show a progress bar on a terminal.
+
+  Args:
+    title: One or two words.
+    as_json: Whether the output is JSON; no bar is shown then.
+    total: Approximate number of bytes to transfer.
+    direction: Whether these bytes are read, written, or both.
+  """
+  if as_json or not sys.stderr.isatty():
+    yield
+    return
+  from rich import console, progress  # Slow to import, and seldom needed.
+
+  before = transferred(direction)
+
+  class Bar(progress.Progress):
+    """A bar that asks the system for its progress whenever it is drawn."""
+
+    def get_renderables(self) -> Iterable[Any]:
+      now = transferred(direction)
+      for task in self.tasks:
+        if now is not None and before is not None:
+          self.update(task.id, completed=min(now - before, total))
+      return super().get_renderables()
+
+  columns = (
+    progress.TextColumn("{task.description}"),
+    progress.BarColumn(),
+    progress.DownloadColumn(binary_units=True),
+    progress.TimeElapsedColumn(),
+  )
+  stderr = console.Console(stderr=True)
+  with Bar(*columns, console=stderr, transient=True) as bar:
+    bar.add_task(title, total=None if before is None else max(total, 1))
+    yield

@@ -1,0 +1,288 @@
+"""`keyjax encrypt`, `inspect`, `verify` and `decrypt`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+import keyjax
+from keyjax.cli.exit_codes import REFUSED, USAGE, keyring_errors_as
+from keyjax.cli.inputs import read_json_object, refuse_existing
+from keyjax.cli.key_reader import KeyReader, default_identity, read_verify_key
+from keyjax.cli.output import Result, progress_bar, size
+from keyjax.cli.parsers import (
+  add_command,
+  add_identities,
+  add_passphrase,
+  add_path,
+  add_recipients,
+  add_root,
+  add_signer,
+  add_verify_key,
+  number,
+  pattern,
+)
+
+_FORMATS = ("orbax", "safetensors", "msgpack")
+
+
+def add(commands: Any) -> None:
+  """Add the commands of this file."""
+  _add_encrypt(commands)
+  _add_inspect(commands)
+  _add_verify(commands)
+  _add_decrypt(commands)
+
+
+def public_view(path: str) -> dict[str, Any]:
+  """Return what anyone can read of a checkpoint; nothing of it is proven.
+
+  Raises:
+    Failure: If the envelope is malformed.
+    CheckpointError, FileNotFoundError: If there is no sealed checkpoint.
+  """
+  with keyring_errors_as(REFUSED):
+    return keyjax.checkpoint.inspect(path)
+
+
+def _add_encrypt(commands: Any) -> None:
+  parser = add_command(
+    commands,
+    encrypt,
+    "encrypt",
+    summary="seal weights for recipients",
+    details="""
+IN is a plain Orbax checkpoint, or a file whose name ends in .safetensors or
+.msgpack. OUT is a new folder, written completely or not at all. Names, shapes,
+dtypes, the step and the metadata are encrypted too; without a key, only the
+total size and the ids of the recipients can be read. IN is not changed: delete
+it if nobody else may read it.
+""",
+    examples="""
+keyjax encrypt model.safetensors model-1 --step 1000 --to @alice.key.pub \\
+  --to @bob.key.pub --to keyring:team.keyring --root file:root.key \\
+  --sign file:owner.key
+""",
+  )
+  add_path(parser, "source", metavar="IN", help="weights to read")
+  add_path(parser, "target", metavar="OUT", help="checkpoint to write")
+  add_recipients(parser)
+  add_signer(parser)
+  parser.add_argument(
+    "--step",
+    type=number,
+    default=0,
+    metavar="N",
+    help="training step, stored encrypted; 0 by default",
+  )
+  add_path(
+    parser,
+    "--metadata",
+    metavar="FILE.json",
+    help="a JSON object, stored encrypted",
+  )
+  add_passphrase(parser)
+  add_root(parser)
+
+
+def encrypt(args: argparse.Namespace) -> Result:
+  """Seal weights for recipients."""
+  refuse_existing(args.target)
+  metadata = read_json_object(args.metadata)
+  reader = KeyReader(args)
+  recipients = reader.recipients(args.to)
+  signer = reader.signer(args.sign)
+  locations = keyjax.checkpoint.storage.locations
+  total = locations.size(locations.location(args.source))
+  with (
+    keyring_errors_as(USAGE),
+    progress_bar("sealing", args.json, 2 * total, "both"),
+  ):
+    leaves = keyjax.checkpoint.import_weights(
+      args.source,
+      args.target,
+      recipients,
+      step=args.step,
+      metadata=metadata,
+      signer=signer and signer.private,
+    )
+  ids = [recipient.id for recipient in recipients]
+  document = {
+    "leaves": leaves,
+    "path": args.target,
+    "recipients": ids,
+    "signed": signer is not None,
+    "step": args.step,
+  }
+  lines = [f"{args.target} holds {leaves} leaves, sealed"]
+  return Result(document, lines + [f"{args.target} opens for {n}" for n in ids])
+
+
+def _add_inspect(commands: Any) -> None:
+  parser = add_command(
+    commands,
+    inspect,
+    "inspect",
+    summary="show what a checkpoint contains",
+    details="""
+Without a key: what anyone can read, none of which is authenticated. With a key:
+the step, the metadata and the leaves. Tensors are not read; `verify` reads
+them.
+""",
+    examples="""
+keyjax inspect model-1
+keyjax inspect model-1 -i file:bob.key
+""",
+  )
+  _add_checkpoint(parser)
+  add_identities(parser)
+  parser.add_argument(
+    "--public", action="store_true", help="use no key, ignore KEYJAX_IDENTITY"
+  )
+  add_passphrase(parser)
+  add_root(parser)
+
+
+def inspect(args: argparse.Namespace) -> Result:
+  """Show what a checkpoint contains, as far as the keys allow."""
+  found = public_view(args.path)
+  reader = KeyReader(args)
+  if args.public or not (args.identity or default_identity()):
+    return Result(found, [*_public_lines(found), "give -i SOURCE to see more"])
+  identities = reader.identities(args.identity)
+  found = keyjax.checkpoint.inspect(args.path, identities)
+  return Result(found, [*_public_lines(found), *_sealed_lines(found)])
+
+
+def _public_lines(found: dict[str, Any]) -> list[str]:
+  envelope = found["envelope"]
+  return [
+    f"format      {found['format']} {found['version']}",
+    f"checkpoint  {envelope['checkpoint']}",
+    f"on disk     {size(found['bytes'])}",
+    *(f"recipient   {name}" for name in envelope["recipients"]),
+    *(f"revoked     {name}" for name in envelope["revoked"]),
+  ]
+
+
+def _sealed_lines(found: dict[str, Any]) -> list[str]:
+  leaves = found["leaves"]
+  width = max(len(leaf["path"]) for leaf in leaves)
+  total = sum(leaf["bytes"] for leaf in leaves)
+  return [
+    f"step        {found['step']}",
+    f"signed      {'yes; verify checks by whom' if found['signed'] else 'no'}",
+    f"metadata    {json.dumps(found['metadata'], sort_keys=True)}",
+    f"leaves      {len(leaves)}, {size(total)}",
+    *(
+      f"  {leaf['path']:{width}}  {leaf['dtype']}{leaf['shape']}"
+      for leaf in leaves
+    ),
+  ]
+
+
+def _add_verify(commands: Any) -> None:
+  parser = add_command(
+    commands,
+    verify,
+    "verify",
+    summary="open every chunk and report what is damaged, and where",
+    details="""
+Anyone who can open a checkpoint can also write one: only --verify-key proves
+that it is the owner's.
+""",
+    examples="""
+keyjax verify model-1 -i file:bob.key --verify-key @owner.key.pub
+""",
+  )
+  _add_checkpoint(parser)
+  add_identities(parser)
+  add_verify_key(parser)
+  add_passphrase(parser)
+  add_root(parser)
+
+
+def verify(args: argparse.Namespace) -> Result:
+  """Open every chunk, and report those that do not open."""
+  total = public_view(args.path)["bytes"]
+  identities = KeyReader(args).identities(args.identity)
+  key = read_verify_key(args.verify_key)
+  with progress_bar("opening every chunk", args.json, total, "read"):
+    problems = keyjax.checkpoint.verify(args.path, identities, verify_key=key)
+  document = {
+    "path": args.path,
+    "problems": [problem._asdict() for problem in problems],
+    "signature": "checked" if key else "not checked",
+  }
+  if not problems:
+    signature = "the signature is right" if key else "no signature was checked"
+    return Result(document, [f"{args.path}: every chunk opens; {signature}"])
+  lines = [f"{problem.where}: {problem.what}" for problem in problems]
+  count = len({problem.where for problem in problems})
+  where = "1 place" if count == 1 else f"{count} places"
+  return Result(document, lines, REFUSED, f"{args.path} is damaged in {where}")
+
+
+def _add_decrypt(commands: Any) -> None:
+  parser = add_command(
+    commands,
+    decrypt,
+    "decrypt",
+    summary="open weights and write them unencrypted",
+    details="""
+OUT is new. Its suffix determines the format: .safetensors, .msgpack, or none
+for a plain Orbax checkpoint, which is a folder. With --leaves, only the chunks
+that hold these leaves are read and opened.
+""",
+    examples="""
+keyjax decrypt model-1 opened.safetensors -i file:bob.key
+keyjax decrypt model-1 kernels.safetensors -i file:bob.key \\
+  --leaves ".*kernel"
+""",
+  )
+  add_path(parser, "source", metavar="IN", help="checkpoint to read")
+  add_path(parser, "target", metavar="OUT", help="weights to write")
+  parser.add_argument(
+    "--leaves",
+    type=pattern,
+    metavar="REGEX",
+    help="only leaves whose whole path matches; `inspect` shows the paths",
+  )
+  parser.add_argument(
+    "--format", choices=_FORMATS, help="format, whatever the suffix"
+  )
+  add_identities(parser)
+  add_verify_key(parser)
+  add_passphrase(parser)
+  add_root(parser)
+
+
+def decrypt(args: argparse.Namespace) -> Result:
+  """Open a checkpoint and write it unencrypted."""
+  kind = args.format or keyjax.checkpoint.weight_format(args.target)
+  refuse_existing(args.target)
+  total = public_view(args.source)["bytes"]
+  identities = KeyReader(args).identities(args.identity)
+  key = read_verify_key(args.verify_key)
+  with progress_bar("opening", args.json, 2 * total, "both"):
+    leaves = keyjax.checkpoint.export_weights(
+      args.source,
+      args.target,
+      identities,
+      format=kind,
+      leaves=args.leaves,
+      verify_key=key,
+    )
+  document = {"format": kind, "leaves": leaves, "path": args.target}
+  return Result(document, [f"{args.target} holds {leaves} leaves, unencrypted"])
+
+
+def _add_checkpoint(parser: Any) -> None:
+  add_path(
+    parser,
+    "path",
+    complete="directory",
+    metavar="PATH",
+    help="a sealed checkpoint",
+  )

@@ -1,0 +1,203 @@
+"""Argument parsers, and the options that several commands share."""
+
+import argparse
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from keyjax.cli import exit_codes
+from keyjax.cli.exit_codes import USAGE, Failure
+from keyjax.cli.output import Result
+
+SHELLS = ("bash", "zsh", "tcsh", "fish", "powershell")
+
+
+class Parser(argparse.ArgumentParser):
+  """A parser that raises `Failure` and accepts no abbreviated options."""
+
+  def __init__(self, **options: Any):
+    """Create a parser; its `epilog` begins with examples."""
+    options["epilog"] = options.get("epilog", "") + exit_codes.HELP
+    super().__init__(
+      allow_abbrev=False,
+      formatter_class=argparse.RawDescriptionHelpFormatter,
+      **options,
+    )
+
+  def error(self, message: str) -> NoReturn:
+    """Raise a `Failure` with a message of one line."""
+    raise Failure(USAGE, f"{message}; see {self.prog} --help")
+
+
+class PrintCompletion(argparse.Action):
+  """The option that prints a completion script and exits."""
+
+  def __call__(
+    self,
+    parser: argparse.ArgumentParser,
+    namespace: argparse.Namespace,
+    values: Any,
+    option_string: str | None = None,
+  ) -> None:
+    """Print the script for the shell that was named."""
+    import shtab  # Slow to import, and needed only here.
+
+    print(shtab.complete(parser, values))
+    parser.exit(0)
+
+
+def add_group(
+  commands: Any, name: str, *, summary: str, details: str, examples: str
+) -> argparse.ArgumentParser:
+  """Add a command that has subcommands; see `add_command`."""
+  lines = "".join(f"  {line}\n" for line in examples.strip().split("\n"))
+  return commands.add_parser(
+    name,
+    help=summary,
+    description=f"{summary[0].upper()}{summary[1:]}.\n\n{details.strip()}",
+    epilog=f"examples:\n{lines}\n",
+  )
+
+
+def add_command(
+  commands: Any,
+  run: Callable[[argparse.Namespace], Result],
+  name: str,
+  *,
+  summary: str,
+  details: str,
+  examples: str,
+) -> argparse.ArgumentParser:
+  """Add a command.
+
+  Args:
+    commands: Value that `add_subparsers` returned.
+    run: Function that runs the command.
+    name: Name of the command.
+    summary: One line for the list of commands.
+    details: Further paragraphs of the command's help.
+    examples: Command lines that work as printed.
+  """
+  parser = add_group(
+    commands, name, summary=summary, details=details, examples=examples
+  )
+  parser.set_defaults(prog=parser.prog, run=run)
+  parser.add_argument(
+    "--json", action="store_true", help="print one JSON object on stdout"
+  )
+  return parser
+
+
+def add_path(
+  parser: Any, name: str, *, complete: str = "file", **options: Any
+) -> None:
+  """Add an argument that the shell completes to a path.
+
+  Args:
+    parser: Parser or group of options.
+    name: Name of the argument or option.
+    complete: "file" or "directory".
+    **options: Options of `add_argument`.
+  """
+  parser.add_argument(name, **options).complete = complete
+
+
+def add_identities(parser: Any) -> None:
+  """Add `-i`."""
+  parser.add_argument(
+    "-i",
+    "--identity",
+    action="append",
+    default=[],
+    metavar="SOURCE",
+    help="key that opens it: a SOURCE, keyring:PATH, passphrase (prompts) or "
+    "passphrase:SOURCE; can be repeated",
+  )
+
+
+def add_recipients(parser: Any) -> None:
+  """Add `--to`."""
+  parser.add_argument(
+    "--to",
+    action="append",
+    default=[],
+    required=True,
+    metavar="RECIPIENT",
+    help="who can open it: keyjax-KIND:..., @FILE with such lines, "
+    "keyring:PATH, a SOURCE of a key, passphrase (prompts) or "
+    "passphrase:SOURCE; can be repeated",
+  )
+
+
+def add_passphrase(parser: Any) -> None:
+  """Add `--passphrase`."""
+  parser.add_argument(
+    "--passphrase",
+    metavar="SOURCE",
+    help="source of the passphrase of key files; prompts by default",
+  )
+
+
+def add_root(parser: Any) -> None:
+  """Add `--root`."""
+  parser.add_argument(
+    "--root", metavar="SOURCE", help="root secret that opens keyrings"
+  )
+
+
+def add_plain(parser: Any) -> None:
+  """Add `--plain`."""
+  parser.add_argument(
+    "--plain",
+    action="store_true",
+    help="write the key without a passphrase: anyone who reads the file has it",
+  )
+
+
+def add_signer(parser: Any) -> None:
+  """Add `--sign`."""
+  parser.add_argument("--sign", metavar="SOURCE", help="signing key")
+
+
+def add_verify_key(parser: Any) -> None:
+  """Add `--verify-key`."""
+  parser.add_argument(
+    "--verify-key",
+    metavar="KEY",
+    help="public key of the expected signer: keyjax-KIND:... or @FILE",
+  )
+
+
+def number(text: str) -> int:
+  """Return a non-negative integer.
+
+  Raises:
+    ArgumentTypeError: If the text is not one.
+  """
+  if not (text.isascii() and text.isdigit() and len(text) < 20):
+    raise argparse.ArgumentTypeError("not a whole number, 0 or more")
+  return int(text)
+
+
+def pattern(text: str) -> str:
+  """Return a regular expression.
+
+  Raises:
+    ArgumentTypeError: If the text is not one.
+  """
+  try:
+    re.compile(text)
+  except re.error as error:
+    raise argparse.ArgumentTypeError(
+      f"not a regular expression: {error}"
+    ) from None
+  return text
+
+
+def unknown_arguments(rest: Sequence[str]) -> str:
+  """Return a description of superfluous arguments.
+
+  It repeats no value: one might be a passphrase.
+  """
+  names = [a.partition("=")[0] for a in rest if a.startswith("--")]
+  return f"unknown option {names[0]}" if names else "one argument too many"
