@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
   from keyjax import (
     aes,
+    card,
     checkpoint,
     keyring,
     keys,
@@ -42,6 +43,7 @@ __all__ = [
   "adv_params",
   "aes",
   "authorize",
+  "card",
   "chain",
   "checkpoint",
   "deep_lock",

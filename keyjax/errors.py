@@ -1,6 +1,7 @@
 """The exceptions of the library, by what the caller can do about them.
 
     KeyjaxError
+      ArgumentError                 an argument does not fit; change it
       StorageError                  a disk or a bucket failed; try again
       ContentError                  what was read is refused; do not use it
         SealError
@@ -11,13 +12,22 @@
         CheckpointStorageError      (a StorageError too)
         CheckpointContentError      (a ContentError too)
 
-Wrong arguments are a `ValueError` or a `TypeError`, as everywhere in Python.
+Other wrong arguments are a `ValueError` or a `TypeError`, as everywhere in
+Python.
 This module imports nothing of KeyJAX, so that every other module can use it.
 """
 
 
 class KeyjaxError(Exception):
   """Base of the errors that a caller may want to handle."""
+
+
+class ArgumentError(KeyjaxError, ValueError):
+  """An argument does not fit what it refers to.
+
+  Raise it where the user chose the argument: a name that does not tell a
+  file's format, or leaves that a checkpoint does not have.
+  """
 
 
 class StorageError(KeyjaxError, OSError):

@@ -23,6 +23,7 @@ from keyjax.checkpoint.parts import placing
 from keyjax.checkpoint.plain import save_plain
 from keyjax.checkpoint.sealed import restore, save
 from keyjax.checkpoint.storage import folders, locations
+from keyjax.errors import ArgumentError
 from keyjax.keyring import Identity, Recipient
 from keyjax.tree import path_str
 
@@ -40,7 +41,7 @@ def weight_format(
     default: Format for any other suffix.
 
   Raises:
-    ValueError: If the suffix names no format and there is no default.
+    ArgumentError: If the suffix names no format and there is no default.
 
   Example:
     >>> weight_format("model.safetensors"), weight_format("run", "orbax")
@@ -48,7 +49,7 @@ def weight_format(
   """
   found = _SUFFIXES.get(pathlib.Path(path).suffix, default)
   if found is None:
-    raise ValueError(
+    raise ArgumentError(
       f"{path} is neither an Orbax checkpoint, which is a folder, nor a file "
       f"that ends in {' or '.join(_SUFFIXES)}"
     )
@@ -97,7 +98,7 @@ def read_weights(path: str | os.PathLike[str]) -> Any:
 
   Raises:
     FileNotFoundError: If there is nothing at `path`.
-    ValueError: If the suffix of a file names no format.
+    ArgumentError: If the suffix of a file names no format.
     CheckpointContentError: If it cannot be read as the format of its suffix.
   """
   place = locations.location(path)
@@ -212,7 +213,7 @@ def import_weights(
   step: int = 0,
   metadata: dict[str, Any] | None = None,
   signer: signing.Signer | None = None,
-) -> None:
+) -> int:
   """Seal weights of another format.
 
   Args:
@@ -224,9 +225,12 @@ def import_weights(
     metadata: Dict of at most 1 MiB as JSON.
     signer: Private key to sign with.
 
+  Returns:
+    The number of leaves.
+
   Raises:
     FileNotFoundError: If there is nothing at `source`.
-    ValueError: If the format of `source` is unknown.
+    ArgumentError: If the suffix of `source` names no format.
     CheckpointError: If it is damaged, or the checkpoint cannot be written.
     FileExistsError, KeyringError: As `save`.
 
@@ -238,12 +242,15 @@ def import_weights(
     >>> owner, folder = SymmetricKey(Secret.generate()), tempfile.mkdtemp()
     >>> save_file({"w": np.arange(3)}, f"{folder}/w.safetensors")
     >>> import_weights(f"{folder}/w.safetensors", f"{folder}/sealed", owner)
+    1
     >>> export_weights(f"{folder}/sealed", f"{folder}/w.msgpack", owner)
+    1
     >>> pathlib.Path(f"{folder}/w.msgpack").exists()
     True
   """
   tree = read_weights(source)
   save(path, tree, recipients, step=step, metadata=metadata, signer=signer)
+  return len(jax.tree.leaves(tree))
 
 
 def export_weights(
@@ -254,7 +261,7 @@ def export_weights(
   kind: str | None = None,
   leaves: placing.Leaves | None = None,
   verify_key: signing.VerifyKey | None = None,
-) -> None:
+) -> int:
   """Open a checkpoint and write it unencrypted; a file gets mode 600.
 
   Args:
@@ -266,8 +273,12 @@ def export_weights(
     leaves: Leaves to export; see `restore`.
     verify_key: Public key whose signature is required.
 
+  Returns:
+    The number of leaves.
+
   Raises:
     FileExistsError: If something is at `target`.
+    ArgumentError: If no leaf matches.
     ValueError: If the format cannot hold such a tree.
     FileNotFoundError, KeyringError, CheckpointError: As `restore`.
   """
@@ -275,3 +286,4 @@ def export_weights(
   check_new(target, kind)
   tree = restore(path, identities, leaves=leaves, verify_key=verify_key)
   write_weights(target, tree, kind)
+  return len(jax.tree.leaves(tree))

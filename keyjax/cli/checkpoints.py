@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import pathlib
 from typing import Any
 
 import keyjax
-from keyjax.cli.exit_codes import REFUSED, USAGE, keyring_errors_as
-from keyjax.cli.inputs import read_json_object, refuse_existing
+from keyjax.cli.exit_codes import REFUSED, USAGE, Failure, keyring_errors_as
+from keyjax.cli.inputs import read_json_object
 from keyjax.cli.key_reader import KeyReader, default_identity, read_verify_key
 from keyjax.cli.output import Result, progress_bar, size
 from keyjax.cli.parsers import (
@@ -23,6 +24,7 @@ from keyjax.cli.parsers import (
   number,
   pattern,
 )
+from keyjax.errors import ArgumentError
 
 _FORMATS = ("orbax", "safetensors", "msgpack")
 
@@ -88,13 +90,12 @@ keyjax encrypt model.safetensors model-1 --step 1000 --to @alice.key.pub \\
 
 def encrypt(args: argparse.Namespace) -> Result:
   """Seal weights for recipients."""
-  refuse_existing(args.target)
+  keyjax.checkpoint.check_new(args.target)
   metadata = read_json_object(args.metadata)
   reader = KeyReader(args)
   recipients = reader.recipients(args.to)
   signer = reader.signer(args.sign)
-  locations = keyjax.checkpoint.storage.locations
-  total = locations.size(locations.location(args.source))
+  total = keyjax.checkpoint.stored_size(args.source)
   with (
     keyring_errors_as(USAGE),
     progress_bar("sealing", args.json, 2 * total, "both"),
@@ -105,7 +106,7 @@ def encrypt(args: argparse.Namespace) -> Result:
       recipients,
       step=args.step,
       metadata=metadata,
-      signer=signer and signer.private,
+      signer=None if signer is None else signer.private,
     )
   ids = [recipient.id for recipient in recipients]
   document = {
@@ -260,8 +261,8 @@ keyjax decrypt model-1 kernels.safetensors -i file:bob.key \\
 
 def decrypt(args: argparse.Namespace) -> Result:
   """Open a checkpoint and write it unencrypted."""
-  kind = args.format or keyjax.checkpoint.weight_format(args.target)
-  refuse_existing(args.target)
+  kind = args.format or _format_of(args.target)
+  keyjax.checkpoint.check_new(args.target, kind)
   total = public_view(args.source)["bytes"]
   identities = KeyReader(args).identities(args.identity)
   key = read_verify_key(args.verify_key)
@@ -270,12 +271,30 @@ def decrypt(args: argparse.Namespace) -> Result:
       args.source,
       args.target,
       identities,
-      format=kind,
+      kind=kind,
       leaves=args.leaves,
       verify_key=key,
     )
   document = {"format": kind, "leaves": leaves, "path": args.target}
   return Result(document, [f"{args.target} holds {leaves} leaves, unencrypted"])
+
+
+def _format_of(path: str) -> str:
+  """Return the format of a new file; a version, as in model-1.2, is no suffix.
+
+  Raises:
+    Failure: If it has another suffix that names no format.
+  """
+  suffix = pathlib.PurePath(path).suffix
+  is_folder = not suffix or suffix[1:].isdigit()
+  try:
+    return keyjax.checkpoint.weight_format(path, "orbax" if is_folder else None)
+  except ArgumentError:
+    raise Failure(
+      USAGE,
+      f"the suffix {suffix} names no format: use .safetensors, .msgpack, or no "
+      "suffix for an Orbax folder; or give --format",
+    ) from None
 
 
 def _add_checkpoint(parser: Any) -> None:

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator
 
 from keyjax.errors import (
+  ArgumentError,
   CannotOpen,
   ContentError,
   KeyringError,
@@ -19,7 +20,7 @@ INTERRUPTED = 130
 HELP = """\
 exit codes:
   0  success
-  1  data was refused: damaged, changed, not signed as expected, no checkpoint
+  1  data is refused: damaged, changed, not signed as expected, not a checkpoint
   2  the command line is wrong
   3  cannot open: the key is wrong, disabled, revoked or expired
   4  a file or a folder is missing, exists, or cannot be read or written
@@ -54,6 +55,7 @@ def classify(error: Exception) -> Failure | None:
 
 # The first match counts.
 _CODES: tuple[tuple[type[Exception], int], ...] = (
+  (ArgumentError, USAGE),
   (StorageError, FILES),
   (ContentError, REFUSED),
   (KeyringError, CANNOT_OPEN),

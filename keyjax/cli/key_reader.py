@@ -90,9 +90,7 @@ class KeyReader:
         self._rings[path] = keyjax.keyring.Keyring.load(path, root)
     return self._rings[path]
 
-  def identities(
-    self, names: Iterable[str]
-  ) -> list[keyjax.keyring.Identity]:
+  def identities(self, names: Iterable[str]) -> list[keyjax.keyring.Identity]:
     """Read the keys of `-i`, or the default one of the environment.
 
     Raises:
@@ -116,9 +114,7 @@ class KeyReader:
       return [keyjax.keyring.Passphrase(text)]
     return [keyjax.keyring.as_identity(self.key(name))]
 
-  def recipients(
-    self, names: Iterable[str]
-  ) -> list[keyjax.keyring.Recipient]:
+  def recipients(self, names: Iterable[str]) -> list[keyjax.keyring.Recipient]:
     """Read the recipients of `--to`.
 
     Raises:

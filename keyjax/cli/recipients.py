@@ -183,7 +183,7 @@ def revoke(args: argparse.Namespace) -> Result:
       args.target,
       identities,
       recipients,
-      signer=signer and signer.private,
+      signer=None if signer is None else signer.private,
       verify_key=verify_key,
     )
     listed = [*revoked, *(x for x in formerly_revoked if x not in after)]

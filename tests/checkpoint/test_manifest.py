@@ -10,8 +10,8 @@ import pytest
 from hypothesis import strategies as st
 
 from keyjax.checkpoint import sealed
-from keyjax.checkpoint.errors import CheckpointError
 from keyjax.checkpoint.format import layout, manifest, structure
+from keyjax.errors import CheckpointError
 
 TREE = {"a": [np.zeros((3, 4), np.float32), 5], "b": (np.int8(1), None)}
 BYTES = manifest.to_bytes(sealed.describe(TREE, 7, {"x": 1}, True)[1])

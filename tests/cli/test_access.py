@@ -48,7 +48,7 @@ def test_without_keep_the_others_go_and_it_says_so(run, people):
   assert answer.json["removed"] == [people.key.id]
   assert [opens(run, "model", k) for k in ("owner", "bob")] == [3, 0]
   back = ("rewrap", "model", "-i", "file:bob.key", "--to", "@owner.key.pub")
-  assert "who kept the data key" in run(*back).out
+  assert "whoever kept the data key" in run(*back).out
 
 
 def test_an_expiry_stays_when_others_are_added(run, people):
@@ -138,7 +138,9 @@ def test_who_was_revoked_comes_back_by_an_explicit_word(run, people):
     assert not pathlib.Path("newer").exists()
   keep = ("rewrap", "new", *KEY, "--keep", "--to", "@bob.key.pub")
   answer = run(*keep, "--reinstate")
-  assert answer.code == 0 and f"{bob} was revoked and is back" in answer.out
+  assert (
+    answer.code == 0 and f"{bob} was revoked and is reinstated" in answer.out
+  )
   assert opens(run, "new", "bob") == 0
 
 

@@ -30,7 +30,7 @@ def test_made_signed_checked_shown(run, signer):
   more = ("--model", "model.bin", "--key-fingerprint", "team/1=aes:0123-4567")
   made = run(*MAKE, *COUNTER, *more, "--sign", source)
   assert (made.code, made.err) == (0, "")
-  assert "speaks of counter, signed by" in made.out
+  assert "is about counter, signed by" in made.out
   checked = run(
     *("card", "check", "card.json", "--json"),
     *("--verify-key", verify, "--model", "model.bin"),

@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from keyjax.cli.commands import parse
+from keyjax.cli.program import parse
 from tests.conftest import ROOT
 
 BLOCK = re.compile(r"^```\w*\n(.*?)^```", re.M | re.S)

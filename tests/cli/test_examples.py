@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors import numpy as safetensors
 
-from keyjax.cli.commands import build
+from keyjax.cli.program import build
 from tests.cards import write_rows
 from tests.cli.conftest import assert_silent
 from tests.conftest import ROOT

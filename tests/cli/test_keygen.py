@@ -105,7 +105,7 @@ def test_a_public_file_in_the_way_leaves_no_key(run, folder):
 def test_no_key_into_a_checkpoint(run, owner):
   answer = run("keygen", "x25519", "model/a.key", "--plain")
   assert answer.code == 2
-  assert "keys are kept elsewhere" in answer.err
+  assert "store keys elsewhere" in answer.err
 
 
 @pytest.mark.parametrize(

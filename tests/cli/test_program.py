@@ -63,7 +63,7 @@ def test_help_fits_into_80_columns(command, capsys, monkeypatch):
   with pytest.raises(SystemExit):
     cli.main([command, "--help"])
   text = capsys.readouterr().out
-  assert "examples:\n  " in text and "exit codes:\n  0  done" in text
+  assert "examples:\n  " in text and "exit codes:\n  0  success" in text
   assert max(map(len, text.split("\n"))) <= 80
 
 

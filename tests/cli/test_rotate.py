@@ -46,7 +46,7 @@ def test_checkpoints_move_to_the_new_key(run, team, owner):
   assert ids("one") == ids("two") == {owner.key.id, new}
   assert ids("model") == {owner.key.id} and old != new
   assert "team/2 is primary" in answer.out
-  assert "one was wrapped for team/1: wrapped again" in answer.out
+  assert "one was wrapped for team/1: rewrapped" in answer.out
   assert "model uses no older key" in answer.out
   assert run("verify", "one", "-i", "keyring:team.keyring", *ROOT).code == 0
   assert_silent(answer, "root.key")

@@ -13,6 +13,7 @@ from keyjax.checkpoint.format.layout import Index
 from keyjax.checkpoint.format.manifest import DTYPES, Leaf, Manifest
 from keyjax.checkpoint.parts.opening import Wanted
 from keyjax.checkpoint.parts.sealing import on_device
+from keyjax.errors import ArgumentError
 from keyjax.tree import matcher, path_str, unmatched
 
 Leaves = str | Callable[[str], bool] | Iterable[str]
@@ -27,7 +28,7 @@ def select(manifest: Manifest, leaves: Leaves | None) -> list[int]:
     leaves: paths, or a regular expression for whole paths; all if None.
 
   Raises:
-    ValueError: a path is not there, or nothing matches.
+    ArgumentError: If a path is missing, or nothing matches.
   """
   paths = [leaf.path for leaf in manifest.leaves]
   if leaves is None:
@@ -35,12 +36,12 @@ def select(manifest: Manifest, leaves: Leaves | None) -> list[int]:
   if not isinstance(leaves, str) and not callable(leaves):
     wanted = set(leaves)
     if missing := sorted(wanted - set(paths))[:4]:
-      raise ValueError(f"no leaf {', '.join(missing)} in this checkpoint")
+      raise ArgumentError(f"no leaf {', '.join(missing)} in this checkpoint")
     leaves = wanted.__contains__
   test = matcher(leaves)
   if found := [i for i, path in enumerate(paths) if test(path)]:
     return found
-  raise ValueError(unmatched(leaves, paths))
+  raise ArgumentError(unmatched(leaves, paths))
 
 
 def plan(
