@@ -1,10 +1,10 @@
-r"""Downloads a data set and prepares it for `experiments.data`.
+r"""Download a data set and prepare it for `experiments.data`.
 
   python -m experiments.prepare cifar10 --data_dir=DIR
 
 TFDS downloads the published files, checks them against its checksums and
-writes `array_record`. Without `--data_dir` the folder is the one that
-`experiments.data` reads.
+writes `array_record`. By default the folder is the one that `experiments.data`
+reads.
 """
 
 import contextlib
@@ -21,87 +21,77 @@ from absl import app, flags
 from etils import epath
 
 from experiments import data
+from experiments.data.registry import DATASETS, Preparation
 
-# Modules in which TFDS opens the files of a data set.
-_READERS = {
-  "mnist": ("image_classification.mnist",),
-  "fashion_mnist": ("image_classification.mnist",),
-  "cifar10": ("image_classification.cifar",),
-  "svhn_cropped": ("datasets.svhn_cropped.svhn_cropped_dataset_builder",),
-  "gtsrb": (),
-  "imagenet2012": (
-    "datasets.imagenet2012.imagenet2012_dataset_builder",
-    "datasets.imagenet2012.imagenet_common",
-  ),
-}
-NAMES = tuple(_READERS)
+
+def names() -> list[str]:
+  """Return the names of the data sets that can be prepared."""
+  return [name for name in data.names() if DATASETS.get(name).preparation]
 
 
 def prepare(name: str, data_dir: str | None = None) -> str:
-  """Downloads and prepares a data set, unless the folder has it.
+  """Download and prepare a data set, unless the folder has it.
 
   Args:
-    name: one of `NAMES`.
-    data_dir: see `experiments.data.find_data_dir`.
+    name: One of `names()`.
+    data_dir: Folder of data sets; see `experiments.data.find_data_dir`.
 
   Returns:
-    The folder that holds the data set.
+    The folder of the data set.
 
   Raises:
-    ValueError: the data set cannot be downloaded by name.
-    ConnectionError: the published files are out of reach.
-    MissingDataError: files that only a person can download are missing.
+    ValueError: If the data set cannot be prepared.
+    ConnectionError: If the published files cannot be reached.
+    MissingDataError: If files that users download themselves are missing.
   """
-  if name not in NAMES:
-    raise ValueError(_unknown(name))
+  entry = DATASETS.get(name)
+  if entry.preparation is None:
+    raise ValueError(f"{name} {entry.origin}: there is nothing to prepare.")
   # Here, so that `--help` and a wrong name need not wait for TFDS.
   import requests
   import tensorflow_datasets as tfds
   from tensorflow_datasets.core.download import util
 
   root = data.find_data_dir(data_dir)
-  if name == "imagenet2012":
-    _check_archives(root / "downloads" / "manual")
-  if name == "gtsrb":
-    importlib.import_module("experiments.data.gtsrb")  # registers the builder
-  with _without_tensorflow(name):
+  _check_archives(name, entry.preparation, root / "downloads" / "manual")
+  if entry.preparation.builder is not None:
+    entry.preparation.builder()  # Registers it with TFDS.
+  with _without_tensorflow(entry.preparation.readers):
     builder = tfds.builder(name, data_dir=root, file_format="array_record")
     try:
       builder.download_and_prepare(
-        # A finished copy in TFDS's bucket would be in TensorFlow's format.
+        # A prepared copy in TFDS's bucket would be in TensorFlow's format.
         download_config=tfds.download.DownloadConfig(try_download_gcs=False)
       )
     except (requests.RequestException, util.DownloadError) as error:
       raise ConnectionError(
-        f"{name} could not be downloaded: {error}. Run this again on a machine "
-        f"with a network, and copy its folder {name} into {root}."
+        f"{name} could not be downloaded: {error}. Run this command on a "
+        f"machine with a network, and copy its folder {name} into {root}."
       ) from error
   return str(builder.data_dir)
 
 
-def _check_archives(folder: epath.Path) -> None:
-  names = ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")
-  missing = [name for name in names if not (folder / name).exists()]
+def _check_archives(
+  name: str, preparation: Preparation, folder: epath.Path
+) -> None:
+  missing = [x for x in preparation.archives if not (folder / x).exists()]
   if missing:
     raise data.MissingDataError(
-      "imagenet2012 is downloaded by hand, after registration at "
-      f"https://image-net.org: put {' and '.join(missing)} into {folder} and "
-      "run this again."
+      f"{name} is downloaded by hand, after registration at "
+      f"{preparation.website}: put {' and '.join(missing)} into {folder} and "
+      "run this command again."
     )
 
 
-def _unknown(name: str) -> str:
-  if name == "digits":
-    return "digits comes with scikit-learn: there is nothing to prepare."
-  return f"Unknown data set {name!r}: choose from {', '.join(NAMES)}."
-
-
 @contextlib.contextmanager
-def _without_tensorflow(name: str) -> Iterator[None]:
-  """Lends TFDS what it wants TensorFlow for: opening files, and PNG and JPEG.
+def _without_tensorflow(readers: Sequence[str]) -> Iterator[None]:
+  """Replace the few calls for which TFDS wants TensorFlow.
 
-  Its download code imports TensorFlow for a handful of calls, all of which
-  Python and PIL have; half a gigabyte for these would be a poor trade.
+  Its download code imports half a gigabyte of TensorFlow to open files and to
+  encode PNG and JPEG, which Python and PIL do as well.
+
+  Args:
+    readers: Modules of TFDS that open the files of the data set.
   """
   root = "tensorflow_datasets"
   tf = types.SimpleNamespace(
@@ -113,23 +103,24 @@ def _without_tensorflow(name: str) -> Iterator[None]:
       )
     ),
   )
-  modules = ("core.download.extractor", *_READERS[name])
+  modules = ("core.download.extractor", *readers)
   encoder = f"{root}.core.features.image_feature._ImageEncoder"
   with contextlib.ExitStack() as stack:
     for module in modules:
       importlib.import_module(f"{root}.{module}")
       stack.enter_context(mock.patch(f"{root}.{module}.tf", tf))
     stack.enter_context(mock.patch(f"{encoder}._encode_image", _encode_image))
-    # TFDS's 10 retries take three minutes to tell that there is no network.
+    # TFDS's 10 retries take three minutes to report that there is no network.
     retries = f"{root}.core.download.downloader.MAX_RETRIES"
     stack.enter_context(mock.patch(retries, 4))
-    for odd in ("jpeg_cmyk_to_rgb", "png_to_jpeg"):
-      stack.enter_context(mock.patch(f"{root}.core.utils.{odd}", _to_jpeg))
+    for converter in ("jpeg_cmyk_to_rgb", "png_to_jpeg"):
+      converter = f"{root}.core.utils.{converter}"
+      stack.enter_context(mock.patch(converter, _to_jpeg))
     yield
 
 
 def _encode_image(self: Any, image: np.ndarray) -> bytes:
-  """Returns `uint8[h, w, c]` in the lossless format TFDS would use."""
+  """Encode `uint8[h, w, c]` in the lossless format that TFDS would use."""
   assert self.encoding_format == "png", self.encoding_format
   buffer = io.BytesIO()
   pixels = image[..., 0] if image.shape[-1] == 1 else image
@@ -138,7 +129,7 @@ def _encode_image(self: Any, image: np.ndarray) -> bytes:
 
 
 def _to_jpeg(content: bytes) -> bytes:
-  """Returns the 23 images of ImageNet that are no RGB JPEG as one."""
+  """Convert to RGB JPEG, for the 23 images of ImageNet that are not."""
   buffer = io.BytesIO()
   image = PIL.Image.open(io.BytesIO(content)).convert("RGB")
   image.save(buffer, format="jpeg", quality=100)
@@ -146,13 +137,13 @@ def _to_jpeg(content: bytes) -> bytes:
 
 
 def main(argv: Sequence[str]) -> None:
-  """Prepares the data set that the command line names."""
+  """Prepare the data set that the command line names."""
   if len(argv) != 2:
-    raise app.UsageError(f"Name one data set of {', '.join(NAMES)}.")
+    raise app.UsageError(f"Name one data set of {', '.join(names())}.")
   try:
     folder = prepare(argv[1], flags.FLAGS.data_dir)
   except (ValueError, OSError) as error:
-    raise SystemExit(f"Error: {error}") from None
+    raise SystemExit(f"error: {error}") from None
   print(f"{argv[1]} is in {folder}.")
 
 

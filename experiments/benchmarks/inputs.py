@@ -16,7 +16,7 @@ import PIL.Image
 
 from experiments import data
 from experiments.benchmarks.timing import Timing, interleaved, row, summary
-from experiments.data import crops, fake
+from experiments.data import crops
 
 _IMAGES, _SIZE = 50_000, 32  # CIFAR-10's.
 _HEIGHT, _WIDTH = 375, 500  # A photograph of ImageNet.
@@ -46,7 +46,9 @@ def _row(name: str, count: int, times: Timing, target: str) -> dict[str, Any]:
 
 
 def _gather(batch_size: int) -> Callable[[], None]:
-  dataset = fake.load((_SIZE, _SIZE, 3), classes=10, num_train=_IMAGES)
+  dataset = data.load(
+    "fake", shape=(_SIZE, _SIZE, 3), classes=10, num_train=_IMAGES
+  )
   batches = data.iterate(data.batches(dataset, batch_size, seed=0), 0)
 
   def call() -> None:

@@ -1,10 +1,10 @@
 """Images, text and labels: read, kept in memory, batched by step.
 
-Everything goes without TensorFlow: folders that TFDS prepared as
-`array_record` are read through `as_data_source`, decoded once, and kept as
-`uint8` arrays; `python -m experiments.prepare NAME` makes such a folder. The
-digits come with scikit-learn and need no folder. ImageNet is read as it goes.
-Texts are characters; `fake` is random numbers.
+Nothing needs TensorFlow: folders that TFDS prepared as `array_record` are read
+through `as_data_source`, decoded once, and kept as `uint8` arrays; `python -m
+experiments.prepare NAME` makes such a folder. The digits come with scikit-learn
+and need no folder. ImageNet is read batch by batch. Texts are characters;
+`fake` is random numbers. Each data set is one file in `sets/`.
 
   >>> digits = load("digits")
   >>> digits.train_images.shape, digits.test_images.shape
@@ -14,13 +14,7 @@ Texts are characters; `fake` is random numbers.
   ((32, 8, 8, 1), dtype('int32'))
 """
 
-from experiments.data.datasets import (
-  CIFAR10_MEAN,
-  CIFAR10_STD,
-  Dataset,
-  load,
-  pixel_statistics,
-)
+from experiments.data.dataset import Dataset, pixel_statistics
 from experiments.data.folders import MissingDataError, find_data_dir
 from experiments.data.images import (
   augment,
@@ -38,12 +32,9 @@ from experiments.data.pipeline import (
   steps_per_epoch,
   stream,
 )
-from experiments.data.sources import NAMES, from_config
+from experiments.data.registry import from_config, load, names
 
 __all__ = [
-  "CIFAR10_MEAN",
-  "CIFAR10_STD",
-  "NAMES",
   "Batch",
   "Dataset",
   "MissingDataError",
@@ -56,6 +47,7 @@ __all__ = [
   "iterate",
   "load",
   "mixup",
+  "names",
   "pixel_statistics",
   "prefetch",
   "steps_per_epoch",

@@ -1,4 +1,4 @@
-"""Decoded images, kept between runs outside the data's folder."""
+"""Cache of decoded images, outside the folder of the data."""
 
 import hashlib
 import logging
@@ -16,7 +16,7 @@ Array = np.ndarray
 
 
 def path_of(folder: epath.Path, split: str, size: int) -> pathlib.Path:
-  """Returns where decoded arrays are kept; their content is in the name."""
+  """Return the file of decoded arrays; its name depends on their content."""
   home = os.environ.get("XDG_CACHE_HOME")
   in_checkout = (folders.ROOT / "pyproject.toml").exists()
   default = (
@@ -37,7 +37,7 @@ def path_of(folder: epath.Path, split: str, size: int) -> pathlib.Path:
 
 
 def read(path: pathlib.Path) -> tuple[Array, Array] | None:
-  """Returns the images and labels that `write` kept, if it did."""
+  """Return the cached images and labels, or None."""
   try:
     with np.load(path, allow_pickle=False) as arrays:
       return arrays["image"], arrays["label"]
@@ -49,10 +49,10 @@ def read(path: pathlib.Path) -> tuple[Array, Array] | None:
 
 
 def write(path: pathlib.Path, image: Array, label: Array) -> None:
-  """Keeps the arrays; a folder or disk that takes none costs only time."""
+  """Cache the arrays; if that is impossible, later runs only take longer."""
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     with private_files.replacing(path) as file:
       np.savez(file, image=image, label=label)
   except OSError as error:
-    logging.warning("Decoded images are not kept: %s", error)
+    logging.warning("Decoded images are not cached: %s", error)

@@ -1,4 +1,4 @@
-"""Batches by step: of arrays in memory, or read and decoded as they go."""
+"""Batches by step, of arrays in memory or of images decoded as needed."""
 
 import collections
 import functools
@@ -12,7 +12,8 @@ import grain
 import numpy as np
 
 from experiments.data import crops, folders
-from experiments.data.datasets import Dataset, Streamed
+from experiments.data.dataset import Dataset, Streamed
+from experiments.data.registry import DATASETS
 
 Array = np.ndarray
 Batch = dict[str, Array]
@@ -20,7 +21,7 @@ T = TypeVar("T")
 
 
 def steps_per_epoch(num_examples: int, batch_size: int) -> int:
-  """Returns the number of whole batches in an epoch; the rest is dropped."""
+  """Return the number of whole batches in an epoch; the rest is dropped."""
   if not 1 <= batch_size <= num_examples:
     raise ValueError(
       f"Expected 1 <= batch_size={batch_size} <= {num_examples} examples."
@@ -35,35 +36,49 @@ def batches(
   process_index: int = 0,
   process_count: int = 1,
 ) -> grain.MapDataset[Batch]:
-  """Returns the training batches, by step: `batches(...)[step]`.
+  """Return the training batches, by step: `batches(...)[step]`.
 
-  Step `i` is the same batch in every run, so a run resumes by going on at its
-  step. Every epoch visits the examples in a new order and drops the
+  Step `i` is the same batch in every run, so a run resumes at the step where
+  it stopped. Every epoch visits the examples in a new order and drops the
   remainder. The global batch does not depend on the number of processes: each
   takes its own consecutive rows of it.
 
   Args:
-    dataset: the data.
-    batch_size: rows of the global batch, over all processes.
-    seed: of the order.
-    process_index: whose rows to take.
-    process_count: over how many processes a batch is spread.
+    dataset: Data set.
+    batch_size: Rows of the global batch, over all processes.
+    seed: Seed of the order.
+    process_index: Process whose rows to take.
+    process_count: Number of processes that share a batch.
 
   Returns:
-    A Grain data set without end: `{"image": uint8[b, h, w, c], "label":
+    An endless Grain data set of `{"image": uint8[b, h, w, c], "label":
     int32[b]}` (of a text, [b, t] both) where `b = batch_size /
-    process_count`; `iterate` goes through it.
+    process_count`; see `iterate`.
 
   Raises:
-    ValueError: the batch is larger than the data set, the processes do not
+    ValueError: If the batch is larger than the data set, the processes do not
       divide it, or an index or the seed is out of range.
   """
-  place = process_index, process_count
   if isinstance(dataset, Streamed):
-    size, folder = dataset.image_size, dataset.data_dir
-    return stream(dataset.name, "train", batch_size, seed, size, folder, *place)
-  images, labels = dataset.train_images, dataset.train_labels
-  rows = _rows(len(labels), batch_size, seed, *place)
+    return stream(
+      dataset.name,
+      "train",
+      batch_size=batch_size,
+      seed=seed,
+      image_size=dataset.image_size,
+      data_dir=dataset.data_dir,
+      process_index=process_index,
+      process_count=process_count,
+    )
+  images = dataset.train_images
+  labels = dataset.train_labels
+  rows = _rows(
+    len(labels),
+    batch_size=batch_size,
+    seed=seed,
+    process_index=process_index,
+    process_count=process_count,
+  )
 
   def batch(step: int) -> Batch:
     picked = rows(step)
@@ -82,47 +97,54 @@ def stream(
   process_index: int = 0,
   process_count: int = 1,
 ) -> grain.MapDataset[Batch]:
-  """Returns batches of a data set that does not fit in memory, by step.
+  """Return batches of a data set that does not fit in memory, by step.
 
-  As `batches`, but a step reads and decodes its images: `iterate` has threads
-  that prepare batches ahead.
+  As `batches`, but a step reads and decodes its images; `iterate` can do that
+  ahead, in threads.
 
   Args:
-    name: any of `NAMES` but digits.
+    name: Name of a data set that `experiments.prepare` makes.
     split: `train` gives random crops (8 to 100 % of the area, as Szegedy et
       al., "Going deeper with convolutions", 2015, section 6); any other, for
       instance `validation`, the centre (7/8 of the short side).
-    batch_size: rows of the global batch, over all processes.
-    seed: of the order and the crops.
-    image_size: side of the square images.
-    data_dir: see `find_data_dir`.
-    process_index: whose rows to take.
-    process_count: over how many processes a batch is spread.
+    batch_size: Rows of the global batch, over all processes.
+    seed: Seed of the order and the crops.
+    image_size: Side of the square images.
+    data_dir: Folder of TFDS data sets; see `find_data_dir`.
+    process_index: Process whose rows to take.
+    process_count: Number of processes that share a batch.
 
   Returns:
-    A Grain data set without end of `{"image": uint8[b, s, s, c], "label":
+    An endless Grain data set of `{"image": uint8[b, s, s, c], "label":
     int32[b]}` where `b = batch_size / process_count`.
 
   Raises:
-    ValueError: the name is unknown, or a number is out of range.
-    MissingDataError: the data set is not in the folder.
+    ValueError: If the name is unknown, or a number is out of range.
+    MissingDataError: If the data set is not in the folder.
   """
-  folders.check_name(name)
-  if name == "digits":
-    raise ValueError("digits is in memory: use load('digits') and batches().")
+  if DATASETS.get(name).preparation is None:
+    raise ValueError(f"{name} is in memory: use load({name!r}) and batches().")
   builder = folders.open_folder(folders.find(name, data_dir))
   source = builder.as_data_source(split=split)
-  rows = _rows(len(source), batch_size, seed, process_index, process_count)
+  rows = _rows(
+    len(source),
+    batch_size=batch_size,
+    seed=seed,
+    process_index=process_index,
+    process_count=process_count,
+  )
   box = crops.random_box if split == "train" else crops.centre_box
 
   def batch(step: int) -> Batch:
     picked = rows(step)
     records = source.__getitems__(picked.tolist())
-    images, labels = [], []
+    images = []
+    labels = []
     for i, record in zip(picked, records, strict=True):
       rng = np.random.default_rng([seed, step, i])
       height, width, _ = record["image"].shape
       crop = box(height, width, rng)
+      # [h, w, c] -> [image_size, image_size, c]
       images.append(crops.resized(record["image"], crop, image_size))
       labels.append(record["label"])
     return {"image": np.stack(images), "label": np.array(labels, np.int32)}
@@ -131,12 +153,13 @@ def stream(
 
 
 def iterate(source: Any, start: int, threads: int = 0) -> Iterator[Batch]:
-  """Returns the batches from a step on.
+  """Return the batches from a step on.
 
   Args:
-    source: from `batches` or `stream`.
-    start: the first step.
-    threads: how many prepare batches ahead, a batch each; 0 for none.
+    source: Result of `batches` or `stream`.
+    start: First step.
+    threads: Number of threads that prepare batches ahead, one batch each; 0
+      for none.
   """
   if not threads:
     return (source[step] for step in itertools.count(start))
@@ -147,18 +170,20 @@ def iterate(source: Any, start: int, threads: int = 0) -> Iterator[Batch]:
 def prefetch(
   batches: Iterator[Batch], put: Callable[[Batch], T], size: int
 ) -> Iterator[T]:
-  """Returns the batches in order, with the next ones on the devices already.
+  """Return the batches in order, with the next ones already on the devices.
 
-  When a batch is asked for, the one `size` after it is drawn and put, while
-  the step before is still running: a consumer that only queues work waits for
-  neither. What was drawn and not asked for is dropped; a resumed run draws it
-  again by its step. An error of the pipeline comes when its batch is due, so
-  that all steps before it are taken and logged.
+  When a batch is requested, the one `size` steps later is drawn and its copy
+  begins, while the previous step is still running: a consumer that only queues
+  work waits for neither. Batches that were drawn and never requested are
+  dropped; a resumed run draws them again by their steps. An error in the
+  pipeline is raised when its batch is due, so that all earlier steps are taken
+  and logged.
 
   Args:
-    batches: as many as will be asked for: no more is drawn.
-    put: begins the copy to the devices; see `keyjax.parallel.put`.
-    size: how many batches ahead; 0 for none.
+    batches: As many batches as will be requested: no more are drawn.
+    put: Function that begins the copy to the devices; see
+      `keyjax.parallel.put`.
+    size: Number of batches ahead; 0 for none.
 
   Example:
     >>> drawn = []
@@ -187,20 +212,20 @@ def prefetch(
 def eval_batches(
   images: Array, labels: Array, batch_size: int
 ) -> Iterator[Batch]:
-  """Returns every example once, in order, in batches of one shape.
+  """Return every example once, in order, in batches of one shape.
 
   Args:
     images: `[n, ...]`.
     labels: `[n]`, or `[n, t]`.
-    batch_size: rows of a batch.
+    batch_size: Rows of a batch.
 
   Returns:
     An iterator of `{"image": [batch_size, ...], "label": [batch_size], "mask":
-    bool[batch_size]}`; the mask is False on the rows that fill up the last
+    bool[batch_size]}`; the mask is False on the rows that pad the last
     batch.
 
   Raises:
-    ValueError: the batch size is not positive, or the lengths differ.
+    ValueError: If the batch size is not positive, or the lengths differ.
   """
   if batch_size < 1:
     raise ValueError(f"Expected batch_size={batch_size} >= 1.")
@@ -210,10 +235,10 @@ def eval_batches(
   def batch(start: int) -> Batch:
     image = images[start : start + batch_size]
     label = labels[start : start + batch_size]
-    fill = [(0, batch_size - len(label))]
+    padding = [(0, batch_size - len(label))]
     return {
-      "image": np.pad(image, fill + [(0, 0)] * (image.ndim - 1)),
-      "label": np.pad(label, fill + [(0, 0)] * (label.ndim - 1)),
+      "image": np.pad(image, padding + [(0, 0)] * (image.ndim - 1)),
+      "label": np.pad(label, padding + [(0, 0)] * (label.ndim - 1)),
       "mask": np.arange(batch_size) < len(label),
     }
 
@@ -227,7 +252,7 @@ def _rows(
   process_index: int,
   process_count: int,
 ) -> Callable[[int], Array]:
-  """Returns the function from a step to the examples of a process's rows."""
+  """Return a function from a step to the indices of a process's rows."""
   per_epoch = steps_per_epoch(num_examples, batch_size)
   if seed < 0:
     raise ValueError(f"Expected seed={seed} >= 0.")
@@ -237,8 +262,8 @@ def _rows(
     raise ValueError(f"Expected {process_count=} to divide {batch_size=}.")
   share = batch_size // process_count
 
-  # Grain's own shuffle goes record by record: 0.8 to 1.7 ms for 128 bare
-  # indices. The permutation of a whole epoch costs that once.
+  # Grain's own shuffle takes 0.8 to 1.7 ms for 128 indices, one by one. The
+  # permutation of a whole epoch costs that once.
   @functools.lru_cache(maxsize=2)
   def order(epoch: int) -> Array:
     return np.random.default_rng([seed, epoch]).permutation(num_examples)

@@ -23,7 +23,7 @@ def base() -> ConfigDict:
   config = ConfigDict()
   config.name = ""  # What rows and reports call this run.
 
-  config.dataset = "digits"  # See experiments.data.NAMES.
+  config.dataset = "digits"  # See experiments.data.names().
   config.data_dir = ""  # TFDS folder; empty: see data.find_data_dir.
   config.text = ""  # The file of dataset "text".
   config.context = 64  # Characters of an example, where the data are text.

@@ -14,7 +14,6 @@ from ml_collections import ConfigDict
 
 import keyjax
 from experiments import attack, data, models
-from experiments.data import fake
 from experiments.protection import lock
 from experiments.report import commands
 from experiments.run.config import (
@@ -60,7 +59,9 @@ def load(known: commands.Config) -> ConfigDict:
 def model_of(config: ConfigDict) -> tuple[nn.Module, jax.ShapeDtypeStruct]:
   """The model, and an input; imagenet and texts are not needed for it."""
   shape, classes = SHAPES[config.dataset]
-  dataset = fake.load(shape, classes, num_train=2, num_test=1)
+  dataset = data.load(
+    "fake", shape=shape, classes=classes, num_train=2, num_test=1
+  )
   model = models.from_config(config, dataset)
   example = jax.eval_shape(data.to_input, dataset.train_images)
   return model, example
@@ -114,7 +115,7 @@ def test_a_wrong_recipe_lists_the_known_ones(words: tuple[str, ...]) -> None:
 def test_the_config_loads_and_is_locked(known: commands.Config) -> None:
   config = load(known)
   assert config.name == known.name
-  assert config.dataset in data.NAMES
+  assert config.dataset in data.names()
   assert config.evaluate.wrong_keys >= 64
   assert len(config.schemes) >= 1
   assert set(config.keys()) - {"attacks"} == set(base().keys())

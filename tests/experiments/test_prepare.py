@@ -19,6 +19,7 @@ import pytest
 
 from experiments import data, prepare
 from experiments.data import folders
+from experiments.data.sets import cifar10
 from experiments.run.config import base
 
 TRAIN, TEST = 7, 5
@@ -119,7 +120,7 @@ def test_cifar10_format(served, monkeypatch):
   dataset = data.load("cifar10")
   check(dataset, *splits)
   assert dataset.class_names == tuple(CLASSES)
-  assert dataset.mean == data.CIFAR10_MEAN
+  assert dataset.mean == cifar10.MEAN
   assert "tensorflow" not in sys.modules
 
 
@@ -143,7 +144,7 @@ def test_svhn_format(served, monkeypatch, tmp_path):
 
 
 def test_gtsrb_holds_out_every_fifth_track(served, monkeypatch, tmp_path):
-  from experiments.data import gtsrb
+  from experiments.data.sets import gtsrb
 
   folder, url = served
   rng = np.random.default_rng(0)
@@ -168,7 +169,7 @@ def test_gtsrb_holds_out_every_fifth_track(served, monkeypatch, tmp_path):
 
 
 def test_imagenet_archives(monkeypatch, tmp_path):
-  """The archives lie in downloads/manual; one image is a CMYK JPEG."""
+  """The archives are in downloads/manual; one image is a CMYK JPEG."""
   from tensorflow_datasets.datasets.imagenet2012 import (
     imagenet2012_dataset_builder as imagenet,
   )
@@ -201,15 +202,16 @@ def test_imagenet_archives(monkeypatch, tmp_path):
     for i in range(1, 4):
       add(tar, f"ILSVRC2012_val_{i:08d}.JPEG", jpeg("RGB"))
   prepare.prepare("imagenet2012", str(tmp_path))
-  batch = data.stream("imagenet2012", "train", 6, 0, 24, tmp_path)[0]
+  crops = {"seed": 0, "image_size": 24, "data_dir": tmp_path}
+  batch = data.stream("imagenet2012", "train", batch_size=6, **crops)[0]
   assert batch["image"].shape == (6, 24, 24, 3)
   assert batch["label"].tolist() == [0] * 6
   white = [image for image in batch["image"] if image.min() > 250]
   assert len(white) == 1  # no ink at all
-  batch = data.stream("imagenet2012", "validation", 3, 0, 24, tmp_path)[0]
+  batch = data.stream("imagenet2012", "validation", batch_size=3, **crops)[0]
   red = batch["image"].reshape(-1, 3).mean(0)
   assert red[0] > 240 and red[1:].max() < 15
-  # A run reads it as it goes, with threads and without.
+  # A run reads it batch by batch, with threads and without.
   config = base()
   config.update(dataset="imagenet2012", data_dir=str(tmp_path), image_size=24)
   dataset = data.from_config(config)
@@ -227,14 +229,22 @@ def test_imagenet_archives(monkeypatch, tmp_path):
     data.from_config(config)
 
 
-def test_names_are_those_of_data():
-  assert set(prepare.NAMES) == set(folders.TFDS_NAMES) < set(data.NAMES)
+def test_names_are_data_sets_of_tfds():
+  assert prepare.names() == [
+    "cifar10",
+    "fashion_mnist",
+    "gtsrb",
+    "imagenet2012",
+    "mnist",
+    "svhn_cropped",
+  ]
+  assert {*prepare.names()} < {*data.names()}
 
 
 def test_bad_names_are_errors():
   with pytest.raises(ValueError, match="nothing to prepare"):
     prepare.prepare("digits")
-  with pytest.raises(ValueError, match="'mnit'.*mnist.*imagenet2012"):
+  with pytest.raises(ValueError, match="'mnit'.*imagenet2012.*mnist"):
     prepare.prepare("mnit")
 
 

@@ -14,7 +14,8 @@ import pytest
 from etils import epath
 
 from experiments import data
-from experiments.data import cache, crops, datasets, folders
+from experiments.data import cache, crops, folders
+from experiments.data.dataset import subset
 
 REAL = {
   # name: (train, test, shape, classes)
@@ -48,8 +49,16 @@ def numbered():
   images = np.zeros((100, 4, 4, 1), np.uint8)
   images[:, 0, 0, 0] = labels
   return data.Dataset(
-    *("numbered", images, labels, images, labels),
-    *(100, None, (0.5,), (0.5,), "made here"),
+    name="numbered",
+    train_images=images,
+    train_labels=labels,
+    test_images=images,
+    test_labels=labels,
+    num_classes=100,
+    class_names=None,
+    mean=(0.5,),
+    std=(0.5,),
+    source="made here",
   )
 
 
@@ -92,8 +101,9 @@ def test_dataset_is_frozen(digits):
 
 
 def test_subsets_are_nested_and_in_the_whole():
-  sizes = [(10, 5), (100, 50), (None, None)]
-  small, middle, whole = (data.load("digits", None, *size) for size in sizes)
+  small = data.load("digits", num_train=10, num_test=5)
+  middle = data.load("digits", num_train=100, num_test=50)
+  whole = data.load("digits")
   for inner, outer in ((small, middle), (middle, whole)):
     for field in ("train_images", "test_images"):
       kept = set(map(bytes, getattr(outer, field)))
@@ -122,10 +132,10 @@ def test_statistics_by_channel_and_of_a_constant_channel():
 
 
 def test_unknown_name_lists_the_known_ones():
-  with pytest.raises(ValueError, match="'mnit'.*digits, mnist.*imagenet2012"):
+  with pytest.raises(ValueError, match="'mnit'.*digits.*imagenet2012, mnist"):
     data.load("mnit")
   with pytest.raises(ValueError, match="Unknown data set 'mnit'"):
-    data.stream("mnit", "train", 8, 0, 32)
+    data.stream("mnit", "train", batch_size=8, seed=0, image_size=32)
 
 
 def test_missing_data_says_what_to_type(tmp_path):
@@ -136,11 +146,10 @@ def test_missing_data_says_what_to_type(tmp_path):
   assert command in message and "\n" not in message
 
 
-def test_imagenet_points_to_stream():
-  with pytest.raises(ValueError, match="does not fit in memory.*stream"):
-    data.load("imagenet2012")
-  with pytest.raises(ValueError, match="use load"):
-    data.stream("digits", "train", 8, 0, 32)
+@pytest.mark.parametrize("name", ["digits", "text", "fake"])
+def test_what_is_in_memory_cannot_be_streamed(name):
+  with pytest.raises(ValueError, match=rf"{name} is in memory: use load"):
+    data.stream(name, "train", batch_size=8, seed=0, image_size=32)
 
 
 def test_data_dir_argument_then_environment_then_tfds(monkeypatch, tmp_path):
@@ -198,7 +207,7 @@ def test_cifar10_has_the_papers_statistics_names_and_caveat():
   assert str(folder) in dataset.source
 
 
-def test_gtsrb_source_tells_how_its_folder_was_made():
+def test_gtsrb_source_says_how_its_folder_was_made():
   folder = folder_or_skip("gtsrb")
   description = json.loads((folder / "dataset_info.json").read_text())[
     "description"
@@ -214,7 +223,7 @@ def test_mnist_is_decoded_as_tfds_decodes_it():
   theirs = tfds.data_source(
     "mnist", split="test", data_dir=folder.parent.parent, download=False
   )
-  picked = datasets._subset(10_000, 20, "num_test")
+  picked = subset(10_000, 20, "num_test")
   ours = data.load("mnist", num_train=10, num_test=20)
   for i, at in enumerate(picked):
     np.testing.assert_array_equal(ours.test_images[i], theirs[int(at)]["image"])
@@ -292,7 +301,7 @@ def test_damaged_cache_is_decoded_again(counted, tmp_path):
   assert len(counted) == 60
   np.testing.assert_array_equal(whole.train_images, again.train_images)
   data.load("mnist", num_train=20, num_test=10)
-  assert len(counted) == 60  # mended
+  assert len(counted) == 60  # The cache is good again.
 
 
 def test_flipped_bit_in_the_cache_is_noticed(counted, tmp_path):
@@ -385,7 +394,10 @@ def test_epochs_and_seeds_have_their_own_order(numbered):
 @pytest.mark.parametrize("count", [2, 4])
 def test_processes_get_disjoint_rows_of_the_one_process_batch(numbered, count):
   alone = data.batches(numbered, 8, seed=0)
-  shares = [data.batches(numbered, 8, 0, i, count) for i in range(count)]
+  shares = [
+    data.batches(numbered, 8, seed=0, process_index=i, process_count=count)
+    for i in range(count)
+  ]
   for step in (0, 11, 12, 30):
     parts = [share[step]["label"] for share in shares]
     assert all(len(part) == 8 // count for part in parts)
@@ -395,17 +407,20 @@ def test_processes_get_disjoint_rows_of_the_one_process_batch(numbered, count):
 @pytest.mark.parametrize(
   ("arguments", "message"),
   [
-    ((101, 0), "1 <= batch_size=101 <= 100"),
-    ((0, 0), "batch_size=0"),
-    ((8, -1), "seed=-1"),
-    ((8, 0, 0, 3), "process_count=3 to divide batch_size=8"),
-    ((8, 0, 2, 2), "process_index=2 < process_count=2"),
-    ((8, 0, -1, 2), "process_index=-1"),
+    ({"batch_size": 101}, "1 <= batch_size=101 <= 100"),
+    ({"batch_size": 0}, "batch_size=0"),
+    ({"seed": -1}, "seed=-1"),
+    ({"process_count": 3}, "process_count=3 to divide batch_size=8"),
+    (
+      {"process_index": 2, "process_count": 2},
+      "process_index=2 < process_count=2",
+    ),
+    ({"process_index": -1, "process_count": 2}, "process_index=-1"),
   ],
 )
 def test_bad_batches_are_errors(numbered, arguments, message):
   with pytest.raises(ValueError, match=message):
-    data.batches(numbered, *arguments)
+    data.batches(numbered, **({"batch_size": 8, "seed": 0} | arguments))
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 50, 100, 128])
@@ -439,7 +454,18 @@ def test_stream_is_by_step_and_by_process(name, split):
   channels = REAL[name][2][-1]
   alone = data.stream(name, split, 6, seed=0, image_size=20)
   again = data.stream(name, split, 6, seed=0, image_size=20)
-  halves = [data.stream(name, split, 6, 0, 20, None, i, 2) for i in range(2)]
+  halves = [
+    data.stream(
+      name,
+      split,
+      batch_size=6,
+      seed=0,
+      image_size=20,
+      process_index=i,
+      process_count=2,
+    )
+    for i in range(2)
+  ]
   for step in (0, 30_000):
     batch = alone[step]
     assert batch["image"].shape == (6, 20, 20, channels)
@@ -483,7 +509,7 @@ def test_augment_shifts_by_at_most_pad_and_flips(dtype):
   out = data.augment(jax.random.key(0), images, pad=2, flip=False)
   assert out.shape == images.shape and out.dtype == dtype
   _, y, x, _ = np.nonzero(np.array(out, np.float32))
-  assert len(y) == 256  # none fell off
+  assert len(y) == 256  # None left the image.
   assert set(y) == set(x) == set(range(2, 7))
 
 

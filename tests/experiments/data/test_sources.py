@@ -1,16 +1,20 @@
-"""Texts and made-up data, and from a config to them."""
+"""Texts and made-up data, data sets from a config, and new data sets."""
 
 import itertools
 import pathlib
 import re
+import sys
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
-from experiments import data
-from experiments.data import fake, text
-from experiments.run.config import base
+from experiments import data, models, prepare
+from experiments.data import sets
+from experiments.data.registry import DATASETS, Entry
+from experiments.protection import check
+from experiments.run.config import base, scheme, set_schemes
 
 SENTENCE = "the cat sat on the mat; the dog did not. "
 
@@ -50,7 +54,7 @@ def test_a_label_is_the_next_character(tmp_path: pathlib.Path) -> None:
   assert str(tmp_path) not in found.source
 
 
-def test_shakespeare_lies_beside_the_folder_of_data_sets(
+def test_shakespeare_is_next_to_the_folder_of_data_sets(
   tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
   (tmp_path / "tfds").mkdir()
@@ -67,16 +71,16 @@ def test_shakespeare_lies_beside_the_folder_of_data_sets(
 def test_text_that_does_not_fit_is_an_error(tmp_path: pathlib.Path) -> None:
   path = write(tmp_path, "too short")
   with pytest.raises(ValueError, match="too few for one example of 64"):
-    text.load("text", path)
+    data.load("text", text=path)
   path = write(tmp_path)
   with pytest.raises(ValueError, match="num_train=99 <="):
-    text.load("text", path, num_train=99)
+    data.load("text", text=path, num_train=99)
   with pytest.raises(ValueError, match="context=0"):
-    text.load("text", path, context=0)
+    data.load("text", text=path, context=0)
   with pytest.raises(ValueError, match="'poem'.*tinyshakespeare"):
-    text.load("poem")
+    data.load("poem")
   with pytest.raises(data.MissingDataError, match="--config.text=FILE"):
-    text.load("text")
+    data.load("text")
 
 
 # ----------------------------------------------------------------------- fake
@@ -100,9 +104,9 @@ def test_fake_data_have_the_shapes_asked_for(
 
 def test_fake_shapes_that_do_not_fit() -> None:
   with pytest.raises(ValueError, match=re.escape("(h, w, c) or (t,)")):
-    fake.load((3, 3), 5)
+    data.load("fake", shape=(3, 3), classes=5)
   with pytest.raises(ValueError, match="classes=300.*at most 256"):
-    fake.load((8,), 300)
+    data.load("fake", shape=(8,), classes=300)
 
 
 # ------------------------------------------------------------------- in order
@@ -110,12 +114,64 @@ def test_fake_shapes_that_do_not_fit() -> None:
 
 @pytest.mark.parametrize("threads", [0, 3])
 def test_batches_come_in_order_from_a_step_on(threads: int) -> None:
-  source = data.batches(fake.load((2, 2, 1), 3, num_train=10), 4, seed=0)
+  dataset = data.load("fake", shape=(2, 2, 1), classes=3, num_train=10)
+  source = data.batches(dataset, 4, seed=0)
   found = [*itertools.islice(data.iterate(source, 5, threads), 4)]
   for step, batch in enumerate(found, 5):
     np.testing.assert_array_equal(batch["image"], source[step]["image"])
 
 
 def test_unknown_data_list_the_known_ones() -> None:
-  with pytest.raises(ValueError, match="'mnit'.*digits, mnist.*text, fake"):
+  with pytest.raises(ValueError, match="'mnit'.*digits, fake.*mnist.*text"):
     data.from_config(config(dataset="mnit"))
+
+
+# ------------------------------------------------------------- a new data set
+
+NEW = """
+import numpy as np
+from experiments.data.dataset import Dataset
+from experiments.data.registry import DATASETS, Entry
+
+def load(options):
+  images = np.zeros((options.num_train or 6, 4, 4, 1), np.uint8)
+  labels = np.arange(len(images), dtype=np.int32) % 2
+  return Dataset(
+    name="stripes", train_images=images, train_labels=labels,
+    test_images=images, test_labels=labels, num_classes=2, class_names=None,
+    mean=(0.5,), std=(0.5,), source="made here",
+  )
+
+DATASETS.add("stripes", Entry(load, origin="is made here"))
+"""
+
+
+def test_a_data_set_is_one_new_file(
+  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  """It is loaded, configured, checked and refused by name; nothing else."""
+  (tmp_path / "stripes.py").write_text(NEW)
+  monkeypatch.setattr(sets, "__path__", [*sets.__path__, str(tmp_path)])
+  monkeypatch.setattr(DATASETS, "entries", {**DATASETS.entries})
+  monkeypatch.delitem(sys.modules, f"{sets.__name__}.stripes", raising=False)
+  assert "stripes" in data.names()
+  assert data.load("stripes", num_train=4).train_images.shape == (4, 4, 4, 1)
+  made = config(dataset="stripes", model="mlp", num_train=4)
+  made.model_args.hidden = (3,)
+  made.train.batch_size = 2 * jax.device_count()
+  made.num_train = made.train.batch_size
+  set_schemes(made, hpnn=scheme("hpnn", units=3))
+  dataset = data.from_config(made)
+  check.config(made, dataset, models.from_config(made, dataset))
+  with pytest.raises(
+    ValueError, match="stripes is made here: .* nothing to pr"
+  ):
+    prepare.prepare("stripes")
+  with pytest.raises(ValueError, match="'stripe'.*, stripes, "):
+    data.load("stripe")
+
+
+def test_two_data_sets_cannot_have_one_name() -> None:
+  data.names()
+  with pytest.raises(ValueError, match="'digits' is registered already"):
+    DATASETS.add("digits", Entry(lambda options: data.load("fake")))

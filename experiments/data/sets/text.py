@@ -7,60 +7,56 @@ import numpy as np
 from etils import epath
 
 from experiments.data import folders
-from experiments.data.datasets import Dataset
+from experiments.data.dataset import Dataset
+from experiments.data.registry import DATASETS, Entry, Options
 
-NAMES = ("python_help", "tinyshakespeare", "text")
-_TEST_SHARE = 0.1  # the end of the text
+_TEST_SHARE = 0.1  # The end of the text.
+# Name -> where the text comes from.
+_ORIGINS = {
+  "python_help": "comes with Python",
+  "tinyshakespeare": "is one file, tinyshakespeare.txt, next to the folder of "
+  "TFDS data sets",
+  "text": "is any file: --config.text=FILE",
+}
 
 
-def load(
-  name: str,
-  path: str | os.PathLike[str] = "",
-  context: int = 64,
-  data_dir: str | os.PathLike[str] | None = None,
-  num_train: int | None = None,
-  num_test: int | None = None,
-) -> Dataset:
-  """Loads a text; the first 90 % are for training.
+def load(name: str, options: Options) -> Dataset:
+  """Load a text; the first 90 % are for training.
 
-  A token is a byte, numbered among the bytes that the text has. An example is
-  `context` characters, and its labels are the same moved on by one; examples
-  do not overlap, so an epoch reads the text once.
+  A token is a byte, numbered among the bytes that occur in the text. An example
+  is `context` characters, and its labels are the same characters shifted by
+  one; examples do not overlap, so an epoch reads the text once.
 
   Args:
-    name: `text` (any file), `tinyshakespeare` (that file, beside the folder of
+    name: `text` (any file), `tinyshakespeare` (that file, next to the folder of
       TFDS data sets), or `python_help` (Python's own help topics, on every
       machine; they differ a little between versions).
-    path: the file of `text`.
-    context: characters of an example.
-    data_dir: see `find_data_dir`.
-    num_train: how many training examples, from the start; all by default.
-    num_test: the same, for the test examples.
+    options: File, context and sizes; examples are taken from the start.
 
   Returns:
     A data set whose `images` are `uint8[n, context]`, and its labels
     `int32[n, context]`.
 
   Raises:
-    ValueError: the name is unknown, or the text is too short.
-    MissingDataError: there is no such file.
+    ValueError: If the text is too short or a size is out of range.
+    MissingDataError: If there is no such file.
 
   Example:
-    >>> help = load("python_help", context=32)
+    >>> help = load("python_help", Options(context=32))
     >>> help.train_images.shape[1], help.unit
     (32, 'characters')
   """
-  if name not in NAMES:
-    raise ValueError(f"Unknown text {name!r}: choose from {', '.join(NAMES)}.")
+  context = options.context
   if context < 1:
     raise ValueError(f"Expected context={context} >= 1.")
-  content, source = _read(name, path, data_dir)
+  content, source = _read(name, options.text, options.data_dir)
+  # bytes -> symbols uint8[s], tokens int[length]
   symbols, tokens = np.unique(
     np.frombuffer(content, np.uint8), return_inverse=True
   )
   cut = round(len(tokens) * (1 - _TEST_SHARE))
-  train = _windows(tokens[:cut], context, num_train, "num_train")
-  test = _windows(tokens[cut:], context, num_test, "num_test")
+  train = _windows(tokens[:cut], context, options.num_train, "num_train")
+  test = _windows(tokens[cut:], context, options.num_test, "num_test")
   return Dataset(
     name=name,
     train_images=train[0],
@@ -80,7 +76,7 @@ def _read(
   path: str | os.PathLike[str],
   data_dir: str | os.PathLike[str] | None,
 ) -> tuple[bytes, str]:
-  """Returns a text, and where it came from."""
+  """Return a text and its source."""
   if name == "python_help":
     # Here, because nothing else needs half a megabyte of help.
     from pydoc_data import topics
@@ -99,9 +95,9 @@ def _read(
 
 
 def _windows(
-  tokens: np.ndarray, context: int, count: int | None, what: str
+  tokens: np.ndarray, context: int, count: int | None, field: str
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns consecutive examples and their labels."""
+  """Return consecutive examples and their labels, `[n, context]` each."""
   most = (len(tokens) - 1) // context
   if most < 1:
     raise ValueError(
@@ -109,7 +105,16 @@ def _windows(
     )
   size = most if count is None else count
   if not 1 <= size <= most:
-    raise ValueError(f"Expected 1 <= {what}={size} <= {most}.")
+    raise ValueError(f"Expected 1 <= {field}={size} <= {most}.")
+  # int[length] -> [size, context]
   inputs = tokens[: size * context].reshape(size, context)
   labels = tokens[1 : size * context + 1].reshape(size, context)
   return inputs.astype(np.uint8), labels.astype(np.int32)
+
+
+def _register(name: str, origin: str) -> None:
+  DATASETS.add(name, Entry(lambda options: load(name, options), origin=origin))
+
+
+for _name, _origin in _ORIGINS.items():
+  _register(_name, _origin)

@@ -4,41 +4,45 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from experiments.data.datasets import Dataset
+from experiments.data.dataset import Dataset
+from experiments.data.registry import DATASETS, Entry
 
-NAME = "fake"
-_NUM_TRAIN, _NUM_TEST = 1024, 128
+_NUM_TRAIN = 1024
+_NUM_TEST = 128
 
 
-def load(
+def make(
   shape: Sequence[int],
   classes: int,
   num_train: int | None = None,
   num_test: int | None = None,
 ) -> Dataset:
-  """Makes random images, or random text.
+  """Make random images, or random text.
 
   Args:
-    shape: of an example: height, width and channels, or one number for text.
-    classes: how many labels, or characters; at most 256 characters.
-    num_train: how many training examples; 1,024 by default.
-    num_test: how many test examples; 128 by default.
+    shape: Shape of an example: height, width and channels, or one number for
+      text.
+    classes: Number of classes, or of characters; at most 256 characters.
+    num_train: Number of training examples; 1,024 by default.
+    num_test: Number of test examples; 128 by default.
 
   Returns:
     A data set; no accuracy on it means anything.
 
   Raises:
-    ValueError: a number is out of range.
+    ValueError: If a number is out of range.
 
   Example:
-    >>> load((32, 32, 3), classes=10, num_train=4).train_images.shape
+    >>> make((32, 32, 3), classes=10, num_train=4).train_images.shape
     (4, 32, 32, 3)
   """
   text = len(shape) == 1
   if len(shape) not in (1, 3) or min(shape) < 1:
     raise ValueError(f"Expected fake.shape={tuple(shape)} as (h, w, c) or (t,)")
   if classes < 1 or (text and classes > 256):
-    raise ValueError(f"fake.classes={classes}: at least 1, of text at most 256")
+    raise ValueError(
+      f"fake.classes={classes}: expected at least 1, and at most 256 for text"
+    )
   rng = np.random.default_rng(0)
 
   def split(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -47,10 +51,11 @@ def load(
     labels = rng.integers(0, classes, (count, *shape) if text else count)
     return images, labels.astype(np.int32)
 
-  train, test = split(num_train or _NUM_TRAIN), split(num_test or _NUM_TEST)
+  train = split(num_train or _NUM_TRAIN)
+  test = split(num_test or _NUM_TEST)
   channels = 0 if text else shape[-1]
   return Dataset(
-    name=NAME,
+    name="fake",
     train_images=train[0],
     train_labels=train[1],
     test_images=test[0],
@@ -61,3 +66,17 @@ def load(
     std=(0.25,) * channels,
     source="random numbers: no accuracy here means anything",
   )
+
+
+DATASETS.add(
+  "fake",
+  Entry(
+    lambda options: make(
+      options.shape,
+      options.classes,
+      num_train=options.num_train,
+      num_test=options.num_test,
+    ),
+    origin="is made of random numbers",
+  ),
+)

@@ -1,0 +1,122 @@
+"""What a data set is."""
+
+import dataclasses
+import os
+
+import numpy as np
+
+Array = np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+  """A data set in memory: images, or characters of a text.
+
+  Attributes:
+    name: Name that `load` was called with.
+    train_images: `uint8[n, h, w, c]`; of a text `uint8[n, t]`, tokens.
+    train_labels: `int32[n]`; of a text `int32[n, t]`, the next tokens.
+    test_images: `uint8[m, h, w, c]`, or `uint8[m, t]`.
+    test_labels: `int32[m]`, or `int32[m, t]`.
+    num_classes: Number of classes; of a text, number of different tokens.
+    class_names: Names of the classes, where they are more than numbers.
+    mean: Mean per channel of training pixels in [0, 1]; of a text, empty.
+    std: Standard deviation per channel; of a text, empty.
+    source: Where the data came from and how they differ from the published
+      ones; belongs next to every figure.
+  """
+
+  name: str
+  train_images: Array
+  train_labels: Array
+  test_images: Array
+  test_labels: Array
+  num_classes: int
+  class_names: tuple[str, ...] | None
+  mean: tuple[float, ...]
+  std: tuple[float, ...]
+  source: str
+
+  @property
+  def is_text(self) -> bool:
+    """Whether examples are sequences of tokens, with a label for each token."""
+    return self.train_labels.ndim == 2
+
+  @property
+  def unit(self) -> str:
+    """What has a label: `images` or `characters`."""
+    return "characters" if self.is_text else "images"
+
+  @property
+  def labels_per_example(self) -> int:
+    """Number of labels of an example."""
+    return self.train_labels[0].size
+
+  @property
+  def num_examples(self) -> int:
+    """Number of training examples."""
+    return len(self.train_labels)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Streamed(Dataset):
+  """A data set of which `train_images` are a sample: see `batches`.
+
+  Attributes:
+    length: Number of training images.
+    image_size: Side of the images.
+    data_dir: Folder of TFDS data sets; see `find_data_dir`.
+  """
+
+  length: int
+  image_size: int
+  data_dir: str | os.PathLike[str] | None
+
+  @property
+  def num_examples(self) -> int:
+    """Number of training examples."""
+    return self.length
+
+
+def pixel_statistics(
+  images: Array,
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+  """Measure the mean and standard deviation of every channel.
+
+  Args:
+    images: `uint8[n, h, w, c]`.
+
+  Returns:
+    Both, per channel, on the scale where a pixel is in [0, 1]. A channel that
+    never changes gets a deviation of one grey level, to divide by.
+  """
+  levels = np.arange(256) / 255
+  mean = []
+  std = []
+  for channel in np.moveaxis(images, -1, 0):  # [n, h, w, c] -> c of [n, h, w]
+    # A histogram: exact, and no float copy of the whole data set.
+    share = np.bincount(channel.ravel(), minlength=256) / channel.size
+    mean.append(float(share @ levels))
+    std.append(float(np.sqrt(share @ (levels - mean[-1]) ** 2)))
+  return tuple(mean), tuple(max(s, 1 / 255) for s in std)
+
+
+def subset(total: int, size: int | None, field: str) -> Array:
+  """Return the indices of a fixed random subset, nested in larger ones.
+
+  Args:
+    total: Number of examples.
+    size: Size of the subset; None for all examples.
+    field: Field of a config that gives the size, for the error message.
+
+  Returns:
+    `int[size]`, sorted.
+
+  Raises:
+    ValueError: If the size is out of range.
+  """
+  if size is None or size == total:
+    return np.arange(total)
+  if not 1 <= size <= total:
+    raise ValueError(f"Expected 1 <= {field}={size} <= {total}.")
+  return np.sort(np.random.default_rng(0).permutation(total)[:size])

@@ -1,0 +1,1 @@
+"""The data sets, one file each (or each family); a file registers its own."""
