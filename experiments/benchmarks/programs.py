@@ -16,7 +16,8 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import keyjax
-from experiments import data, models
+from experiments import models
+from experiments.data.sets import cifar10
 from experiments.protection import lock
 from experiments.run import config
 from experiments.training import train
@@ -135,8 +136,9 @@ def inference(name: str, how: str, chips: list[jax.Device], net: str) -> Any:
 
 
 def _model(net: str, dtype: str = "float32") -> tuple[Any, Any]:
-  normal = data.CIFAR10_MEAN, data.CIFAR10_STD
-  model = models.create(net, 10, *normal, dtype=dtype)
+  model = models.create(
+    net, 10, mean=cifar10.MEAN, std=cifar10.STD, dtype=dtype
+  )
   image = jnp.zeros((1, *_IMAGE))
   return model, jax.eval_shape(model.init, jax.random.key(0), image)
 

@@ -1,11 +1,11 @@
 """The models: linen modules whose layers a lock can find by path.
 
 Every image model takes `float32[b, h, w, c]` pixels in [0, 1] and normalises
-them itself, so that what a key shuffles are raw pixels. A language model takes
-tokens. The output of every `Conv` and `Dense` is a pre-activation or a
-projection, normalisation and activations come after it, the last `Dense` is
-called `head`, and the sum of a residual block of a ResNet is a module of its
-own (`sum`), where a lock can be placed too.
+them itself, so that a key shuffles raw pixels. A language model takes tokens.
+The output of every `Conv` and `Dense` is a pre-activation or a projection;
+normalisation and activations follow it. The last `Dense` is called `head`. The
+sum at the end of a residual block of a ResNet is a module (`sum`), so that it
+can be locked too. A family of models is one file, which registers its names.
 
   >>> import jax, jax.numpy as jnp
   >>> model = create("cnn", num_classes=10, mean=(0.5,), std=(0.25,))
@@ -22,21 +22,18 @@ from experiments.models.convnets import CNN, MLP, VGG
 from experiments.models.lm import LanguageModel
 from experiments.models.mixer import Mixer
 from experiments.models.registry import (
-  IMAGE_NAMES,
-  NAMES,
-  TEXT_NAMES,
   create,
   from_config,
+  image_names,
+  names,
+  text_names,
 )
 from experiments.models.resnet import Block, ResNet
 from experiments.models.vit import ViT
 
 __all__ = [
   "CNN",
-  "IMAGE_NAMES",
   "MLP",
-  "NAMES",
-  "TEXT_NAMES",
   "VGG",
   "Block",
   "Classifier",
@@ -46,4 +43,7 @@ __all__ = [
   "ViT",
   "create",
   "from_config",
+  "image_names",
+  "names",
+  "text_names",
 ]

@@ -1,4 +1,4 @@
-"""What all image classifiers share."""
+"""Base class of the image classifiers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,13 +11,13 @@ Dtype = Any
 
 
 class Classifier(nn.Module):
-  """What all models share.
+  """Base class: normalisation of pixels, and the last layer.
 
   Attributes:
-    num_classes: how many logits.
-    mean: per channel, subtracted from pixels in [0, 1].
-    std: per channel, divides what is left.
-    dtype: of the computation; parameters and logits stay `float32`.
+    num_classes: Number of logits.
+    mean: Mean per channel, subtracted from pixels in [0, 1].
+    std: Standard deviation per channel, by which the difference is divided.
+    dtype: Type of the computation; parameters and logits stay `float32`.
   """
 
   num_classes: int
@@ -26,7 +26,7 @@ class Classifier(nn.Module):
   dtype: Dtype = jnp.float32
 
   def normalise(self, x: jax.Array) -> jax.Array:
-    """Returns `(x - mean) / std`, computed in `float32`, as `dtype`."""
+    """Return `(x - mean) / std`, computed in `float32`, as `dtype`."""
     if x.shape[-1] != len(self.mean):
       raise ValueError(
         f"Expected images of {len(self.mean)} channels, as mean has; got "
@@ -36,19 +36,19 @@ class Classifier(nn.Module):
       raise ValueError(
         f"Expected float pixels in [0, 1], got {x.dtype}: use data.to_float."
       )
-    shape = (1,) * (x.ndim - 1) + (-1,)
+    shape = (1,) * (x.ndim - 1) + (-1,)  # [c] -> [1, 1, 1, c]
     mean = jnp.asarray(self.mean, jnp.float32).reshape(shape)
     std = jnp.asarray(self.std, jnp.float32).reshape(shape)
     return ((x.astype(jnp.float32) - mean) / std).astype(self.dtype)
 
   def classify(self, x: jax.Array) -> jax.Array:
-    """Returns the logits, `float32`, of features `[b, n]`."""
+    """Return the logits, `float32[b, num_classes]`, of features `[b, n]`."""
     head = nn.Dense(self.num_classes, dtype=self.dtype, name="head")
     return head(x).astype(jnp.float32)
 
 
 def batch_norm(x: jax.Array, train: bool, dtype: Dtype, name: str) -> jax.Array:
-  """Returns `x` after batch normalisation, computed in `float32`."""
+  """Return `x` after batch normalisation, computed in `float32`."""
   norm = nn.BatchNorm(
     use_running_average=not train, momentum=0.9, epsilon=1e-5, name=name
   )

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments.models.base import Classifier, batch_norm
+from experiments.models.registry import register
 
 # Output channels of 3x3 convolutions; "M" halves the image. Simonyan and
 # Zisserman, "Very Deep Convolutional Networks", arXiv:1409.1556, table 1.
@@ -22,17 +23,17 @@ class MLP(Classifier):
   """Fully connected layers.
 
   Attributes:
-    hidden: units of each hidden layer.
+    hidden: Units of each hidden layer.
   """
 
   hidden: Sequence[int] = (256, 256)
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-    """Returns the logits of images in [0, 1]."""
-    del train  # Unused: nothing here differs in training.
+    """Return the logits of images in [0, 1]."""
+    del train  # Unused: training is no different here.
     x = self.normalise(x)
-    x = x.reshape(len(x), -1)
+    x = x.reshape(len(x), -1)  # [b, h, w, c] -> [b, h * w * c]
     for i, units in enumerate(self.hidden):
       x = nn.relu(nn.Dense(units, dtype=self.dtype, name=f"dense_{i}")(x))
     return self.classify(x)
@@ -42,9 +43,9 @@ class CNN(Classifier):
   """A small strided CNN: convolutions that halve the image, then two layers.
 
   Attributes:
-    features: output channels of each convolution.
-    kernel: side of the convolutions' kernels.
-    units: of the hidden `Dense` layer.
+    features: Output channels of each convolution.
+    kernel: Side of the convolutions' kernels.
+    units: Units of the hidden `Dense` layer.
   """
 
   features: Sequence[int] = (16, 32)
@@ -53,15 +54,15 @@ class CNN(Classifier):
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-    """Returns the logits of images in [0, 1]."""
-    del train  # Unused: nothing here differs in training.
+    """Return the logits of images in [0, 1]."""
+    del train  # Unused: training is no different here.
     x = self.normalise(x)
     side = (self.kernel, self.kernel)
     for i, features in enumerate(self.features):
       name = f"conv_{i}"
       x = nn.Conv(features, side, strides=2, dtype=self.dtype, name=name)(x)
-      x = nn.relu(x)
-    x = x.reshape(len(x), -1)
+      x = nn.relu(x)  # [b, h, w, c] -> [b, h / 2, w / 2, features]
+    x = x.reshape(len(x), -1)  # [b, h', w', features] -> [b, n]
     x = nn.relu(nn.Dense(self.units, dtype=self.dtype, name="dense")(x))
     return self.classify(x)
 
@@ -74,8 +75,8 @@ class VGG(Classifier):
     Image Recognition", arXiv:1409.1556, 2014.
 
   Attributes:
-    depth: 11, 13, 16 or 19.
-    width: channels of the first stage, 64 as published.
+    depth: Number of layers with weights: 11, 13, 16 or 19.
+    width: Channels of the first stage, 64 as published.
   """
 
   depth: int = 19
@@ -83,16 +84,22 @@ class VGG(Classifier):
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-    """Returns the logits of images in [0, 1]; 32 x 32 or larger."""
+    """Return the logits of images in [0, 1]; 32 x 32 or larger."""
     x = self.normalise(x)
     index = 0
     for entry in VGG_PLANS[self.depth].split():
       if entry == "M":
-        x = nn.max_pool(x, (2, 2), strides=(2, 2))
+        x = nn.max_pool(x, (2, 2), strides=(2, 2))  # Halves h and w.
         continue
       features = int(entry) * self.width // 64
       x = nn.Conv(features, (3, 3), dtype=self.dtype, name=f"conv_{index}")(x)
       x = nn.relu(batch_norm(x, train, self.dtype, f"norm_{index}"))
       index += 1
-    # 1 x 1 for images of 32 x 32: the mean changes nothing there.
+    # [b, h / 32, w / 32, c] -> [b, c]; images of 32 x 32 are 1 x 1 here.
     return self.classify(jnp.mean(x, axis=(1, 2)))
+
+
+register("mlp", MLP)
+register("cnn", CNN)
+for _depth in VGG_PLANS:
+  register(f"vgg{_depth}", VGG, fixed={"depth": _depth})

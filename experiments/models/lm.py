@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from experiments.models.base import Dtype
+from experiments.models.layout import THIRDS, Layout, register_layout
+from experiments.models.registry import register
 from experiments.models.transformer import TransformerBlock, layer_norm
 
-# GPT-2 small's shape is the class's default.
-LM_SIZES = {
+# The defaults of the class are the shape of GPT-2 small.
+LM_SIZES: dict[str, dict[str, int]] = {
   "gpt2": {},
   "gpt_micro": {"context": 64, "features": 32, "depth": 2, "heads": 2},
 }
@@ -27,15 +29,15 @@ class LanguageModel(nn.Module):
     branches where a branch ends. No dropout.
 
   Attributes:
-    vocabulary: how many tokens there are.
-    context: the longest input, in tokens.
-    features: of a token.
-    depth: how many blocks.
-    heads: of each attention.
-    tied: whether the token embedding is the output layer too, as published;
-      else that is a `Dense` called `head`.
-    remat: whether the backward pass computes each block again.
-    dtype: of the computation; parameters and logits stay `float32`.
+    vocabulary: Number of different tokens.
+    context: Longest input, in tokens.
+    features: Features of a token.
+    depth: Number of blocks.
+    heads: Heads of each attention.
+    tied: Whether the token embedding is also the output layer, as published;
+      otherwise that is a `Dense` called `head`.
+    remat: Whether the backward pass computes each block again.
+    dtype: Type of the computation; parameters and logits stay `float32`.
   """
 
   vocabulary: int
@@ -49,8 +51,8 @@ class LanguageModel(nn.Module):
 
   @nn.compact
   def __call__(self, tokens: jax.Array, train: bool = False) -> jax.Array:
-    """Returns the logits, `float32[b, t, vocabulary]`, of `int[b, t]`."""
-    del train  # Unused: nothing here differs in training.
+    """Return the logits, `float32[b, t, vocabulary]`, of `int[b, t]`."""
+    del train  # Unused: training is no different here.
     self._check(tokens)
     init = nn.initializers.normal(0.02)
     embed = nn.Embed(
@@ -63,6 +65,7 @@ class LanguageModel(nn.Module):
     position = self.param(
       "position_embedding", init, (1, self.context, self.features)
     )
+    # int[b, t] -> [b, t, features]
     x = embed(tokens) + position[:, : tokens.shape[1]].astype(self.dtype)
     block = nn.remat(TransformerBlock) if self.remat else TransformerBlock
     for i in range(self.depth):
@@ -78,6 +81,7 @@ class LanguageModel(nn.Module):
         name=f"block_{i}",
       )(x)
     x = layer_norm(x, self.dtype, "norm", _EPSILON)
+    # [b, t, features] -> [b, t, vocabulary]
     if self.tied:
       return embed.attend(x).astype(jnp.float32)
     head = nn.Dense(
@@ -99,3 +103,29 @@ class LanguageModel(nn.Module):
       raise ValueError(
         f"{tokens.shape[1]} tokens are more than context={self.context}."
       )
+
+
+for _name, _options in LM_SIZES.items():
+  register(_name, LanguageModel, defaults=_options)
+# Hugging Face's GPT-2, with or without `transformer.` in front of each name.
+register_layout(
+  LanguageModel,
+  Layout(
+    modules={
+      r"token_embedding": "wte",
+      r"block_(\d+)/norm_attention": "h.{1}.ln_1",
+      r"block_(\d+)/attention/(query|key|value)": "h.{1}.attn.c_attn",
+      r"block_(\d+)/attention/out": "h.{1}.attn.c_proj",
+      r"block_(\d+)/norm_mlp": "h.{1}.ln_2",
+      r"block_(\d+)/mlp_in": "h.{1}.mlp.c_fc",
+      r"block_(\d+)/mlp_out": "h.{1}.mlp.c_proj",
+      r"norm": "ln_f",
+      r"head": "lm_head",
+    },
+    parameters={"position_embedding": "wpe.weight"},
+    thirds=THIRDS,
+    transposed=False,
+    # Masks; and the output layer of a tied model, which is `wte`.
+    ignored=r"h\.\d+\.attn\.(masked_)?bias|lm_head\.weight",
+  ),
+)

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments.models.base import Classifier, Dtype
+from experiments.models.registry import register
 from experiments.models.transformer import layer_norm
 from experiments.models.vit import patches
 
@@ -17,12 +18,12 @@ MIXER_SIZES = {
 
 
 class MixerBlock(nn.Module):
-  """A layer over patches, then one over features.
+  """Layer over patches, then layer over features.
 
   Attributes:
-    tokens: hidden units of the layer over patches.
-    hidden: hidden units of the layer over features.
-    dtype: of the computation.
+    tokens: Hidden units of the layer over patches.
+    hidden: Hidden units of the layer over features.
+    dtype: Type of the computation.
   """
 
   tokens: int
@@ -31,12 +32,13 @@ class MixerBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Returns `float[b, t, d]` of features `[b, t, d]`."""
+    """Return `float[b, t, d]` of features `[b, t, d]`."""
+    # [b, t, d] -> [b, d, t]
     y = layer_norm(x, self.dtype, "norm_tokens").swapaxes(1, 2)
     y = nn.Dense(self.tokens, dtype=self.dtype, name="tokens_in")(y)
     y = nn.gelu(y, approximate=False)
     y = nn.Dense(x.shape[1], dtype=self.dtype, name="tokens_out")(y)
-    x = x + y.swapaxes(1, 2)
+    x = x + y.swapaxes(1, 2)  # [b, d, t] -> [b, t, d]
     y = layer_norm(x, self.dtype, "norm_mlp")
     y = nn.Dense(self.hidden, dtype=self.dtype, name="mlp_in")(y)
     y = nn.gelu(y, approximate=False)
@@ -51,11 +53,11 @@ class Mixer(Classifier):
     arXiv:2105.01601, 2021.
 
   Attributes:
-    features: of a patch.
-    depth: how many blocks.
-    tokens: hidden units of the layers over patches.
-    patch: side of the patches.
-    remat: whether the backward pass computes each block again.
+    features: Features of a patch.
+    depth: Number of blocks.
+    tokens: Hidden units of the layers over patches.
+    patch: Side of the patches.
+    remat: Whether the backward pass computes each block again.
   """
 
   features: int = 512
@@ -66,8 +68,8 @@ class Mixer(Classifier):
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-    """Returns the logits of images in [0, 1], all of one size."""
-    del train  # Unused: nothing here differs in training.
+    """Return the logits of images in [0, 1], all of one size."""
+    del train  # Unused: training is no different here.
     x = self.normalise(x)
     x = patches(x, self.features, self.patch, self.dtype)
     block = nn.remat(MixerBlock) if self.remat else MixerBlock
@@ -78,4 +80,9 @@ class Mixer(Classifier):
         dtype=self.dtype,
         name=f"block_{i}",
       )(x)
-    return self.classify(jnp.mean(layer_norm(x, self.dtype, "norm"), axis=1))
+    x = layer_norm(x, self.dtype, "norm")
+    return self.classify(jnp.mean(x, axis=1))  # [b, t, d] -> [b, d]
+
+
+for _size, _options in MIXER_SIZES.items():
+  register(f"mixer_{_size}", Mixer, defaults=_options)

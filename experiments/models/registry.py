@@ -1,41 +1,74 @@
 """Models by name."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 from ml_collections import ConfigDict
 
 from experiments import data
 from experiments.models.base import Classifier
-from experiments.models.convnets import CNN, MLP, VGG, VGG_PLANS
-from experiments.models.lm import LM_SIZES, LanguageModel
-from experiments.models.mixer import MIXER_SIZES, Mixer
-from experiments.models.resnet import ResNet
-from experiments.models.vit import VIT_SIZES, ViT
+from experiments.registry import Registry
 
-_IMAGE: dict[str, tuple[type[Classifier], dict[str, Any]]] = {
-  "mlp": (MLP, {}),
-  "cnn": (CNN, {}),
-  **{f"vgg{depth}": (VGG, {"depth": depth}) for depth in VGG_PLANS},
-  "resnet18": (ResNet, {"depth": 18}),
-  "resnet50": (ResNet, {"depth": 50, "stem": "imagenet"}),
-  **{f"vit_{size}": (ViT, dict(args)) for size, args in VIT_SIZES.items()},
-  **{
-    f"mixer_{size}": (Mixer, dict(args)) for size, args in MIXER_SIZES.items()
-  },
-}
-_TEXT: dict[str, tuple[type[LanguageModel], dict[str, Any]]] = {
-  name: (LanguageModel, dict(args)) for name, args in LM_SIZES.items()
-}
-_MODELS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
-  **_IMAGE,
-  **_TEXT,
-}
-IMAGE_NAMES = tuple(_IMAGE)
-TEXT_NAMES = tuple(_TEXT)
-NAMES = tuple(_MODELS)
+
+class Entry(NamedTuple):
+  """A registered model.
+
+  Attributes:
+    module: Class of the model: a `Classifier` for images; anything else is for
+      text, and takes the number of tokens as `vocabulary`.
+    fixed: Attributes that the name stands for.
+    defaults: Attributes that a config may change.
+  """
+
+  module: type[nn.Module]
+  fixed: Mapping[str, Any]
+  defaults: Mapping[str, Any]
+
+  @property
+  def takes_text(self) -> bool:
+    """Whether inputs are tokens."""
+    return not issubclass(self.module, Classifier)
+
+
+MODELS: Registry[Entry] = Registry("model", "experiments.models")
+
+
+def register(
+  name: str,
+  module: type[nn.Module],
+  fixed: Mapping[str, Any] | None = None,
+  defaults: Mapping[str, Any] | None = None,
+) -> None:
+  """Register a model; a file of this folder does so for each of its own.
+
+  Args:
+    name: Name in a config.
+    module: Class of the model; see `Entry`.
+    fixed: Attributes that the name stands for, such as the depth of
+      `resnet18`.
+    defaults: Attributes that a config may change.
+
+  Raises:
+    ValueError: If the name is taken.
+  """
+  MODELS.add(name, Entry(module, fixed or {}, defaults or {}))
+
+
+def names() -> tuple[str, ...]:
+  """Return the names of all models."""
+  return MODELS.names()
+
+
+def image_names() -> tuple[str, ...]:
+  """Return the names of the models that take images."""
+  return tuple(name for name in names() if not MODELS.get(name).takes_text)
+
+
+def text_names() -> tuple[str, ...]:
+  """Return the names of the models that take text."""
+  return tuple(name for name in names() if MODELS.get(name).takes_text)
 
 
 def create(
@@ -45,52 +78,52 @@ def create(
   std: Sequence[float],
   **options: Any,
 ) -> nn.Module:
-  """Makes a model by name.
+  """Make a model by name.
 
   Args:
-    name: one of `NAMES`.
-    num_classes: how many logits; of a language model, the vocabulary.
-    mean: of pixels in [0, 1], per channel; a language model needs none.
-    std: of pixels in [0, 1], per channel; a language model needs none.
-    **options: further attributes of the model: `dtype` of every model, and
-      what its class lists (`features`, `width`, ...).
+    name: One of `names()`.
+    num_classes: Number of logits; of a language model, the vocabulary.
+    mean: Mean of pixels in [0, 1], per channel; a language model needs none.
+    std: Standard deviation of the same; a language model needs none.
+    **options: Further attributes of the model: `dtype` of every model, and
+      those that its class lists (`features`, `width`, ...).
 
   Returns:
     The module. `apply(variables, x, train)` of an image model takes
-    `float32[b, h, w, c]` in [0, 1] and gives `float32[b, num_classes]`; that
-    of a language model takes `int[b, t]` and gives `float32[b, t,
+    `float32[b, h, w, c]` in [0, 1] and returns `float32[b, num_classes]`; that
+    of a language model takes `int[b, t]` and returns `float32[b, t,
     num_classes]`.
 
   Raises:
-    ValueError: the name or an option is unknown, or mean and std do not fit.
+    ValueError: If the name or an option is unknown, or mean and std do not fit.
   """
-  if name not in NAMES:
-    raise ValueError(f"Unknown model {name!r}: choose from {', '.join(NAMES)}.")
-  module, fixed = _MODELS[name]
-  given: dict[str, Any] = {"vocabulary": num_classes}
-  if name in IMAGE_NAMES:
+  entry = MODELS.get(name)
+  if entry.takes_text:
+    given: dict[str, Any] = {"vocabulary": num_classes}
+  else:
     given = {"num_classes": num_classes, **_statistics(mean, std)}
-  _check_options(name, module, options, given)
+  given |= entry.fixed
+  _check_options(name, entry.module, options, given)
   # Tuples, because a module must be hashable to be an argument of jit.
   options = {
     k: tuple(v) if isinstance(v, list) else v for k, v in options.items()
   }
-  return module(**{**fixed, **options, **given})
+  return entry.module(**{**entry.defaults, **options, **given})
 
 
 def from_config(config: ConfigDict, dataset: data.Dataset) -> nn.Module:
-  """Makes `config.model` for a data set.
+  """Make `config.model` for a data set.
 
   Args:
-    config: from `experiments.run.config.base`.
-    dataset: its data.
+    config: Config made by `experiments.run.config.base`.
+    dataset: Data set of the config.
 
   Raises:
-    ValueError: as `create`, or the model takes text and the data are images,
+    ValueError: As `create`, or if the model takes text and the data are images,
       or the other way round.
   """
-  if config.model in NAMES and (config.model in _TEXT) != dataset.is_text:
-    fitting = TEXT_NAMES if dataset.is_text else IMAGE_NAMES
+  if MODELS.get(config.model).takes_text != dataset.is_text:
+    fitting = text_names() if dataset.is_text else image_names()
     raise ValueError(
       f"model={config.model} does not fit dataset={dataset.name}, which has "
       f"{dataset.unit}: choose from {', '.join(fitting)}"
@@ -99,7 +132,11 @@ def from_config(config: ConfigDict, dataset: data.Dataset) -> nn.Module:
   if config.train.remat:
     options["remat"] = True
   return create(
-    config.model, dataset.num_classes, dataset.mean, dataset.std, **options
+    config.model,
+    dataset.num_classes,
+    mean=dataset.mean,
+    std=dataset.std,
+    **options,
   )
 
 
@@ -110,12 +147,11 @@ def _statistics(mean: Sequence[float], std: Sequence[float]) -> dict[str, Any]:
 
 
 def _check_options(
-  name: str, module: type[nn.Module], options: Any, given: Any
+  name: str, module: Any, options: Mapping[str, Any], given: Mapping[str, Any]
 ) -> None:
+  """Raise a ValueError if an option is unknown, or not for a config to set."""
   taken = {*given, "parent", "name"}
-  # The depth is in the name of a network that is published in a few depths.
-  taken |= {"depth"} if module in (VGG, ResNet) else set()
-  known = [f.name for f in dataclasses.fields(module) if f.name not in taken]  # type: ignore[arg-type]
+  known = [f.name for f in dataclasses.fields(module) if f.name not in taken]
   unknown = sorted(set(options) - set(known))
   if unknown:
     raise ValueError(

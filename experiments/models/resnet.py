@@ -5,15 +5,17 @@ import jax
 import jax.numpy as jnp
 
 from experiments.models.base import Classifier, Dtype, batch_norm
+from experiments.models.layout import Layout, register_layout
+from experiments.models.registry import register
 
 RESNET_BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
 
 
 class Sum(nn.Module):
-  """The sum that ends a residual block: a module, so that it has a path."""
+  """Sum at the end of a residual block: a module, so that it has a path."""
 
   def __call__(self, branch: jax.Array, shortcut: jax.Array) -> jax.Array:
-    """Returns the sum of two arrays of one shape."""
+    """Return the sum of two arrays of one shape."""
     return branch + shortcut
 
 
@@ -21,11 +23,11 @@ class Block(nn.Module):
   """A residual block: two 3 x 3 convolutions, or a bottleneck.
 
   Attributes:
-    features: channels of the convolutions; a bottleneck puts out 4 times as
+    features: Channels of the convolutions; a bottleneck returns 4 times as
       many.
-    stride: of the first 3 x 3 convolution, and of the shortcut.
-    bottleneck: whether the block is 1 x 1, 3 x 3, 1 x 1.
-    dtype: of the computation.
+    stride: Stride of the first 3 x 3 convolution, and of the shortcut.
+    bottleneck: Whether the block is 1 x 1, 3 x 3, 1 x 1.
+    dtype: Type of the computation.
   """
 
   features: int
@@ -35,8 +37,9 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-    """Returns `float[b, h / stride, w / stride, features (x 4)]`."""
-    width, stride = self.features, self.stride
+    """Return `float[b, h / stride, w / stride, features (x 4)]`."""
+    width = self.features
+    stride = self.stride
     # (features, kernel, stride) of each convolution in the branch.
     plan = [(width, 3, stride), (width, 3, 1)]
     if self.bottleneck:
@@ -63,10 +66,10 @@ class ResNet(Classifier):
 
   Attributes:
     depth: 18 (two convolutions a block) or 50 (bottlenecks).
-    width: channels of the first stage, 64 as published.
+    width: Channels of the first stage, 64 as published.
     stem: `cifar` (3 x 3, stride 1) or `imagenet` (7 x 7, stride 2, and a
       max-pool).
-    remat: whether the backward pass computes each block again.
+    remat: Whether the backward pass computes each block again.
   """
 
   depth: int = 18
@@ -76,13 +79,14 @@ class ResNet(Classifier):
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-    """Returns the logits of images in [0, 1]."""
+    """Return the logits of images in [0, 1]."""
     if self.stem not in ("cifar", "imagenet"):
       raise ValueError(f"Expected stem={self.stem!r} as cifar or imagenet.")
     x = self.normalise(x)
     imagenet = self.stem == "imagenet"
     kernel, stride = (7, 2) if imagenet else (3, 1)
     x = _conv(self.width, kernel, stride, self.dtype, name="conv_stem")(x)
+    # [b, h, w, 3] -> [b, h, w, width], or [b, h / 2, w / 2, width]
     x = nn.relu(batch_norm(x, train, self.dtype, "norm_stem"))
     if imagenet:
       x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=[(1, 1), (1, 1)])
@@ -97,13 +101,14 @@ class ResNet(Classifier):
           dtype=self.dtype,
           name=f"stage_{stage}_block_{i}",
         )(x, train)
-    return self.classify(jnp.mean(x, axis=(1, 2)))
+      # After each stage but the first, h and w are halved, features doubled.
+    return self.classify(jnp.mean(x, axis=(1, 2)))  # [b, h, w, c] -> [b, c]
 
 
 def _conv(
   features: int, kernel: int, stride: int, dtype: Dtype, name: str
 ) -> nn.Conv:
-  """Returns a convolution without bias: a normalisation follows it."""
+  """Return a convolution without bias: a normalisation follows it."""
   # Explicit, because "SAME" pads a strided convolution on one side only.
   pad = (kernel - 1) // 2
   return nn.Conv(
@@ -116,3 +121,23 @@ def _conv(
     dtype=dtype,
     name=name,
   )
+
+
+register("resnet18", ResNet, fixed={"depth": 18})
+register("resnet50", ResNet, fixed={"depth": 50}, defaults={"stem": "imagenet"})
+# torchvision's and timm's `resnet18` and `resnet50`, with the `imagenet` stem.
+register_layout(
+  ResNet,
+  Layout(
+    modules={
+      r"conv_stem": "conv1",
+      r"norm_stem": "bn1",
+      r"stage_(\d)_block_(\d+)/conv_(\d)": "layer{+1}.{2}.conv{+3}",
+      r"stage_(\d)_block_(\d+)/norm_(\d)": "layer{+1}.{2}.bn{+3}",
+      r"stage_(\d)_block_(\d+)/conv_shortcut": "layer{+1}.{2}.downsample.0",
+      r"stage_(\d)_block_(\d+)/norm_shortcut": "layer{+1}.{2}.downsample.1",
+      r"head": "fc",
+    },
+    ignored=r".*\.num_batches_tracked",
+  ),
+)

@@ -1,6 +1,6 @@
 """Pre-norm transformer blocks, for images and for text.
 
-Every projection is a `Dense` of its own, so that a lock finds it by path:
+Every projection is a separate `Dense`, so that a lock finds it by path:
 `attention/query`, `attention/key`, `attention/value`, `attention/out`,
 `mlp_in` and `mlp_out`.
 """
@@ -19,7 +19,7 @@ _KERNEL_INIT = nn.initializers.lecun_normal()
 def layer_norm(
   x: jax.Array, dtype: Dtype, name: str, epsilon: float = 1e-6
 ) -> jax.Array:
-  """Returns `x` after layer normalisation, computed in `float32`."""
+  """Return `x` after layer normalisation, computed in `float32`."""
   norm = nn.LayerNorm(epsilon=epsilon, name=name)
   return norm(x.astype(jnp.float32)).astype(dtype)
 
@@ -31,11 +31,11 @@ class Attention(nn.Module):
     Vaswani et al., "Attention Is All You Need", arXiv:1706.03762, 2017.
 
   Attributes:
-    heads: how many; they divide the features.
-    causal: whether a position sees only itself and those before it.
-    dtype: of the computation.
-    kernel_init: of query, key and value.
-    out_init: of the projection that the residual sum takes.
+    heads: Number of heads; it divides the number of features.
+    causal: Whether a position sees only itself and earlier positions.
+    dtype: Type of the computation.
+    kernel_init: Initialiser of query, key and value.
+    out_init: Initialiser of the projection that is added to the residual.
   """
 
   heads: int
@@ -46,7 +46,7 @@ class Attention(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Returns `float[b, t, d]` of features `[b, t, d]`."""
+    """Return `float[b, t, d]` of features `[b, t, d]`."""
     features = x.shape[-1]
     if features % self.heads:
       raise ValueError(f"{self.heads} heads do not divide {features} features.")
@@ -55,32 +55,36 @@ class Attention(nn.Module):
       layer = nn.Dense(
         features, dtype=self.dtype, kernel_init=self.kernel_init, name=name
       )
+      # [b, t, d] -> [b, t, heads, d / heads]
       return layer(x).reshape(*x.shape[:-1], self.heads, -1)
 
-    query, key, value = project("query"), project("key"), project("value")
+    query = project("query")
+    key = project("key")
+    value = project("value")
     # JAX's own arithmetic mixes dtypes: its softmax is in float32.
     with jax.numpy_dtype_promotion("standard"):
-      seen = jax.nn.dot_product_attention(
+      attended = jax.nn.dot_product_attention(
         query, key, value, is_causal=self.causal
       )
     out = nn.Dense(
       features, dtype=self.dtype, kernel_init=self.out_init, name="out"
     )
-    return out(seen.reshape(x.shape))
+    # [b, t, heads, d / heads] -> [b, t, d]
+    return out(attended.reshape(x.shape))
 
 
 class TransformerBlock(nn.Module):
-  """Attention, then a feed-forward layer; each normalised before, then added.
+  """Attention, then a feed-forward layer, both pre-norm and residual.
 
   Attributes:
-    heads: of the attention.
-    hidden: units of the feed-forward layer.
-    causal: as `Attention`'s.
-    exact_gelu: whether GELU is exact (ViT), or its tanh form (GPT-2).
-    epsilon: of the normalisations.
-    dtype: of the computation.
-    kernel_init: of all layers but those that end a branch.
-    out_init: of the layers that end a branch.
+    heads: Heads of the attention.
+    hidden: Units of the feed-forward layer.
+    causal: As in `Attention`.
+    exact_gelu: Whether GELU is exact (ViT), or its tanh approximation (GPT-2).
+    epsilon: Epsilon of the normalisations.
+    dtype: Type of the computation.
+    kernel_init: Initialiser of all layers but the last of each branch.
+    out_init: Initialiser of the last layer of each branch.
   """
 
   heads: int
@@ -94,7 +98,7 @@ class TransformerBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Returns `float[b, t, d]` of features `[b, t, d]`."""
+    """Return `float[b, t, d]` of features `[b, t, d]`."""
     y = layer_norm(x, self.dtype, "norm_attention", self.epsilon)
     x = x + Attention(
       heads=self.heads,
@@ -105,12 +109,18 @@ class TransformerBlock(nn.Module):
       name="attention",
     )(y)
     y = layer_norm(x, self.dtype, "norm_mlp", self.epsilon)
-    features, dtype = x.shape[-1], self.dtype
+    # [b, t, d] -> [b, t, hidden] -> [b, t, d]
     y = nn.Dense(
-      self.hidden, dtype=dtype, kernel_init=self.kernel_init, name="mlp_in"
+      self.hidden,
+      dtype=self.dtype,
+      kernel_init=self.kernel_init,
+      name="mlp_in",
     )(y)
     y = nn.gelu(y, approximate=not self.exact_gelu)
-    out = nn.Dense(
-      features, dtype=dtype, kernel_init=self.out_init, name="mlp_out"
-    )
-    return x + out(y)
+    y = nn.Dense(
+      x.shape[-1],
+      dtype=self.dtype,
+      kernel_init=self.out_init,
+      name="mlp_out",
+    )(y)
+    return x + y

@@ -5,6 +5,8 @@ import jax
 import jax.numpy as jnp
 
 from experiments.models.base import Classifier, Dtype
+from experiments.models.layout import THIRDS, Layout, register_layout
+from experiments.models.registry import register
 from experiments.models.transformer import TransformerBlock, layer_norm
 
 # Features, blocks and heads: Touvron et al., arXiv:2012.12877, table 1, for Ti
@@ -18,12 +20,12 @@ VIT_SIZES = {
 
 
 def patches(x: jax.Array, features: int, patch: int, dtype: Dtype) -> jax.Array:
-  """Returns the embedded patches of images, `[b, patches, features]`.
+  """Return the embedded patches of images, `[b, patches, features]`.
 
   Call it in a module's compact method: it makes `patch_embedding`.
 
   Raises:
-    ValueError: the patches do not divide the image.
+    ValueError: If the patches do not divide the image.
   """
   height, width = x.shape[1:3]
   if height % patch or width % patch:
@@ -38,6 +40,7 @@ def patches(x: jax.Array, features: int, patch: int, dtype: Dtype) -> jax.Array:
     dtype=dtype,
     name="patch_embedding",
   )
+  # [b, h, w, c] -> [b, h / patch, w / patch, features] -> [b, t, features]
   return embed(x).reshape(len(x), -1, features)
 
 
@@ -53,12 +56,12 @@ class ViT(Classifier):
     ImageNet-1k", arXiv:2205.01580, 2022.
 
   Attributes:
-    features: of a patch.
-    depth: how many blocks.
-    heads: of each attention.
-    patch: side of the patches.
+    features: Features of a patch.
+    depth: Number of blocks.
+    heads: Heads of each attention.
+    patch: Side of the patches.
     pooling: `token` (a class token, as published) or `mean`.
-    remat: whether the backward pass computes each block again.
+    remat: Whether the backward pass computes each block again.
   """
 
   features: int = 192
@@ -70,8 +73,8 @@ class ViT(Classifier):
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-    """Returns the logits of images in [0, 1], all of one size."""
-    del train  # Unused: nothing here differs in training.
+    """Return the logits of images in [0, 1], all of one size."""
+    del train  # Unused: training is no different here.
     if self.pooling not in ("token", "mean"):
       raise ValueError(f"Expected pooling={self.pooling!r} as token or mean.")
     x = self.normalise(x)
@@ -80,6 +83,7 @@ class ViT(Classifier):
       shape = (1, 1, self.features)
       token = self.param("class_token", nn.initializers.zeros, shape)
       first = jnp.broadcast_to(token, (len(x), *shape[1:]))
+      # [b, t, features] -> [b, 1 + t, features]
       x = jnp.concatenate([first.astype(self.dtype), x], axis=1)
     position = self.param(
       "position_embedding", nn.initializers.normal(0.02), (1, *x.shape[1:])
@@ -94,5 +98,28 @@ class ViT(Classifier):
         name=f"block_{i}",
       )(x)
     x = layer_norm(x, self.dtype, "norm")
+    # [b, t, features] -> [b, features]
     pooled = x[:, 0] if self.pooling == "token" else jnp.mean(x, axis=1)
     return self.classify(pooled)
+
+
+for _size, _options in VIT_SIZES.items():
+  register(f"vit_{_size}", ViT, defaults=_options)
+# timm's `vit_tiny`, `vit_small` and `vit_base`, with a class token.
+register_layout(
+  ViT,
+  Layout(
+    modules={
+      r"patch_embedding": "patch_embed.proj",
+      r"block_(\d+)/norm_attention": "blocks.{1}.norm1",
+      r"block_(\d+)/attention/(query|key|value)": "blocks.{1}.attn.qkv",
+      r"block_(\d+)/attention/out": "blocks.{1}.attn.proj",
+      r"block_(\d+)/norm_mlp": "blocks.{1}.norm2",
+      r"block_(\d+)/mlp_in": "blocks.{1}.mlp.fc1",
+      r"block_(\d+)/mlp_out": "blocks.{1}.mlp.fc2",
+      r"(norm|head)": "{1}",
+    },
+    parameters={"class_token": "cls_token", "position_embedding": "pos_embed"},
+    thirds=THIRDS,
+  ),
+)

@@ -448,11 +448,11 @@ MISTAKES = {
   ),
   "data set": (
     [QUICKSTART, "--workdir={}", "--config.dataset=imagenot"],
-    "Unknown data set 'imagenot': choose from digits",
+    "Unknown data set 'imagenot': choose from cifar10, digits",
   ),
   "model": (
     [QUICKSTART, "--workdir={}", "--config.model=transformer"],
-    "Unknown model 'transformer': choose from mlp",
+    "Unknown model 'transformer': choose from cnn, ",
   ),
   "config": (
     ["--config=configs/nope.py", "--workdir={}"],

@@ -42,7 +42,7 @@ def case(name: str) -> Case:
   kind, options = MODELS[name]
   options = options | {"depth": 1}
   model = models.create(kind, 20, (0.4, 0.5, 0.6), (0.2, 0.3, 0.3), **options)
-  text = kind in models.TEXT_NAMES
+  text = kind in models.text_names()
   x = TOKENS if text else IMAGES
   labels = jnp.roll(TOKENS, -1, 1) if text else jnp.arange(4)
   shapes = jax.eval_shape(model.init, jax.random.key(0), x)
