@@ -1,8 +1,8 @@
-"""What a lock costs a training step and an inference step, beside none.
+"""Cost of a lock for a training step and a forward pass, relative to none.
 
 Rows name the config whose network was timed, the scheme, and the metric
 (`training_step`, `forward_pass`, or `forward_pass_ahead` of weights that were
-decrypted once): `experiments.table` puts them beside what was trained.
+decrypted once): `experiments.table` puts them next to the accuracies.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -33,11 +33,11 @@ Row = dict[str, Any]
 Rows = list[Row]
 MNIST = ((28, 28, 1), (0.1307,), (0.3081,))
 RGB = (32, 32, 3)
-_BATCH = 128  # images of an inference step
+_BATCH = 128  # Images of an inference step.
 _PIXELS = ("shf", "np", "ffx")
 _AHEAD = ", decrypted ahead"
-# Deep-Lock with float32 weights in counter mode too: the table's is int8.
-_MORE = {"counter": ("deep_lock", {"schedule": "counter", "key_bits": 256})}
+# Deep-Lock in counter mode with float32 weights: that of the table is int8.
+_COUNTER = config.scheme("deep_lock", schedule="counter", key_bits=256)
 _TITLES = {
   "float32": "Deep-Lock chain, float32",
   "counter": "Deep-Lock counter, float32",
@@ -48,47 +48,74 @@ _TITLES = {
 
 
 def mnist_cnn() -> nn.Module:
-  """Returns the CNN of the MNIST configs."""
+  """Return the CNN of the MNIST configs."""
   _, mean, std = MNIST
-  return models.create("cnn", 10, mean, std)
+  return models.create("cnn", 10, mean=mean, std=std)
 
 
 def resnet18(**options: Any) -> nn.Module:
-  """Returns the ResNet-18 of the CIFAR-10 configs."""
-  return models.create("resnet18", 10, (0.5,) * 3, (0.25,) * 3, **options)
+  """Return the ResNet-18 of the CIFAR-10 configs."""
+  return models.create(
+    "resnet18", 10, mean=(0.5,) * 3, std=(0.25,) * 3, **options
+  )
 
 
 class Net(NamedTuple):
   """A network to time.
 
   Attributes:
-    name: what people call it.
-    config: the config of a table that trains it; "" for none.
-    model: the network.
-    size: of an image.
-    batch: images of a training step.
+    title: Name for people.
+    config: Config of a table of results that trains it; "" for none.
+    model: Network.
+    size: Shape of an image.
+    batch: Images of a training step; 0 for none, where it takes minutes.
+    locks: Each scheme of `_locks`, built for the network.
   """
 
-  name: str
+  title: str
   config: str
   model: nn.Module
   size: tuple[int, int, int]
   batch: int
+  locks: Mapping[str, lock.Lock]
 
 
-def _nets() -> dict[str, Net]:
-  wide, grey = {"features": (32, 64)}, ((0.5,) * 3, (0.25,) * 3)
-  gtsrb = models.create("cnn", 43, *grey, **wide)
-  cifar10 = models.create("cnn", 10, *grey, **wide)
+def _net(
+  title: str,
+  config: str,
+  model: nn.Module,
+  size: tuple[int, int, int],
+  batch: int,
+) -> Net:
+  """Return a network with its locks; see `Net`."""
+  return Net(title, config, model, size, batch, locks=_locks(model))
+
+
+def _locks(model: nn.Module) -> dict[str, lock.Lock]:
+  """Build the schemes of the table of results, and `_COUNTER`, for a model."""
+  specs = {"counter": _COUNTER} | config.table_schemes(max_steps=2)
+  return {
+    label: lock.build(spec.scheme, dict(spec.args), model)
+    for label, spec in specs.items()
+  }
+
+
+def _nets() -> Iterator[Net]:
+  """Yield the networks; each is built when it is its turn."""
+  yield _net("MNIST CNN", "table_mnist", mnist_cnn(), MNIST[0], batch=512)
+  yield _net("GTSRB CNN", "table_gtsrb", _wide_cnn(43), RGB, batch=256)
+  yield _net("CIFAR-10 CNN", "table_cifar10", _wide_cnn(10), RGB, batch=256)
   width16 = resnet18(width=16)
   small = "table_cifar10_resnet18"
-  return {
-    "mnist": Net("MNIST CNN", "table_mnist", mnist_cnn(), MNIST[0], 512),
-    "gtsrb": Net("GTSRB CNN", "table_gtsrb", gtsrb, RGB, 256),
-    "cifar10": Net("CIFAR-10 CNN", "table_cifar10", cifar10, RGB, 256),
-    "width16": Net("ResNet-18 width 16", small, width16, RGB, 32),
-    "resnet18": Net("ResNet-18", "", resnet18(), RGB, 0),
-  }
+  yield _net("ResNet-18 width 16", small, width16, RGB, batch=32)
+  yield _net("ResNet-18", "", resnet18(), RGB, batch=0)
+
+
+def _wide_cnn(classes: int) -> nn.Module:
+  """Return the CNN of the GTSRB and CIFAR-10 tables."""
+  return models.create(
+    "cnn", classes, mean=(0.5,) * 3, std=(0.25,) * 3, features=(32, 64)
+  )
 
 
 # ----------------------------------------------------------------- training
@@ -97,7 +124,7 @@ def _nets() -> dict[str, Net]:
 def training_step(
   model: nn.Module, scheme: keyjax.Scheme, key: Any, batch: Any
 ) -> Callable[[], Any]:
-  """Returns one more training step of the trainer, on all devices."""
+  """Return a function that takes one training step on all devices."""
   settings = config.base().train
   optimizer = train.make_optimizer(settings, 1000)
   step = train.make_step(settings, model, scheme, optimizer)
@@ -106,7 +133,7 @@ def training_step(
   variables = jax.jit(model.init)(jax.random.key(0), data.to_float(images))
   opt_state = optimizer.init(variables["params"])
   state = parallel.replicate(train.State(jnp.int32(0), variables, opt_state))
-  box = [state]  # The step donates its state, so each call goes on from it.
+  box = [state]  # The step donates its state, so each call continues from it.
 
   def call() -> Any:
     box[0], metrics = run(box[0], key, batch)
@@ -116,10 +143,10 @@ def training_step(
 
 
 def training_rows(rounds: int) -> Iterator[Row]:
-  """Times a training step under every scheme."""
+  """Time a training step under every scheme."""
   rng = np.random.default_rng(0)
-  for net in _nets().values():
-    if not net.batch:  # Minutes a step on a CPU.
+  for net in _nets():
+    if not net.batch:
       continue
     batch = {
       "image": rng.integers(0, 256, (net.batch, *net.size), np.uint8),
@@ -129,39 +156,47 @@ def training_rows(rounds: int) -> Iterator[Row]:
 
 
 def _training(net: Net, batch: Any, rounds: int) -> Rows:
-  model = net.model
-  images = data.to_float(jnp.asarray(batch["image"]))
-  variables = jax.eval_shape(model.init, jax.random.key(0), images[:1])
-  secret, view = keyjax.Secret.generate(), {"image": images[:1]}
-  functions = {"plain": training_step(model, keyjax.identity(), (), batch)}
-  for label in ("hpnn", *_PIXELS):
-    scheme = lock.build(*_locks()[label], model).scheme
-    key = scheme.keygen(secret, variables, view)
-    functions[label] = training_step(model, scheme, key, batch)
-    if label in _PIXELS:
-      transform = jax.jit(pixel_shuffle.transform)
-      functions[f"{label} alone"] = _call(transform, key, images)
-  times = interleaved(functions, rounds)
-  step = f"{net.name}, batch {len(images)}"
-  one, why = Summary(1.0, 1.0, 1.0), "by construction: it trains plain"
-  same = {x: _TITLES[x] for x in _locks() if x in _TITLES}
+  times = interleaved(_steps(net, batch), rounds)
+  step = f"{net.title}, batch {net.batch}"
+  one = Summary(1.0, 1.0, 1.0)
+  why = "by construction: it trains plain"
+  plain = [x for x in net.locks if x in _TITLES]
   return [
     row(f"{step}: plain training step", summary(times["plain"].wall), "s"),
     *(
-      row(f"{step}: {title} step / plain step", one, "x", "", why)
-      | _named(net, label, "training_step")
-      for label, title in same.items()
+      row(f"{step}: {_TITLES[x]} step / plain step", one, "x", note=why)
+      | _named(net, x, "training_step")
+      for x in plain
     ),
     *(_step_row(net, step, x, times) for x in ("hpnn", *_PIXELS)),
     *(
       row(
         f"{step}: {x.upper()} of the batch / plain step",
         ratio(times["plain"], times[f"{x} alone"]),
-        *("x", "<= 0.05"),
+        "x",
+        target="<= 0.05",
       )
       for x in _PIXELS
     ),
   ]
+
+
+def _steps(net: Net, batch: Any) -> dict[str, Callable[[], Any]]:
+  """Return training steps by scheme, and the transformations by themselves."""
+  model = net.model
+  images = data.to_float(jnp.asarray(batch["image"]))
+  variables = jax.eval_shape(model.init, jax.random.key(0), images[:1])
+  secret = keyjax.Secret.generate()
+  view = {"image": images[:1]}
+  functions = {"plain": training_step(model, keyjax.identity(), (), batch)}
+  for label in ("hpnn", *_PIXELS):
+    scheme = net.locks[label].scheme
+    key = scheme.keygen(secret, variables, view)
+    functions[label] = training_step(model, scheme, key, batch)
+    if label in _PIXELS:
+      transform = jax.jit(pixel_shuffle.transform)
+      functions[f"{label} alone"] = _call(transform, key, images)
+  return functions
 
 
 def _named(net: Net, scheme: str, metric: str) -> dict[str, str]:
@@ -170,10 +205,14 @@ def _named(net: Net, scheme: str, metric: str) -> dict[str, str]:
 
 def _step_row(
   net: Net, step: str, label: str, times: Mapping[str, Timing]
-) -> dict[str, Any]:
-  share = ratio(times["plain"], times[label])
-  name = f"{step}: {label.upper()} step / plain step"
-  return row(name, share, "x", "<= 1.05") | _named(net, label, "training_step")
+) -> Row:
+  made = row(
+    f"{step}: {label.upper()} step / plain step",
+    ratio(times["plain"], times[label]),
+    "x",
+    target="<= 1.05",
+  )
+  return made | _named(net, label, "training_step")
 
 
 def _call(function: Callable, *args: Any) -> Callable[[], Any]:
@@ -184,18 +223,19 @@ def _call(function: Callable, *args: Any) -> Callable[[], Any]:
 
 
 def inference_rows(rounds: int) -> Iterator[Row]:
-  """Times a forward pass with the right key, under every scheme."""
-  return (r for net in _nets().values() for r in _inference(net, rounds))
+  """Time a forward pass with the right key, under every scheme."""
+  return (r for net in _nets() for r in _inference(net, rounds))
 
 
 def _inference(net: Net, rounds: int) -> Rows:
-  model, images = net.model, jnp.zeros((_BATCH, *net.size))
+  model = net.model
+  images = jnp.zeros((_BATCH, *net.size))
   variables = jax.jit(model.init)(jax.random.key(0), images[:1])
   functions = {"plain": _call(jax.jit(model.apply), variables, images)}
-  for label, (mechanism, args) in _locks().items():
-    functions |= _passes(label, mechanism, args, model, variables, images)
+  for label, built in net.locks.items():
+    functions |= _passes(label, built, variables, images)
   times = interleaved(functions, rounds)
-  step = f"{net.name}, batch {_BATCH}"
+  step = f"{net.title}, batch {_BATCH}"
   plain = summary(times["plain"].wall)
   return [
     row(f"{step}: plain forward pass", plain, "s"),
@@ -203,52 +243,46 @@ def _inference(net: Net, rounds: int) -> Rows:
   ]
 
 
-def _locks() -> dict[str, tuple[str, dict[str, Any]]]:
-  """Returns the schemes of the table of results, and `_MORE`."""
-  table = config.table_schemes(max_steps=2)
-  return _MORE | {k: (v.scheme, dict(v.args)) for k, v in table.items()}
-
-
 def _passes(
-  label: str,
-  mechanism: str,
-  args: dict[str, Any],
-  model: nn.Module,
-  variables: Any,
-  images: jax.Array,
+  label: str, built: lock.Lock, variables: Any, images: jax.Array
 ) -> dict[str, Callable[[], Any]]:
-  """Returns the pass that decrypts inside, and one over weights opened once.
+  """Return a pass that decrypts inside, and one over weights decrypted once.
 
-  The second is for what encrypts weights; it decrypts before it is timed.
+  Only a scheme that encrypts weights has the second; it decrypts before it is
+  timed.
   """
-  this = lock.build(mechanism, args, model)
-  scheme, prepared = this.scheme, this.prepare(variables)
+  scheme = built.scheme
+  prepared = built.prepare(variables)
   view = {"image": images[:8], "label": jnp.arange(8, dtype=jnp.int32)}
   key = scheme.keygen(keyjax.Secret.generate(), prepared, view)
   locked = jax.jit(scheme.encrypt)(key, prepared)
   inside = jax.jit(
-    lambda key, params, x: keyjax.authorize(scheme, key, this.apply)(params, x)
+    lambda key, params, x: keyjax.authorize(scheme, key, built.apply)(params, x)
   )
-  made = {label: _call(inside, key, locked, images)}
-  if this.trains:
-    return made
-  opened = jax.jit(scheme.decrypt)(key, locked)
-  ahead = jax.jit(this.apply)
-  return made | {label + _AHEAD: _call(ahead, opened, images)}
+  functions = {label: _call(inside, key, locked, images)}
+  if not built.trains:
+    decrypted = jax.jit(scheme.decrypt)(key, locked)
+    ahead = jax.jit(built.apply)
+    functions[label + _AHEAD] = _call(ahead, decrypted, images)
+  return functions
 
 
 def _pass_row(
   net: Net, step: str, name: str, times: Mapping[str, Timing]
 ) -> dict[str, Any]:
   label = name.removesuffix(_AHEAD)
+  ahead = name.endswith(_AHEAD)
   title = _TITLES.get(label, label.upper())
-  how = "decrypted once, ahead" if name.endswith(_AHEAD) else "decrypts inside"
-  text = f"{title}, {how}" if label in _TITLES else title
-  target = "1.00" if name.endswith(_AHEAD) else "<= 1.10"
-  note = "with int8 made float again in every pass" if "int8" in label else ""
-  share = ratio(times["plain"], times[name])
-  made = row(f"{step}: {text}: forward pass / plain", share, "x", target, note)
-  metric = "forward_pass_ahead" if name.endswith(_AHEAD) else "forward_pass"
+  if label in _TITLES:
+    title += ", decrypted once, ahead" if ahead else ", decrypts inside"
+  made = row(
+    f"{step}: {title}: forward pass / plain",
+    ratio(times["plain"], times[name]),
+    "x",
+    target="1.00" if ahead else "<= 1.10",
+    note="with int8 made float again in every pass" if "int8" in label else "",
+  )
+  metric = "forward_pass_ahead" if ahead else "forward_pass"
   return made | _named(net, label, metric)
 
 
@@ -259,5 +293,5 @@ PARTS: dict[str, Callable[[int], Iterator[Row]]] = {
 
 
 def rows(rounds: int) -> Iterator[Row]:
-  """Yields all rows."""
+  """Yield all rows."""
   return (row for part in PARTS.values() for row in part(rounds))

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 import keyjax
 from experiments import data, models
+from experiments.data.sets import cifar10
 from experiments.protection import lock
 from experiments.run.config import base
 from experiments.training import train
@@ -389,7 +390,7 @@ def test_the_full_resnet18_takes_two_steps() -> None:
   labels = np.arange(8, dtype=np.int32)
   cifar = dataclasses.replace(DIGITS, train_images=images, train_labels=labels)
   model = models.create(
-    "resnet18", 10, data.CIFAR10_MEAN, data.CIFAR10_STD, width=64
+    "resnet18", 10, mean=cifar10.MEAN, std=cifar10.STD, width=64
   )
   config = settings(
     optimizer="sgd", schedule="constant", learning_rate=0.01, pad=4, flip=True
