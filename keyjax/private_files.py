@@ -220,7 +220,7 @@ def read_limited(path: str | os.PathLike[str], size: int) -> bytes:
   """
   try:
     if pathlib.Path(path).stat().st_size > size:
-      raise KeyringError(f"{path} has more than {size} bytes")
+      raise KeyringError(f"{path} is too large: it has more than {size} bytes")
     return read(path)
   except FileNotFoundError:
     raise KeyringError(f"{path} does not exist") from None

@@ -19,7 +19,7 @@ from keyjax.keyring.encoding import dump, encode, field, parse
 from keyjax.keyring.signing import (
   SigningKey,
   VerifyKey,
-  kind_of,
+  signature_kind,
   verify_key_id,
 )
 from keyjax.leaks import looks_secret
@@ -139,7 +139,7 @@ def verify(card: Mapping[str, Any], key: VerifyKey) -> None:
     raise CardError("this card is not signed")
   try:
     named = signature["algorithm"], signature["key"]
-    if named != (kind_of(key), verify_key_id(key)):
+    if named != (signature_kind(key), verify_key_id(key)):
       raise InvalidSignature
     made = field(signature, "signature", bytes)
     key.verify(made, _message(card))

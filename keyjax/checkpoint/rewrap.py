@@ -16,8 +16,12 @@ from keyjax.checkpoint.session import Session, begin, several
 from keyjax.checkpoint.storage import folders, store
 from keyjax.checkpoint.storage import locations as places
 from keyjax.checkpoint.storage import processes as agree
-from keyjax.keyring import Identity, Recipient, seal_envelope
-from keyjax.keyring import rewrap as rewrap_envelope
+from keyjax.keyring import (
+  Identity,
+  Recipient,
+  rewrap_envelope,
+  seal_envelope,
+)
 from keyjax.keyring.data_keys import leaf_key
 from keyjax.keyring.entries import now
 from keyjax.seal import Opener, SealError, seal_into, size_of_plain

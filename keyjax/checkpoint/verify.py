@@ -14,8 +14,12 @@ from keyjax.checkpoint.format.manifest import part_context
 from keyjax.checkpoint.parts import sealing
 from keyjax.checkpoint.session import MOST_MANIFEST, Session, begin
 from keyjax.checkpoint.storage import store
-from keyjax.keyring import Identity, Keyring, inspect_envelope
-from keyjax.keyring import trace as trace_bytes
+from keyjax.keyring import (
+  Identity,
+  Keyring,
+  inspect_envelope,
+  trace_licensee,
+)
 from keyjax.keyring.data_keys import leaf_key
 from keyjax.seal import (
   HEADER_BYTES,
@@ -56,7 +60,9 @@ def trace(path: str | os.PathLike[str], keyring: Keyring) -> str | None:
   """
   opened = store.Store(path)
   manifest = opened.small("manifest", MOST_MANIFEST)
-  return trace_bytes(opened.envelope, keyring) or trace_bytes(manifest, keyring)
+  licensees = keyring.issued()
+  found = trace_licensee(opened.envelope, licensees)
+  return found or trace_licensee(manifest, licensees)
 
 
 def inspect(

@@ -244,6 +244,6 @@ def _recipient_view(key: keyjax.keyring.PublicKey) -> dict[str, str]:
 def _verify_key_view(key: keyjax.keyring.VerifyKey) -> dict[str, str]:
   return {
     "id": keyjax.keyring.signing.verify_key_id(key),
-    "kind": keyjax.keyring.signing.kind_of(key),
+    "kind": keyjax.keyring.signing.signature_kind(key),
     "verify_key": keyjax.keyring.format_verify_key(key),
   }

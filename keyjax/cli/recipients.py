@@ -112,7 +112,7 @@ def _extended_recipients(
   """
   replaced = {*without, *(recipient.id for recipient in added)}
   envelope = keyjax.checkpoint.storage.store.Store(path).envelope
-  present = keyjax.keyring.kept(envelope, identities)
+  present = keyjax.keyring.existing_recipients(envelope, identities)
   return [*(x for x in present if x.id not in replaced), *added]
 
 

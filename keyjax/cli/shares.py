@@ -71,7 +71,7 @@ def split(args: argparse.Namespace) -> Result:
   """Write the shares of a secret, or print them."""
   secret = KeyReader(args).secret(args.source)
   with keyring_errors_as(USAGE):
-    shares = keyjax.keyring.split(secret, args.threshold, args.shares)
+    shares = keyjax.keyring.split_secret(secret, args.threshold, args.shares)
   document = {
     "fingerprint": secret.fingerprint(),
     "shares": args.shares,
@@ -140,7 +140,7 @@ def combine(args: argparse.Namespace) -> Result:
     for text in texts
   ]
   with keyring_errors_as(REFUSED):
-    secret = keyjax.keyring.restore(words, fingerprint=next(iter(named), None))
+    secret = keyjax.keyring.combine_shares(words, fingerprint=next(iter(named), None))
   write_new_key(args.out, secret, args)
   name = keyjax.keyring.SymmetricKey(secret).id
   return Result({"file": args.out, "id": name, "kind": "secret"}, [name])

@@ -1,4 +1,4 @@
-"""From a checkpoint's data key to one key a leaf and purpose."""
+"""The data key of a checkpoint, and one key for each leaf and purpose."""
 
 import os
 import re
@@ -10,7 +10,7 @@ _PURPOSE = re.compile(r"[a-z0-9-]{1,64}")
 
 
 def new_data_key() -> bytes:
-  """Returns a fresh data key, for one checkpoint: 32 bytes.
+  """Return a fresh data key of 32 bytes, for one checkpoint.
 
   Example:
     >>> len(new_data_key())
@@ -20,19 +20,19 @@ def new_data_key() -> bytes:
 
 
 def leaf_key(data_key: bytes, purpose: str, path: str) -> bytes:
-  """Derives the key of one leaf for one purpose (HKDF-SHA-256).
+  """Derive the key of one leaf for one purpose (HKDF-SHA-256).
 
   Args:
-    data_key: the checkpoint's, 32 bytes.
-    purpose: such as "weights" or "names": letters a-z, digits, `-`.
-    path: the leaf's path, any text.
+    data_key: Data key of the checkpoint, 32 bytes.
+    purpose: Name such as "weights" or "names": letters a-z, digits, `-`.
+    path: Path of the leaf, any text.
 
   Returns:
-    32 bytes; another purpose or path, another key.
+    32 bytes, which differ for every purpose and path.
 
   Raises:
-    KeyringError: the purpose has other characters.
-    ValueError: the data key is not 32 bytes.
+    KeyringError: If the purpose has other characters.
+    ValueError: If the data key is not 32 bytes.
 
   Example:
     >>> data_key = new_data_key()

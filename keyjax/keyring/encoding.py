@@ -1,8 +1,8 @@
-"""Canonical JSON, base64 and names: what envelopes are written in.
+"""Canonical JSON, base64, names and lines of text.
 
-Everything here reads data of strangers: sizes are checked before anything is
-parsed, and only the one canonical spelling of a document is accepted, so that
-two parsers cannot read two things into the same bytes.
+Everything here reads untrusted data: sizes are checked before anything is
+parsed, and only the one canonical form of a document is accepted, so that two
+parsers cannot read different contents from the same bytes.
 """
 
 import base64
@@ -10,15 +10,20 @@ import binascii
 import hashlib
 import json
 import re
+from collections.abc import Collection
 from typing import Any, NoReturn
 
 from keyjax.errors import KeyringError
 
+PUBLIC_PREFIX = "keyjax-"
+CHECKSUM_BYTES = 4
+_MAX_LINE = 8192
+_COMMENT = re.compile(r"^#.*$", re.MULTILINE)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+@=-]{0,127}")
 
 
 def dump(document: Any) -> bytes:
-  """Returns canonical JSON: sorted keys, no spaces, ASCII, no NaN."""
+  """Return canonical JSON: sorted keys, no spaces, ASCII, no NaN."""
   try:
     text = json.dumps(
       document, sort_keys=True, separators=(",", ":"), allow_nan=False
@@ -31,17 +36,17 @@ def dump(document: Any) -> bytes:
 
 
 def parse(data: bytes, what: str, *, size: int, items: int) -> dict[str, Any]:
-  """Reads a canonical JSON object.
+  """Read a canonical JSON object.
 
   Args:
-    data: what `dump` wrote, or anything else.
-    what: what it should be, for the errors.
-    size: the most bytes it may have.
-    items: the most brackets and commas it may have: Python needs some 70
-      bytes for what takes 3 in a file.
+    data: Untrusted bytes.
+    what: Expected kind of document, for error messages.
+    size: Maximum number of bytes.
+    items: Maximum number of brackets and commas. Python needs about 70 bytes
+      for an item that takes 3 in a file.
 
   Raises:
-    KeyringError: it is too large, not JSON, not canonical or not an object.
+    KeyringError: If it is too large, not JSON, not canonical or not an object.
   """
   if len(data) > size:
     raise KeyringError(f"{what} of {len(data)} bytes: at most {size} are read")
@@ -62,15 +67,15 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def encode(data: bytes) -> str:
-  """Returns base64."""
+  """Return base64."""
   return base64.b64encode(data).decode("ascii")
 
 
 def decode(text: str) -> bytes:
-  """Reads base64 in its one canonical spelling.
+  """Read base64 in its canonical form.
 
   Raises:
-    KeyringError: it is not base64.
+    KeyringError: If it is not canonical base64.
   """
   try:
     data = base64.b64decode(text, validate=True)
@@ -84,16 +89,16 @@ def decode(text: str) -> bytes:
 def field(
   fields: dict[str, Any], name: str, kind: type, size: int | None = None
 ) -> Any:
-  """Returns a field after its type was checked; bytes are decoded.
+  """Return a field after checking its type; bytes are decoded.
 
   Args:
-    fields: a parsed object.
-    name: which field.
-    kind: `str`, `int`, `list` or `dict`; `bytes` stands for base64.
-    size: how many bytes it must have, if that is fixed.
+    fields: Parsed object.
+    name: Name of the field.
+    kind: `str`, `int`, `list` or `dict`; `bytes` for a base64 string.
+    size: Number of bytes that it must have, if that is fixed.
 
   Raises:
-    KeyringError: it is missing, or of another type or size.
+    KeyringError: If it is missing, or of another type or size.
   """
   value = fields.get(name)
   right = type(value) is (str if kind is bytes else kind)
@@ -108,11 +113,11 @@ def field(
 
 
 def check_name(text: str, what: str) -> str:
-  """Returns a public name unchanged.
+  """Return a public name unchanged.
 
   Raises:
-    KeyringError: it is not 1 to 128 letters, digits and `._:/+@=-`, so that
-      it could not be printed or put into a path without care.
+    KeyringError: If it is not 1 to 128 letters, digits and `._:/+@=-`. Such
+      names can be printed, and used in paths, without further care.
   """
   if not isinstance(text, str) or not _NAME.fullmatch(text):
     raise KeyringError(
@@ -123,6 +128,68 @@ def check_name(text: str, what: str) -> str:
 
 
 def fingerprint(data: bytes) -> str:
-  """Returns 128 bits of SHA-256, for the public name of public bytes."""
+  """Return 128 bits of SHA-256, as a public name of public bytes."""
   digest = hashlib.sha256(data).hexdigest()[:32]
   return "-".join(digest[i : i + 4] for i in range(0, 32, 4))
+
+
+def format_line(kind: str, data: bytes) -> str:
+  """Return public bytes as a line, `keyjax-KIND:BASE64`, with a checksum.
+
+  Example:
+    >>> parse_line(format_line("x25519", bytes(32)), ["x25519"], "a key")[0]
+    'x25519'
+  """
+  head = PUBLIC_PREFIX + kind
+  return f"{head}:{encode(data + checksum(head, data))}"
+
+
+def parse_line(
+  text: str, kinds: Collection[str], what: str
+) -> tuple[str, bytes]:
+  """Read a line of public bytes.
+
+  Args:
+    text: Untrusted text. Lines that begin with `#` are skipped, because
+      `keyjax keygen` writes one.
+    kinds: Known kinds.
+    what: Expected kind of text, for error messages.
+
+  Returns:
+    The kind and the bytes.
+
+  Raises:
+    KeyringError: If it is not such a line, of an unknown kind, or misread.
+  """
+  head, colon, body = _COMMENT.sub("", text).strip().partition(":")
+  kind = head.removeprefix(PUBLIC_PREFIX)
+  if not head.startswith(PUBLIC_PREFIX) or not colon or kind not in kinds:
+    raise KeyringError(
+      f"{what} looks like {PUBLIC_PREFIX}{next(iter(kinds))}:...; the kinds "
+      f"are {', '.join(kinds)}"
+    )
+  if len(body) > _MAX_LINE:
+    raise KeyringError(f"{what} has at most {_MAX_LINE} characters")
+  return kind, split_checksum(head, decode(body), f"{what} of kind {kind}")
+
+
+def checksum(head: str, data: bytes) -> bytes:
+  """Return four bytes over the text before the colon, and the data."""
+  return hashlib.sha256(f"{head}:".encode() + data).digest()[:CHECKSUM_BYTES]
+
+
+def split_checksum(head: str, data: bytes, what: str) -> bytes:
+  """Return data without the checksum at its end.
+
+  Args:
+    head: Text before the colon.
+    data: Bytes, and their checksum.
+    what: Expected kind of text, for the error message.
+
+  Raises:
+    KeyringError: If the checksum is wrong.
+  """
+  body, found = data[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:]
+  if found != checksum(head, body):
+    raise KeyringError(f"{what} is cut or misread")
+  return body

@@ -1,4 +1,4 @@
-"""What a keyring holds, and how it may change: no file, no cipher."""
+"""Contents of a keyring and its allowed changes, without files or ciphers."""
 
 import dataclasses
 import datetime
@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from keyjax.errors import KeyringError
 from keyjax.keyring.encoding import check_name, encode, field
-from keyjax.keyring.recipients.base import Private
+from keyjax.keyring.recipients import Private
 from keyjax.keys import SECRET_BYTES, Secret
 
 Status = Literal["enabled", "disabled", "destroyed"]
@@ -18,12 +18,12 @@ class Entry(Private):
   """One key encryption key.
 
   Attributes:
-    id: the keyring's name, a slash and a number.
-    fingerprint: a public name of the key material; it outlives the key.
-    created: when, by RFC 3339.
+    id: Name of the keyring, a slash and a number.
+    fingerprint: Public name of the key; it remains after destruction.
+    created: RFC 3339 time of creation.
     status: "enabled", "disabled" or "destroyed".
-    primary: whether it wraps; one key does.
-    secret: the key; None once it was destroyed.
+    primary: Whether this is the one key that wraps.
+    secret: Key itself; None once it is destroyed.
   """
 
   id: str
@@ -35,18 +35,18 @@ class Entry(Private):
 
   @property
   def recipient_id(self) -> str:
-    """The id that its stanzas bear."""
+    """Id of its stanzas."""
     return f"aes:{self.fingerprint}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Grant:
-  """A licensee: somebody who receives a copy of their own.
+  """The entry of a licensee, who receives a copy of their own.
 
   Attributes:
-    name: who.
-    created: when their key was issued, by RFC 3339.
-    withdrawn: whether nothing is wrapped for them any more.
+    name: Name of the licensee.
+    created: RFC 3339 time at which their key was issued.
+    withdrawn: Whether nothing may be wrapped for them any more.
   """
 
   name: str
@@ -56,7 +56,7 @@ class Grant:
 
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
 class State(Private):
-  """All that a keyring holds; every change returns another state."""
+  """Contents of a keyring; every change returns another state."""
 
   name: str
   entries: tuple[Entry, ...]
@@ -64,18 +64,18 @@ class State(Private):
   licensing: Secret
 
   def entry(self, key_id: str) -> Entry:
-    """Returns one key; a KeyringError if there is none of this id."""
+    """Return one key; raise a KeyringError if there is none of this id."""
     for entry in self.entries:
       if entry.id == key_id:
         return entry
     raise KeyringError(f"there is no key {key_id} in keyring {self.name}")
 
   def primary(self) -> Entry:
-    """Returns the key that wraps."""
+    """Return the key that wraps."""
     return next(entry for entry in self.entries if entry.primary)
 
   def added(self) -> "State":
-    """Returns the state with one more enabled key."""
+    """Return the state with one more enabled key."""
     secret = Secret.generate()
     entry = Entry(
       id=f"{self.name}/{len(self.entries) + 1}",
@@ -88,7 +88,7 @@ class State(Private):
     return dataclasses.replace(self, entries=(*self.entries, entry))
 
   def promoted(self, key_id: str) -> "State":
-    """Returns the state with another primary key."""
+    """Return the state with another primary key."""
     entry = self.entry(key_id)
     if entry.status != "enabled":
       raise KeyringError(f"key {key_id} is {entry.status}: enable it first")
@@ -98,16 +98,16 @@ class State(Private):
     return dataclasses.replace(self, entries=entries)
 
   def with_status(self, key_id: str, status: Status) -> "State":
-    """Returns the state with a key of another status."""
+    """Return the state with a key of another status."""
     entry = self.entry(key_id)
     if entry.status == "destroyed":
-      raise KeyringError(f"key {key_id} was destroyed: nothing brings it back")
+      raise KeyringError(f"key {key_id} was destroyed and cannot be restored")
     if entry.primary and status != "enabled":
       raise KeyringError(f"key {key_id} is primary: promote another key first")
     if status == "destroyed" and entry.status != "disabled":
       raise KeyringError(
-        f"key {key_id} is enabled: disable it first, and see that nothing "
-        "needs it; what is destroyed does not come back"
+        f"key {key_id} is enabled: disable it first, and check that nothing "
+        "needs it; a destroyed key cannot be restored"
       )
     secret = None if status == "destroyed" else entry.secret
     changed = dataclasses.replace(entry, status=status, secret=secret)
@@ -115,13 +115,13 @@ class State(Private):
     return dataclasses.replace(self, entries=entries)
 
   def with_grant(self, grant: Grant) -> "State":
-    """Returns the state with a licensee added or changed."""
+    """Return the state with a licensee added or changed."""
     others = [g for g in self.grants if g.name != grant.name]
     grants = tuple(sorted([*others, grant], key=lambda g: g.name))
     return dataclasses.replace(self, grants=grants)
 
   def reveal(self) -> dict[str, Any]:
-    """Returns everything for JSON, keys included: to be sealed at once."""
+    """Return everything for JSON, including keys: seal it immediately."""
     keys = [
       {f.name: getattr(e, f.name) for f in dataclasses.fields(e)}
       | {"secret": _raw(e.secret)}
@@ -136,10 +136,10 @@ class State(Private):
 
 
 def read_state(document: dict[str, Any]) -> State:
-  """Reads what `State.reveal` returned.
+  """Read what `State.reveal` returned.
 
   Raises:
-    KeyringError: it is not a state with exactly one primary key.
+    KeyringError: If it is not a state with exactly one primary key.
   """
   state = State(
     name=check_name(field(document, "name", str), "keyring"),
@@ -159,16 +159,16 @@ def _entry(fields: dict[str, Any]) -> Entry:
   status = field(fields, "status", str)
   if status not in _STATUSES:
     raise KeyringError("a key of a keyring has an unknown status")
-  gone = fields.get("secret") is None
+  secret = None
+  if fields.get("secret") is not None:
+    secret = Secret(field(fields, "secret", bytes, SECRET_BYTES))
   return Entry(
     id=field(fields, "id", str),
     fingerprint=field(fields, "fingerprint", str),
     created=field(fields, "created", str),
     status=status,
     primary=field(fields, "primary", bool),
-    secret=None
-    if gone
-    else Secret(field(fields, "secret", bytes, SECRET_BYTES)),
+    secret=secret,
   )
 
 
@@ -177,5 +177,5 @@ def _raw(secret: Secret | None) -> str | None:
 
 
 def now() -> str:
-  """Returns the time by RFC 3339, to the second, in UTC."""
+  """Return the current UTC time in RFC 3339, to the second."""
   return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -5,23 +5,24 @@ An envelope is one canonical JSON document:
     {"checkpoint": id, "mac": ..., "recipients": [stanza, ...],
      "revoked": [id, ...], "sealed": ..., "version": 1}
 
-Each stanza holds the data key wrapped for one recipient, bound to the
-checkpoint's id. `sealed` holds what a stranger need not know: the time of
-creation, the dates at which recipients expire, and what the caller adds. As in
-age, an HMAC-SHA-256 under a key derived from the data key covers everything
-else, and commits to the data key.
+Each stanza holds the data key wrapped for one recipient, bound to the id of the
+checkpoint. `sealed` is encrypted for the recipients: the time of creation, the
+dates at which recipients expire, and metadata of the caller. As in age, an
+HMAC-SHA-256 under a key derived from the data key covers everything else, and
+commits to the data key.
 
-**Guarantees.** Who holds none of the recipients' keys learns the checkpoint's
-id, the ids of recipients and of the revoked, and sizes. They can destroy an
-envelope, and nothing more: no field can be changed, no stanza added, removed,
-swapped, or moved from another checkpoint, without the one flat error.
+**Guarantees.** Someone without a key of a recipient learns only the id of the
+checkpoint, the ids of recipients and of the revoked, and sizes. They can
+destroy an envelope, but not change a field, or add, remove, swap or move a
+stanza from another checkpoint, without the deliberately uninformative error
+`CannotOpen`.
 
-**Known breaks.** Nothing says who wrote an envelope: every recipient knows the
-data key and can wrap it for others, and whoever knows a public key can wrap a
-data key of their own for it. Sign the checkpoint to know. Dates and `revoked`
-bind those who open with KeyJAX. Removing a recipient with `rewrap`
-takes nothing back from somebody who opened the old envelope or kept it: after
-a revocation the data must be encrypted again, under a new data key.
+**Known breaks.** An envelope does not authenticate its author: every recipient
+knows the data key and can wrap it for others, and anyone who knows a public key
+can wrap a data key of their own for it. Sign the checkpoint to prevent that.
+Dates and `revoked` bind only users of KeyJAX. Removing a recipient with
+`rewrap_envelope` does not help against one who opened the old envelope or kept
+a copy: to revoke access, encrypt the data again under a new data key.
 
 References:
   F. Valsorda and B. Cox, "The age file encryption format",
@@ -31,13 +32,12 @@ References:
 import dataclasses
 import datetime
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from keyjax.errors import CannotOpen, KeyringError
-from keyjax.keyring.document import VERSION, check_ids, parse_document
 from keyjax.keyring.encoding import check_name, dump, encode, field, parse
-from keyjax.keyring.recipients.base import (
+from keyjax.keyring.recipients import (
   Identity,
   Private,
   Recipient,
@@ -47,24 +47,30 @@ from keyjax.keyring.recipients.base import (
 from keyjax.keys import Secret
 from keyjax.seal import SealError, seal, unseal
 
-MAX_EXTRA = 2**18
+VERSION = 1
+MAX_SIZE = 2**24
+MAX_PRIVATE = 2**18
+MAX_RECIPIENTS = 1024
+_MAX_STANZA_FIELDS = 12
+_MAX_ITEMS = MAX_RECIPIENTS * (_MAX_STANZA_FIELDS + 2)
+_FIELDS = {"checkpoint", "mac", "recipients", "revoked", "sealed", "version"}
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Opened(Private):
-  """What an envelope held.
+  """Contents of an envelope.
 
   Attributes:
-    data_key: 32 bytes; it does not show in `repr`.
-    checkpoint: the id of the checkpoint that it belongs to.
-    extra: what the caller added when it was sealed.
-    created: the time of creation, if it was given.
-    id: the recipient's id for whom it opened.
+    data_key: 32 bytes, not shown in `repr`.
+    checkpoint: Id of the checkpoint that it belongs to.
+    metadata: Metadata of the caller of `seal_envelope`.
+    created: Time of creation, if it was given.
+    id: Id of the recipient that opened it.
   """
 
   data_key: bytes
   checkpoint: str
-  extra: dict[str, Any]
+  metadata: dict[str, Any]
   created: str | None
   id: str
 
@@ -75,26 +81,28 @@ def seal_envelope(
   *,
   checkpoint: str,
   created: str | None = None,
-  extra: dict[str, Any] | None = None,
+  metadata: dict[str, Any] | None = None,
   revoked: Iterable[str] = (),
 ) -> bytes:
-  """Wraps a data key for every recipient.
+  """Wrap a data key for every recipient.
 
   Args:
     data_key: 32 uniform bytes, used for this checkpoint alone.
-    recipients: who can open it, each alone; a passphrase is the only one.
-    checkpoint: the checkpoint's id, public: letters, digits, `._:/+@=-`.
-    created: a time by RFC 3339, sealed.
-    extra: whatever fits into 256 KiB of JSON, sealed.
-    revoked: ids of former recipients, public; they are told so.
+    recipients: Recipients, each of whom can open the envelope alone. A
+      passphrase must be the only one.
+    checkpoint: Public id of the checkpoint: letters, digits, `._:/+@=-`.
+    created: RFC 3339 time of creation; it is encrypted.
+    metadata: JSON object of at most 256 KiB; it is encrypted.
+    revoked: Public ids of former recipients, who are told so.
 
   Returns:
     The envelope, canonical JSON in ASCII.
 
   Raises:
-    KeyringError: no recipient or too many, one of them twice or revoked, a
-      name or a time that cannot be used, or `extra` does not fit.
-    ValueError: the data key is not 32 bytes.
+    KeyringError: If there is no recipient or too many, one of them is listed
+      twice or revoked, a name or a time cannot be used, or the metadata does
+      not fit.
+    ValueError: If the data key is not 32 bytes.
 
   Example:
     >>> from keyjax import Secret
@@ -106,22 +114,24 @@ def seal_envelope(
   """
   check_data_key(data_key)
   check_name(checkpoint, "checkpoint")
-  people = list(recipients)
+  recipients = list(recipients)
   context = _context(checkpoint)
-  ids = [check_name(person.id, "recipient") for person in people]
+  ids = [check_name(r.id, "recipient") for r in recipients]
   check_ids(ids)
   former = {check_name(name, "revoked") for name in revoked}
   if both := sorted(former & set(ids)):
     raise KeyringError(f"{both[0]} is both a recipient and revoked")
   document = {
     "checkpoint": checkpoint,
-    "recipients": [p.wrap(data_key, context) | {"id": p.id} for p in people],
+    "recipients": [
+      r.wrap(data_key, context) | {"id": r.id} for r in recipients
+    ],
     "revoked": sorted(former),
-    "sealed": _seal_private(data_key, context, people, created, extra),
+    "sealed": _seal_private(data_key, context, recipients, created, metadata),
     "version": VERSION,
   }
   envelope = dump(document | {"mac": _mac(data_key, document)})
-  parse_document(envelope)  # What is written can be read, or is not written.
+  parse_document(envelope)  # Never write what cannot be read.
   return envelope
 
 
@@ -131,20 +141,20 @@ def open_envelope(
   *,
   checkpoint: str | None = None,
 ) -> Opened:
-  """Opens an envelope with the first identity that can.
+  """Open an envelope with the first identity that can.
 
   Args:
-    envelope: what `seal_envelope` returned.
-    identities: keys to try.
-    checkpoint: the id that it must belong to, if that is known.
+    envelope: Envelope that `seal_envelope` returned.
+    identities: Identities to try.
+    checkpoint: Expected id of the checkpoint, if it is known.
 
   Returns:
-    The data key, and what was sealed beside it.
+    The data key, and what was encrypted with it.
 
   Raises:
-    CannotOpen: no identity opens it, or it was altered.
-    KeyringError: it is not an envelope, of an unknown version, of another
-      checkpoint; or the key for it is disabled, revoked or expired.
+    CannotOpen: If no identity opens it, or it was altered.
+    KeyringError: If it is not an envelope, of an unknown version, or of another
+      checkpoint; or if the key for it is disabled, revoked or expired.
   """
   document = parse_document(envelope)
   if checkpoint is not None and document["checkpoint"] != checkpoint:
@@ -153,88 +163,29 @@ def open_envelope(
       "the one that is opened"
     )
   context = _context(document["checkpoint"])
-  data_key, name = _unwrap(document, list(identities), context)
+  data_key, recipient_id = _unwrap(document, list(identities), context)
   mac = document.pop("mac")
   if not hmac.compare_digest(mac, _mac(data_key, document)):
     raise CannotOpen
-  private = _open_private(data_key, context, document["sealed"])
-  _check_expiry(field(private, "expires", dict), name)
+  private = read_private(document, data_key)
+  _check_expiry(field(private, "expires", dict), recipient_id)
   return Opened(
-    data_key,
-    document["checkpoint"],
-    field(private, "extra", dict),
-    field(private, "created", str) or None,
-    name,
+    data_key=data_key,
+    checkpoint=document["checkpoint"],
+    metadata=field(private, "extra", dict),
+    created=field(private, "created", str) or None,
+    id=recipient_id,
   )
-
-
-def rewrap(
-  envelope: bytes,
-  identities: Iterable[Identity],
-  recipients: Iterable[Recipient],
-  *,
-  revoked: Iterable[str] = (),
-  reinstate: bool = False,
-) -> bytes:
-  """Wraps the same data key for other recipients; no tensor is touched.
-
-  Right to add somebody or to rotate a key that did not leak. Wrong to revoke:
-  who had access may hold the data key, or the old envelope, for ever.
-
-  Args:
-    envelope: what `seal_envelope` returned.
-    identities: keys that open it.
-    recipients: everybody who can open the new one; a date at which one expires
-      is given again, or is gone.
-    revoked: ids to add to those that are told they were revoked.
-    reinstate: whether recipients may be among those of old; they then are
-      revoked no more.
-
-  Returns:
-    The new envelope, with the old id, time and extra data.
-
-  Raises:
-    KeyringError: as `open_envelope` and `seal_envelope`; or a recipient was
-      revoked.
-  """
-  opened = open_envelope(envelope, identities)
-  people = list(recipients)
-  former = set(parse_document(envelope)["revoked"])
-  back = former & {person.id for person in people}
-  if back and not reinstate:
-    raise KeyringError(
-      f"recipient {min(back)} was revoked; only `reinstate` gives access again"
-    )
-  return seal_envelope(
-    opened.data_key,
-    people,
-    checkpoint=opened.checkpoint,
-    created=opened.created,
-    extra=opened.extra,
-    revoked=[*(former - back), *revoked],
-  )
-
-
-def expiries(envelope: bytes, data_key: bytes) -> dict[str, str]:
-  """Returns until when recipients have access, by id; see `Expiring`.
-
-  Args:
-    envelope: one that was opened.
-    data_key: what it held.
-  """
-  document = parse_document(envelope)
-  context = _context(document["checkpoint"])
-  return _open_private(data_key, context, document["sealed"])["expires"]
 
 
 def inspect_envelope(envelope: bytes) -> dict[str, Any]:
-  """Returns what anybody can read: nothing of it is authenticated.
+  """Return the public part of an envelope; nothing of it is authenticated.
 
   Returns:
     `version`, `checkpoint`, `recipients` (ids) and `revoked` (ids).
 
   Raises:
-    KeyringError: it is not an envelope, or of an unknown version.
+    KeyringError: If it is not an envelope, or of an unknown version.
   """
   document = parse_document(envelope)
   return {
@@ -243,6 +194,65 @@ def inspect_envelope(envelope: bytes) -> dict[str, Any]:
     "recipients": [stanza["id"] for stanza in document["recipients"]],
     "revoked": document["revoked"],
   }
+
+
+def check_ids(ids: Sequence[str]) -> None:
+  """Raise a KeyringError unless these recipients can share an envelope."""
+  if not ids:
+    raise KeyringError("an envelope needs at least one recipient")
+  if len(ids) > MAX_RECIPIENTS:
+    raise KeyringError(
+      f"{len(ids)} recipients: an envelope has at most {MAX_RECIPIENTS}; "
+      "broadcast encryption is for more"
+    )
+  if len(set(ids)) < len(ids):
+    raise KeyringError("a recipient is listed twice")
+  if "passphrase" in ids and len(ids) > 1:
+    raise KeyringError(
+      "a passphrase is the only recipient of an envelope: with others it would "
+      "say nothing about who wrote it"
+    )
+
+
+def parse_document(envelope: bytes) -> dict[str, Any]:
+  """Read the public part of an envelope; nothing is authenticated yet.
+
+  An attacker writes these bytes. Their number and that of their parts is
+  limited before they are parsed, every field has one type and one encoding, and
+  unknown fields are refused.
+
+  Returns:
+    The JSON object, with the expected fields and types.
+
+  Raises:
+    KeyringError: If it is not an envelope, or of an unknown version.
+  """
+  document = parse(envelope, "an envelope", size=MAX_SIZE, items=_MAX_ITEMS)
+  version = field(document, "version", int)
+  if version != VERSION:
+    raise KeyringError(
+      f"an envelope of version {version}: this release of KeyJAX reads "
+      f"version {VERSION}"
+    )
+  if set(document) != _FIELDS:
+    raise KeyringError("an envelope has missing or unknown fields")
+  check_name(field(document, "checkpoint", str), "checkpoint")
+  field(document, "mac", bytes, 32)
+  field(document, "sealed", bytes)
+  for name in field(document, "revoked", list):
+    check_name(name, "revoked")
+  stanzas = field(document, "recipients", list)
+  check_ids([_checked_stanza(stanza)["id"] for stanza in stanzas])
+  return document
+
+
+def _checked_stanza(stanza: Any) -> dict[str, Any]:
+  if not isinstance(stanza, dict) or not 1 <= len(stanza) <= _MAX_STANZA_FIELDS:
+    raise KeyringError("a recipient of an envelope is not a small object")
+  if not all(type(value) in (str, int) for value in stanza.values()):
+    raise KeyringError("a recipient of an envelope has a field of another type")
+  check_name(field(stanza, "id", str), "recipient")
+  return stanza
 
 
 def _context(checkpoint: str) -> bytes:
@@ -257,16 +267,16 @@ def _mac(data_key: bytes, document: dict[str, Any]) -> str:
 def _unwrap(
   document: dict[str, Any], identities: list[Identity], context: bytes
 ) -> tuple[bytes, str]:
-  """Returns the data key and whose it was; says why a key may not be used."""
+  """Return the data key, and the id of the recipient that opened it."""
   refused: KeyringError | None = None
   for stanza in document["recipients"]:
     for identity in identities:
       try:
         data_key = identity.unwrap(stanza, context)
       except KeyringError as error:
-        # A sentence that tells why goes before the flat one.
-        flat = refused is None or isinstance(refused, CannotOpen)
-        refused = error if flat else refused
+        # Prefer a specific error over the generic one.
+        if refused is None or isinstance(refused, CannotOpen):
+          refused = error
         continue
       if data_key is not None:
         return data_key, stanza["id"]
@@ -279,30 +289,44 @@ def _unwrap(
 def _seal_private(
   data_key: bytes,
   context: bytes,
-  people: list[Recipient],
+  recipients: list[Recipient],
   created: str | None,
-  extra: dict[str, Any] | None,
+  metadata: dict[str, Any] | None,
 ) -> str:
+  """Return what only recipients can read: base64 of sealed JSON."""
   if created is not None:
     parse_time(created)
-  expires = {p.id: p.expires for p in people if hasattr(p, "expires")}
-  private = {"created": created or "", "expires": expires, "extra": extra or {}}
+  expires = {r.id: r.expires for r in recipients if hasattr(r, "expires")}
+  private = {
+    "created": created or "",
+    "expires": expires,
+    "extra": metadata or {},
+  }
   data = dump(private)
-  if len(data) > MAX_EXTRA:
-    raise KeyringError(f"{len(data)} bytes beside the key: at most {MAX_EXTRA}")
+  if len(data) > MAX_PRIVATE:
+    raise KeyringError(
+      f"{len(data)} bytes of metadata: an envelope has at most {MAX_PRIVATE}"
+    )
   return encode(seal(_private_key(data_key), data, context))
 
 
-def _open_private(
-  data_key: bytes, context: bytes, sealed: str
-) -> dict[str, Any]:
+def read_private(document: dict[str, Any], data_key: bytes) -> dict[str, Any]:
+  """Return the decrypted part of an envelope.
+
+  Args:
+    document: Envelope, as `parse_document` returned it.
+    data_key: Its data key.
+
+  Raises:
+    CannotOpen: If it was altered.
+  """
+  sealed = field(document, "sealed", bytes)
+  context = _context(document["checkpoint"])
   try:
-    data = unseal(
-      _private_key(data_key), field({"": sealed}, "", bytes), context
-    )
+    data = unseal(_private_key(data_key), sealed, context)
   except SealError:
     raise CannotOpen from None
-  return parse(data, "sealed data", size=MAX_EXTRA, items=MAX_EXTRA)
+  return parse(data, "sealed data", size=MAX_PRIVATE, items=MAX_PRIVATE)
 
 
 def _private_key(data_key: bytes) -> bytes:

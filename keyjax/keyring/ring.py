@@ -1,23 +1,24 @@
 """Keyrings: the key encryption keys of a model or a team, in one file.
 
-The hierarchy: a root secret opens the file of a keyring; the keyring's keys
-wrap data keys, one a checkpoint; from a data key comes one key a leaf and
-purpose (`leaf_key`). Each key is enabled, disabled or destroyed; one is
-primary and wraps, all that are enabled unwrap.
+The hierarchy: a root secret opens the file of a keyring; the keys in it wrap
+data keys, one for each checkpoint; a data key gives one key for each leaf and
+purpose (`leaf_key`). Each key is enabled, disabled or destroyed; one is primary
+and wraps, all enabled ones unwrap.
 
-The file is sealed under a key derived from the root, and replaced in one step:
-a kill at any moment leaves the old keyring or the new one. Changes by two
-processes wait for each other and none is lost.
+The file is one line that identifies it, and JSON sealed under a key derived
+from the root. It is replaced in one step: a kill at any moment leaves the old
+keyring or the new one. Changes by several processes wait for each other, and
+none is lost.
 
-**Guarantees.** Without the root nobody reads or changes the file. A disabled
-key opens nothing and says so. The material of a destroyed key is in the file
-no more.
+**Guarantees.** Without the root the file can be neither read nor changed. A
+disabled key opens nothing, and the error says so. The file does not contain
+destroyed keys.
 
-**Known breaks.** Who can write the file can put an older copy in its place,
-with the statuses of that day: keep it where only its owner writes, and rotate
-the root when a copy is lost. Disks and backups keep old blocks: destroying a
-key erases it from this file alone. Back up the root (`shares`) *and* the file:
-neither opens anything without the other.
+**Known breaks.** Anyone who can write the file can replace it with an older
+copy, with the statuses at that time: store it where only its owner can write,
+and rotate the root when a copy is lost. Disks and backups keep old blocks:
+destroying a key erases it from this file alone. Back up the root (`shares`)
+*and* the file: neither opens anything without the other.
 
 References:
   Google, "Tink: Keysets", developers.google.com/tink/design/keysets.
@@ -28,19 +29,26 @@ import os
 import pathlib
 from collections.abc import Callable
 
-from keyjax.errors import KeyringError
-from keyjax.keyring.encoding import check_name
-from keyjax.keyring.entries import Entry, Grant, State, Status, now
-from keyjax.keyring.licensees import Licensee
-from keyjax.keyring.recipients.base import (
-  Identity,
-  Private,
-  Stanza,
-  SymmetricKey,
+from keyjax import private_files
+from keyjax.errors import CannotOpen, KeyringError
+from keyjax.keyring.encoding import check_name, dump, parse
+from keyjax.keyring.entries import (
+  Entry,
+  Grant,
+  State,
+  Status,
+  now,
+  read_state,
 )
-from keyjax.keyring.ringfile import read_ring, write_ring
+from keyjax.keyring.licensees import Licensee
+from keyjax.keyring.recipients import Identity, Private, Stanza
+from keyjax.keyring.recipients.symmetric import SymmetricKey
 from keyjax.keys import Secret
-from keyjax.private_files import lock, refuse_checkpoint_folder
+from keyjax.seal import SealError, seal, unseal
+
+_MAGIC = b"keyjax-keyring "
+_VERSION = b"1"
+_MAX_SIZE = 2**26
 
 
 class Keyring(Private):
@@ -62,84 +70,96 @@ class Keyring(Private):
   __slots__ = ("_path", "_root", "_state")
 
   def __init__(self, path: pathlib.Path, root: Secret, state: State):
-    """Not for users; see `create` and `load`."""
-    self._path, self._root, self._state = path, root, state
+    """Make a keyring; users call `create` or `load`."""
+    self._path = path
+    self._root = root
+    self._state = state
+
+  @property
+  def path(self) -> pathlib.Path:
+    """Path of the file."""
+    return self._path
 
   @classmethod
   def create(
     cls, path: str | os.PathLike[str], root: Secret, name: str
   ) -> "Keyring":
-    """Makes a keyring with one key, and its file with mode 600.
+    """Create a keyring with one key, and its file with mode 600.
 
     Args:
-      path: a new file, not inside a checkpoint.
-      root: what seals the file; one root may serve many keyrings.
-      name: of the model or the team.
+      path: New file, not inside a checkpoint.
+      root: Secret that seals the file; many keyrings can share one.
+      name: Name of the model or the team.
 
     Raises:
-      FileExistsError: `path` exists.
-      KeyringError: the name cannot be used, or `path` is in a checkpoint.
+      FileExistsError: If `path` exists.
+      KeyringError: If the name cannot be used, or `path` is in a checkpoint.
     """
     path = pathlib.Path(path)
-    refuse_checkpoint_folder(path)
-    empty = State(check_name(name, "keyring"), (), (), Secret.generate())
+    private_files.refuse_checkpoint_folder(path)
+    empty = State(
+      name=check_name(name, "keyring"),
+      entries=(),
+      grants=(),
+      licensing=Secret.generate(),
+    )
     ring = cls(path, root, empty.added())
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with lock(path):
+    with private_files.lock(path):
       if path.exists():
         raise FileExistsError(f"{path} exists; a keyring is never overwritten")
-      write_ring(path, root, ring._state)
+      _write(path, root, ring._state)
     return ring
 
   @classmethod
   def load(
     cls, path: str | os.PathLike[str], root: Secret, name: str | None = None
   ) -> "Keyring":
-    """Reads a keyring.
+    """Read a keyring.
 
     Args:
-      path: its file.
-      root: what seals it.
-      name: of the model or the team that is expected; any if None.
+      path: File of the keyring.
+      root: Secret that seals it.
+      name: Expected name of the model or the team; None accepts any.
 
     Raises:
-      PermissionError: others than its owner can read the file.
-      CannotOpen: the root is wrong, or the file is damaged.
-      KeyringError: there is no keyring there, or one of an unknown version or
-        of another name, or it lies in a checkpoint.
+      PermissionError: If others than its owner can read the file.
+      CannotOpen: If the root is wrong, or the file is damaged.
+      KeyringError: If there is no keyring, or one of an unknown version or of
+        another name, or it is inside a checkpoint.
     """
     path = pathlib.Path(path)
-    refuse_checkpoint_folder(path)
-    return cls(path, root, read_ring(path, root, name))
+    private_files.refuse_checkpoint_folder(path)
+    return cls(path, root, _read(path, root, name))
 
   @property
   def name(self) -> str:
-    """The name of the model or the team."""
+    """Name of the model or the team."""
     return self._state.name
 
   id = name
 
   @property
   def entries(self) -> tuple[Entry, ...]:
-    """Every key that there ever was, oldest first."""
+    """All keys that were ever created, oldest first."""
     return self._state.entries
 
   @property
   def licensees(self) -> tuple[Grant, ...]:
-    """Every licensee that there ever was, by name."""
+    """Entries of all licensees that were ever issued, by name."""
     return self._state.grants
 
   def add(self) -> str:
-    """Adds an enabled key that is not primary; returns its id."""
+    """Add an enabled key that is not primary, and return its id."""
     self._change(State.added)
     return self._state.entries[-1].id
 
   def promote(self, key_id: str) -> None:
-    """Makes an enabled key the primary one."""
+    """Make an enabled key the primary one."""
     self._change(lambda state: state.promoted(key_id))
 
   def rotate(self) -> str:
-    """Adds a key and makes it primary, in one step; returns its id.
+    """Add a key and make it primary in one step, and return its id.
 
     Older keys still open what they wrapped: rewrap it, then disable them.
     """
@@ -152,25 +172,25 @@ class Keyring(Private):
     return self._state.primary().id
 
   def enable(self, key_id: str) -> None:
-    """Enables a disabled key."""
+    """Enable a disabled key."""
     self._set(key_id, "enabled")
 
   def disable(self, key_id: str) -> None:
-    """Disables a key that is not primary: it opens nothing until enabled."""
+    """Disable a key that is not primary: it opens nothing until enabled."""
     self._set(key_id, "disabled")
 
   def destroy(self, key_id: str) -> None:
-    """Erases the material of a disabled key, for ever."""
+    """Erase a disabled key permanently."""
     self._set(key_id, "destroyed")
 
   def recipient(self, key_id: str | None = None) -> SymmetricKey:
-    """Returns the primary key, to wrap with.
+    """Return the primary key, to wrap with.
 
     Args:
-      key_id: the key that is expected to be primary, if that matters.
+      key_id: Expected primary key; None accepts any.
 
     Raises:
-      KeyringError: that key is not the primary one.
+      KeyringError: If that key is not the primary one.
     """
     primary = self._state.primary()
     if key_id is not None and self._state.entry(key_id) is not primary:
@@ -181,14 +201,14 @@ class Keyring(Private):
     return SymmetricKey(primary.secret)
 
   def identities(self) -> list[Identity]:
-    """Returns every key; one that is not enabled says so when it is tried."""
+    """Return all keys; those that are not enabled raise an error when tried."""
     return [_identity(entry) for entry in self.entries]
 
   def issue(self, name: str) -> Licensee:
-    """Issues the key of a new licensee.
+    """Issue the key of a new licensee.
 
     Raises:
-      KeyringError: there is one of this name, or it cannot be used.
+      KeyringError: If there is one of this name, or it cannot be used.
     """
     grant = Grant(check_name(name, "licensee"), now(), withdrawn=False)
 
@@ -201,17 +221,21 @@ class Keyring(Private):
     return self.licensee(name)
 
   def withdraw(self, name: str) -> None:
-    """Marks a licensee: nothing is wrapped for them any more."""
+    """Withdraw a licensee: nothing can be wrapped for them any more."""
     grant = dataclasses.replace(self._grant(name), withdrawn=True)
     self._change(lambda state: state.with_grant(grant))
 
   def licensee(self, name: str) -> Licensee:
-    """Returns a licensee's key and mark.
+    """Return the key and mark of a licensee.
 
     Raises:
-      KeyringError: there is none of this name.
+      KeyringError: If there is none of this name.
     """
     return Licensee(self._grant(name), self._state.licensing)
+
+  def issued(self) -> list[Licensee]:
+    """Return the keys and marks of all licensees, for `trace_licensee`."""
+    return [self.licensee(grant.name) for grant in self.licensees]
 
   def _grant(self, name: str) -> Grant:
     for grant in self._state.grants:
@@ -223,23 +247,23 @@ class Keyring(Private):
     self._change(lambda state: state.with_status(key_id, status))
 
   def _change(self, change: Callable[[State], State]) -> None:
-    """Applies a change to what is on the disk now, then here."""
-    with lock(self._path):
-      state = change(read_ring(self._path, self._root, self.name))
-      write_ring(self._path, self._root, state)
+    """Apply a change to the file, then to this object."""
+    with private_files.lock(self._path):
+      state = change(_read(self._path, self._root, self.name))
+      _write(self._path, self._root, state)
     self._state = state
 
 
 class _Unusable:
-  """A key that is disabled or destroyed, and says so."""
+  """A key that is disabled or destroyed; using it raises an error."""
 
   def __init__(self, entry: Entry):
     self.id = entry.recipient_id
-    self._sentence = f"key {entry.id} is {entry.status}"
+    self._message = f"key {entry.id} is {entry.status}"
 
   def unwrap(self, stanza: Stanza, context: bytes) -> bytes | None:
     if stanza.get("id") == self.id:
-      raise KeyringError(self._sentence)
+      raise KeyringError(self._message)
     return None
 
 
@@ -247,3 +271,40 @@ def _identity(entry: Entry) -> Identity:
   if entry.status != "enabled" or entry.secret is None:
     return _Unusable(entry)
   return SymmetricKey(entry.secret)
+
+
+def _write(path: pathlib.Path, root: Secret, state: State) -> None:
+  """Replace the file of a keyring; the caller holds its lock."""
+  name = state.name.encode("ascii")
+  sealed = seal(_file_key(root), dump(state.reveal()), _context(name))
+  private_files.replace(path, _MAGIC + _VERSION + b" " + name + b"\n" + sealed)
+
+
+def _read(path: pathlib.Path, root: Secret, name: str | None) -> State:
+  """Read the file of a keyring; see `Keyring.load`."""
+  data = private_files.read_limited(path, _MAX_SIZE)
+  head, _, sealed = data.partition(b"\n")
+  parts = head.removeprefix(_MAGIC).split(b" ")
+  if not head.startswith(_MAGIC) or len(parts) != 2:
+    raise KeyringError(f"{path} is not a keyring")
+  if parts[0] != _VERSION:
+    raise KeyringError(
+      f"{path} is a keyring of another version than {_VERSION.decode()}, the "
+      "one that this release of KeyJAX reads"
+    )
+  try:
+    plain = unseal(_file_key(root), sealed, _context(parts[1]))
+  except SealError:
+    raise CannotOpen from None
+  state = read_state(parse(plain, "a keyring", size=_MAX_SIZE, items=_MAX_SIZE))
+  if name not in (None, state.name):
+    raise KeyringError(f"{path} holds keyring {state.name}, not {name}")
+  return state
+
+
+def _file_key(root: Secret) -> bytes:
+  return root.derive("keyring/file", 32)
+
+
+def _context(name: bytes) -> bytes:
+  return b"keyjax/keyring/1/" + name

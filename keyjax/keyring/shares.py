@@ -1,14 +1,14 @@
-"""Backup: a secret as n shares of words, of which any k restore it.
+"""Backup: a secret as n shares of words, any k of which restore it.
 
 SLIP-39 by `shamir-mnemonic`, the reference implementation: Shamir's scheme over
-GF(256), 33 words for each share of a 256-bit secret, with a checksum that finds
-misread words. Hardware wallets read the same words.
+GF(256), 33 words for each share of a 256-bit secret, with a checksum that
+detects misread words. Hardware wallets read the same words.
 
-**Guarantees.** Fewer than k shares hold no information about the secret.
+**Guarantees.** Fewer than k shares contain no information about the secret.
 
-**Known breaks.** With a passphrase, a wrong passphrase restores *another*
-secret and SLIP-39 cannot tell: give the fingerprint, which every `Secret`
-shows. Whoever restores sees the secret whole, on one machine.
+**Known breaks.** A wrong passphrase restores *another* secret, and SLIP-39
+cannot detect it: pass the fingerprint, which every `Secret` shows. The restored
+secret is complete on one machine.
 
 References:
   SatoshiLabs, SLIP-0039, "Shamir's Secret-Sharing for Mnemonic Codes", 2017.
@@ -26,27 +26,27 @@ from keyjax.keys import Secret
 _MAX_SHARES = 16
 
 
-def split(
+def split_secret(
   secret: Secret, needed: int, shares: int, passphrase: str = ""
 ) -> list[str]:
-  """Splits a secret.
+  """Split a secret into shares.
 
   Args:
-    secret: what to back up.
-    needed: how many shares restore it (k), 2 or more.
-    shares: how many there are (n), at most 16.
-    passphrase: printable ASCII that is needed too, or nothing.
+    secret: Secret to back up.
+    needed: Number of shares that restore it (k), 2 or more.
+    shares: Number of shares (n), at most 16.
+    passphrase: Printable ASCII that is needed too, or nothing.
 
   Returns:
-    One sentence of 33 words for each share: each as secret as its number k.
+    33 words for each share. Any k of them are as confidential as the secret.
 
   Raises:
-    KeyringError: the numbers or the passphrase cannot be used.
+    KeyringError: If the numbers or the passphrase cannot be used.
 
   Example:
     >>> secret = Secret.generate()
-    >>> a, b, c = split(secret, 2, 3)
-    >>> restore([a, c]) == secret, len(a.split())
+    >>> a, b, c = split_secret(secret, 2, 3)
+    >>> combine_shares([a, c]) == secret, len(a.split())
     (True, 33)
   """
   if needed < 2:
@@ -65,30 +65,31 @@ def split(
   return groups[0]
 
 
-def restore(
+def combine_shares(
   shares: Iterable[str],
   passphrase: str = "",
   *,
   fingerprint: str | None = None,
 ) -> Secret:
-  """Restores a secret from shares.
+  """Restore a secret from shares.
 
   Args:
-    shares: any k of them, in any order; more do no harm.
-    passphrase: the one that was given to `split`.
-    fingerprint: `Secret.fingerprint()` of what should come out.
+    shares: Any k of them, in any order; additional ones are allowed.
+    passphrase: Passphrase that was given to `split_secret`.
+    fingerprint: Expected `Secret.fingerprint()` of the result.
 
   Raises:
-    KeyringError: too few shares, of different secrets, misread, or what
-      comes out has another fingerprint. The message holds no word of them.
+    KeyringError: If there are too few shares, they are of different secrets or
+      misread, or the result has another fingerprint. The message contains none
+      of their words.
 
   Example:
-    >>> a, b, c = split(Secret.generate(), 3, 3)
-    >>> restore([a, b])
+    >>> a, b, c = split_secret(Secret.generate(), 3, 3)
+    >>> combine_shares([a, b])
     Traceback (most recent call last):
     keyjax.errors.KeyringError: 2 different shares, and 3 are needed
   """
-  # Two copies of one share are one share.
+  # Two copies of a share count once.
   lines = list(dict.fromkeys(" ".join(s.lower().split()) for s in shares))
   parsed = [_read(line, number) for number, line in enumerate(lines, 1)]
   needed = parsed[0].member_threshold if parsed else 2
@@ -114,7 +115,7 @@ def _read(line: str, number: int) -> Share:
   except (shamir_mnemonic.MnemonicError, ValueError):
     raise KeyringError(
       f"share {number} of those given is misread: it has a wrong, missing or "
-      "strange word"
+      "unknown word"
     ) from None
 
 

@@ -1,7 +1,7 @@
 """Keys that sign checkpoints, as files and as text.
 
-Ed25519, or ML-DSA-65 for signatures that must stand against a quantum computer.
-A signing key opens nothing: who reads it can sign as its owner, no more.
+Ed25519, or ML-DSA-65 for signatures that must resist a quantum computer. A
+signing key opens nothing: anyone who reads it can only sign as its owner.
 
 References:
   S. Josefsson and I. Liusvaara, RFC 8032 (Ed25519), 2017.
@@ -14,9 +14,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ed25519, mldsa
 
 from keyjax.errors import KeyringError
-from keyjax.keyring.encoding import fingerprint
-from keyjax.keyring.recipients.base import Private
-from keyjax.keyring.tagged import read_tagged, write_tagged
+from keyjax.keyring.encoding import fingerprint, format_line, parse_line
+from keyjax.keyring.recipients import Kind, Private, register
 
 ED25519 = "ed25519"
 ML_DSA = "ml-dsa-65"
@@ -38,9 +37,9 @@ class SigningKey(Private):
 
   Attributes:
     kind: "ed25519" or "ml-dsa-65".
-    id: a public name: the kind, a colon, a fingerprint.
-    private: the key of `cryptography`, for `keyjax.checkpoint.save`.
-    public: its public key, for `keyjax.checkpoint.restore`.
+    id: Public name: the kind, a colon, a fingerprint.
+    private: Key object of `cryptography`, for `keyjax.checkpoint.save`.
+    public: Its public key, for `keyjax.checkpoint.restore`.
 
   Example:
     >>> key = SigningKey.generate("ed25519")
@@ -51,14 +50,14 @@ class SigningKey(Private):
   __slots__ = ("_seed", "id", "kind", "private", "public")
 
   def __init__(self, kind: str, seed: bytes):
-    """Reads a private key; `generate` makes a fresh one.
+    """Read a private key; `generate` makes a fresh one.
 
     Args:
       kind: "ed25519" or "ml-dsa-65".
       seed: 32 bytes.
 
     Raises:
-      KeyringError: the kind is unknown, or the key has another size.
+      KeyringError: If the kind is unknown, or the key has another size.
     """
     if kind not in _PRIVATE or len(seed) != _SEED:
       raise KeyringError(
@@ -72,48 +71,64 @@ class SigningKey(Private):
 
   @classmethod
   def generate(cls, kind: str = ED25519) -> "SigningKey":
-    """Returns a fresh key from the operating system."""
+    """Return a fresh key from the operating system."""
     made: Any = ed25519.Ed25519PrivateKey
     if kind == ML_DSA:
       made = mldsa.MLDSA65PrivateKey
     return cls(kind, made.generate().private_bytes_raw())
 
   def reveal(self) -> bytes:
-    """Returns the private key itself, for a key file."""
+    """Return the private key itself, for a key file."""
     return self._seed
 
 
 def verify_key_id(key: VerifyKey) -> str:
-  """Returns the public name of a key: the kind, a colon, a fingerprint."""
-  return f"{kind_of(key)}:{fingerprint(key.public_bytes_raw())}"
+  """Return the public name of a key: the kind, a colon, a fingerprint."""
+  return f"{signature_kind(key)}:{fingerprint(key.public_bytes_raw())}"
 
 
-def kind_of(key: VerifyKey) -> str:
-  """Returns "ed25519" or "ml-dsa-65".
+def signature_kind(key: VerifyKey) -> str:
+  """Return "ed25519" or "ml-dsa-65".
 
   Raises:
-    KeyringError: it is another key than one to verify with.
+    KeyringError: If it is not a key that verifies signatures.
   """
   for name, made in _PUBLIC.items():
     if isinstance(key, made):
       return name
-  raise KeyringError(f"a {type(key).__name__} is no key to verify with")
+  raise KeyringError(f"a {type(key).__name__} does not verify signatures")
 
 
 def format_verify_key(key: VerifyKey) -> str:
-  """Returns `keyjax-KIND:BASE64`, with a checksum of four bytes."""
-  kind = kind_of(key)
-  return write_tagged(kind, key.public_bytes_raw())
+  """Return `keyjax-KIND:BASE64`, with a checksum of four bytes."""
+  return format_line(signature_kind(key), key.public_bytes_raw())
 
 
 def parse_verify_key(text: str) -> VerifyKey:
-  """Reads what `format_verify_key` returned.
+  """Read what `format_verify_key` returned.
 
   Raises:
-    KeyringError: it is not one, of an unknown kind, or misread.
+    KeyringError: If it is not such a key, of an unknown kind, or misread.
   """
-  kind, data = read_tagged(text, SIGNING, "a verify key")
+  kind, data = parse_line(text, SIGNING, "a verify key")
   try:
     return _PUBLIC[kind].from_public_bytes(data)
   except (ValueError, UnsupportedAlgorithm):
     raise KeyringError(f"this is not a public key of kind {kind}") from None
+
+
+def _register(kind: str, summary: str) -> None:
+  register(
+    Kind(
+      name=kind,
+      summary=summary,
+      key_type=SigningKey,
+      generate=lambda: SigningKey.generate(kind),
+      read=lambda seed: SigningKey(kind, seed),
+      reveal=SigningKey.reveal,
+    )
+  )
+
+
+_register(ED25519, "to sign")
+_register(ML_DSA, "to sign, safe from future quantum computers")

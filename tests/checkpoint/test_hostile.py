@@ -250,7 +250,7 @@ def test_wrong_metadata_and_patterns_are_named(tmp_path: pathlib.Path) -> None:
 
 def test_kept_recipients_do_not_travel() -> None:
   envelope = keyring.seal_envelope(bytes(32), [OWNER], checkpoint=ID)
-  (one,) = keyring.kept(envelope, [OWNER])
+  (one,) = keyring.existing_recipients(envelope, [OWNER])
   with pytest.raises(TypeError, match="not pickled"):
     pickle.dumps(one)
   assert repr(one) == f"<_Kept {OWNER.id}>"

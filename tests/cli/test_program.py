@@ -103,7 +103,7 @@ def test_a_key_on_the_command_line_is_refused_and_not_repeated(run):
       answer = run(*argv)
       assert answer.code == 2 and "looks like a private key" in answer.err
       assert_silent(answer, path)
-  share = keyring.split(secret, 2, 2)[0]
+  share = keyring.split_secret(secret, 2, 2)[0]
   protected = keyring.protect_key(
     secret, "passphrase", keyring.Cost(19456, 1, 1)
   )

@@ -69,10 +69,10 @@ def test_what_comes_out_is_what_the_files_name(run, shares):
 def test_shares_are_printed_when_asked(run, shares):
   split = ("split", "file:root.key", "--threshold", 2, "--shares", 2)
   answer = run(*split, "--print")
-  secret = keyring.restore(answer.out.splitlines())
+  secret = keyring.combine_shares(answer.out.splitlines())
   assert secret == keyring.read_key("file:root.key")
   words = run(*split, "--print", "--json").json["words"]
-  assert keyring.restore(words) == secret
+  assert keyring.combine_shares(words) == secret
 
 
 def test_no_share_is_overwritten_and_none_left_behind(run, shares, folder):

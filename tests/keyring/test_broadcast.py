@@ -9,7 +9,7 @@ import pytest
 
 from keyjax import Secret, keyring
 from keyjax.keyring import encoding
-from keyjax.keyring.recipients import base as recipients_base
+from keyjax.keyring.recipients import symmetric
 
 DEPTH, MANY = 20, 2**20
 CONTEXT = b"context"
@@ -92,7 +92,7 @@ def test_the_revoked_together_hold_no_key_that_was_used():
   for key in stolen:
     for wrap in wraps:
       try:
-        recipients_base.unwrap_key(key, wrap, CONTEXT)
+        symmetric.unwrap_key(key, wrap, CONTEXT)
         opened += 1
       except keyring.CannotOpen:
         pass
@@ -103,7 +103,7 @@ def test_the_revoked_together_hold_no_key_that_was_used():
   for key in keys:
     for wrap in wraps:
       try:
-        found += recipients_base.unwrap_key(key, wrap, CONTEXT) == bytes(32)
+        found += symmetric.unwrap_key(key, wrap, CONTEXT) == bytes(32)
       except keyring.CannotOpen:
         pass
   assert found == 1

@@ -34,10 +34,13 @@ def test_each_kind_alone(kind, make_pair):
   person, identity = make_pair(kind)
   data_key, extra = os.urandom(32), {"step": 7, "names": ["a", None], "x": 0.5}
   envelope = sealed_for(
-    person, data_key=data_key, extra=extra, created="2026-05-01T10:00:00+02:00"
+    person,
+    data_key=data_key,
+    metadata=extra,
+    created="2026-05-01T10:00:00+02:00",
   )
   opened = keyring.open_envelope(envelope, [identity], checkpoint=ID)
-  assert opened.data_key == data_key and opened.extra == extra
+  assert opened.data_key == data_key and opened.metadata == extra
   assert opened.checkpoint == ID and opened.id == person.id
   assert opened.created == "2026-05-01T10:00:00+02:00"
   with pytest.raises(keyring.CannotOpen, match=FLAT):
@@ -64,7 +67,7 @@ def test_each_kind_among_many(make_pair):
 def test_a_stranger_learns_ids_alone():
   person = keyring.Expiring(recipient(), "2030-01-01T00:00:00Z")
   envelope = sealed_for(
-    person, extra={"owner": "alice"}, created="2026-05-01T10:00:00Z"
+    person, metadata={"owner": "alice"}, created="2026-05-01T10:00:00Z"
   )
   for word in (b"alice", b"owner", b"2030", b"2026"):
     assert word not in envelope
@@ -77,26 +80,28 @@ def test_a_stranger_learns_ids_alone():
 def test_rewrap_keeps_the_data_key():
   old, new, gone = recipient(), recipient(), recipient()
   data_key = os.urandom(32)
-  envelope = sealed_for(old, gone, data_key=data_key, extra={"step": 7})
-  again = keyring.rewrap(envelope, [old], [old, new], revoked=[gone.id])
+  envelope = sealed_for(old, gone, data_key=data_key, metadata={"step": 7})
+  again = keyring.rewrap_envelope(
+    envelope, [old], [old, new], revoked=[gone.id]
+  )
   for key in (old, new):
     opened = keyring.open_envelope(again, [key])
-    assert opened.data_key == data_key and opened.extra == {"step": 7}
+    assert opened.data_key == data_key and opened.metadata == {"step": 7}
   with pytest.raises(keyring.KeyringError, match=f"{gone.id} was revoked"):
     keyring.open_envelope(again, [gone])
   # They are told; the old envelope opens as ever, which the docs say.
   assert keyring.open_envelope(envelope, [gone]).data_key == data_key
   with pytest.raises(keyring.CannotOpen):
-    keyring.rewrap(envelope, [new], [new])
+    keyring.rewrap_envelope(envelope, [new], [new])
 
 
 def test_who_was_revoked_comes_back_by_an_explicit_word():
   old, gone = recipient(), recipient()
   envelope = sealed_for(old, revoked=[gone.id, "aes:other"])
-  both = [*keyring.kept(envelope, [old]), gone]
+  both = [*keyring.existing_recipients(envelope, [old]), gone]
   with pytest.raises(keyring.KeyringError, match="was revoked; only `reinst"):
-    keyring.rewrap(envelope, [old], both)
-  back = keyring.rewrap(envelope, [old], both, reinstate=True)
+    keyring.rewrap_envelope(envelope, [old], both)
+  back = keyring.rewrap_envelope(envelope, [old], both, reinstate=True)
   assert keyring.inspect_envelope(back)["revoked"] == ["aes:other"]
   assert keyring.open_envelope(back, [gone]).id == gone.id
 
@@ -107,7 +112,9 @@ def test_nobody_is_revoked_and_a_recipient():
     sealed_for(old, gone, revoked=[gone.id])
   envelope = sealed_for(old)
   with pytest.raises(keyring.KeyringError, match="a recipient and revoked"):
-    keyring.rewrap(envelope, [old], [old], revoked=[old.id], reinstate=True)
+    keyring.rewrap_envelope(
+      envelope, [old], [old], revoked=[old.id], reinstate=True
+    )
 
 
 def test_expiry():
@@ -162,7 +169,7 @@ def test_unknown_versions(version):
 
 def test_every_edit_is_noticed():
   key, other = recipient(), recipient()
-  envelope = sealed_for(key, other, revoked=["aes:gone"], extra={"a": 1})
+  envelope = sealed_for(key, other, revoked=["aes:gone"], metadata={"a": 1})
   document = json.loads(envelope)
   stranger = json.loads(sealed_for(recipient()))
   first, second = document["recipients"]
@@ -185,7 +192,7 @@ def test_every_edit_is_noticed():
   for edit in edits:
     with pytest.raises(keyring.CannotOpen, match=FLAT):
       keyring.open_envelope(edited(envelope, **edit), [key])
-  assert keyring.open_envelope(edited(envelope), [key]).extra == {"a": 1}
+  assert keyring.open_envelope(edited(envelope), [key]).metadata == {"a": 1}
 
 
 def test_stanzas_do_not_move_between_checkpoints(kind, make_pair):
@@ -342,7 +349,7 @@ def test_what_cannot_be_sealed():
     ({"a": "x" * 2**18}, "at most 262144"),
   ):
     with pytest.raises(keyring.KeyringError, match=message):
-      sealed_for(key, extra=extra)
+      sealed_for(key, metadata=extra)
   with pytest.raises(keyring.KeyringError, match="checkpoint: a name has"):
     keyring.seal_envelope(bytes(32), [key], checkpoint="a b")
   with pytest.raises(ValueError, match="32 bytes"):
@@ -351,5 +358,5 @@ def test_what_cannot_be_sealed():
 
 def test_the_largest_envelope_is_written_and_read():
   people = [recipient() for _ in range(1024)]
-  envelope = sealed_for(*people, extra={"a": "[,{" * 80_000})
+  envelope = sealed_for(*people, metadata={"a": "[,{" * 80_000})
   assert keyring.open_envelope(envelope, people[-1:]).id == people[-1].id

@@ -46,7 +46,7 @@ def full_disk():
 
 @pytest.mark.parametrize("size", [0, 1, 100, 300])
 def test_a_full_disk(ring, root, tmp_path, full_disk, size):
-  before = ring._path.read_bytes()
+  before = ring.path.read_bytes()
   entries = ring.entries
   full_disk(size)
   with pytest.raises(OSError, match="too large"):
@@ -58,7 +58,7 @@ def test_a_full_disk(ring, root, tmp_path, full_disk, size):
       keyring.write_key(tmp_path / "key", root, plain=True)
     assert not (tmp_path / "key").exists()
   full_disk(2**30)
-  assert ring._path.read_bytes() == before and ring.entries == entries
+  assert ring.path.read_bytes() == before and ring.entries == entries
   assert not (tmp_path / "new").exists()
   assert not list(tmp_path.glob("*.part"))
   assert ring.rotate() == "team-a/2"
@@ -115,7 +115,7 @@ def test_a_failed_change_is_not_remembered(ring, monkeypatch):
       with pytest.raises(OSError, match="Input/output"):
         ring.rotate()
     assert len(ring.entries) == 1
-    assert len(keyring.Keyring.load(ring._path, ring._root).entries) == 1
+    assert len(keyring.Keyring.load(ring.path, ring._root).entries) == 1
   assert ring.rotate() == "team-a/2"
 
 
@@ -126,4 +126,4 @@ def test_a_link_in_the_way(ring, tmp_path):
   (tmp_path / "team-a.keyring.part").symlink_to(victim)
   ring.rotate()
   assert victim.read_text() == "kept"
-  assert not ring._path.is_symlink()
+  assert not ring.path.is_symlink()

@@ -68,7 +68,7 @@ def test_tracebacks_hold_no_key(holders, tmp_path):
     lambda: keyring.seal_envelope(short, made[:1], checkpoint="c"),
     lambda: keyring.seal_envelope(MATERIAL, made[:1], checkpoint="a b"),
     lambda: keyring.seal_envelope(
-      MATERIAL, made[:1], checkpoint="c", extra={"a": {1, 2}}
+      MATERIAL, made[:1], checkpoint="c", metadata={"a": {1, 2}}
     ),
     lambda: keyring.leaf_key(short, "weights", "a"),
     lambda: keyring.HpkePrivateKey("x25519", short),
@@ -76,8 +76,8 @@ def test_tracebacks_hold_no_key(holders, tmp_path):
     lambda: keyring.parse_key(plain[:-4]),
     lambda: keyring.parse_key(plain.replace("SECRET:", "RSA:")),
     lambda: keyring.DeviceKeys.read(MATERIAL * 3),
-    lambda: keyring.Keyring.load(ring._path, Secret.generate()),
-    lambda: keyring.restore([MATERIAL.hex()]),
+    lambda: keyring.Keyring.load(ring.path, Secret.generate()),
+    lambda: keyring.combine_shares([MATERIAL.hex()]),
     lambda: ring.destroy("a/1"),
   ]
   body = plain.partition(":")[2]

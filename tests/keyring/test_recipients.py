@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from keyjax import Secret, keyring
 from keyjax.keyring import encoding
-from keyjax.keyring.recipients import base as recipients
+from keyjax.keyring.recipients import symmetric
 from tests import wycheproof
 from tests.keyring.conftest import KINDS
 
@@ -92,13 +92,13 @@ def test_key_wrap_with_padding_against_wycheproof(monkeypatch):
     key, msg, ct = (bytes.fromhex(case[x]) for x in ("key", "msg", "ct"))
     if len(key) != 32 or (case["result"] == "valid" and len(msg) != 32):
       continue
-    monkeypatch.setattr(recipients, "_kek", lambda *_, key=key: key)
+    monkeypatch.setattr(symmetric, "_kek", lambda *_, key=key: key)
     if case["result"] == "valid":
-      assert recipients.wrap_key(Secret.generate(), msg, b"") == ct
-      assert recipients.unwrap_key(Secret.generate(), ct, b"") == msg
+      assert symmetric.wrap_key(Secret.generate(), msg, b"") == ct
+      assert symmetric.unwrap_key(Secret.generate(), ct, b"") == msg
     else:  # "acceptable" are short keys, which are no data keys here.
       with pytest.raises(keyring.CannotOpen):
-        recipients.unwrap_key(Secret.generate(), ct, b"")
+        symmetric.unwrap_key(Secret.generate(), ct, b"")
     done["valid" if case["result"] == "valid" else "invalid"] += 1
   assert done["valid"] > 0 and done["invalid"] > 20
 

@@ -12,36 +12,36 @@ from keyjax import Secret, keyring
 @pytest.mark.parametrize("needed, shares", [(2, 2), (2, 3), (3, 5), (16, 16)])
 def test_any_k_restore(needed, shares):
   secret = Secret.generate()
-  made = keyring.split(secret, needed, shares)
+  made = keyring.split_secret(secret, needed, shares)
   assert len(made) == shares and {len(s.split()) for s in made} == {33}
   for chosen in itertools.islice(itertools.combinations(made, needed), 12):
     shuffled = random.Random(0).sample(chosen, needed)
-    assert keyring.restore(shuffled) == secret
-  assert keyring.restore(made) == secret  # more than k do no harm
-  assert keyring.restore(f"  {s.upper()}\n" for s in made) == secret
+    assert keyring.combine_shares(shuffled) == secret
+  assert keyring.combine_shares(made) == secret  # more than k do no harm
+  assert keyring.combine_shares(f"  {s.upper()}\n" for s in made) == secret
 
 
 @pytest.mark.parametrize("few", [0, 1, 2])
 def test_fewer_do_not(few):
-  made = keyring.split(Secret.generate(), 3, 5)[:few]
+  made = keyring.split_secret(Secret.generate(), 3, 5)[:few]
   message = f"^{few} different shares, and [23] are needed$"
   with pytest.raises(keyring.KeyringError, match=message):
-    keyring.restore(made)
+    keyring.combine_shares(made)
   with pytest.raises(keyring.KeyringError, match=message):
-    keyring.restore(made * 3)  # copies are no more shares
+    keyring.combine_shares(made * 3)  # copies are no more shares
 
 
 def test_shares_are_fresh_each_time():
   secret = Secret.generate()
-  first, again = (keyring.split(secret, 3, 3) for _ in range(2))
+  first, again = (keyring.split_secret(secret, 3, 3) for _ in range(2))
   assert not set(first) & set(again)
   with pytest.raises(keyring.KeyringError, match="not belong together"):
-    keyring.restore([*first[:2], again[2]])
+    keyring.combine_shares([*first[:2], again[2]])
 
 
 def test_shares_that_are_misread():
-  made = keyring.split(Secret.generate(), 2, 3)
-  other = keyring.split(Secret.generate(), 2, 3)
+  made = keyring.split_secret(Secret.generate(), 2, 3)
+  other = keyring.split_secret(Secret.generate(), 2, 3)
   words = made[0].split()
   for wrong in (
     "",
@@ -51,35 +51,35 @@ def test_shares_that_are_misread():
     "caf\u00e9 " * 33,
   ):
     with pytest.raises(keyring.KeyringError, match=MISREAD) as error:
-      keyring.restore([wrong, made[1]])
+      keyring.combine_shares([wrong, made[1]])
     assert error.value.__cause__ is None and error.value.__suppress_context__
   with pytest.raises(keyring.KeyringError, match=APART) as error:
-    keyring.restore([made[0], other[1]])
+    keyring.combine_shares([made[0], other[1]])
   assert error.value.__cause__ is None and error.value.__suppress_context__
 
 
 # Whole sentences: the library's own errors quote words of the shares.
 APART = "^these shares do not belong together$"
 MISREAD = (
-  "^share 1 of those given is misread: it has a wrong, missing or strange word$"
+  "^share 1 of those given is misread: it has a wrong, missing or unknown word$"
 )
 
 
 def test_passphrases():
   secret = Secret.generate()
-  made = keyring.split(secret, 2, 3, "extra words")
-  assert keyring.restore(made[:2], "extra words") == secret
-  wrong = keyring.restore(made[:2], "extra word")  # SLIP-39 cannot tell
+  made = keyring.split_secret(secret, 2, 3, "extra words")
+  assert keyring.combine_shares(made[:2], "extra words") == secret
+  wrong = keyring.combine_shares(made[:2], "extra word")  # SLIP-39 cannot tell
   assert wrong != secret
   with pytest.raises(keyring.KeyringError, match="those of another secret"):
-    keyring.restore(made[:2], "", fingerprint=secret.fingerprint())
-  right = keyring.restore(
+    keyring.combine_shares(made[:2], "", fingerprint=secret.fingerprint())
+  right = keyring.combine_shares(
     made[1:], "extra words", fingerprint=secret.fingerprint()
   )
   assert right == secret
   for text in ("caf\u00e9", "a\nb"):
     with pytest.raises(keyring.KeyringError, match="printable ASCII"):
-      keyring.split(secret, 2, 3, text)
+      keyring.split_secret(secret, 2, 3, text)
 
 
 def test_numbers_that_cannot_be():
@@ -93,13 +93,13 @@ def test_numbers_that_cannot_be():
     (2, 17, "17 shares: there are at most 16"),
   ):
     with pytest.raises(keyring.KeyringError, match=message):
-      keyring.split(Secret.generate(), needed, shares)
+      keyring.split_secret(Secret.generate(), needed, shares)
 
 
 def test_shares_of_other_programs():
   data = bytes(range(32))
   made = shamir_mnemonic.generate_mnemonics(1, [(2, 2)], data)[0]
-  assert keyring.restore(made) == Secret(data)
+  assert keyring.combine_shares(made) == Secret(data)
   short = shamir_mnemonic.generate_mnemonics(1, [(2, 2)], bytes(16))[0]
   with pytest.raises(keyring.KeyringError, match="not belong together"):
-    keyring.restore(short)
+    keyring.combine_shares(short)

@@ -1,45 +1,58 @@
-"""Broadcast encryption: revoke some of very many licensees, weights untouched.
+"""Broadcast encryption: revoke some of very many licensees at once.
 
-The complete subtree method. N licensees are the leaves of a binary tree; every
-node has a key, derived from one root secret by the node's number; a licensee
-holds the keys on the path from their leaf to the root, log2(N) + 1 of them. To
-shut out r licensees the data key is wrapped for the subtrees that hold no one
-of them: at most r log2(N/r) wraps, however large the checkpoint is. Nodes are
-numbered as in a heap: the root is 1, licensee i is the leaf N + i.
+The complete subtree method. N licensees are the leaves of a binary tree. Every
+node has a key, derived from one root secret by the number of the node; a
+licensee holds the keys on the path from their leaf to the root, log2(N) + 1 of
+them. To exclude r licensees, the data key is wrapped for the subtrees that
+contain none of them: at most r log2(N/r) wrapped keys, whatever the size of the
+checkpoint. Nodes are numbered as in a heap: the root is 1, licensee i is the
+leaf N + i.
 
-**Guarantees.** Any number of revoked licensees together learn nothing of a data
-key that was wrapped after they were revoked.
+**Guarantees.** Any number of revoked licensees together learn nothing about a
+data key that was wrapped after they were revoked.
 
-**Known breaks.** As with every recipient, whoever had access once may have kept
-the data key: a *new* checkpoint is out of reach for the revoked, an old one
-that they opened is not. The stanza shows the numbers of those revoked. A
-licensee who publishes their device keys gives everybody access until they are
-revoked, and a box built of several licensees' keys names at least one of them
-to who tries it.
+**Known breaks.** As with every recipient, a licensee who had access may have
+kept the data key: a *new* checkpoint is out of reach for the revoked, an old
+one that they opened is not. The stanza shows the numbers of the revoked. A
+licensee who publishes their device keys gives everyone access until they are
+revoked, and a decoder built from the keys of several licensees identifies at
+least one of them to anyone who tests it.
 
 References:
   D. Naor, M. Naor and J. Lotspiech, "Revocation and Tracing Schemes for
   Stateless Receivers", CRYPTO 2001, section 3.1.
 """
 
+import re
 from collections.abc import Iterable
 
 import numpy as np
 
 from keyjax.errors import CannotOpen, KeyringError
 from keyjax.keyring.encoding import encode, field
-from keyjax.keyring.recipients.base import Private, Stanza, unwrap_key, wrap_key
+from keyjax.keyring.recipients import (
+  Argument,
+  KeyReader,
+  Kind,
+  Private,
+  Stanza,
+  register,
+)
+from keyjax.keyring.recipients.symmetric import (
+  WRAPPED_BYTES,
+  unwrap_key,
+  wrap_key,
+)
 from keyjax.keys import SECRET_BYTES, Secret
 
 MAX_DEPTH = 30
-_WRAPPED = SECRET_BYTES + 8
 _NODE = np.dtype(">u4")
 
 
 def cover(depth: int, revoked: Iterable[int]) -> list[int]:
-  """Returns the roots of the subtrees that hold everybody but the revoked.
+  """Return the roots of the subtrees that contain all but the revoked.
 
-  Takes time and memory in proportion to r log2(N), not to N.
+  Time and memory are proportional to r log2(N), not to N.
 
   Args:
     depth: log2 of the number of licensees, N.
@@ -50,7 +63,7 @@ def cover(depth: int, revoked: Iterable[int]) -> list[int]:
     root of the tree for r = 0.
 
   Raises:
-    KeyringError: a licensee does not exist.
+    KeyringError: If a licensee does not exist.
 
   Example:
     >>> cover(3, []), cover(3, [0])
@@ -71,7 +84,7 @@ def _leaf(depth: int, index: int) -> int:
 
 
 class Broadcast(Private):
-  """All licensees of a tree but the revoked, as one recipient.
+  """All licensees of a tree except the revoked, as one recipient.
 
   Example:
     >>> tree = Broadcast(Secret.generate(), depth=20)
@@ -88,15 +101,16 @@ class Broadcast(Private):
   __slots__ = ("_root", "depth", "id", "revoked")
 
   def __init__(self, root: Secret, depth: int, revoked: Iterable[int] = ()):
-    """Makes the recipient; keep the root and the list of the revoked.
+    """Make the recipient; store the root and the list of the revoked.
 
     Args:
-      root: what the nodes' keys are derived from; another tree, another root.
+      root: Secret from which the keys of the nodes are derived. Use another
+        one for each tree.
       depth: log2 of the number of licensees, 0 to 30.
-      revoked: licensees who shall not open what is wrapped.
+      revoked: Licensees who must not open what is wrapped.
 
     Raises:
-      KeyringError: the depth or a licensee is out of range.
+      KeyringError: If the depth or a licensee is out of range.
     """
     if not 0 <= depth <= MAX_DEPTH:
       raise KeyringError(f"a tree has a depth of 0 to {MAX_DEPTH}, not {depth}")
@@ -108,24 +122,26 @@ class Broadcast(Private):
       _leaf(depth, index)
 
   def revoke(self, licensees: Iterable[int]) -> "Broadcast":
-    """Returns the recipient without some more licensees."""
+    """Return the recipient without some more licensees."""
     made = object.__new__(Broadcast)
-    made._root, made.depth, made.id = self._root, self.depth, self.id
+    made._root = self._root
+    made.depth = self.depth
+    made.id = self.id
     made.revoked = self.revoked | set(licensees)
     cover(self.depth, made.revoked)
     return made
 
   def device(self, licensee: int) -> "DeviceKeys":
-    """Returns what one licensee is given: depth + 1 keys."""
+    """Return the depth + 1 keys to hand to one licensee."""
     leaf = _leaf(self.depth, licensee)
     path = [leaf >> up for up in range(self.depth + 1)]
     return DeviceKeys(self.id, leaf, [self._node(node) for node in path])
 
   def wrap(self, data_key: bytes, context: bytes) -> Stanza:
-    """Wraps a data key for every subtree of the cover.
+    """Wrap a data key for every subtree of the cover.
 
     Raises:
-      KeyringError: every licensee is revoked.
+      KeyringError: If every licensee is revoked.
     """
     nodes = cover(self.depth, self.revoked)
     if not nodes:
@@ -141,20 +157,21 @@ class Broadcast(Private):
 
 
 class DeviceKeys(Private):
-  """The keys of one licensee: the identity of a `Broadcast`."""
+  """The keys of one licensee: an identity of a `Broadcast`."""
 
   __slots__ = ("_keys", "id", "leaf")
+  kind = "device"
 
   def __init__(self, tree: str, leaf: int, keys: list[Secret]):
-    """Not for users; see `Broadcast.device`.
+    """Make the identity; users call `Broadcast.device`.
 
     Args:
-      tree: the tree's id.
-      leaf: the licensee's node.
-      keys: of the nodes from the leaf up to the root.
+      tree: Id of the tree.
+      leaf: Node of the licensee.
+      keys: Keys of the nodes from the leaf up to the root.
 
     Raises:
-      KeyringError: the number of keys is not that of the path.
+      KeyringError: If their number is not the length of the path.
     """
     if leaf < 1 or len(keys) != leaf.bit_length():
       raise KeyringError("these are not the keys of one licensee")
@@ -164,18 +181,18 @@ class DeviceKeys(Private):
 
   @property
   def licensee(self) -> int:
-    """The licensee's number."""
+    """Number of the licensee."""
     return self.leaf - (1 << (self.leaf.bit_length() - 1))
 
   def reveal(self) -> bytes:
-    """Returns the keys themselves, for a key file."""
+    """Return the keys themselves, for a key file."""
     head = self.leaf.to_bytes(4, "big")
     keys = b"".join(key._bytes for key in self._keys)
     return head + keys + self.id.encode("ascii")
 
   @classmethod
   def read(cls, data: bytes) -> "DeviceKeys":
-    """Reads what `reveal` returned; a KeyringError if it is not that."""
+    """Read what `reveal` returned; raise a KeyringError for anything else."""
     leaf = int.from_bytes(data[:4], "big")
     end = 4 + SECRET_BYTES * leaf.bit_length()
     if len(data) <= end or not data[end:].isascii():
@@ -186,22 +203,59 @@ class DeviceKeys(Private):
     return cls(data[end:].decode("ascii"), leaf, keys)
 
   def unwrap(self, stanza: Stanza, context: bytes) -> bytes | None:
-    """Returns the data key; None when the stanza is another tree's.
+    """Return the data key, or None if the stanza is for another tree.
 
     Raises:
-      CannotOpen: the stanza was altered, or the context is wrong.
-      KeyringError: this licensee was revoked.
+      CannotOpen: If the stanza was altered, or the context is wrong.
+      KeyringError: If this licensee was revoked.
     """
     if stanza.get("id") != self.id:
       return None
     nodes = field(stanza, "nodes", bytes)
     wrapped = field(stanza, "wrapped", bytes)
-    if len(nodes) % 4 or len(wrapped) != len(nodes) // 4 * _WRAPPED:
+    if len(nodes) % 4 or len(wrapped) != len(nodes) // 4 * WRAPPED_BYTES:
       raise CannotOpen
     numbers = np.frombuffer(nodes, _NODE)
     for up, key in enumerate(self._keys):
       found = np.flatnonzero(numbers == np.uint32(self.leaf >> up))
       if found.size:
-        at = int(found[0]) * _WRAPPED
-        return unwrap_key(key, wrapped[at : at + _WRAPPED], context)
+        at = int(found[0]) * WRAPPED_BYTES
+        return unwrap_key(key, wrapped[at : at + WRAPPED_BYTES], context)
     raise KeyringError(f"licensee {self.licensee} was revoked")
+
+
+_TREE = re.compile(r"(.+)#([0-9]{1,2})((?:-[0-9]{1,10})*)")
+
+
+def _from_argument(text: str, reader: KeyReader) -> Broadcast:
+  """Return the recipient that `broadcast:SOURCE#DEPTH-REVOKED...` names."""
+  found = _TREE.fullmatch(text)
+  if found is None:
+    raise KeyringError("a tree is named broadcast:SOURCE#DEPTH[-REVOKED...]")
+  source, depth, revoked = found.groups()
+  root = reader.key(source)
+  if not isinstance(root, Secret):
+    raise KeyringError("the root of a tree is a secret")
+  return Broadcast(root, int(depth), map(int, revoked.split("-")[1:]))
+
+
+register(
+  Kind(
+    name="device",
+    key_type=DeviceKeys,
+    read=DeviceKeys.read,
+    reveal=DeviceKeys.reveal,
+    identity=lambda keys: keys,
+  )
+)
+register(
+  Kind(
+    name="broadcast",
+    argument=Argument(
+      form="broadcast:SOURCE#DEPTH[-REVOKED...]",
+      help="the 2^DEPTH licensees of a tree except the revoked, by number; "
+      "SOURCE is the secret at its root",
+      recipient=_from_argument,
+    ),
+  )
+)

@@ -1,12 +1,13 @@
 """HPKE recipients: X25519, and the hybrid of ML-KEM-768 and X25519.
 
-Base mode of RFC 9180 with HKDF-SHA-256 and AES-256-GCM, one message a key.
-The context of the envelope is HPKE's `info`. The hybrid stays safe while one
-of its two parts does: it is for checkpoints that must stay closed when a
-quantum computer reads what was stored today.
+Base mode of RFC 9180 with HKDF-SHA-256 and AES-256-GCM, one message per
+encapsulation. The context of the envelope is HPKE's `info`. The hybrid is
+secure as long as one of its two parts is: use it for checkpoints that must
+stay confidential when a future quantum computer reads data stored today.
 
-**Known breaks.** Base mode says nothing about the sender: who knows a public
-key can write to it. X25519 alone falls to a large quantum computer, later.
+**Known breaks.** Base mode does not authenticate the sender: anyone who knows a
+public key can encrypt to it. A large quantum computer breaks X25519 alone, also
+for data that was recorded earlier.
 
 References:
   R. Barnes et al., RFC 9180, "Hybrid Public Key Encryption", 2022.
@@ -37,7 +38,13 @@ from cryptography.hazmat.primitives.hpke import (
 
 from keyjax.errors import CannotOpen, KeyringError
 from keyjax.keyring.encoding import encode, field, fingerprint
-from keyjax.keyring.recipients.base import Private, Stanza, check_data_key
+from keyjax.keyring.recipients import (
+  Kind,
+  Private,
+  Stanza,
+  check_data_key,
+  register,
+)
 from keyjax.keys import SECRET_BYTES
 
 X25519 = "x25519"
@@ -48,33 +55,37 @@ _MLKEM_PUBLIC = 1184
 _TAG = 16
 
 
-class _Kind(NamedTuple):
-  """Sizes of one kind: private key, public key, encapsulation; its suite."""
+class _Parameters(NamedTuple):
+  """HPKE suite of one kind, and sizes in bytes."""
 
   private: int
   public: int
-  suite: Suite
   encapsulated: int
+  suite: Suite
 
 
-def _kind(private: int, public: int, kem: KEM) -> _Kind:
+def _parameters(private: int, public: int, kem: KEM) -> _Parameters:
   suite = Suite(kem, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
-  return _Kind(private, public, suite, kem.enc_length())
+  return _Parameters(private, public, kem.enc_length(), suite)
 
 
-KINDS = {
-  X25519: _kind(32, 32, KEM.X25519),
-  HYBRID: _kind(_MLKEM_SEED + 32, _MLKEM_PUBLIC + 32, KEM.MLKEM768_X25519),
+_KINDS = {
+  X25519: _parameters(32, 32, KEM.X25519),
+  HYBRID: _parameters(
+    private=_MLKEM_SEED + 32,
+    public=_MLKEM_PUBLIC + 32,
+    kem=KEM.MLKEM768_X25519,
+  ),
 }
 
 
-def _checked(kind: str, data: bytes, part: str) -> str:
-  """Returns the kind as it is shown, after sizes were checked."""
+def _checked_kind(kind: str, data: bytes, part: str) -> str:
+  """Return the canonical name of a kind, after checking the size of a key."""
   kind = _SPELLINGS.get(kind, kind)
-  size = getattr(KINDS.get(kind), part, None)
+  size = getattr(_KINDS.get(kind), part, None)
   if size is None:
     raise KeyringError(
-      f"unknown kind of key {kind!r}: there are {' and '.join(KINDS)}"
+      f"unknown kind of key {kind!r}: there are {' and '.join(_KINDS)}"
     )
   if len(data) != size:
     raise KeyringError(f"a key of kind {kind} has {size} bytes here")
@@ -82,7 +93,7 @@ def _checked(kind: str, data: bytes, part: str) -> str:
 
 
 class HpkePublicKey:
-  """A recipient with a public key.
+  """A recipient with an HPKE public key.
 
   Example:
     >>> private = HpkePrivateKey.generate("mlkem768x25519")
@@ -93,30 +104,30 @@ class HpkePublicKey:
   """
 
   def __init__(self, kind: str, data: bytes):
-    """Reads a public key.
+    """Read a public key.
 
     Args:
       kind: "x25519" or "mlkem768x25519"; "mlkem768-x25519" is read as that.
       data: 32 bytes; or 1184 of ML-KEM-768 and then 32 of X25519.
 
     Raises:
-      KeyringError: the kind is unknown, or the key has another size.
+      KeyringError: If the kind is unknown, or the key has another size.
     """
-    self.kind = kind = _checked(kind, data, "public")
+    self.kind = kind = _checked_kind(kind, data, "public")
     self.data = bytes(data)
     self.id = f"{kind}:{fingerprint(self.data)}"
     self._key = _load_public(kind, self.data)
 
   def wrap(self, data_key: bytes, context: bytes) -> Stanza:
-    """Wraps a data key, bound to a context.
+    """Wrap a data key, bound to a context.
 
     Raises:
-      KeyringError: the public key is one that no honest owner has.
+      KeyringError: If the public key is one that no honest owner has.
     """
     check_data_key(data_key)
     try:
-      sealed = KINDS[self.kind].suite.encrypt(data_key, self._key, context)
-    except ValueError:  # A point of small order: everybody knows the result.
+      sealed = _KINDS[self.kind].suite.encrypt(data_key, self._key, context)
+    except ValueError:  # A point of small order: the result is public.
       raise KeyringError(f"{self.id} is not a usable public key") from None
     return {"wrapped": encode(sealed)}
 
@@ -145,21 +156,21 @@ def _load_public(kind: str, data: bytes) -> Any:
 
 
 class HpkePrivateKey(Private):
-  """The identity of an `HpkePublicKey`; a recipient too."""
+  """Identity of an `HpkePublicKey`, and a recipient itself."""
 
   __slots__ = ("_data", "_key", "id", "kind", "public")
 
   def __init__(self, kind: str, data: bytes):
-    """Reads a private key; `generate` makes a fresh one.
+    """Read a private key; `generate` makes a fresh one.
 
     Args:
       kind: "x25519" or "mlkem768x25519"; "mlkem768-x25519" is read as that.
-      data: 32 bytes; or the 64 of an ML-KEM-768 seed and then 32 of X25519.
+      data: 32 bytes; or an ML-KEM-768 seed of 64 and then 32 of X25519.
 
     Raises:
-      KeyringError: the kind is unknown, or the key has another size.
+      KeyringError: If the kind is unknown, or the key has another size.
     """
-    self.kind = kind = _checked(kind, data, "private")
+    self.kind = kind = _checked_kind(kind, data, "private")
     self._data = bytes(data)
     self._key, public = _load_private(kind, self._data)
     self.public = HpkePublicKey(kind, public)
@@ -167,34 +178,34 @@ class HpkePrivateKey(Private):
 
   @classmethod
   def generate(cls, kind: str = HYBRID) -> "HpkePrivateKey":
-    """Returns a fresh key from the operating system."""
+    """Return a fresh key from the operating system."""
     x25519 = X25519PrivateKey.generate().private_bytes_raw()
     seed = MLKEM768PrivateKey.generate().private_bytes_raw()
     return cls(kind, x25519 if kind == X25519 else seed + x25519)
 
   def reveal(self) -> bytes:
-    """Returns the private key itself, for a key file."""
+    """Return the private key itself, for a key file."""
     return self._data
 
   def wrap(self, data_key: bytes, context: bytes) -> Stanza:
-    """Wraps a data key for the public key."""
+    """Wrap a data key for the public key."""
     return self.public.wrap(data_key, context)
 
   def unwrap(self, stanza: Stanza, context: bytes) -> bytes | None:
-    """Returns the data key; None when the stanza is another's."""
+    """Return the data key, or None if the stanza is for another identity."""
     if stanza.get("id") != self.id:
       return None
-    kind = KINDS[self.kind]
-    size = kind.encapsulated + SECRET_BYTES + _TAG
+    parameters = _KINDS[self.kind]
+    size = parameters.encapsulated + SECRET_BYTES + _TAG
     sealed = field(stanza, "wrapped", bytes, size)
     try:
-      return kind.suite.decrypt(sealed, self._key, context)
+      return parameters.suite.decrypt(sealed, self._key, context)
     except (InvalidTag, ValueError):
       raise CannotOpen from None
 
 
 def _load_private(kind: str, data: bytes) -> tuple[Any, bytes]:
-  """Returns a private key, and the bytes of its public key."""
+  """Return a private key, and the bytes of its public key."""
   x25519 = X25519PrivateKey.from_private_bytes(data[-32:])
   public = x25519.public_key().public_bytes_raw()
   if kind == X25519:
@@ -202,3 +213,35 @@ def _load_private(kind: str, data: bytes) -> tuple[Any, bytes]:
   mlkem = MLKEM768PrivateKey.from_seed_bytes(data[:_MLKEM_SEED])
   both = mlkem.public_key().public_bytes_raw() + public
   return MLKEM768X25519PrivateKey(mlkem, x25519), both
+
+
+def _register(kind: str, summary: str, **openssl: Any) -> None:
+  register(
+    Kind(
+      name=kind,
+      summary=summary,
+      read_public=lambda data: HpkePublicKey(kind, data),
+      key_type=HpkePrivateKey,
+      generate=lambda: HpkePrivateKey.generate(kind),
+      read=lambda data: HpkePrivateKey(kind, data),
+      reveal=HpkePrivateKey.reveal,
+      identity=lambda key: key,
+      recipient=lambda key: key.public,
+      **openssl,
+    )
+  )
+
+
+def _from_openssl(key: Any) -> HpkePrivateKey | None:
+  if not isinstance(key, X25519PrivateKey):
+    return None
+  return HpkePrivateKey(X25519, key.private_bytes_raw())
+
+
+_register(
+  X25519,
+  summary="to receive",
+  from_openssl=_from_openssl,
+  to_openssl=lambda key: X25519PrivateKey.from_private_bytes(key.reveal()),
+)
+_register(HYBRID, summary="to receive, safe from future quantum computers")

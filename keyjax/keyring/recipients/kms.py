@@ -1,9 +1,9 @@
-"""Key management services: keys that never leave them.
+"""Key management services: keys that never leave the service.
 
-A service is anything with two methods (`Kms`). `LocalKms` keeps its keys in
-private files, for tests and for teams without a service. A cloud service takes
-a dozen lines; this one is for AWS, whose encryption context is authenticated
-by the service and shows in its audit log:
+A service is any object with the two methods of `Kms`. `LocalKms` stores its
+keys in private files, for tests and for teams without a service. A client of a
+cloud service takes a dozen lines. This one is for AWS, which authenticates the
+encryption context and writes it to its audit log:
 
     class AwsKms:
       def __init__(self, client):        # boto3.client("kms")
@@ -27,17 +27,27 @@ by the service and shows in its audit log:
 Google's service takes the context as `additional_authenticated_data` of
 `encrypt` and `decrypt`; Vault's transit engine as `associated_data`.
 
-**Known breaks.** The service sees every data key in the clear, and whoever may
-call its `decrypt` opens everything: its access policy is the lock.
+**Known breaks.** The service sees every data key unencrypted, and anyone who
+may call its `decrypt` opens everything: its access policy is the only
+protection.
 """
 
 import os
 import pathlib
 from typing import Protocol
 
+from keyjax import private_files
 from keyjax.errors import CannotOpen, KeyringError
 from keyjax.keyring.encoding import check_name, encode, field, fingerprint
-from keyjax.keyring.recipients.base import Stanza, check_data_key
+from keyjax.keyring.keyfile import parse_key
+from keyjax.keyring.recipients import (
+  Argument,
+  KeyReader,
+  Kind,
+  Stanza,
+  check_data_key,
+  register,
+)
 from keyjax.keys import SECRET_BYTES, Secret
 from keyjax.seal import SealError, seal, unseal
 
@@ -45,21 +55,24 @@ _MAX_CIPHERTEXT = 8192
 
 
 class Kms(Protocol):
-  """A service that encrypts under keys which it keeps."""
+  """A service that encrypts under keys which it does not reveal."""
 
   def encrypt(self, key_id: str, plaintext: bytes, context: bytes) -> bytes:
-    """Returns the ciphertext, bound to the context."""
+    """Return the ciphertext, bound to the context."""
 
   def decrypt(self, key_id: str, ciphertext: bytes, context: bytes) -> bytes:
-    """Returns the plaintext.
+    """Return the plaintext.
 
     Raises:
-      CannotOpen: the key or the context is wrong, or the bytes are damaged.
+      CannotOpen: If the key or the context is wrong, or the bytes are damaged.
     """
 
 
 class LocalKms:
-  """A service in a folder: one private file a key.
+  """A service in a folder, with one private file per key.
+
+  A key file is what `create`, or `keyjax keygen secret FOLDER/KEY.key --plain`,
+  writes.
 
   Example:
     >>> import tempfile
@@ -70,27 +83,27 @@ class LocalKms:
   """
 
   def __init__(self, folder: str | os.PathLike[str]):
-    """Opens a folder, which need not exist yet."""
+    """Use a folder, which need not exist yet."""
     self._folder = pathlib.Path(folder)
 
   def create(self, key_id: str) -> None:
-    """Makes a key.
+    """Create a key.
 
     Raises:
-      FileExistsError: there is one of this name.
-      KeyringError: the name holds a slash or a strange character.
+      FileExistsError: If there is one of this name.
+      KeyringError: If the name has a slash or another unusable character.
     """
     Secret.generate().save(self._path(key_id))
 
   def encrypt(self, key_id: str, plaintext: bytes, context: bytes) -> bytes:
-    """Seals bytes under a key, bound to a context."""
+    """Encrypt and authenticate bytes under a key, bound to a context."""
     return seal(self._key(key_id), plaintext, context)
 
   def decrypt(self, key_id: str, ciphertext: bytes, context: bytes) -> bytes:
-    """Opens what `encrypt` sealed.
+    """Decrypt what `encrypt` returned.
 
     Raises:
-      CannotOpen: the key or the context is wrong, or the bytes are damaged.
+      CannotOpen: If the key or the context is wrong, or the bytes are damaged.
     """
     try:
       return unseal(self._key(key_id), ciphertext, context)
@@ -104,16 +117,19 @@ class LocalKms:
 
   def _key(self, key_id: str) -> bytes:
     try:
-      return Secret.load(self._path(key_id)).derive("keyring/kms", 32)
+      secret = parse_key(private_files.read(self._path(key_id)))
     except FileNotFoundError:
       raise KeyringError(f"there is no key {key_id} in this service") from None
+    if not isinstance(secret, Secret):
+      raise KeyringError(f"key {key_id} of this service is not a secret")
+    return secret.derive("keyring/kms", 32)
 
 
 class KmsKey:
   """A key of a service: recipient and identity in one.
 
-  The id shows a fingerprint of the key's name, not the name: names of cloud
-  keys hold account numbers.
+  The id contains a fingerprint of the key's name, not the name itself, because
+  names of cloud keys contain account numbers.
 
   Example:
     >>> import tempfile
@@ -126,18 +142,18 @@ class KmsKey:
   """
 
   def __init__(self, kms: Kms, key_id: str):
-    """Names a key.
+    """Refer to a key.
 
     Args:
-      kms: the service.
-      key_id: what the service calls the key.
+      kms: Client of the service.
+      key_id: Name of the key in the service.
     """
     self._kms = kms
     self._key_id = key_id
     self.id = f"kms:{fingerprint(key_id.encode())}"
 
   def wrap(self, data_key: bytes, context: bytes) -> Stanza:
-    """Has the service encrypt a data key."""
+    """Encrypt a data key with the service."""
     check_data_key(data_key)
     sealed = self._kms.encrypt(self._key_id, data_key, context)
     if len(sealed) > _MAX_CIPHERTEXT:
@@ -145,7 +161,7 @@ class KmsKey:
     return {"wrapped": encode(sealed)}
 
   def unwrap(self, stanza: Stanza, context: bytes) -> bytes | None:
-    """Has the service decrypt; None when the stanza is another's."""
+    """Decrypt with the service; None if the stanza is for another identity."""
     if stanza.get("id") != self.id:
       return None
     sealed = field(stanza, "wrapped", bytes)
@@ -155,3 +171,26 @@ class KmsKey:
     if len(data_key) != SECRET_BYTES:
       raise CannotOpen
     return data_key
+
+
+def _local_key(text: str, reader: KeyReader) -> KmsKey:
+  """Return the key that `kms:FOLDER#KEY` names."""
+  folder, _, key_id = text.rpartition("#")
+  if not folder or not key_id:
+    raise KeyringError("a key of a local service is named kms:FOLDER#KEY")
+  kms = LocalKms(pathlib.Path(folder).expanduser())
+  check_name(key_id, "key of a service")
+  return KmsKey(kms, key_id)
+
+
+register(
+  Kind(
+    name="kms",
+    argument=Argument(
+      form="kms:FOLDER#KEY",
+      help="a key of a local service: FOLDER/KEY.key, made by `keygen secret`",
+      recipient=_local_key,
+      identity=_local_key,
+    ),
+  )
+)

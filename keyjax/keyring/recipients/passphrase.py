@@ -1,13 +1,13 @@
-"""A passphrase as the one recipient of an envelope.
+"""A passphrase as the only recipient of an envelope.
 
-Argon2id makes a guess expensive. Its cost stands in the stanza, where an
-attacker can write what they like: it is checked before any memory is used, and
-a cost below the floor is refused as one above the ceiling.
+Argon2id makes each guess expensive. Its cost is stored in the stanza, where an
+attacker can write any value: it is checked before memory is allocated, and a
+cost below the minimum is refused like one above the maximum.
 
-**Known breaks.** Everybody who has the file can guess for ever; only the
-passphrase's own strength holds them off. At the default cost a guess took 0.12
-s on two Xeon cores; six random words of a list of 7,776 hold,
-one word does not.
+**Known breaks.** Anyone who has the file can guess for as long as they like;
+only the strength of the passphrase stops them. At the default cost a guess took
+0.12 s on two Xeon cores; six random words of a list of 7,776 are enough, one
+word is not.
 
 References:
   A. Biryukov et al., RFC 9106, "Argon2", 2021, section 4.
@@ -21,21 +21,31 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from keyjax.errors import KeyringError
 from keyjax.keyring.encoding import encode, field
-from keyjax.keyring.recipients.base import Private, Stanza, unwrap_key, wrap_key
+from keyjax.keyring.recipients import (
+  Argument,
+  Kind,
+  Private,
+  Stanza,
+  register,
+)
+from keyjax.keyring.recipients.symmetric import (
+  WRAPPED_BYTES,
+  unwrap_key,
+  wrap_key,
+)
 from keyjax.keys import SECRET_BYTES, Secret
 
-PASSPHRASE = "passphrase"
-SALT = 16
-_WRAPPED = SECRET_BYTES + 8
+_NAME = "passphrase"
+SALT_BYTES = 16
 
 
 class Cost(NamedTuple):
-  """What one guess costs; the default is RFC 9106's second recommendation.
+  """Cost of one guess; the default is RFC 9106's second recommendation.
 
   Attributes:
     memory: KiB, 19,456 (19 MiB) to 1,048,576 (1 GiB).
-    passes: over that memory, 1 to 16; at most 4 GiB are passed over in all.
-    lanes: 1 to 16.
+    passes: Passes over that memory, 1 to 16, and at most 4 GiB in total.
+    lanes: Degree of parallelism, 1 to 16.
   """
 
   memory: int = 65536
@@ -43,10 +53,10 @@ class Cost(NamedTuple):
   lanes: int = 4
 
   def check(self) -> "Cost":
-    """Returns itself.
+    """Return the cost itself.
 
     Raises:
-      KeyringError: it is too low to protect, or too high to compute.
+      KeyringError: If it is too low to protect, or too high to compute.
     """
     low = self.memory < 19456 or self.passes < 1 or self.lanes < 1
     high = self.memory > 2**20 or self.passes > 16 or self.lanes > 16
@@ -60,15 +70,16 @@ class Cost(NamedTuple):
 
 
 def stretch(passphrase: str, salt: bytes, cost: Cost) -> Secret:
-  """Derives a secret from a passphrase with Argon2id.
+  """Derive a secret from a passphrase with Argon2id.
 
   Args:
-    passphrase: text; two spellings of one accented letter are the same.
+    passphrase: Text, normalized to NFC: composed and decomposed accents are
+      the same.
     salt: 16 random bytes.
-    cost: checked here, before any memory is used.
+    cost: Cost of one guess, checked here before memory is allocated.
 
   Raises:
-    KeyringError: the passphrase is empty, or the cost is refused.
+    KeyringError: If the passphrase is empty, or the cost is refused.
 
   Example:
     >>> stretch("correct horse", bytes(16), Cost(19456, 1, 1))
@@ -92,10 +103,10 @@ def stretch(passphrase: str, salt: bytes, cost: Cost) -> Secret:
 class Passphrase(Private):
   """A passphrase: recipient and identity in one.
 
-  It stands alone in an envelope: who may add stanzas beside it could lay a
-  trap for people who believe that the passphrase says who wrote the file. To
-  have a passphrase and other recipients, keep the private key of an HPKE
-  recipient in a key file under the passphrase.
+  It is the only recipient of its envelope. Users assume that a file which
+  their passphrase opens was written by someone who knows it; another recipient
+  could write such a file too. To have a passphrase and other recipients, store
+  the private key of an HPKE recipient in a key file under the passphrase.
 
   Example:
     >>> key = Passphrase("correct horse battery", Cost(19456, 1, 1))
@@ -105,17 +116,17 @@ class Passphrase(Private):
   """
 
   __slots__ = ("_passphrase", "cost")
-  id = PASSPHRASE
+  id = _NAME
 
   def __init__(self, passphrase: str, cost: Cost = Cost()):  # noqa: B008
-    """Makes a recipient of a passphrase.
+    """Make a recipient of a passphrase.
 
     Args:
-      passphrase: text, not empty.
-      cost: of wrapping; what is opened says its own.
+      passphrase: Text, not empty.
+      cost: Cost of wrapping; a stanza to unwrap contains its own.
 
     Raises:
-      KeyringError: the passphrase is empty, or the cost is refused.
+      KeyringError: If the passphrase is empty, or the cost is refused.
     """
     if not passphrase:
       raise KeyringError("an empty passphrase protects nothing")
@@ -123,17 +134,32 @@ class Passphrase(Private):
     self.cost = cost.check()
 
   def wrap(self, data_key: bytes, context: bytes) -> Stanza:
-    """Wraps a data key under a fresh salt."""
-    salt = os.urandom(SALT)
+    """Wrap a data key under a fresh salt."""
+    salt = os.urandom(SALT_BYTES)
     secret = stretch(self._passphrase, salt, self.cost)
     wrapped = encode(wrap_key(secret, data_key, context))
     return {**self.cost._asdict(), "salt": encode(salt), "wrapped": wrapped}
 
   def unwrap(self, stanza: Stanza, context: bytes) -> bytes | None:
-    """Returns the data key; None when the stanza is another's."""
-    if stanza.get("id") != PASSPHRASE:
+    """Return the data key, or None if the stanza is for another identity."""
+    if stanza.get("id") != _NAME:
       return None
     cost = Cost(*(field(stanza, name, int) for name in Cost._fields))
-    salt = field(stanza, "salt", bytes, SALT)
-    wrapped = field(stanza, "wrapped", bytes, _WRAPPED)
+    salt = field(stanza, "salt", bytes, SALT_BYTES)
+    wrapped = field(stanza, "wrapped", bytes, WRAPPED_BYTES)
     return unwrap_key(stretch(self._passphrase, salt, cost), wrapped, context)
+
+
+register(
+  Kind(
+    name=_NAME,
+    argument=Argument(
+      form="passphrase[:SOURCE]",
+      help="a passphrase, asked for or read from a SOURCE",
+      recipient=lambda source, reader: Passphrase(
+        reader.new_passphrase(source)
+      ),
+      identity=lambda source, reader: Passphrase(reader.passphrase(source)),
+    ),
+  )
+)

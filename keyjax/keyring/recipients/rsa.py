@@ -1,11 +1,11 @@
 """RSA recipients, for keys that a key management service already holds.
 
-RSA-OAEP with SHA-256 carries a fresh secret, and that secret wraps the data
-key (`wrap_key`): OAEP's own label would bind the context, but cloud services
-do not take one.
+RSA-OAEP with SHA-256 encrypts a fresh secret, and that secret wraps the data
+key (`wrap_key`). OAEP's label could bind the context as well, but cloud
+services do not accept one.
 
-**Known breaks.** RSA falls to a large quantum computer; prefer `HpkePublicKey`
-wherever a choice exists.
+**Known breaks.** A large quantum computer breaks RSA; prefer `HpkePublicKey`
+wherever there is a choice.
 
 References:
   K. Moriarty et al., RFC 8017, "PKCS #1: RSA Cryptography", 2016.
@@ -21,18 +21,23 @@ from cryptography.hazmat.primitives.asymmetric.rsa import (
 
 from keyjax.errors import CannotOpen, KeyringError
 from keyjax.keyring.encoding import encode, field, fingerprint
-from keyjax.keyring.recipients.base import (
+from keyjax.keyring.recipients import (
+  Kind,
   Private,
   Stanza,
   check_data_key,
+  register,
+)
+from keyjax.keyring.recipients.symmetric import (
+  WRAPPED_BYTES,
   unwrap_key,
   wrap_key,
 )
-from keyjax.keys import SECRET_BYTES, Secret
+from keyjax.keys import Secret
 
 RSA = "rsa"
-_MIN_BITS, _MAX_BITS = 2048, 16384
-_WRAPPED = SECRET_BYTES + 8
+_MIN_BITS = 2048
+_MAX_BITS = 16384
 
 
 def _oaep() -> padding.OAEP:
@@ -50,19 +55,19 @@ class RsaRecipient:
   """
 
   def __init__(self, data: bytes):
-    """Reads a public key.
+    """Read a public key.
 
     Args:
       data: SubjectPublicKeyInfo, DER or PEM.
 
     Raises:
-      KeyringError: it is not an RSA public key, or too short or long.
+      KeyringError: If it is not an RSA public key, or too short or too long.
     """
     try:
       pem = data.lstrip().startswith(b"-----")
       load = serialization.load_pem_public_key
       key = (load if pem else serialization.load_der_public_key)(data)
-    except Exception:  # The library raises several kinds here.
+    except Exception:  # `cryptography` raises several types here.
       key = None
     if not isinstance(key, RSAPublicKey):
       raise KeyringError("this is not an RSA public key") from None
@@ -80,12 +85,11 @@ class RsaRecipient:
     self.id = f"{RSA}:{fingerprint(self.data)}"
 
   def wrap(self, data_key: bytes, context: bytes) -> Stanza:
-    """Wraps a data key, bound to a context."""
+    """Wrap a data key, bound to a context."""
     check_data_key(data_key)
     secret = Secret.generate()
-    carried = secret._bytes  # The one value that OAEP carries.
     return {
-      "carried": encode(self._key.encrypt(carried, _oaep())),
+      "carried": encode(self._key.encrypt(secret._bytes, _oaep())),
       "wrapped": encode(wrap_key(secret, data_key, context)),
     }
 
@@ -94,19 +98,19 @@ class RsaRecipient:
 
 
 class RsaIdentity(Private):
-  """The identity of an `RsaRecipient`; a recipient too."""
+  """Identity of an `RsaRecipient`, and a recipient itself."""
 
   __slots__ = ("_key", "id", "kind", "public")
 
   def __init__(self, key: RSAPrivateKey):
-    """Makes an identity.
+    """Make an identity.
 
     Args:
-      key: of `cryptography`, or anything with its `decrypt` and `public_key`,
-        such as a handle of a hardware module.
+      key: Private key of `cryptography`, or an object with its `decrypt` and
+        `public_key` methods, such as a handle of a hardware module.
 
     Raises:
-      KeyringError: the key is too short or long.
+      KeyringError: If the key is too short or too long.
     """
     self.kind = RSA
     self._key = key
@@ -120,11 +124,11 @@ class RsaIdentity(Private):
 
   @classmethod
   def generate(cls, bits: int = 3072) -> "RsaIdentity":
-    """Returns a fresh key from the operating system."""
+    """Return a fresh key from the operating system."""
     return cls(generate_private_key(65537, bits))
 
   def reveal(self) -> bytes:
-    """Returns the private key itself as DER PKCS #8, for a key file."""
+    """Return the private key as DER PKCS #8, for a key file."""
     return self._key.private_bytes(
       serialization.Encoding.DER,
       serialization.PrivateFormat.PKCS8,
@@ -132,17 +136,43 @@ class RsaIdentity(Private):
     )
 
   def wrap(self, data_key: bytes, context: bytes) -> Stanza:
-    """Wraps a data key for the public key."""
+    """Wrap a data key for the public key."""
     return self.public.wrap(data_key, context)
 
   def unwrap(self, stanza: Stanza, context: bytes) -> bytes | None:
-    """Returns the data key; None when the stanza is another's."""
+    """Return the data key, or None if the stanza is for another identity."""
     if stanza.get("id") != self.id:
       return None
     carried = field(stanza, "carried", bytes)
-    wrapped = field(stanza, "wrapped", bytes, _WRAPPED)
+    wrapped = field(stanza, "wrapped", bytes, WRAPPED_BYTES)
     try:
       secret = Secret(self._key.decrypt(carried, _oaep()))
     except ValueError:
       raise CannotOpen from None
     return unwrap_key(secret, wrapped, context)
+
+
+def _load(data: bytes) -> RSAPrivateKey:
+  key = serialization.load_der_private_key(data, None)
+  if not isinstance(key, RSAPrivateKey):
+    raise KeyringError("this is not an RSA key")
+  return key
+
+
+register(
+  Kind(
+    name=RSA,
+    summary="to receive, where a service asks for RSA (3072 bits)",
+    read_public=RsaRecipient,
+    key_type=RsaIdentity,
+    generate=RsaIdentity.generate,
+    read=lambda data: RsaIdentity(_load(data)),
+    reveal=RsaIdentity.reveal,
+    identity=lambda key: key,
+    recipient=lambda key: key.public,
+    from_openssl=lambda key: (
+      RsaIdentity(key) if isinstance(key, RSAPrivateKey) else None
+    ),
+    to_openssl=lambda key: _load(key.reveal()),
+  )
+)

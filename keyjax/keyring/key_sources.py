@@ -1,14 +1,14 @@
-"""Where private keys come from: a file, the environment, a descriptor.
+"""Sources of private keys: a file, the environment, a descriptor.
 
-One grammar for all: `file:PATH`, `env:NAME`, `fd:N`. Never the key itself: what
-stands on a command line shows in `ps` and in the shell's history.
+One grammar for all: `file:PATH`, `env:NAME`, `fd:N`. Never the key itself:
+command lines are visible in `ps` and in the history of the shell.
 
-The buffer that is read into is zeroed. What Python cannot clear stays until its
-memory is used again: the copies that parsing makes, the key inside `Secret` and
-inside the objects of `cryptography`, passphrases (they are `str`), and the
-process's copy of its environment, which `/proc/PID/environ` shows to the same
-user: of the three, `fd` leaves least behind. Against somebody who reads the
-memory of the process nothing here helps.
+The buffer that is read into is zeroed. Python cannot clear the rest, which
+stays until its memory is reused: the copies that parsing makes, the key inside
+`Secret` and inside the objects of `cryptography`, passphrases (they are `str`),
+and the environment of the process, which `/proc/PID/environ` shows to the same
+user. Of the three sources, `fd` leaves the least behind. Nothing here protects
+against an attacker who reads the memory of the process.
 """
 
 import contextlib
@@ -38,19 +38,19 @@ def write_key(
   plain: bool = False,
   cost: Cost = Cost(),  # noqa: B008
 ) -> None:
-  """Writes a private key to a new file with mode 600.
+  """Write a private key to a new file with mode 600.
 
   Args:
-    path: a new file, not inside a checkpoint.
-    key: a `Secret`, or a private key of this package.
-    passphrase: what protects it.
-    plain: write it without a passphrase.
-    cost: of one guess at the passphrase.
+    path: New file, not inside a checkpoint.
+    key: `Secret`, or a private key of any kind.
+    passphrase: Passphrase that protects it.
+    plain: Whether to write it without a passphrase.
+    cost: Cost of one guess at the passphrase.
 
   Raises:
-    FileExistsError: `path` exists: a key is never overwritten.
-    KeyringError: neither or both of `passphrase` and `plain` are given, or
-      `path` lies in a checkpoint.
+    FileExistsError: If `path` exists: a key is never overwritten.
+    KeyringError: If neither or both of `passphrase` and `plain` are given, or
+      `path` is inside a checkpoint.
 
   Example:
     >>> import tempfile
@@ -62,8 +62,7 @@ def write_key(
   """
   if plain == (passphrase is not None):
     raise KeyringError(
-      "a key file is protected by a passphrase, or plain=True says that it is "
-      "not"
+      "give a passphrase that protects the key file, or plain=True for none"
     )
   private_files.refuse_checkpoint_folder(path)
   if passphrase is None:
@@ -74,19 +73,19 @@ def write_key(
 
 
 def read_key(source: str, passphrase: Ask = None) -> PrivateKey:
-  """Reads a private key.
+  """Read a private key.
 
   Args:
     source: `file:PATH`, `env:NAME`, or `fd:N` of an open descriptor, which is
       read to its end and closed.
-    passphrase: what opens it, or a function that asks for it when needed.
+    passphrase: Passphrase, or a function that asks for it when it is needed.
 
   Raises:
-    WrongPassphrase: the passphrase is wrong, or the text is damaged.
-    KeyringError: the source cannot be used, does not hold a private key, or
-      the key needs a passphrase. What is no source is not repeated: it might
-      be a key that somebody pasted.
-    PermissionError: others than its owner can read the file.
+    WrongPassphrase: If the passphrase is wrong, or the text is damaged.
+    KeyringError: If the source cannot be used, does not contain a private key,
+      or the key needs a passphrase. The message does not repeat a malformed
+      source: it might be a key that was pasted.
+    PermissionError: If others than its owner can read the file.
   """
   with read_source(source) as text:
     try:
@@ -97,15 +96,15 @@ def read_key(source: str, passphrase: Ask = None) -> PrivateKey:
 
 @contextlib.contextmanager
 def read_source(source: str, what: str = "key") -> Iterator[bytearray]:
-  r"""Gives the text of a source, and zeroes it afterwards.
+  r"""Yield the text of a source, and zero it afterwards.
 
   Args:
     source: `file:PATH`, `env:NAME` or `fd:N`.
-    what: what is there, for the errors.
+    what: Expected content, for error messages.
 
   Raises:
-    KeyringError: it is none of these, or nothing is there.
-    PermissionError: others than its owner can read the file.
+    KeyringError: If it is none of these, or does not exist.
+    PermissionError: If others than its owner can read the file.
 
   Example:
     >>> os.environ["KEYJAX_DEMO"] = "secret"
@@ -127,7 +126,7 @@ def read_source(source: str, what: str = "key") -> Iterator[bytearray]:
 
 
 def wipe(buffer: bytearray) -> None:
-  r"""Zeroes a buffer in place.
+  r"""Zero a buffer in place.
 
   Example:
     >>> buffer = bytearray(b"key")
@@ -139,11 +138,11 @@ def wipe(buffer: bytearray) -> None:
 
 
 def _from_file(path: str, what: str) -> bytearray:
-  place = pathlib.Path(path).expanduser()
-  private_files.refuse_checkpoint_folder(place)
+  file_path = pathlib.Path(path).expanduser()
+  private_files.refuse_checkpoint_folder(file_path)
   try:
-    with private_files.open_to_read(place) as file:
-      return _slurp(file)
+    with private_files.open_to_read(file_path) as file:
+      return _read_all(file)
   except FileNotFoundError:
     raise KeyringError(f"the {what} file {path} does not exist") from None
 
@@ -160,16 +159,17 @@ def _from_descriptor(number: str, what: str) -> bytearray:
     raise KeyringError("a descriptor is 0, or 3 and above")
   try:
     with io.FileIO(int(number)) as file:
-      return _slurp(file)
+      return _read_all(file)
   except OSError:
     raise KeyringError(
       f"descriptor {number} of the {what} cannot be read"
     ) from None
 
 
-def _slurp(file: io.FileIO) -> bytearray:
-  """Reads a whole file into one buffer that can be zeroed."""
-  buffer, size = bytearray(MAX_KEY + 1), 0
+def _read_all(file: io.FileIO) -> bytearray:
+  """Read a whole file into one buffer that can be zeroed."""
+  buffer = bytearray(MAX_KEY + 1)
+  size = 0
   with memoryview(buffer) as view:
     while size < len(buffer) and (n := file.readinto(view[size:])):
       size += n

@@ -13,8 +13,8 @@ def test_everybody_still_opens_when_one_is_added(make_pair, kind):
   old, identity = make_pair(kind)
   new = keyring.SymmetricKey(Secret.generate())
   envelope = seal(old)
-  kept = keyring.kept(envelope, [identity])
-  both = keyring.rewrap(envelope, [identity], [*kept, new])
+  kept = keyring.existing_recipients(envelope, [identity])
+  both = keyring.rewrap_envelope(envelope, [identity], [*kept, new])
   for person in (identity, new):
     assert keyring.open_envelope(both, [person]).data_key == bytes(32)
 
@@ -22,28 +22,30 @@ def test_everybody_still_opens_when_one_is_added(make_pair, kind):
 def test_who_opens_nothing_keeps_nothing(make_pair):
   stranger = keyring.SymmetricKey(Secret.generate())
   with pytest.raises(keyring.CannotOpen):
-    keyring.kept(seal(make_pair("aes")[0]), [stranger])
+    keyring.existing_recipients(seal(make_pair("aes")[0]), [stranger])
 
 
 def test_a_stanza_of_a_stranger_is_not_taken_over(make_pair):
   (mine, me), (other, _) = make_pair("aes"), make_pair("aes")
   envelope = seal(mine).replace(me.id.encode(), other.id.encode())
   with pytest.raises(keyring.CannotOpen):
-    keyring.kept(envelope, [me])
+    keyring.existing_recipients(envelope, [me])
 
 
 def test_an_expiry_is_kept(make_pair):
   (mine, me), (short, they) = make_pair("aes"), make_pair("x25519")
   past = keyring.Expiring(short, "2020-01-01T00:00:00Z")
   envelope = seal(mine, past)
-  again = keyring.rewrap(envelope, [me], keyring.kept(envelope, [me]))
+  again = keyring.rewrap_envelope(
+    envelope, [me], keyring.existing_recipients(envelope, [me])
+  )
   with pytest.raises(keyring.KeyringError, match="expired at 2020"):
     keyring.open_envelope(again, [they])
 
 
 def test_what_is_kept_serves_one_data_key_alone(make_pair):
   mine, me = make_pair("aes")
-  (kept,) = keyring.kept(seal(mine), [me])
+  (kept,) = keyring.existing_recipients(seal(mine), [me])
   with pytest.raises(keyring.KeyringError, match="give its public key"):
     keyring.seal_envelope(b"\x01" * 32, [kept], checkpoint="m/2")
   assert "wrapped" not in repr(kept)
