@@ -183,7 +183,7 @@ def test_every_recipient_opens_an_envelope(
     opened = keyring.open_envelope(envelope, [identity])
     assert opened.data_key == bytes(range(32, 64)), kind
     assert opened.checkpoint == "model-a/7"
-    assert opened.extra == {"note": "golden"}
+    assert opened.metadata == {"note": "golden"}
     assert opened.created == "2026-01-01T00:00:00Z"
   outside = keyring.inspect_envelope(envelope)
   assert outside["revoked"] == ["aes:0000-0000-0000-0000"]
@@ -211,7 +211,7 @@ def test_a_keyring_is_read(golden: pathlib.Path, root: Secret) -> None:
 
 def test_shares_restore_a_secret(golden: pathlib.Path, root: Secret) -> None:
   shares = (golden / "keyring/shares.txt").read_text().splitlines()
-  assert keyring.restore(shares[1:], "golden") == root
+  assert keyring.combine_shares(shares[1:], "golden") == root
 
 
 def test_sealed_bytes_and_trees_open(
