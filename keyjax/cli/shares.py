@@ -140,7 +140,9 @@ def combine(args: argparse.Namespace) -> Result:
     for text in texts
   ]
   with keyring_errors_as(REFUSED):
-    secret = keyjax.keyring.combine_shares(words, fingerprint=next(iter(named), None))
+    secret = keyjax.keyring.combine_shares(
+      words, fingerprint=next(iter(named), None)
+    )
   write_new_key(args.out, secret, args)
   name = keyjax.keyring.SymmetricKey(secret).id
   return Result({"file": args.out, "id": name, "kind": "secret"}, [name])
