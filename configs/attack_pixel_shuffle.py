@@ -6,8 +6,7 @@ python -m experiments.attack --config=configs/attack_pixel_shuffle.py \
 2 cores of a Xeon, 20 minutes beside other work, 2026-11-22; the figures are in
 docs/attacks/pixel_shuffle.md.
 
-The jigsaw needs no model: `python -m experiments.attacking.jigsaw` draws what
-it finds.
+The jigsaw needs no model: the config `attack_jigsaw` draws what it restores.
 """
 
 from ml_collections import ConfigDict

@@ -3,7 +3,8 @@ r"""The attack matrix: every scheme beside every attack, on MNIST.
 python -m experiments.attack --config=configs/matrix.py \
       --workdir=runs/matrix
 
-193 rows of 13 schemes: 17 minutes on 2 cores of a Xeon, 2026-11-22. AdvParams
+193 rows of 13 schemes: 17 minutes on 2 cores of a Xeon, 2026-11-22, and 12
+rows more of what trying every key would cost. AdvParams
 (98.8 % with its key): 98.8 by clipping or by a licensee's other files, 98.6 by
 line search; keyed noise: 38 by line search; Deep-Lock: the key from known
 weights or from two licensees' files, none in counter mode; gain of fine-tuning
@@ -94,6 +95,7 @@ def get_config() -> ConfigDict:
       steps=32,
       points=3,
     ),
+    price=attack("search_cost", "trying every key"),
     exhaust=attack("exhaust", "every key, 16 images", images=16, steps=100),
     extract=attack(
       "extract",

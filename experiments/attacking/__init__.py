@@ -1,1 +1,1 @@
-"""Attacking locked models."""
+"""Attacks on locked models: the parts of `experiments.attack`."""

@@ -2,7 +2,7 @@
 
 Networks are trained by one compiled call, vmapped over data, initial weights
 and orders; shadows see one half of the images and targets the other, so that a
-meta-classifier cannot know a target by its images.
+meta-classifier cannot recognise a target by its images.
 """
 
 import functools
@@ -14,10 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import data, models
 from keyjax.attacks import fit
 
-# How much more often the digit 7 is drawn, where the property holds.
+# Factor by which the digit 7 is drawn more often where the property holds.
 PROPERTIES = {"frequent": 3.0, "absent": 0.0, "chance": 1.0}
 DIGIT = 7
 
@@ -26,23 +25,12 @@ class Nets(NamedTuple):
   """Trained networks.
 
   Attributes:
-    params: a tree whose leaves have a first axis over networks.
-    label: int32[n], whether the property holds of the training data.
+    params: Tree whose leaves have a first axis over networks.
+    label: int32[n], whether the property holds for the training data.
   """
 
   params: Any
   label: np.ndarray
-
-
-def make_model(dataset: data.Dataset, hidden: int = 16) -> nn.Module:
-  """Returns an MLP with one hidden layer for a data set."""
-  return models.create(
-    "mlp",
-    dataset.num_classes,
-    dataset.mean,
-    dataset.std,
-    hidden=(hidden,),
-  )
 
 
 def train(
@@ -54,16 +42,16 @@ def train(
   steps: int,
   seed: int,
 ) -> Nets:
-  """Trains networks, every other one on data with the property.
+  """Train networks, every other one on data with the property.
 
   Args:
-    model: from `make_model`.
+    model: MLP with one hidden layer.
     images: uint8[n, h, w, c], those that data are drawn from.
     labels: int32[n].
-    prevalence: how much more often `DIGIT` is drawn; 1 is no property.
-    count: how many networks.
-    steps: of Adam, with batches of 64.
-    seed: of data, initial weights and orders.
+    prevalence: Factor by which `DIGIT` is drawn more often; 1 for no property.
+    count: Number of networks.
+    steps: Steps of Adam, with batches of 64.
+    seed: Seed of data, initial weights and orders.
   """
   has = (np.arange(count) % 2).astype(np.int32)
   rng = np.random.default_rng(seed)

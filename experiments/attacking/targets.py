@@ -1,4 +1,4 @@
-"""Locked models to attack: trained once, kept in the workdir, locked anew."""
+"""Locked models to attack: trained once, stored in the workdir."""
 
 import dataclasses
 import functools
@@ -12,9 +12,9 @@ from ml_collections import ConfigDict
 
 import keyjax
 from experiments.protection import job as context
-from experiments.protection import lock, protect
+from experiments.protection import protect
 from experiments.protection.job import Run
-from experiments.protection.lock import Lock
+from experiments.protection.lock import Lock, build
 from keyjax import quantize, tree
 from keyjax.attacks import referee, registry
 from keyjax.attacks.fit import Recipe, fit
@@ -25,7 +25,11 @@ _SISTER_STEPS = 50
 
 
 class Targets:
-  """The locked models of a run, made when they are first asked for."""
+  """The locked models of a run, made on first use.
+
+  Attributes:
+    run: Config, folders, data and model.
+  """
 
   def __init__(
     self,
@@ -33,16 +37,19 @@ class Targets:
     versions: bool = False,
     licensees: Mapping[str, int] | None = None,
   ) -> None:
-    """Prepares the data; nothing is trained yet.
+    """Prepare the data; nothing is trained yet.
 
     Args:
-      run: the config, the folders, the data.
-      versions: whether some attack wants a base model or another file.
-      licensees: by scheme, how many files of the same weights some attack
-        wants, locked under other secrets; none by default.
+      run: Config, folders, data and model.
+      versions: Whether some attack needs a base model or another file.
+      licensees: Scheme label -> number of files of the same weights, locked
+        under other secrets, that some attack needs; none by default.
     """
-    self._run, self._versions, data = run, versions, run.dataset
+    data = run.dataset
+    self.run = run
+    self._versions = versions
     self._licensees = licensees or {}
+    self._locks: dict[str, Lock] = {}
     self._train = _examples(data.train_images, data.train_labels)
     self._test = _examples(data.test_images, data.test_labels)
     self._last: tuple[str, Target] | None = None
@@ -50,25 +57,32 @@ class Targets:
 
   @functools.cached_property
   def trained(self) -> Any:
-    """The plain model's variables."""
-    return protect.train_plain(self._run)
+    """Variables of the plain model."""
+    return protect.train_plain(self.run)
 
   @functools.cached_property
   def sister(self) -> Any:
-    """Another version of the plain model: its head trained a little more."""
-    apply_fn = self._run.model.apply
+    """Another version of the plain model: its head trained a little longer."""
+    apply_fn = self.run.model.apply
     marks = [_SISTER_STEPS]
     return next(fit(apply_fn, self.trained, self._train, marks, _SISTER)).params
 
   def get(self, label: str) -> Target:
-    """Returns the target of a scheme of the config, trained if need be."""
+    """Return the target of a scheme label, trained if necessary."""
     if self._last is None or self._last[0] != label:
-      spec = self._run.config.schemes[label]
+      spec = self.run.config.schemes[label]
       self._last = (label, self._make(label, spec))
     return self._last[1]
 
+  def lock(self, label: str) -> Lock:
+    """Return the protection of a scheme label, built once."""
+    if label not in self._locks:
+      spec = self.run.config.schemes[label]
+      self._locks[label] = build(spec.scheme, dict(spec.args), self.run.model)
+    return self._locks[label]
+
   def right(self, label: str) -> Score:
-    """Returns the accuracy of the owner's key, which attacks compare with."""
+    """Return the accuracy with the owner's key, for comparison."""
     if label not in self._right:
       target = self.get(label)
       found = referee.accuracy(target.authorized(), target.test)
@@ -76,15 +90,15 @@ class Targets:
     return self._right[label]
 
   def _make(self, label: str, spec: ConfigDict) -> Target:
-    run = self._run
-    this = lock.build(spec.scheme, dict(spec.args), run.model)
+    run = self.run
+    lock = self.lock(label)
     variables = protect.train_locked(run, label, spec, self.trained)
-    key = protect.make_key(run, label, this, variables)
+    key = protect.make_key(run, label, lock, variables)
     target = Target(
       name=spec.scheme,
-      scheme=this.scheme,
+      scheme=lock.scheme,
       key=key,
-      params=jax.tree.map(jnp.asarray, this.prepare(variables)),
+      params=jax.tree.map(jnp.asarray, lock.prepare(variables)),
       locked=None,
       apply_fn=run.model.apply,
       init=jax.jit(lambda rng: run.model.init(rng, self._train.image[:1])),
@@ -93,43 +107,47 @@ class Targets:
       options=dict(spec.args),
       floats=quantize.dequantize,
     )
-    encrypt = jax.jit(this.scheme.encrypt)
+    encrypt = jax.jit(lock.scheme.encrypt)
     target = dataclasses.replace(target, locked=encrypt(key, target.params))
-    if this.trains or not jax.tree.leaves(key):
+    if lock.trains or not jax.tree.leaves(key):
       return target  # Another key is another model, or there is none.
     files = self._locked_for_others(target, self._licensees.get(label, 0))
     target = dataclasses.replace(target, licensed=files)
     return (
-      self._with_versions(target, label, this) if self._versions else target
+      self._with_versions(target, label, lock) if self._versions else target
     )
 
   def _locked_for_others(self, target: Target, count: int) -> tuple[Any, ...]:
-    """Returns files of the same weights under secrets that are forgotten."""
-    batch, encrypt = context.keygen_batch(self._run), target.scheme.encrypt
+    """Return files of the same weights under fresh secrets, not stored."""
+    batch, encrypt = context.keygen_batch(self.run), target.scheme.encrypt
     secrets = [keyjax.Secret.generate() for _ in range(count)]
     keys = (target.scheme.keygen(s, target.params, batch) for s in secrets)
     return tuple(jax.jit(encrypt)(key, target.params) for key in keys)
 
-  def _with_versions(self, target: Target, label: str, this: Lock) -> Target:
-    """Adds a base model, and a file of it under the same secret."""
-    run, encrypt = self._run, jax.jit(this.scheme.encrypt)
-    sister = jax.tree.map(jnp.asarray, this.prepare(self.sister))
+  def _with_versions(self, target: Target, label: str, lock: Lock) -> Target:
+    """Add a base model, and a file of it under the same secret."""
+    run = self.run
+    encrypt = jax.jit(lock.scheme.encrypt)
+    sister = jax.tree.map(jnp.asarray, lock.prepare(self.sister))
     target = dataclasses.replace(target, base=sister)
     if not any(a.needs.copies for a in registry.applicable(target.name)):
       return target
     batch = context.keygen_batch(run)
-    other = this.scheme.keygen(run.workdir.secret.child(label), sister, batch)
+    other = lock.scheme.keygen(run.workdir.secret.child(label), sister, batch)
     return dataclasses.replace(target, copies=(encrypt(other, sister),))
 
-  def anew(self, label: str, count: int, decoys: bool) -> Iterator[Target]:
-    """Returns the target locked under fresh secrets.
+  def with_fresh_keys(
+    self, label: str, count: int, decoys: bool
+  ) -> Iterator[Target]:
+    """Yield the target, locked under fresh secrets.
 
     Args:
-      label: of the config.
-      count: how many.
-      decoys: whether every other one holds random words instead.
+      label: Scheme label of the config.
+      count: Number of targets.
+      decoys: Whether every other one holds random words instead.
     """
-    target, batch = self.get(label), context.keygen_batch(self._run)
+    target = self.get(label)
+    batch = context.keygen_batch(self.run)
     encrypt = jax.jit(target.scheme.encrypt)
     rng = np.random.default_rng()
     for i in range(count):
@@ -149,7 +167,7 @@ def _examples(images: np.ndarray, labels: np.ndarray) -> Examples:
 
 
 def _noise(locked: Any, plain: Any, rng: np.random.Generator) -> Any:
-  """Returns a file whose locked leaves are random words."""
+  """Return a file whose locked leaves are random words."""
 
   def draw(x: Any, y: Any) -> Any:
     if not tree.lockable(y) or x.dtype == y.dtype:

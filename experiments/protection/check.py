@@ -2,7 +2,6 @@
 
 import functools
 import math
-import re
 from typing import Any
 
 import flax.linen as nn
@@ -14,8 +13,6 @@ import keyjax
 from experiments import data
 from experiments.protection import lock
 from experiments.training import train
-from keyjax.attacks import registry
-from keyjax.attacks.game import Attacker
 from keyjax.schemes import registry as schemes
 
 _AT_LEAST_ONE = (
@@ -76,43 +73,6 @@ def config(config: ConfigDict, dataset: data.Dataset, model: nn.Module) -> None:
   _recipe(config.train, dataset, variables)
   for spec in config.schemes.values():
     scheme(spec.scheme, dict(spec.args), model, variables, batch)
-
-
-def attacks(config: ConfigDict) -> None:
-  """Checks what `config.attacks` asks for, before anything is trained.
-
-  Raises:
-    ValueError: there are none, an attack, a field of an attacker, a number or
-      a pattern is wrong, or none applies to a scheme; it says which.
-  """
-  if "attacks" not in config:
-    raise ValueError("the config has no attacks: see configs/attack_*.py")
-  pairs = 0
-  for label, spec in config.attacks.items():
-    found = registry.get(spec.attack)
-    unknown = sorted(set(spec.attacker) - set(vars(Attacker())))
-    if unknown:
-      raise ValueError(
-        f"attacks.{label}: an attacker has no {', '.join(unknown)}; he has "
-        f"{', '.join(vars(Attacker()))}"
-      )
-    for field, least in (("steps", 0), ("points", 1), ("trials", 0)):
-      if spec[field] < least:
-        raise ValueError(
-          f"attacks.{label}.{field}={spec[field]}: at least {least}"
-        )
-    if not 0 <= spec.fraction <= 1:
-      raise ValueError(f"attacks.{label}.fraction={spec.fraction}: 0 to 1")
-    try:
-      chosen = [x for x in config.schemes if re.fullmatch(spec.schemes, x)]
-    except re.error as error:
-      raise ValueError(
-        f"attacks.{label}.schemes={spec.schemes!r}: {error}"
-      ) from None
-    schemes = (config.schemes[x].scheme for x in chosen)
-    pairs += sum(registry.applies(found, scheme) for scheme in schemes)
-  if not pairs:
-    raise ValueError("no attack of the config applies to a scheme of it")
 
 
 def _recipe(config: ConfigDict, dataset: data.Dataset, variables: Any) -> None:

@@ -1,4 +1,4 @@
-"""The report of attacks: schemes against attacks, and score against cost."""
+"""The report of attacks: scores, score against cost, and the price of keys."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -33,11 +33,12 @@ Row = Mapping[str, Any]
 _GOALS = {
   "key": "share of the key’s words that were found",
   "weights": "share of the locked weights that were found, bit for bit",
-  "function": "test accuracy of the thief’s model",
-  "distinguish": "share of files and decoys told apart; half is chance",
+  "function": "test accuracy of the attacker’s model",
+  "distinguish": "share of files told apart, from decoys or by a property of "
+  "their training data; half is chance",
   "forge": "whether the owner’s key opened a changed file to what was claimed",
-  "transfer": "share of images on which the owner’s model erred once they were "
-  "changed, of those it had told right",
+  "transfer": "share of images that the owner’s model misclassified once they "
+  "were changed, of those it had classified correctly",
 }
 
 _LIMITS = (
@@ -49,29 +50,33 @@ _LIMITS = (
 
 
 def write(path: files.AnyPath, rows: Sequence[Row]) -> None:
-  """Writes the report, whole or not at all."""
+  """Write the report, whole or not at all."""
   files.write(path, render(rows))
 
 
 def render(rows: Sequence[Row]) -> str:
-  """Returns the report as HTML.
+  """Return the report as HTML.
 
   Args:
-    rows: of `experiments.attack`.
+    rows: Rows of `experiments.attack`.
   """
+  prices = [r for r in rows if r["metric"] == "log10_years"]
+  scores = [r for r in rows if r["metric"] != "log10_years"]
   sections = [
-    _head(rows),
-    _heat_map(rows),
-    _gains(rows),
-    _curves(rows),
-    _meaning(rows),
+    _head(rows, scores),
+    *(_scores(scores) if scores else []),
+    _prices(prices),
     text.provenance(rows, _LIMITS),
   ]
   return page.document("KeyJAX: attacks on locks", *(s for s in sections if s))
 
 
+def _scores(rows: Sequence[Row]) -> list[Html | None]:
+  return [_heat_map(rows), _gains(rows), _curves(rows), _meaning(rows)]
+
+
 class Gain(NamedTuple):
-  """What stolen weights added to training from scratch."""
+  """Gain of stolen weights over training from scratch."""
 
   value: float
   low: float
@@ -79,9 +84,9 @@ class Gain(NamedTuple):
 
 
 def gain(row: Row, rows: Sequence[Row]) -> Gain | None:
-  """Returns a fine-tuning row's gain over the row from scratch, if any.
+  """Return a fine-tuning row's gain over the row from scratch, if any.
 
-  The thief from scratch holds as many images and takes as many steps.
+  Training from scratch has as many images and takes as many steps.
   """
   if row["game"] != "fine_tune" or row["value"] is None:
     return None
@@ -98,19 +103,21 @@ def gain(row: Row, rows: Sequence[Row]) -> Gain | None:
 
 
 def _titles(rows: Sequence[Row], name: str, title: str) -> dict[str, str]:
-  """Returns labels and what people call them, in the order of the config."""
+  """Return labels and their titles, in the order of the config."""
   return {r[name]: r[title] for r in rows}
 
 
-def _head(rows: Sequence[Row]) -> Html:
-  schemes = _titles(rows, "scheme", "title")
-  attacks = _titles(rows, "attack", "attack_title")
-  lead = (
-    f"{how_many(len(schemes), 'scheme').capitalize()} against "
-    f"{how_many(len(attacks), 'attack')} on {rows[0]['dataset']} "
-    f"({rows[0]['model']}). A lock is worth what its strongest attacker leaves "
-    "of it; each cell is the best of all settings that were tried."
-  )
+def _head(rows: Sequence[Row], scores: Sequence[Row]) -> Html:
+  schemes = how_many(len(_titles(rows, "scheme", "title")), "scheme")
+  data = f"{rows[0]['dataset']} ({rows[0]['model']})"
+  lead = f"{schemes.capitalize()} on {data}: the price of trying every key."
+  if scores:
+    attacks = _titles(scores, "attack", "attack_title")
+    lead = (
+      f"{schemes.capitalize()} against {how_many(len(attacks), 'attack')} on "
+      f"{data}. A lock is worth what its strongest attacker leaves of it; each "
+      "cell is the best of all settings that were tried."
+    )
   return element(
     "header",
     element("p", f"KeyJAX · {rows[0]['config']}", class_="eyebrow"),
@@ -120,7 +127,7 @@ def _head(rows: Sequence[Row]) -> Html:
 
 
 def heat(row: Row) -> float:
-  """Returns how much of what he wanted an attacker got, from 0 to 1."""
+  """Return how far an attacker got towards the goal, from 0 to 1."""
   value, chance, most = number(row["value"]) or 0.0, 0.0, 1.0
   if row["metric"] == "function":
     chance = 1 / (number(row.get("classes")) or 10)
@@ -147,8 +154,8 @@ def _heat_map(rows: Sequence[Row]) -> Html:
   return section(
     "Schemes against attacks",
     "In percent; below, the 95 % interval, and for fine-tuning the gain over "
-    "training from scratch. The darker, the more of what he wanted the "
-    f"attacker got. {DASH}: the attack does not apply.",
+    "training from scratch. The darker a cell, the further the attacker got. "
+    f"{DASH}: the attack does not apply.",
     element("div", table, class_="scroll heat", **reach),
   )
 
@@ -171,7 +178,7 @@ def _cell(row: Row | None, rows: Sequence[Row]) -> Html:
 
 
 def _gains(rows: Sequence[Row]) -> Html | None:
-  """Returns scheme x share of the data: accuracy, and gain over scratch."""
+  """Return scheme x share of the data: accuracy, and gain over scratch."""
   tuned = [r for r in rows if gain(r, rows) is not None]
   if not tuned:
     return None
@@ -189,7 +196,8 @@ def _gains(rows: Sequence[Row]) -> Html | None:
     "What the stolen weights were worth",
     "Accuracy after fine-tuning minus accuracy from scratch with the same "
     "images and steps, both at their best setting, in points with the 95 % "
-    "interval (Newcombe). Near zero: the file was worth nothing to the thief.",
+    "interval (Newcombe). Near zero: the file was worth nothing to an "
+    "attacker.",
     element("div", table, class_="scroll"),
   )
 
@@ -207,7 +215,7 @@ def _gain_cell(row: Row | None, rows: Sequence[Row]) -> Html:
 
 
 def _curves(rows: Sequence[Row]) -> Html | None:
-  """Draws score against the attacker's seconds, a panel a scheme."""
+  """Draw score against the attacker's seconds, one panel for each scheme."""
   made = []
   for label, title in _titles(rows, "scheme", "title").items():
     own = [r for r in rows if r["scheme"] == label and _moves(r)]
@@ -218,8 +226,8 @@ def _curves(rows: Sequence[Row]) -> Html | None:
     return None
   return section(
     "Score against cost",
-    "Each dot is a claim that the attack made on its way, with its 95 % "
-    "interval, by the seconds that it had computed; one setting, the best.",
+    "Each dot is a claim that the attack made, with its 95 % interval, against "
+    "the seconds it had computed for; one setting, the best.",
     element("div", *made, class_="grid"),
   )
 
@@ -275,4 +283,34 @@ def _meaning(rows: Sequence[Row]) -> Html:
     f"95{THIN}% intervals are exact (Clopper-Pearson) over test images, "
     "widened for the number of settings, or over games with fresh keys.",
     definitions((name, _GOALS[name]) for name in used),
+  )
+
+
+def _prices(rows: Sequence[Row]) -> Html | None:
+  """Return a table of what trying every key would cost."""
+  priced = [r for r in rows if r["value"] is not None]
+  if not priced:
+    return None
+  titles = ("scheme", "key bits", "keys a second", "years")
+  head = [element("th", t, scope="col") for t in titles]
+  body = [
+    element(
+      "tr",
+      element("th", r["title"], scope="row"),
+      element("td", f"{r['key_bits']:.1f}"),
+      element("td", f"{r['keys_a_second']:,.0f}"),
+      element("td", "10", element("sup", f"{r['value']:.1f}")),
+    )
+    for r in priced
+  ]
+  table = element(
+    "table", element("thead", element("tr", *head)), element("tbody", *body)
+  )
+  return section(
+    "What trying every key would cost",
+    "Wrong keys a second at which a guesser decrypts, binds and runs "
+    f"{how_many(priced[0]['images'], 'image')}, {priced[0]['keys']} keys in "
+    "one call, and the expected years: half of the keys. It bounds guessing "
+    "only; most schemes fall to an attack that does not guess.",
+    element("div", table, class_="scroll"),
   )

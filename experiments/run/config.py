@@ -226,34 +226,40 @@ def attack(
   points: int = 6,
   trials: int = 0,
   grid: tuple[dict[str, Any], ...] = (),
+  picture: bool = False,
   **attacker: Any,
 ) -> ConfigDict:
-  """Returns an attack for `config.attacks`.
+  """Return an attack for `config.attacks`.
 
   Args:
-    name: a name of `keyjax.attacks.registry`.
-    title: what people call it, in reports.
-    schemes: a regular expression of labels in `config.schemes`; the attack is
+    name: Name in `keyjax.attacks.registry`, or in
+      `experiments.attacking.plan.MEASUREMENTS`.
+    title: Title in reports.
+    schemes: Regular expression of labels in `config.schemes`; the attack is
       tried on those that it applies to.
-    fraction: share of the training images that the attacker holds, instead
+    fraction: Share of the training images that the attacker holds, instead
       of their number.
-    steps: of training or search.
-    points: of the curve.
-    trials: how many times to play, with a fresh key each; 0: once, with the
+    steps: Steps of training or search.
+    points: Points of the curve.
+    trials: Number of games, each with a fresh key; 0: one game, with the
       settings swept.
-    grid: settings to sweep; the attack's own by default.
-    **attacker: fields of `keyjax.attacks.game.Attacker`.
+    grid: Settings to sweep; the attack's own by default.
+    picture: Whether to draw what `pixel_jigsaw` restores, to
+      WORKDIR/restored.png.
+    **attacker: Fields of `keyjax.attacks.game.Attacker`.
   """
   spec = ConfigDict({"attack": name, "title": title or name})
   spec.schemes, spec.fraction, spec.trials = schemes, fraction, trials
   spec.steps, spec.points = steps, points
   spec.grid = ConfigDict({"settings": grid}, convert_dict=False)
   spec.attacker = ConfigDict(attacker)
+  if picture:  # Absent otherwise: rows are named by all fields of a spec.
+    spec.picture = True
   return spec
 
 
 def set_attacks(config: ConfigDict, **attacks: ConfigDict) -> None:
-  """Adds attacks to a config; `experiments.attack` runs them."""
+  """Add attacks to a config; `experiments.attack` runs them."""
   with config.unlocked():
     if "attacks" not in config:
       config.attacks = ConfigDict(sort_keys=False)

@@ -1,15 +1,16 @@
-"""Which attacks there are, and which apply to a scheme.
+"""Which attacks exist, and which apply to a scheme.
 
-An attack registers itself where it is written; importing
-`keyjax.attacks` registers all that the library has. A scheme that is
-not known here is met by the attacks for `ANY` scheme, so a new one has its row
-in the matrix as soon as it exists.
+An attack registers itself where it is written: a new one is one new module in a
+folder of `keyjax.attacks`, and nothing else changes. A scheme that is unknown
+here is met by the attacks on `ANY` scheme, so a new one has its row in the
+matrix as soon as it exists.
 """
 
+import contextlib
 import functools
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from keyjax import attacks
@@ -33,24 +34,31 @@ def register(
   """Register the decorated function as an attack.
 
   Args:
-    name: What rows call it.
-    goal: What it is after.
-    schemes: Names of schemes, or `(ANY,)`, or `(FROM_SECRET,)` for attacks
-      that make keys of their own.
+    name: Name of the attack in rows and configs.
+    goal: Goal of the attack.
+    schemes: Names of the schemes that it applies to, or `(ANY,)`, or
+      `(FROM_SECRET,)` for attacks that make keys of their own.
     needs: The least that its attacker holds.
-    grid: The settings that a sweep tries.
-    referee: Scores its claims; by default the goal's.
+    grid: Settings that a sweep tries.
+    referee: Function that scores its claims; by default the goal's.
     condition: `wrong`, `api` or `right`; see `Attack`.
 
   Raises:
-    ValueError: The name is taken.
+    ValueError: If the name is taken.
   """
   if name in _ATTACKS:
     raise ValueError(f"an attack {name!r} is registered already")
 
   def add(run: AttackFn) -> AttackFn:
     _ATTACKS[name] = Attack(
-      name, goal, run, tuple(schemes), needs, grid, referee, condition
+      name=name,
+      goal=goal,
+      run=run,
+      schemes=tuple(schemes),
+      needs=needs,
+      grid=grid,
+      referee=referee,
+      condition=condition,
     )
     return run
 
@@ -59,16 +67,31 @@ def register(
 
 @functools.cache
 def load() -> None:
-  """Import every module below `keyjax.attacks`, so that all register."""
+  """Import every module below `keyjax.attacks`, so that all attacks register.
+
+  `load.cache_clear()` makes the next call look for new modules.
+  """
   for module in pkgutil.walk_packages(attacks.__path__, "keyjax.attacks."):
     importlib.import_module(module.name)
+
+
+@contextlib.contextmanager
+def temporary() -> Iterator[None]:
+  """Forget the attacks that are registered in the block when it ends."""
+  load()
+  before = dict(_ATTACKS)
+  try:
+    yield
+  finally:
+    _ATTACKS.clear()
+    _ATTACKS.update(before)
 
 
 def get(name: str) -> Attack:
   """Return an attack by name.
 
   Raises:
-    ValueError: There is none; it lists what there is.
+    ValueError: If there is no such attack; the message lists the known ones.
   """
   load()
   if name not in _ATTACKS:

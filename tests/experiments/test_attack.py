@@ -1,6 +1,7 @@
 """The attack command: a toy scheme has its row with no other change."""
 
 import json
+import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 from ml_collections import ConfigDict
 
 import keyjax
-from experiments import attack as job
+from experiments import attack as command
+from experiments.attacking import plan
 from experiments.report import attacks as report
 from experiments.run import config as configs
 from experiments.run import results
@@ -42,12 +44,6 @@ def toy() -> keyjax.Scheme:
 @pytest.fixture
 def config() -> Iterator[ConfigDict]:
   schemes.register("toy", toy)
-  known = dict(registry._ATTACKS)
-
-  @registry.register("toy_break", Goal.KEY, ("toy",), Attacker())
-  def toy_break(view: View, budget: Budget) -> Iterator[Claim]:
-    yield Claim(jnp.uint32(1))
-
   made = configs.base()
   made.name, made.model = "tiny", "mlp"
   made.model_args.hidden = (16,)
@@ -81,11 +77,18 @@ def config() -> Iterator[ConfigDict]:
       grid=({"epsilon": 0.3},),
     ),
   )
-  with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+  with (
+    registry.temporary(),
+    jax.numpy_dtype_promotion("standard"),
+    jax.numpy_rank_promotion("allow"),
+  ):
+
+    @registry.register("toy_break", Goal.KEY, ("toy",), Attacker())
+    def toy_break(view: View, budget: Budget) -> Iterator[Claim]:
+      yield Claim(jnp.uint32(1))
+
     yield made
   schemes.unregister("toy")
-  registry._ATTACKS.clear()
-  registry._ATTACKS.update(known)
 
 
 def find(
@@ -100,7 +103,7 @@ def test_rows_resumption_and_report(
   capsys: pytest.CaptureFixture[str],
 ) -> None:
   folder = tmp_path / "run"
-  rows = job.run(config, str(folder))
+  rows = command.run(config, str(folder))
   printed = capsys.readouterr().out
   assert "toy does not apply to: none, deep\n" in printed
   assert "tune does not apply" not in printed
@@ -152,7 +155,7 @@ def test_rows_resumption_and_report(
   assert len(lines) == len(rows)
   file.write_text("".join(lines[:-1]) + lines[-1][:20])
   configs.set_attacks(config, sign=configs.attack("flip_sign"))
-  again = job.run(config, str(folder))
+  again = command.run(config, str(folder))
   kept = [r for r in again if r["attack"] != "sign"][:-1]
   assert [r["date"] for r in kept] == [r["date"] for r in rows[:-1]]
   assert find(again, "deep", "sign")["value"] == 1
@@ -163,30 +166,33 @@ def test_rows_resumption_and_report(
 
 
 def test_a_rows_name_depends_on_what_it_measures(config: ConfigDict) -> None:
-  name = job.name_of(config, "deep", "known")
-  assert job.name_of(config, "toy", "tune") != name
+  name = plan.row_name(config, "deep", "known")
+  assert plan.row_name(config, "toy", "tune") != name
   config.attacks.tune.steps = 21
   config.name = "other"
   config.train.prefetch = 0  # Speed alone.
-  assert job.name_of(config, "deep", "known") == name
+  assert plan.row_name(config, "deep", "known") == name
   config.attacks.known.trials = 4
-  assert job.name_of(config, "deep", "known") != name
+  assert plan.row_name(config, "deep", "known") != name
 
 
 def test_an_unknown_attack(config: ConfigDict, tmp_path: pathlib.Path) -> None:
   configs.set_attacks(config, bad=configs.attack("guess_well"))
   with pytest.raises(ValueError, match="unknown attack 'guess_well'; known"):
-    job.run(config, str(tmp_path / "run"))
+    command.run(config, str(tmp_path / "run"))
 
 
 @pytest.mark.parametrize(
   ("changed", "message"),
   [
-    ({"victms": 3}, "attacks.bad: an attacker has no victms; he has knows_"),
-    ({"steps": -1}, "attacks.bad.steps=-1: at least 0"),
-    ({"points": 0}, "attacks.bad.points=0: at least 1"),
-    ({"trials": -2}, "attacks.bad.trials=-2: at least 0"),
-    ({"fraction": 1.5}, "attacks.bad.fraction=1.5: 0 to 1"),
+    (
+      {"victms": 3},
+      "attacks.bad: an attacker has no field victms; known: knows_",
+    ),
+    ({"steps": -1}, "attacks.bad.steps=-1: must be at least 0"),
+    ({"points": 0}, "attacks.bad.points=0: must be at least 1"),
+    ({"trials": -2}, "attacks.bad.trials=-2: must be at least 0"),
+    ({"fraction": 1.5}, "attacks.bad.fraction=1.5: must be from 0 to 1"),
     ({"schemes": "("}, r"attacks.bad.schemes='\(': missing \)"),
   ],
 )
@@ -198,7 +204,7 @@ def test_mistakes_in_an_attack_claim_no_folder(
 ) -> None:
   configs.set_attacks(config, bad=configs.attack("fine_tune", **changed))
   with pytest.raises(ValueError, match=message):
-    job.run(config, str(tmp_path / "run"))
+    command.run(config, str(tmp_path / "run"))
   assert not (tmp_path / "run").exists()
 
 
@@ -207,8 +213,10 @@ def test_attacks_that_no_scheme_meets(
 ) -> None:
   for spec in config.attacks.values():
     spec.schemes = "nothing"
-  with pytest.raises(ValueError, match="no attack of the config applies"):
-    job.run(config, str(tmp_path / "run"))
+  with pytest.raises(
+    ValueError, match="no attack of the config applies to one of its"
+  ):
+    command.run(config, str(tmp_path / "run"))
 
 
 @pytest.mark.parametrize("damage", [b"{bad\n", b"[1]\n", b"{}\n", b"\xff\n"])
@@ -237,7 +245,7 @@ def test_several_rows_are_written_or_none(
   def killed(*_: Any) -> None:
     raise KeyboardInterrupt
 
-  monkeypatch.setattr(pathlib.Path, "replace", killed)
+  monkeypatch.setattr(os, "replace", killed)
   with pytest.raises(KeyboardInterrupt):
     results.append_rows(file, [{"row": "b"}, {"row": "c"}])
   assert [*results.read_rows(file)] == ["a"]
@@ -245,7 +253,7 @@ def test_several_rows_are_written_or_none(
 
 def test_a_row_without_a_base_model() -> None:
   row = {"value": None, "note": "there is no base model", "metric": "key"}
-  assert job.said(row) == "there is no base model"
+  assert command.summary(row) == "there is no base model"
   assert report.heat(row | {"value": None}) == 0
   assert report.heat({"metric": "distinguish", "value": 0.75}) == 0.5
   done = {"metric": "function", "value": 0.1, "classes": 10, "right": 0.9}

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from ml_collections import ConfigDict
 
-from experiments import attack
+from experiments.attacking import plan
 from keyjax.attacks import registry
 from keyjax.attacks.game import Goal
 from tests.conftest import ROOT
@@ -103,7 +103,7 @@ def test_a_claim_has_a_row_with_an_interval(
   claim: str, matrix: ConfigDict
 ) -> None:
   pair = CLAIMS[claim]
-  assert pair in set(attack.pairs(matrix))
+  assert pair in set(plan.pairs(matrix))
   spec = matrix.attacks[pair[1]]
   # Of images, or of games with fresh keys: one game has no interval.
   many = registry.get(spec.attack).goal == Goal.FUNCTION or spec.trials > 1

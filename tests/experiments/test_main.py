@@ -431,7 +431,7 @@ def test_help_says_what_to_type_next() -> None:
     assert f"\n  --{flag}: " in text
 
 
-@pytest.mark.parametrize("program", ["attack", "brute_force", "interpret"])
+@pytest.mark.parametrize("program", ["attack", "interpret"])
 def test_the_command_in_help_can_be_copied(program: str) -> None:
   module = importlib.import_module(f"experiments.{program}")
   flat = re.sub(r"\s*\\\n\s*", " ", str(module.__doc__))

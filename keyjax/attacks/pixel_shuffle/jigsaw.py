@@ -31,7 +31,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from keyjax.attacks import registry
-from keyjax.attacks.game import Attacker, Budget, Claim, Cost, Goal
+from keyjax.attacks.game import (
+  Attacker,
+  Budget,
+  Claim,
+  Cost,
+  Goal,
+  Score,
+  Target,
+)
 from keyjax.attacks.pixel_shuffle import block_keys, block_referees
 from keyjax.attacks.views import View
 from keyjax.schemes import pixel_shuffle
@@ -42,6 +50,33 @@ _OFFSETS = ((0, 0), (0, 1), (1, 0))
 # and what another colour keeps of it.
 _RANGE = 3.0
 _COLOUR = 0.8
+_JUDGED = 1000  # Training images that the referee restores.
+
+
+def _referee(claimed: PixelKey, target: Target) -> Score:
+  """Score the key, and add how near restored training images are."""
+  images = jnp.asarray(target.train.image[-_JUDGED:])
+  transformed = pixel_shuffle.transform(target.key, images)
+  restored = pixel_shuffle.inverse(claimed, transformed)
+  details = {"psnr": psnr(np.asarray(restored), np.asarray(images))}
+  if isinstance(claimed, ShfKey) and isinstance(target.key, ShfKey):
+    channels = images.shape[-1]
+    # Values at the right pixel, whatever their colour.
+    a, b = (np.asarray(k.order) // channels for k in (claimed, target.key))
+    details["pixels"] = float((a == b).mean())
+  score = block_referees.key_referee(claimed, target)
+  return score._replace(details={**score.details, **details})
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+  """Return the peak signal-to-noise ratio in dB, at most 99.
+
+  Example:
+    >>> round(psnr(np.full(4, 0.5), np.full(4, 0.6)), 3)
+    20.0
+  """
+  error = float(((a - b) ** 2).mean())
+  return min(-10 * float(np.log10(max(error, 1e-12))), 99.0)
 
 
 @registry.register(
@@ -50,7 +85,7 @@ _COLOUR = 0.8
   block_keys.SCHEMES,
   Attacker(has_locked=False, ciphertexts=1),
   ({"template": "model"}, {"template": "images"}),
-  referee=block_referees.key_referee,
+  referee=_referee,
 )
 def jigsaw(
   view: View, budget: Budget, template: str = "model"

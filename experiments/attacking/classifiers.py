@@ -1,4 +1,4 @@
-"""Meta-classifiers: what do weights tell about the data that made them?
+"""Meta-classifiers: what do weights reveal about the training data?
 
 References:
   Ateniese et al., "Hacking Smart Machines with Smarter Ones", 2013.
@@ -24,38 +24,39 @@ _LARGEST = 1e3  # Ciphertext as floats goes up to 1e38.
 
 
 def arrays(params: Any) -> list[np.ndarray]:
-  """Returns hidden kernel and bias, last kernel and bias; all finite."""
+  """Return hidden kernel and bias, last kernel and bias; all finite."""
   layers = params["params"]
   found = [
     layers[n][w] for n in ("dense_0", "head") for w in ("kernel", "bias")
   ]
-  # Signalling NaNs of ciphertext raise when cast: they go first.
+  # Signalling NaNs of ciphertext raise when cast: replace them first.
   finite = [np.nan_to_num(np.asarray(x)) for x in found]
   return [x.clip(-_LARGEST, _LARGEST).astype(np.float32) for x in finite]
 
 
 def neurons(params: Any) -> np.ndarray:
-  """Returns each hidden neuron's weights: float32[nets, hidden, in + 1 + out].
+  """Return each hidden neuron's weights: float32[nets, hidden, in + 1 + out].
 
   Args:
-    params: a tree with a first axis over networks.
+    params: Tree with a first axis over networks.
   """
   kernel, bias, last, _ = arrays(params)
+  # [nets, in, hidden], [nets, hidden], [nets, hidden, out]
   return np.concatenate([kernel.swapaxes(1, 2), bias[..., None], last], -1)
 
 
 def statistics(params: Any) -> np.ndarray:
-  """Returns moments and quantiles of every leaf, float32[nets, features]."""
-  out = []
+  """Return moments and quantiles of every leaf, float32[nets, features]."""
+  features = []
   for x in arrays(params):
-    flat = x.reshape(len(x), -1)
-    out += [flat.mean(1), flat.std(1), np.abs(flat).max(1)]
-    out += list(np.quantile(flat, _QUANTILES, axis=1))
-  return np.stack(out, 1)
+    flat = x.reshape(len(x), -1)  # [nets, size]
+    features += [flat.mean(1), flat.std(1), np.abs(flat).max(1)]
+    features += list(np.quantile(flat, _QUANTILES, axis=1))
+  return np.stack(features, 1)
 
 
 def ordered(params: Any) -> np.ndarray:
-  """Returns all weights, neurons sorted by their outgoing length."""
+  """Return all weights, with neurons sorted by the norm of outgoing ones."""
   sets, bias = neurons(params), arrays(params)[3]
   size = np.linalg.norm(sets[..., -bias.shape[1] :], axis=-1)
   order = np.argsort(size, axis=1)[..., None]
@@ -64,7 +65,7 @@ def ordered(params: Any) -> np.ndarray:
 
 
 def linear(features: Any, train: Any, label: np.ndarray, test: Any) -> Any:
-  """Returns a logistic regression's guesses, int[test nets]."""
+  """Return the guesses of a logistic regression, int[test nets]."""
   guess = pipeline.make_pipeline(
     preprocessing.StandardScaler(),
     linear_model.LogisticRegression(C=0.01, max_iter=500),
@@ -74,10 +75,10 @@ def linear(features: Any, train: Any, label: np.ndarray, test: Any) -> Any:
 
 
 def sets(train: Any, label: np.ndarray, test: Any, steps: int = 200) -> Any:
-  """Returns a DeepSets classifier's guesses, int[test nets].
+  """Return the guesses of a DeepSets classifier, int[test nets].
 
-  Each neuron goes through one network, their sum through another, beside the
-  last layer's biases.
+  Each neuron goes through one network, their mean through another, together
+  with the last layer's biases.
   """
   a, b = neurons(train), neurons(test)
   mean, std = a.mean((0, 1)), a.std((0, 1)) + 1e-6
@@ -91,7 +92,7 @@ def sets(train: Any, label: np.ndarray, test: Any, steps: int = 200) -> Any:
     (rng.normal(size=s).astype(np.float32) / np.sqrt(s[0]), np.zeros(s[1], "f"))
     for s in sizes
   ]
-  # Optax and the network count on ordinary promotion; the caller may not.
+  # Optax and the network need standard promotion; the caller may not use it.
   with (
     jax.numpy_dtype_promotion("standard"),
     jax.numpy_rank_promotion("allow"),
@@ -102,7 +103,7 @@ def sets(train: Any, label: np.ndarray, test: Any, steps: int = 200) -> Any:
 
 def _sets(params: Any, neurons: jax.Array, biases: jax.Array) -> jax.Array:
   (w1, b1), (w2, b2), (w3, b3) = params
-  pooled = jax.nn.relu(neurons @ w1 + b1).mean(1)
+  pooled = jax.nn.relu(neurons @ w1 + b1).mean(1)  # [nets, 32]
   both = jnp.concatenate([pooled, biases], -1)
   return jax.nn.relu(both @ w2 + b2) @ w3 + b3
 

@@ -1,0 +1,90 @@
+"""One game against one locked model, and the row that it makes."""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from experiments.attacking import rows
+from experiments.attacking.targets import Targets
+from experiments.run import results
+from keyjax.attacks import referee, registry
+from keyjax.attacks.game import OVER_IMAGES, Attack, Attacker, Goal
+
+
+class Games:
+  """Plays the attacks of `keyjax.attacks.registry`."""
+
+  def __init__(self, config: ConfigDict, targets: Targets) -> None:
+    """Prepare to play.
+
+    Args:
+      config: Config with `schemes` and `attacks`.
+      targets: Locked models to attack.
+    """
+    self._config = config
+    self._targets = targets
+
+  def __call__(self, scheme: str, label: str) -> dict[str, Any]:
+    """Play one pair of labels and return its row."""
+    spec = self._config.attacks[label]
+    attack = registry.get(spec.attack)
+    target = self._targets.get(scheme)
+    attacker = rows.attacker_of(spec, len(target.train.label))
+    result: referee.AttackResult | None
+    if attacker.has_base and target.base is None:
+      result = None
+    elif spec.trials:
+      targets = self._targets.with_fresh_keys(
+        scheme, spec.trials, decoys=attack.goal == Goal.DISTINGUISH
+      )
+      result = referee.trials(attack, targets, attacker, rows.budget_of(spec))
+    else:
+      grid = spec.grid.settings or attack.grid
+      budget = rows.budget_of(spec)
+      result = referee.sweep(attack, target, attacker, budget, grid)
+    row = _row(self._config, scheme, label, attack, attacker, result)
+    if attack.goal == Goal.FUNCTION:
+      row["right"] = self._targets.right(scheme).value
+    return row
+
+
+def _row(
+  config: ConfigDict,
+  scheme: str,
+  label: str,
+  attack: Attack,
+  attacker: Attacker,
+  result: referee.AttackResult | None,
+) -> dict[str, Any]:
+  """Return a row: the game, the score with its interval, cost and curve."""
+  base = rows.fields(config, scheme, label, attacker) | {
+    "condition": rows.condition(config, scheme, attack.condition),
+    "metric": str(attack.goal),
+  }
+  # An attack that claims nothing, and says why.
+  note = result.details.get("note") if result else "there is no base model"
+  if result is None or note:
+    return results.row(base, value=None, note=note)
+  return results.row(
+    base,
+    value=result.score.value,
+    low=result.score.low,
+    high=result.score.high,
+    interval=_interval(attack, config.attacks[label]),
+    cost=result.cost._asdict(),
+    curve=[
+      p.cost._asdict()
+      | {"value": p.score.value, "low": p.score.low, "high": p.score.high}
+      for p in result.curve
+    ],
+    details=dict(result.score.details) | dict(result.details),
+    setting=dict(result.setting),
+  )
+
+
+def _interval(attack: Attack, spec: ConfigDict) -> str:
+  if spec.trials:
+    return f"Clopper-Pearson over {spec.trials} games"
+  if attack.goal in OVER_IMAGES:
+    return "Clopper-Pearson over images, Bonferroni over settings"
+  return "one game: exact"
