@@ -2,6 +2,8 @@
 
 import copy
 import dataclasses
+import hashlib
+import hmac
 import os
 import pathlib
 import pickle
@@ -9,55 +11,83 @@ import stat
 import subprocess
 import sys
 import traceback
+from typing import Any
 
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import keyjax
-from keyjax import Secret, keys, private_files
+from keyjax import Secret, aes, keys, private_files
 from tests import trees, wycheproof
 
 
-@pytest.mark.vectors
-def test_derivation_is_hkdf_sha256_of_rfc_5869() -> None:
-  """Wycheproof's HKDF cases without salt, through the same primitive."""
-  from cryptography.hazmat.primitives import hashes
-  from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+def hkdf(ikm: bytes, salt: bytes, info: bytes, size: int) -> bytes:
+  """HKDF-SHA-256 as RFC 5869 writes it: extract, then expand."""
+  prk = hmac.digest(salt or bytes(32), ikm, "sha256")
+  okm, block = b"", b""
+  for i in range(1, -(-size // 32) + 1):
+    block = hmac.digest(prk, block + info + bytes([i]), "sha256")
+    okm += block
+  return okm[:size]
 
-  done = 0
-  for case in wycheproof.cases("hkdf_sha256_test.json"):
-    if case["result"] != "valid":
+
+VECTORS = list(wycheproof.cases("hkdf_sha256_test.json"))
+
+
+@pytest.mark.vectors
+def test_the_reference_above_is_hkdf() -> None:
+  valid = [case for case in VECTORS if case["result"] == "valid"]
+  assert len(valid) == 83
+  for case in valid:
+    ikm, salt, info = (bytes.fromhex(case[k]) for k in ("ikm", "salt", "info"))
+    assert hkdf(ikm, salt, info, case["size"]).hex() == case["okm"]
+
+
+@pytest.mark.vectors
+def test_secrets_derive_by_hkdf_sha256_without_salt() -> None:
+  """Input keying material and sizes of Wycheproof; the label is the info."""
+  cases = [case for case in VECTORS if len(case["ikm"]) == 64]
+  assert len(cases) == 37
+  for case in cases:
+    ikm, label = bytes.fromhex(case["ikm"]), case["info"]
+    if case["result"] == "invalid":  # More than 255 blocks.
+      with pytest.raises(ValueError):
+        Secret(ikm).derive(label, case["size"])
       continue
-    hkdf = HKDF(
-      hashes.SHA256(),
-      case["size"],
-      bytes.fromhex(case["salt"]),
-      bytes.fromhex(case["info"]),
-    )
-    assert hkdf.derive(bytes.fromhex(case["ikm"])).hex() == case["okm"]
-    done += 1
-  assert done > 50
+    info = b"keyjax/1/" + label.encode()
+    want = hkdf(ikm, b"", info, case["size"])
+    assert Secret(ikm).derive(label, case["size"]) == want
+    # Every other derivation rests on this one.
+    child = hkdf(ikm, b"", info, 32)
+    assert Secret(ikm).child(label) == Secret(child)
+
+
+def test_streams_are_aes_256_in_counter_mode() -> None:
+  """Derived by the reference above, encrypted by the circuit."""
   data = bytes(range(32))
-  hkdf = HKDF(hashes.SHA256(), 16, None, b"keyjax/1/label")
-  assert Secret(data).derive("label", 16) == hkdf.derive(data)
+  key = hkdf(data, b"", b"keyjax/1/stream/mask", 32)
+  start = np.zeros(4, np.uint32)
+  words = aes.keystream(aes.expand_key(key), start, 7, impl="device")
+  stream = np.asarray(words).astype(">u4").tobytes()[:100]
+  assert Secret(data).stream("mask", 100) == stream
 
 
 def test_secrets_are_fresh_and_derivation_is_fixed() -> None:
   a, b = Secret.generate(), Secret.generate()
   assert a != b and a.fingerprint() != b.fingerprint()
-  assert a == a.__class__(a._bytes) and a.child("x") == a.child("x")
+  assert Secret(bytes(32)) == Secret(bytes(32)) != a
+  assert a.child("x") == a.child("x")
   assert a.child("x") != a.child("y") != a
   assert a.derive("x", 16) != a.derive("y", 16)
   assert a.stream("x", 100)[:50] == a.stream("x", 50)
   # Pinned: a change here would orphan every key in the world.
   zero = Secret(bytes(32))
   assert zero.fingerprint() == "b725-f8fd-0dd5-e5ec"
-  assert keys.permutation(zero, "golden", 8).tolist() == GOLDEN
-
-
-GOLDEN = [2, 5, 3, 0, 4, 6, 7, 1]
+  order = keys.permutation(zero, "golden", 8)
+  assert order.tolist() == [2, 5, 3, 0, 4, 6, 7, 1]
 
 
 @pytest.mark.parametrize("data", [b"", bytes(31), bytes(33)])
@@ -180,6 +210,74 @@ def test_a_new_process_may_load_a_key_before_it_makes_a_scheme(
   command = [sys.executable, "-c", code, str(tmp_path / "key")]
   done = subprocess.run(command, capture_output=True, text=True, check=False)
   assert done.stdout.startswith("<ShfKey, 16 bytes"), done.stderr[-300:]
+
+
+def row_key(module: str, name: str = "RowKey") -> type:
+  """Define a key class as a module of that name would."""
+  body = {"__module__": module, "__annotations__": {"order": jax.Array}}
+  return keys.key_dataclass(type(name, (keys.Key,), body))
+
+
+def test_key_classes_of_one_name_are_told_apart(tmp_path: pathlib.Path) -> None:
+  order = jnp.arange(3)
+  for module in ("first", "second"):
+    kind = row_key(module)
+    keys.save(tmp_path / module, kind(order=order))
+    assert keys.type_name(kind) == f"{module}.RowKey"
+  for module in ("first", "second"):
+    assert type(keys.load(tmp_path / module)).__module__ == module
+
+
+def test_a_second_key_class_of_one_full_name_is_refused() -> None:
+  first = row_key("third")
+  with pytest.raises(ValueError, match="third.RowKey is registered already"):
+    row_key("third")
+  assert first(order=jnp.arange(3)).order.size == 3
+
+
+def test_a_notebook_may_define_a_key_class_again(
+  tmp_path: pathlib.Path,
+) -> None:
+  row_key("__main__")
+  again = row_key("__main__")
+  keys.save(tmp_path / "key", again(order=jnp.arange(3)))
+  assert isinstance(keys.load(tmp_path / "key"), again)
+
+
+def save_as(path: pathlib.Path, key: Any, name: str) -> None:
+  """Save a key under another class name of any length."""
+  keys.save(path, key)
+  file = flax.serialization.msgpack_restore(path.read_bytes())
+  packed = flax.serialization.msgpack_restore(file["key"])
+  file["key"] = flax.serialization.msgpack_serialize(packed | {"type": name})
+  file["sha256"] = hashlib.sha256(file["key"]).digest()
+  path.unlink()
+  data = flax.serialization.msgpack_serialize(file)
+  private_files.create(path, data)
+
+
+def test_early_key_files_have_the_name_of_the_class_alone(
+  tmp_path: pathlib.Path,
+) -> None:
+  own = row_key("fourth", "EarlyKey")
+  save_as(tmp_path / "own", own(order=jnp.arange(3)), "EarlyKey")
+  assert isinstance(keys.load(tmp_path / "own"), own)
+  row_key("fifth", "EarlyKey")
+  with pytest.raises(ValueError, match="fourth.EarlyKey and fifth.EarlyKey"):
+    keys.load(tmp_path / "own")
+  # KeyJAX's own classes go first: files of a release stay readable.
+  chain = scheme_keys()["chain"]
+  save_as(tmp_path / "chain", chain, "ChainKey")
+  row_key("sixth", "ChainKey")
+  trees.assert_same_bits(keys.load(tmp_path / "chain"), chain)
+
+
+def test_a_key_class_that_is_not_loaded_is_named(
+  tmp_path: pathlib.Path,
+) -> None:
+  save_as(tmp_path / "key", scheme_keys()["chain"], "rows.RowKey")
+  with pytest.raises(ValueError, match="'rows.RowKey', which is not loaded"):
+    keys.load(tmp_path / "key")
 
 
 def test_damaged_key_files(tmp_path: pathlib.Path) -> None:
