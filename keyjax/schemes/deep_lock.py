@@ -254,13 +254,11 @@ def _chain_pads(key: ChainKey) -> list[jax.Array | None]:
 
 def _lock_leaf(x: jax.Array, pad: jax.Array, dtype: Any) -> jax.Array:
   del dtype
-  return tree.alike(_substitute(tree.as_words(x) ^ pad, inverse=False), x)
+  return tree.alike(sub_bytes(tree.as_words(x) ^ pad, inverse=False), x)
 
 
 def _unlock_leaf(x: jax.Array, pad: jax.Array, dtype: Any) -> jax.Array:
-  return tree.alike(
-    tree.from_words(_substitute(x, inverse=True) ^ pad, dtype), x
-  )
+  return tree.alike(tree.from_words(sub_bytes(x, inverse=True) ^ pad, dtype), x)
 
 
 def _share(stream: jax.Array, leaf: tree.LeafSpec) -> jax.Array:
@@ -273,7 +271,7 @@ def _share(stream: jax.Array, leaf: tree.LeafSpec) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnames="inverse")
-def _substitute(words: jax.Array, inverse: bool) -> jax.Array:
+def sub_bytes(words: jax.Array, inverse: bool) -> jax.Array:
   """Sends every byte of unsigned words through the S-box, or its inverse.
 
   A CPU looks it up, which compiles faster; accelerators compute it, because
@@ -282,7 +280,7 @@ def _substitute(words: jax.Array, inverse: bool) -> jax.Array:
   return jax.lax.platform_dependent(
     words,
     cpu=lambda x: _look_up(x, INV_SBOX if inverse else SBOX),
-    default=_inverse_circuit if inverse else _circuit,
+    default=inv_sub_bytes_circuit if inverse else sub_bytes_circuit,
   )
 
 
@@ -292,11 +290,13 @@ def _look_up(words: jax.Array, table: np.ndarray) -> jax.Array:
   return jax.lax.bitcast_convert_type(out, words.dtype)
 
 
-def _circuit(words: jax.Array) -> jax.Array:
+def sub_bytes_circuit(words: jax.Array) -> jax.Array:
+  """Compute the S-box of every byte of unsigned words, without a table."""
   return _by_planes(words, sbox.forward) ^ _each_byte(words, 0x63)
 
 
-def _inverse_circuit(words: jax.Array) -> jax.Array:
+def inv_sub_bytes_circuit(words: jax.Array) -> jax.Array:
+  """Compute the inverse S-box of every byte, without a table."""
   # The S-box is F(x) = A(1/x), and 0x63: its inverse, A'(F(A'(x))).
   return _by_planes(
     words ^ _each_byte(words, 0x63),

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import keyjax
 from keyjax import Secret, aes
 from keyjax.aes import schedule
 from keyjax.attacks import near_keys
-from tests import test_laws, trees
+from tests import trees
 
 PLAIN = trees.params("float32")
 BATCH = {"image": jnp.zeros((1, 8, 8, 1))}
@@ -28,10 +30,15 @@ SCHEMES = {
 }
 
 
+NET = nn.Sequential([nn.Dense(40), nn.relu, nn.Dense(2)])
+FIXED = Secret(bytes(range(32)))  # Distances of random keys do not vary.
+
+
 def made(name: str) -> Any:
-  if name == "hpnn":
-    return test_laws.bound_setup("hpnn")[2][0]
-  return SCHEMES[name].keygen(Secret.generate(), PLAIN, BATCH)
+  if name != "hpnn":
+    return SCHEMES[name].keygen(FIXED, PLAIN, BATCH)
+  variables = NET.init(jax.random.key(0), BATCH["image"])
+  return keyjax.hpnn(NET.apply, units=64).keygen(FIXED, variables, BATCH)
 
 
 def num_bits(a: np.ndarray, b: np.ndarray) -> int:
@@ -99,12 +106,19 @@ def test_random_keys_differ_and_vary(name: str) -> None:
   key, rng = made(name), np.random.default_rng(0)
   drawn = [near_keys.random_key(key, rng) for _ in range(8)]
   far = [measured(name, key, k) for k in drawn]
-  # A small key space holds the right key too: 4 bits of a tiny network.
-  assert min(far) > 0 or near_keys.max_distance(key) <= 4
-  assert len(set(far)) > 1 or name == "adv"
-  if near_keys.unit(key) == "bits":
-    most = near_keys.max_distance(key)
+  assert min(far) > 0
+  assert len({keys_bytes(k) for k in drawn}) == len(drawn)
+  most = near_keys.max_distance(key)
+  if name == "adv":  # Every position is moved.
+    assert set(far) == {most}
+  elif near_keys.unit(key) == "bits":
     assert most / 4 < np.mean(far) < 3 * most / 4
+  else:
+    assert len(set(far)) > 1
+
+
+def keys_bytes(key: Any) -> bytes:
+  return b"".join(np.asarray(x).tobytes() for x in jax.tree.leaves(key))
 
 
 def test_random_keys_of_a_chain_are_not_one_key() -> None:

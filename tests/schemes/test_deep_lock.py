@@ -121,12 +121,12 @@ def test_what_accelerators_compute_is_the_table(dtype: str) -> None:
   octets = np.arange(256, dtype=np.uint8)
   words = jnp.asarray(octets.view(dtype))
   for inverse, circuit, table in (
-    (False, deep_lock._circuit, deep_lock.SBOX),
-    (True, deep_lock._inverse_circuit, deep_lock.INV_SBOX),
+    (False, deep_lock.sub_bytes_circuit, deep_lock.SBOX),
+    (True, deep_lock.inv_sub_bytes_circuit, deep_lock.INV_SBOX),
   ):
     want = table[octets].view(dtype)
     np.testing.assert_array_equal(circuit(words), want)
-    np.testing.assert_array_equal(deep_lock._substitute(words, inverse), want)
+    np.testing.assert_array_equal(deep_lock.sub_bytes(words, inverse), want)
 
 
 @pytest.mark.parametrize("size", [16, 32])
