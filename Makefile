@@ -12,14 +12,16 @@ export PIP_CACHE_DIR := $(CURDIR)/.cache/pip
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
-export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.5
+# Programs of the tests are many and small: keep each one, of a few kB.
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart install test lint format clean
+.PHONY: help quickstart install test test-all lint format clean
 
-help:  ## Say what to type.
+help:
 	@echo "make quickstart   install and run the main job (digits, about 2 minutes)"
 	@echo "make test         install and run lint, types, doctests and tests"
+	@echo "make test-all     the same with every slow test (about an hour)"
 	@echo "make lint         ruff and mypy alone"
 	@echo "make clean        remove .venv, .cache and runs"
 
@@ -28,16 +30,16 @@ $(VENV)/.run: pyproject.toml
 	  sys.exit(0 if v >= (3, 11) else f"KeyJAX needs Python 3.11 or newer; {sys.executable} is {v[0]}.{v[1]}. Try: make PYTHON=python3.12")'
 	@echo "Installing KeyJAX into $(VENV) (about 1 GB, a minute or two) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --editable .
+	@$(BIN)/python -m pip install --quiet --editable ".[experiments]"
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
 	@$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	@touch $@
 
-install: $(VENV)/.run  ## Install what the main job needs.
+install: $(VENV)/.run
 
-quickstart: $(VENV)/.run  ## Install, then run the main job.
+quickstart: $(VENV)/.run
 	@$(BIN)/python -m experiments.main --config=configs/quickstart.py \
 	  --workdir=$(WORKDIR)
 
@@ -50,8 +52,11 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-test: lint  ## Install, then lint, type-check and test.
+test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+test-all: lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not tpu_aot" $(ARGS)
 
 clean:
 	rm -rf $(VENV) .cache runs

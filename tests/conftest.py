@@ -1,25 +1,15 @@
-"""Every test runs on 8 virtual CPU devices, under strict promotion rules."""
+"""Fixtures of several folders."""
 
-import os
 import pathlib
 
-os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = (
-  os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-)
-
-import jax  # noqa: E402
-import pytest  # noqa: E402
-
-jax.config.update("jax_numpy_dtype_promotion", "strict")
-jax.config.update("jax_numpy_rank_promotion", "raise")
+import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="session")
 def bucket_server():
-  """Serves buckets on this machine: TensorStore asks once where they are."""
+  """Serve buckets on this machine: TensorStore asks once where they are."""
   from tests import buckets
 
   with buckets.serving():
@@ -28,6 +18,6 @@ def bucket_server():
 
 @pytest.fixture
 def bucket(bucket_server, request):
-  """Returns a folder of a bucket, empty."""
+  """Return the path of an empty folder in a bucket."""
   name = "".join(c if c.isalnum() else "-" for c in request.node.name)
   return f"gs://bucket/{name}"

@@ -9,6 +9,7 @@ take rows of a plane in another order, the same for all data.
 The rounds are a loop: unrolled, XLA does not finish compiling them.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -198,6 +199,12 @@ _CPU = _Form(_take_index, _mix_slices, _opaque, _sub_flat)
 _ACCELERATOR = _Form(_take_slices, _mix_rows, lambda fn: fn, sbox.forward)
 
 
+# Inlined, so that the program is the same; traced once for each shape and form,
+# since a trace of the circuit takes 0.2 s.
+_once = functools.partial(jax.jit, static_argnames="form", inline=True)
+
+
+@_once
 def _encrypt(masks: jax.Array, state: State, form: _Form) -> State:
   rows = _shifted(1)
 
@@ -211,6 +218,7 @@ def _encrypt(masks: jax.Array, state: State, form: _Form) -> State:
   )
 
 
+@_once
 def _decrypt(masks: jax.Array, state: State, form: _Form) -> State:
   zero = jnp.zeros((8, 1, 1), jnp.uint32)
 
@@ -234,21 +242,21 @@ def _decrypt(masks: jax.Array, state: State, form: _Form) -> State:
 
 
 def _on_platform(
-  rounds: Callable[[jax.Array, State, _Form], State],
+  rounds: Callable[..., State],
   masks: jax.Array,
   state: State,
 ) -> State:
   return jax.lax.platform_dependent(
     masks,
     *state,
-    cpu=lambda masks, *state: rounds(masks, state, _CPU),
-    default=lambda masks, *state: rounds(masks, state, _ACCELERATOR),
+    cpu=lambda masks, *state: rounds(masks, state, form=_CPU),
+    default=lambda masks, *state: rounds(masks, state, form=_ACCELERATOR),
   )
 
 
 def accelerator_rounds(masks: jax.Array, state: State) -> State:
   """Encrypts in the form that accelerators get; to be read and counted."""
-  return _encrypt(masks, state, _ACCELERATOR)
+  return _encrypt(masks, state, form=_ACCELERATOR)
 
 
 def encrypt_planes(masks: jax.Array, state: State) -> State:

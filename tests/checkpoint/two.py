@@ -9,9 +9,11 @@ import pathlib
 import sys
 from typing import Any
 
+from tests import flags
+
 if __name__ == "__main__":
   os.environ["JAX_PLATFORMS"] = "cpu"
-  os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+  os.environ["XLA_FLAGS"] = flags.with_devices(4)
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402

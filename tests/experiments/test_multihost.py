@@ -18,7 +18,7 @@ from experiments import data, models
 from experiments.run.config import base
 from experiments.training import train
 from keyjax import Secret, checkpoint, keyring
-from tests import trees
+from tests import flags, trees
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.multiprocess
@@ -64,7 +64,7 @@ def start(
     args += [f"--coordinator=127.0.0.1:{port}", "--num_processes=2"]
     args.append(f"--process_id={process}")
   count = 8 if process is None else 4
-  env["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={count}"
+  env["XLA_FLAGS"] = flags.with_devices(count)
   out = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
   return subprocess.Popen(args, cwd=ROOT, env=env, **out)  # type: ignore[call-overload]
 
