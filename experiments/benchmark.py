@@ -1,4 +1,4 @@
-"""Speed, measured in one run so that ratios hold on a noisy machine.
+"""Measure speed, in one run so that ratios hold on a noisy machine.
 
     python -m experiments.benchmark                  all but the last three
     python -m experiments.benchmark schemes          ciphers, and many keys
@@ -11,13 +11,13 @@
     python -m experiments.benchmark tpu              estimates for TPUs, 1 hour
 
 Each row is a median over rounds in which competing functions run in turn; the
-range is the quartiles. Targets stand beside what was measured, reached or not.
-Medians are printed as they come, the table at the end.
+range is the quartiles. Targets are shown next to the measurements, reached or
+not. Medians are printed as they are measured, the table at the end.
 
 What to type next:
     --rounds=21       more rounds, narrower ranges
     --json=FILE       rows with command, commit, hardware and date
-    --programs=bfloat16    of `tpu`, programs whose names match
+    --programs=bfloat16    only the programs of `tpu` whose names match
 """
 
 import pathlib
@@ -41,7 +41,7 @@ from experiments.run import results
 
 _JSON = flags.DEFINE_string("json", "", "File for the rows; none by default.")
 _ROUNDS = flags.DEFINE_integer("rounds", 9, "Rounds, at least 3.", 3)
-_SECTIONS = {
+SECTIONS = {
   "schemes": schemes.rows,
   **{f"schemes.{name}": rows for name, rows in schemes.PARTS.items()},
   "overhead": overhead.rows,
@@ -52,24 +52,25 @@ _SECTIONS = {
   "scaling": scaling.rows,
   "tpu": tpu.rows,
 }
-# The one for TPUs needs a compiler that is installed apart; speeds of virtual
-# devices are of interest to nobody who did not ask.
-_DEFAULT = ("schemes", "overhead", "aes", "checkpoint")
+# Not `tpu`, whose compiler is installed separately, nor the speeds of virtual
+# devices and of the host, which few users need.
+DEFAULT = ("schemes", "overhead", "aes", "checkpoint")
 
 
 def main(argv: list[str]) -> None:
-  """Runs the sections that are named, or those of `_DEFAULT`."""
-  names = argv[1:] or list(_DEFAULT)
-  unknown = sorted(set(names) - set(_SECTIONS))
+  """Run the sections that are named, or those of `DEFAULT`."""
+  names = argv[1:] or list(DEFAULT)
+  unknown = sorted(set(names) - set(SECTIONS))
   if unknown:
-    known = ", ".join(_SECTIONS)
+    known = ", ".join(SECTIONS)
     sys.exit(f"error: unknown section {', '.join(unknown)}; known: {known}")
-  if "aes" in names:  # Two devices are one of its measurements.
+  if "aes" in names:  # One of its measurements needs two devices.
     jax.config.update("jax_num_cpu_devices", 2)
-  base, rows = results.provenance(), []
+  base = results.provenance()
+  rows = []
   console = rich.console.Console()
   for name in names:
-    for made in _SECTIONS[name](_ROUNDS.value):
+    for made in SECTIONS[name](_ROUNDS.value):
       rows.append(base | {"section": name} | made)
       console.print(f"{made['name']}: {_median(made)}", highlight=False)
       if _JSON.value:  # Row by row: a section may take an hour.

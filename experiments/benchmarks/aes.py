@@ -1,9 +1,9 @@
 """AES: keystream and sealing on a CPU, against OpenSSL and the limits.
 
-Rates are of bytes made, in GB/s. OpenSSL at its best writes 64 KiB pieces into
-memory that is in cache and mapped; what runs inside `jit` also pays for fresh
-memory, so two sizes are shown. The bit-sliced circuit is what an accelerator
-runs; on a CPU it is measured per second of processor time, that is, a core.
+Rates are of output bytes, in GB/s. OpenSSL is fastest when it writes 64 KiB
+pieces into memory that is mapped and in cache; inside `jit` memory is new as
+well, so several sizes are shown. An accelerator runs the bit-sliced circuit; on
+a CPU it is measured per second of processor time, that is, per core.
 """
 
 import functools
@@ -18,7 +18,7 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from experiments.benchmarks import timing
-from experiments.benchmarks.timing import Summary, row
+from experiments.benchmarks.timing import Summary, exact, row
 from keyjax import aes, seal
 from keyjax.aes import bitslice
 
@@ -30,13 +30,10 @@ TPU_V4_OPS = 8 * 128 * 2 * 2 * 1.05e9
 H200_BYTES = 4.8e12
 
 
-def _exact(value: float) -> Summary:
-  return Summary(value, value, value)
-
-
-def _openssl(out: np.ndarray, size: int) -> Callable[[], None]:
-  """Returns a maker of keystream that OpenSSL writes piece by piece."""
-  zeros, view = memoryview(bytes(size)), out.data
+def _openssl(buffer: np.ndarray, size: int) -> Callable[[], None]:
+  """Return a function by which OpenSSL writes keystream piece by piece."""
+  zeros = memoryview(bytes(size))
+  view = buffer.data
   mode = modes.CTR(bytes(16))
   key = algorithms.AES(os.urandom(16))
 
@@ -55,15 +52,18 @@ def _stream(size: int, key_bytes: int, impl: Any) -> Callable[[], jax.Array]:
 
 
 def keystream_rows(rounds: int) -> list[dict[str, Any]]:
-  """Measures keystreams: OpenSSL, inside jit, bit-sliced."""
-  small, out = 16 * MIB, np.ones(64 * MIB, np.uint8)
-  encrypt, words = jax.jit(aes.xor_words), jnp.ones(4 * MIB, jnp.uint32)
-  keys, zero = aes.expand_key(os.urandom(16)), jnp.zeros(4, jnp.uint32)
+  """Measure keystreams: OpenSSL, inside jit, bit-sliced."""
+  small = 16 * MIB
+  buffer = np.ones(small, np.uint8)
+  encrypt = jax.jit(aes.xor_words)
+  words = jnp.ones(4 * MIB, jnp.uint32)
+  keys = aes.expand_key(os.urandom(16))
+  zero = jnp.zeros(4, jnp.uint32)
   sliced = 4 * MIB
   times = timing.interleaved(
     {
-      "openssl": _openssl(out[:small], 1 << 16),
-      "one call": _openssl(out[:small], small),
+      "openssl": _openssl(buffer, 1 << 16),
+      "one call": _openssl(buffer, small),
       "jit 4": _stream(4 * MIB, 16, "auto"),
       "jit 16": _stream(small, 16, "auto"),
       "jit 64": _stream(64 * MIB, 16, "auto"),
@@ -87,25 +87,26 @@ def keystream_rows(rounds: int) -> list[dict[str, Any]]:
   ]
   for mib in (4, 16, 64):
     name = f"in jit on a CPU, {mib} MiB"
-    got = gbps(f"jit {mib}", mib * MIB)
-    rows.append(row(f"{name}: keystream", got, "GB/s"))
-    got = share(f"jit {mib}", mib * MIB)
-    rows.append(row(f"{name}: of OpenSSL's best", got, "", ">= 0.5"))
+    speed = gbps(f"jit {mib}", mib * MIB)
+    rows.append(row(f"{name}: keystream", speed, "GB/s"))
+    part = share(f"jit {mib}", mib * MIB)
+    rows.append(row(f"{name}: of OpenSSL's best", part, "", ">= 0.5"))
   name = "in jit on a CPU, 16 MiB: encryption, of OpenSSL's best"
   rows.append(row(name, share("xor 16", small), "", ">= 0.5"))
   for bits in (128, 256):
     cpu = times[f"sliced {bits}"].cpu
-    got = timing.rate(sliced / 1e9, cpu)
+    speed = timing.rate(sliced / 1e9, cpu)
     name = f"bit-sliced AES-{bits} on a CPU, a core"
-    rows.append(row(name, got, "GB/s", ">= 0.3" if bits == 128 else ""))
+    rows.append(row(name, speed, "GB/s", ">= 0.3" if bits == 128 else ""))
   return rows
 
 
 def two_device_rows(rounds: int) -> list[dict[str, Any]]:
-  """Measures two devices at once, where this process has two."""
+  """Measure two devices at once, if this process has two."""
   if jax.local_device_count() < 2:
     return []
-  size, out = 16 * MIB, np.ones(16 * MIB, np.uint8)
+  size = 16 * MIB
+  buffer = np.ones(size, np.uint8)
   mapped = functools.partial(jax.pmap, devices=jax.local_devices()[:2])
   spread = mapped(lambda x: x)
   keys = spread(jnp.stack([aes.expand_key(os.urandom(16))] * 2))
@@ -115,29 +116,31 @@ def two_device_rows(rounds: int) -> list[dict[str, Any]]:
   encrypt = mapped(lambda k, c, x: aes.xor_words(k, c, [x])[0])
   times = timing.interleaved(
     {
-      "openssl": _openssl(out, 1 << 16),
+      "openssl": _openssl(buffer, 1 << 16),
       "keystream": lambda: stream(keys, zero),
       "encryption": lambda: encrypt(keys, zero, words),
     },
     rounds,
   )
-  note = "needs cryptography 50, and two cores that nobody else uses"
+  note = "needs cryptography 50, and two idle cores"
   return [
     row(
       f"in jit on 2 devices: {name}, of OpenSSL's best",
       timing.ratio(times[name], times["openssl"]),
       "",
-      ">= 0.9",
-      note,
+      target=">= 0.9",
+      note=note,
     )
     for name in ("keystream", "encryption")
   ]
 
 
 def seal_rows(rounds: int) -> list[dict[str, Any]]:
-  """Measures chunked encryption: on the host, inside jit, bit-sliced."""
-  size, sliced = 16 * MIB, MIB
-  key, data = os.urandom(32), os.urandom(16 * MIB)
+  """Measure chunked encryption: on the host, inside jit, bit-sliced."""
+  size = 16 * MIB
+  sliced = MIB
+  key = os.urandom(32)
+  data = os.urandom(size)
   sealed = seal.seal(key, data)
   derived = seal.seal_key(key, salt=sealed[:24])
   array = jnp.asarray(np.frombuffer(data, np.uint8))
@@ -168,7 +171,7 @@ def _jitted(impl: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
 
 
 def compile_rows() -> list[dict[str, Any]]:
-  """Measures the compilation of a tree of 200 leaves, and the next key."""
+  """Measure the compilation for a tree of 200 leaves, and for another key."""
   leaves = [jnp.zeros((64, 8 + i % 7), jnp.uint32) for i in range(200)]
   zero = jnp.zeros(4, jnp.uint32)
   rows: list[dict[str, Any]] = []
@@ -187,14 +190,14 @@ def compile_rows() -> list[dict[str, Any]]:
     jax.block_until_ready(fn(aes.expand_key(os.urandom(16)), leaves))
     name = f'200 leaves, impl="{impl}"'
     rows += [
-      row(f"{name}: first call", _exact(seconds), "s", "<= 3"),
-      row(f"{name}: programs for 2 keys", _exact(len(traced)), "", "1"),
+      row(f"{name}: first call", exact(seconds), "s", "<= 3"),
+      row(f"{name}: programs for 2 keys", exact(len(traced)), "", "1"),
     ]
   return rows
 
 
 def _gates(jaxpr: Any) -> int:
-  """Counts the 32-bit ANDs and XORs of a program, loops multiplied out."""
+  """Count the 32-bit ANDs and XORs of a program, with loops unrolled."""
   total = 0
   for eqn in jaxpr.eqns:
     inner = [
@@ -210,7 +213,7 @@ def _gates(jaxpr: Any) -> int:
 
 
 def limit_rows() -> list[dict[str, Any]]:
-  """Counts operations, and what they allow on hardware not at hand."""
+  """Count operations, and what they allow on hardware that is not here."""
   rows = []
   for bits, rounds in ((128, 10), (256, 14)):
     masks = jnp.zeros((rounds + 1, 8, 16, 1), jnp.uint32)
@@ -219,11 +222,11 @@ def limit_rows() -> list[dict[str, Any]]:
     per_byte = gates / 512
     name = f"AES-{bits} circuit"
     rows += [
-      row(f"{name}: operations", _exact(per_byte), "32-bit op/B"),
+      row(f"{name}: operations", exact(per_byte), "32-bit op/B"),
       *(
         row(
           f"{name}: limit of {chip}",
-          _exact(ops / per_byte / 1e9),
+          exact(ops / per_byte / 1e9),
           "GB/s",
           note="an estimate, not measured: integer units alone",
         )
@@ -232,18 +235,16 @@ def limit_rows() -> list[dict[str, Any]]:
     ]
   note = "an estimate, not measured: each byte written once"
   rows.append(
-    row(
-      "limit of an H200's memory", _exact(H200_BYTES / 1e9), "GB/s", note=note
-    )
+    row("limit of an H200's memory", exact(H200_BYTES / 1e9), "GB/s", note=note)
   )
   return rows
 
 
 def rows(rounds: int = 9) -> Iterator[dict[str, Any]]:
-  """Yields one row a measurement.
+  """Yield one row a measurement.
 
   Args:
-    rounds: how often each competitor runs.
+    rounds: Number of times that each competitor runs.
 
   Yields:
     Rows with name, value, unit, low, high (quartiles), target and note.

@@ -1,9 +1,9 @@
 """Sealed checkpoints against plain Orbax: time, memory, bytes read.
 
-Each measurement has a process of its own, so that its peak of memory is its
-own; plain and sealed take turns, and what the one before it wrote is on disk
-before the next one starts. The tree has 200 leaves, half float32 and half
-bfloat16, 1 GiB in all, of random values that no compressor makes smaller.
+Each measurement runs in a new process, so that peak memory is its own; plain
+and sealed take turns, and the files of one are on disk before the next starts.
+The tree has 200 leaves, half float32 and half bfloat16, 1 GiB in all, of random
+values that cannot be compressed.
 """
 
 import json
@@ -32,10 +32,10 @@ _ROLES = ("plain save", "sealed save", "plain restore", "sealed restore")
 
 
 def rows(rounds: int) -> list[dict[str, Any]]:
-  """Measures, and returns the rows of the table.
+  """Measure, and return the rows of the table.
 
   Args:
-    rounds: how often everything runs; at most 5 are run.
+    rounds: Number of times that everything runs; at most 5.
   """
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
@@ -52,22 +52,24 @@ def rows(rounds: int) -> list[dict[str, Any]]:
 
 
 def _comparison(
-  found: dict[str, list[dict[str, float]]], what: str
+  found: dict[str, list[dict[str, float]]], action: str
 ) -> list[dict[str, Any]]:
-  """Returns rows of plain and sealed, and their ratios."""
-  plain, sealed = found[f"plain {what}"], found[f"sealed {what}"]
-  out = []
+  """Return rows of plain and sealed, and their ratios."""
+  made = []
   for name, unit, target in (("seconds", "s", 1.5), ("gib", "GiB", 1.3)):
-    a, b = (np.array([x[name] for x in y]) for y in (plain, sealed))
     kind = "time" if name == "seconds" else "peak memory"
-    for how, values in (("plain", a), ("sealed", b)):
-      row = timing.row(
-        f"{what} 1 GiB, {how}: {kind}", timing.summary(values), unit
-      )
-      out.append(row)
-    title, limit = f"{what} 1 GiB, sealed / plain: {kind}", f"<= {target}"
-    out.append(timing.row(title, timing.summary(b / a), "x", limit))
-  return out
+    values = {
+      how: np.array([x[name] for x in found[f"{how} {action}"]])
+      for how in ("plain", "sealed")
+    }
+    for how in values:
+      summary = timing.summary(values[how])
+      title = f"{action} 1 GiB, {how}: {kind}"
+      made.append(timing.row(title, summary, unit))
+    ratio = timing.summary(values["sealed"] / values["plain"])
+    title = f"{action} 1 GiB, sealed / plain: {kind}"
+    made.append(timing.row(title, ratio, "x", target=f"<= {target}"))
+  return made
 
 
 def _rest(found: dict[str, list[dict[str, float]]]) -> list[dict[str, Any]]:
@@ -98,18 +100,18 @@ def _child(role: str, folder: pathlib.Path) -> dict[str, float]:
 
 
 def specs() -> dict[str, jax.ShapeDtypeStruct]:
-  """Returns 200 leaves of 1 GiB in all, like the layers of a network."""
+  """Return 200 leaves of 1 GiB in all, like the layers of a network."""
   device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  out = {}
+  made = {}
   for i in range(_LEAVES):
     dtype = (jnp.float32, jnp.bfloat16)[i % 2]
     shape = (_BYTES // _LEAVES // jnp.dtype(dtype).itemsize // 256, 256)
-    out[f"layer_{i:03d}"] = jax.ShapeDtypeStruct(shape, dtype, sharding=device)
-  return out
+    made[f"layer_{i:03d}"] = jax.ShapeDtypeStruct(shape, dtype, sharding=device)
+  return made
 
 
 def make_tree() -> dict[str, jax.Array]:
-  """Returns arrays of random values."""
+  """Return arrays of random values."""
   rng = np.random.default_rng(0)
   return {
     name: jnp.asarray(rng.standard_normal(x.shape, np.float32), x.dtype)
@@ -118,10 +120,12 @@ def make_tree() -> dict[str, jax.Array]:
 
 
 def _run(role: str, folder: pathlib.Path) -> dict[str, float]:
-  """Does one thing in this process, and returns what it took."""
+  """Do one thing in this process, and return what it took."""
   owner = SymmetricKey(Secret.load(folder / "key"))
-  plain, sealed = folder / "plain", folder / "sealed"
-  tree, like = make_tree() if role.endswith("save") else {}, specs()
+  plain = folder / "plain"
+  sealed = folder / "sealed"
+  tree = make_tree() if role.endswith("save") else {}
+  like = specs()
   one = f"layer_{_LEAVES // 2:03d}"
   calls: dict[str, Callable[[], Any]] = {
     "plain save": lambda: checkpoint.save_plain(plain, tree),
@@ -131,10 +135,12 @@ def _run(role: str, folder: pathlib.Path) -> dict[str, float]:
     "rewrap": lambda: checkpoint.rewrap(sealed, owner, owner),
     "one leaf": lambda: checkpoint.restore(sealed, owner, leaves=[one]),
   }
-  before, start = _bytes_read(), time.perf_counter()
-  kept = jax.block_until_ready(calls[role]())
-  seconds, after = time.perf_counter() - start, _bytes_read()
-  del kept
+  before = _bytes_read()
+  start = time.perf_counter()
+  result = jax.block_until_ready(calls[role]())
+  seconds = time.perf_counter() - start
+  after = _bytes_read()
+  del result  # It had to stay in memory until here.
   status = pathlib.Path("/proc/self/status").read_text()
   peak = int(status.split("VmHWM:")[1].split()[0])
   return {
@@ -146,7 +152,7 @@ def _run(role: str, folder: pathlib.Path) -> dict[str, float]:
 
 
 def _bytes_read() -> int:
-  """Returns how many bytes this process asked of files so far."""
+  """Return how many bytes this process has read from files."""
   text = pathlib.Path("/proc/self/io").read_text()
   return int(text.split("rchar:")[1].split()[0])
 

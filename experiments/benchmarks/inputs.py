@@ -1,9 +1,9 @@
-"""How many images a second the host prepares, beside what a step takes.
+"""Images a second that the host prepares, to compare to what a step takes.
 
-Of what fits in memory a batch is one gather. Of ImageNet each image is decoded
-and cropped; its files are not read here, so that the figure is of the
-processor. `train.threads` prepare batches side by side, outside Python's lock
-but for a little of their time.
+In memory, a batch is one gather. Of ImageNet each image is decoded and cropped;
+its files are not read here, so that only the processor is measured. The
+`train.threads` prepare batches in parallel, and need Python's lock for a small
+part of their time.
 """
 
 import io
@@ -18,16 +18,20 @@ from experiments import data
 from experiments.benchmarks.timing import Timing, interleaved, row, summary
 from experiments.data import crops
 
-_IMAGES, _SIZE = 50_000, 32  # CIFAR-10's.
-_HEIGHT, _WIDTH = 375, 500  # A photograph of ImageNet.
+# The images of CIFAR-10.
+_IMAGES = 50_000
+_SIZE = 32
+# A photograph of ImageNet.
+_HEIGHT = 375
+_WIDTH = 500
 _TO = 224
-_DECODED = 64  # a round
+_DECODED = 64  # In a round.
 _BATCHES = 64
-_AIM = 20_000  # images a second that a ResNet-18 on CIFAR-10 should train with
+_AIM = 20_000  # Images a second that a ResNet-18 on CIFAR-10 should train with.
 
 
 def rows(rounds: int) -> list[dict[str, Any]]:
-  """Times the pipeline of images in memory, and one that decodes."""
+  """Time the pipeline of images in memory, and one that decodes."""
   made = {
     **{f"in memory, batches of {n}": _gather(n) for n in (128, 1024)},
     **{f"JPEG to {_TO} pixels, threads: {n}": _decode(n) for n in (1, 2)},
@@ -59,7 +63,8 @@ def _gather(batch_size: int) -> Callable[[], None]:
 
 
 def _decode(threads: int) -> Callable[[], None]:
-  encoded, pool = _photograph(), ThreadPoolExecutor(threads)
+  encoded = _photograph()
+  pool = ThreadPoolExecutor(threads)
 
   def one(i: int) -> np.ndarray:
     image = np.asarray(PIL.Image.open(io.BytesIO(encoded)))  # As TFDS does.
@@ -75,12 +80,12 @@ def _decode(threads: int) -> Callable[[], None]:
 
 
 def _photograph() -> bytes:
-  """Returns a JPEG of about 80 kB: smooth colours, and noise."""
+  """Return a JPEG of about 80 kB: smooth colours, and noise."""
   rng = np.random.default_rng(0)
   small = PIL.Image.fromarray(rng.integers(0, 256, (24, 32, 3), np.uint8))
   smooth = small.resize((_WIDTH, _HEIGHT), PIL.Image.Resampling.BICUBIC)
   noisy = np.asarray(smooth) + rng.normal(0, 12, (_HEIGHT, _WIDTH, 3))
-  out = io.BytesIO()
+  file = io.BytesIO()
   image = PIL.Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
-  image.save(out, "JPEG", quality=90)
-  return out.getvalue()
+  image.save(file, "JPEG", quality=90)
+  return file.getvalue()

@@ -1,8 +1,8 @@
 """Programs of the main job, compiled for devices that need not be here.
 
-What trains, locks and runs, for a model on 32 x 32 images, as `lower` and
-`compile` give it: nothing is run. `experiments.benchmarks.tpu` reads what the
-compiler says of them.
+Training, locking and inference of a model on 32 x 32 images, as `lower` and
+`compile` return them: nothing is run. `experiments.benchmarks.tpu` reads what
+the compiler reports.
 """
 
 import functools
@@ -24,7 +24,7 @@ from experiments.training import train
 from keyjax import parallel
 from keyjax.schemes.hpnn import matrix_units
 
-CHIP_BATCH = 128  # images a chip
+CHIP_BATCH = 128  # Images per chip.
 _IMAGE = (32, 32, 3)
 SCHEMES: dict[str, tuple[str, dict[str, Any]]] = {
   "plain": ("identity", {}),
@@ -40,7 +40,7 @@ SCHEMES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 TRAINED = ("plain", "hpnn", "shf", "np", "ffx")  # The others train as plain.
 LOCKED = ("deep_lock", "counter", "counter_int8", "keyed_noise", "adv_params")
-CUT = ("counter", "keyed_noise")  # Whose shards are locked where they lie.
+CUT = ("counter", "keyed_noise")  # Each device locks its own shards.
 
 
 def training(
@@ -50,75 +50,82 @@ def training(
   net: str,
   dtype: str = "float32",
 ) -> Any:
-  """Compiles a training step.
+  """Compile a training step.
 
   Args:
-    name: in `TRAINED`.
+    name: Scheme in `TRAINED`.
     how: pmap, shard_map or fsdp.
-    chips: to compile for.
-    net: the model's name.
-    dtype: of the computation; params are float32.
+    chips: Devices to compile for.
+    net: Name of the model.
+    dtype: Type of the computation; params are float32.
   """
   settings = config.cifar10("aot").train
   model, variables = _model(net, dtype)
-  this, key = _keyed(name, model, variables, chips)
+  built, key = _keyed(name, model, variables, chips)
   optimizer = train.make_optimizer(settings, 1000)
   state = jax.eval_shape(
     lambda v: train.State(jnp.int32(0), v, optimizer.init(v["params"])),
     variables,
   )
-  step = train.make_step(settings, model, this.scheme, optimizer)
+  step = train.make_step(settings, model, built.scheme, optimizer)
   compiled = parallel.compile_step(step, how, chips)
   if how != "pmap":
-    state = _placed(state, parallel.shardings(state, how, chips))
+    state = _sharded(state, parallel.shardings(state, how, chips))
     key = _replicated(key, chips)
   return compiled.lower(state, key, _batch(how, chips)).compile()
 
 
 def locking(
-  name: str, chips: list[jax.Device], net: str, opens: bool, cut: bool = False
+  name: str,
+  chips: list[jax.Device],
+  net: str,
+  *,
+  opens: bool,
+  cut: bool = False,
 ) -> Any:
-  """Compiles the encryption or the decryption of all params.
+  """Compile the encryption or the decryption of all params.
 
   Args:
-    name: in `LOCKED`.
-    chips: to compile for.
-    net: the model's name.
-    opens: whether to compile the decryption.
-    cut: whether params are cut as fsdp cuts them, and not whole on each chip.
+    name: Scheme in `LOCKED`.
+    chips: Devices to compile for.
+    net: Name of the model.
+    opens: Whether to compile the decryption.
+    cut: Whether params are sharded as in fsdp, and not whole on each chip.
   """
   model, variables = _model(net)
-  places = parallel.shardings(variables, "fsdp" if cut else "pmap", chips)
-  more = {"shardings": places} if cut else {}
-  this, key = _keyed(name, model, variables, chips, **more)
-  plain = jax.eval_shape(this.prepare, variables)
-  locked = jax.eval_shape(this.scheme.encrypt, key, plain)
-  if not cut:  # Quantised trees have leaves of their own.
-    places = parallel.shardings(plain, "pmap", chips)
+  shardings = parallel.shardings(variables, "fsdp" if cut else "pmap", chips)
+  more = {"shardings": shardings} if cut else {}
+  built, key = _keyed(name, model, variables, chips, **more)
+  scheme = built.scheme
+  plain = jax.eval_shape(built.prepare, variables)
+  locked = jax.eval_shape(scheme.encrypt, key, plain)
+  if not cut:  # A quantised tree has other leaves than `variables`.
+    shardings = parallel.shardings(plain, "pmap", chips)
   run = jax.jit(
-    this.scheme.decrypt if opens else this.scheme.encrypt, out_shardings=places
+    scheme.decrypt if opens else scheme.encrypt, out_shardings=shardings
   )
-  params = _placed(locked if opens else plain, places)
+  params = _sharded(locked if opens else plain, shardings)
   return run.lower(_replicated(key, chips), params).compile()
 
 
 def inference(name: str, how: str, chips: list[jax.Device], net: str) -> Any:
-  """Compiles an authorised forward pass on each chip's share of images.
+  """Compile an authorised forward pass on each chip's share of images.
 
   Args:
-    name: in `SCHEMES`.
+    name: Scheme in `SCHEMES`.
     how: pmap or shard_map.
-    chips: to compile for.
-    net: the model's name.
+    chips: Devices to compile for.
+    net: Name of the model.
   """
   model, variables = _model(net)
-  this, key = _keyed(name, model, variables, chips)
+  built, key = _keyed(name, model, variables, chips)
+  scheme = built.scheme
   locked = jax.eval_shape(
-    lambda key, v: this.scheme.encrypt(key, this.prepare(v)), key, variables
+    lambda key, v: scheme.encrypt(key, built.prepare(v)), key, variables
   )
 
   def run(key: Any, params: Any, x: jax.Array) -> jax.Array:
-    return keyjax.authorize(this.scheme, key, this.apply)(params, x)
+    return keyjax.authorize(scheme, key, built.apply)(params, x)
 
   images = _rows(_IMAGE, jnp.float32, how, chips)
   if how == "pmap":
@@ -131,8 +138,10 @@ def inference(name: str, how: str, chips: list[jax.Device], net: str) -> Any:
     out_specs=P(parallel.AXIS),
     check_vma=False,
   )
-  args = _replicated(key, chips), _replicated(locked, chips), images
-  return jax.jit(mapped).lower(*args).compile()
+  lowered = jax.jit(mapped).lower(
+    _replicated(key, chips), _replicated(locked, chips), images
+  )
+  return lowered.compile()
 
 
 def _model(net: str, dtype: str = "float32") -> tuple[Any, Any]:
@@ -146,19 +155,19 @@ def _model(net: str, dtype: str = "float32") -> tuple[Any, Any]:
 def _keyed(
   name: str, model: Any, variables: Any, chips: list[jax.Device], **more: Any
 ) -> tuple[lock.Lock, Any]:
-  """Returns a protection, and a key of it that was made on the host."""
+  """Return a lock, and a key for it, made on the host."""
   mechanism, args = SCHEMES[name]
   if name == "hpnn":
     more["units"] = matrix_units(chips[0].device_kind)
-  this = lock.build(mechanism, args | more, model)
+  built = lock.build(mechanism, args | more, model)
   batch = {"image": jnp.zeros((1, *_IMAGE)), "label": jnp.zeros(1, jnp.int32)}
-  if name == "adv_params":  # Its key is found in the weights.
+  if built.key_from_params:
     variables = jax.jit(model.init)(jax.random.key(0), batch["image"])
   prepared = variables
-  if this.apply != model.apply:
-    prepared = jax.eval_shape(this.prepare, variables)
+  if built.apply != model.apply:
+    prepared = jax.eval_shape(built.prepare, variables)
   secret = keyjax.Secret.generate()
-  return this, this.scheme.keygen(secret, prepared, batch)
+  return built, built.scheme.keygen(secret, prepared, batch)
 
 
 def _mesh(chips: list[jax.Device]) -> Mesh:
@@ -170,14 +179,15 @@ def _shapes(tree: Any) -> Any:
 
 
 def _replicated(tree: Any, chips: list[jax.Device]) -> Any:
-  return _placed(_shapes(tree), parallel.shardings(tree, "pmap", chips))
+  return _sharded(_shapes(tree), parallel.shardings(tree, "pmap", chips))
 
 
-def _placed(tree: Any, places: Any) -> Any:
+def _sharded(tree: Any, shardings: Any) -> Any:
+  """Return the shapes of a tree with shardings."""
   return jax.tree.map(
     lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
     tree,
-    places,
+    shardings,
   )
 
 
@@ -191,7 +201,7 @@ def _batch(how: str, chips: list[jax.Device]) -> dict[str, Any]:
 def _rows(
   shape: tuple[int, ...], dtype: Any, how: str, chips: list[jax.Device]
 ) -> jax.ShapeDtypeStruct:
-  """Returns a batch's shape: `CHIP_BATCH` rows a chip."""
+  """Return the shape of a batch: `CHIP_BATCH` rows per chip."""
   if how == "pmap":
     return jax.ShapeDtypeStruct((len(chips), CHIP_BATCH, *shape), dtype)
   rows = NamedSharding(_mesh(chips), P(parallel.AXIS))
@@ -201,14 +211,16 @@ def _rows(
 
 
 def shown(chips: list[jax.Device], net: str) -> dict[str, Callable[[], Any]]:
-  """Returns what compiles a program of each kind, by name; tests compile all.
+  """Return functions that compile one program of each kind, by name.
+
+  Tests compile all programs.
 
   Args:
-    chips: to compile for.
-    net: the model's name.
+    chips: Devices to compile for.
+    net: Name of the model.
   """
   part = functools.partial
-  made: dict[str, Callable[[], Any]] = {
+  compilers: dict[str, Callable[[], Any]] = {
     f"train {name}, {how}": part(training, name, how, chips, net)
     for name, how in (
       *(("hpnn", how) for how in ("pmap", "shard_map", "fsdp")),
@@ -216,11 +228,12 @@ def shown(chips: list[jax.Device], net: str) -> dict[str, Callable[[], Any]]:
     )
   }
   for name in ("hpnn", "plain"):
-    wide = part(training, name, "shard_map", chips, net, "bfloat16")
-    made[f"train {name}, shard_map, bfloat16"] = wide
-  made["encrypt counter, fsdp"] = part(
-    locking, "counter", chips, net, False, True
+    compilers[f"train {name}, shard_map, bfloat16"] = part(
+      training, name, "shard_map", chips, net, dtype="bfloat16"
+    )
+  compilers["encrypt counter, fsdp"] = part(
+    locking, "counter", chips, net, opens=False, cut=True
   )
   for name in ("plain", "hpnn", "counter"):
-    made[f"infer {name}"] = part(inference, name, "shard_map", chips, net)
-  return made
+    compilers[f"infer {name}"] = part(inference, name, "shard_map", chips, net)
+  return compilers

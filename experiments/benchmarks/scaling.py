@@ -1,14 +1,15 @@
 """Scaling of a training step: its time, and the bytes that devices exchange.
 
-HPNN on the MNIST CNN over 1, 2, 4 and 8 virtual devices of this machine, each
-count in a process of its own. Two workloads: a global batch that stays, which
-the devices share, and a batch a device that stays. Virtual devices share the
-machine's cores: the volume of the collectives is real, the speed is not.
+HPNN on the MNIST CNN over 1, 2, 4 and 8 virtual devices of this machine, with a
+new process for each count. Two workloads: a fixed global batch, which the
+devices share, and a fixed batch per device. Virtual devices share the machine's
+cores: the volume of the collectives is real, the speed is not.
 
 What a step must exchange is known on paper: the mean of gradients, batch
-statistics and metrics, whatever the batch. What the compiled program exchanges
-stands beside it, and must be the same; less only where the compiler finds two
-gradients to be one, as the shifts of two norms whose outputs are added.
+statistics and metrics, whatever the batch. The rows compare it to what the
+compiled program exchanges, which must be the same; it is less only where the
+compiler merges two equal gradients, as for the biases of two norms whose
+outputs are added.
 """
 
 import functools
@@ -33,16 +34,17 @@ from keyjax import parallel
 
 Rows = list[dict[str, Any]]
 COUNTS = (1, 2, 4, 8)
-_GLOBAL, _EACH = 512, 64  # images a step: of all devices, or of one
-_METRICS = 2  # loss and accuracy, float32[]
+_GLOBAL = 512  # Images a step, of all devices.
+_EACH = 64  # Images a step, of one device.
+_METRICS = 2  # Loss and accuracy, float32[].
 
 
 class Volume(NamedTuple):
-  """Bytes that a step's collectives hand out.
+  """Bytes that the collectives of a step send.
 
   Attributes:
-    compiled: by the program.
-    paper: by what a data-parallel step must average.
+    compiled: Bytes that the compiled program sends.
+    paper: Bytes that a data-parallel step must average.
   """
 
   compiled: int
@@ -55,19 +57,17 @@ def volume(
   how: str,
   devices: Sequence[jax.Device],
 ) -> Volume:
-  """Counts the bytes of a training step under HPNN.
+  """Count the bytes that a training step under HPNN sends.
 
   Args:
-    model: its layers are locked.
-    image: shape of an input.
+    model: Model whose layers are locked.
+    image: Shape of an input.
     how: `pmap` or `shard_map`.
-    devices: to compile for.
+    devices: Devices to compile for.
   """
-  settings, optimizer = _recipe()
-  scheme = lock.build("hpnn", {}, model).scheme
-  view = jnp.zeros((1, *image))
-  variables = jax.eval_shape(model.init, jax.random.key(0), view)
-  key = scheme.keygen(keyjax.Secret.generate(), variables, {"image": view})
+  settings = config.mnist("scaling").train
+  optimizer = train.make_optimizer(settings, 1000)
+  scheme, key, variables = _keyed(model, image)
   state = jax.eval_shape(
     lambda v: train.State(jnp.int32(0), v, optimizer.init(v["params"])),
     variables,
@@ -86,26 +86,30 @@ def volume(
   return Volume(sent, _on_paper(variables))
 
 
+def _keyed(
+  model: nn.Module, image: tuple[int, ...]
+) -> tuple[keyjax.Scheme, Any, Any]:
+  """Return HPNN for a model, a key, and the shapes of the variables."""
+  scheme = lock.build("hpnn", {}, model).scheme
+  view = jnp.zeros((1, *image))
+  variables = jax.eval_shape(model.init, jax.random.key(0), view)
+  key = scheme.keygen(keyjax.Secret.generate(), variables, {"image": view})
+  return scheme, key, variables
+
+
 def _on_paper(variables: Any) -> int:
-  """Gradients are as large as params."""
+  """Return the bytes of gradients, which are as large as params."""
   leaves = jax.tree.leaves(variables)
   sizes = (math.prod(x.shape) * x.dtype.itemsize for x in leaves)
   return sum(sizes) + 4 * _METRICS
 
 
-def _recipe() -> tuple[Any, Any]:
-  settings = config.mnist("scaling").train
-  return settings, train.make_optimizer(settings, 1000)
-
-
 def _measure(rounds: int) -> dict[str, Any]:
-  """Times both workloads on all devices of this process."""
-  model, image = overhead.mnist_cnn(), overhead.MNIST[0]
-  count, rng = jax.device_count(), np.random.default_rng(0)
-  scheme = lock.build("hpnn", {}, model).scheme
-  view = jnp.zeros((1, *image))
-  variables = jax.eval_shape(model.init, jax.random.key(0), view)
-  key = scheme.keygen(keyjax.Secret.generate(), variables, {"image": view})
+  """Time both workloads on all devices of this process."""
+  model = overhead.mnist_cnn()
+  image = overhead.MNIST[0]
+  rng = np.random.default_rng(0)
+  scheme, key, _ = _keyed(model, image)
 
   def step(images: int) -> Any:
     batch = {
@@ -114,7 +118,7 @@ def _measure(rounds: int) -> dict[str, Any]:
     }
     return overhead.training_step(model, scheme, key, batch)
 
-  sizes = {"global": _GLOBAL, "each": _EACH * count}
+  sizes = {"global": _GLOBAL, "each": _EACH * jax.device_count()}
   calls = {name: step(size) for name, size in sizes.items()}
   times = timing.interleaved(calls, rounds)
   return {
@@ -124,7 +128,7 @@ def _measure(rounds: int) -> dict[str, Any]:
 
 
 def rows(rounds: int = 9) -> Iterator[dict[str, Any]]:
-  """Yields step time, images a second and bytes, by number of devices."""
+  """Yield step time, images a second and bytes, by number of devices."""
   return (row for n in COUNTS for row in _rows(n, _child(n, rounds)))
 
 
@@ -134,18 +138,18 @@ def _rows(count: int, found: dict[str, Any]) -> Rows:
     note="virtual devices that share this machine's cores: the volume is "
     "real, the speed is not",
   )
-  out = []
+  made = []
   for name, images in (("global", _GLOBAL), ("each", _EACH * count)):
     seconds = np.asarray(found["seconds"][name])
-    what = f"global batch {_GLOBAL}" if name == "global" else f"{_EACH} each"
-    title = f"HPNN, MNIST CNN, {count} devices, {what}"
-    out.append(row(f"{title}: step", timing.summary(seconds), "s"))
+    load = f"global batch {_GLOBAL}" if name == "global" else f"{_EACH} each"
+    title = f"HPNN, MNIST CNN, {count} devices, {load}"
+    made.append(row(f"{title}: step", timing.summary(seconds), "s"))
     rate = timing.rate(images, seconds)
-    out.append(row(f"{title}: speed", rate, "images/s"))
+    made.append(row(f"{title}: speed", rate, "images/s"))
   sent = Volume(*found["volume"])
-  exact = timing.Summary(*[float(sent.compiled)] * 3)
+  exact = timing.exact(sent.compiled)
   title = f"HPNN, MNIST CNN, {count} devices: collectives of a step"
-  return [*out, row(title, exact, "B", f"{sent.paper} on paper")]
+  return [*made, row(title, exact, "B", f"{sent.paper} on paper")]
 
 
 def _child(count: int, rounds: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Speed of the schemes: ciphers, compilation, steps, many keys."""
+"""Speed of the schemes: ciphers, compilation, many keys."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +12,7 @@ import keyjax
 from experiments.benchmarks import overhead
 from experiments.benchmarks.timing import (
   Summary,
+  exact,
   interleaved,
   rate,
   ratio,
@@ -23,12 +24,12 @@ from experiments.protection import evaluate, lock
 Row = dict[str, Any]
 Rows = list[Row]
 # A public PyTorch implementation (Madhav-Malhotra/ML-parameter-encryption)
-# on a 2-core Xeon, 65,792 parameters; measured elsewhere and not repeated.
+# on a 2-core Xeon, 65,792 parameters; measured elsewhere and not repeated here.
 _THIRD_PARTY_MB_S = 0.0756
 
 
 def deep_lock_rows(rounds: int) -> Rows:
-  """Times Deep-Lock over a ResNet-18's float32 parameters."""
+  """Time Deep-Lock over a ResNet-18's float32 parameters."""
   model = overhead.resnet18()
   shapes = jax.eval_shape(
     model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3))
@@ -38,7 +39,8 @@ def deep_lock_rows(rounds: int) -> Rows:
     lambda x: jnp.asarray(rng.normal(size=x.shape).astype(np.float32)), shapes
   )
   megabytes = sum(x.nbytes for x in jax.tree.leaves(params)) / 1e6
-  rows, functions = [], {}
+  rows = []
+  functions = {}
   for schedule in ("chain", "counter"):
     scheme = keyjax.deep_lock(schedule)
     key = scheme.keygen(keyjax.Secret.generate(), params, None)
@@ -69,16 +71,16 @@ def _call(function: Callable, *args: Any) -> Callable[[], Any]:
 
 
 def _compiled(function: Callable, *args: Any) -> tuple[Callable, Summary]:
-  """Compiles a function, and returns how long that took."""
+  """Compile a function, and return how long that took."""
   start = time.perf_counter()
-  made = jax.jit(function).lower(*args).compile()
-  seconds = time.perf_counter() - start
-  return made, Summary(seconds, seconds, seconds)
+  compiled = jax.jit(function).lower(*args).compile()
+  return compiled, exact(time.perf_counter() - start)
 
 
 def compile_rows() -> Rows:
-  """Times the compilation of Deep-Lock as a tree gets more leaves."""
-  rows, rng = [], np.random.default_rng(0)
+  """Time the compilation of Deep-Lock for trees of more and more leaves."""
+  rows = []
+  rng = np.random.default_rng(0)
   for leaves in (50, 100, 200):
     shapes: list[tuple[int, ...]] = [
       (3, 3, 16, 8 * (i % 7 + 1)) for i in range(leaves // 2)
@@ -96,8 +98,9 @@ def compile_rows() -> Rows:
 
 
 def many_keys_rows(rounds: int) -> Iterator[Row]:
-  """Times 64 wrong keys in one call against one key, by how many images."""
-  model, shape = overhead.mnist_cnn(), overhead.MNIST[0]
+  """Time 64 wrong keys in one call against one key, by number of images."""
+  model = overhead.mnist_cnn()
+  shape = overhead.MNIST[0]
   rng = np.random.default_rng(0)
   variables = jax.jit(model.init)(
     jax.random.key(0), jnp.zeros((1, *shape), jnp.float32)
@@ -107,21 +110,21 @@ def many_keys_rows(rounds: int) -> Iterator[Row]:
     "HPNN": ("hpnn", {}),
     "SHF": ("shf", {}),
   }.items():
-    this = lock.build(name, args, model)
-    prepared = this.prepare(variables)
+    built = lock.build(name, args, model)
+    prepared = built.prepare(variables)
     view = {"image": jnp.zeros((1, *shape), jnp.float32)}
     keys = [
-      this.scheme.keygen(keyjax.Secret.generate(), prepared, view)
+      built.scheme.keygen(keyjax.Secret.generate(), prepared, view)
       for _ in range(64)
     ]
-    locked = this.scheme.encrypt(keys[0], prepared)
+    locked = built.scheme.encrypt(keys[0], prepared)
     for count in (1, 16, 1000):
       images = rng.integers(0, 256, (count, *shape), np.uint8)
       packed = evaluate.pack(images, np.zeros(count, np.int32), 500)
       times = interleaved(
         {
-          "one": _call(evaluate.count, this, locked, keys[:1], packed),
-          "many": _call(evaluate.count, this, locked, keys, packed),
+          "one": _call(evaluate.count, built, locked, keys[:1], packed),
+          "many": _call(evaluate.count, built, locked, keys, packed),
         },
         rounds,
       )
@@ -137,5 +140,5 @@ PARTS: dict[str, Callable[[int], Iterable[Row]]] = {
 
 
 def rows(rounds: int = 9) -> Iterator[Row]:
-  """Yields all rows of the schemes."""
+  """Yield all rows of the schemes."""
   return (row for part in PARTS.values() for row in part(rounds))

@@ -1,8 +1,8 @@
-"""Timing on a machine that others use: rounds, medians, paired ratios.
+"""Timing on a shared machine: rounds, medians, paired ratios.
 
 Competing functions run in turn, round after round, in one process, so that a
 slow minute slows all of them; a ratio is the median of the ratios of each
-round. Spreads are the quartiles of the rounds.
+round. Ranges are the quartiles of the rounds.
 """
 
 import time
@@ -17,8 +17,8 @@ class Timing(NamedTuple):
   """Times of the rounds of one function.
 
   Attributes:
-    wall: seconds of each round, float64[rounds].
-    cpu: seconds of all threads of the process in each round.
+    wall: Seconds of each round, float64[rounds].
+    cpu: Processor seconds of all threads in each round, float64[rounds].
   """
 
   wall: np.ndarray
@@ -26,7 +26,7 @@ class Timing(NamedTuple):
 
 
 class Summary(NamedTuple):
-  """A median and its quartiles."""
+  """A median with its quartiles."""
 
   value: float
   low: float
@@ -36,11 +36,11 @@ class Summary(NamedTuple):
 def interleaved(
   functions: Mapping[str, Callable[[], Any]], rounds: int = 9
 ) -> dict[str, Timing]:
-  """Runs the functions in turn, after one round that is not counted.
+  """Run the functions in turn, after one round that is not counted.
 
   Args:
-    functions: what to time, by name; JAX results are waited for.
-    rounds: how often each one runs.
+    functions: Functions to time, by name; their JAX results are awaited.
+    rounds: Number of times that each one runs.
 
   Returns:
     The times of each function.
@@ -54,40 +54,46 @@ def interleaved(
   cpu: dict[str, list[float]] = {name: [] for name in functions}
   for i in range(rounds + 1):
     for name, fn in functions.items():
-      start = time.perf_counter(), time.process_time()
+      wall_start = time.perf_counter()
+      cpu_start = time.process_time()
       jax.block_until_ready(fn())
       if i > 0:  # The first round compiles and warms the caches.
-        wall[name].append(time.perf_counter() - start[0])
-        cpu[name].append(time.process_time() - start[1])
+        wall[name].append(time.perf_counter() - wall_start)
+        cpu[name].append(time.process_time() - cpu_start)
   return {n: Timing(np.array(wall[n]), np.array(cpu[n])) for n in functions}
 
 
 def summary(values: np.ndarray) -> Summary:
-  """Returns the median and the quartiles."""
+  """Return the median and the quartiles."""
   low, value, high = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
   return Summary(value, low, high)
 
 
+def exact(value: float) -> Summary:
+  """Return the summary of a value that does not vary."""
+  return Summary(float(value), float(value), float(value))
+
+
 def rate(amount: float, seconds: np.ndarray) -> Summary:
-  """Returns amounts a second, such as GB/s for an amount in GB."""
+  """Return amounts a second, such as GB/s for an amount in GB."""
   return summary(amount / np.maximum(seconds, 1e-9))
 
 
 def ratio(first: Timing, second: Timing) -> Summary:
-  """Returns how many times as fast the first is, round by round."""
+  """Return how many times as fast the first is, round by round."""
   return summary(second.wall / first.wall)
 
 
 def row(
-  name: str, got: Summary, unit: str, target: str = "", note: str = ""
+  name: str, measured: Summary, unit: str, target: str = "", note: str = ""
 ) -> dict[str, Any]:
-  """Returns one row of a benchmark's table."""
+  """Return one row of a benchmark's table."""
   return {
     "name": name,
-    "value": got.value,
+    "value": measured.value,
     "unit": unit,
-    "low": got.low,
-    "high": got.high,
+    "low": measured.low,
+    "high": measured.high,
     "target": target,
     "note": note,
   }

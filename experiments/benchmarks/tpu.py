@@ -1,8 +1,8 @@
-"""What TPU slices would run: programs compiled ahead of time, without a TPU.
+"""Estimates for TPU slices: programs compiled ahead of time, without a TPU.
 
 XLA's TPU compiler (`pip install "jax[tpu]"`) compiles for a slice that is not
-there, and says what a chip would compute, hold and send. From that and the
-published peaks of a chip follow lower bounds on a step's time, not times.
+attached, and reports what a chip would compute, hold and send. With the
+published peaks of a chip this gives lower bounds on a step's time, not times.
 `pytest -m tpu_aot` checks all programs (`experiments.benchmarks.programs`).
 
 References:
@@ -22,10 +22,10 @@ from jax.experimental import topologies
 from experiments.benchmarks import programs
 
 _PROGRAMS = flags.DEFINE_string(
-  "programs", "", "Pattern of the names of TPU programs; all by default."
+  "programs", "", "Pattern of names of TPU programs; all by default."
 )
-# Slices of 256 chips, and what is compiled for them: XLA takes a minute or more
-# for a ResNet-18, and the smaller network shows the same collectives.
+# Slices of 256 chips, and the network compiled for each: XLA takes a minute or
+# more for a ResNet-18, and the smaller network shows the same collectives.
 SLICES = {
   "v5e:16x16": "resnet18",
   "v6e:16x16": "cnn",
@@ -43,7 +43,7 @@ _WIDTHS = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2}
 
 
 class Chip(NamedTuple):
-  """Peaks of a chip: operations, memory bytes and sent bytes a second."""
+  """Peak operations, memory bytes and sent bytes a second of a chip."""
 
   flops: float
   memory: float
@@ -60,13 +60,13 @@ CHIPS = {
 
 
 class Figures(NamedTuple):
-  """What the compiler says of a program, a chip.
+  """What the compiler reports about a program, per chip.
 
   Attributes:
-    flops: operations.
-    read: bytes read and written by its kernels.
-    held: bytes of memory: arguments, results and temporaries.
-    collectives: bytes that each kind of collective hands out.
+    flops: Operations.
+    read: Bytes that its kernels read and write.
+    held: Bytes of memory: arguments, results and temporaries.
+    collectives: Bytes that each kind of collective sends.
   """
 
   flops: float
@@ -76,10 +76,10 @@ class Figures(NamedTuple):
 
 
 def devices(name: str) -> list[jax.Device]:
-  """Returns the chips of a slice such as `v5e:16x16`.
+  """Return the chips of a slice such as `v5e:16x16`.
 
   Raises:
-    RuntimeError: no TPU compiler, or none that knows the slice.
+    RuntimeError: If there is no TPU compiler, or it does not know the slice.
   """
   try:
     found = topologies.get_topology_desc(platform="tpu", topology_name=name)
@@ -91,8 +91,9 @@ def devices(name: str) -> list[jax.Device]:
 
 
 def figures(compiled: Any) -> Figures:
-  """Reads a compiled program."""
-  cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
+  """Return the figures of a compiled program."""
+  cost = compiled.cost_analysis()
+  memory = compiled.memory_analysis()
   held = (
     memory.argument_size_in_bytes
     + memory.output_size_in_bytes
@@ -100,11 +101,16 @@ def figures(compiled: Any) -> Figures:
     - memory.alias_size_in_bytes
   )
   sent = dict(collectives(compiled.as_text()))
-  return Figures(cost["flops"], cost["bytes accessed"], held, sent)
+  return Figures(
+    flops=cost["flops"],
+    read=cost["bytes accessed"],
+    held=held,
+    collectives=sent,
+  )
 
 
 def collectives(text: str) -> Iterator[tuple[str, int]]:
-  """Yields the kinds of collectives in a program, and their bytes.
+  """Yield the kinds of collectives in a program, and their bytes.
 
   Example:
     >>> text = "a = (f32[2,3]{1,0}, bf16[4]{0}) all-reduce-start(b, c)"
@@ -128,26 +134,26 @@ def _bytes(shapes: str) -> int:
   return total
 
 
-def bounds(got: Figures, chip: Chip, count: int) -> dict[str, float]:
-  """Returns the least seconds that each limit leaves a program.
+def bounds(figures: Figures, chip: Chip, count: int) -> dict[str, float]:
+  """Return the least seconds that each limit leaves a program.
 
-  A ring hands every byte of an all-reduce out twice, less one share.
+  A ring sends every byte of an all-reduce twice, less one share.
   """
   share = (count - 1) / count
   sent = sum(
     (2 if kind == "all-reduce" else 1) * share * size
-    for kind, size in got.collectives.items()
+    for kind, size in figures.collectives.items()
   )
   return {
-    "compute": got.flops / chip.flops,
-    "memory": got.read / chip.memory,
+    "compute": figures.flops / chip.flops,
+    "memory": figures.read / chip.memory,
     "network": sent / chip.network,
   }
 
 
 def rows(rounds: int) -> Iterator[dict[str, Any]]:
-  """Compiles all programs for all slices; `rounds` is not needed."""
-  del rounds
+  """Compile all programs for all slices."""
+  del rounds  # Unused: nothing is timed.
   for name, net in SLICES.items():
     chips = devices(name)
     for title, make in programs.shown(chips, net).items():
@@ -155,12 +161,12 @@ def rows(rounds: int) -> Iterator[dict[str, Any]]:
       if not re.search(_PROGRAMS.value, title):
         continue
       start = time.perf_counter()
-      got = figures(make())
+      found = figures(make())
       seconds = time.perf_counter() - start
-      limits = bounds(got, CHIPS[name.split(":")[0]], len(chips))
+      limits = bounds(found, CHIPS[name.split(":")[0]], len(chips))
       which = max(limits, key=lambda k: limits[k])
       ms = 1e3 * limits[which]
-      sent = ", ".join(f"{k} {v:,}" for k, v in got.collectives.items())
+      sent = ", ".join(f"{k} {v:,}" for k, v in found.collectives.items())
       yield {
         "name": title,
         "value": ms,
@@ -172,5 +178,5 @@ def rows(rounds: int) -> Iterator[dict[str, Any]]:
         "chips": len(chips),
         "compile_seconds": seconds,
         "bounds": limits,
-        **got._asdict(),
+        **found._asdict(),
       }

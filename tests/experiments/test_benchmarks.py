@@ -1,4 +1,4 @@
-"""What benchmarks count is right, and their parts have names."""
+"""Benchmarks count correctly, and their parts have names."""
 
 import re
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def test_batch_statistics_are_exchanged_too() -> None:
   model = models.create("resnet18", 10, (0.5,), (0.25,), width=2)
   found = scaling.volume(model, (8, 8, 1), "pmap", jax.devices()[:2])
   # Each of three projections ends in a norm, whose output is added to that of
-  # the block's last one: their shifts have one gradient.
+  # the block's last one: their biases have the same gradient.
   assert found.paper - found.compiled == 4 * (4 + 8 + 16)
 
 
@@ -43,7 +43,7 @@ def test_an_unknown_part_lists_the_known_ones() -> None:
     benchmark.main(["benchmark", "scales"])
 
 
-def test_a_row_is_printed_as_it_comes(
+def test_a_row_is_printed_when_it_is_measured(
   monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
   seen: list[str] = []
@@ -53,7 +53,7 @@ def test_a_row_is_printed_as_it_comes(
       yield timing.row(f"this {i}", timing.Summary(1.5, 1.0, 2.0), "GB/s")
       seen.append(capsys.readouterr().out)
 
-  monkeypatch.setitem(benchmark._SECTIONS, "mine", rows)
+  monkeypatch.setitem(benchmark.SECTIONS, "mine", rows)
   flags.FLAGS.mark_as_parsed()
   benchmark.main(["benchmark", "mine"])
   assert seen == ["this 0: 1.5 GB/s\n", "this 1: 1.5 GB/s\n"]
@@ -62,8 +62,8 @@ def test_a_row_is_printed_as_it_comes(
 
 def test_the_default_is_what_the_help_says() -> None:
   left_out = {"inputs", "scaling", "tpu"}
-  whole = {name for name in benchmark._SECTIONS if "." not in name}
-  assert whole - set(benchmark._DEFAULT) == left_out
+  whole = {name for name in benchmark.SECTIONS if "." not in name}
+  assert whole - set(benchmark.DEFAULT) == left_out
   said = str(benchmark.__doc__)
   assert "all but the last three" in said
   listed = re.findall(r"experiments.benchmark (\w+)", said)

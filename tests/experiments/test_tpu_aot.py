@@ -13,8 +13,14 @@ from experiments.benchmarks import programs, tpu
 
 
 def test_bounds_of_a_ring() -> None:
-  got = tpu.Figures(2e12, 4e9, 0, {"all-reduce": 8 * 10**9, "all-gather": 0})
-  limits = tpu.bounds(got, tpu.Chip(1e12, 1e9, 2e9), 4)
+  figures = tpu.Figures(
+    flops=2e12,
+    read=4e9,
+    held=0,
+    collectives={"all-reduce": 8 * 10**9, "all-gather": 0},
+  )
+  chip = tpu.Chip(flops=1e12, memory=1e9, network=2e9)
+  limits = tpu.bounds(figures, chip, count=4)
   assert limits == {"compute": 2.0, "memory": 4.0, "network": 6.0}
 
 
@@ -29,10 +35,10 @@ def test_a_slice_without_a_compiler_is_an_error() -> None:
 @pytest.mark.parametrize("scheme", programs.TRAINED)
 def test_training_compiles(scheme: str, how: str, name: str) -> None:
   compiled = programs.training(scheme, how, slice_of(name), "cnn")
-  got = tpu.figures(compiled)
-  assert got.collectives.get("all-reduce", 0) > 0 or how == "fsdp"
-  assert sum(got.collectives.values()) > 0
-  assert got.flops > 0 and got.held > 0
+  figures = tpu.figures(compiled)
+  assert figures.collectives.get("all-reduce", 0) > 0 or how == "fsdp"
+  assert sum(figures.collectives.values()) > 0
+  assert figures.flops > 0 and figures.held > 0
   assert "callback" not in compiled.as_text()
 
 
@@ -46,7 +52,9 @@ def test_training_compiles(scheme: str, how: str, name: str) -> None:
 def test_locking_sends_nothing(
   scheme: str, cut: bool, opens: bool, name: str
 ) -> None:
-  compiled = programs.locking(scheme, slice_of(name), "cnn", opens, cut)
+  compiled = programs.locking(
+    scheme, slice_of(name), "cnn", opens=opens, cut=cut
+  )
   sends_nothing(compiled)
 
 
@@ -67,7 +75,7 @@ def sends_nothing(compiled: Any) -> None:
 @pytest.mark.parametrize("how", ["pmap", "shard_map"])
 @pytest.mark.parametrize("scheme", programs.SCHEMES)
 def test_programs_are_those_of_the_main_job(scheme: str, how: str) -> None:
-  """They compile for the devices that are here, too."""
+  """They also compile for the devices that are here."""
   with jax.numpy_dtype_promotion("standard"):
     here = jax.devices()[:2]
     compiled = programs.inference(scheme, how, here, "mlp")
@@ -75,7 +83,7 @@ def test_programs_are_those_of_the_main_job(scheme: str, how: str) -> None:
       programs.training(scheme, how, here, "mlp")
     if scheme in programs.LOCKED:
       for opens in (False, True):
-        programs.locking(scheme, here, "mlp", opens)
+        programs.locking(scheme, here, "mlp", opens=opens)
   assert tpu.figures(compiled).flops > 0
 
 
