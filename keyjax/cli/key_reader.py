@@ -71,6 +71,14 @@ class KeyReader:
       self._passphrase = read_passphrase(self._passphrase_source)
     return self._passphrase
 
+  def passphrase(self, source: str) -> str:
+    """Return the passphrase of a source, or prompt if that is empty."""
+    return read_passphrase(source) if source else ask_passphrase()
+
+  def new_passphrase(self, source: str) -> str:
+    """Return a new passphrase; without a source, prompt twice."""
+    return read_passphrase(source) if source else ask_new_passphrase()
+
   def secret(self, source: str) -> keyjax.Secret:
     """Read a secret: one to split, or the root of keyrings."""
     key = self.key(source)
@@ -109,9 +117,9 @@ class KeyReader:
     kind, _, rest = name.partition(":")
     if kind == "keyring":
       return self.ring(rest).identities()
-    if kind == "passphrase":
-      text = read_passphrase(rest) if rest else ask_passphrase()
-      return [keyjax.keyring.Passphrase(text)]
+    argument = _argument(kind)
+    if argument and argument.identity:
+      return [argument.identity(rest, self)]
     return [keyjax.keyring.as_identity(self.key(name))]
 
   def recipients(self, names: Iterable[str]) -> list[keyjax.keyring.Recipient]:
@@ -126,9 +134,9 @@ class KeyReader:
     kind, _, rest = name.partition(":")
     if kind == "keyring":
       return [self.ring(rest).recipient()]
-    if kind == "passphrase":
-      text = read_passphrase(rest) if rest else ask_new_passphrase()
-      return [keyjax.keyring.Passphrase(text)]
+    argument = _argument(kind)
+    if argument and argument.recipient:
+      return [argument.recipient(rest, self)]
     if kind in SOURCES:
       return [_recipient_of(self.key(name))]
     return [*map(_parse_recipient, public_lines(name))]
@@ -153,12 +161,16 @@ def _recipient_of(
   key: keyjax.keyring.PrivateKey,
 ) -> keyjax.keyring.Recipient:
   """Return the recipient whose envelopes a private key opens."""
-  if isinstance(key, keyjax.Secret):
-    return keyjax.keyring.SymmetricKey(key)
-  public = getattr(key, "public", None)
-  if isinstance(key, keyjax.keyring.SigningKey) or public is None:
+  recipient = keyjax.keyring.kind_of(key).recipient
+  if recipient is None:
     raise Failure(USAGE, "a recipient is a key that opens, not one that signs")
-  return public
+  return recipient(key)
+
+
+def _argument(kind: str) -> keyjax.keyring.Argument | None:
+  """Return how a kind is named on the command line, if it has such a name."""
+  found = keyjax.keyring.kinds().get(kind)
+  return found.argument if found else None
 
 
 def _parse_recipient(line: str) -> keyjax.keyring.Recipient:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import pathlib
+import textwrap
+from collections.abc import Iterator
 from typing import Any
 
 import keyjax
@@ -26,15 +28,17 @@ from keyjax.cli.parsers import (
   add_root,
 )
 
-KINDS = (
-  "secret",
-  "x25519",
-  "mlkem768x25519",
-  "rsa",
-  "ed25519",
-  "ml-dsa-65",
-  "keyring",
-)
+
+class _Kinds:
+  """Names of all kinds that `keygen` generates, looked up when needed."""
+
+  def __iter__(self) -> Iterator[str]:
+    kinds = keyjax.keyring.kinds().values()
+    yield from (kind.name for kind in kinds if kind.generate)
+    yield "keyring"
+
+  def __contains__(self, name: object) -> bool:
+    return name in tuple(self)
 
 
 def add(commands: Any) -> None:
@@ -54,16 +58,8 @@ FILE is a new file with mode 600. It is protected by a passphrase, which is
 read from --passphrase or prompted for. The public part goes to stdout: a
 recipient to encrypt to or a key to verify with, and its id as a comment; of a
 secret only the id.
-
-kinds:
-  secret            a shared key, or the root of keyrings; `split` backs it up
-  mlkem768x25519    to receive, also secure against future quantum computers
-  x25519            to receive
-  rsa               to receive, where a service asks for RSA (3072 bits)
-  ed25519           to sign
-  ml-dsa-65         to sign, also secure against future quantum computers
-  keyring           keys of a team, which rotate; its root opens it
 """,
+    listing=_list_kinds,
     examples="""
 (umask 077; head -c 24 /dev/urandom | base64 > alice.pass)
 keyjax keygen mlkem768x25519 alice.key --pub --passphrase file:alice.pass
@@ -74,7 +70,7 @@ keyjax keygen keyring team.keyring --name team --root file:root.key
 """,
   )
   parser.add_argument(
-    "kind", metavar="KIND", type=_kind, choices=KINDS, help="see above"
+    "kind", metavar="KIND", type=_kind, choices=_Kinds(), help="see above"
   )
   add_path(parser, "file", metavar="FILE", help="the new key file")
   add_plain(parser)
@@ -86,6 +82,28 @@ keyjax keygen keyring team.keyring --name team --root file:root.key
   parser.add_argument(
     "--name", metavar="NAME", help="name of a keyring's model or team"
   )
+
+
+def _list_kinds() -> str:
+  """Return the part of the help that lists what is registered."""
+  kinds = keyjax.keyring.kinds().values()
+  lines = ["kinds:"]
+  lines += [f"  {k.name:17} {k.summary}" for k in kinds if k.generate]
+  lines += [
+    "  keyring           keys of a team, which rotate; its root opens it",
+    "",
+    "without a key file:",
+  ]
+  for argument in (kind.argument for kind in kinds if kind.argument):
+    uses = {"--to": argument.recipient, "-i": argument.identity}
+    options = " and ".join(option for option, use in uses.items() if use)
+    lines += textwrap.wrap(
+      f"{argument.form}, for {options}: {argument.help}",
+      width=78,
+      initial_indent="  ",
+      subsequent_indent="      ",
+    )
+  return "\n".join(lines)
 
 
 def _kind(text: str) -> str:
@@ -101,7 +119,9 @@ def keygen(args: argparse.Namespace) -> Result:
   public_file = pathlib.Path(f"{args.file}.pub")
   if args.pub and os.path.lexists(public_file):
     raise FileExistsError(f"{public_file} exists; it is not overwritten")
-  key = _generate(args.kind)
+  generate = keyjax.keyring.kinds()[args.kind].generate
+  assert generate is not None  # The parser allows no other kinds.
+  key = generate()
   write_new_key(args.file, key, args)
   public = public_view(key)
   lines = public_view_lines(public)
@@ -115,20 +135,16 @@ def _check_options(args: argparse.Namespace) -> None:
   ring = args.kind == "keyring"
   if ring != (args.name is not None) or ring != (args.root is not None):
     raise Failure(USAGE, "--name and --root belong to a keyring, both of them")
-  if args.pub and args.kind in ("secret", "keyring"):
+  if args.pub and not _has_public_text(args.kind):
     raise Failure(USAGE, f"a {args.kind} has no public key to write")
   if ring and args.plain:
     raise Failure(USAGE, "a keyring is sealed under its root, never plain")
 
 
-def _generate(kind: str) -> keyjax.keyring.PrivateKey:
-  if kind == "secret":
-    return keyjax.Secret.generate()
-  if kind == "rsa":
-    return keyjax.keyring.RsaIdentity.generate()
-  if kind in ("ed25519", "ml-dsa-65"):
-    return keyjax.keyring.SigningKey.generate(kind)
-  return keyjax.keyring.HpkePrivateKey.generate(kind)
+def _has_public_text(kind: str) -> bool:
+  if kind in keyjax.keyring.signing.SIGNING:
+    return True
+  return kind != "keyring" and bool(keyjax.keyring.kinds()[kind].read_public)
 
 
 def _create_keyring(args: argparse.Namespace) -> Result:
@@ -215,11 +231,10 @@ def public_view(key: keyjax.keyring.PrivateKey) -> dict[str, str]:
   """Return the public part of a private key: `kind`, `id`, and a key."""
   if isinstance(key, keyjax.keyring.SigningKey):
     return _verify_key_view(key.public)
-  if isinstance(key, keyjax.Secret):
-    return {"id": keyjax.keyring.SymmetricKey(key).id, "kind": "secret"}
-  if isinstance(key, keyjax.keyring.DeviceKeys):
-    return {"id": key.id, "kind": "device"}
-  return _recipient_view(key.public)
+  kind = keyjax.keyring.kind_of(key)
+  if kind.read_public and kind.recipient:
+    return _recipient_view(kind.recipient(key))
+  return {"id": keyjax.keyring.as_identity(key).id, "kind": kind.name}
 
 
 def public_view_lines(view: dict[str, str]) -> list[str]:

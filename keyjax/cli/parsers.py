@@ -18,11 +18,19 @@ class Parser(argparse.ArgumentParser):
   def __init__(self, **options: Any):
     """Create a parser; its `epilog` begins with examples."""
     options["epilog"] = options.get("epilog", "") + exit_codes.HELP
+    self.listing: Callable[[], str] | None = None
     super().__init__(
       allow_abbrev=False,
       formatter_class=argparse.RawDescriptionHelpFormatter,
       **options,
     )
+
+  def format_help(self) -> str:
+    """Return the help; only this makes the listing, which may be slow."""
+    if self.listing is not None:
+      self.description = f"{self.description}\n\n{self.listing()}"
+      self.listing = None
+    return super().format_help()
 
   def error(self, message: str) -> NoReturn:
     """Raise a `Failure` with a message of one line."""
@@ -67,6 +75,7 @@ def add_command(
   summary: str,
   details: str,
   examples: str,
+  listing: Callable[[], str] | None = None,
 ) -> argparse.ArgumentParser:
   """Add a command.
 
@@ -77,10 +86,12 @@ def add_command(
     summary: One line for the list of commands.
     details: Further paragraphs of the command's help.
     examples: Command lines that work as printed.
+    listing: Function that returns a last paragraph of the help.
   """
   parser = add_group(
     commands, name, summary=summary, details=details, examples=examples
   )
+  parser.listing = listing  # type: ignore[attr-defined]
   parser.set_defaults(prog=parser.prog, run=run)
   parser.add_argument(
     "--json", action="store_true", help="print one JSON object on stdout"
@@ -110,8 +121,9 @@ def add_identities(parser: Any) -> None:
     action="append",
     default=[],
     metavar="SOURCE",
-    help="key that opens it: a SOURCE, keyring:PATH, passphrase (prompts) or "
-    "passphrase:SOURCE; can be repeated",
+    help="key that opens it: a SOURCE, keyring:PATH, passphrase (prompts), "
+    "passphrase:SOURCE, or another form that `keyjax keygen --help` lists; can "
+    "be repeated",
   )
 
 
@@ -124,8 +136,9 @@ def add_recipients(parser: Any) -> None:
     required=True,
     metavar="RECIPIENT",
     help="who can open it: keyjax-KIND:..., @FILE with such lines, "
-    "keyring:PATH, a SOURCE of a key, passphrase (prompts) or "
-    "passphrase:SOURCE; can be repeated",
+    "keyring:PATH, a SOURCE of a key, passphrase (prompts), "
+    "passphrase:SOURCE, or another form that `keyjax keygen --help` lists; can "
+    "be repeated",
   )
 
 

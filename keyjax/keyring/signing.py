@@ -131,4 +131,4 @@ def _register(kind: str, summary: str) -> None:
 
 
 _register(ED25519, "to sign")
-_register(ML_DSA, "to sign, safe from future quantum computers")
+_register(ML_DSA, "to sign, also secure against future quantum computers")

@@ -184,7 +184,8 @@ class Kind:
       ValueError or a KeyringError if they are wrong.
     reveal: Return the bytes of a private key, for a key file.
     identity: Return the identity of a private key; None if it opens nothing.
-    recipient: Return the recipient of a private key; None if it has none.
+    recipient: Return the recipient of a private key, which is a `PublicKey` if
+      `read_public` is given; None if it has none.
     from_openssl: Return the private key of a key object of `cryptography`, or
       None if the object is of another kind. PEM files are read with it.
     to_openssl: Return the key object of `cryptography`, for a PEM file.
@@ -199,7 +200,7 @@ class Kind:
   read: Callable[[bytes], Any] | None = None
   reveal: Callable[[Any], bytes] | None = None
   identity: Callable[[Any], Identity] | None = None
-  recipient: Callable[[Any], Recipient] | None = None
+  recipient: Callable[[Any], Any] | None = None
   from_openssl: Callable[[Any], Any] | None = None
   to_openssl: Callable[[Any], Any] | None = None
   argument: Argument | None = None

@@ -28,7 +28,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from keyjax.errors import CannotOpen, KeyringError
+from keyjax.errors import ArgumentError, CannotOpen, KeyringError
 from keyjax.keyring.encoding import encode, field
 from keyjax.keyring.recipients import (
   Argument,
@@ -231,12 +231,15 @@ def _from_argument(text: str, reader: KeyReader) -> Broadcast:
   """Return the recipient that `broadcast:SOURCE#DEPTH-REVOKED...` names."""
   found = _TREE.fullmatch(text)
   if found is None:
-    raise KeyringError("a tree is named broadcast:SOURCE#DEPTH[-REVOKED...]")
+    raise ArgumentError("a tree is named broadcast:SOURCE#DEPTH[-REVOKED...]")
   source, depth, revoked = found.groups()
   root = reader.key(source)
   if not isinstance(root, Secret):
-    raise KeyringError("the root of a tree is a secret")
-  return Broadcast(root, int(depth), map(int, revoked.split("-")[1:]))
+    raise ArgumentError(f"{source} holds another kind of key than a secret")
+  try:
+    return Broadcast(root, int(depth), map(int, revoked.split("-")[1:]))
+  except KeyringError as error:
+    raise ArgumentError(str(error)) from None
 
 
 register(

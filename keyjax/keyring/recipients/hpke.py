@@ -244,4 +244,6 @@ _register(
   from_openssl=_from_openssl,
   to_openssl=lambda key: X25519PrivateKey.from_private_bytes(key.reveal()),
 )
-_register(HYBRID, summary="to receive, safe from future quantum computers")
+_register(
+  HYBRID, summary="to receive, also secure against future quantum computers"
+)

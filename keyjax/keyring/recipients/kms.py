@@ -34,10 +34,11 @@ protection.
 
 import os
 import pathlib
+import re
 from typing import Protocol
 
 from keyjax import private_files
-from keyjax.errors import CannotOpen, KeyringError
+from keyjax.errors import ArgumentError, CannotOpen, KeyringError
 from keyjax.keyring.encoding import check_name, encode, field, fingerprint
 from keyjax.keyring.keyfile import parse_key
 from keyjax.keyring.recipients import (
@@ -52,6 +53,7 @@ from keyjax.keys import SECRET_BYTES, Secret
 from keyjax.seal import SealError, seal, unseal
 
 _MAX_CIPHERTEXT = 8192
+_LOCAL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+@=-]{0,127}")
 
 
 class Kms(Protocol):
@@ -176,11 +178,9 @@ class KmsKey:
 def _local_key(text: str, reader: KeyReader) -> KmsKey:
   """Return the key that `kms:FOLDER#KEY` names."""
   folder, _, key_id = text.rpartition("#")
-  if not folder or not key_id:
-    raise KeyringError("a key of a local service is named kms:FOLDER#KEY")
-  kms = LocalKms(pathlib.Path(folder).expanduser())
-  check_name(key_id, "key of a service")
-  return KmsKey(kms, key_id)
+  if not folder or not _LOCAL_NAME.fullmatch(key_id):
+    raise ArgumentError("a key of a local service is named kms:FOLDER#KEY")
+  return KmsKey(LocalKms(pathlib.Path(folder).expanduser()), key_id)
 
 
 register(
@@ -188,7 +188,8 @@ register(
     name="kms",
     argument=Argument(
       form="kms:FOLDER#KEY",
-      help="a key of a local service: FOLDER/KEY.key, made by `keygen secret`",
+      help="a key of a local service: FOLDER/KEY.key, made by "
+      "`keyjax keygen secret --plain`",
       recipient=_local_key,
       identity=_local_key,
     ),

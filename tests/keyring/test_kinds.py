@@ -1,0 +1,121 @@
+"""The registry: a kind is one file, for the library and the command line."""
+
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from keyjax import keyring
+from tests.conftest import ROOT
+
+TOY = pathlib.Path(__file__).with_name("toy_kind.py")
+# The file is found in a folder of the package, and nowhere else mentioned.
+PRELUDE = """
+import sys
+from keyjax.keyring import recipients
+recipients.__path__.append(sys.argv.pop(1))
+"""
+LIBRARY = """
+from keyjax import keyring
+key = keyring.kinds()["toy"].generate()
+text = keyring.format_recipient(key.public)
+assert text.startswith("keyjax-toy:"), text
+assert keyring.parse_recipient(text).id == key.id
+envelope = keyring.seal_envelope(
+  bytes(32), [keyring.parse_recipient(text)], checkpoint="m/1")
+cheap = keyring.Cost(19456, 1, 1)
+for stored in (
+  keyring.format_key(key), keyring.protect_key(key, "six words", cheap)):
+  again = keyring.parse_key(stored, "six words")
+  identity = keyring.as_identity(again)
+  assert keyring.open_envelope(envelope, [identity]).data_key == bytes(32)
+"""
+SHELL = """
+from keyjax.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+  """Returns a function that runs a program with the toy kind in place."""
+  folder = tmp_path / "kinds"
+  folder.mkdir()
+  shutil.copy(TOY, folder)
+
+  def call(code, *arguments):
+    return subprocess.run(
+      [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-c",
+        PRELUDE + code,
+        folder,
+        *arguments,
+      ],
+      cwd=tmp_path,
+      env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+      capture_output=True,
+      text=True,
+    )
+
+  return call
+
+
+def test_a_kind_is_one_file_in_the_library(run):
+  done = run(LIBRARY)
+  assert done.returncode == 0, done.stderr
+
+
+def test_a_kind_is_one_file_on_the_command_line(run, tmp_path):
+  import numpy as np
+  import safetensors.numpy
+
+  weights = {"w": np.arange(6, dtype=np.float32)}
+  safetensors.numpy.save_file(weights, tmp_path / "model.safetensors")
+  for argv in (
+    ["keygen", "toy", "toy.key", "--pub", "--plain"],
+    ["encrypt", "model.safetensors", "a", "--to", "@toy.key.pub"],
+    ["decrypt", "a", "a.safetensors", "-i", "file:toy.key"],
+    ["encrypt", "model.safetensors", "b", "--to", "toy:hello"],
+    ["rewrap", "b", "-i", "toy:hello", "--to", "file:toy.key", "--keep"],
+    ["decrypt", "b", "b.safetensors", "-i", "toy:hello"],
+  ):
+    done = run(SHELL, *argv)
+    assert done.returncode == 0, (argv, done.stderr)
+  for name in "ab":
+    found = safetensors.numpy.load_file(tmp_path / f"{name}.safetensors")
+    np.testing.assert_array_equal(found["w"], weights["w"])
+  shown = run(SHELL, "public", "toy.key", "--json")
+  (key,) = json.loads(shown.stdout)["keys"]
+  assert key["kind"] == "toy" and key["recipient"].startswith("keyjax-toy:")
+  assert (
+    key
+    == json.loads(run(SHELL, "public", "toy.key.pub", "--json").stdout)["keys"][
+      0
+    ]
+  )
+  told = run(SHELL, "keygen", "--help").stdout
+  assert "  toy               for tests alone" in told
+  assert "toy:TEXT, for --to and -i: the toy key of a text" in told
+
+
+def test_a_second_kind_of_one_name_is_refused():
+  with pytest.raises(ValueError, match="a kind of key 'x25519' already"):
+    keyring.register(keyring.Kind(name="x25519"))
+  assert keyring.kinds()["x25519"].key_type is keyring.HpkePrivateKey
+  with pytest.raises(TypeError):
+    keyring.kinds()["mine"] = keyring.Kind(name="mine")
+
+
+def test_what_is_no_private_key_has_no_kind():
+  for wrong in (None, b"key", keyring.HpkePrivateKey.generate().public):
+    with pytest.raises(keyring.KeyringError, match="is not a private key"):
+      keyring.kind_of(wrong)
+    with pytest.raises(keyring.KeyringError, match="is not a private key"):
+      keyring.format_key(wrong)
