@@ -1,6 +1,13 @@
-"""What the documentation calls strong was attacked: a row, with an interval."""
+"""What schemes and documentation claim is backed by attacks and tests.
+
+Every line of a scheme's Guarantees and Known breaks names its evidence here: an
+attack that applies to the scheme and has a row in a config, or a test. What the
+documentation calls strong has a row with an interval in the matrix, and that
+row's attack fails here against the lock and succeeds without it.
+"""
 
 import ast
+import dataclasses
 import importlib.util
 import pathlib
 import re
@@ -9,9 +16,12 @@ from collections.abc import Iterator
 import pytest
 from ml_collections import ConfigDict
 
-from experiments.attacking import plan
-from keyjax.attacks import registry
-from keyjax.attacks.game import Goal
+import keyjax
+from experiments.attacking import plan, rows
+from experiments.report import commands
+from keyjax.attacks import intervals, referee, registry
+from keyjax.attacks.game import Budget, Goal, Target
+from tests.attacks import toys
 from tests.conftest import ROOT
 
 WORDS = re.compile(
@@ -43,16 +53,21 @@ def texts() -> dict[str, str]:
     for file in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
   }
   for file in sorted((ROOT / "keyjax" / "schemes").glob("*.py")):
-    found[str(file.relative_to(ROOT))] = "\n\n".join(guarantees(file))
+    found[str(file.relative_to(ROOT))] = "\n\n".join(
+      sections_of(file, "Guarantees")
+    )
   return found
 
 
-def guarantees(file: pathlib.Path) -> Iterator[str]:
+def sections_of(file: pathlib.Path, *titles: str) -> Iterator[str]:
+  """Yield sections of the docstrings in a file."""
   kinds = ast.Module, ast.FunctionDef, ast.ClassDef
+  title = "|".join(titles)
   for node in ast.walk(ast.parse(file.read_text())):
     if isinstance(node, kinds):
       doc = ast.get_docstring(node) or ""
-      yield from re.findall(r"^Guarantees:\n((?: .*\n|\n)+)", doc + "\n", re.M)
+      pattern = rf"^(?:{title}):\n((?: .*\n|\n)+)"
+      yield from re.findall(pattern, doc + "\n", re.M)
 
 
 def unbacked(text: str) -> list[str]:
@@ -66,14 +81,204 @@ def unbacked(text: str) -> list[str]:
   ]
 
 
+# Scheme -> a phrase of each line of its Guarantees and Known breaks -> its
+# evidence, an attack of the registry, or a test as FILE::FUNCTION below tests/.
+ATTACKS_ON = "attacks/{0}/test_{0}.py::test_"
+DEEP_LOCK = ATTACKS_ON.format("deep_lock")
+HPNN = ATTACKS_ON.format("hpnn")
+PIXELS = ATTACKS_ON.format("pixel_shuffle")
+ADV_PARAMS = ATTACKS_ON.format("adv_params")
+LAWS = "test_laws.py::test_"
+SCHEMES = "schemes/test_{}.py::test_"
+EVIDENCE = {
+  "deep_lock": {
+    "bit for bit, on every dtype": [LAWS + "all_that_a_scheme_can_be_put_to"],
+    "AES-CTR under a public": [
+      SCHEMES.format("deep_lock") + "counter_schedule_is_aes_ctr",
+      DEEP_LOCK + "two_time_pad",
+      "two_time_pad",
+    ],
+    "key schedule runs backwards": ["known_plaintext", "constant_leaves"],
+    "no nonce. Two models": ["two_time_pad"],
+    "same weights under two secrets": ["schedule_difference"],
+    "there is no integrity": ["flip_sign"],
+    "argmax of NaN": [
+      SCHEMES.format("deep_lock")
+      + "float32_under_a_wrong_key_is_not_finite_and_int8_is"
+    ],
+  },
+  "hpnn": {
+    "Capacity:": [
+      SCHEMES.format("hpnn") + "capacity_theorem_training_commutes_with_phi",
+      SCHEMES.format("hpnn") + "absorb_gives_the_plain_twin",
+    ],
+    "compiled program serves every key": [
+      LAWS + "5_one_compilation_serves_every_key"
+    ],
+    "weights alone": ["hpnn_statistics"],
+    "relaxing each bit": ["hpnn_relax", "hpnn_relax_oracle", "hpnn_algebraic"],
+    "Few neurons use few bits": [
+      SCHEMES.format("hpnn") + "units_without_neurons_have_bits_that_do_nothing"
+    ],
+    "Fine-tuning recovers": ["fine_tune", "hpnn_retrain"],
+    "identity sum": [
+      SCHEMES.format("hpnn") + "a_lock_after_an_identity_sum_warns"
+    ],
+  },
+  "pixel_shuffle": {
+    "bijection of 8-bit images": [
+      SCHEMES.format("pixel_shuffle") + "as_published_and_invertible"
+    ],
+    "training and evaluation see the same": [
+      SCHEMES.format("pixel_shuffle")
+      + "training_and_evaluation_see_the_same_images"
+    ],
+    "Small keys": ["exhaust", "attacks/test_keys.py::test_key_spaces"],
+    "hill climbing": ["pixel_climb", PIXELS + "swaps_climb"],
+    "1x1 convolution": ["pixel_conv"],
+    "pixel values in their block": ["pixel_jigsaw"],
+  },
+  "patch_embedding": {
+    "outputs are the plain model's": [
+      SCHEMES.format("patch_embedding")
+      + "the_plain_model_serves_encrypted_images"
+    ],
+    "Everything that breaks the transformation": ["pixel_conv", "pixel_jigsaw"],
+  },
+  "adv_params": {
+    "Decryption is exact": [LAWS + "all_that_a_scheme_can_be_put_to"],
+    "are finite, and differ in at most": [
+      SCHEMES.format("adv_params")
+      + "locked_params_are_finite_and_float_subtraction_would_not_do"
+    ],
+    "not a short key": [
+      SCHEMES.format("adv_params") + "a_key_for_another_tree"
+    ],
+    "tens of scalars": [
+      "clip_outliers",
+      "drop_duplicates",
+      "line_search",
+      ADV_PARAMS + "line_search_with_200_images",
+    ],
+    "base model shows every change": ["nearest_base"],
+  },
+  "keyed_noise": {
+    "Decryption is exact": [LAWS + "all_that_a_scheme_can_be_put_to"],
+    "confidential as AES-CTR": [
+      SCHEMES.format("keyed_noise") + "the_noise_is_aes_ctr"
+    ],
+    "finite where the plain ones are": [
+      SCHEMES.format("keyed_noise")
+      + "exponents_stay_and_signs_and_mantissas_do_not"
+    ],
+    "Exponents stay": [
+      SCHEMES.format("keyed_noise")
+      + "exponents_stay_and_signs_and_mantissas_do_not"
+    ],
+    "Leaves that are not chosen": ["fine_tune"],
+    "One key, one encryption": [
+      SCHEMES.format("keyed_noise") + "a_second_encryption_has_another_nonce"
+    ],
+    "No integrity": [SCHEMES.format("keyed_noise") + "the_noise_is_aes_ctr"],
+  },
+}
+# Files that hold schemes of other names, or work with their keys.
+MECHANISMS = {
+  "pixel_shuffle": ("shf", "np", "ffx"),
+  "patch_embedding": ("shf", "np"),
+}
+
+
+def lines(scheme: str) -> list[str]:
+  """The lines of a scheme's Guarantees and Known breaks."""
+  file = ROOT / "keyjax" / "schemes" / f"{scheme}.py"
+  sections = sections_of(file, "Guarantees", "Known breaks")
+  text = re.sub(r"\n\s*(?=[^\s-])", " ", "\n".join(sections))
+  return [x.strip() for x in text.splitlines() if x.strip().startswith("- ")]
+
+
+@pytest.mark.parametrize("scheme", EVIDENCE)
+def test_every_line_has_its_evidence_and_no_other(scheme: str) -> None:
+  found = lines(scheme)
+  for line in found:
+    backing = [phrase for phrase in EVIDENCE[scheme] if phrase in line]
+    assert len(backing) == 1, f"{line!r}: {backing or 'no evidence'}"
+  for phrase in EVIDENCE[scheme]:
+    assert sum(phrase in line for line in found) == 1, phrase
+
+
+def test_every_scheme_with_known_breaks_is_listed() -> None:
+  files = (ROOT / "keyjax" / "schemes").glob("*.py")
+  stated = {f.stem for f in files if [*sections_of(f, "Known breaks")]}
+  assert stated - {"registry"} == set(EVIDENCE)
+
+
 @pytest.fixture(scope="module")
-def matrix() -> ConfigDict:
-  file = ROOT / "configs" / "matrix.py"
-  spec = importlib.util.spec_from_file_location("matrix", file)
+def played() -> set[tuple[str, str]]:
+  """Mechanisms and attacks that have a row in some config."""
+  found = set()
+  for known in commands.known():
+    file, *words = known.argument.split(":")
+    if known.program != "attack":
+      continue
+    config = load_config(file, *words)
+    for scheme, label in plan.pairs(config):
+      found.add((config.schemes[scheme].scheme, config.attacks[label].attack))
+  return found
+
+
+@pytest.mark.parametrize("scheme", EVIDENCE)
+def test_evidence_exists(scheme: str, played: set[tuple[str, str]]) -> None:
+  """An attack applies to the scheme and has a row; a test can be run."""
+  mechanisms = MECHANISMS.get(scheme, (scheme,))
+  for phrase, evidence in EVIDENCE[scheme].items():
+    for item in evidence:
+      if "::" in item:
+        file, _, function = item.partition("::")
+        assert function in functions(ROOT / "tests" / file), item
+        continue
+      attack = registry.get(item)
+      fit = [m for m in mechanisms if registry.applies(attack, m)]
+      assert fit, f"{phrase}: {item} does not apply to {scheme}"
+      assert any((m, item) in played for m in fit), f"{item} has no row"
+
+
+def functions(file: pathlib.Path) -> set[str]:
+  return {
+    node.name
+    for node in ast.walk(ast.parse(file.read_text()))
+    if isinstance(node, ast.FunctionDef)
+  }
+
+
+def test_names_in_docstrings_are_attacks_on_the_scheme() -> None:
+  """`attacks.x.y` is a module that can be imported, `x_y` an attack."""
+  names = {a.name for s in ("hpnn", "shf") for a in registry.applicable(s)}
+  found = 0
+  for scheme in EVIDENCE:
+    for name in re.findall(r"`([\w.]+)`", " ".join(lines(scheme))):
+      if name.startswith("attacks."):
+        assert importlib.util.find_spec(f"keyjax.{name}") is not None, name
+        found += 1
+      elif name.startswith(("hpnn_", "pixel_")):
+        assert name in names, name
+        found += 1
+  assert found >= 3
+
+
+def load_config(file: str, *words: str) -> ConfigDict:
+  spec = importlib.util.spec_from_file_location(
+    "config", ROOT / "configs" / file
+  )
   assert spec is not None and spec.loader is not None
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
-  return module.get_config()
+  return module.get_config(*words)
+
+
+@pytest.fixture(scope="module")
+def matrix() -> ConfigDict:
+  return load_config("matrix.py")
 
 
 def test_no_claim_stands_alone() -> None:
@@ -108,3 +313,57 @@ def test_a_claim_has_a_row_with_an_interval(
   # Of images, or of games with fresh keys: one game has no interval.
   many = registry.get(spec.attack).goal == Goal.FUNCTION or spec.trials > 1
   assert many, f"{pair} is played once"
+
+
+def locked(kind: str) -> Target:
+  """The digits model under the lock that a claim is about, or a weak one."""
+  schemes = {
+    "counter": ("deep_lock", keyjax.deep_lock("counter")),
+    "chain": ("deep_lock", keyjax.deep_lock()),
+    "keyed_noise": ("keyed_noise", keyjax.keyed_noise()),
+    "none": ("identity", keyjax.identity()),
+  }
+  name, scheme = schemes[kind]
+  return toys.target(scheme, name)
+
+
+def score(label: str, target: Target, matrix: ConfigDict) -> referee.Score:
+  """Plays the attack of a row against a target, with its own attacker."""
+  spec = matrix.attacks[label]
+  attacker = rows.attacker_of(spec, len(target.train.label))
+  attacker = dataclasses.replace(
+    attacker, known_leaf="", images=min(attacker.images, 100)
+  )
+  budget = Budget(steps=min(spec.steps, 40), points=2)
+  attack = registry.get(spec.attack)
+  grid = spec.grid.settings or attack.grid
+  return referee.sweep(attack, target, attacker, budget, grid).score
+
+
+def test_known_weights_open_the_chain_and_not_the_counter_mode(
+  matrix: ConfigDict,
+) -> None:
+  assert score("known", locked("chain"), matrix).value == 1
+  assert score("known", locked("counter"), matrix).value == 0
+
+
+def test_guessing_leaves_keyed_noise_locked(matrix: ConfigDict) -> None:
+  target = locked("keyed_noise")
+  right = referee.accuracy(target.authorized(), target.test)
+  assert score("guess", target, matrix).high < right.low
+
+
+@pytest.mark.parametrize("label", ["tune_0", "tune_1"])
+def test_fine_tuning_ciphertext_gains_nothing(
+  label: str, matrix: ConfigDict
+) -> None:
+  """An open file gains, which shows that the attack can."""
+  fresh = score(label.replace("tune", "scratch"), locked("none"), matrix)
+  gains = {
+    kind: intervals.difference(
+      score(label, locked(kind), matrix)[:3], fresh[:3]
+    )
+    for kind in ("counter", "none")
+  }
+  assert gains["counter"][0] <= 0 <= gains["counter"][1]
+  assert gains["none"][0] > 0
