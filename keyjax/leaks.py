@@ -1,4 +1,4 @@
-"""What a private key looks like in text, to keep it out of what is shown."""
+"""Detection of private keys in text, to keep them out of output."""
 
 import re
 
@@ -10,9 +10,9 @@ _SECRET = re.compile(
 
 
 def looks_secret(text: str) -> bool:
-  """Tells whether a text holds what looks like a private key.
+  """Return whether a text contains what looks like a private key.
 
-  A digest of 64 hexadecimal digits looks like one too.
+  A digest of 64 hexadecimal digits looks like one, too.
 
   Example:
     >>> looks_secret("KEYJAX-SECRET-SECRET:AAAA"), looks_secret("aes:01ab")

@@ -1,23 +1,23 @@
-r"""Security cards: what was measured of one locked model, signed.
+r"""Security cards: signed measurements of one locked model.
 
-A card is one JSON document: which scheme, of which class, under which keys (by
-their public names), how accurate with and without them, what each attack got
-and spent, where and when, the digest of the model's bytes, and the checklist
-of Carlini et al. (arXiv 1902.06705).
+A card is one JSON document. It states the scheme and its security class, the
+keys (by their public names), the accuracy with and without them, what each
+attack achieved at what cost, where and when this was measured, the digest of
+the model's bytes, and the checklist of Carlini et al. (arXiv 1902.06705).
 
     rows = read_rows("rows.jsonl") + read_rows("results.json")
     card = make(rows, "deep_lock", model="deep_lock/locked")
     card = sign(card, SigningKey.generate())
     pathlib.Path("card.json").write_bytes(format_card(card))
 
-**Guarantees.** With the signer's verify key: not a byte was changed since. The
-same rows give the same bytes. No score stands without an interval, no number is
-NaN, the class is the library's own, and what looks like a private key is
-refused.
+**Guarantees.** A card that verifies under the signer's public key has not
+changed since it was signed. The same rows give the same bytes. Every score has
+an interval, no number is NaN, the security class is the library's own, and
+anything that looks like a private key is refused.
 
-**Known breaks.** A signature says who vouches, not that it is true: whoever
-signs can make rows up. Attacks that nobody tried are not on it. An unsigned
-card, or one that is checked without a key, proves nothing.
+**Known breaks.** A signature states who vouches for a card, not that it is
+true: the signer can invent rows. Attacks that were not tried are not on it. An
+unsigned card, or one that is checked without a key, proves nothing.
 
 References:
   M. Mitchell et al., "Model Cards for Model Reporting", 2019.

@@ -1,10 +1,10 @@
-"""The checklist of "On Evaluating Adversarial Robustness", answered.
+"""The checklist of "On Evaluating Adversarial Robustness", with answers.
 
-The paper asks it of defences against perturbed inputs. A lock is a defence too:
-what is perturbed is the stolen file, the budget is what a thief may spend, the
-randomness is the key. Rows answer an item where they decide it; the owner may
-answer the others; what nobody answered says so. The paper's first item is that
-no list replaces thinking: a row of "yes" proves nothing.
+The paper is about defences against perturbed inputs. A lock is a defence, too:
+the stolen file is what is perturbed, the budget is what the attacker may spend,
+the randomness is the key. Rows answer the items that they decide; the owner can
+answer the others; the rest is marked as not answered. The paper's first item is
+that no list replaces thinking: a column of "yes" proves nothing.
 
 References:
   N. Carlini et al., "On Evaluating Adversarial Robustness", arXiv 1902.06705,
@@ -17,6 +17,7 @@ from typing import Any
 from keyjax.card import evidence
 from keyjax.card.errors import CardError
 
+# Part of the format: a card with other questions is refused.
 ITEMS = {
   # Severe flaws.
   "judgement": "Was the evaluation thought about, beyond this list?",
@@ -68,15 +69,15 @@ _RULES: dict[str, Callable[[evidence.Found], evidence.Answer]] = {
 def fill(
   found: evidence.Found, answers: Mapping[str, Any]
 ) -> list[dict[str, str]]:
-  """Returns every item with its answer.
+  """Return every item with its answer.
 
   Args:
-    found: what the rows say.
-    answers: for an item `{"answer": ..., "because": ...}` of the owner.
+    found: Accuracies and attacks of the card.
+    answers: The owner's answers, `{"answer": ..., "because": ...}` by item.
 
   Raises:
-    CardError: an answer is of no item, of another form, or of an item that the
-      rows decide.
+    CardError: If an answer is malformed, to an unknown item, or to an item that
+      the rows decide.
   """
   unknown = sorted(set(answers) - set(ITEMS))
   if unknown:
@@ -90,38 +91,38 @@ def _item(name: str, found: evidence.Found, given: Any) -> dict[str, str]:
   item = {"item": name, "asks": ITEMS[name]}
   decided = _RULES[name](found) if name in _RULES else None
   if decided and given is not None:
-    raise CardError(f"the rows answer the item {name!r}: take it out")
+    raise CardError(f"the rows answer the item {name!r}: remove your answer")
   if decided:
     answer, because = decided
     return item | {"answer": answer, "because": because, "by": "rows"}
   if given is None:
     return item | {"answer": NOT_ANSWERED, "because": "", "by": "nobody"}
-  _check(name, given)
+  _check_answer(name, given)
   return item | dict(given) | {"by": "owner"}
 
 
-def _check(name: str, given: Any) -> None:
-  right = (
+def _check_answer(name: str, given: Any) -> None:
+  valid = (
     isinstance(given, Mapping)
     and set(given) == {"answer", "because"}
     and given["answer"] in ANSWERS
     and isinstance(given["because"], str)
     and given["because"].strip()
   )
-  if not right:
+  if not valid:
     raise CardError(
       f"the answer to {name!r} needs an `answer` ({', '.join(ANSWERS)}) and a "
-      "`because` that is not empty"
+      "non-empty `because`"
     )
 
 
 def check(items: Sequence[Mapping[str, str]]) -> None:
-  """Raises a CardError unless this is the whole list, as it asks."""
+  """Raise a CardError unless all items are present and consistent."""
   if [(x["item"], x["asks"]) for x in items] != list(ITEMS.items()):
-    raise CardError("the checklist is not whole, or its questions are others")
+    raise CardError("the checklist is incomplete, or has other questions")
   for item in items:
     by_nobody = item["by"] == "nobody"
     if by_nobody != (item["answer"] == NOT_ANSWERED):
-      raise CardError(f"who answered the item {item['item']!r} is not said")
+      raise CardError(f"the item {item['item']!r} does not say who answered it")
     if not by_nobody and not item["because"].strip():
-      raise CardError(f"the item {item['item']!r} is answered for no reason")
+      raise CardError(f"the answer to {item['item']!r} has no reason")

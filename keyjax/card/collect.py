@@ -1,4 +1,4 @@
-"""From rows of measurements to a card that is not signed yet."""
+"""Conversion of rows of measurements to an unsigned card."""
 
 import json
 import os
@@ -26,17 +26,17 @@ _MAX_BYTES = 1 << 28
 
 
 def read_rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-  """Reads `results.json`, a list of rows, or `rows.jsonl`, a row a line.
+  """Read `results.json`, a list of rows, or `rows.jsonl`, one row per line.
 
   Raises:
-    CardError: it holds something else, or NaN.
-    OSError: it cannot be read.
+    CardError: If it contains something else, or NaN.
+    OSError: If it cannot be read.
   """
-  place = pathlib.Path(path)
-  if place.stat().st_size > _MAX_BYTES:
+  path = pathlib.Path(path)
+  if path.stat().st_size > _MAX_BYTES:
     raise CardError(f"{path} is too large for a file of rows")
   try:
-    text = place.read_text("utf-8").strip()
+    text = path.read_text("utf-8").strip()
     if text.startswith("["):
       rows = _load(text)
     else:
@@ -44,7 +44,7 @@ def read_rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
   except (ValueError, RecursionError):
     rows = None
   if not rows or not all(isinstance(row, dict) for row in rows):
-    raise CardError(f"{path} holds no rows, or a number that JSON has not")
+    raise CardError(f"{path} holds no rows, or a number that is not JSON")
   return rows
 
 
@@ -64,67 +64,70 @@ def make(
   keys: Iterable[str] = (),
   answers: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-  """Returns the card of one protection.
+  """Return the card of one protection.
 
   The same rows in another order give the same card.
 
   Args:
-    rows: of `results.json` and `rows.jsonl`; rows of other schemes are left
-      out.
-    scheme: the protection's label; not needed where there is only one.
-    model: the locked checkpoint or file that the card speaks of.
-    keys: public names of keys, `FINGERPRINT` or `VERSION=FINGERPRINT`.
-    answers: the owner's, for the checklist; see `checklist.fill`.
+    rows: Rows of `results.json` and `rows.jsonl`; those of other schemes are
+      ignored.
+    scheme: Label of the protection; optional if there is only one.
+    model: Locked checkpoint or file that the card is about.
+    keys: Public names of keys, `FINGERPRINT` or `VERSION=FINGERPRINT`.
+    answers: The owner's answers to the checklist; see `checklist.fill`.
 
   Raises:
-    CardError: rows are missing or disagree, a score has no interval, or
+    CardError: If rows are missing or disagree, a score has no interval, or
       something looks like a private key.
-    OSError: the model cannot be read.
+    OSError: If the model cannot be read.
   """
   label = _label(rows, scheme)
-  mine = _unique(r for r in rows if r.get("scheme") == label)
+  of_scheme = _unique(r for r in rows if r.get("scheme") == label)
   plain = [r for r in rows if r.get("scheme") == _PLAIN]
-  measured = [
-    r for r in _unique([*plain, *mine]) if r.get("metric") == "accuracy"
+  accuracy_rows = [
+    r
+    for r in _unique([*plain, *of_scheme])
+    if r.get("metric") == "accuracy"
+    and r.get("condition") in CONDITIONS
+    and "attack" not in r
   ]
-  measured = [r for r in measured if r.get("condition") in CONDITIONS]
-  measured.sort(key=lambda r: CONDITIONS.index(r["condition"]))
-  attacks = [r for r in mine if "attack" in r]
-  played = [r for r in attacks if r.get("value") is not None]
-  used = [r for r in measured if "attack" not in r] + attacks
+  accuracy_rows.sort(key=lambda r: CONDITIONS.index(r["condition"]))
+  attack_rows = [r for r in of_scheme if "attack" in r]
+  used = accuracy_rows + attack_rows
   if not used:
     raise CardError(f"no row of {label!r} has an accuracy or an attack")
   runs = _unique({k: r.get(k, "") for k in _RUN} for r in used)
-  accuracy = [_accuracy(r, runs) for r in measured if "attack" not in r]
-  attacked = [_attack(r, runs) for r in played]
-  found = Found(accuracy, attacked)
+  accuracy = [_accuracy(r, runs) for r in accuracy_rows]
+  attacks = [
+    _attack(r, runs) for r in attack_rows if r.get("value") is not None
+  ]
   card = {
     "keyjax": KIND,
     "version": VERSION,
-    "scheme": _scheme(mine, label),
+    "scheme": _scheme(of_scheme, label),
     "data": _data(used),
     "keys": [_key(text) for text in sorted(set(keys))],
     "model": None if model is None else digest(model),
     "runs": runs,
     "accuracy": accuracy,
-    "attacks": attacked,
+    "attacks": attacks,
     "not_played": [
       {"attack": r["attack"], "note": str(r.get("note", ""))}
-      for r in attacks
+      for r in attack_rows
       if r.get("value") is None
     ],
-    "checklist": checklist.fill(found, answers or {}),
+    "checklist": checklist.fill(Found(accuracy, attacks), answers or {}),
   }
   check(card)
   return card
 
 
 def _unique(rows: Iterable[Row]) -> list[Row]:
-  """Returns rows without repetition, in an order that is theirs alone."""
+  """Return rows without repetition, in an order independent of the input."""
   try:
     return [json.loads(x) for x in sorted({dump(dict(r)) for r in rows})]
   except KeyringError as error:
-    raise CardError(f"a row is no evidence: {error}") from None
+    raise CardError(f"a row is not evidence: {error}") from None
 
 
 def _label(rows: Sequence[Row], scheme: str | None) -> str:
@@ -133,18 +136,18 @@ def _label(rows: Sequence[Row], scheme: str | None) -> str:
     return labels[0]
   if scheme is None or scheme not in labels:
     raise CardError(
-      f"a card is of one scheme; these rows are of: {', '.join(labels)}"
+      f"a card is about one scheme; these rows have: {', '.join(labels)}"
     )
   return scheme
 
 
 def _one(rows: Sequence[Row], field: str) -> Any:
-  """Returns what all rows say of a field."""
-  said = _unique({field: row[field]} for row in rows if field in row)
-  if len(said) != 1:
-    problem = "disagree on" if said else "do not say"
+  """Return the value of a field on which all rows must agree."""
+  found = _unique({field: row[field]} for row in rows if field in row)
+  if len(found) != 1:
+    problem = "disagree on" if found else "do not have"
     raise CardError(f"the rows {problem} {field!r}: use rows of one release")
-  return said[0][field]
+  return found[0][field]
 
 
 def _scheme(rows: Sequence[Row], label: str) -> dict[str, Any]:
@@ -165,7 +168,7 @@ def _parts(name: str, options: Any) -> list[tuple[str, dict[str, Any]]]:
   try:
     return [p for n, o in options["parts"] for p in _parts(n, o)]
   except (KeyError, TypeError, ValueError):
-    raise CardError("a chain does not say what its parts are") from None
+    raise CardError("the rows of a chain do not list its parts") from None
 
 
 def _data(rows: Sequence[Row]) -> dict[str, Any]:
@@ -183,27 +186,30 @@ def _key(text: str) -> dict[str, str]:
   return {"fingerprint": fingerprint, "version": version}
 
 
-def _need(row: Row, fields: Iterable[str], what: str) -> dict[str, Any]:
+def _require(row: Row, fields: Iterable[str], what: str) -> dict[str, Any]:
   missing = [k for k in fields if row.get(k) is None]
   if missing:
-    raise CardError(f"{what} has no {missing[0]!r}: it is no evidence")
+    raise CardError(f"{what} has no {missing[0]!r}: it is not evidence")
   return {k: row[k] for k in fields}
 
 
 def _accuracy(row: Row, runs: Sequence[Row]) -> dict[str, Any]:
   what = f"the accuracy of {row['condition']!r}"
-  more = {k: row[k] for k in _COUNTS if k in row}
-  return _need(row, ("condition", *_INTERVAL), what) | more | _run(row, runs)
+  counts = {k: row[k] for k in _COUNTS if k in row}
+  score = _require(row, ("condition", *_INTERVAL), what)
+  return score | counts | _run(row, runs)
 
 
 def _attack(row: Row, runs: Sequence[Row]) -> dict[str, Any]:
   what = f"the attack {row['attack']!r}"
   names = ("attack", "attack_title", "game", "condition")
-  spent = ("attacker", "budget", "cost", "curve", "setting", "details")
-  more = {"right": row["right"]} if row.get("right") is not None else {}
-  made = _need(row, (*names, *_INTERVAL, *spent), what) | more
-  made["title"] = made.pop("attack_title")
-  return made | {"goal": row.get("metric")} | _run(row, runs)
+  effort = ("attacker", "budget", "cost", "curve", "setting", "details")
+  attack = _require(row, (*names, *_INTERVAL, *effort), what)
+  if row.get("right") is not None:
+    attack["right"] = row["right"]
+  attack["title"] = attack.pop("attack_title")
+  attack["goal"] = row.get("metric")
+  return attack | _run(row, runs)
 
 
 def _run(row: Row, runs: Sequence[Row]) -> dict[str, int]:

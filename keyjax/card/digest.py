@@ -1,7 +1,8 @@
-r"""The digest of the file or folder that a card speaks of.
+r"""The digest of the file or folder that a card is about.
 
-Of a file its SHA-256. Of a folder the SHA-256 of what `sha256sum` prints of
-its files in the order of their paths' bytes, so that anybody can check it:
+The digest of a file is its SHA-256. The digest of a folder is the SHA-256 of
+the output of `sha256sum` for its files, sorted by the bytes of their paths, so
+that anyone can check it:
 
     cd DIR && find . -type f -printf '%P\0' | LC_ALL=C sort -z |
       xargs -0 sha256sum | sha256sum
@@ -19,15 +20,15 @@ FOLDER = "SHA-256 of the lines of sha256sum, by path"
 
 
 def digest(path: str | os.PathLike[str]) -> dict[str, Any]:
-  """Returns what a card says of a model's bytes.
+  """Return the digest and size of a model, as a card lists them.
 
   Args:
-    path: a file, or a folder such as a checkpoint.
+    path: File, or folder such as a checkpoint.
 
   Raises:
-    CardError: the folder is empty, or holds a link, something that is no file,
-      or a name that `sha256sum` would escape.
-    OSError: it cannot be read.
+    CardError: If the folder is empty, or contains a link, something that is
+      not a file, or a name that `sha256sum` would escape.
+    OSError: If it cannot be read.
 
   Example:
     >>> import tempfile
@@ -37,15 +38,16 @@ def digest(path: str | os.PathLike[str]) -> dict[str, Any]:
     >>> found["files"], found["bytes"], len(found["sha256"])
     (1, 7, 64)
   """
-  place = pathlib.Path(path)
-  if not place.is_dir():
-    whole, size = _of_file(place)
-    return {"order": FILE, "sha256": whole, "files": 1, "bytes": size}
-  total, files = 0, _files(place)
+  path = pathlib.Path(path)
+  if not path.is_dir():
+    sha256, size = _file_digest(path)
+    return {"order": FILE, "sha256": sha256, "files": 1, "bytes": size}
+  files = _file_names(path)
+  total = 0
   lines = hashlib.sha256()
   for name in files:
-    one, size = _of_file(place / os.fsdecode(name))
-    lines.update(one.encode("ascii") + b"  " + name + b"\n")
+    sha256, size = _file_digest(path / os.fsdecode(name))
+    lines.update(sha256.encode("ascii") + b"  " + name + b"\n")
     total += size
   return {
     "order": FOLDER,
@@ -55,14 +57,17 @@ def digest(path: str | os.PathLike[str]) -> dict[str, Any]:
   }
 
 
-def _files(folder: pathlib.Path) -> list[bytes]:
+def _file_names(folder: pathlib.Path) -> list[bytes]:
+  """Return the sorted names of all files below a folder."""
   found = []
   for path in folder.rglob("*"):
     name = os.fsencode(path.relative_to(folder).as_posix())
     if path.is_symlink() or not (path.is_file() or path.is_dir()):
-      raise CardError(f"{path} is no plain file: a digest would not cover it")
+      raise CardError(
+        f"{path} is not a regular file: a digest would not cover it"
+      )
     if any(mark in name for mark in (b"\n", b"\r", b"\\")):
-      raise CardError(f"{folder} holds a name with a backslash or a line's end")
+      raise CardError(f"{folder} holds a name with a backslash or line break")
     if path.is_file():
       found.append(name)
   if not found:
@@ -70,7 +75,8 @@ def _files(folder: pathlib.Path) -> list[bytes]:
   return sorted(found)
 
 
-def _of_file(path: pathlib.Path) -> tuple[str, int]:
+def _file_digest(path: pathlib.Path) -> tuple[str, int]:
+  """Return the SHA-256 and the size of a file."""
   with path.open("rb") as file:
-    made = hashlib.file_digest(file, "sha256")
-    return made.hexdigest(), file.tell()
+    sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256, file.tell()

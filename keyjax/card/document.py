@@ -1,4 +1,4 @@
-"""A card as bytes: canonical JSON, its schema, its signature."""
+"""Cards as bytes: canonical JSON, their schema, their signature."""
 
 import functools
 import json
@@ -31,47 +31,47 @@ Card = dict[str, Any]
 _CONTEXT = b"keyjax/card/1/signed\x00"
 _MAX_BYTES = 1 << 24
 _MAX_ITEMS = 1 << 19
-_MAX_SENTENCE = 300
+_MAX_MESSAGE = 300
 
 
 @functools.cache
 def schema() -> dict[str, Any]:
-  """Returns the JSON Schema of cards, of draft 2020-12."""
+  """Return the JSON Schema of cards, draft 2020-12."""
   text = resources.files("keyjax.card").joinpath("schema.json").read_text()
   return json.loads(text)
 
 
 def check(card: Mapping[str, Any]) -> None:
-  """Checks everything about a card but its signature and its model.
+  """Check everything about a card except its signature and its model.
 
   Raises:
-    CardError: it is of another version or form, a value lies outside its
-      interval, a class is not the scheme's, the checklist is not whole, or
+    CardError: If it has another version or form, a value is outside its
+      interval, a class is not the scheme's, the checklist is incomplete, or
       something looks like a private key.
   """
   if card.get("keyjax") != KIND:
-    raise CardError("this is not a card of KeyJAX")
+    raise CardError("this is not a KeyJAX card")
   if card.get("version") != VERSION or type(card["version"]) is not int:
     raise CardError(
-      f"a card of another version than {VERSION}, the one that this release "
-      "of KeyJAX reads"
+      f"this card has another version than {VERSION}, the only one that this "
+      "release of KeyJAX reads"
     )
-  _refuse_secrets(card)  # Before any sentence that repeats a field.
+  _refuse_secrets(card)  # Before any message that repeats a field.
   validator = jsonschema.Draft202012Validator(schema())
   error = jsonschema.exceptions.best_match(validator.iter_errors(card))
   if error is not None:
-    raise CardError(_sentence(error))
+    raise CardError(_message_of(error))
   _check_numbers(card)
   _check_classes(card)
   checklist.check(card["checklist"])
 
 
-def _sentence(error: Any) -> str:
+def _message_of(error: Any) -> str:
   where = "/".join(map(str, error.absolute_path)) or "the card"
-  said = " ".join(error.message.split())
-  if len(said) > _MAX_SENTENCE:
-    said = f"it does not fit the schema's {error.validator!r}"
-  return f"{where}: {said}"
+  message = " ".join(error.message.split())
+  if len(message) > _MAX_MESSAGE:
+    message = f"it does not fit the schema's {error.validator!r}"
+  return f"{where}: {message}"
 
 
 def _check_numbers(card: Mapping[str, Any]) -> None:
@@ -80,7 +80,7 @@ def _check_numbers(card: Mapping[str, Any]) -> None:
     scores += [(attack["attack"], x) for x in (attack, *attack["curve"])]
   for name, score in scores:
     if not score["low"] <= score["value"] <= score["high"]:
-      raise CardError(f"{name}: the value lies outside its interval")
+      raise CardError(f"{name}: the value is outside its interval")
   for row in (*card["accuracy"], *card["attacks"]):
     if row["run"] >= len(card["runs"]):
       raise CardError(f"there is no run {row['run']}")
@@ -91,14 +91,14 @@ def _check_classes(card: Mapping[str, Any]) -> None:
     known = security_class(part["mechanism"], part["options"])
     if part["class"] != known:
       raise CardError(
-        f"{part['mechanism']} is of the class {known!r}, not {part['class']!r}"
+        f"the class of {part['mechanism']} is {known!r}, not {part['class']!r}"
       )
 
 
 def _refuse_secrets(card: Mapping[str, Any]) -> None:
   # The digest and the signature are public, and look like keys.
-  shown = {k: v for k, v in card.items() if k not in ("model", "signature")}
-  if any(map(looks_secret, _texts(shown))):
+  searched = {k: v for k, v in card.items() if k not in ("model", "signature")}
+  if any(map(looks_secret, _texts(searched))):
     raise CardError("something in this card looks like a private key")
 
 
@@ -115,63 +115,63 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def sign(card: Mapping[str, Any], key: SigningKey) -> Card:
-  """Returns the card with a signature over all of the rest.
+  """Return the card with a signature over everything else in it.
 
   Args:
-    card: from `make`; a signature that it has is replaced.
-    key: Ed25519 or ML-DSA-65.
+    card: Card from `make`; its signature is replaced if it has one.
+    key: Ed25519 or ML-DSA-65 key.
   """
-  named = {"algorithm": key.kind, "key": key.id}
-  made = dict(card) | {"signature": named}
-  signature = key.private.sign(_message(made))
-  return made | {"signature": named | {"signature": encode(signature)}}
+  header = {"algorithm": key.kind, "key": key.id}
+  unsigned = dict(card) | {"signature": header}
+  signature = key.private.sign(_signed_message(unsigned))
+  return unsigned | {"signature": header | {"signature": encode(signature)}}
 
 
 def verify(card: Mapping[str, Any], key: VerifyKey) -> None:
-  """Checks a card's signature; nothing is asked of the network.
+  """Check a card's signature; the network is not used.
 
   Raises:
-    CardError: there is none, or not this one's.
-    KeyringError: the key is of no known kind.
+    CardError: If there is no signature, or it is not valid under this key.
+    KeyringError: If the key is of an unknown kind.
   """
   signature = card.get("signature")
   if signature is None:
     raise CardError("this card is not signed")
   try:
-    named = signature["algorithm"], signature["key"]
-    if named != (signature_kind(key), verify_key_id(key)):
+    header = signature["algorithm"], signature["key"]
+    if header != (signature_kind(key), verify_key_id(key)):
       raise InvalidSignature
-    made = field(signature, "signature", bytes)
-    key.verify(made, _message(card))
+    data = field(signature, "signature", bytes)
+    key.verify(data, _signed_message(card))
   except (InvalidSignature, KeyringError):
     raise CardError(
-      "this card was changed, or not signed with the key that is expected"
+      "this card was changed, or was not signed with the expected key"
     ) from None
 
 
-def _message(card: Mapping[str, Any]) -> bytes:
-  named = {k: card["signature"][k] for k in ("algorithm", "key")}
-  return _CONTEXT + dump(dict(card) | {"signature": named})
+def _signed_message(card: Mapping[str, Any]) -> bytes:
+  header = {k: card["signature"][k] for k in ("algorithm", "key")}
+  return _CONTEXT + dump(dict(card) | {"signature": header})
 
 
 def check_model(card: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-  """Checks that a card speaks of this checkpoint or file.
+  """Check that a card is about this checkpoint or file.
 
   Raises:
-    CardError: it speaks of none, or of another.
-    OSError: it cannot be read.
+    CardError: If it has no model's digest, or another one.
+    OSError: If the model cannot be read.
   """
   if card["model"] is None:
-    raise CardError("this card speaks of no model's bytes")
+    raise CardError("this card does not have a model's digest")
   if digest(path) != card["model"]:
-    raise CardError(f"{path} is not the model that this card speaks of")
+    raise CardError(f"{path} is not the model that this card is about")
 
 
 def format_card(card: Mapping[str, Any]) -> bytes:
-  """Returns canonical JSON and the end of a line.
+  """Return the card as canonical JSON with a line break.
 
   Raises:
-    CardError: see `check`.
+    CardError: See `check`.
   """
   check(card)
   try:
@@ -181,10 +181,10 @@ def format_card(card: Mapping[str, Any]) -> bytes:
 
 
 def parse_card(data: bytes) -> Card:
-  """Reads what `format_card` returned, and checks it.
+  """Parse the output of `format_card`, and check it.
 
   Raises:
-    CardError: it is not canonical JSON, or see `check`.
+    CardError: If it is not canonical JSON, or fails `check`.
   """
   try:
     body = data.removesuffix(b"\n")
@@ -196,6 +196,6 @@ def parse_card(data: bytes) -> Card:
 
 
 def read_card(path: str | os.PathLike[str]) -> Card:
-  """Reads a card's file; see `parse_card`."""
+  """Read a card from a file; see `parse_card`."""
   with pathlib.Path(path).open("rb") as file:
     return parse_card(file.read(_MAX_BYTES + 2))

@@ -1,5 +1,5 @@
-"""The error of cards."""
+"""The error that cards raise."""
 
 
 class CardError(ValueError):
-  """A card cannot be made, or is refused; the message says why."""
+  """A card cannot be made, or is refused."""

@@ -1,7 +1,7 @@
-"""Which items of the checklist measured rows decide, and how.
+"""Rules that answer items of the checklist from measured rows.
 
-Each rule looks at the attacks and accuracies of a card and returns an answer
-with its reason, or None where the rows do not decide.
+Each rule examines the attacks and accuracies of a card, and returns an answer
+with its reason, or None if the rows do not decide the item.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,40 +15,48 @@ _ACCESS = {"knows_scheme", "has_locked", "images", "queries"}
 
 
 class Found(NamedTuple):
-  """Accuracies and attacks, as a card lists them."""
+  """Accuracies and attacks, as a card lists them.
+
+  Attributes:
+    accuracy: One row for each condition.
+    attacks: One row for each attack.
+  """
 
   accuracy: Sequence[Mapping[str, Any]]
   attacks: Sequence[Mapping[str, Any]]
 
 
 def threat_model(found: Found) -> Answer:
-  """Every attack says what its attacker has, and one knows the scheme."""
+  """Check that every attack has an attacker model, one with the scheme known."""
   attackers = [a["attacker"] for a in found.attacks]
   if not attackers or not all(_ACCESS <= set(a) for a in attackers):
     return None
   knowing = sum(bool(a["knows_scheme"]) for a in attackers)
-  said = (
+  reason = (
     f"{knowing} of {len(attackers)} attackers know the scheme; each attack "
-    "states a goal, what its attacker holds and what he may spend"
+    "states a goal, what its attacker holds and what they may spend"
   )
-  return ("yes" if knowing else "no"), said
+  return ("yes" if knowing else "no"), reason
 
 
 def _is_adaptive(attack: Mapping[str, Any]) -> bool:
   try:
     return registry.ANY not in registry.get(attack["game"]).schemes
-  except ValueError:  # An attack of somebody else: nothing is known of it.
+  except ValueError:  # A third party's attack: nothing is known about it.
     return False
 
 
 def adaptive(found: Found) -> Answer:
-  """Some attack is for this scheme alone; KeyJAX's run on the whole file."""
+  """Check that an attack is specific to this scheme.
+
+  Attacks of KeyJAX run on the whole file, end to end.
+  """
   games = sorted({a["game"] for a in found.attacks if _is_adaptive(a)})
   return ("yes", "for this scheme: " + ", ".join(games)) if games else None
 
 
 def clean_accuracy(found: Found) -> Answer:
-  """The plain model and the right key have an accuracy."""
+  """Check that the plain model and the right key have an accuracy."""
   shown = {row["condition"]: row["value"] for row in found.accuracy}
   if not {"plain", "right"} <= set(shown):
     return None
@@ -61,7 +69,7 @@ def _curves(found: Found) -> list[Mapping[str, Any]]:
 
 
 def sanity(found: Found) -> Answer:
-  """No curve ends clearly below where it was."""
+  """Check that no curve ends clearly below an earlier point."""
   curves = _curves(found)
   if not curves:
     return None
@@ -76,14 +84,14 @@ def sanity(found: Found) -> Answer:
 
 
 def curve(found: Found) -> Answer:
-  """Some attack has a curve."""
+  """Check that an attack has a curve."""
   curves = _curves(found)
   if not curves:
     return None
   return "yes", f"{len(curves)} of {len(found.attacks)} attacks have a curve"
 
 
-def _functions(found: Found) -> list[Mapping[str, Any]]:
+def _function_attacks(found: Found) -> list[Mapping[str, Any]]:
   return [
     a
     for a in found.attacks
@@ -92,28 +100,30 @@ def _functions(found: Found) -> list[Mapping[str, Any]]:
 
 
 def adaptive_wins(found: Found) -> Answer:
-  """On the stolen file, the best attack on the function is an adaptive one."""
-  mine = [a for a in _functions(found) if _is_adaptive(a)]
-  others = [a for a in _functions(found) if not _is_adaptive(a)]
-  if not mine or not others:
+  """Check that the best attack on the stolen file's function is adaptive."""
+  attacks = _function_attacks(found)
+  adaptive_attacks = [a for a in attacks if _is_adaptive(a)]
+  other_attacks = [a for a in attacks if not _is_adaptive(a)]
+  if not adaptive_attacks or not other_attacks:
     return None
-  best, other = (max(x, key=lambda a: a["value"]) for x in (mine, others))
-  said = (
+  best = max(adaptive_attacks, key=lambda a: a["value"])
+  other = max(other_attacks, key=lambda a: a["value"])
+  reason = (
     f"{best['attack']} {100 * best['value']:.2f} %, "
     f"{other['attack']} {100 * other['value']:.2f} %"
   )
-  return ("yes" if best["value"] >= other["value"] else "no"), said
+  return ("yes" if best["value"] >= other["value"] else "no"), reason
 
 
 def description(found: Found) -> Answer:
-  """Every attack is listed with its attacker, budget and setting."""
+  """Check that every attack has its attacker, budget and setting."""
   if not found.attacks:
     return None
   return "yes", "each attack has its attacker, budget, setting and cost"
 
 
 def diversity(found: Found) -> Answer:
-  """Several attacks, and more than one goal."""
+  """Check that there are several attacks, with more than one goal."""
   games = {a["game"] for a in found.attacks}
   goals = sorted({a["goal"] for a in found.attacks})
   if len(games) < 3 or len(goals) < 2:
@@ -122,19 +132,20 @@ def diversity(found: Found) -> Answer:
 
 
 def randomness(found: Found) -> Answer:
-  """Some attack was played against several keys."""
+  """Check that an attack was played against several keys."""
   games = {a["attack"]: a["budget"].get("trials", 0) for a in found.attacks}
   many = {name: count for name, count in games.items() if count > 1}
   if not many:
     return None
-  said = ", ".join(f"{name} {count}" for name, count in sorted(many.items()))
-  return "yes", f"games with a fresh key each: {said}"
+  counts = ", ".join(f"{name} {count}" for name, count in sorted(many.items()))
+  return "yes", f"games with a fresh key each: {counts}"
 
 
 def convergence(found: Found) -> Answer:
-  """Half the steps gave the same, up to the intervals."""
-  rising, judged = [], 0
-  for attack in _functions(found):
+  """Check that half the steps gave the same score, up to the intervals."""
+  rising = []
+  judged = 0
+  for attack in _function_attacks(found):
     last = attack["curve"][-1] if attack["curve"] else None
     half = [
       p for p in attack["curve"] if last and 2 * p["steps"] <= last["steps"]
@@ -152,8 +163,8 @@ def convergence(found: Found) -> Answer:
 
 
 def hyperparameters(found: Found) -> Answer:
-  """Every attack on the function tried several settings."""
-  attacks = _functions(found)
+  """Check that every attack on the function tried several settings."""
+  attacks = _function_attacks(found)
   swept = [a for a in attacks if a["details"].get("settings", 1) > 1]
   if not attacks or len(swept) < len(attacks):
     return None
@@ -161,7 +172,7 @@ def hyperparameters(found: Found) -> Answer:
 
 
 def random_noise(found: Found) -> Answer:
-  """How many random keys were tried."""
+  """Check that enough random keys were tried."""
   tries = sum(r["keys"] for r in found.accuracy if r["condition"] == "wrong")
   tries += sum(
     a["cost"]["steps"] for a in found.attacks if a["game"] == "random_keys"

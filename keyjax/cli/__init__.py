@@ -1,17 +1,18 @@
-"""Keys and sealed checkpoints from a shell: `keyjax --help`.
+"""The `keyjax` command: keys and sealed checkpoints; see `keyjax --help`.
 
-One file a group of commands, loaded when one of them runs; `keys_options` and
-`checkpoint_options` say what each takes and hold the texts of `--help`.
+Each module defines a group of commands, with their options and help texts next
+to the functions that run them. The library is imported when a command runs, so
+help, completion and argument errors do not wait for JAX.
 
-**Guarantees.** A key, a passphrase or a share stands neither in an argument
-(those that look like one are refused and not repeated) nor in what is printed,
-but for `split --print`. Nothing is overwritten but by `rewrap` and `rotate`,
-which leave the old or the new. Names and metadata of a checkpoint reach a
-terminal with their control characters escaped.
+**Guarantees.** Keys, passphrases and shares are never arguments (arguments that
+look like one are refused and not repeated) and are never printed, except by
+`split --print`. No file is overwritten except by `rewrap` and `rotate`, which
+leave the old version or the new one. Control characters in a checkpoint's names
+and metadata are escaped before they reach a terminal.
 
-**Known breaks.** What `decrypt` writes is in the clear, and what `encrypt` read
-still lies there: disks keep the blocks of deleted files. A variable of the
-environment can be read by every process of its user: prefer a descriptor.
+**Known breaks.** `decrypt` writes unencrypted weights, and the input of
+`encrypt` remains: disks keep the blocks of deleted files. Any process of the
+same user can read an environment variable: prefer a descriptor.
 """
 
 from keyjax.cli.program import main

@@ -1,4 +1,4 @@
-"""`python -m keyjax.cli`, where the script is not on the path."""
+"""`python -m keyjax.cli`, for when the script is not on the path."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""A card as lines of text for people."""
+"""A security card as lines of text."""
 
 import io
 import shutil
@@ -11,7 +11,11 @@ from keyjax.cli.output import printable, size
 
 
 def lines(card: Mapping[str, Any]) -> list[str]:
-  """Returns a summary of a card that was checked; its signature was not."""
+  """Return a summary of a card.
+
+  Args:
+    card: Card whose form was checked; its signature need not be.
+  """
   return [
     *_head(card),
     "",
@@ -51,8 +55,10 @@ def _head(card: Mapping[str, Any]) -> list[str]:
   parts = [f"{p['mechanism']}: {p['class']}" for p in scheme["parts"]]
   keys = [f"{k['fingerprint']} {k['version']}" for k in card["keys"]]
   signature = card.get("signature")
-  signed = f"says {signature['key']}; see check" if signature else "no"
-  digest = "of none"
+  signed = "no"
+  if signature:
+    signed = f"by {signature['key']}, not verified here: see check"
+  digest = "none"
   if model:
     digest = (
       f"{model['sha256']}, {model['files']} files, {size(model['bytes'])}"
@@ -99,13 +105,13 @@ def _table(
   found = list(rows)
   if not found:
     return [f"{title}: none", ""]
-  out = table.Table(title=title, title_justify="left", box=box.ASCII)
+  grid = table.Table(title=title, title_justify="left", box=box.ASCII)
   for name in columns:
-    out.add_column(name, overflow="fold")
+    grid.add_column(name, overflow="fold")
   for row in found:
-    # Cells come from strangers: no markup, no control characters.
-    out.add_row(*(text.Text(printable(cell)) for cell in row))
-  paper = io.StringIO()
+    # Cells are not trusted: no markup, no control characters.
+    grid.add_row(*(text.Text(printable(cell)) for cell in row))
+  buffer = io.StringIO()
   width = shutil.get_terminal_size((100, 24)).columns
-  console.Console(file=paper, width=width, no_color=True).print(out)
-  return [line.rstrip() for line in paper.getvalue().splitlines()] + [""]
+  console.Console(file=buffer, width=width, no_color=True).print(grid)
+  return [line.rstrip() for line in buffer.getvalue().splitlines()] + [""]
