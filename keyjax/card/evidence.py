@@ -27,7 +27,7 @@ class Found(NamedTuple):
 
 
 def threat_model(found: Found) -> Answer:
-  """Check that every attack has an attacker model, one with the scheme known."""
+  """Check that all attackers are described, and that one knows the scheme."""
   attackers = [a["attacker"] for a in found.attacks]
   if not attackers or not all(_ACCESS <= set(a) for a in attackers):
     return None
