@@ -2,7 +2,8 @@
 
 import json
 
-from experiments import attack as job
+from experiments.attacking import games
+from experiments.attacking import rows as attack_rows
 from experiments.run import config as configs
 from experiments.run import results
 from keyjax.attacks import registry
@@ -62,15 +63,15 @@ def attack(made, scheme, label, value):
   """Returns a row of `experiments.attack`, made by its own code."""
   spec = made.attacks[label]
   game = registry.get(spec.attack)
-  attacker = job.attacker_of(spec, 100)
+  attacker = attack_rows.attacker_of(spec, 100)
   if value is None:
-    return job.row(made, scheme, label, game, attacker, None) | BASE
+    return games.game_row(made, scheme, label, game, attacker, None) | BASE
   low = Score(value / 2, value / 2.1, value / 1.9)
   last = Score(value, max(value - 0.1, 0.0), min(value + 0.1, 1.0))
   points = [Point(Cost(steps=9), low), Point(Cost(steps=20), last)]
   details = {"settings": 2}
   found = AttackResult(last, points[-1].cost, points, details, {"rate": 0.1})
-  return job.row(made, scheme, label, game, attacker, found) | BASE
+  return games.game_row(made, scheme, label, game, attacker, found) | BASE
 
 
 def rows():

@@ -192,14 +192,14 @@ def changed(field, value, attack="tune"):
     (changed("low", None), "'tune' has no 'low'"),
     (changed("interval", ""), "interval"),
     (changed("low", 0.9), "outside its interval"),
-    (changed("value", float("nan")), "no evidence"),
+    (changed("value", float("nan")), "not evidence"),
     (changed("budget", None), "has no 'budget'"),
     (changed("dataset", "mnist"), "disagree on 'dataset'"),
     (changed("mechanism", "hpnn"), "disagree on 'mechanism'"),
     (changed("command", "KEYJAX-SECRET-SECRET:AAAA"), "private key"),
     (changed("details", {"key": "ab" * 32}), "private key"),
     (changed("value", 1.5), "attacks/"),
-    (rows()[:1], "of one scheme"),
+    (rows()[:1], "about one scheme"),
   ],
 )
 def test_rows_that_are_no_evidence_are_refused(found, sentence):
@@ -215,7 +215,7 @@ def test_several_schemes_need_a_label():
 
 def test_rows_without_a_mechanism_are_of_an_older_release():
   old = [{k: v for k, v in r.items() if k != "mechanism"} for r in rows()]
-  with pytest.raises(cards.CardError, match="do not say 'mechanism'"):
+  with pytest.raises(cards.CardError, match="do not have 'mechanism'"):
     cards.make(old, "counter")
 
 
@@ -234,7 +234,7 @@ def test_what_is_no_file_of_rows_is_refused(tmp_path, text):
     ({"luck": {}}, "no item 'luck'"),
     ({"release": "yes"}, "needs an `answer`"),
     ({"release": {"answer": "maybe", "because": "x"}}, "needs an `answer`"),
-    ({"release": {"answer": "yes", "because": " "}}, "not empty"),
+    ({"release": {"answer": "yes", "because": " "}}, "non-empty"),
     ({"adaptive": {"answer": "yes", "because": "x"}}, "the rows answer"),
   ],
 )
@@ -266,19 +266,23 @@ def test_the_schema_is_one(card):
   [
     (("version",), 2, "another version than 1"),
     (("version",), True, "another version than 1"),
-    (("keyjax",), "key", "not a card"),
+    (("keyjax",), "key", "not a KeyJAX card"),
     (("more",), 1, "more"),
     (("runs",), [], "runs"),
     (("attacks", 0, "low"), None, "attacks/0/low"),
     (("attacks", 0, "value"), "1", "attacks/0/value"),
     (("attacks", 0, "run"), 9, "no run 9"),
     (("accuracy", 0, "condition"), "near", "accuracy/0/condition"),
-    (("scheme", "parts", 0, "class"), "obfuscation", "of the class"),
-    (("scheme", "parts", 0, "options"), {}, "of the class 'obfuscation'"),
-    (("checklist",), [], "not whole"),
-    (("checklist", 0, "asks"), "Is it good?", "not whole"),
+    (("scheme", "parts", 0, "class"), "obfuscation", "the class of"),
+    (
+      ("scheme", "parts", 0, "options"),
+      {},
+      "is 'obfuscation', not 'cryptographic'",
+    ),
+    (("checklist",), [], "is incomplete"),
+    (("checklist", 0, "asks"), "Is it good?", "other questions"),
     (("checklist", 0, "answer"), "yes", "who answered"),
-    (("checklist", 2, "because"), " ", "for no reason"),
+    (("checklist", 2, "because"), " ", "has no reason"),
     (("data", "source"), "-----BEGIN PRIVATE KEY", "private key"),
   ],
 )
@@ -355,13 +359,13 @@ def test_another_key_did_not_sign(signed):
   card, key = signed
   for kind in SIGNING:
     stranger = SigningKey.generate(kind)
-    with pytest.raises(cards.CardError, match="was changed, or not signed"):
+    with pytest.raises(cards.CardError, match="was changed, or was not signed"):
       cards.verify(card, stranger.public)
     # Nor does a name make a stranger the owner.
     forged = cards.sign(card, stranger)
     forged["signature"]["key"] = key.id
     forged["signature"]["algorithm"] = key.kind
-    with pytest.raises(cards.CardError, match="was changed, or not signed"):
+    with pytest.raises(cards.CardError, match="was changed, or was not signed"):
       cards.verify(forged, key.public)
 
 
@@ -414,7 +418,7 @@ def test_a_card_speaks_of_one_model(card, tmp_path):
   (folder / "a").rename(folder / "b")
   with pytest.raises(cards.CardError, match="not the model"):
     cards.check_model(mine, folder)
-  with pytest.raises(cards.CardError, match="no model"):
+  with pytest.raises(cards.CardError, match="not have a model"):
     cards.check_model(card, folder)
 
 
@@ -426,5 +430,5 @@ def test_what_a_digest_would_not_cover_is_refused(tmp_path):
     cards.digest(tmp_path)
   (tmp_path / "a\\b").unlink()
   (tmp_path / "link").symlink_to("/etc/hostname")
-  with pytest.raises(cards.CardError, match="no plain file"):
+  with pytest.raises(cards.CardError, match="not a regular file"):
     cards.digest(tmp_path)

@@ -42,13 +42,13 @@ class Games:
       grid = spec.grid.settings or attack.grid
       budget = rows.budget_of(spec)
       result = referee.sweep(attack, target, attacker, budget, grid)
-    row = _row(self._config, scheme, label, attack, attacker, result)
+    row = game_row(self._config, scheme, label, attack, attacker, result)
     if attack.goal == Goal.FUNCTION:
       row["right"] = self._targets.right(scheme).value
     return row
 
 
-def _row(
+def game_row(
   config: ConfigDict,
   scheme: str,
   label: str,

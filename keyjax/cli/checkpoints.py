@@ -59,7 +59,7 @@ IN is a plain Orbax checkpoint, or a file whose name ends in .safetensors or
 .msgpack. OUT is a new folder, written completely or not at all. Names, shapes,
 dtypes, the step and the metadata are encrypted too; without a key, only the
 total size and the ids of the recipients can be read. IN is not changed: delete
-it if nobody else may read it.
+it if others must not read it.
 """,
     examples="""
 keyjax encrypt model.safetensors model-1 --step 1000 --to @alice.key.pub \\

@@ -72,11 +72,11 @@ class KeyReader:
     return self._passphrase
 
   def passphrase(self, source: str) -> str:
-    """Return the passphrase of a source, or prompt if that is empty."""
+    """Read a passphrase from a source, or prompt for it without one."""
     return read_passphrase(source) if source else ask_passphrase()
 
   def new_passphrase(self, source: str) -> str:
-    """Return a new passphrase; without a source, prompt twice."""
+    """Read a new passphrase from a source, or prompt for it twice."""
     return read_passphrase(source) if source else ask_new_passphrase()
 
   def secret(self, source: str) -> keyjax.Secret:
@@ -118,9 +118,11 @@ class KeyReader:
     if kind == "keyring":
       return self.ring(rest).identities()
     argument = _argument(kind)
-    if argument and argument.identity:
-      return [argument.identity(rest, self)]
-    return [keyjax.keyring.as_identity(self.key(name))]
+    if argument is None:
+      return [keyjax.keyring.as_identity(self.key(name))]
+    if argument.identity is None:
+      raise Failure(USAGE, f"{argument.form} is a recipient; it opens nothing")
+    return [argument.identity(rest, self)]
 
   def recipients(self, names: Iterable[str]) -> list[keyjax.keyring.Recipient]:
     """Read the recipients of `--to`.
@@ -134,12 +136,14 @@ class KeyReader:
     kind, _, rest = name.partition(":")
     if kind == "keyring":
       return [self.ring(rest).recipient()]
-    argument = _argument(kind)
-    if argument and argument.recipient:
-      return [argument.recipient(rest, self)]
     if kind in SOURCES:
       return [_recipient_of(self.key(name))]
-    return [*map(_parse_recipient, public_lines(name))]
+    argument = _argument(kind)
+    if argument is None:
+      return [*map(_parse_recipient, public_lines(name))]
+    if argument.recipient is None:
+      raise Failure(USAGE, f"{argument.form} is not a recipient")
+    return [argument.recipient(rest, self)]
 
   def signer(self, source: str | None) -> keyjax.keyring.SigningKey | None:
     """Read the key of `--sign`."""
@@ -157,6 +161,12 @@ def default_identity() -> list[str]:
   return [name] if name else []
 
 
+def _argument(kind: str) -> keyjax.keyring.Argument | None:
+  """Return how `--to` and `-i` name a kind, if they do."""
+  registered = keyjax.keyring.kinds().get(kind)
+  return None if registered is None else registered.argument
+
+
 def _recipient_of(
   key: keyjax.keyring.PrivateKey,
 ) -> keyjax.keyring.Recipient:
@@ -165,12 +175,6 @@ def _recipient_of(
   if recipient is None:
     raise Failure(USAGE, "a recipient is a key that opens, not one that signs")
   return recipient(key)
-
-
-def _argument(kind: str) -> keyjax.keyring.Argument | None:
-  """Return how a kind is named on the command line, if it has such a name."""
-  found = keyjax.keyring.kinds().get(kind)
-  return found.argument if found else None
 
 
 def _parse_recipient(line: str) -> keyjax.keyring.Recipient:

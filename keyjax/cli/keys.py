@@ -6,7 +6,7 @@ import argparse
 import os
 import pathlib
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 import keyjax
@@ -19,6 +19,7 @@ from keyjax.cli.inputs import (
   read_passphrase,
 )
 from keyjax.cli.key_reader import KeyReader
+from keyjax.cli.kinds import argument_forms, keygen_kinds
 from keyjax.cli.output import Result
 from keyjax.cli.parsers import (
   add_command,
@@ -28,17 +29,7 @@ from keyjax.cli.parsers import (
   add_root,
 )
 
-
-class _Kinds:
-  """Names of all kinds that `keygen` generates, looked up when needed."""
-
-  def __iter__(self) -> Iterator[str]:
-    kinds = keyjax.keyring.kinds().values()
-    yield from (kind.name for kind in kinds if kind.generate)
-    yield "keyring"
-
-  def __contains__(self, name: object) -> bool:
-    return name in tuple(self)
+_KEYRING = "keyring"
 
 
 def add(commands: Any) -> None:
@@ -48,18 +39,22 @@ def add(commands: Any) -> None:
 
 
 def _add_keygen(commands: Any) -> None:
+  kinds = keygen_kinds() | {
+    _KEYRING: "keys of a team, which rotate; its root secret opens it"
+  }
   parser = add_command(
     commands,
     keygen,
     "keygen",
     summary="generate a key",
-    details="""
+    details=f"""
 FILE is a new file with mode 600. It is protected by a passphrase, which is
 read from --passphrase or prompted for. The public part goes to stdout: a
 recipient to encrypt to or a key to verify with, and its id as a comment; of a
 secret only the id.
+
+{_kinds_help(kinds)}
 """,
-    listing=_list_kinds,
     examples="""
 (umask 077; head -c 24 /dev/urandom | base64 > alice.pass)
 keyjax keygen mlkem768x25519 alice.key --pub --passphrase file:alice.pass
@@ -70,7 +65,7 @@ keyjax keygen keyring team.keyring --name team --root file:root.key
 """,
   )
   parser.add_argument(
-    "kind", metavar="KIND", type=_kind, choices=_Kinds(), help="see above"
+    "kind", metavar="KIND", type=_kind, choices=[*kinds], help="see above"
   )
   add_path(parser, "file", metavar="FILE", help="the new key file")
   add_plain(parser)
@@ -84,21 +79,17 @@ keyjax keygen keyring team.keyring --name team --root file:root.key
   )
 
 
-def _list_kinds() -> str:
+def _kinds_help(kinds: Mapping[str, str]) -> str:
   """Return the part of the help that lists what is registered."""
-  kinds = keyjax.keyring.kinds().values()
-  lines = ["kinds:"]
-  lines += [f"  {k.name:17} {k.summary}" for k in kinds if k.generate]
-  lines += [
-    "  keyring           keys of a team, which rotate; its root opens it",
-    "",
-    "without a key file:",
-  ]
-  for argument in (kind.argument for kind in kinds if kind.argument):
-    uses = {"--to": argument.recipient, "-i": argument.identity}
-    options = " and ".join(option for option, use in uses.items() if use)
+  lines = ["kinds:", *(f"  {name:17} {kinds[name]}" for name in kinds)]
+  lines += ["", "without a key file:"]
+  recipients = argument_forms("recipient")
+  identities = argument_forms("identity")
+  for form, text in (recipients | identities).items():
+    options = ["--to"] if form in recipients else []
+    options += ["-i"] if form in identities else []
     lines += textwrap.wrap(
-      f"{argument.form}, for {options}: {argument.help}",
+      f"{form}, for {' and '.join(options)}: {text}",
       width=78,
       initial_indent="  ",
       subsequent_indent="      ",
@@ -114,14 +105,16 @@ def _kind(text: str) -> str:
 def keygen(args: argparse.Namespace) -> Result:
   """Generate a key file or a keyring."""
   _check_options(args)
-  if args.kind == "keyring":
+  if args.kind == _KEYRING:
     return _create_keyring(args)
   public_file = pathlib.Path(f"{args.file}.pub")
   if args.pub and os.path.lexists(public_file):
     raise FileExistsError(f"{public_file} exists; it is not overwritten")
-  generate = keyjax.keyring.kinds()[args.kind].generate
-  assert generate is not None  # The parser allows no other kinds.
-  key = generate()
+  kind = keyjax.keyring.kinds()[args.kind]
+  if args.pub and kind.identity is not None and kind.read_public is None:
+    raise Failure(USAGE, f"a {args.kind} has no public key to write")
+  assert kind.generate is not None  # It has a summary: `keygen` creates it.
+  key = kind.generate()
   write_new_key(args.file, key, args)
   public = public_view(key)
   lines = public_view_lines(public)
@@ -132,19 +125,13 @@ def keygen(args: argparse.Namespace) -> Result:
 
 
 def _check_options(args: argparse.Namespace) -> None:
-  ring = args.kind == "keyring"
+  ring = args.kind == _KEYRING
   if ring != (args.name is not None) or ring != (args.root is not None):
     raise Failure(USAGE, "--name and --root belong to a keyring, both of them")
-  if args.pub and not _has_public_text(args.kind):
-    raise Failure(USAGE, f"a {args.kind} has no public key to write")
+  if ring and args.pub:
+    raise Failure(USAGE, "a keyring has no public key to write")
   if ring and args.plain:
     raise Failure(USAGE, "a keyring is sealed under its root, never plain")
-
-
-def _has_public_text(kind: str) -> bool:
-  if kind in keyjax.keyring.signing.SIGNING:
-    return True
-  return kind != "keyring" and bool(keyjax.keyring.kinds()[kind].read_public)
 
 
 def _create_keyring(args: argparse.Namespace) -> Result:
@@ -155,7 +142,7 @@ def _create_keyring(args: argparse.Namespace) -> Result:
   document = {
     "file": args.file,
     "id": primary.recipient_id,
-    "kind": "keyring",
+    "kind": _KEYRING,
     "primary": primary.id,
   }
   return Result(document, [f"{primary.id} {primary.recipient_id}"])
@@ -232,7 +219,7 @@ def public_view(key: keyjax.keyring.PrivateKey) -> dict[str, str]:
   if isinstance(key, keyjax.keyring.SigningKey):
     return _verify_key_view(key.public)
   kind = keyjax.keyring.kind_of(key)
-  if kind.read_public and kind.recipient:
+  if kind.recipient is not None and kind.read_public is not None:
     return _recipient_view(kind.recipient(key))
   return {"id": keyjax.keyring.as_identity(key).id, "kind": kind.name}
 
@@ -251,7 +238,7 @@ def _parse_public(line: str) -> dict[str, str]:
     return _recipient_view(keyjax.keyring.parse_recipient(line))
 
 
-def _recipient_view(key: keyjax.keyring.PublicKey) -> dict[str, str]:
+def _recipient_view(key: Any) -> dict[str, str]:
   text = keyjax.keyring.format_recipient(key)
   return {"id": key.id, "kind": key.kind, "recipient": text}
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from keyjax.cli import exit_codes
+from keyjax.cli import exit_codes, kinds
 from keyjax.cli.exit_codes import USAGE, Failure
 from keyjax.cli.output import Result
 
@@ -18,19 +18,11 @@ class Parser(argparse.ArgumentParser):
   def __init__(self, **options: Any):
     """Create a parser; its `epilog` begins with examples."""
     options["epilog"] = options.get("epilog", "") + exit_codes.HELP
-    self.listing: Callable[[], str] | None = None
     super().__init__(
       allow_abbrev=False,
       formatter_class=argparse.RawDescriptionHelpFormatter,
       **options,
     )
-
-  def format_help(self) -> str:
-    """Return the help; only this makes the listing, which may be slow."""
-    if self.listing is not None:
-      self.description = f"{self.description}\n\n{self.listing()}"
-      self.listing = None
-    return super().format_help()
 
   def error(self, message: str) -> NoReturn:
     """Raise a `Failure` with a message of one line."""
@@ -75,7 +67,6 @@ def add_command(
   summary: str,
   details: str,
   examples: str,
-  listing: Callable[[], str] | None = None,
 ) -> argparse.ArgumentParser:
   """Add a command.
 
@@ -86,12 +77,10 @@ def add_command(
     summary: One line for the list of commands.
     details: Further paragraphs of the command's help.
     examples: Command lines that work as printed.
-    listing: Function that returns a last paragraph of the help.
   """
   parser = add_group(
     commands, name, summary=summary, details=details, examples=examples
   )
-  parser.listing = listing  # type: ignore[attr-defined]
   parser.set_defaults(prog=parser.prog, run=run)
   parser.add_argument(
     "--json", action="store_true", help="print one JSON object on stdout"
@@ -121,9 +110,8 @@ def add_identities(parser: Any) -> None:
     action="append",
     default=[],
     metavar="SOURCE",
-    help="key that opens it: a SOURCE, keyring:PATH, passphrase (prompts), "
-    "passphrase:SOURCE, or another form that `keyjax keygen --help` lists; can "
-    "be repeated",
+    help=f"key that opens it: a SOURCE, keyring:PATH, "
+    f"{_forms('identity')}; can be repeated",
   )
 
 
@@ -135,11 +123,15 @@ def add_recipients(parser: Any) -> None:
     default=[],
     required=True,
     metavar="RECIPIENT",
-    help="who can open it: keyjax-KIND:..., @FILE with such lines, "
-    "keyring:PATH, a SOURCE of a key, passphrase (prompts), "
-    "passphrase:SOURCE, or another form that `keyjax keygen --help` lists; can "
-    "be repeated",
+    help="who can open it: keyjax-KIND:..., @FILE with such lines, a SOURCE "
+    f"of a key, keyring:PATH, {_forms('recipient')}; can be repeated",
   )
+
+
+def _forms(role: kinds.Role) -> str:
+  """Return the forms that kinds define, for a help text."""
+  forms = ", ".join(kinds.argument_forms(role))
+  return f"{forms} (see `keyjax keygen --help`)"
 
 
 def add_passphrase(parser: Any) -> None:

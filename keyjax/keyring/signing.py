@@ -117,18 +117,20 @@ def parse_verify_key(text: str) -> VerifyKey:
     raise KeyringError(f"this is not a public key of kind {kind}") from None
 
 
-def _register(kind: str, summary: str) -> None:
+def _register(*, name: str, summary: str) -> None:
   register(
     Kind(
-      name=kind,
+      name=name,
       summary=summary,
       key_type=SigningKey,
-      generate=lambda: SigningKey.generate(kind),
-      read=lambda seed: SigningKey(kind, seed),
+      generate=lambda: SigningKey.generate(name),
+      read=lambda seed: SigningKey(name, seed),
       reveal=SigningKey.reveal,
     )
   )
 
 
-_register(ED25519, "to sign")
-_register(ML_DSA, "to sign, also secure against future quantum computers")
+_register(name=ED25519, summary="to sign")
+_register(
+  name=ML_DSA, summary="to sign, also secure against future quantum computers"
+)

@@ -82,7 +82,7 @@ def test_what_was_changed_is_refused(run, folder, signer):
 @pytest.mark.parametrize(
   "argv, code, sentence",
   [
-    ((*MAKE, "--out", "card.json"), 1, "of one scheme"),
+    ((*MAKE, "--out", "card.json"), 1, "about one scheme"),
     (("card", "make", "--rows", "gone", *COUNTER), 4, "gone"),
     ((*MAKE, *COUNTER, "--model", "gone"), 4, "gone"),
     ((*MAKE, *COUNTER, "--answers", "rows.jsonl"), 1, "a JSON object"),

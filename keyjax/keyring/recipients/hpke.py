@@ -215,15 +215,15 @@ def _load_private(kind: str, data: bytes) -> tuple[Any, bytes]:
   return MLKEM768X25519PrivateKey(mlkem, x25519), both
 
 
-def _register(kind: str, summary: str, **openssl: Any) -> None:
+def _register(*, name: str, summary: str, **openssl: Any) -> None:
   register(
     Kind(
-      name=kind,
+      name=name,
       summary=summary,
-      read_public=lambda data: HpkePublicKey(kind, data),
+      read_public=lambda data: HpkePublicKey(name, data),
       key_type=HpkePrivateKey,
-      generate=lambda: HpkePrivateKey.generate(kind),
-      read=lambda data: HpkePrivateKey(kind, data),
+      generate=lambda: HpkePrivateKey.generate(name),
+      read=lambda data: HpkePrivateKey(name, data),
       reveal=HpkePrivateKey.reveal,
       identity=lambda key: key,
       recipient=lambda key: key.public,
@@ -239,11 +239,12 @@ def _from_openssl(key: Any) -> HpkePrivateKey | None:
 
 
 _register(
-  X25519,
+  name=X25519,
   summary="to receive",
   from_openssl=_from_openssl,
   to_openssl=lambda key: X25519PrivateKey.from_private_bytes(key.reveal()),
 )
 _register(
-  HYBRID, summary="to receive, also secure against future quantum computers"
+  name=HYBRID,
+  summary="to receive, also secure against future quantum computers",
 )
