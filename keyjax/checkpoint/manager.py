@@ -11,17 +11,24 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy as policy
 
 from keyjax import private_files
 from keyjax.aes.host import Impl
-from keyjax.checkpoint import plain, sealed, session
+from keyjax.checkpoint import plain
+from keyjax.checkpoint.checks import (
+  as_identities,
+  as_recipients,
+  check_tree,
+)
 from keyjax.checkpoint.errors import (
   CheckpointContentError,
   CheckpointStorageError,
-  check_tree,
   content_error,
   storage_error,
 )
-from keyjax.checkpoint.format import signature as signing
-from keyjax.checkpoint.storage import folders, store
-from keyjax.checkpoint.storage import locations as places
+from keyjax.checkpoint.format import signature as signatures
+from keyjax.checkpoint.opened import open_checkpoint
+from keyjax.checkpoint.restore import restore_opened
+from keyjax.checkpoint.save import seal_tree
+from keyjax.checkpoint.storage import folders, locations, orbax_writer
+from keyjax.checkpoint.storage.sealed_files import is_sealed
 from keyjax.keyring import Identity, Recipient
 
 _ITEM = "state"
@@ -51,158 +58,180 @@ class Manager:
     *,
     recipients: Recipient | Iterable[Recipient] | None = None,
     identities: Identity | Iterable[Identity] = (),
-    signer: signing.Signer | None = None,
-    verify_key: signing.VerifyKey | None = None,
+    signer: signatures.Signer | None = None,
+    verify_key: signatures.VerifyKey | None = None,
     impl: Impl = "auto",
   ):
-    """Opens or makes a folder of checkpoints.
+    """Open or create a folder of checkpoints.
 
     Args:
-      folder: where, on a disk or in a bucket (`gs://...`, which has no locks:
-        start one run in it, not two); made when absent.
-      keep: how many checkpoints to keep.
-      recipients: who can open them; plain checkpoints if None.
-      identities: keys that open them, to go on with a run.
-      signer: who signs them; see `save`.
-      verify_key: who must have signed what is restored.
-      impl: where arrays are sealed and opened; see `save`.
+      folder: Folder on a disk or in a bucket (`gs://...`); created if absent.
+        A bucket has no locks: start one run in it, not two.
+      keep: Number of checkpoints to keep.
+      recipients: Recipients who can open them; None for plain checkpoints.
+      identities: Keys that open them, to resume a run.
+      signer: Private key to sign them with; see `save`.
+      verify_key: Public key whose signature is required to restore.
+      impl: Where arrays are sealed and opened; see `save`.
 
     Raises:
-      CheckpointError: the folder cannot be made or written, or holds sealed
-        checkpoints where no recipients are given, or plain ones where some are.
+      CheckpointStorageError: If the folder cannot be created or written.
+      CheckpointContentError: If it holds sealed checkpoints and there are no
+        recipients, or plain ones and there are some.
     """
-    options = ocp.CheckpointManagerOptions(
-      preservation_policy=policy.LatestN(keep)
-    )
-    self._folder = places.location(folder)
+    self._folder = locations.absolute_path(folder)
     self._recipients: list[Recipient] | None = None
     if recipients is not None:
-      self._recipients = session.several(recipients, "wrap")
-    self._identities = session.several(identities, "unwrap")
-    self._signer, self._verify_key, self._impl = signer, verify_key, impl
-    handlers = {_ITEM: ocp.StandardCheckpointHandler()}
-    if self._recipients is not None:
-      handlers = store.handlers()
+      self._recipients = as_recipients(recipients)
+    self._identities = as_identities(identities)
+    self._signer = signer
+    self._verify_key = verify_key
+    self._impl = impl
     self._closed = False
     folders.check_name(self._folder)
     try:
-      with places.reaching(self._folder):
-        folders.try_folder(self._folder)
-        self._lock = self._hold()
-        # What another is writing looks like what is left.
+      with locations.bucket_errors(self._folder):
+        folders.check_writable(self._folder)
+        self._lock = self._lock_folder()
+        # To others, what a writer has begun looks abandoned.
         if self._lock is not None:
-          folders.discard(self._folder)
-        self._manager = ocp.CheckpointManager(
-          self._folder, options=options, item_handlers=handlers
-        )
+          folders.remove_temporary(self._folder)
+        self._manager = self._orbax_manager(keep)
     except OSError as error:
       raise storage_error(f"cannot use {self._folder}", error) from None
     self._check_kind()
 
+  def _orbax_manager(self, keep: int) -> ocp.CheckpointManager:
+    handlers = {_ITEM: ocp.StandardCheckpointHandler()}
+    if self._recipients is not None:
+      handlers = orbax_writer.handlers()
+    options = ocp.CheckpointManagerOptions(
+      preservation_policy=policy.LatestN(keep)
+    )
+    return ocp.CheckpointManager(
+      self._folder, options=options, item_handlers=handlers
+    )
+
   def _check_kind(self) -> None:
-    """Refuses to go on in plaintext after sealed checkpoints, or to mix."""
+    """Refuse to continue sealed checkpoints in plaintext, or to mix both."""
     latest = self.latest()
     if latest is None:
       return
-    sealed_there = store.is_sealed(self._folder / str(latest))
-    if sealed_there != (self._recipients is not None):
-      self.close()
-      kinds = ("sealed", "recipients were given: give them")
-      kinds = kinds if sealed_there else ("plain", "recipients: give none")
-      raise CheckpointContentError(
-        f"{self._folder} holds {kinds[0]} checkpoints, and "
-        f"{'no ' if sealed_there else 'there are '}{kinds[1]}, or choose "
-        "another folder"
+    sealed = is_sealed(self._folder / str(latest))
+    if sealed == (self._recipients is not None):
+      return
+    self.close()
+    if sealed:
+      conflict = "sealed checkpoints, and no recipients were given: give them"
+    else:
+      conflict = (
+        "plain checkpoints, and there are recipients: give none"
       )
+    raise CheckpointContentError(
+      f"{self._folder} holds {conflict}, or choose another folder"
+    )
 
-  def _hold(self) -> weakref.finalize | None:
-    """Keeps other Managers from saving; returns what lets them again."""
-    if places.is_remote(self._folder):  # It has no locks.
+  def _lock_folder(self) -> weakref.finalize | None:
+    """Exclude other Managers from saving; return what releases the lock."""
+    if locations.is_remote(self._folder):  # Buckets have no locks.
       return weakref.finalize(self, lambda: None)
-    if jax.process_index():  # The first process stands for all of a run.
+    if jax.process_index():  # The first process acts for the whole run.
       return weakref.finalize(self, lambda: None)
     fd = private_files.lock_folder(self._folder)
     return None if fd is None else weakref.finalize(self, os.close, fd)
 
   def save(self, step: int, state: Any) -> None:
-    """Saves a state under a step; returns before it is on disk.
+    """Save a state under a step; return before it is on disk.
 
     Raises:
-      ValueError: the state is not one of arrays alone, the step is not after
-        the last one, or the manager is closed.
-      CheckpointError: this save, or the one before it, failed, or another
-        Manager was there first and saves into the folder.
+      ValueError: If the state has something other than arrays, the step is not
+        after the last one, or the manager is closed.
+      CheckpointStorageError: If this save or the previous one failed, or
+        another Manager saves into the folder.
     """
     check_tree(state)
     if self._closed:
       raise ValueError("this Manager is closed")
     if self._lock is None:
-      raise CheckpointStorageError(f"another Manager saves into {self._folder}")
-    items = self._items(step, state)
+      raise CheckpointStorageError(
+        f"another Manager saves into {self._folder}"
+      )
+    items = self._save_args(step, state)
     try:
-      folders.try_folder(self._folder)
+      folders.check_writable(self._folder)
       saved = self._manager.save(step, args=items)
     except Exception as error:
-      folders.discard(self._folder)
+      folders.remove_temporary(self._folder)
       raise storage_error(f"could not save step {step}", error) from None
     if not saved:
       raise ValueError(f"step {step} is not after step {self.latest()}")
 
-  def _items(self, step: int, state: Any) -> ocp.args.Composite:
+  def _save_args(self, step: int, state: Any) -> ocp.args.Composite:
     if self._recipients is None:
-      item = ocp.args.StandardSave(plain.solid(state))
+      item = ocp.args.StandardSave(plain.without_empty_arrays(state))
       return ocp.args.Composite(**{_ITEM: item})
-    made = sealed.prepare(
-      state, self._recipients, step, None, self._signer, self._impl, lazy=False
+    sealed = seal_tree(
+      state,
+      self._recipients,
+      step=step,
+      metadata=None,
+      signer=self._signer,
+      impl=self._impl,
+      lazy=False,
     )
-    return store.arguments(*made)
+    return orbax_writer.save_args(sealed)
 
   def latest(self) -> int | None:
-    """Returns the last whole checkpoint's step, or None."""
+    """Return the step of the last complete checkpoint, or None."""
     return self._manager.latest_step()
 
   def restore(self, like: Any, step: int | None = None) -> Any:
-    """Reads a state; the latest one by default.
+    """Read a state; the latest one by default.
 
     Raises:
-      FileNotFoundError: there is no checkpoint.
-      CheckpointError: it cannot be read, or is of another state.
+      FileNotFoundError: If there is no checkpoint.
+      CheckpointError: If it cannot be read, or is of another state.
     """
     step = self.latest() if step is None else step
     if step is None or step not in self._manager.all_steps():
       what = "checkpoint" if step is None else f"step {step}"
       raise FileNotFoundError(f"no {what} in {self._folder}")
-    if self._recipients is not None:
-      opened = session.begin(
-        self._folder / str(step), self._identities, step, self._verify_key
-      )
-      return sealed.restore_from(opened, like, None, self._impl)
-    spec = plain.solid(like)
-    item = ocp.args.StandardRestore(plain.abstract(spec))
+    if self._recipients is None:
+      return self._restore_plain(like, step)
+    opened = open_checkpoint(
+      self._folder / str(step), self._identities, step, self._verify_key
+    )
+    return restore_opened(opened, like, leaves=None, impl=self._impl)
+
+  def _restore_plain(self, like: Any, step: int) -> Any:
+    written = plain.without_empty_arrays(like)
+    item = ocp.args.StandardRestore(plain.restore_target(written))
     try:
-      plain.check(self._manager.item_metadata(step)[_ITEM], spec)
-      items = ocp.args.Composite(**{_ITEM: item})
-      return plain.hollow(self._manager.restore(step, args=items)[_ITEM], like)
+      stored = self._manager.item_metadata(step)[_ITEM]
+      plain.check_same_tree(stored, written)
+      args = ocp.args.Composite(**{_ITEM: item})
+      tree = self._manager.restore(step, args=args)[_ITEM]
+      return plain.with_empty_arrays(tree, like)
     except Exception as error:
       raise content_error(f"could not read step {step}", error) from None
 
   def wait(self) -> None:
-    """Waits until all saves are on disk.
+    """Wait until all saves are on disk.
 
     Raises:
-      CheckpointError: a save failed.
+      CheckpointStorageError: If a save failed.
     """
     try:
       self._manager.wait_until_finished()
     except Exception as error:
-      folders.discard(self._folder)
+      folders.remove_temporary(self._folder)
       raise storage_error("a save failed", error) from None
 
   def close(self) -> None:
-    """Waits for all saves and lets the folder go.
+    """Wait for all saves and release the folder.
 
     Raises:
-      CheckpointError: a save failed.
+      CheckpointStorageError: If a save failed.
     """
     try:
       self.wait()

@@ -1,8 +1,8 @@
-"""Plain Orbax checkpoints of arrays: what was locked already, or is public.
+"""Plain Orbax checkpoints of arrays that are locked already, or public.
 
-A checkpoint is written into a temporary folder and renamed when it is whole,
-so an interrupted or failed save is never taken for a checkpoint. Keys and
-secrets are refused: they live in files of their own (`keys.save`).
+A checkpoint is written to a temporary folder that is renamed once it is
+complete, so an interrupted or failed save is never taken for a checkpoint.
+Keys and secrets are refused: they belong in files of their own (`keys.save`).
 """
 
 import os
@@ -13,17 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from keyjax.checkpoint.errors import (
-  check_tree,
-  content_error,
-)
+from keyjax.checkpoint.checks import check_tree
+from keyjax.checkpoint.errors import content_error
 from keyjax.checkpoint.storage import folders
-from keyjax.checkpoint.storage import locations as places
+from keyjax.checkpoint.storage.locations import absolute_path, is_whole
 from keyjax.tree import path_str
 
 
-def solid(tree: Any) -> Any:
-  """Puts one zero in place of empty arrays, which Orbax does not write."""
+def without_empty_arrays(tree: Any) -> Any:
+  """Replace empty arrays, which Orbax does not write, by one zero each."""
 
   def fill(x: Any) -> Any:
     return jnp.zeros((1,), x.dtype) if _is_empty(x) else x
@@ -31,8 +29,8 @@ def solid(tree: Any) -> Any:
   return jax.tree.map(fill, tree)
 
 
-def hollow(tree: Any, like: Any) -> Any:
-  """Undoes `solid`."""
+def with_empty_arrays(tree: Any, like: Any) -> Any:
+  """Undo `without_empty_arrays`."""
 
   def empty(x: Any, y: Any) -> Any:
     return jnp.zeros(y.shape, y.dtype) if _is_empty(y) else x
@@ -47,11 +45,11 @@ def _is_empty(x: Any) -> bool:
 def _checkpointer(alone: bool) -> ocp.StandardCheckpointer:
   if not alone or jax.process_count() == 1:
     return ocp.StandardCheckpointer()
-  this = jax.process_index()
+  process = jax.process_index()
   options = ocp.options.MultiprocessingOptions(
-    primary_host=this,
-    active_processes={this},
-    barrier_sync_key_prefix=f"process-{this}",
+    primary_host=process,
+    active_processes={process},
+    barrier_sync_key_prefix=f"process-{process}",
   )
   return ocp.StandardCheckpointer(multiprocessing_options=options)
 
@@ -59,57 +57,59 @@ def _checkpointer(alone: bool) -> ocp.StandardCheckpointer:
 def save_plain(
   path: str | os.PathLike[str], tree: Any, *, alone: bool = False
 ) -> None:
-  """Writes a tree of arrays to a new folder, atomically.
+  """Write a tree of arrays to a new folder, atomically.
 
   Args:
-    path: a folder that does not exist.
-    tree: a pytree of arrays, such as encrypted params.
-    alone: of several processes, this one saves alone, a tree of NumPy arrays;
-      by default all of them save together.
+    path: New folder.
+    tree: Pytree of arrays, such as encrypted params.
+    alone: With several processes, save a tree of NumPy arrays from this
+      process only; by default all of them save together.
 
   Raises:
-    ValueError: the tree holds a key, no array, or something else than arrays.
-    FileExistsError: `path` exists.
-    CheckpointError: the disk is full, or the folder cannot be written.
+    ValueError: If the tree holds a key, no array, or something other than
+      arrays.
+    FileExistsError: If `path` exists.
+    CheckpointStorageError: If the disk is full, or the folder cannot be
+      written.
   """
   check_tree(tree)
-  place = places.location(path)
-  folders.check_absent(place)
-  with folders.writing(place), _checkpointer(alone) as checkpointer:
-    checkpointer.save(place, solid(tree))
+  folder = absolute_path(path)
+  folders.check_absent(folder)
+  with folders.writing(folder), _checkpointer(alone) as checkpointer:
+    checkpointer.save(folder, without_empty_arrays(tree))
 
 
 def restore_plain(
   path: str | os.PathLike[str], like: Any = None, *, alone: bool = False
 ) -> Any:
-  """Reads a tree that `save_plain` wrote.
+  """Read a tree that `save_plain` wrote.
 
   Args:
-    path: the checkpoint's folder.
-    like: the tree's structure, shapes, dtypes and shardings: arrays or
+    path: Folder of the checkpoint.
+    like: Structure, shapes, dtypes and shardings of the tree: arrays or
       `jax.ShapeDtypeStruct`. None gives the tree as it was saved, on one
-      device, with dicts in place of other nodes; an empty array of it is one
-      zero then.
-    alone: of several processes, this one reads alone, NumPy arrays.
+      device, with dicts for nodes of other types; then each empty array
+      becomes one zero.
+    alone: With several processes, read NumPy arrays in this process only.
 
   Raises:
-    FileNotFoundError: there is no whole checkpoint at `path`.
-    CheckpointError: it cannot be read, or is of another tree.
+    FileNotFoundError: If there is no complete checkpoint at `path`.
+    CheckpointContentError: If it cannot be read, or is of another tree.
   """
-  path = places.location(path)
-  if not places.is_whole(path):
+  path = absolute_path(path)
+  if not is_whole(path):
     raise FileNotFoundError(f"no checkpoint at {path}")
   try:
     with _checkpointer(alone) as checkpointer:
       stored = checkpointer.metadata(path).item_metadata
       like = _on_one_device(stored) if like is None else like
-      check(stored, solid(like))
-      tree = checkpointer.restore(path, abstract(solid(like)))
-      return hollow(tree, like)
+      written = without_empty_arrays(like)
+      check_same_tree(stored, written)
+      tree = checkpointer.restore(path, restore_target(written))
+      return with_empty_arrays(tree, like)
   except Exception as error:
-    raise content_error(
-      f"could not read the checkpoint {path}", error
-    ) from None
+    what = f"could not read the checkpoint {path}"
+    raise content_error(what, error) from None
 
 
 def _on_one_device(stored: Any) -> Any:
@@ -121,28 +121,32 @@ def _on_one_device(stored: Any) -> Any:
   return jax.tree.map(spec, stored.tree)
 
 
-def check(stored: Any, like: Any) -> None:
-  """Refuses another tree; Orbax would cast a leaf of another dtype."""
+def check_same_tree(stored: Any, like: Any) -> None:
+  """Raise a ValueError for another tree.
+
+  Without it Orbax would cast a leaf of another dtype.
+  """
   have, want = _specs(stored), _specs(like)
   for path in sorted({*have, *want}):
-    found, wanted = have.get(path, "absent"), want.get(path, "absent")
+    found = have.get(path, "absent")
+    wanted = want.get(path, "absent")
     if found != wanted and "" not in (found, wanted):
       raise ValueError(f"leaf {path} is {found} there, {wanted} was expected")
 
 
 def _specs(tree: Any) -> dict[str, str]:
-  """Returns `uint32[2, 3]` by path; empty for leaves that are no arrays."""
+  """Return `uint32[2, 3]` by path; empty for leaves that are not arrays."""
 
   def spec(x: Any) -> str:
-    plain = hasattr(x, "shape") and isinstance(x.dtype, np.dtype)
-    return f"{x.dtype}{list(x.shape)}" if plain else ""
+    is_array = hasattr(x, "shape") and isinstance(x.dtype, np.dtype)
+    return f"{x.dtype}{list(x.shape)}" if is_array else ""
 
   leaves = jax.tree_util.tree_leaves_with_path(tree)
   return {path_str(path): spec(x) for path, x in leaves}
 
 
-def abstract(tree: Any) -> Any:
-  """Returns the shapes, dtypes and shardings that Orbax reads into."""
+def restore_target(tree: Any) -> Any:
+  """Return the shapes, dtypes and shardings that Orbax restores to."""
 
   def spec(x: Any) -> Any:
     # Orbax writes NumPy scalars and does not read them.

@@ -1,4 +1,4 @@
-"""Other recipients for a checkpoint that is there, and other data keys."""
+"""New recipients, or a new data key, for an existing checkpoint."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -6,25 +6,25 @@ from collections.abc import Iterable, Iterator
 import jax
 import numpy as np
 
-from keyjax.checkpoint import sealed
+from keyjax.checkpoint.checks import as_identities, as_recipients
 from keyjax.checkpoint.errors import storage_error
 from keyjax.checkpoint.format import layout
-from keyjax.checkpoint.format import signature as signing
-from keyjax.checkpoint.format.manifest import Manifest, part_context
-from keyjax.checkpoint.parts import opening, reading, sealing
-from keyjax.checkpoint.session import Session, begin, several
-from keyjax.checkpoint.storage import folders, store
-from keyjax.checkpoint.storage import locations as places
-from keyjax.checkpoint.storage import processes as agree
-from keyjax.keyring import (
-  Identity,
-  Recipient,
-  rewrap_envelope,
-  seal_envelope,
+from keyjax.checkpoint.format import signature as signatures
+from keyjax.checkpoint.format.manifest import (
+  Leaf,
+  Manifest,
+  part_context,
+  unset_digests,
 )
+from keyjax.checkpoint.opened import OpenedCheckpoint, open_checkpoint
+from keyjax.checkpoint.parts import opening, reading, sealing
+from keyjax.checkpoint.save import seal_messages
+from keyjax.checkpoint.storage import folders, orbax_writer, processes
+from keyjax.checkpoint.storage.locations import absolute_path
+from keyjax.checkpoint.storage.sealed_files import SealedFiles
+from keyjax.keyring import Identity, Recipient, rewrap_envelope
 from keyjax.keyring.data_keys import leaf_key
-from keyjax.keyring.entries import now
-from keyjax.seal import Opener, SealError, seal_into, size_of_plain
+from keyjax.seal import Opener, SealError, size_of_plain
 
 
 def rewrap(
@@ -35,38 +35,39 @@ def rewrap(
   revoked: Iterable[str] = (),
   reinstate: bool = False,
 ) -> None:
-  """Gives a checkpoint other recipients; only its envelope is written.
+  """Replace the recipients of a checkpoint; only its envelope is written.
 
-  Right to add somebody, or to rotate a key that did not leak. Wrong to revoke:
-  who could open the checkpoint may keep its data key, or the old envelope; see
-  `reencrypt`. A kill at any point leaves the old envelope or the new one. In a
-  bucket one object is replaced; where it keeps versions, the old one stays.
+  Use it to add a recipient, or to rotate a key that did not leak. It does not
+  revoke: anyone who could open the checkpoint may have kept its data key or
+  the old envelope; see `reencrypt`. A kill at any point leaves the old
+  envelope or the new one. In a bucket one object is replaced; if the bucket
+  keeps versions, the old one remains.
 
   Args:
-    path: the checkpoint's folder.
-    identities: keys, of which one opens it.
-    recipients: everybody who can open it from now on.
-    revoked: ids of former recipients, who are told so.
-    reinstate: whether somebody who was revoked may be a recipient again.
+    path: Folder of the checkpoint.
+    identities: Keys, one of which opens it.
+    recipients: All recipients who can open it from now on.
+    revoked: Ids of former recipients, who get an error that says so.
+    reinstate: Whether a revoked recipient may be a recipient again.
 
   Raises:
-    FileNotFoundError: there is no whole checkpoint at `path`.
-    KeyringError: no identity opens it, or a recipient cannot be used or was
+    FileNotFoundError: If there is no complete checkpoint at `path`.
+    KeyringError: If no identity opens it, or a recipient cannot be used or was
       revoked.
-    CheckpointError: the folder cannot be written.
+    CheckpointStorageError: If the folder cannot be written.
   """
-  opened = store.Store(path)
+  files = SealedFiles(path)
   envelope = rewrap_envelope(
-    opened.envelope,
-    several(identities, "unwrap"),
-    several(recipients, "wrap"),
+    files.envelope,
+    as_identities(identities),
+    as_recipients(recipients),
     revoked=revoked,
     reinstate=reinstate,
   )
   try:
-    store.replace_header(opened.path, envelope)
+    orbax_writer.replace_header(files.path, envelope)
   except OSError as error:
-    raise storage_error(f"could not rewrap {opened.path}", error) from None
+    raise storage_error(f"could not rewrap {files.path}", error) from None
 
 
 def reencrypt(
@@ -75,100 +76,116 @@ def reencrypt(
   identities: Identity | Iterable[Identity],
   recipients: Recipient | Iterable[Recipient],
   *,
-  signer: signing.Signer | None = None,
-  verify_key: signing.VerifyKey | None = None,
+  signer: signatures.Signer | None = None,
+  verify_key: signatures.VerifyKey | None = None,
   salt: sealing.Salt = sealing.random_salt,
 ) -> None:
-  """Writes a checkpoint again under a new data key: what revocation needs.
+  """Write a checkpoint again under a new data key, as revocation needs.
 
-  One part after the other is opened and sealed again, so memory does not grow
-  with the checkpoint. It has a new id; step and metadata stay. Delete the old
-  folder then, and its copies: whoever was revoked can open those for ever.
+  One part after another is opened and sealed again, so that memory does not
+  grow with the checkpoint. The copy has a new id and the same step and
+  metadata. Then delete the old folder and its copies: a revoked recipient can
+  open those forever.
 
   Args:
-    path: the checkpoint's folder.
-    new_path: a folder that does not exist.
-    identities: keys, of which one opens it.
-    recipients: who can open the new one.
-    signer: who signs it; a signature does not carry over.
-    verify_key: whose signature the old one must bear.
-    salt: gives the salt of each message; see `save`.
+    path: Folder of the checkpoint.
+    new_path: New folder.
+    identities: Keys, one of which opens the old one.
+    recipients: Recipients of the new one.
+    signer: Private key to sign with; a signature does not carry over.
+    verify_key: Public key whose signature the old one must have.
+    salt: Returns the salt of each message; see `save`.
 
   Raises:
-    FileNotFoundError: there is no whole checkpoint at `path`.
-    FileExistsError: `new_path` exists.
-    KeyringError: no identity opens it, or a recipient cannot be used.
-    CheckpointError: it is damaged, or the new one cannot be written.
-    ValueError: it was called in several processes.
+    FileNotFoundError: If there is no complete checkpoint at `path`.
+    FileExistsError: If `new_path` exists.
+    KeyringError: If no identity opens it, or a recipient cannot be used.
+    CheckpointContentError: If it is damaged.
+    CheckpointStorageError: If the new one cannot be written.
+    ValueError: If it is called with several processes.
   """
   if jax.process_count() > 1:
-    raise ValueError("reencrypt runs in one process, whoever wrote it")
-  target = places.location(new_path)
-  folders.check_absent(target)
-  signing.check_signer(signer)
-  old = begin(path, identities, verify_key=verify_key)
-  checkpoint, data_key = agree.new_checkpoint()
-  new = _placed_anew(old.manifest, checkpoint, signer is not None)
-  envelope = seal_envelope(
-    data_key, several(recipients, "wrap"), checkpoint=checkpoint, created=now()
+    raise ValueError(
+      "reencrypt runs in one process, however many wrote the checkpoint"
+    )
+  folder = absolute_path(new_path)
+  folders.check_absent(folder)
+  signatures.check_signer(signer)
+  old = open_checkpoint(path, identities, verify_key=verify_key)
+  checkpoint, data_key = processes.new_id_and_data_key()
+  manifest = _in_one_stream(
+    old.manifest, checkpoint, signed=signer is not None
   )
-  digests: list[bytes] = []
-  messages = sealing.digested(_messages(old, new, data_key, salt), digests)
-  rest = messages, digests, signer, True, salt
-  sealed.write(target, *sealed.pack(new, data_key, envelope, *rest))
+  sealed = seal_messages(
+    manifest,
+    data_key,
+    recipients,
+    _sealed_again(old, manifest, data_key, salt),
+    signer,
+    lazy=True,
+    salt=salt,
+  )
+  orbax_writer.write(folder, sealed)
 
 
-def _placed_anew(old: Manifest, checkpoint: str, signed: bool) -> Manifest:
-  """Returns the manifest of the same leaves in one stream."""
-  parts = [[(p.start, p.stop, 0) for p in leaf.parts] for leaf in old.leaves]
-  placed, used = layout.place(parts, [x.itemsize for x in old.leaves], 1)
+def _in_one_stream(old: Manifest, checkpoint: str, signed: bool) -> Manifest:
+  """Return the manifest of the same leaves, in one stream."""
+  boxes = [[(*p.box, 0) for p in leaf.parts] for leaf in old.leaves]
+  itemsizes = [leaf.itemsize for leaf in old.leaves]
+  parts, used = layout.assign_offsets(boxes, itemsizes, 1)
   leaves = tuple(
-    leaf._replace(parts=tuple(p))
-    for leaf, p in zip(old.leaves, placed, strict=True)
+    leaf._replace(parts=tuple(leaf_parts))
+    for leaf, leaf_parts in zip(old.leaves, parts, strict=True)
   )
-  digests = ("0" * 64,) * sum(map(len, placed)) if signed else None
   return old._replace(
     id=checkpoint,
     leaves=leaves,
-    streams=layout.streams(used),
-    digests=digests,
+    streams=layout.choose_streams(used),
+    digests=unset_digests(leaves) if signed else None,
   )
 
 
-def _messages(
-  old: Session, new: Manifest, data_key: bytes, salt: sealing.Salt
+def _sealed_again(
+  old: OpenedCheckpoint, manifest: Manifest, data_key: bytes, salt: sealing.Salt
 ) -> Iterator[sealing.Message]:
-  """Opens each part, to be sealed again when its turn comes."""
-  needs, number = [], 0
-  for i, leaf in enumerate(old.manifest.leaves):
-    for part in leaf.parts:
-      needs.append(reading.whole(number, i, part))
-      number += 1
-  places = [part for leaf in new.leaves for part in leaf.parts]
-  for one, header, chunks in reading.read(
-    old.store, old.manifest.streams, needs
-  ):
-    leaf, place = old.manifest.leaves[one.leaf], places[one.number]
-    if old.signed:
-      opening.check_digest(old.manifest, leaf, one, header, chunks)
-    plain = np.empty(size_of_plain(one.part.size), np.uint8)
-    key = leaf_key(old.data_key, "leaf", leaf.path)
-    try:
-      opener = Opener(key, header, part_context(old.manifest, leaf, one.part))
-      opener.open_into(0, chunks, plain.data)
-    except SealError:
-      raise opening.damaged(leaf, one.part) from None
-    key = leaf_key(data_key, "leaf", leaf.path)
-    bound = part_context(new, leaf, place)
-    yield place.size, sealing.hidden(_seal, key, plain, bound, salt)
-  yield from sealing.padding(new, data_key, 0, salt)
+  """Open each part, to be sealed under the new key when it is due."""
+  numbered = [
+    (i, part)
+    for i, leaf in enumerate(old.manifest.leaves)
+    for part in leaf.parts
+  ]
+  reads = [
+    reading.whole_part(number, leaf, part)
+    for number, (leaf, part) in enumerate(numbered)
+  ]
+  new_parts = [part for leaf in manifest.leaves for part in leaf.parts]
+  streams = old.manifest.streams
+  for found in reading.read_parts(old.files, streams, reads):
+    leaf = old.manifest.leaves[found.read.leaf]
+    part = new_parts[found.read.number]
+    if old.check_digests:
+      opening.check_digest(old.manifest, leaf, found)
+    plain = _open_part(old, leaf, found)
+    seal_part = sealing.seal_plain(
+      plain.data,
+      key=leaf_key(data_key, "leaf", leaf.path),
+      context=part_context(manifest, leaf, part),
+      salt=salt,
+    )
+    yield sealing.Message(part.size, seal_part)
+  yield from sealing.padding_messages(manifest, data_key, 0, salt)
 
 
-def _seal(
-  key: bytes,
-  plain: np.ndarray,
-  bound: bytes,
-  salt: sealing.Salt,
-  out: memoryview,
-) -> None:
-  seal_into(key, plain.data, out, bound, salt=salt())
+def _open_part(
+  old: OpenedCheckpoint, leaf: Leaf, found: reading.ReadPart
+) -> np.ndarray:
+  """Return the plaintext of a part, uint8[n]."""
+  part = found.read.part
+  plain = np.empty(size_of_plain(part.size), np.uint8)
+  key = leaf_key(old.data_key, "leaf", leaf.path)
+  try:
+    opener = Opener(key, found.header, part_context(old.manifest, leaf, part))
+    opener.open_into(0, found.chunks, plain.data)
+  except SealError:
+    raise opening.damaged(leaf, part) from None
+  return plain

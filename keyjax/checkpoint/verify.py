@@ -1,4 +1,4 @@
-"""What can be said of a checkpoint, without a key and with one."""
+"""What can be learned about a checkpoint, without and with a key."""
 
 import hashlib
 import os
@@ -9,11 +9,16 @@ import numpy as np
 
 from keyjax.checkpoint.errors import CheckpointError
 from keyjax.checkpoint.format import layout
-from keyjax.checkpoint.format import signature as signing
-from keyjax.checkpoint.format.manifest import part_context
-from keyjax.checkpoint.parts import sealing
-from keyjax.checkpoint.session import MOST_MANIFEST, Session, begin
-from keyjax.checkpoint.storage import store
+from keyjax.checkpoint.format import signature as signatures
+from keyjax.checkpoint.format.manifest import (
+  Manifest,
+  padding_context,
+  part_context,
+)
+from keyjax.checkpoint.format.manifest_json import MAX_SEALED_SIZE
+from keyjax.checkpoint.opened import OpenedCheckpoint, open_checkpoint
+from keyjax.checkpoint.storage.orbax_writer import FORMAT, VERSION
+from keyjax.checkpoint.storage.sealed_files import SealedFiles
 from keyjax.keyring import (
   Identity,
   Keyring,
@@ -21,47 +26,54 @@ from keyjax.keyring import (
   trace_licensee,
 )
 from keyjax.keyring.data_keys import leaf_key
-from keyjax.seal import (
-  HEADER_BYTES,
-  SEALED_CHUNK_BYTES,
-  Opener,
-  SealError,
-)
+from keyjax.seal import HEADER_BYTES, SEALED_CHUNK_BYTES, Opener, SealError
 
 
 class Problem(NamedTuple):
-  """Something that is wrong with a checkpoint.
+  """A defect of a checkpoint.
 
   Attributes:
-    where: a leaf's path, `padding`, `signature`, `manifest` or `header`.
-    what: one sentence.
+    where: Path of a leaf, `padding`, `signature`, `manifest` or `header`.
+    what: Description, one sentence.
   """
 
   where: str
   what: str
 
 
-def trace(path: str | os.PathLike[str], keyring: Keyring) -> str | None:
-  """Tells whose copy a leaked checkpoint is, without a key that opens it.
-
-  The envelope names its recipients; where that was replaced, the salts of the
-  messages still bear the mark that `save(..., salt=licensee.salt)` gave them.
-  Whoever opens the copy and seals or ships it anew leaves no mark.
+def read_envelope(path: str | os.PathLike[str]) -> bytes:
+  """Return the envelope of a checkpoint, for functions of `keyjax.keyring`.
 
   Args:
-    path: its folder.
-    keyring: what issued the licensees.
-
-  Returns:
-    The licensee's name; None if it is nobody's copy.
+    path: Folder of the checkpoint.
 
   Raises:
-    FileNotFoundError, CheckpointError: it is no sealed checkpoint.
+    FileNotFoundError, CheckpointError: If it is not a sealed checkpoint.
   """
-  opened = store.Store(path)
-  manifest = opened.small("manifest", MOST_MANIFEST)
+  return SealedFiles(path).envelope
+
+
+def trace(path: str | os.PathLike[str], keyring: Keyring) -> str | None:
+  """Return the licensee of a leaked copy, without a key that opens it.
+
+  The envelope names its recipients. If it was replaced, the salts of the
+  messages still carry the mark of `save(..., salt=licensee.salt)`. Someone who
+  opens the copy and seals or publishes it again leaves no mark.
+
+  Args:
+    path: Folder of the checkpoint.
+    keyring: Keyring that issued the licensees.
+
+  Returns:
+    The licensee's name; None if it is not a licensee's copy.
+
+  Raises:
+    FileNotFoundError, CheckpointError: If it is not a sealed checkpoint.
+  """
+  files = SealedFiles(path)
+  manifest = files.read_small("manifest", MAX_SEALED_SIZE)
   licensees = keyring.issued()
-  found = trace_licensee(opened.envelope, licensees)
+  found = trace_licensee(files.envelope, licensees)
   return found or trace_licensee(manifest, licensees)
 
 
@@ -69,30 +81,33 @@ def inspect(
   path: str | os.PathLike[str],
   identities: Identity | Iterable[Identity] | None = None,
 ) -> dict[str, Any]:
-  """Returns what can be read of a checkpoint.
+  """Return what can be read of a checkpoint.
 
   Args:
-    path: its folder.
-    identities: keys; without them, what a stranger learns.
+    path: Folder of the checkpoint.
+    identities: Keys; None for what anyone can read.
 
   Returns:
-    `format`, `version`, `bytes` (as stored) and `envelope` (ids; nothing of it
-    is authenticated). With keys also `id`, `step`, `metadata`, `signed`,
+    `format`, `version`, `bytes` (as stored) and `envelope` (ids); none of this
+    is authenticated. With keys also `id`, `step`, `metadata`, `signed`,
     `processes` and `leaves`: path, dtype, shape, bytes, parts.
 
   Raises:
-    FileNotFoundError, KeyringError, CheckpointError: as `restore`.
+    FileNotFoundError, KeyringError, CheckpointError: As `restore`.
   """
-  opened = store.Store(path)
-  out: dict[str, Any] = {
-    "format": store.FORMAT,
-    "version": store.VERSION,
-    "bytes": opened.size(),
-    "envelope": inspect_envelope(opened.envelope),
+  files = SealedFiles(path)
+  public = {
+    "format": FORMAT,
+    "version": VERSION,
+    "bytes": files.size(),
+    "envelope": inspect_envelope(files.envelope),
   }
   if identities is None:
-    return out
-  found = begin(path, identities).manifest
+    return public
+  return public | _describe(open_checkpoint(path, identities).manifest)
+
+
+def _describe(manifest: Manifest) -> dict[str, Any]:
   leaves = [
     {
       "path": leaf.path,
@@ -101,14 +116,14 @@ def inspect(
       "bytes": int(np.prod(leaf.shape, dtype=np.int64)) * leaf.itemsize,
       "parts": len(leaf.parts),
     }
-    for leaf in found.leaves
+    for leaf in manifest.leaves
   ]
-  return out | {
-    "id": found.id,
-    "step": found.step,
-    "metadata": found.metadata,
-    "signed": found.digests is not None,
-    "processes": found.streams.rows,
+  return {
+    "id": manifest.id,
+    "step": manifest.step,
+    "metadata": manifest.metadata,
+    "signed": manifest.digests is not None,
+    "processes": manifest.streams.processes,
     "leaves": leaves,
   }
 
@@ -117,91 +132,119 @@ def verify(
   path: str | os.PathLike[str],
   identities: Identity | Iterable[Identity],
   *,
-  verify_key: signing.VerifyKey | None = None,
+  verify_key: signatures.VerifyKey | None = None,
 ) -> list[Problem]:
-  """Opens every chunk of a checkpoint, the padding too.
+  """Open every chunk of a checkpoint, including the padding.
 
   Args:
-    path: its folder.
-    identities: keys, of which one opens it.
-    verify_key: whose signature it must bear.
+    path: Folder of the checkpoint.
+    identities: Keys, one of which opens it.
+    verify_key: Public key whose signature is required.
 
   Returns:
-    What is wrong and where; nothing when all is as it was saved.
+    Every defect and where it is; empty if all is as it was saved.
 
   Raises:
-    FileNotFoundError: there is no whole checkpoint at `path`.
-    KeyringError: no identity opens it.
-    CheckpointError: its header or its manifest cannot be read, or it is not
+    FileNotFoundError: If there is no complete checkpoint at `path`.
+    KeyringError: If no identity opens it.
+    CheckpointError: If its header or its manifest cannot be read, or it is not
       signed with this key.
   """
-  opened = begin(path, identities, verify_key=verify_key)
-  return [*_signature(opened), *_leaves(opened), *_padding(opened)]
+  opened = open_checkpoint(path, identities, verify_key=verify_key)
+  return [
+    *_check_signature(opened),
+    *_check_leaves(opened),
+    *_check_padding(opened),
+  ]
 
 
-def _signature(opened: Session) -> Iterator[Problem]:
+def _check_signature(opened: OpenedCheckpoint) -> Iterator[Problem]:
   try:
-    sealed = opened.store.small("signature", signing.SIZE)
-    signing.read(opened.data_key, opened.manifest.id, sealed)
+    sealed = opened.files.read_small("signature", signatures.SEALED_SIZE)
+    signatures.read_signature(opened.data_key, opened.manifest.id, sealed)
   except CheckpointError as error:
     yield Problem("signature", str(error))
 
 
-def _leaves(opened: Session) -> Iterator[Problem]:
-  found, number = opened.manifest, 0
-  for leaf in found.leaves:
+def _check_leaves(opened: OpenedCheckpoint) -> Iterator[Problem]:
+  manifest = opened.manifest
+  number = 0
+  for leaf in manifest.leaves:
     key = leaf_key(opened.data_key, "leaf", leaf.path)
     for part in leaf.parts:
-      digest = found.digests[number] if found.digests else ""
-      bound = part_context(found, leaf, part)
-      wrong = _message(
-        opened, part.stream, part.offset, part.size, key, bound, digest
+      found = _check_message(
+        opened,
+        stream=part.stream,
+        offset=part.offset,
+        size=part.size,
+        key=key,
+        context=part_context(manifest, leaf, part),
+        digest=manifest.digests[number] if manifest.digests else "",
       )
       number += 1
-      if wrong:
+      if found:
         at = f"{list(part.start)} to {list(part.stop)}, " if part.shape else ""
-        yield Problem(leaf.path, at + wrong)
+        yield Problem(leaf.path, at + found)
 
 
-def _padding(opened: Session) -> Iterator[Problem]:
-  found = opened.manifest
-  for row, used in enumerate(found.used):
-    key = leaf_key(opened.data_key, "padding", str(row))
-    for offset, size in layout.padding(used, found.streams.size):
-      bound = sealing.padding_context(found, row, offset)
-      if wrong := _message(opened, row, offset, size, key, bound, ""):
-        yield Problem("padding", wrong)
+def _check_padding(opened: OpenedCheckpoint) -> Iterator[Problem]:
+  manifest = opened.manifest
+  for stream, used in enumerate(manifest.used):
+    key = leaf_key(opened.data_key, "padding", str(stream))
+    for offset, size in layout.padding_messages(used, manifest.streams.size):
+      found = _check_message(
+        opened,
+        stream=stream,
+        offset=offset,
+        size=size,
+        key=key,
+        context=padding_context(manifest, stream, offset),
+        digest="",
+      )
+      if found:
+        yield Problem("padding", found)
 
 
-def _message(
-  opened: Session,
-  row: int,
+def _check_message(
+  opened: OpenedCheckpoint,
+  *,
+  stream: int,
   offset: int,
   size: int,
   key: bytes,
-  bound: bytes,
+  context: bytes,
   digest: str,
 ) -> str:
-  """Returns what is wrong with a message: nothing, or one line."""
+  """Return the defect of a message in one line, or an empty string."""
   message = np.empty(size, np.uint8)
+  streams = opened.manifest.streams
   try:
-    opened.store.fetch(opened.manifest.streams, row, offset, message)()
+    opened.files.start_read(streams, stream, offset, message)()
   except CheckpointError as error:
     return f"cannot be read: {error}"
   try:
-    opener = Opener(key, message[:HEADER_BYTES].data, bound)
+    opener = Opener(key, message[:HEADER_BYTES].data, context)
   except SealError:
     return "the message's header is damaged, or it is another message"
-  body, step = message[HEADER_BYTES:].data, SEALED_CHUNK_BYTES
-  wrong = []
-  for i in range(-(-len(body) // step)):
-    try:
-      opener.open_chunk(i, body[i * step : (i + 1) * step])
-    except SealError:
-      wrong.append(i)
-  if wrong:
-    shown = ", ".join(map(str, wrong[:8])) + (", ..." if wrong[8:] else "")
-    return f"of {i + 1} chunks these do not open: {shown}"
+  damaged, count = _damaged_chunks(opener, message[HEADER_BYTES:].data)
+  if damaged:
+    shown = ", ".join(map(str, damaged[:8])) + (", ..." if damaged[8:] else "")
+    return f"of {count} chunks these do not open: {shown}"
   if digest and hashlib.sha256(message.data).hexdigest() != digest:
     return "it opens, and is not what was signed"
   return ""
+
+
+def _damaged_chunks(
+  opener: Opener, chunks: memoryview
+) -> tuple[list[int], int]:
+  """Return the numbers of the chunks that do not open, and their count."""
+  step = SEALED_CHUNK_BYTES
+  count = -(-len(chunks) // step)
+  damaged = []
+  for i in range(count):
+    try:
+      opener.open_chunk(i, chunks[i * step : (i + 1) * step])
+    except SealError:
+      damaged.append(i)
+  return damaged, count

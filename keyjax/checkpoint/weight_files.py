@@ -18,10 +18,11 @@ from safetensors import numpy as safetensors
 
 from keyjax import private_files
 from keyjax.checkpoint.errors import CheckpointContentError, content_error
-from keyjax.checkpoint.format import signature as signing
-from keyjax.checkpoint.parts import placing
+from keyjax.checkpoint.format.signature import Signer, VerifyKey
+from keyjax.checkpoint.parts.restore_plan import LeafSelection
 from keyjax.checkpoint.plain import save_plain
-from keyjax.checkpoint.sealed import restore, save
+from keyjax.checkpoint.restore import restore
+from keyjax.checkpoint.save import save
 from keyjax.checkpoint.storage import folders, locations
 from keyjax.errors import ArgumentError
 from keyjax.keyring import Identity, Recipient
@@ -65,7 +66,7 @@ def check_new(path: str | os.PathLike[str], kind: str = "orbax") -> None:
   """
   _check_on_disk(path, kind)
   if locations.is_remote(path):
-    folders.check_absent(locations.location(path))
+    folders.check_absent(locations.absolute_path(path))
   elif os.path.lexists(path):
     raise FileExistsError(f"{path} exists; it is not overwritten")
 
@@ -84,7 +85,7 @@ def stored_size(path: str | os.PathLike[str]) -> int:
   Raises:
     CheckpointStorageError: If a bucket cannot be reached.
   """
-  return locations.size(locations.location(path))
+  return locations.size(locations.absolute_path(path))
 
 
 def read_weights(path: str | os.PathLike[str]) -> Any:
@@ -101,13 +102,13 @@ def read_weights(path: str | os.PathLike[str]) -> Any:
     ArgumentError: If the suffix of a file names no format.
     CheckpointContentError: If it cannot be read as the format of its suffix.
   """
-  place = locations.location(path)
-  if locations.is_remote(place):
+  location = locations.absolute_path(path)
+  if locations.is_remote(location):
     _check_on_disk(path, weight_format(path, "orbax"))
-  if not locations.is_whole(place):
+  if not locations.is_whole(location):
     raise FileNotFoundError(f"there is no file or folder {path}")
-  if locations.is_remote(place) or place.is_dir():
-    return _read_orbax(place)
+  if locations.is_remote(location) or location.is_dir():
+    return _read_orbax(location)
   readers: dict[str, Callable[[Any], Any]] = {
     "safetensors": safetensors.load_file,
     "msgpack": _read_msgpack,
@@ -212,7 +213,7 @@ def import_weights(
   *,
   step: int = 0,
   metadata: dict[str, Any] | None = None,
-  signer: signing.Signer | None = None,
+  signer: Signer | None = None,
 ) -> int:
   """Seal weights of another format.
 
@@ -259,8 +260,8 @@ def export_weights(
   identities: Identity | Iterable[Identity],
   *,
   kind: str | None = None,
-  leaves: placing.Leaves | None = None,
-  verify_key: signing.VerifyKey | None = None,
+  leaves: LeafSelection | None = None,
+  verify_key: VerifyKey | None = None,
 ) -> int:
   """Open a checkpoint and write it unencrypted; a file gets mode 600.
 

@@ -1,17 +1,17 @@
-"""Where each part of each leaf lies among the sealed bytes.
+"""Where the sealed parts of each leaf are stored.
 
-A leaf is cut into *parts*: its shards, and these along their first axis when
-they are large. A part is one sealed message. The messages of a process follow
-each other in its *stream*; streams are filled up to one padded length and cut
-into equal *segments*, which are what is stored. So what is stored tells the
-padded sum of all sizes and the number of processes, and nothing of the leaves.
+A leaf is split into *parts*: its shards, and large shards along their first
+axis. A part is one sealed message. The messages of a process follow each other
+in its *stream*; streams are padded to one length and split into equal
+*segments*, which are what is stored. So storage reveals the padded sum of all
+sizes and the number of processes, and nothing about the leaves.
 
-Everything here follows from shapes and shardings alone: all processes of a run
-come to the same layout without a word to each other.
+Everything here follows from shapes and shardings: all processes of a run
+compute the same layout without communication.
 
 References:
   K. Nikitin et al., "Reducing Metadata Leakage from Encrypted Files and
-  Communication with PURBs", PoPETs 2019 (Padme, the rule of padding).
+  Communication with PURBs", PoPETs 2019 (Padme, the padding rule).
 """
 
 import math
@@ -23,26 +23,28 @@ import numpy as np
 
 from keyjax.seal import SealError, size_of_plain, size_of_sealed
 
-PART = 1 << 24  # The most plaintext of a part, unless one row is larger.
-SEGMENT = 1 << 25
-READ = 1 << 21  # What storage reads at once; one leaf of many costs little.
-_MIN_READ = 1 << 12
-_SMALL = 1 << 23  # Up to here storage reads a segment whole.
+MAX_PART_BYTES = 1 << 24  # Plaintext of a part, unless one row is larger.
+SEGMENT_BYTES = 1 << 25
+READ_BYTES = 1 << 21  # Unit of reading; small, so that one leaf costs little.
+SMALL_STREAM_BYTES = 1 << 23  # Up to here a segment is read as a whole.
+_MIN_READ_BYTES = 1 << 12
 _MAX_SEGMENTS = 256
-_EMPTY = size_of_sealed(0)
+_EMPTY_MESSAGE = size_of_sealed(0)
 
 Index = tuple[int, ...]
+Box = tuple[Index, Index]  # Start and stop of a rectangular slice.
+OwnedBox = tuple[Index, Index, int]  # And the process that writes it.
 
 
 class Part(NamedTuple):
   """A box of a leaf: one sealed message.
 
   Attributes:
-    start: its first element, an index an axis.
-    stop: one after its last.
-    stream: the process that writes it.
-    offset: where its message begins in that process's stream.
-    size: how many bytes the message has.
+    start: Index of its first element.
+    stop: Exclusive end along each axis.
+    stream: Process that writes it.
+    offset: Offset of its message in that process's stream.
+    size: Size of the message in bytes.
   """
 
   start: Index
@@ -52,141 +54,181 @@ class Part(NamedTuple):
   size: int
 
   @property
+  def box(self) -> Box:
+    """Start and stop."""
+    return self.start, self.stop
+
+  @property
   def shape(self) -> Index:
-    """How many elements along each axis."""
-    return tuple(b - a for a, b in zip(self.start, self.stop, strict=True))
+    """Number of elements along each axis."""
+    return box_shape(self.start, self.stop)
 
 
-class Box(NamedTuple):
-  """A part before it has a place: who could write it, and who does."""
+class Shard(NamedTuple):
+  """A box of a leaf and the processes that hold a copy of it."""
 
   start: Index
   stop: Index
-  owners: tuple[int, ...]
+  holders: tuple[int, ...]
 
 
 class Streams(NamedTuple):
-  """How the sealed bytes are stored.
+  """How the sealed bytes are stored: uint8[processes, segments * segment_size].
 
   Attributes:
-    rows: how many streams, one a process.
-    segments: how many arrays each is cut into.
-    segment: how many bytes an array holds of each stream.
-    read: how many bytes storage reads at once; it divides `segment`.
+    processes: Number of streams, one for each process that wrote.
+    segments: Number of arrays that each stream is split into.
+    segment_size: Bytes of each stream in one array.
+    read_size: Bytes that are read at once; divides `segment_size`.
   """
 
-  rows: int
+  processes: int
   segments: int
-  segment: int
-  read: int
+  segment_size: int
+  read_size: int
 
   @property
   def size(self) -> int:
-    """How many bytes a stream has."""
-    return self.segments * self.segment
+    """Bytes of a stream."""
+    return self.segments * self.segment_size
 
 
-def boxes(leaf: Any, processes: int) -> list[Box]:
-  """Returns the distinct shards of a leaf and the processes that hold each.
-
-  Args:
-    leaf: an array; one that lies on the host, or on this process's devices
-      alone, is the same in all processes.
-    processes: how many there are.
-  """
-  shape = tuple(np.shape(leaf))
-  shared = isinstance(leaf, jax.Array) and (
-    processes == 1 or not leaf.is_fully_addressable
-  )
-  if not shared:
-    return [Box((0,) * len(shape), shape, tuple(range(processes)))]
-  owners: dict[tuple[Index, Index], set[int]] = {}
-  for device, index in leaf.sharding.devices_indices_map(shape).items():
-    key = bounds(index, shape)
-    owners.setdefault(key, set()).add(device.process_index)
-  return [Box(*key, tuple(sorted(who))) for key, who in sorted(owners.items())]
+def box_shape(start: Index, stop: Index) -> Index:
+  """Return the number of elements of a box along each axis."""
+  return tuple(b - a for a, b in zip(start, stop, strict=True))
 
 
-def bounds(index: Sequence[slice], shape: Index) -> tuple[Index, Index]:
-  """Returns the first element of slices, and one after the last."""
+def box_slices(start: Index, stop: Index) -> tuple[slice, ...]:
+  """Return the slices of a box."""
+  return tuple(map(slice, start, stop))
+
+
+def relative_slices(
+  start: Index, stop: Index, origin: Index
+) -> tuple[slice, ...]:
+  """Return the slices of a box in an array whose first index is `origin`."""
+  return box_slices(box_shape(origin, start), box_shape(origin, stop))
+
+
+def slice_bounds(index: Sequence[slice], shape: Index) -> Box:
+  """Return the start and stop of slices of an array."""
   ends = [s.indices(n) for s, n in zip(index, shape, strict=True)]
   return tuple(e[0] for e in ends), tuple(e[1] for e in ends)
 
 
-def cut(box: Box, itemsize: int) -> Iterator[Box]:
-  """Cuts a box along its first axis that can be cut, into `PART` bytes each."""
-  shape = [b - a for a, b in zip(box.start, box.stop, strict=True)]
+def shards(leaf: Any, processes: int) -> list[Shard]:
+  """Return the distinct shards of a leaf and the processes that hold each.
+
+  Args:
+    leaf: Array. A host array, or one on the devices of this process only, is
+      taken to be the same in all processes.
+    processes: Number of processes.
+  """
+  shape = tuple(np.shape(leaf))
+  global_array = isinstance(leaf, jax.Array) and (
+    processes == 1 or not leaf.is_fully_addressable
+  )
+  if not global_array:
+    start = (0,) * len(shape)
+    return [Shard(start, shape, tuple(range(processes)))]
+  holders: dict[Box, set[int]] = {}
+  for device, index in leaf.sharding.devices_indices_map(shape).items():
+    box = slice_bounds(index, shape)
+    holders.setdefault(box, set()).add(device.process_index)
+  return [
+    Shard(start, stop, tuple(sorted(found)))
+    for (start, stop), found in sorted(holders.items())
+  ]
+
+
+def split(shard: Shard, itemsize: int) -> Iterator[Shard]:
+  """Split a shard along its first axis that has more than one element.
+
+  Each piece has at most `MAX_PART_BYTES` bytes, or one row.
+  """
+  shape = box_shape(shard.start, shard.stop)
   axis = next((i for i, n in enumerate(shape) if n > 1), None)
-  if axis is None or math.prod(shape) * itemsize <= PART:
-    yield box
+  if axis is None or math.prod(shape) * itemsize <= MAX_PART_BYTES:
+    yield shard
     return
-  rows = max(1, PART // max(1, math.prod(shape[axis + 1 :]) * itemsize))
-  for first in range(box.start[axis], box.stop[axis], rows):
-    last = min(first + rows, box.stop[axis])
-    start = (*box.start[:axis], first, *box.start[axis + 1 :])
-    yield Box(
-      start, (*box.stop[:axis], last, *box.stop[axis + 1 :]), box.owners
+  row_bytes = math.prod(shape[axis + 1 :]) * itemsize
+  rows = max(1, MAX_PART_BYTES // max(1, row_bytes))
+  for first in range(shard.start[axis], shard.stop[axis], rows):
+    last = min(first + rows, shard.stop[axis])
+    yield Shard(
+      start=(*shard.start[:axis], first, *shard.start[axis + 1 :]),
+      stop=(*shard.stop[:axis], last, *shard.stop[axis + 1 :]),
+      holders=shard.holders,
     )
 
 
-def assign(
+def assign_parts(
   leaves: Sequence[tuple[Any, int]], processes: int
-) -> list[list[tuple[Index, Index, int]]]:
-  """Says which process writes which part: the least loaded that holds it.
+) -> list[list[OwnedBox]]:
+  """Assign each part to the least loaded process that holds it.
 
   Args:
-    leaves: each leaf and the bytes of one of its elements.
-    processes: how many there are.
+    leaves: Each leaf and the bytes of one of its elements.
+    processes: Number of processes.
 
   Returns:
-    For each leaf its parts: start, stop, process.
+    For each leaf the start, stop and process of its parts.
   """
-  load, out = [0] * processes, []
+  load = [0] * processes
+  assigned = []
   for leaf, itemsize in leaves:
     parts = []
-    for whole in boxes(leaf, processes):
-      for box in cut(whole, itemsize):
-        who = min(box.owners, key=lambda p: (load[p], p))
-        load[who] += sealed_size(box.start, box.stop, itemsize)
-        parts.append((box.start, box.stop, who))
-    out.append(parts)
-  return out
+    for shard in shards(leaf, processes):
+      for piece in split(shard, itemsize):
+        process = min(piece.holders, key=lambda p: (load[p], p))
+        load[process] += message_size(piece.start, piece.stop, itemsize)
+        parts.append((piece.start, piece.stop, process))
+    assigned.append(parts)
+  return assigned
 
 
-def sealed_size(start: Index, stop: Index, itemsize: int) -> int:
-  """Returns the size of the message that holds a box."""
-  shape = (b - a for a, b in zip(start, stop, strict=True))
-  return size_of_sealed(math.prod(shape) * itemsize)
+def message_size(start: Index, stop: Index, itemsize: int) -> int:
+  """Return the size of the message that holds a box."""
+  return size_of_sealed(math.prod(box_shape(start, stop)) * itemsize)
 
 
-def place(
-  leaves: Sequence[Sequence[tuple[Index, Index, int]]],
+def assign_offsets(
+  leaves: Sequence[Sequence[OwnedBox]],
   itemsizes: Sequence[int],
   processes: int,
 ) -> tuple[list[list[Part]], list[int]]:
-  """Lays the messages of each stream one behind the other.
+  """Assign to each message its offset in its stream, without gaps.
 
   Args:
-    leaves: the parts of each leaf: start, stop, process.
-    itemsizes: the bytes of an element of each leaf.
-    processes: how many streams there are.
+    leaves: Start, stop and process of the parts of each leaf.
+    itemsizes: Bytes of an element of each leaf.
+    processes: Number of streams.
 
   Returns:
-    The parts of each leaf, and how many bytes each stream has.
+    The parts of each leaf, and the bytes that each stream has.
   """
-  used, out = [0] * processes, []
-  for parts, itemsize in zip(leaves, itemsizes, strict=True):
-    placed = []
-    for start, stop, who in parts:
-      size = sealed_size(start, stop, itemsize)
-      placed.append(Part(start, stop, who, used[who], size))
-      used[who] += size
-    out.append(placed)
-  return out, used
+  used = [0] * processes
+  result = []
+  for boxes, itemsize in zip(leaves, itemsizes, strict=True):
+    parts = []
+    for start, stop, process in boxes:
+      size = message_size(start, stop, itemsize)
+      parts.append(
+        Part(
+          start=start,
+          stop=stop,
+          stream=process,
+          offset=used[process],
+          size=size,
+        )
+      )
+      used[process] += size
+    result.append(parts)
+  return result, used
 
 
 def padme(size: int) -> int:
-  """Returns a size that tells little of what it was: at most 12 % more.
+  """Return a padded size, at most 12 % larger, that reveals little.
 
   Example:
     >>> padme(1000), padme(1_000_000)
@@ -197,24 +239,33 @@ def padme(size: int) -> int:
   return -(-size // step) * step
 
 
-def streams(used: Sequence[int]) -> Streams:
-  """Chooses one padded length for all streams, and its segments."""
-  # Room for messages of padding: every rest of so many bytes can be filled.
-  size = padme(max(used) + 2 * _EMPTY)
-  if size <= _SMALL:
-    size = -(-size // _MIN_READ) * _MIN_READ
-    return Streams(len(used), 1, size, size)
-  read = READ if size > READ << 6 else READ >> 1
-  count = -(-size // max(SEGMENT, size // _MAX_SEGMENTS))
-  return Streams(len(used), count, -(-size // (count * read)) * read, read)
+def choose_streams(used: Sequence[int]) -> Streams:
+  """Choose one padded length for all streams, and its segments."""
+  # With room for padding messages, any remaining length can be filled.
+  size = padme(max(used) + 2 * _EMPTY_MESSAGE)
+  if size <= SMALL_STREAM_BYTES:
+    size = -(-size // _MIN_READ_BYTES) * _MIN_READ_BYTES
+    return Streams(
+      processes=len(used), segments=1, segment_size=size, read_size=size
+    )
+  read_size = READ_BYTES if size > READ_BYTES << 6 else READ_BYTES >> 1
+  segments = -(-size // max(SEGMENT_BYTES, size // _MAX_SEGMENTS))
+  segment_size = -(-size // (segments * read_size)) * read_size
+  return Streams(
+    processes=len(used),
+    segments=segments,
+    segment_size=segment_size,
+    read_size=read_size,
+  )
 
 
-def padding(used: int, size: int) -> Iterator[tuple[int, int]]:
-  """Returns the messages of zeros that fill a stream up: offset and size."""
+def padding_messages(used: int, size: int) -> Iterator[tuple[int, int]]:
+  """Return offset and size of the messages of zeros that fill a stream."""
   rest = size - used
   try:
     size_of_plain(rest)
-  except SealError:  # No message has that size; two of them have.
-    yield used, _EMPTY
-    used, rest = used + _EMPTY, rest - _EMPTY
+  except SealError:  # No message has that size, but two together have.
+    yield used, _EMPTY_MESSAGE
+    used += _EMPTY_MESSAGE
+    rest -= _EMPTY_MESSAGE
   yield used, rest

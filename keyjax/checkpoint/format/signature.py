@@ -1,8 +1,8 @@
-"""Signatures of checkpoints: who wrote it, which no recipient can forge.
+"""Signatures of checkpoints: proof of the author that no recipient can forge.
 
-The signature covers the sealed manifest and the checkpoint's id; a signed
-manifest holds the SHA-256 of every message, so it covers all of the data. It
-is itself sealed, so that a stranger does not learn who signed.
+The signature covers the sealed manifest and the checkpoint's id. A signed
+manifest holds the SHA-256 of every message, so the signature covers all of the
+data. It is itself sealed, so that outsiders do not learn who signed.
 
 References:
   S. Josefsson and I. Liusvaara, RFC 8032 (Ed25519), 2017.
@@ -16,15 +16,15 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, mldsa
 
 from keyjax import seal
 from keyjax.checkpoint.errors import CheckpointContentError
-from keyjax.checkpoint.format.manifest import context
-from keyjax.keyring import KeyringError
+from keyjax.checkpoint.format.manifest import message_context
+from keyjax.errors import KeyringError
 from keyjax.keyring.data_keys import leaf_key
 from keyjax.keyring.encoding import dump, encode, field, parse
 
 Signer = ed25519.Ed25519PrivateKey | mldsa.MLDSA65PrivateKey
 VerifyKey = ed25519.Ed25519PublicKey | mldsa.MLDSA65PublicKey
-_PADDED = 6000
-SIZE = seal.size_of_sealed(_PADDED)
+_PADDED_SIZE = 6000
+SEALED_SIZE = seal.size_of_sealed(_PADDED_SIZE)
 _SIGNERS = {
   "ed25519": ed25519.Ed25519PrivateKey,
   "ml-dsa-65": mldsa.MLDSA65PrivateKey,
@@ -35,7 +35,7 @@ _VERIFIERS = {
 }
 
 
-def _name(key: Any, known: dict[str, Any]) -> str:
+def _algorithm(key: Any, known: dict[str, Any]) -> str:
   for name, kind in known.items():
     if isinstance(key, kind):
       return name
@@ -46,79 +46,90 @@ def _name(key: Any, known: dict[str, Any]) -> str:
 
 
 def check_signer(signer: Signer | None) -> None:
-  """Raises a TypeError for a key that cannot sign."""
+  """Raise a TypeError for a key that cannot sign."""
   if signer is not None:
-    _name(signer, _SIGNERS)
+    _algorithm(signer, _SIGNERS)
 
 
 def sign(
   signer: Signer | None, data_key: bytes, checkpoint: str, manifest: bytes
 ) -> bytes:
-  """Returns the sealed signature, of `SIZE` bytes; of nobody for None.
+  """Return the sealed signature, of `SEALED_SIZE` bytes.
 
   Args:
-    signer: a private key.
-    data_key: the checkpoint's.
-    checkpoint: its id.
-    manifest: the sealed manifest.
+    signer: Private key; None for the record that nobody signed.
+    data_key: Data key of the checkpoint.
+    checkpoint: Id of the checkpoint.
+    manifest: Sealed manifest.
   """
-  made = {"algorithm": "none", "signature": ""}
+  record = {"algorithm": "none", "signature": ""}
   if signer is not None:
-    signature = signer.sign(_message(checkpoint, manifest))
-    made = {
-      "algorithm": _name(signer, _SIGNERS),
+    signature = signer.sign(_signed_bytes(checkpoint, manifest))
+    record = {
+      "algorithm": _algorithm(signer, _SIGNERS),
       "signature": encode(signature),
     }
   key = leaf_key(data_key, "signature", "")
   return seal.seal(
-    key, dump(made).ljust(_PADDED), context("signature", checkpoint)
+    key,
+    dump(record).ljust(_PADDED_SIZE),
+    message_context("signature", checkpoint),
   )
 
 
-def check(
+def verify_signature(
   verify_key: VerifyKey,
   data_key: bytes,
   checkpoint: str,
   manifest: bytes,
   sealed: bytes,
 ) -> None:
-  """Checks the signature of a manifest.
+  """Verify the signature of a manifest.
+
+  Args:
+    verify_key: Public key whose signature is required.
+    data_key: Data key of the checkpoint.
+    checkpoint: Id of the checkpoint.
+    manifest: Sealed manifest.
+    sealed: Sealed signature.
 
   Raises:
-    CheckpointError: there is none, or not this one's.
-    TypeError: the key is of no known kind.
+    CheckpointContentError: If there is no signature, or not by this key.
+    TypeError: If the key is of an unknown kind.
   """
-  kind = _name(verify_key, _VERIFIERS)
-  found = read(data_key, checkpoint, sealed)
-  algorithm = field(found, "algorithm", str)
+  expected = _algorithm(verify_key, _VERIFIERS)
+  record = read_signature(data_key, checkpoint, sealed)
+  algorithm = field(record, "algorithm", str)
   if algorithm == "none":
     raise CheckpointContentError("this checkpoint is not signed")
   try:
-    if algorithm != kind:
+    if algorithm != expected:
       raise InvalidSignature
-    signature = field(found, "signature", bytes)
-    verify_key.verify(signature, _message(checkpoint, manifest))
+    signature = field(record, "signature", bytes)
+    verify_key.verify(signature, _signed_bytes(checkpoint, manifest))
   except (InvalidSignature, KeyringError):
     raise CheckpointContentError(
-      "this checkpoint was not signed with the key that is expected"
+      "this checkpoint was not signed with the expected key"
     ) from None
 
 
-def read(data_key: bytes, checkpoint: str, sealed: bytes) -> dict[str, Any]:
-  """Returns the fields of a sealed signature, which is not checked.
+def read_signature(
+  data_key: bytes, checkpoint: str, sealed: bytes
+) -> dict[str, Any]:
+  """Return the fields of a sealed signature without verifying it.
 
   Raises:
-    CheckpointError: it does not open.
+    CheckpointContentError: If it does not open.
   """
   key = leaf_key(data_key, "signature", "")
   try:
-    data = seal.unseal(key, sealed, context("signature", checkpoint))
-    return parse(data.rstrip(b" "), "a signature", size=_PADDED, items=8)
+    data = seal.unseal(key, sealed, message_context("signature", checkpoint))
+    return parse(data.rstrip(b" "), "a signature", size=_PADDED_SIZE, items=8)
   except (seal.SealError, KeyringError):
     raise CheckpointContentError(
       "the signature does not open: it is damaged, or of another checkpoint"
     ) from None
 
 
-def _message(checkpoint: str, manifest: bytes) -> bytes:
-  return context("signed", checkpoint) + b"\x00" + manifest
+def _signed_bytes(checkpoint: str, manifest: bytes) -> bytes:
+  return message_context("signed", checkpoint) + b"\x00" + manifest

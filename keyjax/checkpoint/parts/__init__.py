@@ -1,1 +1,1 @@
-"""Sealed parts of leaves: writing, reading and placing them."""
+"""Sealed parts of leaves: sealing, reading, opening and assembling them."""

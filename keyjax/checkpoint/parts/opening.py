@@ -1,6 +1,7 @@
-"""Sealed parts in, boxes of leaves out, on the host or on the device."""
+"""Opening sealed parts into boxes of leaves, on the host or on devices."""
 
 import hashlib
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -9,97 +10,110 @@ import jax.numpy as jnp
 import numpy as np
 
 from keyjax import seal
-from keyjax.checkpoint.errors import CheckpointContentError, CheckpointError
-from keyjax.checkpoint.format.layout import Index, Part
+from keyjax.checkpoint.errors import CheckpointContentError
+from keyjax.checkpoint.format.layout import (
+  Box,
+  Index,
+  Part,
+  box_shape,
+  relative_slices,
+)
 from keyjax.checkpoint.format.manifest import (
   DTYPES,
   Leaf,
   Manifest,
   part_context,
 )
+from keyjax.checkpoint.opened import OpenedCheckpoint
 from keyjax.checkpoint.parts import reading
-from keyjax.checkpoint.parts.reading import Need
-from keyjax.checkpoint.parts.sealing import slices
-from keyjax.checkpoint.storage.store import Store
+from keyjax.checkpoint.parts.reading import PartRead, ReadPart
 from keyjax.keyring.data_keys import leaf_key
-from keyjax.seal import CHUNK_BYTES, SALT_BYTES, Opener, SealError
+from keyjax.seal import CHUNK_BYTES, SALT_BYTES, TAG_BYTES, Opener, SealError
 
-_ALIGNMENT = 64  # What JAX takes over from NumPy without a copy.
+_ALIGNMENT = 64  # JAX adopts NumPy memory with it without a copy.
 
 
-class Wanted(NamedTuple):
-  """Boxes of a leaf.
+class LeafRequest(NamedTuple):
+  """Requested boxes of a leaf.
 
   Attributes:
-    leaf: its number.
-    boxes: start and stop of each.
-    devices: where each box goes to be opened there; None for the host.
+    leaf: Number of the leaf.
+    boxes: Start and stop of each box.
+    devices: Device on which each box is opened; None for the host.
   """
 
   leaf: int
-  boxes: Sequence[tuple[Index, Index]]
+  boxes: Sequence[Box]
   devices: Sequence[jax.Device] | None
 
 
 def open_boxes(
-  store: Store,
-  manifest: Manifest,
-  data_key: bytes,
-  wanted: Sequence[Wanted],
-  signed: bool,
-) -> Iterator[tuple[int, list[Any]]]:
-  """Reads and opens boxes of leaves, one leaf after the other.
+  opened: OpenedCheckpoint, requests: Sequence[LeafRequest]
+) -> Iterator[list[Any]]:
+  """Read and open boxes of leaves, one leaf after another.
 
   Args:
-    store: the checkpoint.
-    manifest: what it holds.
-    data_key: its key.
-    wanted: what is wanted of which leaves.
-    signed: whether each message is checked against the manifest's digest.
+    opened: The checkpoint. If a signature was required, each message is
+      checked against the manifest's digest.
+    requests: Requested leaves.
 
   Yields:
-    The leaf's number and its boxes: NumPy arrays, or arrays on their devices.
+    The boxes of each leaf: NumPy arrays, or arrays on their devices.
 
   Raises:
-    CheckpointError: a part is damaged, or was changed, moved or swapped.
+    CheckpointContentError: If a part is damaged, altered, moved or swapped.
   """
-  first = np.cumsum([0, *(len(x.parts) for x in manifest.leaves)]).tolist()
-  needs: list[list[Need]] = []
-  for want in wanted:
-    leaf, whole = manifest.leaves[want.leaf], signed or bool(want.devices)
-    found = (
-      reading.need(
-        first[want.leaf] + i, want.leaf, p, leaf.itemsize, want.boxes, whole
-      )
-      for i, p in enumerate(leaf.parts)
-    )
-    # One stream after the other: then what is needed lies together.
-    needs.append(
-      sorted(
-        (n for n in found if n is not None),
-        key=lambda n: (n.part.stream, n.part.offset),
-      )
-    )
-  flat = [n for group in needs for n in group]
-  messages = reading.read(store, manifest.streams, flat)
-  for want, group in zip(wanted, needs, strict=True):
-    leaf = manifest.leaves[want.leaf]
-    key = leaf_key(data_key, "leaf", leaf.path)
-    opened = (_OnDevice if want.devices else _OnHost)(leaf, want)
-    for one in group:
-      _, header, chunks = next(messages)
-      if signed:
-        check_digest(manifest, leaf, one, header, chunks)
-      bound = part_context(manifest, leaf, one.part)
+  manifest = opened.manifest
+  counts = [len(leaf.parts) for leaf in manifest.leaves]
+  first_number = [0, *itertools.accumulate(counts)]
+  reads_by_leaf = [
+    _plan_leaf(opened, request, first_number[request.leaf])
+    for request in requests
+  ]
+  in_order = [read for reads in reads_by_leaf for read in reads]
+  parts = reading.read_parts(opened.files, manifest.streams, in_order)
+  for request, reads in zip(requests, reads_by_leaf, strict=True):
+    leaf = manifest.leaves[request.leaf]
+    key = leaf_key(opened.data_key, "leaf", leaf.path)
+    boxes = (_DeviceBoxes if request.devices else _HostBoxes)(leaf, request)
+    for _ in reads:
+      found = next(parts)
+      part = found.read.part
+      if opened.check_digests:
+        check_digest(manifest, leaf, found)
+      context = part_context(manifest, leaf, part)
       try:
-        opened.add(key, bound, one, header, chunks)
+        boxes.add(key, context, found)
       except SealError:
-        raise damaged(leaf, one.part) from None
-    yield want.leaf, opened.done()
+        raise damaged(leaf, part) from None
+    yield boxes.finish()
 
 
-def damaged(leaf: Leaf, part: Part) -> CheckpointError:
-  """Returns the error of a part that does not open."""
+def _plan_leaf(
+  opened: OpenedCheckpoint, request: LeafRequest, first_number: int
+) -> list[PartRead]:
+  """Return the reads of a leaf, ordered so that adjacent ones are joined."""
+  leaf = opened.manifest.leaves[request.leaf]
+  whole = opened.check_digests or bool(request.devices)
+  planned = [
+    reading.plan_read(
+      number=first_number + i,
+      leaf=request.leaf,
+      part=part,
+      itemsize=leaf.itemsize,
+      boxes=request.boxes,
+      whole=whole,
+    )
+    for i, part in enumerate(leaf.parts)
+  ]
+  return sorted(
+    (read for read in planned if read is not None),
+    key=lambda read: (read.part.stream, read.part.offset),
+  )
+
+
+def damaged(leaf: Leaf, part: Part) -> CheckpointContentError:
+  """Return the error of a part that does not open."""
   where = f" at {list(part.start)}" if len(leaf.parts) > 1 else ""
   return CheckpointContentError(
     f"leaf {leaf.path}{where} does not open: it is damaged, or is not the one "
@@ -107,154 +121,145 @@ def damaged(leaf: Leaf, part: Part) -> CheckpointError:
   )
 
 
-def check_digest(
-  manifest: Manifest,
-  leaf: Leaf,
-  one: Need,
-  header: memoryview,
-  chunks: memoryview,
-) -> None:
-  """Raises a CheckpointError unless a message is the one that was signed."""
-  digest = hashlib.sha256(header)
-  digest.update(chunks)
+def check_digest(manifest: Manifest, leaf: Leaf, found: ReadPart) -> None:
+  """Check that a message is the one that was signed.
+
+  Raises:
+    CheckpointContentError: If it is not.
+  """
+  digest = hashlib.sha256(found.header)
+  digest.update(found.chunks)
   if (
     manifest.digests is None
-    or digest.hexdigest() != manifest.digests[one.number]
+    or digest.hexdigest() != manifest.digests[found.read.number]
   ):
-    raise damaged(leaf, one.part)
+    raise damaged(leaf, found.read.part)
 
 
-class _OnHost:
+class _HostBoxes:
   """Boxes of a leaf in host memory."""
 
-  def __init__(self, leaf: Leaf, want: Wanted):
-    self._dtype, self._boxes = DTYPES[leaf.dtype], want.boxes
-    self._out = [
-      empty(tuple(np.subtract(stop, start).tolist()), self._dtype)
-      for start, stop in want.boxes
+  def __init__(self, leaf: Leaf, request: LeafRequest):
+    self._dtype = DTYPES[leaf.dtype]
+    self._boxes = request.boxes
+    self._arrays = [
+      aligned_zeros(box_shape(start, stop), self._dtype)
+      for start, stop in request.boxes
     ]
 
-  def add(
-    self,
-    key: bytes,
-    bound: bytes,
-    one: Need,
-    header: memoryview,
-    chunks: memoryview,
-  ) -> None:
-    """Opens what is needed of a part, into its place."""
-    opener = Opener(key, header, bound)
-    if (place := self._place(one)) is not None:
-      opener.open_into(0, chunks, place.reshape(-1).view(np.uint8).data)
+  def add(self, key: bytes, context: bytes, found: ReadPart) -> None:
+    """Open what is needed of a part into the boxes."""
+    read = found.read
+    opener = Opener(key, found.header, context)
+    if (target := self._whole_part_target(read.part)) is not None:
+      opener.open_into(0, found.chunks, target.reshape(-1).view(np.uint8).data)
       return
-    tags = 16 * (one.stop - one.first)
-    plain = np.empty(len(chunks) - tags, np.uint8)
-    opener.open_into(one.first, chunks, plain.data)
-    size = reading.row_bytes(one.part.shape, self._dtype.itemsize)
-    begin = one.rows[0] * size - one.first * CHUNK_BYTES
-    rows = plain[begin : begin + (one.rows[1] - one.rows[0]) * size]
-    self._copy(one, rows.view(self._dtype))
+    tags = TAG_BYTES * (read.stop_chunk - read.first_chunk)
+    plain = np.empty(len(found.chunks) - tags, np.uint8)
+    opener.open_into(read.first_chunk, found.chunks, plain.data)
+    # uint8[chunks * chunk size] -> uint8[rows * row size]
+    size = reading.row_bytes(read.part.shape, self._dtype.itemsize)
+    first, stop = read.rows
+    begin = first * size - read.first_chunk * CHUNK_BYTES
+    rows = plain[begin : begin + (stop - first) * size]
+    self._copy_rows(read, rows.view(self._dtype))
 
-  def _place(self, one: Need) -> np.ndarray | None:
-    """Returns where a whole part belongs if it is one piece of memory."""
+  def _whole_part_target(self, part: Part) -> np.ndarray | None:
+    """Return a part's place in the only box, if that is contiguous."""
     if len(self._boxes) != 1:
       return None
-    (start, stop), (out,) = self._boxes[0], self._out
-    if reading.overlap(one.part, start, stop) != one.part[:2]:
+    (start, stop) = self._boxes[0]
+    if reading.overlap(part, start, stop) != part.box:
       return None
-    # With an ellipsis a scalar's place is an array too.
-    where: Any = (*_moved(one.part.start, one.part.stop, start), ...)
-    place = out[where]
-    return place if place.flags.c_contiguous else None
+    # With an ellipsis, indexing a scalar returns an array too.
+    where: Any = (*relative_slices(part.start, part.stop, start), ...)
+    target = self._arrays[0][where]
+    return target if target.flags.c_contiguous else None
 
-  def _copy(self, one: Need, values: np.ndarray) -> None:
-    """Copies rows of a part to where boxes want them."""
-    part, start, stop = one.part, list(one.part.start), list(one.part.stop)
+  def _copy_rows(self, read: PartRead, values: np.ndarray) -> None:
+    """Copy rows of a part into the boxes that overlap them."""
+    part = read.part
+    start, stop = list(part.start), list(part.stop)
     if part.shape:
       axis = reading.row_axis(part.shape)
-      start[axis] += one.rows[0]
-      stop[axis] = part.start[axis] + one.rows[1]
+      start[axis] += read.rows[0]
+      stop[axis] = part.start[axis] + read.rows[1]
     rows = part._replace(start=tuple(start), stop=tuple(stop))
     values = values.reshape(rows.shape)
-    for out, box in zip(self._out, self._boxes, strict=True):
+    for array, box in zip(self._arrays, self._boxes, strict=True):
       shared = reading.overlap(rows, *box)
       if shared is not None:
-        out[_moved(*shared, box[0])] = values[_moved(*shared, rows.start)]
+        array[relative_slices(*shared, box[0])] = values[
+          relative_slices(*shared, rows.start)
+        ]
 
-  def done(self) -> list[np.ndarray]:
-    """Returns the boxes."""
-    return self._out
-
-
-def _moved(start: Index, stop: Index, origin: Index) -> tuple[slice, ...]:
-  first = tuple(a - o for a, o in zip(start, origin, strict=True))
-  return slices(first, tuple(b - o for b, o in zip(stop, origin, strict=True)))
+  def finish(self) -> list[np.ndarray]:
+    """Return the boxes."""
+    return self._arrays
 
 
-def empty(shape: Index, dtype: np.dtype) -> np.ndarray:
-  """Returns zeros that JAX takes over without a copy."""
+def aligned_zeros(shape: Index, dtype: np.dtype) -> np.ndarray:
+  """Return zeros whose memory JAX adopts without a copy."""
   size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
   memory = np.zeros(size + _ALIGNMENT, np.uint8)
   first = -memory.ctypes.data % _ALIGNMENT
+  # uint8[size] -> dtype[shape]
   return memory[first : first + size].view(dtype).reshape(shape)
 
 
-class _OnDevice:
-  """Boxes of a leaf on devices; plaintext is nowhere else."""
+class _DeviceBoxes:
+  """Boxes of a leaf on devices; the plaintext is nowhere else."""
 
-  def __init__(self, leaf: Leaf, want: Wanted):
-    self._leaf, self._want = leaf, want
-    self._out: list[Any] = [None] * len(want.boxes)
+  def __init__(self, leaf: Leaf, request: LeafRequest):
+    self._leaf = leaf
+    self._request = request
+    self._arrays: list[Any] = [None] * len(request.boxes)
     self._valid: list[tuple[Part, jax.Array]] = []
 
-  def add(
-    self,
-    key: bytes,
-    bound: bytes,
-    one: Need,
-    header: memoryview,
-    chunks: memoryview,
-  ) -> None:
-    """Opens a part on the devices of the boxes that want some of it."""
-    Opener(key, header, bound)
-    seal_key = seal.seal_key(key, bound, salt=bytes(header[:SALT_BYTES]))
-    message = np.concatenate([np.asarray(header), np.asarray(chunks)])
+  def add(self, key: bytes, context: bytes, found: ReadPart) -> None:
+    """Open a part on the devices of the boxes that overlap it."""
+    part = found.read.part
+    Opener(key, found.header, context)  # Checks the commitment to the key.
+    salt = bytes(found.header[:SALT_BYTES])
+    message_key = seal.seal_key(key, context, salt=salt)
+    message = np.concatenate(
+      [np.asarray(found.header), np.asarray(found.chunks)]
+    )
     for i, (box, device) in enumerate(
-      zip(self._want.boxes, self._want.devices or (), strict=True)
+      zip(self._request.boxes, self._request.devices or (), strict=True)
     ):
-      shared = reading.overlap(one.part, *box)
+      shared = reading.overlap(part, *box)
       if shared is None:
         continue
-      on_it = jax.device_put((seal_key, message), device)
-      plain, valid = seal.unseal_array(*on_it, impl="device")
-      self._valid.append((one.part, valid))
-      part = _values(plain, self._leaf.dtype, one.part.shape)
-      piece = part[_moved(*shared, one.part.start)]
-      shape = tuple(b - a for a, b in zip(*box, strict=True))
+      on_device = jax.device_put((message_key, message), device)
+      plain, valid = seal.unseal_array(*on_device, impl="device")
+      self._valid.append((part, valid))
+      values = _from_bytes(plain, self._leaf.dtype, part.shape)
+      piece = values[relative_slices(*shared, part.start)]
+      shape = box_shape(*box)
       if piece.shape == shape:
-        self._out[i] = piece
+        self._arrays[i] = piece
         continue
-      if self._out[i] is None:
-        zeros = jnp.zeros(shape, piece.dtype, device=device)
-        self._out[i] = zeros
-      at = tuple(s.start for s in _moved(*shared, box[0]))
-      self._out[i] = _update(self._out[i], piece, at)
+      if self._arrays[i] is None:
+        self._arrays[i] = jnp.zeros(shape, piece.dtype, device=device)
+      at = tuple(s.start for s in relative_slices(*shared, box[0]))
+      self._arrays[i] = jax.lax.dynamic_update_slice(
+        self._arrays[i], piece, at
+      )
 
-  def done(self) -> list[Any]:
-    """Returns the boxes, once all of their parts are known to be authentic."""
+  def finish(self) -> list[Any]:
+    """Return the boxes, once all of their parts are known to be authentic."""
     for part, valid in self._valid:
       if not bool(valid):
         raise damaged(self._leaf, part)
-    return self._out
+    return self._arrays
 
 
-def _values(plain: jax.Array, dtype: str, shape: Index) -> jax.Array:
+def _from_bytes(plain: jax.Array, dtype: str, shape: Index) -> jax.Array:
+  """Return the values of bytes: uint8[n] -> dtype[shape]."""
   size = DTYPES[dtype].itemsize
   if dtype == "bool":
     return (plain != 0).reshape(shape)
+  # uint8[n] -> uint8[*shape, itemsize] -> dtype[shape]
   grouped = plain.reshape(*shape, size) if size > 1 else plain.reshape(shape)
   return jax.lax.bitcast_convert_type(grouped, DTYPES[dtype])
-
-
-def _update(whole: jax.Array, piece: jax.Array, at: Index) -> jax.Array:
-  return jax.lax.dynamic_update_slice(whole, piece, at)

@@ -1,9 +1,9 @@
 """Which bytes of the streams a box of a leaf needs, and reading them ahead.
 
-Boxes that are wanted become *needs*: a part and the run of its chunks that
-holds what is wanted of it. Needs that lie behind each other are read together
-in windows, some of them ahead of the one that is opened, so memory stays
-bounded and storage and cipher work at the same time.
+The requested boxes are converted to *reads*: a part and the range of its
+chunks that holds what is wanted of it. Reads that are adjacent in a stream are
+joined in windows, and some windows are read ahead of the one that is being
+opened, so that memory is bounded and storage and cipher work at the same time.
 """
 
 import collections
@@ -13,75 +13,85 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keyjax.checkpoint.format.layout import Index, Part, Streams
-from keyjax.checkpoint.storage.store import Store
+from keyjax.checkpoint.format.layout import Box, Index, Part, Streams
+from keyjax.checkpoint.storage.sealed_files import SealedFiles
 from keyjax.seal import CHUNK_BYTES, HEADER_BYTES, SEALED_CHUNK_BYTES
 
-_WINDOW = 1 << 24
-_AHEAD = 3
-_STEP = SEALED_CHUNK_BYTES
+_WINDOW_BYTES = 1 << 24
+_WINDOWS_AHEAD = 3
 
 
-class Need(NamedTuple):
-  """A part, and what is wanted of it.
+class PartRead(NamedTuple):
+  """A part, and which of its chunks are read.
 
   Attributes:
-    number: the part's, among all parts of the checkpoint.
-    leaf: the leaf's number.
-    part: the part.
-    rows: first and last row that is wanted, along the axis of `row_axis`.
-    first: the first chunk that is needed.
-    stop: one after the last.
+    number: Number of the part among all parts of the checkpoint.
+    leaf: Number of the leaf.
+    part: The part.
+    rows: First row and exclusive end, along the axis of `row_axis`.
+    first_chunk: First chunk.
+    stop_chunk: Exclusive end of the chunks.
   """
 
   number: int
   leaf: int
   part: Part
   rows: tuple[int, int]
-  first: int
-  stop: int
+  first_chunk: int
+  stop_chunk: int
 
   @property
   def start(self) -> int:
-    """Where the first chunk lies in the stream."""
-    return self.part.offset + HEADER_BYTES + self.first * _STEP
+    """Offset of the first chunk in the stream."""
+    chunks = self.first_chunk * SEALED_CHUNK_BYTES
+    return self.part.offset + HEADER_BYTES + chunks
 
   @property
   def end(self) -> int:
-    """Where the last chunk ends in the stream."""
-    end = self.part.offset + HEADER_BYTES + self.stop * _STEP
+    """Offset of the end of the last chunk in the stream."""
+    chunks = self.stop_chunk * SEALED_CHUNK_BYTES
+    end = self.part.offset + HEADER_BYTES + chunks
     return min(end, self.part.offset + self.part.size)
 
 
+class ReadPart(NamedTuple):
+  """Sealed bytes of a part; overwritten once the next one is requested."""
+
+  read: PartRead
+  header: memoryview
+  chunks: memoryview
+
+
 def row_axis(shape: Index) -> int:
-  """Returns the first axis with more than one element; rows lie along it."""
+  """Return the first axis with more than one element; rows are along it."""
   return next((i for i, n in enumerate(shape) if n > 1), 0)
 
 
 def row_bytes(shape: Index, itemsize: int) -> int:
-  """Returns the size of a row; of a scalar, its own."""
+  """Return the size of a row; of a scalar, its own."""
   return math.prod(shape[row_axis(shape) + 1 :]) * itemsize
 
 
-def need(
+def plan_read(
   number: int,
   leaf: int,
   part: Part,
   itemsize: int,
-  boxes: Iterable[tuple[Index, Index]],
+  boxes: Iterable[Box],
   whole: bool,
-) -> Need | None:
-  """Returns what boxes need of a part; None if it has nothing of theirs.
+) -> PartRead | None:
+  """Return what boxes need of a part; None if they do not overlap it.
 
   Args:
-    number: the part's number.
-    leaf: the leaf's number.
-    part: the part.
-    itemsize: bytes of an element.
-    boxes: what is wanted of the leaf.
-    whole: whether all of a part is read where any is, to check its digest.
+    number: Number of the part.
+    leaf: Number of the leaf.
+    part: The part.
+    itemsize: Bytes of an element.
+    boxes: Requested boxes of the leaf.
+    whole: Whether to read all of the part, to check its digest.
   """
-  axis, shape = row_axis(part.shape), part.shape
+  axis = row_axis(part.shape)
+  shape = part.shape
   inner = [b for b in (overlap(part, *box) for box in boxes) if b is not None]
   if not inner:
     return None
@@ -94,27 +104,39 @@ def need(
       max(stop[axis] for _, stop in inner) - offset,
     )
   size = row_bytes(shape, itemsize)
-  chunks = chunk_count(part.size)
-  # All rows means all chunks: an empty last one proves the end.
-  stop = chunks if rows[1] == count else -(-rows[1] * size // CHUNK_BYTES)
-  return Need(number, leaf, part, rows, rows[0] * size // CHUNK_BYTES, stop)
+  stop_chunk = -(-rows[1] * size // CHUNK_BYTES)
+  if rows[1] == count:  # With all chunks: an empty last one proves the end.
+    stop_chunk = chunk_count(part.size)
+  return PartRead(
+    number=number,
+    leaf=leaf,
+    part=part,
+    rows=rows,
+    first_chunk=rows[0] * size // CHUNK_BYTES,
+    stop_chunk=stop_chunk,
+  )
 
 
-def whole(number: int, leaf: int, part: Part) -> Need:
-  """Returns the need of all of a part."""
+def whole_part(number: int, leaf: int, part: Part) -> PartRead:
+  """Return the read of all of a part."""
   rows = part.shape[row_axis(part.shape)] if part.shape else 1
-  return Need(number, leaf, part, (0, rows), 0, chunk_count(part.size))
+  return PartRead(
+    number=number,
+    leaf=leaf,
+    part=part,
+    rows=(0, rows),
+    first_chunk=0,
+    stop_chunk=chunk_count(part.size),
+  )
 
 
 def chunk_count(size: int) -> int:
-  """Returns how many chunks a message of so many bytes has."""
-  return -(-(size - HEADER_BYTES) // _STEP)
+  """Return the number of chunks of a message of `size` bytes."""
+  return -(-(size - HEADER_BYTES) // SEALED_CHUNK_BYTES)
 
 
-def overlap(
-  part: Part, start: Index, stop: Index
-) -> tuple[Index, Index] | None:
-  """Returns what a part and a box share; an empty part belongs to any box."""
+def overlap(part: Part, start: Index, stop: Index) -> Box | None:
+  """Return the overlap of a part and a box; an empty part overlaps any box."""
   low = tuple(map(max, part.start, start))
   high = tuple(map(min, part.stop, stop))
   empty = 0 in part.shape
@@ -122,82 +144,93 @@ def overlap(
   return (low, high) if shared or empty else None
 
 
-def read(
-  store: Store, streams: Streams, needs: Sequence[Need]
-) -> Iterator[tuple[Need, memoryview, memoryview]]:
-  """Reads what is needed, in its order.
+def read_parts(
+  files: SealedFiles, streams: Streams, reads: Sequence[PartRead]
+) -> Iterator[ReadPart]:
+  """Read parts in the given order.
 
   Args:
-    store: where.
-    streams: how it is stored.
-    needs: what.
-
-  Yields:
-    Each need, the header of its message, and its chunks; they are overwritten
-    once the next one is asked for.
+    files: The checkpoint.
+    streams: How it is stored.
+    reads: Parts and their chunks.
   """
   queue: collections.deque = collections.deque()
-  waiting = iter(_windows(needs))
+  windows = iter(_windows(reads))
   spare: list[np.ndarray] = []
   while True:
-    while len(queue) < _AHEAD and (group := next(waiting, None)) is not None:
-      buffer = _buffer(spare, group[-1].end - group[0].part.offset)
-      queue.append((group, *_begin(store, streams, group, buffer), buffer))
+    while len(queue) < _WINDOWS_AHEAD:
+      window = next(windows, None)
+      if window is None:
+        break
+      buffer = _buffer(spare, window[-1].end - window[0].part.offset)
+      found, waits = _start_window(files, streams, window, buffer)
+      queue.append((found, waits, buffer))
     if not queue:
       return
-    group, views, waits, buffer = queue.popleft()
+    found, waits, buffer = queue.popleft()
     for wait in waits:
       wait()
-    for one, (header, chunks) in zip(group, views, strict=True):
-      yield one, header, chunks
+    yield from found
     spare.append(buffer)
 
 
-def _windows(needs: Sequence[Need]) -> Iterator[list[Need]]:
-  group: list[Need] = []
-  for one in needs:
-    if group and not _joins(group, one):
-      yield group
-      group = []
-    group.append(one)
-  if group:
-    yield group
+def _windows(reads: Sequence[PartRead]) -> Iterator[list[PartRead]]:
+  """Group adjacent reads."""
+  window: list[PartRead] = []
+  for read in reads:
+    if window and not _joins(window, read):
+      yield window
+      window = []
+    window.append(read)
+  if window:
+    yield window
 
 
-def _joins(group: list[Need], one: Need) -> bool:
-  """Tells whether a need is read with those before it, in one go."""
-  last = group[-1]
-  behind = last.part.stream == one.part.stream and one.first == last.first == 0
-  behind = behind and 0 <= one.part.offset - last.end < CHUNK_BYTES
-  return behind and one.end - group[0].part.offset <= _WINDOW
+def _joins(window: list[PartRead], read: PartRead) -> bool:
+  """Return whether a read directly follows a window and still fits it."""
+  last = window[-1]
+  same_stream = last.part.stream == read.part.stream
+  from_header = read.first_chunk == last.first_chunk == 0
+  if not (same_stream and from_header):
+    return False
+  adjacent = 0 <= read.part.offset - last.end < CHUNK_BYTES
+  return adjacent and read.end - window[0].part.offset <= _WINDOW_BYTES
 
 
 def _buffer(spare: list[np.ndarray], size: int) -> np.ndarray:
   while spare:
     if (found := spare.pop()).size >= size:
       return found
-  return np.empty(max(size, _WINDOW), np.uint8)
+  return np.empty(max(size, _WINDOW_BYTES), np.uint8)
 
 
-def _begin(
-  store: Store, streams: Streams, group: list[Need], buffer: np.ndarray
-) -> tuple[list[tuple[memoryview, memoryview]], list[Callable[[], None]]]:
-  """Begins to read a window; returns where its messages will be."""
-  base, row = group[0].part.offset, group[0].part.stream
-  if group[0].first == 0:
-    size = group[-1].end - base
-    waits = [store.fetch(streams, row, base, buffer[:size])]
-    at = [(n.part.offset - base, n.end - base) for n in group]
-    views = [
-      (buffer[a : a + HEADER_BYTES].data, buffer[a + HEADER_BYTES : b].data)
-      for a, b in at
-    ]
-    return views, waits
-  (one,) = group
-  size = one.end - one.start
-  head, body = buffer[:HEADER_BYTES], buffer[HEADER_BYTES : HEADER_BYTES + size]
+def _start_window(
+  files: SealedFiles,
+  streams: Streams,
+  window: list[PartRead],
+  buffer: np.ndarray,
+) -> tuple[list[ReadPart], list[Callable[[], None]]]:
+  """Begin to read a window into a buffer, uint8[n].
+
+  Returns:
+    Where its messages will be, and functions that wait for them.
+  """
+  base = window[0].part.offset
+  stream = window[0].part.stream
+  if window[0].first_chunk == 0:
+    size = window[-1].end - base
+    waits = [files.start_read(streams, stream, base, buffer[:size])]
+    found = []
+    for read in window:
+      message = buffer[read.part.offset - base : read.end - base]
+      header = message[:HEADER_BYTES].data
+      found.append(ReadPart(read, header, message[HEADER_BYTES:].data))
+    return found, waits
+  (read,) = window
+  header = buffer[:HEADER_BYTES]
+  chunks = buffer[HEADER_BYTES : HEADER_BYTES + read.end - read.start]
   waits = [
-    store.fetch(streams, row, base, head),
-    store.fetch(streams, row, one.start, body),
+    files.start_read(streams, stream, base, header),
+    files.start_read(streams, stream, read.start, chunks),
   ]
-  return [(head.data, body.data)], waits
+  return [ReadPart(read, header.data, chunks.data)], waits

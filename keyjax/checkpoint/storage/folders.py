@@ -1,4 +1,4 @@
-"""Folders of checkpoints: absent before, tried, and cleared after a failure."""
+"""Folders of checkpoints: checks before a write, cleanup after a failure."""
 
 import contextlib
 import os
@@ -18,78 +18,106 @@ from keyjax.checkpoint.errors import (
   storage_error,
 )
 from keyjax.checkpoint.storage.locations import (
+  bucket_errors,
   is_remote,
   is_whole,
-  reaching,
   refresh,
 )
 
-_TEMPORARY = ".orbax-checkpoint-tmp"
+_ORBAX_TEMPORARY = ".orbax-checkpoint-tmp"
 _TRIAL = ".try-"
 # What Orbax writes into a checkpoint's folder.
-_ORBAX = re.compile(
+_ORBAX_NAMES = re.compile(
   r"header|sealed|d|array_metadatas|manifest\.ocdbt|ocdbt\.process_\d+|"
   r"_(CHECKPOINT_METADATA|METADATA|sharding)"
 )
 
 
 def check_name(path: pathlib.Path) -> None:
-  """Raises a CheckpointError for names below which Orbax loses what it wrote.
+  """Refuse names with which Orbax would lose what it wrote.
 
-  It searches for the parts of a checkpoint with a pattern that begins with the
-  whole path, finds none, and reports success.
+  Orbax searches for the parts of a checkpoint with a glob pattern that begins
+  with the whole path, finds none, and reports success.
+
+  Raises:
+    CheckpointStorageError: If the path has such a character.
   """
   if found := next((c for c in "*?[" if c in str(path)), None):
     raise CheckpointStorageError(
-      f"could not write {path}: in a name {found} is a pattern to Orbax"
+      f"could not write {path}: to Orbax {found} in a name is a pattern"
     )
 
 
 def check_absent(path: pathlib.Path) -> None:
-  """Raises a FileExistsError if something is there."""
+  """Raise a FileExistsError if something is there."""
   check_name(path)
   if is_whole(path) if is_remote(path) else os.path.lexists(path):
     raise FileExistsError(f"{path} exists; a checkpoint is never overwritten")
-  if is_remote(path) and not _is_left(path):
+  if is_remote(path) and not _is_abandoned(path):
     raise FileExistsError(f"{path} holds other objects; choose another name")
 
 
-def _is_left(path: Any) -> bool:
-  """Tells whether a folder of a bucket is empty, or what a failed save left.
+def _is_abandoned(path: Any) -> bool:
+  """Return whether a bucket's folder is empty, or left by a failed save.
 
-  Orbax removes all that lies in a folder without a mark before it writes.
+  Orbax removes everything in a folder without a mark before it writes.
   """
-  with reaching(path):
+  with bucket_errors(path):
     names = [one.name for one in path.iterdir()] if path.exists() else []
-  return all(map(_ORBAX.fullmatch, names))
+  return all(map(_ORBAX_NAMES.fullmatch, names))
 
 
 @contextlib.contextmanager
-def _alone(path: pathlib.Path) -> Iterator[None]:
-  """Makes a folder's parent, and keeps other writers of the folder off.
-
-  Orbax has one temporary folder for one name: what two runs write at a time
-  would be mixed there, and taken for a whole checkpoint.
+def writing(path: pathlib.Path) -> Iterator[None]:
+  """Hold a folder exclusively while it is written; clean up after a failure.
 
   Raises:
-    FileExistsError: it is there, or another process is writing it.
-    OSError: the parent cannot be made or written.
+    FileExistsError: If it exists, or another process is writing it.
+    CheckpointStorageError: If it cannot be written.
+    CheckpointContentError: If what is copied into it is damaged.
   """
-  try_folder(path.parent)
-  if jax.process_index():  # The first process stands for all of a run.
+  what = f"could not write a checkpoint to {path}"
+  try:
+    with _exclusive(path):
+      try:
+        yield
+      except BaseException:
+        remove_temporary(path.parent, path.name)
+        raise
+  except CheckpointError:
+    raise
+  except Exception as error:
+    if isinstance(error, FileExistsError) and error.errno is None:
+      raise  # Ours. The system's is about a file where a folder should be.
+    raise storage_error(what, error) from None
+
+
+@contextlib.contextmanager
+def _exclusive(path: pathlib.Path) -> Iterator[None]:
+  """Create a folder's parent, and exclude other writers of the folder.
+
+  Orbax has one temporary folder for each name: what two runs write at the same
+  time would be mixed there, and taken for a complete checkpoint.
+
+  Raises:
+    FileExistsError: If it exists, or another process is writing it.
+    OSError: If the parent cannot be created or written.
+  """
+  check_writable(path.parent)
+  if jax.process_index():  # The first process acts for the whole run.
     yield
     return
-  if is_remote(path):  # Which has no locks.
+  if is_remote(path):  # Buckets have no locks.
     check_absent(path)
-    discard(path.parent, path.name)
+    remove_temporary(path.parent, path.name)
     yield
     return
   lock = path.with_name(f".{path.name}.lock")
-  fd = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+  fd = os.open(lock, os.O_RDWR | os.O_CREAT, private_files.PRIVATE)
   try:
-    _hold(fd, lock, path)
+    _lock(fd, lock, path)
     try:
-      check_absent(path)  # Another may have made it meanwhile.
+      check_absent(path)  # Another process may have written it meanwhile.
       yield
     finally:
       lock.unlink(missing_ok=True)
@@ -97,35 +125,11 @@ def _alone(path: pathlib.Path) -> Iterator[None]:
     os.close(fd)
 
 
-@contextlib.contextmanager
-def writing(path: pathlib.Path) -> Iterator[None]:
-  """Writes a folder alone, and clears what is left when that fails.
-
-  Raises:
-    FileExistsError: it is there, or another process is writing it.
-    CheckpointError: anything else failed, or what is written anew is damaged.
-  """
-  what = f"could not write a checkpoint to {path}"
-  try:
-    with _alone(path):
-      try:
-        yield
-      except BaseException:
-        discard(path.parent, path.name)
-        raise
-  except CheckpointError:  # Of what is written anew.
-    raise
-  except Exception as error:
-    if isinstance(error, FileExistsError) and error.errno is None:
-      raise  # Ours; the system's is of a file in a folder's place.
-    raise storage_error(what, error) from None
-
-
-def _hold(fd: int, lock: pathlib.Path, path: pathlib.Path) -> None:
+def _lock(fd: int, lock: pathlib.Path, path: pathlib.Path) -> None:
   busy = FileExistsError(f"another process is writing {path}")
   if not private_files.try_lock(fd):
     raise busy
-  try:  # Whoever held it before removes it.
+  try:  # The previous holder may have removed the file.
     same = os.path.samestat(os.fstat(fd), lock.stat())
   except FileNotFoundError:
     same = False
@@ -133,52 +137,52 @@ def _hold(fd: int, lock: pathlib.Path, path: pathlib.Path) -> None:
     raise busy
 
 
-def try_folder(folder: pathlib.Path) -> None:
-  """Makes a folder, and one inside it for a moment, as Orbax will.
+def check_writable(folder: pathlib.Path) -> None:
+  """Create a folder, and a temporary one inside it, as Orbax will.
 
   In a bucket, an object: Orbax's threads outlive an early error by minutes.
   """
   if is_remote(folder):
-    _try_bucket(folder)
+    _check_bucket_writable(folder)
     return
   folder.mkdir(parents=True, exist_ok=True)
   trial = tempfile.mkdtemp(dir=folder, prefix=_TRIAL)
-  with contextlib.suppress(FileNotFoundError):  # Another process cleared it.
+  with contextlib.suppress(FileNotFoundError):  # Another process removed it.
     os.rmdir(trial)
 
 
-def _try_bucket(folder: Any) -> None:
+def _check_bucket_writable(folder: Any) -> None:
   refresh(folder)
   if jax.process_index() == 0:
     trial = folder / f"{_TRIAL}{os.urandom(8).hex()}"
     try:
       trial.write_text("")
-    except FileNotFoundError:  # Its text is the address of a request.
+    except FileNotFoundError:  # Its text is the URL of a request.
       raise FileNotFoundError("there is no such bucket") from None
     trial.unlink()
 
 
-def discard(folder: pathlib.Path, name: str = "*") -> None:
-  """Removes what failed saves left; it may fill the disk.
+def remove_temporary(folder: pathlib.Path, name: str = "*") -> None:
+  """Remove what failed saves left, which may fill the disk.
 
-  In a bucket that of one name alone: what a `Manager` left, Orbax finds.
+  In a bucket only for a given name: Orbax finds what a `Manager` left.
   """
   if is_remote(folder):
     if name != "*" and jax.process_index() == 0:
-      _discard_objects(folder / name)
+      _remove_objects(folder / name)
   elif jax.process_index() == 0:
-    for rest in folder.glob(f"{name}{_TEMPORARY}*"):
-      shutil.rmtree(rest, ignore_errors=True)
-    for rest in folder.glob(f"{_TRIAL}*"):  # Of a process that was killed.
+    for left in folder.glob(f"{name}{_ORBAX_TEMPORARY}*"):
+      shutil.rmtree(left, ignore_errors=True)
+    for left in folder.glob(f"{_TRIAL}*"):  # From a process that was killed.
       with contextlib.suppress(OSError):
-        rest.rmdir()
+        left.rmdir()
 
 
-def _discard_objects(path: Any) -> None:
-  """Removes a checkpoint of a bucket that has no mark of being whole."""
+def _remove_objects(path: Any) -> None:
+  """Remove a checkpoint of a bucket that is not marked as complete."""
   with contextlib.suppress(CheckpointError):  # The first error says more.
-    if is_whole(path) or not _is_left(path):
+    if is_whole(path) or not _is_abandoned(path):
       return
-    with reaching(path):
+    with bucket_errors(path):
       if path.exists():
         path.rmtree()

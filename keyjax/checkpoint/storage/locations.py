@@ -1,7 +1,8 @@
-"""Where checkpoints lie: on a disk, or in a bucket (`gs://bucket/folder`).
+"""Locations of checkpoints: on a disk or in a bucket (`gs://bucket/folder`).
 
-A bucket has objects, which are written whole or not at all, and no folders,
-locks or modes. `epath` and gcsfs list and read it, TensorStore reads ranges.
+A bucket has objects, which are written completely or not at all, and no
+folders, locks or modes. `epath` and gcsfs list and read it; TensorStore reads
+byte ranges.
 """
 
 import contextlib
@@ -17,16 +18,16 @@ from etils.epath import backend
 
 from keyjax.checkpoint.errors import CheckpointError, storage_error
 
-_BUCKETS = "gs://"
-_COMMITTED = "commit_success.txt"  # Orbax's mark of a whole one in a bucket.
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
-# `#`, `;`: Orbax takes a name for a URL and writes to what stands before them.
-# `..`: it goes up; the bucket does not. The rest TensorStore refuses.
-_BROKEN = re.compile(r"[#;\x00-\x1f\x7f]|(?<![^/])\.\.(?![^/])")
+_SCHEME = "gs://"
+_COMMITTED = "commit_success.txt"  # Orbax writes it last in a bucket.
+_BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
+# `#`, `;`: Orbax takes a name for a URL and writes to what precedes them.
+# `..`: Orbax resolves it, the bucket does not. TensorStore refuses the rest.
+_UNSUPPORTED = re.compile(r"[#;\x00-\x1f\x7f]|(?<![^/])\.\.(?![^/])")
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
-  """Tells whether a path is of a bucket, as `gs://bucket/run`.
+  """Return whether a path is in a bucket, such as `gs://bucket/run`.
 
   Example:
     >>> is_remote("gs://bucket/run"), is_remote("runs/a")
@@ -35,95 +36,96 @@ def is_remote(path: str | os.PathLike[str]) -> bool:
   return "://" in os.fspath(path)
 
 
-def location(path: str | os.PathLike[str]) -> Any:
-  """Returns an absolute path, of a disk or a bucket.
+def absolute_path(path: str | os.PathLike[str]) -> Any:
+  """Return an absolute path on a disk (pathlib) or in a bucket (epath).
 
   Raises:
-    ValueError: a bucket that is not of `gs://`, a name that does not work
-      there, or nothing to reach it with.
+    ValueError: If the scheme is not `gs://`, the name does not work in a
+      bucket, or gcsfs is not installed.
   """
   if not is_remote(path):
-    place = pathlib.Path(path).absolute()
-    # TensorStore refuses `..`; what it means behind a link, the disk says.
-    return place.resolve() if ".." in place.parts else place
+    local = pathlib.Path(path).absolute()
+    # TensorStore refuses `..`; behind a link only the disk can resolve it.
+    return local.resolve() if ".." in local.parts else local
   name = os.fspath(path)
-  if not name.startswith(_BUCKETS):
-    raise ValueError(f"{path}: a bucket's name begins with {_BUCKETS}")
+  if not name.startswith(_SCHEME):
+    raise ValueError(f"{path}: a bucket's name begins with {_SCHEME}")
   if importlib.util.find_spec("gcsfs") is None:
     raise ValueError(f"{path} needs gcsfs: pip install gcsfs")
-  if found := _BROKEN.search(name):
+  if found := _UNSUPPORTED.search(name):
     raise ValueError(f"{path!r}: {found[0]!r} does not work in a bucket")
-  bucket, folder = _split(name)
-  if not (_BUCKET.fullmatch(bucket) and folder):
+  bucket, folder = _bucket_and_folder(name)
+  if not (_BUCKET_NAME.fullmatch(bucket) and folder):
     raise ValueError(f"{path}: name a bucket and a folder in it")
   return epath.Path(name)
 
 
-def _split(path: str | os.PathLike[str]) -> tuple[str, str]:
-  bucket, _, name = os.fspath(path).removeprefix(_BUCKETS).partition("/")
+def _bucket_and_folder(path: str | os.PathLike[str]) -> tuple[str, str]:
+  bucket, _, name = os.fspath(path).removeprefix(_SCHEME).partition("/")
   return bucket, name.strip("/")
 
 
-def kvstore(place: Any) -> dict[str, str]:
-  """Returns what TensorStore calls a folder that `location` gave.
+def tensorstore_spec(path: Any) -> dict[str, str]:
+  """Return TensorStore's key-value store for a path from `absolute_path`.
 
-  Not a URL, where `%`, `?` and `#` mean something.
+  It is not a URL, in which `%`, `?` and `#` would have a meaning.
   """
-  if is_remote(place):
-    bucket, name = _split(place)
+  if is_remote(path):
+    bucket, name = _bucket_and_folder(path)
     return {"driver": "gcs", "bucket": bucket, "path": f"{name}/"}
-  return {"driver": "file", "path": f"{place}/"}
+  return {"driver": "file", "path": f"{path}/"}
 
 
 @contextlib.contextmanager
-def reaching(place: Any) -> Iterator[None]:
-  """Makes one error of all that the libraries of a bucket raise.
+def bucket_errors(path: Any) -> Iterator[None]:
+  """Convert whatever the libraries raise for a bucket to one error.
 
   Raises:
-    CheckpointError: no credentials, no permission, no network, no bucket.
+    CheckpointStorageError: For missing credentials or permission, and for a
+      network or a bucket that cannot be reached.
   """
   try:
     yield
   except CheckpointError:
     raise
-  except Exception as error:  # Of gcsfs, aiohttp and google.auth.
-    if not is_remote(place):
+  except Exception as error:  # From gcsfs, aiohttp and google.auth.
+    if not is_remote(path):
       raise
-    raise storage_error(f"could not reach {place}", error) from None
+    raise storage_error(f"could not reach {path}", error) from None
 
 
-def refresh(place: Any) -> None:
-  """Forgets what was listed of a bucket: others write there too."""
-  if is_remote(place):
-    _gcsfs(place).invalidate_cache()
+def refresh(path: Any) -> None:
+  """Discard cached listings of a bucket: others write to it too."""
+  if is_remote(path):
+    _gcsfs(path).invalidate_cache()
 
 
-def _gcsfs(place: Any) -> Any:
-  return backend.fsspec_backend.fs(place)
+def _gcsfs(path: Any) -> Any:
+  return backend.fsspec_backend.fs(path)
 
 
 def is_whole(path: str | os.PathLike[str]) -> bool:
-  """Tells whether a checkpoint is there, whole.
+  """Return whether a checkpoint is there, completely written.
 
   Raises:
-    CheckpointError: a bucket cannot be reached.
+    CheckpointStorageError: If a bucket cannot be reached.
   """
-  place = location(path)
+  place = absolute_path(path)
   if not is_remote(place):
     return place.exists()
-  with reaching(place):
+  with bucket_errors(place):
     refresh(place)
     return (place / _COMMITTED).exists()
 
 
-def size(place: Any) -> int:
-  """Returns how many bytes a file, or all of a folder, has.
+def size(path: Any) -> int:
+  """Return the size in bytes of a file, or of all files of a folder.
 
   Raises:
-    CheckpointError: a bucket cannot be reached.
+    CheckpointStorageError: If a bucket cannot be reached.
   """
-  if is_remote(place):
-    with reaching(place):
-      return _gcsfs(place).du(os.fspath(place))
-  files = place.rglob("*") if place.is_dir() else [place]
+  if is_remote(path):
+    with bucket_errors(path):
+      return _gcsfs(path).du(os.fspath(path))
+  files = path.rglob("*") if path.is_dir() else [path]
   return sum(file.stat().st_size for file in files if file.is_file())

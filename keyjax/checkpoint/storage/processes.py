@@ -1,12 +1,12 @@
-"""What the processes of a run tell each other before a save.
+"""Communication between the processes of a run before a save.
 
-Process 0 makes the checkpoint's id and data key. The others get them wrapped
-with HPKE for a key pair that each makes for this one save, by way of the
-devices' collectives. So whoever records that traffic learns nothing, now or
-when a machine is stolen later. Nothing here proves who takes part: whoever can
-alter the traffic between the processes can give them a key pair of their own
-and learn the data key. Such a network also carries the weights in the clear,
-in every step of the training.
+Process 0 generates the checkpoint's id and data key. The others receive them
+wrapped with HPKE for a key pair that each generates for this one save, through
+the devices' collectives. So recording that traffic reveals nothing, now or
+when a machine is stolen later. Nothing here authenticates the processes: an
+attacker who can alter the traffic between them can substitute a key pair and
+learn the data key. Such a network also carries the unencrypted weights, in
+every training step.
 
 References:
   R. Barnes et al., "Hybrid Public Key Encryption", RFC 9180, 2022.
@@ -22,28 +22,29 @@ from jax.experimental import multihost_utils
 
 _SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 _INFO = b"keyjax/checkpoint/1/share"
-_ID = 16
+_ID_BYTES = 16
 
 
-def new_checkpoint() -> tuple[str, bytes]:
-  """Returns a fresh id and data key, the same in all processes."""
-  made = os.urandom(_ID + 32)
+def new_id_and_data_key() -> tuple[str, bytes]:
+  """Return a random checkpoint id and data key, the same in all processes."""
+  shared = os.urandom(_ID_BYTES + 32)
   if jax.process_count() > 1:
-    made = _from_first(made)
-  return made[:_ID].hex(), made[_ID:]
+    shared = _from_process_0(shared)
+  return shared[:_ID_BYTES].hex(), shared[_ID_BYTES:]
 
 
-def _from_first(made: bytes) -> bytes:
-  """Returns what process 0 made, wrapped on its way."""
+def _from_process_0(own: bytes) -> bytes:
+  """Return what process 0 drew; it travels wrapped."""
   private = x25519.X25519PrivateKey.generate()
   public = private.public_key().public_bytes_raw()
+  # uint8[32] -> uint8[processes, 32]
   publics = multihost_utils.process_allgather(np.frombuffer(public, np.uint8))
-  size = len(_SUITE.encrypt(made, private.public_key(), info=_INFO))
+  size = len(_SUITE.encrypt(own, private.public_key(), info=_INFO))
   rows = np.zeros((len(publics), size), np.uint8)
   if jax.process_index() == 0:
     for row, other in zip(rows, np.asarray(publics), strict=True):
       key = x25519.X25519PublicKey.from_public_bytes(other.tobytes())
-      wrapped = _SUITE.encrypt(made, key, info=_INFO)
+      wrapped = _SUITE.encrypt(own, key, info=_INFO)
       row[:] = np.frombuffer(wrapped, np.uint8)
   rows = np.asarray(multihost_utils.broadcast_one_to_all(rows))
   mine = rows[jax.process_index()].tobytes()
@@ -51,16 +52,17 @@ def _from_first(made: bytes) -> bytes:
 
 
 def gather_digests(mine: dict[int, bytes], count: int) -> tuple[str, ...]:
-  """Returns the digests of all parts; each process knows its own.
+  """Return the digests of all parts; each process knows its own.
 
   Args:
-    mine: SHA-256 by number.
-    count: how many there are in all.
+    mine: SHA-256 by the number of the part.
+    count: Number of parts in all.
   """
   rows = np.zeros((count, 32), np.uint8)
   for number, digest in mine.items():
     rows[number] = np.frombuffer(digest, np.uint8)
   if jax.process_count() > 1:
+    # uint8[count, 32] -> uint8[processes, count, 32] -> uint8[count, 32]
     every = np.asarray(multihost_utils.process_allgather(rows))
     rows = np.bitwise_or.reduce(every, axis=0)
   return tuple(row.tobytes().hex() for row in rows)

@@ -1,7 +1,7 @@
-"""The structure of a tree as JSON, so that a tree comes back without a model.
+"""The structure of a tree as JSON, to restore a tree without its model.
 
-Dicts, lists, tuples and None come back as they were; every other node (a
-dataclass, a named tuple, a state of optax) as a dict of its fields.
+Dicts, lists, tuples and None are restored as they were; every other node (a
+dataclass, a named tuple, an optax state) becomes a dict of its fields.
 """
 
 from typing import Any
@@ -14,10 +14,10 @@ MAX_DEPTH = 64
 
 
 def describe(tree: Any) -> Any:
-  """Returns a tree's structure: leaves are numbers, nodes `{kind: children}`.
+  """Return a tree's structure: leaves are numbers, nodes `{kind: children}`.
 
   Raises:
-    ValueError: it is deeper than 64 nodes.
+    ValueError: If the tree is deeper than 64 nodes.
 
   Example:
     >>> describe({"a": [3.0, None]})
@@ -51,15 +51,15 @@ def _name(entry: Any) -> str | int:
 
 
 def rebuild(structure: Any, leaves: dict[int, Any], count: int) -> Any:
-  """Returns the tree, or what is left of it when not all leaves are given.
+  """Return the tree, or the part of it that holds the given leaves.
 
-  A node that lost all its leaves is left out; a list or tuple that lost some
-  comes back as a dict by position, so that no element moves.
+  A node without any of its leaves is omitted; a list or tuple without some of
+  them becomes a dict by position, so that no element moves.
 
   Args:
-    structure: what `describe` returned, checked by `check`.
-    leaves: leaves by number, all or some.
-    count: how many there are in all.
+    structure: Structure from `describe`, checked by `check`.
+    leaves: All or some leaves by number.
+    count: Number of leaves of the whole tree.
 
   Example:
     >>> structure = describe({"a": [3.0, 4.0], "b": ()})
@@ -74,23 +74,28 @@ def rebuild(structure: Any, leaves: dict[int, Any], count: int) -> Any:
 def _rebuild(
   node: Any, leaves: dict[int, Any], whole: bool
 ) -> tuple[Any, bool]:
-  """Returns a subtree, and whether it belongs into the tree."""
+  """Return a subtree, and whether it is part of the result."""
   if node is None:
     return None, whole
   if isinstance(node, int):
     return leaves.get(node), node in leaves
   ((kind, children),) = node.items()
   named = children if kind == "dict" else list(enumerate(children))
-  made = [(name, *_rebuild(x, leaves, whole)) for name, x in named]
-  out = {name: x for name, x, kept in made if kept}
-  if kind == "dict" or len(out) < len(made):
-    return out, whole or bool(out)
-  values = list(out.values())
-  return (tuple(values) if kind == "tuple" else values), whole or bool(out)
+  rebuilt = [(name, *_rebuild(x, leaves, whole)) for name, x in named]
+  present = {name: x for name, x, is_present in rebuilt if is_present}
+  if kind == "dict" or len(present) < len(rebuilt):
+    return present, whole or bool(present)
+  values = list(present.values())
+  node = tuple(values) if kind == "tuple" else values
+  return node, whole or bool(present)
 
 
 def check(structure: Any, count: int) -> None:
-  """Raises a CheckpointError unless this is the structure of `count` leaves."""
+  """Check that this is the structure of `count` leaves.
+
+  Raises:
+    CheckpointContentError: If it is not.
+  """
   found: list[int] = []
   _check(structure, found, 0)
   if found != list(range(count)):
@@ -107,12 +112,12 @@ def _check(node: Any, found: list[int], depth: int) -> None:
     return
   if depth > MAX_DEPTH or type(node) is not dict or len(node) != 1:
     raise CheckpointContentError(
-      "the manifest's tree has a node of no known kind"
+      "the manifest's tree has a node of an unknown kind"
     )
   ((kind, children),) = node.items()
   if kind not in ("dict", "list", "tuple") or type(children) is not list:
     raise CheckpointContentError(
-      "the manifest's tree has a node of no known kind"
+      "the manifest's tree has a node of an unknown kind"
     )
   if kind == "dict":
     for child in children:

@@ -1,0 +1,86 @@
+"""Checks of arguments, before anything is read or written."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import numpy as np
+
+from keyjax import keys
+from keyjax.keyring import Identity, Recipient
+from keyjax.tree import path_str
+
+
+def check_tree(tree: Any) -> None:
+  """Raise a ValueError unless a tree has only arrays and numbers, and no keys.
+
+  It does so before Orbax: its threads outlive an early error by minutes.
+  """
+  is_key = lambda x: isinstance(x, keys.Key | keys.Secret)  # noqa: E731
+  if any(map(is_key, jax.tree.leaves(tree, is_leaf=is_key))):
+    raise ValueError(
+      "a checkpoint holds no keys: store them with keys.save or Secret.save, "
+      "outside the checkpoint's folder"
+    )
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  if not leaves:
+    raise ValueError(
+      "a checkpoint holds at least one array; this tree is empty"
+    )
+  for path, x in leaves:
+    if not isinstance(x, jax.Array | np.ndarray | np.generic | int | float):
+      raise ValueError(
+        f"a checkpoint holds arrays; leaf {path_str(path)} is of type "
+        f"{type(x).__name__}"
+      )
+
+
+def checked_step(step: Any) -> int:
+  """Return a training step as an int.
+
+  Raises:
+    ValueError: If it is not a whole number, or is negative.
+  """
+  if isinstance(step, np.integer):
+    step = int(step)
+  if type(step) is not int or step < 0:
+    raise ValueError(f"step={step!r}: a whole number, 0 or more")
+  return step
+
+
+def as_recipients(
+  recipients: Recipient | Iterable[Recipient],
+) -> list[Recipient]:
+  """Return one or several recipients as a list.
+
+  Raises:
+    TypeError: If one of them is not a recipient.
+  """
+  return _as_list(
+    recipients, method="wrap", kind="a recipient", parser="parse_recipient"
+  )
+
+
+def as_identities(
+  identities: Identity | Iterable[Identity],
+) -> list[Identity]:
+  """Return one or several identities as a list.
+
+  Raises:
+    TypeError: If one of them is not an identity.
+  """
+  return _as_list(
+    identities, method="unwrap", kind="an identity", parser="read_key"
+  )
+
+
+def _as_list(values: Any, *, method: str, kind: str, parser: str) -> list[Any]:
+  several = isinstance(values, Iterable) and not isinstance(values, str | bytes)
+  found = list(values) if several else [values]
+  for one in found:
+    if not (hasattr(one, "id") and callable(getattr(one, method, None))):
+      name = type(one).__name__
+      use = {"Secret": "SymmetricKey", "str": parser}.get(name)
+      hint = f": use keyring.{use} of it" if use else ""
+      raise TypeError(f"a {name} is not {kind}{hint}")
+  return found

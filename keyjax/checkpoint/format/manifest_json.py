@@ -1,0 +1,285 @@
+"""Manifests as canonical JSON, padded with spaces, in one sealed message.
+
+The parser trusts nothing: everyone who holds the data key can write a
+manifest. Sizes are checked before anything is parsed, and everything else
+before anything is allocated.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from keyjax import seal
+from keyjax.checkpoint.errors import CheckpointContentError
+from keyjax.checkpoint.format import layout, tree_structure
+from keyjax.checkpoint.format.manifest import (
+  DTYPES,
+  KINDS,
+  Leaf,
+  Manifest,
+  message_context,
+  used_bytes,
+)
+from keyjax.errors import KeyringError
+from keyjax.keyring.data_keys import leaf_key
+from keyjax.keyring.encoding import dump, parse
+
+VERSION = 1
+MAX_SIZE = 1 << 26
+MAX_SEALED_SIZE = seal.size_of_sealed(MAX_SIZE)
+MAX_METADATA = 1 << 20
+_MAX_ITEMS = 1 << 22
+_MAX_RANK = 32
+_MAX_PATH = 4096
+_MIN_SIZE = 1 << 12
+_FIELDS = {
+  "digests",
+  "id",
+  "leaves",
+  "metadata",
+  "step",
+  "streams",
+  "tree",
+  "version",
+}
+
+
+def seal_manifest(
+  data_key: bytes, manifest: Manifest, salt: bytes | None = None
+) -> bytes:
+  """Return a manifest as one sealed message; None draws a random salt.
+
+  Raises:
+    ValueError: If the tree or the metadata cannot be stored.
+  """
+  return seal.seal(
+    leaf_key(data_key, "manifest", ""),
+    to_bytes(manifest),
+    message_context("manifest", manifest.id),
+    salt=salt,
+  )
+
+
+def open_manifest(data_key: bytes, checkpoint: str, sealed: bytes) -> Manifest:
+  """Open and parse a manifest.
+
+  Raises:
+    CheckpointContentError: If it does not open, or is not a manifest of this
+      checkpoint.
+  """
+  key = leaf_key(data_key, "manifest", "")
+  try:
+    data = seal.unseal(key, sealed, message_context("manifest", checkpoint))
+  except seal.SealError:
+    raise CheckpointContentError(
+      "the manifest does not open: it is damaged, or of another checkpoint"
+    ) from None
+  manifest = from_bytes(data)
+  if manifest.id != checkpoint:
+    raise CheckpointContentError("the manifest names another checkpoint")
+  return manifest
+
+
+def to_bytes(manifest: Manifest) -> bytes:
+  """Return a manifest as padded JSON.
+
+  Raises:
+    ValueError: If the metadata is not JSON, or something is too large.
+  """
+  leaves = [
+    [x.path, x.dtype, x.shape, x.kind, [(*p.box, p.stream) for p in x.parts]]
+    for x in manifest.leaves
+  ]
+  try:
+    if len(dump(manifest.metadata)) > MAX_METADATA:
+      raise ValueError(f"metadata has more than {MAX_METADATA} bytes")
+    data = dump(manifest._asdict() | {"leaves": leaves, "version": VERSION})
+  except KeyringError as error:
+    raise ValueError(f"metadata: {error}") from None
+  data = data.ljust(layout.padme(max(len(data), _MIN_SIZE)))
+  try:
+    from_bytes(data)  # Write only what can be read.
+  except CheckpointContentError as error:
+    raise ValueError(f"this tree cannot be stored: {error}") from None
+  return data
+
+
+def from_bytes(data: bytes) -> Manifest:
+  """Parse a manifest.
+
+  Raises:
+    CheckpointContentError: If it is not a manifest, is inconsistent, or has
+      another version.
+  """
+  try:
+    fields = parse(
+      data.rstrip(b" "), "a manifest", size=MAX_SIZE, items=_MAX_ITEMS
+    )
+  except KeyringError as error:
+    raise CheckpointContentError(str(error)) from None
+  version = fields.pop("version", None)
+  if type(version) is not int or version != VERSION:
+    raise CheckpointContentError(
+      f"a manifest of version {version!r:.20}: this release of KeyJAX reads "
+      f"version {VERSION}"
+    )
+  fields["version"] = version
+  _require(set(fields) == _FIELDS, "missing or unknown fields")
+  _require(_is_id(fields["id"]), "no id")
+  _require(_is_count(fields["step"]), "no step")
+  _require(type(fields["metadata"]) is dict, "no metadata")
+  _require(
+    len(dump(fields["metadata"])) <= MAX_METADATA, "too much metadata"
+  )
+  count = _stream_count(fields["streams"])
+  leaves = _leaves(fields["leaves"], count)
+  tree_structure.check(fields["tree"], len(leaves))
+  streams = layout.choose_streams(used_bytes(leaves, count))
+  _require(fields["streams"] == list(streams), "streams of another size")
+  digests = _digests(fields["digests"], sum(len(x.parts) for x in leaves))
+  return Manifest(
+    id=fields["id"],
+    step=fields["step"],
+    leaves=leaves,
+    tree=fields["tree"],
+    metadata=fields["metadata"],
+    streams=streams,
+    digests=digests,
+  )
+
+
+def _require(condition: bool, what: str) -> None:
+  if not condition:
+    raise CheckpointContentError(f"the manifest is not well-formed: {what}")
+
+
+def _is_id(value: Any) -> bool:
+  return (
+    type(value) is str
+    and len(value) == 32
+    and all(c in "0123456789abcdef" for c in value)
+  )
+
+
+def _is_utf8(text: str) -> bool:
+  try:
+    return bool(text.encode())
+  except UnicodeEncodeError:
+    return False
+
+
+def _is_count(value: Any) -> bool:
+  return type(value) is int and 0 <= value < 2**62
+
+
+def _stream_count(value: Any) -> int:
+  _require(
+    type(value) is list
+    and len(value) == 4
+    and all(map(_is_count, value))
+    and 1 <= value[0] <= 2**16,
+    "no streams",
+  )
+  return value[0]
+
+
+def _leaves(value: Any, streams: int) -> tuple[Leaf, ...]:
+  """Check every leaf, and compute the offsets of its parts."""
+  _require(type(value) is list and bool(value), "no leaves")
+  for leaf in value:
+    _require(type(leaf) is list and len(leaf) == 5, "a leaf")
+    check_leaf(leaf, streams)
+  _require(len({x[0] for x in value}) == len(value), "a path twice")
+  itemsizes = [DTYPES[dtype].itemsize for _, dtype, *_ in value]
+  boxes = [[(tuple(a), tuple(b), s) for a, b, s in x[4]] for x in value]
+  parts, _ = layout.assign_offsets(boxes, itemsizes, streams)
+  return tuple(
+    Leaf(path, dtype, tuple(shape), kind, tuple(leaf_parts))
+    for (path, dtype, shape, kind, _), leaf_parts in zip(
+      value, parts, strict=True
+    )
+  )
+
+
+def check_leaf(leaf: list[Any], streams: int) -> None:
+  """Check a leaf as JSON: path, dtype, shape, kind and parts.
+
+  Raises:
+    CheckpointContentError: If it is not well-formed.
+  """
+  path, dtype, shape, kind, parts = leaf
+  _require(type(path) is str and len(path) <= _MAX_PATH, "a path")
+  _require(path.isascii() or _is_utf8(path), "a path")
+  _require(type(dtype) is str and dtype in DTYPES, "a dtype")
+  _require(type(kind) is str and kind in KINDS, "a kind of leaf")
+  _require(_is_index(shape), "a shape")
+  # NumPy counts as if no axis were empty.
+  elements = math.prod(n or 1 for n in shape)
+  _require(elements * DTYPES[dtype].itemsize < 2**50, "a shape")
+  _require(type(parts) is list and bool(parts), "a leaf without parts")
+  for part in parts:
+    _require(type(part) is list and len(part) == 3, "a part")
+    start, stop, stream = part
+    inside = _is_index(start) and _is_index(stop) and _is_count(stream)
+    inside = inside and len(start) == len(stop) == len(shape)
+    inside = inside and stream < streams
+    _require(
+      inside
+      and all(
+        a < b <= n or a == b == n == 0
+        for a, b, n in zip(start, stop, shape, strict=True)
+      ),
+      "a part outside its leaf",
+    )
+  _require(
+    parts_cover(parts, shape), "parts that do not cover their leaf once"
+  )
+
+
+def _is_index(value: Any) -> bool:
+  return (
+    type(value) is list
+    and len(value) <= _MAX_RANK
+    and all(map(_is_count, value))
+  )
+
+
+def parts_cover(parts: list[Any], shape: list[int]) -> bool:
+  """Return whether boxes inside a leaf hold each of its elements once."""
+  if 0 in shape:
+    return len(parts) == 1
+  edges = [
+    sorted({e for start, stop, _ in parts for e in (start[i], stop[i])})
+    for i in range(len(shape))
+  ]
+  # Shards form a grid: parts that need many more cells are not from KeyJAX.
+  cells = [len(e) - 1 for e in edges]
+  if math.prod(cells) > 16 * len(parts) + 1024:
+    return False
+  number = [{edge: i for i, edge in enumerate(e)} for e in edges]
+  seen = np.zeros(cells, np.bool_)
+  for start, stop, _ in parts:
+    box = zip(number, start, stop, strict=True)
+    # An ellipsis makes a view of a scalar too.
+    where: Any = (*(slice(n[a], n[b]) for n, a, b in box), ...)
+    cell = seen[where]
+    if cell.any():  # Stop at once: many large overlaps take hours.
+      return False
+    cell[...] = True
+  reaches_ends = all(
+    e[0] == 0 and e[-1] == n for e, n in zip(edges, shape, strict=True)
+  )
+  return reaches_ends and bool(seen.all())
+
+
+def _digests(value: Any, count: int) -> tuple[str, ...] | None:
+  if value is None:
+    return None
+  _require(type(value) is list and len(value) == count, "digests")
+  for digest in value:
+    _require(
+      type(digest) is str and len(digest) == 64 and digest.isalnum(),
+      "digests",
+    )
+  return tuple(value)

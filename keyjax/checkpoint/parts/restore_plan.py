@@ -1,0 +1,197 @@
+"""From the requested tree to boxes of leaves, and from boxes to arrays."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from keyjax.aes.host import Impl
+from keyjax.checkpoint.errors import CheckpointContentError
+from keyjax.checkpoint.format import layout, tree_structure
+from keyjax.checkpoint.format.layout import Box
+from keyjax.checkpoint.format.manifest import DTYPES, Leaf, Manifest
+from keyjax.checkpoint.parts.opening import LeafRequest
+from keyjax.checkpoint.parts.sealing import uses_device
+from keyjax.errors import ArgumentError
+from keyjax.tree import matcher, path_str, unmatched
+
+LeafSelection = str | Callable[[str], bool] | Iterable[str]
+Assemble = Callable[[list[Any]], Any]  # Boxes of a leaf to the leaf.
+
+
+class RestorePlan(NamedTuple):
+  """What to open, and how to make a tree of it.
+
+  Attributes:
+    requests: Requested boxes, a leaf each.
+    assemble: For each leaf, a function from its boxes to the leaf.
+    build: Function from the leaves to the tree.
+  """
+
+  requests: list[LeafRequest]
+  assemble: list[Assemble]
+  build: Callable[[list[Any]], Any]
+
+
+def select_leaves(
+  manifest: Manifest, leaves: LeafSelection | None
+) -> list[int]:
+  """Return the numbers of the selected leaves.
+
+  Args:
+    manifest: What the checkpoint holds.
+    leaves: Paths, or a regular expression for whole paths; None for all.
+
+  Raises:
+    ArgumentError: If a path does not exist, or nothing matches.
+  """
+  paths = [leaf.path for leaf in manifest.leaves]
+  if leaves is None:
+    return list(range(len(paths)))
+  if not isinstance(leaves, str) and not callable(leaves):
+    selected = set(leaves)
+    if missing := sorted(selected - set(paths))[:4]:
+      raise ArgumentError(f"no leaf {', '.join(missing)} in this checkpoint")
+    leaves = selected.__contains__
+  matches = matcher(leaves)
+  if found := [i for i, path in enumerate(paths) if matches(path)]:
+    return found
+  raise ArgumentError(unmatched(leaves, paths))
+
+
+def plan_restore(
+  manifest: Manifest, numbers: Sequence[int], like: Any, impl: Impl
+) -> RestorePlan:
+  """Plan which boxes to open and how to make the tree of them.
+
+  Args:
+    manifest: What the checkpoint holds.
+    numbers: Numbers of the selected leaves.
+    like: Arrays or `jax.ShapeDtypeStruct` in the requested structure; None
+      for the tree as it was saved.
+    impl: Where parts are opened.
+
+  Raises:
+    CheckpointContentError: If `like` has other leaves, shapes or dtypes.
+  """
+  if like is None:
+    return _plan_as_saved(manifest, numbers, impl)
+  targets, treedef = jax.tree_util.tree_flatten_with_path(like)
+  by_path = {path_str(path): x for path, x in targets}
+  selected = {manifest.leaves[i].path: i for i in numbers}
+  _check_targets([manifest.leaves[i] for i in numbers], by_path)
+  return _plan_leaves(
+    manifest,
+    [selected[path_str(path)] for path, _ in targets],
+    [x for _, x in targets],
+    impl,
+    lambda leaves: jax.tree.unflatten(treedef, leaves),
+  )
+
+
+def _plan_as_saved(
+  manifest: Manifest, numbers: Sequence[int], impl: Impl
+) -> RestorePlan:
+  count = len(manifest.leaves)
+
+  def build(leaves: list[Any]) -> Any:
+    by_number = dict(zip(numbers, leaves, strict=True))
+    return tree_structure.rebuild(manifest.tree, by_number, count)
+
+  targets = [_target_as_saved(manifest.leaves[i]) for i in numbers]
+  return _plan_leaves(manifest, numbers, targets, impl, build)
+
+
+def _plan_leaves(
+  manifest: Manifest,
+  numbers: Sequence[int],
+  targets: Sequence[Any],
+  impl: Impl,
+  build: Callable[[list[Any]], Any],
+) -> RestorePlan:
+  planned = [
+    _plan_leaf(i, manifest.leaves[i], target, impl)
+    for i, target in zip(numbers, targets, strict=True)
+  ]
+  return RestorePlan(
+    requests=[request for request, _ in planned],
+    assemble=[assemble for _, assemble in planned],
+    build=build,
+  )
+
+
+def _check_targets(leaves: list[Leaf], targets: dict[str, Any]) -> None:
+  have = {leaf.path: f"{leaf.dtype}{list(leaf.shape)}" for leaf in leaves}
+  want = {
+    path: _describe(x, have.get(path, "")) for path, x in targets.items()
+  }
+  for path in sorted({*have, *want}):
+    found = have.get(path, "absent")
+    wanted = want.get(path, "absent")
+    if found != wanted:
+      raise CheckpointContentError(
+        f"leaf {path} is {found} there, {wanted} was expected"
+      )
+
+
+def _describe(x: Any, found: str) -> str:
+  if isinstance(x, int | float) and found.endswith("[]"):
+    return found  # A Python number accepts any scalar.
+  if not hasattr(x, "dtype"):
+    return type(x).__name__
+  return f"{x.dtype}{list(x.shape)}"
+
+
+def _target_as_saved(leaf: Leaf) -> Any:
+  dtype = DTYPES[leaf.dtype]
+  if leaf.kind in ("int", "float", "bool"):
+    return {"int": 0, "float": 0.0, "bool": False}[leaf.kind]
+  if leaf.kind == "jax" and jax.dtypes.canonicalize_dtype(dtype) == dtype:
+    return jax.ShapeDtypeStruct(leaf.shape, dtype)
+  return np.empty((), dtype)
+
+
+def _plan_leaf(
+  number: int, leaf: Leaf, target: Any, impl: Impl
+) -> tuple[LeafRequest, Assemble]:
+  """Return the boxes to open for a target, and how to make a leaf of them."""
+  whole = LeafRequest(number, [((0,) * len(leaf.shape), leaf.shape)], None)
+  if isinstance(target, np.ndarray | np.generic):
+    return whole, lambda boxes: boxes[0]
+  if isinstance(target, int | float):
+    return whole, lambda boxes: boxes[0].item()
+  sharding = getattr(target, "sharding", None)
+  if sharding is None:
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  index: Any = sharding.addressable_devices_indices_map(leaf.shape)
+  by_device = {
+    device: layout.slice_bounds(slices, leaf.shape)
+    for device, slices in index.items()
+  }
+  spec = jax.ShapeDtypeStruct(leaf.shape, DTYPES[leaf.dtype], sharding=sharding)
+  if uses_device(spec, impl):
+    on_devices = LeafRequest(number, list(by_device.values()), list(by_device))
+    make = jax.make_array_from_single_device_arrays
+    return on_devices, lambda boxes: make(leaf.shape, sharding, boxes)
+  boxes = list(dict.fromkeys(by_device.values()))
+  assemble = _copy_to_devices(leaf, sharding, boxes, by_device)
+  return LeafRequest(number, boxes, None), assemble
+
+
+def _copy_to_devices(
+  leaf: Leaf,
+  sharding: jax.sharding.Sharding,
+  boxes: list[Box],
+  by_device: dict[jax.Device, Box],
+) -> Assemble:
+  def assemble(opened: list[np.ndarray]) -> jax.Array:
+    by_box = dict(zip(boxes, opened, strict=True))
+    shards = [
+      jax.device_put(by_box[box], device) for device, box in by_device.items()
+    ]
+    return jax.make_array_from_single_device_arrays(
+      leaf.shape, sharding, shards
+    )
+
+  return assemble

@@ -1,0 +1,97 @@
+"""Restoring sealed checkpoints; see the package's text."""
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from keyjax.aes.host import Impl
+from keyjax.checkpoint.format.signature import VerifyKey
+from keyjax.checkpoint.opened import OpenedCheckpoint, open_checkpoint
+from keyjax.checkpoint.parts.opening import open_boxes
+from keyjax.checkpoint.parts.restore_plan import (
+  LeafSelection,
+  plan_restore,
+  select_leaves,
+)
+from keyjax.checkpoint.parts.sealing import check_impl
+from keyjax.keyring import Identity
+
+
+def restore(
+  path: str | os.PathLike[str],
+  identities: Identity | Iterable[Identity],
+  like: Any = None,
+  *,
+  leaves: LeafSelection | None = None,
+  step: int | None = None,
+  verify_key: VerifyKey | None = None,
+  impl: Impl = "auto",
+) -> Any:
+  """Read and open a checkpoint, or some of its leaves.
+
+  Only the chunks that hold the requested values are read and opened.
+
+  Args:
+    path: Folder of the checkpoint.
+    identities: Keys, one of which opens it.
+    like: Requested structure, shapes, dtypes and shardings: arrays or
+      `jax.ShapeDtypeStruct`, on any mesh. None gives the tree as it was
+      saved, on one device, with dicts for nodes of other types.
+    leaves: Paths, or a regular expression for whole paths; `like` then has
+      only these leaves.
+    step: Expected training step.
+    verify_key: Public key whose signature is required.
+    impl: "device" opens arrays on their devices, "host" with OpenSSL; "auto"
+      is "device" on accelerators.
+
+  Returns:
+    The tree, bit for bit as it was saved.
+
+  Raises:
+    FileNotFoundError: If there is no complete checkpoint at `path`.
+    KeyringError: If no identity opens it.
+    CheckpointError: If it is damaged or was altered (the message names the
+      leaf), is of another tree or step, or is not signed with this key.
+    ArgumentError: If a requested leaf does not exist.
+  """
+  opened = open_checkpoint(path, identities, step, verify_key)
+  return restore_opened(opened, like, leaves, impl)
+
+
+def restore_opened(
+  opened: OpenedCheckpoint, like: Any, leaves: LeafSelection | None, impl: Impl
+) -> Any:
+  """Read leaves of an opened checkpoint; see `restore`."""
+  check_impl(impl)
+  numbers = select_leaves(opened.manifest, leaves)
+  plan = plan_restore(opened.manifest, numbers, like, impl)
+  boxes_by_leaf = open_boxes(opened, plan.requests)
+  return plan.build(
+    [
+      assemble(boxes)
+      for assemble, boxes in zip(plan.assemble, boxes_by_leaf, strict=True)
+    ]
+  )
+
+
+def read_metadata(
+  path: str | os.PathLike[str],
+  identities: Identity | Iterable[Identity],
+  *,
+  step: int | None = None,
+  verify_key: VerifyKey | None = None,
+) -> dict[str, Any]:
+  """Return the metadata that was given to `save`, without reading leaves.
+
+  Args:
+    path: Folder of the checkpoint.
+    identities: Keys, one of which opens it.
+    step: Expected training step.
+    verify_key: Public key whose signature is required; without it, a recipient
+      may have written other metadata.
+
+  Raises:
+    FileNotFoundError, KeyringError, CheckpointError: As `restore`.
+  """
+  opened = open_checkpoint(path, identities, step, verify_key)
+  return opened.manifest.metadata

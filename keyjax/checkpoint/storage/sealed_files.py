@@ -1,0 +1,195 @@
+"""Reading sealed bytes of a checkpoint, and only those that are needed.
+
+TensorStore, on which Orbax is built, reads any byte range. What the files say
+about themselves is not trusted: an array of a wrong type, size or coding is
+refused before it is read.
+"""
+
+import json
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorstore as ts
+
+from keyjax.checkpoint.errors import (
+  CheckpointContentError,
+  CheckpointError,
+  content_error,
+)
+from keyjax.checkpoint.format.layout import Streams
+from keyjax.checkpoint.storage import locations
+from keyjax.checkpoint.storage.orbax_writer import (
+  DATA,
+  FORMAT,
+  HEADER,
+  HEADER_FILE,
+  VERSION,
+  header,
+  segment_name,
+)
+
+MAX_HEADER_BYTES = 1 << 25
+_MAX_HEADER_ITEMS = 1 << 15  # Brackets and commas; an envelope has fewer.
+_MIN_ARRAY_BYTES = 1 << 12
+_CACHE_BYTES = 1 << 25
+_BUCKET_RETRIES = 6  # Of a request: a minute, with pauses that double.
+
+
+def is_sealed(path: pathlib.Path) -> bool:
+  """Return whether a checkpoint's folder holds sealed arrays."""
+  with locations.bucket_errors(path):
+    return (path / DATA).is_dir()
+
+
+class SealedFiles:
+  """The files of a sealed checkpoint, on a disk or in a bucket.
+
+  Attributes:
+    path: Folder of the checkpoint.
+    envelope: Wrapped data key.
+  """
+
+  def __init__(self, path: str | os.PathLike[str]):
+    """Read the header of a checkpoint.
+
+    Args:
+      path: Folder of the checkpoint.
+
+    Raises:
+      FileNotFoundError: If there is no complete checkpoint at `path`.
+      CheckpointContentError: If it is not a sealed one, or has an unknown
+        version.
+      CheckpointStorageError: If its bucket cannot be reached.
+    """
+    self.path = locations.absolute_path(path)
+    if not locations.is_whole(self.path):
+      raise FileNotFoundError(f"no checkpoint at {self.path}")
+    self.envelope = _read_envelope(self.path)
+    copies = {"limit": os.cpu_count() or 1}
+    self._context = ts.Context(
+      {
+        "cache_pool": {"total_bytes_limit": _CACHE_BYTES},
+        "data_copy_concurrency": copies,
+        "gcs_request_retries": {"max_retries": _BUCKET_RETRIES},
+      }
+    )
+    self._segments: dict[int, ts.TensorStore] = {}
+
+  def size(self) -> int:
+    """Return the size in bytes of all visible files."""
+    return locations.size(self.path)
+
+  def read_small(self, name: str, max_size: int) -> bytes:
+    """Return the bytes of `manifest` or `signature`.
+
+    Raises:
+      CheckpointContentError: If it is missing, unreadable or too large.
+    """
+    array = self._open(name)
+    in_one_chunk = array.chunk_layout.read_chunk.shape == array.shape
+    if not in_one_chunk or not _MIN_ARRAY_BYTES <= array.size <= max_size:
+      raise CheckpointContentError(
+        f"the {name} of {self.path} has an unexpected size"
+      )
+    return self._run(lambda: array.read().result()).tobytes()
+
+  def start_read(
+    self, streams: Streams, row: int, start: int, out: np.ndarray
+  ) -> Callable[[], None]:
+    """Begin to read bytes of a stream.
+
+    Args:
+      streams: How the checkpoint is stored, according to its manifest.
+      row: Number of the stream.
+      start: First byte.
+      out: uint8[n], overwritten.
+
+    Returns:
+      A function that waits for the bytes. It raises a CheckpointContentError
+      if they cannot be read.
+    """
+    waits = []
+    done = 0
+    while done < out.size:
+      index, first = divmod(start + done, streams.segment_size)
+      size = min(out.size - done, streams.segment_size - first)
+      source = self._segment(index, streams)[row, first : first + size]
+      target = ts.array(out[done : done + size], copy=False, write=True)
+      waits.append(target.write(source))
+      done += size
+    return lambda: self._run(lambda: [w.result() for w in waits])
+
+  def _segment(self, index: int, streams: Streams) -> ts.TensorStore:
+    if index not in self._segments:
+      self._segments[index] = self._open(
+        segment_name(index),
+        shape=[streams.processes, streams.segment_size],
+        chunks=[1, streams.read_size],
+      )
+    return self._segments[index]
+
+  def _open(self, name: str, **required: Any) -> ts.TensorStore:
+    base = locations.tensorstore_spec(self.path / DATA)
+    metadata = {"zarr_format": 2, "dtype": "|u1", "order": "C", **required}
+    spec = {
+      "driver": "zarr",
+      "kvstore": {"driver": "ocdbt", "base": base},
+      "path": f"{name}/",
+      "metadata": metadata | {"compressor": None, "filters": None},
+    }
+    context = self._context
+    return self._run(
+      lambda: ts.open(spec, open=True, read=True, context=context).result()
+    )
+
+  def _run(self, call: Callable[[], Any]) -> Any:
+    try:
+      return call()
+    except Exception as error:
+      raise content_error(f"could not read {self.path}", error) from None
+
+
+def _read_envelope(path: Any) -> bytes:
+  """Return the envelope of a header that anyone may have written."""
+  what = f"{path} is not a sealed checkpoint"
+  data = _read_header(path / HEADER / HEADER_FILE, what)
+  if len(data) > MAX_HEADER_BYTES:
+    raise CheckpointContentError(f"{what}: its header is too large")
+  if sum(data.count(mark) for mark in (b"[", b"{", b",")) > _MAX_HEADER_ITEMS:
+    raise CheckpointContentError(f"{what}: its header has too many parts")
+  try:
+    fields = json.loads(data)
+  except (ValueError, RecursionError):
+    raise CheckpointContentError(f"{what}: its header is not JSON") from None
+  if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+    raise CheckpointContentError(what)
+  version = fields.get("version")
+  envelope = fields.get("envelope")
+  if type(version) is not int or version != VERSION:
+    raise CheckpointContentError(
+      f"{path} is a sealed checkpoint of version {version!r:.20}: this "
+      f"release of KeyJAX reads version {VERSION}"
+    )
+  other_fields = CheckpointContentError(f"{what}: its header has other fields")
+  if set(fields) != set(header(b"")) or not isinstance(envelope, str):
+    raise other_fields
+  try:
+    return envelope.encode("ascii")
+  except UnicodeEncodeError:
+    raise other_fields from None
+
+
+def _read_header(file: Any, what: str) -> bytes:
+  try:
+    with locations.bucket_errors(file):
+      if not file.is_file():  # Opening a pipe would block forever.
+        raise CheckpointContentError(what)
+      with file.open("rb") as opened:
+        return opened.read(MAX_HEADER_BYTES + 1)
+  except CheckpointError:
+    raise
+  except OSError as error:
+    raise content_error(what, error) from None
