@@ -20,7 +20,7 @@ from experiments.protection.job import Outcome, Rows, Run
 from experiments.run import files, results
 from experiments.training import train
 from keyjax import checkpoint, keys, parallel, tree
-from keyjax.checkpoint.storage.folders import is_whole
+from keyjax.checkpoint import is_whole
 
 
 def train_plain(run: Run) -> Any:

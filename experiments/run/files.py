@@ -9,7 +9,7 @@ import pathlib
 import tempfile
 
 from keyjax import private_files
-from keyjax.checkpoint.storage.locations import is_remote, location
+from keyjax.checkpoint import absolute_path, is_remote
 
 # Of a bucket an `epath.Path`, which has the methods of a path.
 AnyPath = pathlib.Path
@@ -17,7 +17,9 @@ AnyPath = pathlib.Path
 
 def path(name: str) -> AnyPath:
   """Returns an absolute path, of a disk or a bucket."""
-  return location(name) if is_remote(name) else pathlib.Path(name).resolve()
+  return (
+    absolute_path(name) if is_remote(name) else pathlib.Path(name).resolve()
+  )
 
 
 def write(path: AnyPath, text: str) -> None:

@@ -30,7 +30,7 @@ from ml_collections import ConfigDict
 from experiments.run import files, results
 from experiments.run.config import meaning
 from keyjax import keys, parallel, private_files
-from keyjax.checkpoint.storage.locations import is_remote
+from keyjax.checkpoint import is_remote
 
 
 class WorkdirError(ValueError):

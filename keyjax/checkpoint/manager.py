@@ -124,9 +124,7 @@ class Manager:
     if sealed:
       conflict = "sealed checkpoints, and no recipients were given: give them"
     else:
-      conflict = (
-        "plain checkpoints, and there are recipients: give none"
-      )
+      conflict = "plain checkpoints, and there are recipients: give none"
     raise CheckpointContentError(
       f"{self._folder} holds {conflict}, or choose another folder"
     )
@@ -153,9 +151,7 @@ class Manager:
     if self._closed:
       raise ValueError("this Manager is closed")
     if self._lock is None:
-      raise CheckpointStorageError(
-        f"another Manager saves into {self._folder}"
-      )
+      raise CheckpointStorageError(f"another Manager saves into {self._folder}")
     items = self._save_args(step, state)
     try:
       folders.check_writable(self._folder)

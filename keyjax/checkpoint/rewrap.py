@@ -113,9 +113,7 @@ def reencrypt(
   signatures.check_signer(signer)
   old = open_checkpoint(path, identities, verify_key=verify_key)
   checkpoint, data_key = processes.new_id_and_data_key()
-  manifest = _in_one_stream(
-    old.manifest, checkpoint, signed=signer is not None
-  )
+  manifest = _in_one_stream(old.manifest, checkpoint, signed=signer is not None)
   sealed = seal_messages(
     manifest,
     data_key,

@@ -111,7 +111,7 @@ def _extended_recipients(
     KeyringError: If no key opens it.
   """
   replaced = {*without, *(recipient.id for recipient in added)}
-  envelope = keyjax.checkpoint.storage.store.Store(path).envelope
+  envelope = keyjax.checkpoint.read_envelope(path)
   present = keyjax.keyring.existing_recipients(envelope, identities)
   return [*(x for x in present if x.id not in replaced), *added]
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from keyjax.checkpoint import session
 from keyjax.checkpoint.format import layout
+from keyjax.checkpoint.opened import open_checkpoint
 
 
 def message(path: pathlib.Path, owner: Any, name: str) -> bytes:
   """The one sealed message of a leaf."""
-  found = session.begin(path, owner).manifest
+  found = open_checkpoint(path, owner).manifest
   (leaf,) = [x for x in found.leaves if x.path == name]
   (part,) = leaf.parts
   return _read(path, owner, part.offset, part.size)
@@ -19,15 +19,15 @@ def message(path: pathlib.Path, owner: Any, name: str) -> bytes:
 
 def padding(path: pathlib.Path, owner: Any) -> bytes:
   """The last message of padding."""
-  found = session.begin(path, owner).manifest
-  *_, last = layout.padding(found.used[0], found.streams.size)
+  found = open_checkpoint(path, owner).manifest
+  *_, last = layout.padding_messages(found.used[0], found.streams.size)
   return _read(path, owner, *last)
 
 
 def _read(path: pathlib.Path, owner: Any, offset: int, size: int) -> bytes:
-  opened = session.begin(path, owner)
+  opened = open_checkpoint(path, owner)
   out = np.empty(size, np.uint8)
-  opened.store.fetch(opened.manifest.streams, 0, offset, out)()
+  opened.files.start_read(opened.manifest.streams, 0, offset, out)()
   return out.tobytes()
 
 

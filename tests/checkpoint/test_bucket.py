@@ -15,8 +15,7 @@ from jax.sharding import PartitionSpec as P
 
 from keyjax import Secret, checkpoint, cli, keyring
 from keyjax.checkpoint.format import layout
-from keyjax.checkpoint.storage import locations as places
-from keyjax.checkpoint.storage import store
+from keyjax.checkpoint.storage import sealed_files
 from tests import buckets, trees
 from tests.checkpoint import damage, test_processes, two
 from tests.conftest import ROOT
@@ -90,8 +89,12 @@ def test_sealed_checkpoints(bucket: str) -> None:
 def test_only_what_is_wanted_is_read(
   bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-  sizes = {"PART": 1 << 16, "SEGMENT": 1 << 20, "READ": 1 << 17}
-  for name, size in (sizes | {"_SMALL": 1 << 18}).items():
+  sizes = {
+    "MAX_PART_BYTES": 1 << 16,
+    "SEGMENT_BYTES": 1 << 20,
+    "READ_BYTES": 1 << 17,
+  }
+  for name, size in (sizes | {"SMALL_STREAM_BYTES": 1 << 18}).items():
     monkeypatch.setattr(layout, name, size)
   x = np.random.default_rng(0).normal(size=(1000, 500)).astype(np.float32)
   checkpoint.save(f"{bucket}/c", {"big": x, "small": x[:3]}, OWNER)
@@ -128,7 +131,9 @@ def test_rewrap_replaces_one_object(
     raise PermissionError("403: no storage.objects.create")
 
   with monkeypatch.context() as patch:
-    patch.setattr(type(places.location(bucket)), "write_text", forbidden)
+    patch.setattr(
+      type(checkpoint.absolute_path(bucket)), "write_text", forbidden
+    )
     with pytest.raises(checkpoint.CheckpointError, match="rewrap.*403"):
       checkpoint.rewrap(bucket, OWNER, FRIEND)
   assert opens(bucket)
@@ -227,7 +232,7 @@ def test_odd_headers_are_refused(
   bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
   checkpoint.save(bucket, TREE, OWNER)
-  monkeypatch.setattr(store, "_MAX_HEADER", 1 << 20)
+  monkeypatch.setattr(sealed_files, "MAX_HEADER_BYTES", 1 << 20)
   for data, why in (
     (b" " * (12 << 20), "header is too large"),
     (b"nul", "header is not JSON"),
@@ -295,7 +300,7 @@ def test_what_cannot_be_reached_is_one_sentence(bucket_server: None) -> None:
       with pytest.raises(checkpoint.CheckpointError, match=why) as caught:
         write(path, *args)
       assert "\n" not in str(caught.value)
-  for read in (checkpoint.inspect, store.Store):
+  for read in (checkpoint.inspect, checkpoint.read_envelope):
     with pytest.raises(FileNotFoundError, match="no checkpoint at gs://now"):
       read("gs://nowhere/c")
     with pytest.raises(
@@ -397,7 +402,7 @@ def test_a_killed_writer_leaves_the_old_or_the_new(bucket: str) -> None:
   for at in range(2, 40, 3):
     path = f"{bucket}/{at}"
     died = killed(path, "save", at)
-    whole = places.is_whole(path)
+    whole = checkpoint.is_whole(path)
     left["whole" if whole else "half"] = at
     assert opens(path) == whole >= (not died)
     if not whole:

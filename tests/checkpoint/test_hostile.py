@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from keyjax import Secret, checkpoint, keyring
-from keyjax.checkpoint import sealed, session
-from keyjax.checkpoint.format import layout, manifest
+from keyjax.checkpoint.format import layout, manifest_json
 from keyjax.checkpoint.format.manifest import DTYPES, Leaf, Manifest
+from keyjax.checkpoint.storage import orbax_writer
 from tests import trees
 from tests.conftest import ROOT
 
@@ -25,17 +25,23 @@ ID = "ab" * 16
 def forged(path: pathlib.Path, shape: list[int], dtype: str) -> pathlib.Path:
   """Writes 4 KiB whose manifest has one leaf of any size."""
   box = ((0,) * len(shape), tuple(shape), 0)
-  placed, used = layout.place([[box]], [DTYPES[dtype].itemsize], 1)
+  placed, used = layout.assign_offsets([[box]], [DTYPES[dtype].itemsize], 1)
   leaf = Leaf("w", dtype, tuple(shape), "numpy", tuple(placed[0]))
-  found = Manifest(ID, 0, (leaf,), 0, {}, layout.streams(used), None)
+  found = Manifest(ID, 0, (leaf,), 0, {}, layout.choose_streams(used), None)
   data_key = os.urandom(32)
   arrays = {
-    "manifest": np.frombuffer(session.seal_manifest(data_key, found), np.uint8),
+    "manifest": np.frombuffer(
+      manifest_json.seal_manifest(data_key, found), np.uint8
+    ),
     "signature": np.zeros(5000, np.uint8),
     "000000": np.zeros((1, 4096), np.uint8),
   }
   envelope = keyring.seal_envelope(data_key, [OWNER], checkpoint=ID)
-  sealed.write(path, envelope, arrays, layout.Streams(1, 1, 4096, 4096))
+  streams = layout.Streams(
+    processes=1, segments=1, segment_size=4096, read_size=4096
+  )
+  sealed = orbax_writer.SealedArrays(envelope, arrays, streams)
+  orbax_writer.write(path, sealed)
   return path
 
 
@@ -161,9 +167,9 @@ def test_parts_that_lie_on_each_other_are_refused_at_once() -> None:
   n = 30_000
   large = [[[0], [n], 0] for _ in range(n)]
   small = [[[i], [i + 1], 0] for i in range(n)]
-  assert not manifest._cover([*small, *large], [2**40])
-  assert not manifest._cover([*large, *small], [2**40])
-  assert manifest._cover(small, [n])
+  assert not manifest_json.parts_cover([*small, *large], [2**40])
+  assert not manifest_json.parts_cover([*large, *small], [2**40])
+  assert manifest_json.parts_cover(small, [n])
 
 
 def test_a_header_of_many_parts_is_not_parsed(tmp_path: pathlib.Path) -> None:

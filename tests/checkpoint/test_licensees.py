@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from keyjax import Secret, checkpoint, keyring
-from keyjax.checkpoint import sealed
 from keyjax.checkpoint.parts import sealing
-from keyjax.checkpoint.storage import store
+from keyjax.checkpoint.save import describe_tree
+from keyjax.checkpoint.storage import sealed_files
 from keyjax.keyring import Keyring, SymmetricKey
 
 TREE = {"w": np.arange(12, dtype=np.float32), "b": jnp.zeros(3, jnp.bfloat16)}
@@ -70,7 +70,7 @@ def test_managers_do_not_mix_plain_and_sealed(tmp_path: pathlib.Path) -> None:
     folder = tmp_path / name
     with checkpoint.Manager(folder, **first) as manager:
       manager.save(1, TREE)
-    assert store.is_sealed(folder / "1") == (name == "sealed")
+    assert sealed_files.is_sealed(folder / "1") == (name == "sealed")
     with pytest.raises(
       checkpoint.CheckpointError, match=f"holds {name} checkpoints"
     ):
@@ -89,9 +89,9 @@ def test_secrets_that_were_saved_are_read_as_keys(
 
 
 def test_what_waits_to_be_sealed_shows_no_key() -> None:
-  leaves, found = sealed.describe(TREE, 0, {}, signed=False)
+  leaves, found = describe_tree(TREE, 0, {}, signed=False)
   found, data_key = found._replace(id="0" * 32), bytes(range(32))
-  waiting = [*sealing.messages(found, data_key, leaves, 0, "host")]
+  waiting = [*sealing.stream_messages(found, data_key, leaves, 0, "host")]
   assert len(waiting) >= 3
   for path in ("w", "b"):
     secret = keyring.leaf_key(data_key, "leaf", path)

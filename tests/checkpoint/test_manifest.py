@@ -9,20 +9,21 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from keyjax.checkpoint import sealed
-from keyjax.checkpoint.format import layout, manifest, structure
+from keyjax.checkpoint.format import layout, manifest_json, tree_structure
+from keyjax.checkpoint.format.manifest import Manifest
+from keyjax.checkpoint.save import describe_tree
 from keyjax.errors import CheckpointError
 
 TREE = {"a": [np.zeros((3, 4), np.float32), 5], "b": (np.int8(1), None)}
-BYTES = manifest.to_bytes(sealed.describe(TREE, 7, {"x": 1}, True)[1])
+BYTES = manifest_json.to_bytes(describe_tree(TREE, 7, {"x": 1}, True)[1])
 FIELDS = json.loads(BYTES)
 
 
-def read(data: bytes) -> manifest.Manifest | None:
+def read(data: bytes) -> Manifest | None:
   """Reads, within a bound of memory; only the one error may come of it."""
   tracemalloc.start()
   try:
-    found = manifest.from_bytes(data)
+    found = manifest_json.from_bytes(data)
   except CheckpointError as error:
     assert "\n" not in str(error) and len(str(error)) < 300
     return None
@@ -30,7 +31,7 @@ def read(data: bytes) -> manifest.Manifest | None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2**22 + 200 * len(data)
-  assert manifest.to_bytes(found).rstrip() == data.rstrip(b" ")
+  assert manifest_json.to_bytes(found).rstrip() == data.rstrip(b" ")
   return found
 
 
@@ -168,7 +169,7 @@ def test_what_does_not_add_up_is_refused(
 def test_hostile_sizes_are_refused_before_they_are_parsed() -> None:
   assert read(b"[" * 200_000) is None
   assert read(b'{"a":' + b"1" * 100_000 + b"}") is None
-  assert read(b" " * (manifest.MAX_SIZE + 1)) is None
+  assert read(b" " * (manifest_json.MAX_SIZE + 1)) is None
   deep: Any = 0
   for _ in range(200):
     deep = {"list": [deep]}
@@ -185,29 +186,32 @@ def test_overlapping_parts_are_refused() -> None:
   ):
     leaf[4] = parts
     with pytest.raises(CheckpointError):
-      manifest._check_leaf(leaf, 1)
+      manifest_json.check_leaf(leaf, 1)
   leaf[4] = [[[2], [4], 0], [[0], [2], 0]]
-  manifest._check_leaf(leaf, 1)
+  manifest_json.check_leaf(leaf, 1)
 
 
 @pytest.mark.parametrize("used", [72, 1000, 16_400, 65_536, 5_000_000, 10**9])
 def test_streams_are_filled_exactly(used: int) -> None:
   for extra in range(0, 400, 7):
-    made = layout.streams([used + extra, 72])
-    assert made.size % made.read == 0 and made.segment % made.read == 0
+    made = layout.choose_streams([used + extra, 72])
+    assert (
+      made.size % made.read_size == 0
+      and made.segment_size % made.read_size == 0
+    )
     assert made.size <= 1.15 * (used + extra) + 8192
     for row in (used + extra, 72):
-      messages = list(layout.padding(row, made.size))
+      messages = list(layout.padding_messages(row, made.size))
       assert messages[0][0] == row
       assert sum(size for _, size in messages) == made.size - row
 
 
 def test_structure_of_some_leaves() -> None:
-  found = structure.describe({"a": [1, 2], "b": {"c": 3}, "d": None})
-  structure.check(found, 3)
-  assert structure.rebuild(found, {2: "x"}, 3) == {"b": {"c": "x"}}
+  found = tree_structure.describe({"a": [1, 2], "b": {"c": 3}, "d": None})
+  tree_structure.check(found, 3)
+  assert tree_structure.rebuild(found, {2: "x"}, 3) == {"b": {"c": "x"}}
   with pytest.raises(ValueError, match="at most 64 levels"):
     deep: Any = 1
     for _ in range(70):
       deep = [deep]
-    structure.describe(deep)
+    tree_structure.describe(deep)

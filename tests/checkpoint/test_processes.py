@@ -71,6 +71,6 @@ def test_neither_process_writes_everything() -> None:
   from keyjax.checkpoint.format import layout
 
   leaves = [(np.zeros((1 << 20, 8), np.float32), 4) for _ in range(3)]
-  parts = layout.assign(leaves, 2)
-  _, used = layout.place(parts, [4] * 3, 2)
+  parts = layout.assign_parts(leaves, 2)
+  _, used = layout.assign_offsets(parts, [4] * 3, 2)
   assert max(used) < 0.6 * sum(used)

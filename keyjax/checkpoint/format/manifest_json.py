@@ -129,9 +129,7 @@ def from_bytes(data: bytes) -> Manifest:
   _require(_is_id(fields["id"]), "no id")
   _require(_is_count(fields["step"]), "no step")
   _require(type(fields["metadata"]) is dict, "no metadata")
-  _require(
-    len(dump(fields["metadata"])) <= MAX_METADATA, "too much metadata"
-  )
+  _require(len(dump(fields["metadata"])) <= MAX_METADATA, "too much metadata")
   count = _stream_count(fields["streams"])
   leaves = _leaves(fields["leaves"], count)
   tree_structure.check(fields["tree"], len(leaves))
@@ -232,9 +230,7 @@ def check_leaf(leaf: list[Any], streams: int) -> None:
       ),
       "a part outside its leaf",
     )
-  _require(
-    parts_cover(parts, shape), "parts that do not cover their leaf once"
-  )
+  _require(parts_cover(parts, shape), "parts that do not cover their leaf once")
 
 
 def _is_index(value: Any) -> bool:

@@ -243,9 +243,7 @@ class _DeviceBoxes:
       if self._arrays[i] is None:
         self._arrays[i] = jnp.zeros(shape, piece.dtype, device=device)
       at = tuple(s.start for s in relative_slices(*shared, box[0]))
-      self._arrays[i] = jax.lax.dynamic_update_slice(
-        self._arrays[i], piece, at
-      )
+      self._arrays[i] = jax.lax.dynamic_update_slice(self._arrays[i], piece, at)
 
   def finish(self) -> list[Any]:
     """Return the boxes, once all of their parts are known to be authentic."""

@@ -227,10 +227,10 @@ def _start_window(
       found.append(ReadPart(read, header, message[HEADER_BYTES:].data))
     return found, waits
   (read,) = window
-  header = buffer[:HEADER_BYTES]
-  chunks = buffer[HEADER_BYTES : HEADER_BYTES + read.end - read.start]
+  head = buffer[:HEADER_BYTES]
+  body = buffer[HEADER_BYTES : HEADER_BYTES + read.end - read.start]
   waits = [
-    files.start_read(streams, stream, base, header),
-    files.start_read(streams, stream, read.start, chunks),
+    files.start_read(streams, stream, base, head),
+    files.start_read(streams, stream, read.start, body),
   ]
-  return [ReadPart(read, header.data, chunks.data)], waits
+  return [ReadPart(read, head.data, body.data)], waits

@@ -123,9 +123,7 @@ def _plan_leaves(
 
 def _check_targets(leaves: list[Leaf], targets: dict[str, Any]) -> None:
   have = {leaf.path: f"{leaf.dtype}{list(leaf.shape)}" for leaf in leaves}
-  want = {
-    path: _describe(x, have.get(path, "")) for path, x in targets.items()
-  }
+  want = {path: _describe(x, have.get(path, "")) for path, x in targets.items()}
   for path in sorted({*have, *want}):
     found = have.get(path, "absent")
     wanted = want.get(path, "absent")

@@ -180,8 +180,8 @@ def test_some_leaves(sharded: Any) -> None:
 def test_large_leaves_are_cut_and_slices_read_alone(
   owner: Any, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-  monkeypatch.setattr(layout, "PART", 1 << 16)
-  monkeypatch.setattr(layout, "SEGMENT", 1 << 22)
+  monkeypatch.setattr(layout, "MAX_PART_BYTES", 1 << 16)
+  monkeypatch.setattr(layout, "SEGMENT_BYTES", 1 << 22)
   x = np.random.default_rng(0).normal(size=(3000, 500)).astype(np.float32)
   tree = {"big": x, "flat": x.reshape(1, 1, -1), "scalar": np.float32(3)}
   checkpoint.save(tmp_path / "c", tree, owner)
@@ -314,15 +314,15 @@ def test_a_recipient_cannot_forge_what_is_signed(
   owner: Any, tmp_path: pathlib.Path
 ) -> None:
   """Whoever knows the data key can seal another part, and is found out."""
-  from keyjax.checkpoint import session
   from keyjax.checkpoint.format import manifest
+  from keyjax.checkpoint.opened import open_checkpoint
   from keyjax.keyring.data_keys import leaf_key
   from keyjax.seal import seal
 
   signer, path = ed25519.Ed25519PrivateKey.generate(), tmp_path / "c"
   tree = {"w": np.arange(5000, dtype=np.float32)}
   checkpoint.save(path, tree, owner, signer=signer)
-  opened = session.begin(path, owner)
+  opened = open_checkpoint(path, owner)
   (leaf,) = opened.manifest.leaves
   (part,) = leaf.parts
   bound = manifest.part_context(opened.manifest, leaf, part)
