@@ -299,7 +299,7 @@ def test_signatures(kind: str, owner: Any, tmp_path: pathlib.Path) -> None:
   found = checkpoint.restore(tmp_path / "a", owner, verify_key=right)
   trees.assert_same_bits(found, tree)
   with pytest.raises(
-    checkpoint.CheckpointError, match="not signed with the key"
+    checkpoint.CheckpointError, match="not signed with the expected key"
   ):
     checkpoint.restore(tmp_path / "a", owner, verify_key=wrong)
   with pytest.raises(checkpoint.CheckpointError, match="is not signed"):
