@@ -26,7 +26,7 @@ def ids(path):
 
 
 def reload(team):
-  return keyring.Keyring.load(team._path, team._root)
+  return keyring.Keyring.load(team.path, keyring.read_key("file:root.key"))
 
 
 def test_checkpoints_move_to_the_new_key(run, team, owner):

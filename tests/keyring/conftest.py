@@ -25,7 +25,7 @@ KINDS = [*_MAKERS, "broadcast"]
 
 
 def pair(kind, folder):
-  """Returns a recipient and the identity that opens what it wraps."""
+  """Return a recipient and its identity."""
   if kind == "broadcast":
     tree = keyring.Broadcast(Secret.generate(), depth=8, revoked=[3, 200])
     return tree, tree.device(77)
@@ -40,7 +40,7 @@ def kind(request):
 
 @pytest.fixture
 def make_pair(tmp_path):
-  """Returns a function from a kind to a recipient and its identity."""
+  """Return a function from a kind to a recipient and its identity."""
   count = iter(range(1000))
   return lambda kind: pair(kind, tmp_path / str(next(count)))
 

@@ -1,4 +1,4 @@
-"""Runs changes of a keyring that are killed at each of their system calls.
+"""Kill changes of a keyring at each of their system calls.
 
 A program of its own, because it forks: `python -m tests.keyring.killed FOLDER`
 prints how many kills each change survived, as JSON.
@@ -17,7 +17,7 @@ CALLS = ("open", "fsync", "replace", "unlink", "close", "link", "mkdir")
 
 
 def kill_at(number):
-  """Patches the system calls: before the n-th, this process dies."""
+  """Patch the system calls: the process is killed before the n-th."""
   count = 0
 
   def patched(original):
@@ -35,14 +35,14 @@ def kill_at(number):
 
 
 def limit_files(size):
-  """No file grows beyond this size: the process dies in mid-write."""
+  """Limit the size of files: the process is killed in the middle of a write."""
   signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
   resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
   resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
 def in_child(change, prepare, number):
-  """Returns the signal that ended a change; 0 if it came to its end."""
+  """Return the signal that ended a change; 0 if it was completed."""
   child = os.fork()
   if child == 0:
     try:
@@ -59,7 +59,7 @@ def in_child(change, prepare, number):
 
 
 def changes(ring):
-  """Returns each change, from a keyring with one key of every status."""
+  """Return all changes, of a keyring with one key of every status."""
   return {
     "rotate": lambda r: r.rotate(),
     "disable": lambda r: r.disable("a/1"),
@@ -88,7 +88,7 @@ def look(ring):
 
 
 def survive(path, root, change, prepare, numbers):
-  """Kills one change again and again; returns how often it was killed."""
+  """Kill one change at each point; return how often it was killed."""
   kills = 0
   for number in numbers:
     ring = fresh(path, root)
@@ -101,8 +101,8 @@ def survive(path, root, change, prepare, numbers):
     found = keyring.Keyring.load(path, root)
     keyring.open_envelope(envelope, found.identities())
     if look(found) == old:
-      assert signal_number, "it came to its end and changed nothing"
-      change(found)  # Nothing that a killed writer leaves is in the way.
+      assert signal_number, "it was completed and changed nothing"
+      change(found)  # Leftovers of a killed writer do no harm.
       assert look(found) != old
     names = {p.name for p in path.parent.iterdir()}
     assert names <= {"ring", "ring.lock"}, names
@@ -112,7 +112,7 @@ def survive(path, root, change, prepare, numbers):
 
 
 def create(path, root, number):
-  """Kills the making of a keyring; there is none afterwards, or a whole one."""
+  """Kill the creation of a keyring, which leaves none or a complete one."""
   for old in path.parent.iterdir():
     old.unlink()
 

@@ -1,4 +1,4 @@
-"""Broadcast encryption at the sizes that it is for."""
+"""Broadcast encryption, with up to a million licensees."""
 
 import json
 import math
@@ -15,8 +15,15 @@ DEPTH, MANY = 20, 2**20
 CONTEXT = b"context"
 
 
+def keys_of(device):
+  """Return the keys of a licensee, from their key file."""
+  data = device.reveal()[4:]
+  count = device.leaf.bit_length()
+  return [Secret(data[i : i + 32]) for i in range(0, 32 * count, 32)]
+
+
 def covered(depth, nodes):
-  """Returns the leaves under some nodes, and checks that none is twice."""
+  """Return the leaves below some nodes, and check that none occurs twice."""
   leaves = []
   for node in nodes:
     up = depth + 1 - node.bit_length()
@@ -25,8 +32,8 @@ def covered(depth, nodes):
   return set(leaves)
 
 
-def test_covers_hold_everybody_else_and_are_small():
-  """Every set of revoked licensees of small trees, by enumeration."""
+def test_covers_contain_all_others_and_are_small():
+  """All sets of revoked licensees of small trees."""
   for depth in range(4):
     everybody = range(2**depth)
     for chosen in range(2 ** len(everybody)):
@@ -40,7 +47,7 @@ def test_covers_hold_everybody_else_and_are_small():
 
 
 def spread(r):
-  """Returns r licensees as far apart as they can be: the longest cover."""
+  """Return r licensees at maximum distance, which have the longest cover."""
   return range(0, MANY, MANY // r)
 
 
@@ -54,11 +61,11 @@ def test_header_size_at_a_million(r):
   ):
     nodes = keyring.cover(DEPTH, revoked)
     assert 0 < len(nodes) <= bound
-  if r & (r - 1) == 0:  # The bound is reached when they are far apart.
+  if r & (r - 1) == 0:  # The bound is attained at maximum distance.
     assert len(keyring.cover(DEPTH, spread(r))) == bound
 
 
-def test_a_thousand_of_a_million_are_shut_out():
+def test_a_thousand_of_a_million_are_excluded():
   chosen = random.Random(1)
   revoked = chosen.sample(range(MANY), 1000)
   tree = keyring.Broadcast(Secret.generate(), DEPTH).revoke(revoked)
@@ -79,15 +86,15 @@ def test_a_thousand_of_a_million_are_shut_out():
     keyring.open_envelope(envelope, [tree.device(revoked[0])])
 
 
-def test_the_revoked_together_hold_no_key_that_was_used():
-  """Their keys are tried against every wrap, not only those for them."""
+def test_the_revoked_together_have_no_key_that_was_used():
+  """Their keys are tried with every wrapped key, not only those for them."""
   revoked = [0, 1, 5, 14]
   tree = keyring.Broadcast(Secret.generate(), 4, revoked)
   stanza = tree.wrap(bytes(32), CONTEXT)
   data = encoding.decode(stanza["wrapped"])
   wraps = [data[i : i + 40] for i in range(0, len(data), 40)]
   assert len(wraps) == len(keyring.cover(4, revoked))
-  stolen = [key for i in revoked for key in tree.device(i)._keys]
+  stolen = [key for i in revoked for key in keys_of(tree.device(i))]
   opened = 0
   for key in stolen:
     for wrap in wraps:
@@ -97,10 +104,9 @@ def test_the_revoked_together_hold_no_key_that_was_used():
       except keyring.CannotOpen:
         pass
   assert opened == 0
-  # The control: somebody else's keys open exactly one of them.
-  keys = tree.device(7)._keys
+  # Control: the keys of another licensee open exactly one of them.
   found = 0
-  for key in keys:
+  for key in keys_of(tree.device(7)):
     for wrap in wraps:
       try:
         found += symmetric.unwrap_key(key, wrap, CONTEXT) == bytes(32)
@@ -109,13 +115,15 @@ def test_the_revoked_together_hold_no_key_that_was_used():
   assert found == 1
 
 
-def test_devices_hold_their_path_alone():
+def test_devices_have_only_the_keys_of_their_path():
   tree = keyring.Broadcast(Secret.generate(), DEPTH)
   a, b = tree.device(0), tree.device(1)
-  assert len(a._keys) == DEPTH + 1 and a.licensee == 0 and b.licensee == 1
-  assert a._keys[0] != b._keys[0] and a._keys[1] == b._keys[1]
+  keys, others = keys_of(a), keys_of(b)
+  assert len(keys) == DEPTH + 1 and a.licensee == 0 and b.licensee == 1
+  assert keys[0] != others[0] and keys[1] == others[1]
   again = keyring.DeviceKeys.read(a.reveal())
-  assert again._keys == a._keys and again.id == a.id and again.leaf == a.leaf
+  assert again.reveal() == a.reveal()
+  assert again.id == a.id and again.leaf == a.leaf
   other = keyring.Broadcast(Secret.generate(), DEPTH)
   assert other.id != tree.id
   stanza = other.wrap(bytes(32), CONTEXT) | {"id": other.id}
@@ -124,7 +132,7 @@ def test_devices_hold_their_path_alone():
     a.unwrap(stanza | {"id": tree.id}, CONTEXT)
 
 
-def test_one_licensee_and_nobody():
+def test_trees_of_one_licensee_and_of_revoked_ones_only():
   tree = keyring.Broadcast(Secret.generate(), 0)
   stanza = tree.wrap(bytes(32), CONTEXT) | {"id": tree.id}
   assert tree.device(0).unwrap(stanza, CONTEXT) == bytes(32)
@@ -132,7 +140,7 @@ def test_one_licensee_and_nobody():
     tree.revoke([0]).wrap(bytes(32), CONTEXT)
 
 
-def test_what_is_out_of_range():
+def test_numbers_out_of_range_are_refused():
   root = Secret.generate()
   for depth in (-1, 31):
     with pytest.raises(keyring.KeyringError, match="a depth of 0 to 30"):
@@ -148,7 +156,7 @@ def test_what_is_out_of_range():
         make(index)
 
 
-def test_stanzas_that_were_altered():
+def test_altered_stanzas_do_not_open():
   tree = keyring.Broadcast(Secret.generate(), 3, [0])
   device = tree.device(7)
   stanza = tree.wrap(bytes(32), CONTEXT) | {"id": tree.id}
@@ -169,7 +177,7 @@ def test_stanzas_that_were_altered():
     device.unwrap(stanza | none, CONTEXT)
 
 
-def test_device_keys_that_are_none():
+def test_malformed_device_keys_are_refused():
   good = keyring.Broadcast(Secret.generate(), 3).device(2).reveal()
   for data in (b"", bytes(4), good[:40], good[:132], bytes(200), b"\xff" * 300):
     with pytest.raises(keyring.KeyringError, match="not the keys of one lic"):

@@ -1,4 +1,4 @@
-"""Envelopes: who opens them, and what an attacker who holds one can do."""
+"""Envelopes: who can open them, and what an attacker can do with one."""
 
 import itertools
 import json
@@ -22,7 +22,7 @@ def sealed_for(*people, data_key=None, **more):
 
 
 def edited(envelope, **changes):
-  """Returns the envelope as an attacker would rewrite it, in canonical form."""
+  """Return an envelope edited by an attacker, in canonical form."""
   return encoding.dump(json.loads(envelope) | changes)
 
 
@@ -30,7 +30,7 @@ def recipient():
   return keyring.SymmetricKey(Secret.generate())
 
 
-def test_each_kind_alone(kind, make_pair):
+def test_each_kind_as_the_only_recipient(kind, make_pair):
   person, identity = make_pair(kind)
   data_key, extra = os.urandom(32), {"step": 7, "names": ["a", None], "x": 0.5}
   envelope = sealed_for(
@@ -47,7 +47,7 @@ def test_each_kind_alone(kind, make_pair):
     keyring.open_envelope(envelope, [recipient()])
 
 
-def test_each_kind_among_many(make_pair):
+def test_each_kind_among_others(make_pair):
   kinds = [k for k in KINDS if k != "passphrase"]
   pairs = [make_pair(kind) for kind in kinds * 2]
   data_key = os.urandom(32)
@@ -64,7 +64,7 @@ def test_each_kind_among_many(make_pair):
   }
 
 
-def test_a_stranger_learns_ids_alone():
+def test_without_a_key_only_ids_are_visible():
   person = keyring.Expiring(recipient(), "2030-01-01T00:00:00Z")
   envelope = sealed_for(
     person, metadata={"owner": "alice"}, created="2026-05-01T10:00:00Z"
@@ -89,13 +89,13 @@ def test_rewrap_keeps_the_data_key():
     assert opened.data_key == data_key and opened.metadata == {"step": 7}
   with pytest.raises(keyring.KeyringError, match=f"{gone.id} was revoked"):
     keyring.open_envelope(again, [gone])
-  # They are told; the old envelope opens as ever, which the docs say.
+  # They are told; the old envelope still opens, as documented.
   assert keyring.open_envelope(envelope, [gone]).data_key == data_key
   with pytest.raises(keyring.CannotOpen):
     keyring.rewrap_envelope(envelope, [new], [new])
 
 
-def test_who_was_revoked_comes_back_by_an_explicit_word():
+def test_a_revoked_recipient_needs_explicit_reinstatement():
   old, gone = recipient(), recipient()
   envelope = sealed_for(old, revoked=[gone.id, "aes:other"])
   both = [*keyring.existing_recipients(envelope, [old]), gone]
@@ -106,7 +106,7 @@ def test_who_was_revoked_comes_back_by_an_explicit_word():
   assert keyring.open_envelope(back, [gone]).id == gone.id
 
 
-def test_nobody_is_revoked_and_a_recipient():
+def test_a_recipient_cannot_be_revoked_at_once():
   old, gone = recipient(), recipient()
   with pytest.raises(keyring.KeyringError, match="a recipient and revoked"):
     sealed_for(old, gone, revoked=[gone.id])
@@ -124,7 +124,7 @@ def test_expiry():
   assert keyring.open_envelope(sealed_for(future), [key]).checkpoint == ID
   with pytest.raises(keyring.KeyringError, match="expired at 2020-01-01T00:"):
     keyring.open_envelope(sealed_for(past), [key])
-  other = recipient()  # One expired recipient takes nothing from another.
+  other = recipient()  # One expired recipient does not affect another.
   assert keyring.open_envelope(sealed_for(past, other), [other]).id == other.id
   for wrong in ("tomorrow", "2020-01-01", "2020-01-01T00:00:00", "", None):
     with pytest.raises(keyring.KeyringError, match="a time looks like"):
@@ -133,7 +133,7 @@ def test_expiry():
     sealed_for(key, created="yesterday")
 
 
-def test_statuses_are_told_to_who_holds_the_keyring(ring):
+def test_the_keyring_reports_the_status_of_a_key(ring):
   first = ring.entries[0].id
   envelope = sealed_for(ring.recipient())
   ring.rotate()
@@ -147,27 +147,27 @@ def test_statuses_are_told_to_who_holds_the_keyring(ring):
   ring.destroy(first)
   with pytest.raises(keyring.KeyringError, match="^key team-a/1 is destroyed$"):
     keyring.open_envelope(envelope, ring.identities())
-  # A key that may be used goes before one that may not.
+  # A usable key is preferred to an unusable one.
   spare = recipient()
   both = keyring.seal_envelope(bytes(32), [spare], checkpoint=ID)
   opened = keyring.open_envelope(both, [*ring.identities(), spare])
   assert opened.id == spare.id
 
 
-def test_another_checkpoint():
+def test_an_envelope_of_another_checkpoint_is_refused():
   key = recipient()
   with pytest.raises(keyring.KeyringError, match=f"belongs to checkpoint {ID}"):
     keyring.open_envelope(sealed_for(key), [key], checkpoint="model-b")
 
 
 @pytest.mark.parametrize("version", [0, 2, 2**40])
-def test_unknown_versions(version):
+def test_unknown_versions_are_refused(version):
   key = recipient()
   with pytest.raises(keyring.KeyringError, match=f"version {version}: this re"):
     keyring.open_envelope(edited(sealed_for(key), version=version), [key])
 
 
-def test_every_edit_is_noticed():
+def test_every_edit_is_detected():
   key, other = recipient(), recipient()
   envelope = sealed_for(key, other, revoked=["aes:gone"], metadata={"a": 1})
   document = json.loads(envelope)
@@ -196,7 +196,7 @@ def test_every_edit_is_noticed():
 
 
 def test_stanzas_do_not_move_between_checkpoints(kind, make_pair):
-  """One data key in two checkpoints would be a mistake; it is bound still."""
+  """Even if one data key is used for two checkpoints by mistake."""
   person, identity = make_pair(kind)
   data_key = bytes(32)
   a = keyring.seal_envelope(data_key, [person], checkpoint="a")
@@ -206,7 +206,7 @@ def test_stanzas_do_not_move_between_checkpoints(kind, make_pair):
     keyring.open_envelope(moved, [identity])
 
 
-def test_every_byte_matters():
+def test_every_changed_byte_is_detected():
   key = recipient()
   envelope = sealed_for(key)
   for at, bit in itertools.product(range(len(envelope)), (0, 5)):
@@ -219,7 +219,7 @@ def test_every_byte_matters():
       keyring.open_envelope(envelope[:size], [key])
 
 
-def test_what_is_not_an_envelope():
+def test_other_data_is_not_an_envelope():
   good = sealed_for(recipient())
   document = json.loads(good)
   (stanza,) = document["recipients"]
@@ -278,14 +278,14 @@ def test_huge_documents_are_refused_before_they_are_parsed(monkeypatch):
       keyring.inspect_envelope(data)
 
 
-def test_huge_numbers():
+def test_huge_numbers_are_refused():
   for number in (b"9" * 5000, b"1" + b"0" * 400, b"1e999"):
     with pytest.raises(keyring.KeyringError):
       keyring.inspect_envelope(b'{"version":' + number + b"}")
 
 
-def test_passphrases_stand_alone():
-  """Else one file could try many passphrases, or claim to come from one."""
+def test_a_passphrase_is_the_only_recipient():
+  """One file could otherwise test many passphrases, or claim an author."""
   word = keyring.Passphrase("six random words", CHEAP)
   envelope = sealed_for(word)
   (stanza,) = json.loads(envelope)["recipients"]
@@ -297,8 +297,8 @@ def test_passphrases_stand_alone():
     sealed_for(word, recipient())
 
 
-def test_one_stanza_opens_for_one_passphrase_alone():
-  """No stanza is made to fit two passphrases: the MAC commits to the key."""
+def test_one_stanza_opens_with_one_passphrase_only():
+  """No stanza can fit two passphrases: the MAC commits to the key."""
   a = keyring.Passphrase("six random words", CHEAP)
   b = keyring.Passphrase("other words here", CHEAP)
   envelope = sealed_for(a)
@@ -311,8 +311,8 @@ def test_one_stanza_opens_for_one_passphrase_alone():
     keyring.open_envelope(greedy, [a])
 
 
-def test_an_insider_who_seals_nonsense(monkeypatch):
-  """Who knows the data key writes valid envelopes; they crash nobody."""
+def test_an_insider_cannot_crash_a_reader(monkeypatch):
+  """Anyone who knows the data key can write envelopes with a valid MAC."""
   key = recipient()
   for private in (
     {},
@@ -334,7 +334,7 @@ def test_an_insider_who_seals_nonsense(monkeypatch):
       keyring.open_envelope(envelope, [key])
 
 
-def test_what_cannot_be_sealed():
+def test_unusable_arguments_are_refused():
   key = recipient()
   for people, message in (
     ([], "at least one recipient"),

@@ -29,14 +29,14 @@ def test_a_kill_leaves_the_old_keyring_or_the_new(tmp_path):
   kills = json.loads(done.stdout)
   assert len(kills) == 8
   for change, (calls, writes) in kills.items():
-    # Lock, unlink, open, fsync, replace, and the folder's open, fsync, close.
+    # Lock, open, fsync, replace, unlink, and open, fsync, close of the folder.
     assert calls >= 8, (change, calls)
     assert writes >= 5 or change == "create", (change, writes)
 
 
 @pytest.fixture
 def full_disk():
-  """Returns a function that lets no file grow beyond a size."""
+  """Return a function that limits the size of files."""
   limit = resource.getrlimit(resource.RLIMIT_FSIZE)
   handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
   yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, limit[1]))
@@ -69,7 +69,7 @@ import os, sys
 from keyjax import Secret, keyring
 folder = sys.argv[1]
 root = Secret.generate()
-if os.geteuid() == 0:  # Modes do not bind root: be nobody.
+if os.geteuid() == 0:  # Permissions do not apply to root: become nobody.
   os.chown(folder, 65534, 65534)
   os.setegid(65534)
   os.seteuid(65534)
@@ -105,7 +105,7 @@ def test_a_read_only_folder():
   assert done.stdout.split() == ["refused"] * 3
 
 
-def test_a_failed_change_is_not_remembered(ring, monkeypatch):
+def test_a_failed_change_does_not_change_the_object(ring, root, monkeypatch):
   def fail(*args):
     raise OSError(5, "Input/output error")
 
@@ -115,12 +115,12 @@ def test_a_failed_change_is_not_remembered(ring, monkeypatch):
       with pytest.raises(OSError, match="Input/output"):
         ring.rotate()
     assert len(ring.entries) == 1
-    assert len(keyring.Keyring.load(ring.path, ring._root).entries) == 1
+    assert len(keyring.Keyring.load(ring.path, root).entries) == 1
   assert ring.rotate() == "team-a/2"
 
 
 def test_a_link_in_the_way(ring, tmp_path):
-  """The temporary name is no door to another file."""
+  """A link in the place of a temporary file is not followed."""
   victim = tmp_path / "victim"
   victim.write_text("kept")
   (tmp_path / "team-a.keyring.part").symlink_to(victim)

@@ -1,4 +1,4 @@
-"""Parsers that read strangers' bytes: no crash, no hang, no wrong answer."""
+"""Parsers of untrusted bytes: no crash, no hang, no wrong result."""
 
 import json
 import os
@@ -47,7 +47,7 @@ VALUES = st.recursive(
 
 
 def check(data: bytes) -> None:
-  """Anything but the one good envelope is refused with a known error."""
+  """Check that anything but the good envelope is refused with a known error."""
   if data == GOOD:
     return
   for read in (
@@ -63,7 +63,7 @@ def check(data: bytes) -> None:
 
 
 def mutated(draw) -> bytes:
-  """One good envelope with bytes put in, taken out or repeated."""
+  """Return the good envelope with bytes inserted, removed or repeated."""
   data = bytearray(GOOD)
   for _ in range(draw(st.integers(1, 4))):
     at = draw(st.integers(0, len(data)))
@@ -77,7 +77,7 @@ def fuzz_bytes(data):
 
 
 def fuzz_fields(fields, stanza):
-  """Right in its form, wrong in its content: past the first checks."""
+  """Check documents of valid form with wrong contents."""
   first, *rest = DOCUMENT["recipients"]
   check(encoding.dump(DOCUMENT | fields))
   check(encoding.dump(DOCUMENT | {"recipients": [first | stanza, *rest]}))

@@ -31,7 +31,7 @@ def key(request):
 
 
 def same(a, b):
-  """Returns whether two keys open the same envelopes."""
+  """Return whether two keys are the same."""
   if isinstance(a, Secret) or isinstance(b, Secret):
     return a == b
   return type(a) is type(b) and a.id == b.id and a.reveal() == b.reveal()
@@ -53,7 +53,7 @@ def test_files_in_both_forms(key, tmp_path):
   assert "KEYJAX-SECRET-" not in (tmp_path / "key").read_text()
 
 
-def test_passphrases_are_asked_for_when_needed(key):
+def test_passphrases_are_requested_only_when_needed(key):
   text = keyring.protect_key(key, WORDS, CHEAP)
   asked = []
   again = keyring.parse_key(text, lambda: asked.append(1) or WORDS)
@@ -84,7 +84,7 @@ def test_a_wrong_passphrase_names_the_key_file(tmp_path, monkeypatch):
     keyring.parse_key(path.read_text(), "other words")
 
 
-def test_a_passphrase_or_plain():
+def test_a_key_file_needs_a_passphrase_or_plain():
   key = Secret.generate()
   for more in ({}, {"plain": True, "passphrase": WORDS}):
     with pytest.raises(keyring.KeyringError, match="or plain=True for none"):
@@ -103,7 +103,7 @@ def test_sources(tmp_path, monkeypatch):
   os.close(write)
   assert keyring.read_key(f"fd:{read}") == key
   with pytest.raises(keyring.KeyringError, match="cannot be read"):
-    keyring.read_key(f"fd:{read}")  # it was closed
+    keyring.read_key(f"fd:{read}")  # The descriptor was closed.
 
 
 @pytest.mark.parametrize(
@@ -120,13 +120,13 @@ def test_sources(tmp_path, monkeypatch):
     ("fd:9999", "descriptor 9999 of the key cannot be read"),
   ],
 )
-def test_sources_that_cannot_be_used(source, message):
+def test_unusable_sources_are_refused(source, message):
   with pytest.raises(keyring.KeyringError, match=message) as error:
     keyring.read_key(source)
   assert "AAAA" not in str(error.value)
 
 
-def test_sources_that_do_not_end(tmp_path):
+def test_endless_sources_are_refused(tmp_path):
   path = tmp_path / "big"
   path.touch(0o600)
   with open(path, "wb") as file:
@@ -148,7 +148,7 @@ def test_buffers_are_cleared(monkeypatch):
   assert kept == bytes(8)
 
 
-def test_text_that_is_no_key(key):
+def test_other_text_is_not_a_key(key):
   good = keyring.format_key(key)
   head, _, body = good.partition(":")
   flipped = body[:9] + ("A" if body[9] != "A" else "B") + body[10:]
@@ -169,8 +169,8 @@ def test_text_that_is_no_key(key):
 
 
 @pytest.mark.parametrize("kind", MAKERS)
-def test_a_whole_text_around_what_is_no_key(kind):
-  """With a right checksum, or sealed: damaged before it was written."""
+def test_a_valid_text_around_a_malformed_key(kind):
+  """With a valid checksum, or sealed: the key was malformed when written."""
   junk = bytes(31)
   check = encoding.checksum(f"KEYJAX-SECRET-{kind}", junk)
   text = f"KEYJAX-SECRET-{kind.upper()}:{encoding.encode(junk + check)}"
@@ -178,7 +178,7 @@ def test_a_whole_text_around_what_is_no_key(kind):
     keyring.parse_key(text)
 
 
-def test_protected_text_that_was_edited(key):
+def test_edited_protected_text_is_refused(key):
   text = keyring.protect_key(key, WORDS, CHEAP)
   document = json.loads(text)
   kinds = [kind for kind in MAKERS if kind != document["kind"]]
@@ -227,7 +227,7 @@ def test_pem_of_openssl(tmp_path):
     assert same(keyring.parse_key(there), key)
 
 
-def test_pem_that_is_refused():
+def test_unsuitable_pem_is_refused():
   hybrid = keyring.HpkePrivateKey.generate()
   with pytest.raises(keyring.KeyringError, match="random passphrase of 20"):
     keyring.export_pem(hybrid, WORDS)
@@ -277,7 +277,7 @@ def test_public_keys_as_text(kind):
   ):
     with pytest.raises(keyring.KeyringError, match=message):
       keyring.parse_recipient(wrong)
-  # Of one kind, not read as another.
+  # A key of one kind is not read as another.
   other = "rsa" if kind != "rsa" else "x25519"
   with pytest.raises(keyring.KeyringError, match="cut or misread"):
     keyring.parse_recipient(f"keyjax-{other}:{body}")

@@ -13,7 +13,7 @@ from keyjax import keyring
 from tests.conftest import ROOT
 
 TOY = pathlib.Path(__file__).with_name("toy_kind.py")
-# The file is found in a folder of the package, and nowhere else mentioned.
+# The file is found in a folder of the package; nothing else mentions it.
 PRELUDE = """
 import sys
 from keyjax.keyring import recipients
@@ -42,7 +42,7 @@ sys.exit(main(sys.argv[1:]))
 
 @pytest.fixture
 def run(tmp_path):
-  """Returns a function that runs a program with the toy kind in place."""
+  """Return a function that runs a program with the toy kind in place."""
   folder = tmp_path / "kinds"
   folder.mkdir()
   shutil.copy(TOY, folder)
@@ -113,7 +113,7 @@ def test_a_second_kind_of_one_name_is_refused():
     keyring.kinds()["mine"] = keyring.Kind(name="mine")
 
 
-def test_what_is_no_private_key_has_no_kind():
+def test_other_objects_have_no_kind():
   for wrong in (None, b"key", keyring.HpkePrivateKey.generate().public):
     with pytest.raises(keyring.KeyringError, match="is not a private key"):
       keyring.kind_of(wrong)

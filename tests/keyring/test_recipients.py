@@ -1,4 +1,4 @@
-"""Every kind of recipient: round trips, wrong keys, and other people's code."""
+"""Every kind of recipient: round trips, wrong keys, other implementations."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ def stanza_for(recipient, data_key, context=CONTEXT):
   return recipient.wrap(data_key, context) | {"id": recipient.id}
 
 
-def test_round_trip_and_what_it_is_bound_to(kind, make_pair):
+def test_round_trip_and_binding(kind, make_pair):
   recipient, identity = make_pair(kind)
   assert recipient.id == identity.id and recipient.id.isascii()
   data_key = os.urandom(32)
@@ -47,8 +47,8 @@ def test_round_trip_and_what_it_is_bound_to(kind, make_pair):
     other.unwrap(stanza | {"id": other.id}, CONTEXT)
 
 
-# Of a broadcast stanza one device reads its own part; the envelope's MAC
-# covers the others'.
+# A device reads only its own part of a broadcast stanza; the MAC of the
+# envelope covers the others.
 @pytest.mark.parametrize("kind", [k for k in KINDS if k != "broadcast"])
 def test_every_field_of_a_stanza_matters(kind, make_pair):
   recipient, identity = make_pair(kind)
@@ -77,7 +77,7 @@ def _altered(value):
   return [*flips, encoding.encode(cut), encoding.encode(more), "", "*", 7]
 
 
-def test_data_keys_of_another_size(kind, make_pair):
+def test_data_keys_of_another_size_are_refused(kind, make_pair):
   recipient, _ = make_pair(kind)
   for wrong in (b"", bytes(31), bytes(33), "x" * 32, bytearray(32)):
     with pytest.raises(ValueError, match="a data key is 32 bytes"):
@@ -86,7 +86,7 @@ def test_data_keys_of_another_size(kind, make_pair):
 
 @pytest.mark.vectors
 def test_key_wrap_with_padding_against_wycheproof(monkeypatch):
-  """Through our own functions, with the vector's key for the derived one."""
+  """Through KeyJAX functions, with the key of the vector as the derived one."""
   done = {"valid": 0, "invalid": 0}
   for case in wycheproof.cases("aes_kwp_test.json"):
     key, msg, ct = (bytes.fromhex(case[x]) for x in ("key", "msg", "ct"))
@@ -96,7 +96,7 @@ def test_key_wrap_with_padding_against_wycheproof(monkeypatch):
     if case["result"] == "valid":
       assert symmetric.wrap_key(Secret.generate(), msg, b"") == ct
       assert symmetric.unwrap_key(Secret.generate(), ct, b"") == msg
-    else:  # "acceptable" are short keys, which are no data keys here.
+    else:  # "acceptable" means short keys, which are not data keys here.
       with pytest.raises(keyring.CannotOpen):
         symmetric.unwrap_key(Secret.generate(), ct, b"")
     done["valid" if case["result"] == "valid" else "invalid"] += 1
@@ -104,7 +104,7 @@ def test_key_wrap_with_padding_against_wycheproof(monkeypatch):
 
 
 class Rfc9180:
-  """HPKE's base mode with HKDF-SHA-256 and AES-256-GCM, from the RFC's text."""
+  """HPKE base mode with HKDF-SHA-256 and AES-256-GCM, written from the RFC."""
 
   def __init__(self, kem_id, shared_secret, info):
     suite = b"HPKE" + kem_id + b"\x00\x01\x00\x02"
@@ -141,7 +141,7 @@ def dhkem(private: bytes, enc: bytes) -> bytes:
 
 
 @pytest.mark.vectors
-def test_x25519_stanzas_open_by_the_text_of_rfc_9180():
+def test_x25519_stanzas_open_as_rfc_9180_specifies():
   vectors = pytest.importorskip("cryptography_vectors")
   path = os.path.join("HPKE", "test-vectors.json")
   with vectors.open_vector_file(path, "r") as file:
@@ -163,7 +163,7 @@ def test_x25519_stanzas_open_by_the_text_of_rfc_9180():
   assert Rfc9180(b"\x00\x20", shared, CONTEXT).open(wrapped[32:]) == data_key
 
 
-def test_hybrid_stanzas_open_by_the_text_of_x_wing():
+def test_hybrid_stanzas_open_as_x_wing_specifies():
   private, data_key = keyring.HpkePrivateKey.generate(), os.urandom(32)
   wrapped = encoding.decode(private.wrap(data_key, CONTEXT)["wrapped"])
   first, second, sealed = wrapped[:1088], wrapped[1088:1120], wrapped[1120:]
@@ -176,7 +176,7 @@ def test_hybrid_stanzas_open_by_the_text_of_x_wing():
   assert Rfc9180(b"\x64\x7a", shared, CONTEXT).open(sealed) == data_key
 
 
-def test_public_keys_that_no_owner_has():
+def test_invalid_public_keys_are_refused():
   for point in (bytes(32), b"\x01" + bytes(31)):  # of small order
     with pytest.raises(keyring.KeyringError, match="not a usable public key"):
       keyring.HpkePublicKey("x25519", point).wrap(bytes(32), b"")
@@ -188,7 +188,7 @@ def test_public_keys_that_no_owner_has():
     keyring.HpkePrivateKey("p256", bytes(32))
 
 
-def test_the_hybrid_has_two_spellings_and_shows_one():
+def test_the_hybrid_has_two_names_and_shows_one():
   key = keyring.HpkePrivateKey.generate("mlkem768-x25519")
   public = keyring.HpkePublicKey("mlkem768-x25519", key.public.data)
   assert public == key.public and public.kind == "mlkem768x25519"
@@ -196,7 +196,7 @@ def test_the_hybrid_has_two_spellings_and_shows_one():
   assert again.kind == "mlkem768x25519" and again.id == key.id
 
 
-def test_rsa_keys_that_are_refused():
+def test_unsuitable_rsa_keys_are_refused():
   spki = serialization.PublicFormat.SubjectPublicKeyInfo
   short = rsa.generate_private_key(65537, 1024)
   with pytest.raises(keyring.KeyringError, match="1024 bits: 2048 to 16384"):
@@ -207,7 +207,8 @@ def test_rsa_keys_that_are_refused():
     with pytest.raises(keyring.KeyringError, match="not an RSA public key"):
       keyring.RsaRecipient(wrong)
   key = keyring.RsaIdentity.generate(2048)
-  pem = key._key.public_key().public_bytes(serialization.Encoding.PEM, spki)
+  public = serialization.load_der_public_key(key.public.data)
+  pem = public.public_bytes(serialization.Encoding.PEM, spki)
   assert keyring.RsaRecipient(pem).id == key.id
 
 
@@ -225,8 +226,8 @@ def test_rsa_keys_that_are_refused():
     ((-1, -1, -1), "too cheap"),
   ],
 )
-def test_costs_are_checked_before_they_are_paid(cost, word, monkeypatch):
-  """Nothing is derived: an attacker writes what they like into a stanza."""
+def test_costs_are_checked_before_memory_is_used(cost, word, monkeypatch):
+  """Nothing is derived: an attacker can write any cost into a stanza."""
 
   def never(*args, **kwargs):
     raise AssertionError("Argon2id was started")
@@ -241,7 +242,7 @@ def test_costs_are_checked_before_they_are_paid(cost, word, monkeypatch):
     keyring.Passphrase("six random words", keyring.Cost(*cost))
 
 
-def test_passphrases_are_text():
+def test_passphrases_are_normalized_text():
   cheap = keyring.Cost(19456, 1, 1)
   composed, split = "caf\u00e9 au lait", "cafe\u0301 au lait"
   stanza = stanza_for(keyring.Passphrase(composed, cheap), bytes(32))
@@ -255,7 +256,7 @@ def test_passphrases_are_text():
   assert keyring.Cost() == (64 * 1024, 3, 4)
 
 
-def test_services(tmp_path):
+def test_local_services(tmp_path):
   kms = keyring.LocalKms(tmp_path)
   kms.create("a")
   with pytest.raises(FileExistsError):
@@ -270,7 +271,7 @@ def test_services(tmp_path):
   assert "12345" not in keyring.KmsKey(kms, "arn:aws:12345").id
 
 
-def test_services_that_misbehave(tmp_path):
+def test_misbehaving_services_are_refused(tmp_path):
   class Bad:
     def __init__(self, answer):
       self.answer = answer
@@ -300,7 +301,7 @@ def test_keys_of_leaves_differ():
   for wrong in ("", "a/b", "Weights", "a" * 65):
     with pytest.raises(keyring.KeyringError, match="purpose"):
       keyring.leaf_key(data_key, wrong, "a")
-  # Pinned: a change here would orphan every sealed leaf in the world.
+  # Pinned: a change here would make every sealed leaf unreadable.
   assert keyring.leaf_key(bytes(32), "weights", "a").hex() == GOLDEN
 
 

@@ -15,15 +15,17 @@ from keyjax.keyring import encoding
 Keyring, KeyringError = keyring.Keyring, keyring.KeyringError
 
 
-def reload(ring):
-  return Keyring.load(ring.path, ring._root)
+@pytest.fixture
+def reload(root):
+  """Return a function that reads the file of a keyring again."""
+  return lambda ring: Keyring.load(ring.path, root)
 
 
 def shape(ring):
   return [(e.id, e.status, e.primary) for e in ring.entries]
 
 
-def test_a_key_from_birth_to_destruction(ring):
+def test_a_key_from_creation_to_destruction(ring, reload):
   assert shape(ring) == [("team-a/1", "enabled", True)]
   assert ring.add() == "team-a/2"
   ring.promote("team-a/2")
@@ -48,7 +50,7 @@ def test_a_key_from_birth_to_destruction(ring):
     assert abs(age) < datetime.timedelta(hours=1)
 
 
-def test_changes_that_are_refused(ring):
+def test_invalid_changes_are_refused(ring, reload):
   ring.add()
   before = shape(ring)
   for change, message in (
@@ -86,8 +88,9 @@ def test_only_the_primary_wraps(ring):
   assert keyring.open_envelope(new, ring.identities()).data_key == bytes(32)
 
 
-def test_material_of_a_destroyed_key_is_gone(ring, root):
-  material = ring.entries[0].secret._bytes
+def test_a_destroyed_key_is_erased(ring, root):
+  text = keyring.format_key(ring.entries[0].secret)
+  material = encoding.decode(text.partition(":")[2])[:32]
   ring.rotate()
   ring.disable("team-a/1")
   ring.destroy("team-a/1")
@@ -97,10 +100,10 @@ def test_material_of_a_destroyed_key_is_gone(ring, root):
   encoded = json.loads(plain)["keys"]
   assert encoded[0]["secret"] is None and encoded[1]["secret"]
   assert encoding.encode(material).encode() not in plain
-  assert len(list(ring.path.parent.iterdir())) == 2  # the file and its lock
+  assert len(list(ring.path.parent.iterdir())) == 2  # The file and its lock.
 
 
-def test_the_file(ring, root, tmp_path):
+def test_the_file(ring, root, tmp_path, reload):
   path = ring.path
   assert stat.S_IMODE(path.stat().st_mode) == 0o600
   with pytest.raises(FileExistsError, match="never overwritten"):
@@ -119,14 +122,14 @@ def test_the_file(ring, root, tmp_path):
     Keyring.create(tmp_path / "x", root, "two words")
   other = Keyring.create(tmp_path / "other", root, "team-b")
   path.write_bytes(other.path.read_bytes())
-  assert reload(ring).name == "team-b"  # whole, and it says what it is
+  assert reload(ring).name == "team-b"  # Complete, and it contains its name.
   with pytest.raises(KeyringError, match="holds keyring team-b, not team-a"):
     Keyring.load(path, root, "team-a")
   with pytest.raises(KeyringError, match="holds keyring team-b, not team-a"):
     ring.rotate()
 
 
-def test_files_that_are_no_keyrings(ring, root):
+def test_other_files_are_not_keyrings(ring, root):
   path = ring.path
   good = path.read_bytes()
   head, _, body = good.partition(b"\n")
@@ -148,21 +151,21 @@ def test_files_that_are_no_keyrings(ring, root):
     with pytest.raises(KeyringError):
       Keyring.load(path, root)
   with open(path, "wb") as file:
-    file.truncate(2**26 + 1)  # sparse: it takes no room
+    file.truncate(2**26 + 1)  # Sparse: it uses no space.
   with pytest.raises(KeyringError, match="too large"):
     Keyring.load(path, root)
 
 
 def rotate_often(path, root):
-  ring = Keyring.load(path, Secret(root))
+  ring = Keyring.load(path, keyring.parse_key(root))
   for _ in range(8):
     ring.rotate()
 
 
-def test_two_writers_lose_nothing(ring):
+def test_concurrent_writers_lose_no_change(ring, root, reload):
   context = multiprocessing.get_context("spawn")
   make = context.Process
-  args = (ring.path, ring._root._bytes)
+  args = (ring.path, keyring.format_key(root))
   others = [make(target=rotate_often, args=args) for _ in range(2)]
   for other in others:
     other.start()
@@ -176,7 +179,7 @@ def test_two_writers_lose_nothing(ring):
   assert sum(e.primary for e in entries) == 1
 
 
-def test_a_lock_that_is_held(ring, monkeypatch):
+def test_a_lock_held_by_another(ring, monkeypatch, reload):
   monkeypatch.setattr(private_files, "_LOCK_TIMEOUT", 0.1)
   with private_files.lock(ring.path):
     with pytest.raises(KeyringError, match="another process is changing"):
@@ -184,8 +187,8 @@ def test_a_lock_that_is_held(ring, monkeypatch):
   assert len(ring.entries) == len(reload(ring).entries) == 1
 
 
-def test_keys_stay_out_of_checkpoints(tmp_path, root):
-  """Where real Orbax writes, in every layout of it."""
+def test_keys_inside_checkpoints_are_refused(tmp_path, root):
+  """In every layout that Orbax writes."""
   import numpy as np
   import orbax.checkpoint as ocp
 
@@ -215,7 +218,7 @@ def test_keys_stay_out_of_checkpoints(tmp_path, root):
     Keyring.load(step / "ring", root)
 
 
-def test_licensees_have_copies_of_their_own(ring):
+def test_licensees_have_separate_copies(ring, reload):
   copies = {}
   for name in ("lab-a", "lab-b"):
     licensee, data_key = ring.issue(name), os.urandom(32)
@@ -225,7 +228,9 @@ def test_licensees_have_copies_of_their_own(ring):
     message = seal.seal(data_key, b"weights", b"leaf", salt=licensee.salt())
     copies[name] = (licensee, envelope, message)
   a, envelope, message = copies["lab-a"]
-  own = keyring.SymmetricKey(a.secret)  # what the licensee is handed
+  own = keyring.SymmetricKey(
+    a.secret
+  )  # The key that is handed to the licensee.
   data_key = keyring.open_envelope(envelope, [own]).data_key
   assert seal.unseal(data_key, message, b"leaf") == b"weights"
   with pytest.raises(keyring.CannotOpen):
@@ -235,7 +240,7 @@ def test_licensees_have_copies_of_their_own(ring):
       assert keyring.trace_licensee(leaked, reload(ring).issued()) == name
 
 
-def test_what_bears_no_mark(ring, root, tmp_path):
+def test_unmarked_data_is_not_traced(ring, root, tmp_path):
   licensee = ring.issue("lab-a")
   other = Keyring.create(tmp_path / "other", root, "team-b")
   other.issue("lab-a")
@@ -243,7 +248,7 @@ def test_what_bears_no_mark(ring, root, tmp_path):
   for data in (b"", b"{", bytes(24), seal.seal(bytes(32), b"weights")):
     assert keyring.trace_licensee(data, ring.issued()) is None
   assert keyring.trace_licensee(message, other.issued()) is None
-  # A mark that was changed takes the message with it.
+  # A message with a changed mark does not open.
   changed = bytes([message[0] ^ 1]) + message[1:]
   assert keyring.trace_licensee(changed, ring.issued()) is None
   with pytest.raises(seal.SealError):
@@ -252,7 +257,7 @@ def test_what_bears_no_mark(ring, root, tmp_path):
   assert len(salts) == 1000 and all(map(licensee.bears, salts))
 
 
-def test_licensees_come_and_go(ring):
+def test_licensees_are_issued_and_withdrawn(ring, reload):
   ring.issue("lab-a")
   with pytest.raises(KeyringError, match="a licensee lab-a already"):
     ring.issue("lab-a")

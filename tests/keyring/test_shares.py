@@ -1,4 +1,4 @@
-"""Shares: any k restore, fewer do not, and no word shows in an error."""
+"""Shares: any k restore, fewer do not, and no error contains their words."""
 
 import itertools
 import random
@@ -17,7 +17,7 @@ def test_any_k_restore(needed, shares):
   for chosen in itertools.islice(itertools.combinations(made, needed), 12):
     shuffled = random.Random(0).sample(chosen, needed)
     assert keyring.combine_shares(shuffled) == secret
-  assert keyring.combine_shares(made) == secret  # more than k do no harm
+  assert keyring.combine_shares(made) == secret  # More than k are allowed.
   assert keyring.combine_shares(f"  {s.upper()}\n" for s in made) == secret
 
 
@@ -28,7 +28,7 @@ def test_fewer_do_not(few):
   with pytest.raises(keyring.KeyringError, match=message):
     keyring.combine_shares(made)
   with pytest.raises(keyring.KeyringError, match=message):
-    keyring.combine_shares(made * 3)  # copies are no more shares
+    keyring.combine_shares(made * 3)  # Copies count once.
 
 
 def test_shares_are_fresh_each_time():
@@ -39,7 +39,7 @@ def test_shares_are_fresh_each_time():
     keyring.combine_shares([*first[:2], again[2]])
 
 
-def test_shares_that_are_misread():
+def test_misread_shares_are_refused():
   made = keyring.split_secret(Secret.generate(), 2, 3)
   other = keyring.split_secret(Secret.generate(), 2, 3)
   words = made[0].split()
@@ -58,7 +58,7 @@ def test_shares_that_are_misread():
   assert error.value.__cause__ is None and error.value.__suppress_context__
 
 
-# Whole sentences: the library's own errors quote words of the shares.
+# Complete messages: errors of the other library quote words of the shares.
 APART = "^these shares do not belong together$"
 MISREAD = (
   "^share 1 of those given is misread: it has a wrong, missing or unknown word$"
@@ -69,7 +69,9 @@ def test_passphrases():
   secret = Secret.generate()
   made = keyring.split_secret(secret, 2, 3, "extra words")
   assert keyring.combine_shares(made[:2], "extra words") == secret
-  wrong = keyring.combine_shares(made[:2], "extra word")  # SLIP-39 cannot tell
+  wrong = keyring.combine_shares(
+    made[:2], "extra word"
+  )  # SLIP-39 cannot detect it.
   assert wrong != secret
   with pytest.raises(keyring.KeyringError, match="those of another secret"):
     keyring.combine_shares(made[:2], "", fingerprint=secret.fingerprint())
@@ -82,7 +84,7 @@ def test_passphrases():
       keyring.split_secret(secret, 2, 3, text)
 
 
-def test_numbers_that_cannot_be():
+def test_impossible_numbers_are_refused():
   few, many = "at least 2 restore", "more are needed than there are"
   for needed, shares, message in (
     (1, 1, few),
@@ -96,7 +98,7 @@ def test_numbers_that_cannot_be():
       keyring.split_secret(Secret.generate(), needed, shares)
 
 
-def test_shares_of_other_programs():
+def test_shares_of_other_implementations():
   data = bytes(range(32))
   made = shamir_mnemonic.generate_mnemonics(1, [(2, 2)], data)[0]
   assert keyring.combine_shares(made) == Secret(data)

@@ -11,7 +11,7 @@ def key(request):
   return keyring.SigningKey.generate(request.param)
 
 
-def test_what_is_signed_verifies_with_the_text_of_the_public_key(key):
+def test_a_signature_verifies_with_the_public_key_read_from_text(key):
   public = keyring.parse_verify_key(keyring.format_verify_key(key.public))
   public.verify(key.private.sign(b"model"), b"model")
   with pytest.raises(InvalidSignature):
@@ -37,12 +37,12 @@ def test_a_signing_key_shows_no_key_and_opens_nothing(key):
 @pytest.mark.parametrize(
   "kind, seed", [("rsa", bytes(32)), ("ed25519", bytes(31)), ("", b"")]
 )
-def test_other_bytes_are_no_signing_key(kind, seed):
+def test_other_bytes_are_not_a_signing_key(kind, seed):
   with pytest.raises(keyring.KeyringError, match="a signing key is of kind"):
     keyring.SigningKey(kind, seed)
 
 
-def test_a_text_that_is_misread_is_refused(key):
+def test_misread_text_is_refused(key):
   text = keyring.format_verify_key(key.public)
   head, _, body = text.partition(":")
   flipped = ("B" if body[0] == "A" else "A") + body[1:]

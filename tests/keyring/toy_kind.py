@@ -11,7 +11,7 @@ from keyjax.keyring.encoding import decode, encode, fingerprint
 
 
 class ToyPublicKey:
-  """Wraps a data key by XOR with a hash of the context."""
+  """A recipient that wraps by XOR with a hash of the context."""
 
   kind = "toy"
 
