@@ -150,7 +150,7 @@ def _new_part(
 ) -> Iterator[tuple[pathlib.Path, BinaryIO]]:
   """Yield a new file next to another; it is removed if it keeps its name."""
   while True:
-    # Not the process number: a container gives that of a killed one again.
+    # Not the process number: in a container it may be that of a killed process.
     part = path.with_name(f".{path.name}.{os.urandom(8).hex()}.part")
     fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     if _in_use(part, fd):

@@ -1,8 +1,8 @@
 """Keys of a team: recipients, envelopes, hierarchy, rotation and backup.
 
 A *root secret* opens a keyring; the *key encryption keys* of the keyring, one
-of them primary, wrap *data keys*, one for each checkpoint; a data key gives one
-key for each leaf and purpose. An *envelope* contains a data key wrapped for any
+of them primary, wrap *data keys*, one for each checkpoint; from a data key, one
+key is derived for each leaf and purpose. An *envelope* contains a data key wrapped for any
 number of *recipients*, each of whom can open it alone.
 
     root = Secret.generate()

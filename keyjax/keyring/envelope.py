@@ -13,9 +13,9 @@ commits to the data key.
 
 **Guarantees.** Someone without a key of a recipient learns only the id of the
 checkpoint, the ids of recipients and of the revoked, and sizes. They can
-destroy an envelope, but not change a field, or add, remove, swap or move a
-stanza from another checkpoint, without the deliberately uninformative error
-`CannotOpen`.
+destroy an envelope. They cannot change a field, add, remove or swap stanzas, or
+copy one from another checkpoint: the envelope then does not open, with an error
+that deliberately omits the cause.
 
 **Known breaks.** An envelope does not authenticate its author: every recipient
 knows the data key and can wrap it for others, and anyone who knows a public key
@@ -87,8 +87,8 @@ def seal_envelope(
   """Wrap a data key for every recipient.
 
   Args:
-    data_key: 32 uniform bytes, used for this checkpoint alone.
-    recipients: Recipients, each of whom can open the envelope alone. A
+    data_key: 32 uniform bytes, used for this checkpoint only.
+    recipients: Recipients, each of whom can open the envelope. A
       passphrase must be the only one.
     checkpoint: Public id of the checkpoint: letters, digits, `._:/+@=-`.
     created: RFC 3339 time of creation; it is encrypted.

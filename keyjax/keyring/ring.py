@@ -1,8 +1,8 @@
 """Keyrings: the key encryption keys of a model or a team, in one file.
 
 The hierarchy: a root secret opens the file of a keyring; the keys in it wrap
-data keys, one for each checkpoint; a data key gives one key for each leaf and
-purpose (`leaf_key`). Each key is enabled, disabled or destroyed; one is primary
+data keys, one for each checkpoint; from a data key, one key is derived for each
+leaf and purpose (`leaf_key`). Each key is enabled, disabled or destroyed; one is primary
 and wraps, all enabled ones unwrap.
 
 The file is one line that identifies it, and JSON sealed under a key derived
@@ -17,7 +17,7 @@ destroyed keys.
 **Known breaks.** Anyone who can write the file can replace it with an older
 copy, with the statuses at that time: store it where only its owner can write,
 and rotate the root when a copy is lost. Disks and backups keep old blocks:
-destroying a key erases it from this file alone. Back up the root (`shares`)
+destroying a key erases it from this file only. Back up the root (`shares`)
 *and* the file: neither opens anything without the other.
 
 References:
