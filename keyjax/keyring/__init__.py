@@ -2,8 +2,8 @@
 
 A *root secret* opens a keyring; the *key encryption keys* of the keyring, one
 of them primary, wrap *data keys*, one for each checkpoint; from a data key, one
-key is derived for each leaf and purpose. An *envelope* contains a data key wrapped for any
-number of *recipients*, each of whom can open it alone.
+key is derived for each leaf and purpose. An *envelope* contains a data key
+wrapped for any number of *recipients*, each of whom can open it alone.
 
     root = Secret.generate()
     ring = Keyring.create("team-a.keyring", root, "team-a")

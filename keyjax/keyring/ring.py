@@ -2,8 +2,8 @@
 
 The hierarchy: a root secret opens the file of a keyring; the keys in it wrap
 data keys, one for each checkpoint; from a data key, one key is derived for each
-leaf and purpose (`leaf_key`). Each key is enabled, disabled or destroyed; one is primary
-and wraps, all enabled ones unwrap.
+leaf and purpose (`leaf_key`). Each key is enabled, disabled or destroyed; one
+is primary and wraps, all enabled ones unwrap.
 
 The file is one line that identifies it, and JSON sealed under a key derived
 from the root. It is replaced in one step: a kill at any moment leaves the old
