@@ -1,15 +1,14 @@
-"""The table of results: several seeds of one config, beside the papers.
+"""Make a table of results: several seeds of one config, and the papers.
 
     python -m experiments.table runs/table_mnist_0 runs/table_mnist_1
 
-The folders are workdirs of `experiments.main` that differ in `train.seed`
-alone. It prints a Markdown table and writes RESULTS/<config>.md and
-RESULTS/<config>.json, rows with value, deviation, interval, and what they were
-measured with.
+The folders are workdirs of `experiments.main` that differ only in `train.seed`.
+It prints a Markdown table and writes RESULTS/<config>.md and
+RESULTS/<config>.json: rows with value, deviation, interval and provenance.
 
 What to type next:
     --out=DIR                        RESULTS; `results` by default
-    --overhead=FILE,FILE             a column: what locks cost steps and passes
+    --overhead=FILE,FILE             a column: what steps and passes cost
     python -m experiments.benchmark overhead --json=FILE    writes that file
     python -m experiments.main       another seed: --config.train.seed=3
 """
@@ -23,7 +22,7 @@ _OVERHEAD = flags.DEFINE_list("overhead", [], "Files of that benchmark.")
 
 
 def main(argv: list[str]) -> None:
-  """Runs from the command line; user errors are one line."""
+  """Run from the command line; user errors are one line."""
   with ending.one_line():
     rows = over_seeds.rows(runs.read(argv[1:]))
     timed = steps.read(_OVERHEAD.value, rows[0]["config"])

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file, made from rows and figures alone."""
+"""Report of a run: one HTML file, made from rows and figures only."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,12 +14,12 @@ def write(
   rows: Sequence[Mapping[str, Any]],
   figures: Mapping[str, Mapping[str, Any]],
 ) -> None:
-  """Writes the report, whole or not at all.
+  """Write the report, completely or not at all.
 
   Args:
-    path: the HTML file.
-    rows: those of `results.json`; see `experiments.run.results.FIELDS`.
-    figures: label -> `experiments.protection.protect.Outcome.figures`.
+    path: HTML file.
+    rows: Rows of `results.json`; see `experiments.run.results.FIELDS`.
+    figures: Label -> `experiments.protection.protect.Outcome.figures`.
   """
   files.write(path, render(rows, figures))
 
@@ -27,7 +27,7 @@ def write(
 def render(
   rows: Sequence[Mapping[str, Any]], figures: Mapping[str, Mapping[str, Any]]
 ) -> str:
-  """Returns the report as HTML."""
+  """Return the report as HTML."""
   plain, schemes = group(rows, figures)
   levels = Levels(plain.estimate("plain"), chance(rows))
   sections = [

@@ -45,7 +45,7 @@ _LIMITS = (
   "One trained model per scheme; intervals are over images or games, not over "
   "training runs. An attack that failed here may succeed with more steps, more "
   "data or a better idea: a low score bounds this attacker, not all. This page "
-  "holds no key."
+  "contains no key."
 )
 
 
@@ -96,8 +96,10 @@ def gain(row: Row, rows: Sequence[Row]) -> Gain | None:
       and other["attacker"]["images"] == row["attacker"]["images"]
       and other["cost"]["steps"] == row["cost"]["steps"]
     ):
-      first, second = ((r["value"], r["low"], r["high"]) for r in (row, other))
-      low, high = intervals.difference(first, second)
+      low, high = intervals.difference(
+        (row["value"], row["low"], row["high"]),
+        (other["value"], other["low"], other["high"]),
+      )
       return Gain(row["value"] - other["value"], low, high)
   return None
 
@@ -220,8 +222,9 @@ def _curves(rows: Sequence[Row]) -> Html | None:
   for label, title in _titles(rows, "scheme", "title").items():
     own = [r for r in rows if r["scheme"] == label and _moves(r)]
     if own:
-      parts = element("h3", title), _legend(own), _panel(own)
-      made.append(element("figure", *parts))
+      made.append(
+        element("figure", element("h3", title), _legend(own), _panel(own))
+      )
   if not made:
     return None
   return section(
@@ -254,7 +257,8 @@ def _legend(rows: Sequence[Row]) -> Html:
 
 def _panel(rows: Sequence[Row]) -> Html:
   times = [p["seconds"] for r in rows for p in _timed(r)]
-  low, high = min(times), max(*times, min(times) * 10)
+  low = min(times)
+  high = max(*times, low * 10)
   frame = Frame(Scale(low, high, log=True), Scale(0, 1))
   marks = y_axis(frame, (0, 0.5, 1), lambda t: f"{100 * t:.0f}")
   for i, row in enumerate(rows):
@@ -268,8 +272,9 @@ def _curve(frame: Frame, row: Row) -> list[Html]:
   claims = _timed(row)
   marks = path(frame, [(p["seconds"], p["value"]) for p in claims])
   for p in claims:
-    ends = (p["seconds"], p["low"]), (p["seconds"], p["high"])
-    marks.append(line(frame, *ends, "whisker"))
+    low = (p["seconds"], p["low"])
+    high = (p["seconds"], p["high"])
+    marks.append(line(frame, low, high, "whisker"))
     where = f"{row['attack_title']}: {percent(p['value'])}"
     cost = f"{p['steps']:,} steps, {seconds(p['seconds'])}"
     marks.append(dot(frame, p["seconds"], p["value"], f"{where}, {cost}"))

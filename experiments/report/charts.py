@@ -1,4 +1,4 @@
-"""The charts of the report."""
+"""Charts of the report."""
 
 import base64
 import io
@@ -31,7 +31,14 @@ _BINS = 25
 
 
 class Estimate(NamedTuple):
-  """A measured share with its interval; `proves` is False for NaN's argmax."""
+  """A measured share with its interval.
+
+  Attributes:
+    value: Share, if it is known.
+    low: Lower end of the interval.
+    high: Upper end of the interval.
+    proves: False where the share is the argmax of NaN.
+  """
 
   value: float | None
   low: float | None = None
@@ -40,7 +47,7 @@ class Estimate(NamedTuple):
 
 
 class Levels(NamedTuple):
-  """What accuracies are compared with; None for what is not known."""
+  """Levels that accuracies are compared with; None if unknown."""
 
   plain: Estimate
   chance: float | None = None
@@ -48,54 +55,64 @@ class Levels(NamedTuple):
 
 
 def _level(
-  frame: Frame, value: float | None, class_: str, upright: bool
+  frame: Frame, value: float | None, class_: str, upright: bool = True
 ) -> list[Html]:
-  """Returns a line over the whole chart at an accuracy, if it is known."""
+  """Return a line across the whole chart at an accuracy, if it is known."""
   if value is None:
     return []
   if upright:
-    ends = ((value, frame.y.low), (value, frame.y.high))
+    start = (value, frame.y.low)
+    end = (value, frame.y.high)
   else:
-    ends = ((frame.x.low, value), (frame.x.high, value))
-  return [line(frame, *ends, class_)]
+    start = (frame.x.low, value)
+    end = (frame.x.high, value)
+  return [line(frame, start, end, class_)]
 
 
 def keys(
   levels: Levels,
   right: Estimate,
-  bare: Estimate,
+  no_key: Estimate,
   mean: Estimate,
   wrong: Sequence[float],
 ) -> Html:
-  """Draws one scheme's accuracies by key on a line from 0 to 100 %."""
+  """Draw one scheme's accuracies by key on a line from 0 to 100 %.
+
+  Args:
+    levels: Levels to compare with.
+    right: Accuracy with the right key.
+    no_key: Accuracy without a key.
+    mean: Mean accuracy over wrong keys.
+    wrong: Accuracy with each wrong key.
+  """
   frame = Frame(Scale(0, 1), Scale(0, 1), _ROW)
   marks = [line(frame, (t / 4, 0), (t / 4, 1), "gridline") for t in range(5)]
   marks += _plain(frame, levels.plain)
-  marks += _level(frame, levels.chance, "chance", True)
+  marks += _level(frame, levels.chance, "chance")
   if mean.proves:
     for i, x in enumerate(wrong):
-      place = 0.5 + 0.34 * math.sin(2.4 * i)  # Spread; the same every time.
+      height = 0.5 + 0.34 * math.sin(2.4 * i)  # Spread; the same every time.
       tip = f"wrong key {i + 1}: {percent(x)}"
-      marks.append(dot(frame, x, place, tip, "pale"))
-    marks += _level(frame, mean.value, "line", True)
+      marks.append(dot(frame, x, height, tip, "pale"))
+    marks += _level(frame, mean.value, "line")
   elif mean.value is not None:
     marks.append(cross(frame, mean.value, 0.5, "wrong keys: mostly NaN"))
-  marks += _estimate(frame, bare, "no key", diamond)
+  marks += _estimate(frame, no_key, "no key", diamond)
   marks += _estimate(frame, right, "right key", _disc)
-  blind = [
-    e.value for e in (bare, mean) if not e.proves and e.value is not None
+  unproven = [
+    e.value for e in (no_key, mean) if not e.proves and e.value is not None
   ]
-  if blind:
-    marks.append(_alarm(frame, max(blind)))
-  words = (
-    f"Right key {percent(right.value)}, no key {percent(bare.value)}, "
+  if unproven:
+    marks.append(_alarm(frame, max(unproven)))
+  title = (
+    f"Right key {percent(right.value)}, no key {percent(no_key.value)}, "
     f"mean of {len(wrong)} wrong keys {percent(mean.value)}"
   )
-  return chart(frame, words, marks, "NaN: proves nothing" if blind else "")
+  return chart(frame, title, marks, "NaN: proves nothing" if unproven else "")
 
 
 def _alarm(frame: Frame, x: float) -> Html:
-  """Says beside a cross what it is worth."""
+  """Return the warning next to a cross."""
   left = x < 0.6
   return element(
     "text",
@@ -110,8 +127,8 @@ def _alarm(frame: Frame, x: float) -> Html:
 
 
 def _plain(frame: Frame, plain: Estimate) -> list[Html]:
-  """Returns the plain model's interval and accuracy, upright."""
-  marks = _level(frame, plain.value, "plain", True)
+  """Return the plain model's interval and accuracy as vertical marks."""
+  marks = _level(frame, plain.value, "plain")
   if plain.low is not None and plain.high is not None:
     band = bar(frame, (plain.low, plain.high), 1, "plain model, 95 %", "band")
     marks.insert(0, band)
@@ -128,7 +145,7 @@ def _estimate(
   name: str,
   draw: Callable[[Frame, float, float, str], Html],
 ) -> list[Html]:
-  """Returns a mark with its interval, or a cross if it proves nothing."""
+  """Return a mark with its interval, or a cross if it proves nothing."""
   if estimate.value is None:
     return []
   tip = f"{name}: {percent(estimate.value)}"
@@ -136,13 +153,14 @@ def _estimate(
     return [cross(frame, estimate.value, 0.5, f"{tip}, mostly NaN")]
   marks = [draw(frame, estimate.value, 0.5, tip)]
   if estimate.low is not None and estimate.high is not None:
-    ends = ((estimate.low, 0.5), (estimate.high, 0.5))
-    marks.insert(0, line(frame, *ends, "line"))
+    start = (estimate.low, 0.5)
+    end = (estimate.high, 0.5)
+    marks.insert(0, line(frame, start, end, "line"))
   return marks
 
 
 def keys_axis() -> Html:
-  """Returns the axis below the rows that `keys` draws."""
+  """Draw the axis below the rows of `keys`."""
   frame = Frame(Scale(0, 1), Scale(0, 1), 1)
   ticks = [t / 4 for t in range(5)]
   axis = x_axis(frame, ticks, lambda t: percent(t, 0))
@@ -150,7 +168,7 @@ def keys_axis() -> Html:
 
 
 def keys_legend(chance: bool) -> Html:
-  """Says what the marks of `keys` mean."""
+  """Return the legend of `keys`."""
   frame = Frame(Scale(0, 1), Scale(0, 1), 18)
   whole = Estimate(0.5, 0, 1)
   plain = Estimate(0.5, 0.2, 0.8)
@@ -158,18 +176,18 @@ def keys_legend(chance: bool) -> Html:
     ("right key, 95 %", _estimate(frame, whole, "right key", _disc)),
     ("no key, 95 %", _estimate(frame, whole, "no key", diamond)),
     ("a wrong key", [dot(frame, 0.5, 0.5, "a wrong key", "pale")]),
-    ("mean of wrong keys", _level(frame, 0.5, "line", True)),
+    ("mean of wrong keys", _level(frame, 0.5, "line")),
     ("mostly NaN", [cross(frame, 0.5, 0.5, "mostly NaN")]),
     ("plain model, 95 %", _plain(frame, plain)),
   ]
   if chance:
-    rows.append(("chance", _level(frame, 0.5, "chance", True)))
+    rows.append(("chance", _level(frame, 0.5, "chance")))
   items = [element("li", chart(frame, name, m), name) for name, m in rows]
   return element("ul", *items, class_="legend s1")
 
 
 def spread(wrong: Sequence[float], mean: Estimate, levels: Levels) -> Html:
-  """Draws how many wrong keys have which accuracy; grey if NaN."""
+  """Draw a histogram of the accuracies of wrong keys; grey if NaN."""
   counts, edges = np.histogram(wrong, _BINS, (0, 1))
   most = max(int(counts.max()), 1)
   frame = Frame(Scale(0, 1), Scale(0, most), 96)
@@ -179,10 +197,10 @@ def spread(wrong: Sequence[float], mean: Estimate, levels: Levels) -> Html:
     if n:
       tip = f"{n} keys from {percent(low, 0)} to {percent(high, 0)}"
       marks.append(bar(frame, (low, high), n, tip, class_))
-  marks += _level(frame, levels.plain.value, "plain", True)
-  marks += _level(frame, levels.chance, "chance", True)
+  marks += _level(frame, levels.plain.value, "plain")
+  marks += _level(frame, levels.chance, "chance")
   if mean.proves:
-    marks += _level(frame, mean.value, "line", True)
+    marks += _level(frame, mean.value, "line")
   marks += x_axis(frame, (0, 0.5, 1), lambda t: percent(t, 0))
   title = f"Accuracy of {len(wrong)} wrong keys: mean {percent(mean.value)}"
   return _plot(chart(frame, title, marks))
@@ -197,18 +215,17 @@ class Near(NamedTuple):
 
   @property
   def mean(self) -> float:
-    """Their mean."""
+    """Mean accuracy."""
     return sum(self.accuracies) / len(self.accuracies)
 
 
 def near(points: Sequence[Near], unit: str, levels: Levels) -> Html:
-  """Draws accuracy against distance, on a log scale."""
+  """Draw accuracy against distance, on a log scale."""
   distances = [p.distance for p in points]
-  low, high = min(distances), max(distances)
-  frame = Frame(Scale(low, high, log=True), Scale(0, 1))
+  frame = Frame(Scale(min(distances), max(distances), log=True), Scale(0, 1))
   marks = y_axis(frame, (0, 0.5, 1), lambda t: f"{100 * t:.0f}")
-  marks += _level(frame, levels.chance, "chance", False)
-  marks += _level(frame, levels.right, "right", False)
+  marks += _level(frame, levels.chance, "chance", upright=False)
+  marks += _level(frame, levels.right, "right", upright=False)
   for p in points:
     for x in p.accuracies:
       tip = f"{short(p.distance)} {unit} off: {percent(x)}"
@@ -230,7 +247,7 @@ def near(points: Sequence[Near], unit: str, levels: Levels) -> Html:
 def weights(
   edges: Sequence[float], before: Sequence[int], after: Sequence[int]
 ) -> Html:
-  """Draws two histograms side by side, with a log scale of counts."""
+  """Draw two histograms side by side, with a log scale of counts."""
   most = max(*before, *after, 2)
   frame = Frame(
     Scale(edges[0], edges[-1]), Scale(0.6, most * 1.15, log=True), 190
@@ -238,7 +255,8 @@ def weights(
   ticks = [10**k for k in range(int(math.log10(most)) + 1)]
   marks = y_axis(frame, ticks, short)
   for i, (b, a) in enumerate(zip(before, after, strict=False)):
-    low, high = edges[i], edges[i + 1]
+    low = edges[i]
+    high = edges[i + 1]
     middle = (low + high) / 2
     where = f"from {low:.3g} to {high:.3g}"
     if b:
@@ -259,21 +277,23 @@ def _signed(value: float) -> str:
 
 
 def _change(frame: Frame, x: float, y: float, change: int) -> Html:
-  """Returns a triangle above a bin: up if it gained, down if it lost."""
+  """Return a triangle above a bin: up if it gained, down if it lost."""
   shape = "M-4-5H4L0-11Z" if change > 0 else "M-4-11H4L0-5Z"
   tip = element("title", f"{_signed(change)} weights")
-  place = {"x": frame.at(x), "y": frame.down(y)}
-  return element("svg", element("path", tip, d=shape), class_="ink", **place)
+  mark = element("path", tip, d=shape)
+  return element("svg", mark, class_="ink", x=frame.at(x), y=frame.down(y))
 
 
 def curve(points: Sequence[tuple[float, float]], name: str) -> Html | None:
-  """Draws (step, value) over training; a loss on a log scale."""
+  """Draw (step, value) over training; a loss on a log scale."""
   loss = name == "loss"
   points = [(s, v) for s, v in points if v > 0 or not loss]
   if not points:
     return None
-  last, values = points[-1][0], [v for _, v in points]
-  low, high = 0.0, 1.0
+  last = points[-1][0]
+  values = [v for _, v in points]
+  low = 0.0
+  high = 1.0
   if loss:
     low = 10.0 ** math.floor(math.log10(min(values)))
     high = max(10.0 ** math.ceil(math.log10(max(values))), 10 * low)
@@ -293,7 +313,7 @@ def _plot(drawn: Html, class_: str = "plot") -> Html:
 
 
 def images(pixels: Any, label: str) -> Html:
-  """Returns a row of small images, uint8[n, h, w, c], for any zoom."""
+  """Return a row of small images, uint8[n, h, w, c], sharp at any zoom."""
   made = []
   for i, pixel in enumerate(np.asarray(pixels, np.uint8)):
     image = PIL.Image.fromarray(

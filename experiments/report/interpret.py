@@ -1,4 +1,4 @@
-"""The report of what a key changes inside: layer by layer, and in pictures."""
+"""Report of what a key changes inside a network: by layer, and in pictures."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,24 +21,24 @@ _METHODS = {"gradient": "gradient", "smooth_grad": "SmoothGrad"}
 _LIMITS = (
   "One trained model per scheme; intervals are over keys, images or both as "
   "each row says, not over training runs. CKA compares linear structure, and a "
-  "probe says what can be read, not what the network uses. The pictures are of "
-  "models with keys made for this page alone; this page holds no key."
+  "probe shows what can be read, not what the network uses. The pictures are "
+  "of models with keys made for this page only; this page contains no key."
 )
 
 
 def write(
   path: files.AnyPath, rows: Sequence[Row], drawn: Mapping[str, Row]
 ) -> None:
-  """Writes the report, whole or not at all."""
+  """Write the report, completely or not at all."""
   files.write(path, render(rows, drawn))
 
 
 def render(rows: Sequence[Row], drawn: Mapping[str, Row]) -> str:
-  """Returns the report as HTML.
+  """Return the report as HTML.
 
   Args:
-    rows: of `experiments.interpret`.
-    drawn: label -> images and maps, uint8[n, h, w, c], by condition.
+    rows: Rows of `experiments.interpret`.
+    drawn: Label -> images and maps, uint8[n, h, w, c], by condition.
   """
   title = "Which layers learn the key"
   about = " · ".join(
@@ -65,22 +65,22 @@ def render(rows: Sequence[Row], drawn: Mapping[str, Row]) -> str:
 
 _LEAD = (
   "The same images go through a locked network with the right key, with wrong "
-  "keys and with none, and through an untrained network, which says what a "
-  "figure is worth. Each layer has two places: what it takes in, and what it "
-  "gives out after the key has acted and before the nonlinearity."
+  "keys and with none, and through an untrained network for comparison. Each "
+  "layer has two positions: its input, and its output after the key has acted "
+  "and before the nonlinearity."
 )
 
 
 def _cka(rows: Sequence[Row], titles: Mapping[str, str]) -> Html:
   return _panels(
-    "How far activations are from those under the right key",
-    "Debiased linear CKA: 1 is the same up to a rotation and a scale, 0 is "
-    "unrelated. HPNN’s signs are such a rotation where they act: they show "
-    "from the next layer’s input on. Whiskers: 95 % over wrong keys, or over "
-    "images.",
+    "Similarity of activations to those under the right key",
+    "Debiased linear CKA: 1 is equal up to a rotation and a scale, 0 is "
+    "unrelated. HPNN’s signs are such a rotation where they act: they are "
+    "visible from the input of the next layer on. Whiskers: 95 % over wrong "
+    "keys, or over images.",
     [r for r in rows if r["metric"] == "cka"],
     titles,
-    0.0,
+    low=0.0,
   )
 
 
@@ -89,12 +89,12 @@ def _probes(rows: Sequence[Row], titles: Mapping[str, str]) -> Html:
   lows = [r["low"] for r in found if r["value"] is not None]
   return _panels(
     "What a linear probe reads from each layer",
-    "Test accuracy of ridge regression on what each layer takes in, and on "
-    "the logits, fitted in each condition anew with labels. A lock that hides "
-    "what a layer knows has wrong keys at the untrained network’s height.",
+    "Test accuracy of ridge regression on the input of each layer, and on the "
+    "logits, fitted separately in each condition with labels. If a lock hides "
+    "what a layer knows, wrong keys are at the level of the untrained network.",
     found,
     titles,
-    max(0, int(10 * min(lows, default=0)) / 10),
+    low=max(0, int(10 * min(lows, default=0)) / 10),
   )
 
 
@@ -116,8 +116,8 @@ def _panels(
     shown = {_NAMES[c]: points for c, points in lines.items() if points}
     if not shown:
       continue
-    parts = element("h3", name), layered(shown, f"{title}: {name}", low)
-    made.append(element("figure", *parts))
+    drawn = layered(shown, f"{title}: {name}", low)
+    made.append(element("figure", element("h3", name), drawn))
   legend = element(
     "ul",
     *(
@@ -145,7 +145,7 @@ def _tuning(rows: Sequence[Row], titles: Mapping[str, str]) -> Html:
     "Which layer, retrained alone, unlocks the stolen file",
     f"Test accuracy after {some.get('steps')} steps on {some.get('images')} "
     "labelled images; all other layers stay as stolen. start: the file as it "
-    "is. Leaves that are plainly ciphertext begin anew.",
+    "is. Leaves that are obviously ciphertext are initialised again.",
     _grid(found, titles, columns, "layer"),
   )
 
@@ -172,7 +172,7 @@ def _grid(
   columns: Sequence[str],
   field: str,
 ) -> Html:
-  """Returns a table of schemes by what `field` says, in percent."""
+  """Return a table of schemes by the values of `field`, in percent."""
   cells = {(r["scheme"], r[field]): r for r in rows}
   head = [element("th", x, scope="col") for x in ("95 %", *columns)]
   body = [
@@ -195,8 +195,9 @@ def _cell(row: Row | None) -> Html:
   if row["value"] is None:
     return element("td", row["interval"])
   ends = f"{100 * row['low']:.1f} to {100 * row['high']:.1f}"
-  shown = element("b", percent(row["value"])), element("small", ends)
-  return element("td", *shown)
+  return element(
+    "td", element("b", percent(row["value"])), element("small", ends)
+  )
 
 
 def _pictures(titles: Mapping[str, str], drawn: Mapping[str, Row]) -> Html:
@@ -212,9 +213,9 @@ def _pictures(titles: Mapping[str, str], drawn: Mapping[str, Row]) -> Html:
   return section(
     "Saliency maps",
     f"SmoothGrad of the true label’s logit, each map from 0 to 100{THIN}% of "
-    "its largest value; black throughout: no gradient, or none that is "
-    "finite. A map under the owner’s key would tell a thief of that key, so "
-    "these models and keys were made "
-    "for the pictures alone, and trained for fewer steps.",
+    "its largest value; all black: no gradient, or none that is finite. A map "
+    "under the owner’s key would help an attacker to find that key, so these "
+    "models and keys were made for the pictures only, and trained for fewer "
+    "steps.",
     *made,
   )

@@ -1,4 +1,4 @@
-"""A chart of one figure through the layers of a network, a line a condition."""
+"""Chart of one figure by layer of a network, with one line per condition."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -19,15 +19,15 @@ from experiments.report.svg import (
 
 
 class Point(NamedTuple):
-  """A figure at one place of a network, with its interval.
+  """A figure at one position in a network, with its interval.
 
   Attributes:
-    group: the layer, which the axis names.
-    name: the place, which the point says when it is pointed at.
-    value: None where there is no figure; `note` says why.
-    low: the lower end of the interval.
-    high: the upper end.
-    note: why there is no figure.
+    group: Layer, which the axis names.
+    name: Position, for the tooltip.
+    value: Figure, or None where there is none.
+    low: Lower end of the interval.
+    high: Upper end of the interval.
+    note: Reason why there is no figure.
   """
 
   group: str
@@ -41,22 +41,22 @@ class Point(NamedTuple):
 def layered(
   lines: Mapping[tuple[str, str], Sequence[Point]], title: str, low: float
 ) -> Html:
-  """Draws lines from the first layer to the last, in percent.
+  """Draw lines from the first layer to the last, in percent.
 
   Args:
-    lines: by (name, class of the colour), points in the order of the layers;
-      all lines have the same places.
-    title: for a screen reader.
-    low: where the axis begins; it ends at 1.
+    lines: Points in the order of the layers, by (name, class of the colour);
+      all lines have the same positions.
+    title: Label for screen readers.
+    low: Start of the axis, which ends at 1.
   """
-  places = next(iter(lines.values()), [])
+  positions = next(iter(lines.values()), [])
   ends = [p.low for points in lines.values() for p in points if p.low]
   low = min(low, *ends) if ends and min(ends) < low else low
-  frame = Frame(Scale(-0.4, len(places) - 0.6), Scale(low, 1), 150)
+  frame = Frame(Scale(-0.4, len(positions) - 0.6), Scale(low, 1), 150)
   ticks = (max(low, 0.0), (max(low, 0.0) + 1) / 2, 1.0)
   marks = y_axis(frame, ticks, lambda t: f"{100 * t:.0f}")
   marks += x_axis(frame, (), str)
-  marks += _layers(frame, places)
+  marks += _layers(frame, positions)
   shift = 0.08
   for i, ((name, color), points) in enumerate(lines.items()):
     at = shift * (i - (len(lines) - 1) / 2)
@@ -74,7 +74,7 @@ def layered(
 def _runs(
   points: Sequence[Point], shift: float
 ) -> list[list[tuple[float, float]]]:
-  """Returns the stretches without a missing figure."""
+  """Return the stretches without a missing figure."""
   runs: list[list[tuple[float, float]]] = [[]]
   for x, point in enumerate(points):
     if point.value is None:
@@ -92,15 +92,15 @@ def _mark(frame: Frame, x: float, point: Point, name: str) -> list[Html]:
   marks = [dot(frame, x, point.value, tip)]
   if point.low is not None and point.high is not None:
     tip += f" ({percent(point.low)} to {percent(point.high)})"
-    ends = (x, point.low), (x, point.high)
-    marks = [line(frame, *ends, "whisker"), dot(frame, x, point.value, tip)]
+    whisker = line(frame, (x, point.low), (x, point.high), "whisker")
+    marks = [whisker, dot(frame, x, point.value, tip)]
   return marks
 
 
-def _layers(frame: Frame, places: Sequence[Point]) -> list[Html]:
-  """Names every layer below its places; every other one lower."""
+def _layers(frame: Frame, positions: Sequence[Point]) -> list[Html]:
+  """Return the layers' names below their positions, alternately lower."""
   groups: dict[str, list[int]] = {}
-  for x, point in enumerate(places):
+  for x, point in enumerate(positions):
     groups.setdefault(point.group, []).append(x)
   few = len(groups) <= 6
   return [

@@ -6,21 +6,21 @@ from typing import Any
 
 from experiments.report.style import STYLE
 
-# Nothing is fetched, whatever a title says: the page forbids it to itself.
+# The page forbids itself to fetch anything, whatever a title contains.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _VOID = ("meta", "img")
 
 
 class Html(str):
-  """Markup: `element` does not escape it again."""
+  """Markup, which `element` does not escape again."""
 
 
 def element(name: str, /, *children: Any, **attributes: Any) -> Html:
-  """Returns an element; all that is not `Html` is escaped.
+  """Return an element; everything that is not `Html` is escaped.
 
   Args:
-    name: the tag.
-    *children: text, `Html`, numbers; None is left out.
+    name: Tag.
+    *children: Text, `Html`, numbers; None is left out.
     **attributes: `class_` for class, `stroke_width` for stroke-width; None is
       left out.
 
@@ -44,7 +44,7 @@ def _markup(child: Any) -> str:
 
 
 def document(title: str, *body: Html) -> str:
-  """Returns the whole page."""
+  """Return the whole page."""
   head = element(
     "head",
     element("meta", charset="utf-8"),
@@ -61,7 +61,7 @@ def document(title: str, *body: Html) -> str:
 
 
 def section(title: str, *body: Html | str) -> Html:
-  """Returns a part of the page; text becomes paragraphs."""
+  """Return a section of the page; text becomes paragraphs."""
   parts = [b if isinstance(b, Html) else element("p", b) for b in body]
   return element("section", element("h2", title), *parts)
 
@@ -77,5 +77,5 @@ def definitions(
 
 
 def flag(text: str) -> Html:
-  """Returns a warning that is hard to overlook."""
+  """Return a conspicuous warning."""
   return element("span", text, class_="flag")

@@ -1,4 +1,4 @@
-"""The report's panels: which charts there are, and what they say."""
+"""Panels of the report: its charts and their captions."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -21,23 +21,23 @@ _NOTHING = "argmax of NaN, proves nothing"
 
 
 def by_key(schemes: Sequence[Scheme], levels: Levels) -> Html | None:
-  """Draws right key, no key and wrong keys, a row a scheme."""
+  """Draw right key, no key and wrong keys, a row per scheme."""
   if not schemes:
     return None
   rows = []
   for s in schemes:
     drawn = charts.keys(
       levels,
-      s.estimate("right"),
-      s.estimate("no_key"),
-      s.estimate("wrong"),
-      numbers(s.figures.get("wrong")),
+      right=s.estimate("right"),
+      no_key=s.estimate("no_key"),
+      mean=s.estimate("wrong"),
+      wrong=numbers(s.figures.get("wrong")),
     )
     rows.append(_key_row(element("h3", s.title), drawn, s.color))
   return section(
     "Accuracy by key",
-    "A lock does its work when the right key is where the plain model is and "
-    "everything else is far to the left.",
+    "A lock works when the right key is where the plain model is and all other "
+    "marks are far to the left.",
     charts.keys_legend(levels.chance is not None),
     element(
       "figure",
@@ -53,11 +53,12 @@ def _key_row(name: Html, drawn: Html, class_: str) -> Html:
 
 
 def spreads(schemes: Sequence[Scheme], levels: Levels) -> Html | None:
-  """Draws the distribution over wrong keys, a panel a scheme."""
+  """Draw the distribution over wrong keys, a panel per scheme."""
   shown = [s for s in schemes if numbers(s.figures.get("wrong"))]
 
   def draw(s: Scheme) -> tuple[str, Html]:
-    wrong, mean = numbers(s.figures["wrong"]), s.estimate("wrong")
+    wrong = numbers(s.figures["wrong"])
+    mean = s.estimate("wrong")
     caption = f"{len(wrong)} keys: {span(wrong)}, mean {percent(mean.value)}"
     drawn = charts.spread(wrong, mean, levels)
     return caption if mean.proves else _NOTHING, drawn
@@ -65,34 +66,34 @@ def spreads(schemes: Sequence[Scheme], levels: Levels) -> Html | None:
   dotted = "Dotted: chance. " if levels.chance is not None else ""
   return _panels(
     "Every wrong key",
-    "How many keys have which accuracy; a tail to the right is what a patient "
-    f"thief would find. {dotted}Grey line: plain model. In colour: the mean.",
+    "Histogram of accuracies; a tail to the right is what a patient attacker "
+    f"would find. {dotted}Grey line: plain model. In colour: the mean.",
     shown,
     draw,
   )
 
 
 def near(schemes: Sequence[Scheme], levels: Levels) -> Html | None:
-  """Draws accuracy against distance from the right key."""
+  """Draw accuracy against distance from the right key."""
 
   def draw(s: Scheme) -> tuple[str, Html]:
     right = s.estimate("right").value
     unit = str(s.figures["near"][0].get("unit") or "steps")
     drawn = charts.near(s.near, unit, levels._replace(right=right))
-    return _comes_back(s.near, unit, right), drawn
+    return _recovery(s.near, unit, right), drawn
 
   return _panels(
-    "Near keys: at what distance does accuracy come back?",
+    "Near keys: at what distance does accuracy recover?",
     "Pale dots are keys, the line is their mean, the dashes are the right key. "
-    "A curve that climbs towards the left gives credit for a nearly right key, "
-    "and credit can be climbed; a flat one gives none.",
+    "A curve that climbs towards the left rewards a nearly right key, which "
+    "helps a search; a flat curve does not.",
     [s for s in schemes if s.near],
     draw,
   )
 
 
-def _comes_back(near: Sequence[Near], unit: str, right: float | None) -> str:
-  """Says what the curve shows, from its own numbers."""
+def _recovery(near: Sequence[Near], unit: str, right: float | None) -> str:
+  """Describe the curve by its numbers."""
   finite = [p for p in near if p.proves]
   if not finite:
     return _NOTHING
@@ -102,22 +103,22 @@ def _comes_back(near: Sequence[Near], unit: str, right: float | None) -> str:
   text = f"{_off(first.distance, unit)}: {points(100 * (first.mean - right))}. "
   half = [p.distance for p in finite if p.mean >= right / 2]
   if not half:
-    return text + "Nowhere half of the right key’s accuracy."
+    return text + "Half of the right key’s accuracy at no distance."
   return (
-    text
-    + f"Half of the right key’s accuracy or more up to {_off(max(half), unit)}."
+    f"{text}Half of the right key’s accuracy or more up to "
+    f"{_off(max(half), unit)}."
   )
 
 
 def _off(distance: float, unit: str) -> str:
-  """Returns a distance, as in `1 bit off`."""
+  """Return a distance, as in `1 bit off`."""
   return (
     f"{distance:,g} {unit.removesuffix('s') if distance == 1 else unit} off"
   )
 
 
 def shuffles(schemes: Sequence[Scheme]) -> Html | None:
-  """Shows images before and after each pixel scheme's transform."""
+  """Show images before and after each pixel scheme's transform."""
   groups: dict[str, list[Scheme]] = {}
   for s in schemes:
     before = (s.figures.get("shuffle") or {}).get("before")
@@ -127,9 +128,9 @@ def shuffles(schemes: Sequence[Scheme]) -> Html | None:
     return None
   return section(
     "What the model sees",
-    "Test images as they are and as each lock turns them, under keys made for "
-    "this picture alone: an image before and after the model’s own key would "
-    "give that key away.",
+    "Test images as they are and as each lock transforms them, under keys made "
+    "for this picture only: an image before and after the key of the model "
+    "would reveal that key.",
     *(_images(json.loads(b), group) for b, group in groups.items()),
   )
 
@@ -144,7 +145,7 @@ def _images(before: Any, schemes: Sequence[Scheme]) -> Html:
 
 
 def histograms(schemes: Sequence[Scheme]) -> Html | None:
-  """Draws the weights that changed most, before and after."""
+  """Draw the weights that changed most, before and after."""
   shown = [
     s for s in schemes if (s.figures.get("histogram") or {}).get("edges")
   ]
@@ -152,9 +153,9 @@ def histograms(schemes: Sequence[Scheme]) -> Html | None:
     return None
   return section(
     "Weights before and after",
-    "The array in which most weights changed. Weights that stand apart from "
-    "all others tell a thief where to look. The model and the key were made "
-    "for this picture alone: before and after would give a key away.",
+    "The array in which most weights changed. Outliers tell an attacker where "
+    "to look. The model and the key were made for this picture only: weights "
+    "before and after would reveal a key.",
     *(_histogram(s, s.figures["histogram"]) for s in shown),
   )
 
@@ -175,7 +176,7 @@ def _histogram(s: Scheme, drawn: Mapping[str, Any]) -> Html:
 
 
 def curves(schemes: Sequence[Scheme]) -> Html | None:
-  """Draws training, a panel a trained model."""
+  """Draw training, a panel per trained model."""
 
   def draw(s: Scheme) -> tuple[str, Html]:
     steps = s.figures["curve"]
@@ -188,8 +189,8 @@ def curves(schemes: Sequence[Scheme]) -> Html | None:
 
   return _panels(
     "Training",
-    "Accuracy in percent, and loss on a log scale, of the training batch at "
-    "that step. Locks without a curve here lock the plain model.",
+    "Accuracy in percent, and loss on a log scale, on the training batch of "
+    "each step. Locks without a curve here lock the plain model.",
     [s for s in schemes if s.figures.get("curve")],
     draw,
   )
@@ -208,12 +209,19 @@ def _panels(
   schemes: Sequence[Scheme],
   draw: Callable[[Scheme], tuple[str, Html]],
 ) -> Html | None:
-  """Returns a section with a captioned figure for each scheme."""
+  """Return a section with a captioned figure for each scheme."""
   made = []
   for s in schemes:
     caption, drawn = draw(s)
-    parts = (element("h3", s.title), element("figcaption", caption), drawn)
-    made.append(element("figure", *parts, class_=s.color))
+    made.append(
+      element(
+        "figure",
+        element("h3", s.title),
+        element("figcaption", caption),
+        drawn,
+        class_=s.color,
+      )
+    )
   if not made:
     return None
   return section(title, about, element("div", *made, class_="grid"))

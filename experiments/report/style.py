@@ -1,6 +1,6 @@
 """Colours, type and layout, in light, dark, print and on a phone."""
 
-# Of a scheme, in the order of the config; 0 is the plain model's.
+# Colours of schemes, in the order of the config; 0 is for the plain model.
 _LIGHT = (
   "#4b5563 #2563b8 #c2410c #0f766e #a21caf #4d7c0f #b4235a #0e7490 #92600a"
   " #6d4bc4 #8a3b12"

@@ -1,9 +1,9 @@
 """SVG inside a page, with no script and no viewBox.
 
-Places are percent across and pixels down, so a chart stretches to any width
-while text, dots and lines keep their size. Colours are CSS classes: `s3` on an
-ancestor colours every mark of the third scheme. Marks explain themselves when
-pointed at (`title`), and charts to a screen reader.
+Horizontal positions are percent and vertical ones pixels, so a chart stretches
+to any width while text, dots and lines keep their size. Colours are CSS
+classes: `s3` on an ancestor colours every mark of the third scheme. Marks have
+tooltips (`title`), and charts have labels for screen readers.
 """
 
 import math
@@ -16,7 +16,7 @@ THIN = "\N{NARROW NO-BREAK SPACE}"
 
 
 class Scale(NamedTuple):
-  """From a value to its share of an axis.
+  """Function from a value to its share of an axis.
 
   Example:
     >>> Scale(0, 10)(4)
@@ -30,7 +30,7 @@ class Scale(NamedTuple):
   log: bool = False
 
   def __call__(self, value: float) -> float:
-    """Returns the share."""
+    """Return the share."""
     low, high, value = (
       math.log(max(x, 1e-12)) if self.log else x
       for x in (self.low, self.high, value)
@@ -46,16 +46,16 @@ class Frame(NamedTuple):
   height: int = 130
 
   def at(self, x: float) -> str:
-    """Returns a place across."""
+    """Return a horizontal position."""
     return f"{100 * self.x(x):.2f}%"
 
   def down(self, y: float) -> str:
-    """Returns a place down."""
+    """Return a vertical position."""
     return f"{self.height * (1 - self.y(y)):.1f}"
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-  """Returns a share in percent.
+  """Return a share in percent.
 
   Example:
     >>> percent(0.5).replace("\N{NARROW NO-BREAK SPACE}", " ")
@@ -67,7 +67,7 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 
 def short(value: float) -> str:
-  """Returns a count for an axis.
+  """Return a count for an axis.
 
   Example:
     >>> [short(x) for x in (256, 4096, 1500000)]
@@ -82,7 +82,7 @@ def short(value: float) -> str:
 def chart(
   frame: Frame, title: str, marks: Iterable[Html], description: str = ""
 ) -> Html:
-  """Returns a chart that says what it shows."""
+  """Return a chart with a label for screen readers."""
   return element(
     "svg",
     element("desc", description or title),
@@ -96,7 +96,7 @@ def chart(
 def line(
   frame: Frame, a: tuple[float, float], b: tuple[float, float], class_: str
 ) -> Html:
-  """Returns a straight line from (x, y) to (x, y)."""
+  """Return a straight line from (x, y) to (x, y)."""
   return element(
     "line",
     x1=frame.at(a[0]),
@@ -108,7 +108,7 @@ def line(
 
 
 def path(frame: Frame, points: Sequence[tuple[float, float]]) -> list[Html]:
-  """Returns lines through points."""
+  """Return lines through points."""
   pairs = zip(points, points[1:], strict=False)
   return [line(frame, a, b, "line") for a, b in pairs]
 
@@ -116,29 +116,31 @@ def path(frame: Frame, points: Sequence[tuple[float, float]]) -> list[Html]:
 def dot(
   frame: Frame, x: float, y: float, tip: str, class_: str = "dot", r: float = 3
 ) -> Html:
-  """Returns a dot that says `tip` when pointed at."""
-  here = {"cx": frame.at(x), "cy": frame.down(y)}
-  return element("circle", element("title", tip), r=r, class_=class_, **here)
+  """Return a dot with a tooltip."""
+  position = {"cx": frame.at(x), "cy": frame.down(y)}
+  return element(
+    "circle", element("title", tip), r=r, class_=class_, **position
+  )
 
 
 def cross(frame: Frame, x: float, y: float, tip: str) -> Html:
-  """Returns the mark of a value that proves nothing."""
+  """Return the mark of a value that proves nothing."""
   shape = element("path", element("title", tip), d="M-4-4L4 4M-4 4L4-4")
-  place = {"x": frame.at(x), "y": frame.down(y)}
-  return element("svg", shape, class_="cross", **place)
+  position = {"x": frame.at(x), "y": frame.down(y)}
+  return element("svg", shape, class_="cross", **position)
 
 
 def diamond(frame: Frame, x: float, y: float, tip: str) -> Html:
-  """Returns a hollow diamond."""
+  """Return a hollow diamond."""
   shape = element("path", element("title", tip), d="M-6 0L0-6L6 0L0 6Z")
-  place = {"x": frame.at(x), "y": frame.down(y)}
-  return element("svg", shape, class_="hollow", **place)
+  position = {"x": frame.at(x), "y": frame.down(y)}
+  return element("svg", shape, class_="hollow", **position)
 
 
 def bar(
   frame: Frame, x: tuple[float, float], y: float, tip: str, class_: str = "bar"
 ) -> Html:
-  """Returns a bar from the bottom of the frame up to `y`."""
+  """Return a bar from the bottom of the frame up to `y`."""
   top = min(frame.height * (1 - frame.y(y)), frame.height)
   return element(
     "rect",
@@ -157,10 +159,18 @@ def x_axis(
   show: Callable[[float], str],
   unit: str = "",
 ) -> list[Html]:
-  """Returns the bottom line, with ticks and what they count."""
+  """Return the bottom line, with ticks and their unit."""
   below = frame.height + 15
-  place = {"y1": frame.height, "y2": frame.height}
-  marks = [element("line", x1="0", x2="100%", class_="baseline", **place)]
+  marks = [
+    element(
+      "line",
+      x1="0",
+      y1=frame.height,
+      x2="100%",
+      y2=frame.height,
+      class_="baseline",
+    )
+  ]
   marks += [
     element("text", show(t), x=frame.at(t), y=below, text_anchor="middle")
     for t in ticks
@@ -175,8 +185,9 @@ def x_axis(
 def y_axis(
   frame: Frame, ticks: Iterable[float], show: Callable[[float], str]
 ) -> list[Html]:
-  """Returns lines across, with labels at their left."""
-  low, high = frame.x.low, frame.x.high
+  """Return horizontal lines, with labels at their left."""
+  low = frame.x.low
+  high = frame.x.high
   marks = []
   for tick in ticks:
     marks.append(line(frame, (low, tick), (high, tick), "gridline"))

@@ -1,4 +1,4 @@
-"""The report's tables."""
+"""Tables of the report."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ from experiments.report.view import (
 
 
 def accuracies(plain: Scheme, schemes: Sequence[Scheme]) -> Html | None:
-  """Returns scheme x condition, with intervals, drops and NaN."""
+  """Return the table of accuracies: schemes in rows, conditions in columns."""
   if not schemes:
     return None
   keys = {s.row("wrong").get("keys") for s in schemes} - {None}
@@ -42,14 +42,14 @@ def accuracies(plain: Scheme, schemes: Sequence[Scheme]) -> Html | None:
     rows.append(_row(s, [*cells, _not_finite(s)]))
   note = (
     f"Below an accuracy: its 95{THIN}% interval (over test images for one key, "
-    "over keys for a mean; for the best key the upper end), and how far it is "
+    "over keys for a mean; for the best key the upper end), and its difference "
     "from the plain model. Struck out: mostly NaN, which proves nothing."
   )
   return section("The numbers", _table(head, rows), _note(note))
 
 
 def costs(schemes: Sequence[Scheme]) -> Html | None:
-  """Returns scheme x what the lock costs."""
+  """Return the table of costs: a row per scheme."""
   if not schemes:
     return None
   head = (
@@ -61,9 +61,9 @@ def costs(schemes: Sequence[Scheme]) -> Html | None:
     "decrypts bit for bit",
   )
   note = (
-    "Times are medians of five compiled calls on this machine. Where a model "
+    "Times are medians of five compiled calls on this machine. If a model was "
     "trained under its key, the lock changes no parameter of the file: the key "
-    "is a part of the function that the weights were trained for."
+    "is part of the function that the weights were trained for."
   )
   rows = [_row(s, _costs(s)) for s in schemes]
   return section("What it costs", _table(head, rows), _note(note))
@@ -124,22 +124,25 @@ def _hundredths(share: float | None) -> str:
 
 
 def _not_finite(s: Scheme) -> Html:
-  bare, wrong = (nonfinite(s.row(c)) for c in ("no_key", "wrong"))
+  no_key = nonfinite(s.row("no_key"))
+  wrong = nonfinite(s.row("wrong"))
   weights = number(s.row("no_key").get("nonfinite_weights"))
   alarm = "" if s.finite else "argmax of NaN, proves nothing"
-  apart = bare != wrong
+  differ = no_key != wrong
   return _cell(
-    span([bare, wrong]),
-    f"no key: {percent(bare)}" if apart else None,
-    f"wrong keys: {percent(wrong)}" if apart else None,
+    span([no_key, wrong]),
+    f"no key: {percent(no_key)}" if differ else None,
+    f"wrong keys: {percent(wrong)}" if differ else None,
     f"and {count(weights)} weights" if weights else None,
     alarm=alarm,
   )
 
 
 def _costs(s: Scheme) -> list[Html]:
-  key, same = s.cost("key_bytes"), s.cost("round_trip")
-  changed, total = s.cost("changed_parameters"), s.cost("parameters")
+  key = s.cost("key_bytes")
+  same = s.cost("round_trip")
+  changed = s.cost("changed_parameters")
+  total = s.cost("parameters")
   note = None
   if changed == 0 and "curve" in s.figures:
     note = "trained under the key"

@@ -25,31 +25,33 @@ _CONDITIONS = {
   "right key": "The locked file, stored, restored and used with its key: what "
   "the owner keeps. A model trained under its key may be worse than the plain "
   "one; that is a price of the lock.",
-  "no key": "The locked file used as it is: what somebody gets who copies the "
-  "file and does nothing else.",
-  "wrong keys": "The locked file with made-up keys: of other secrets or, for "
-  "AdvParams, with every position wrong. Look at the best, for a thief keeps "
+  "no key": "The locked file used as it is: what an attacker gets who copies "
+  "the file and does nothing else.",
+  "wrong keys": "The locked file with made-up keys, from other secrets; for "
+  "AdvParams, with every position wrong. Look at the best: an attacker keeps "
   "the best.",
-  "near keys": "Keys a few bits, swaps or positions off the right one. Nobody "
-  "can make them without it; they show whether a search could feel its way.",
-  "api": "A server that holds the key answers anybody, with the right key’s "
-  "accuracy. Keys protect files, not functions: who may ask may also learn "
-  "from the answers.",
-  "not finite": "The share of outputs that hold NaN or infinity. The answer is "
+  "near keys": "Keys a few bits, swaps or positions off the right one. They "
+  "cannot be made without it; they show whether a search would notice that it "
+  "gets closer.",
+  "api": "A server that holds the key answers every query, with the accuracy "
+  "of the right key. Keys protect files, not functions: whoever may query can "
+  "also learn from the answers.",
+  "not finite": "The share of outputs that are NaN or infinite. The answer is "
   "then the argmax of NaN, the same class for every image: it looks like "
   "chance and proves nothing.",
 }
 
 _LIMITS = (
   "One trained model per scheme; intervals are over images or keys, not over "
-  "training runs. The wrong keys are guesses, not attacks: a thief who trains, "
-  "or who looks for odd weights, may do better. The best of many keys is "
-  "chosen from them, which its interval does not know. This page holds no key."
+  "training runs. The wrong keys are guesses, not attacks: an attacker who "
+  "trains, or looks for unusual weights, may do better. The interval of the "
+  "best key does not account for its choice among many. This page contains no "
+  "key."
 )
 
 
 def heading(plain: Scheme, schemes: Sequence[Scheme]) -> str:
-  """Returns the page's headline."""
+  """Return the page's headline."""
   dataset = _field(plain, schemes, "dataset") or "unnamed data"
   if not schemes:
     return f"A plain model on {dataset}"
@@ -62,7 +64,7 @@ def _field(plain: Scheme, schemes: Sequence[Scheme], name: str) -> str:
 
 
 def head(plain: Scheme, schemes: Sequence[Scheme]) -> Html:
-  """Returns the headline, the summary and its four numbers."""
+  """Return the headline, the summary and its four numbers."""
   config = _field(plain, schemes, "config")
   sentences = [_about_plain(plain, schemes), *_about_locks(schemes)]
   tiles = [_tile(*texts) for texts in _tiles(plain, schemes)]
@@ -90,11 +92,12 @@ def _about_plain(plain: Scheme, schemes: Sequence[Scheme]) -> str:
 
 def _about_locks(schemes: Sequence[Scheme]) -> list[str]:
   if not schemes:
-    return ["Nothing was locked, so nothing is said about locks."]
-  bare, best = values(schemes, "no_key"), best_guess(schemes)
+    return ["Nothing was locked, so there is nothing to report about locks."]
+  no_key = values(schemes, "no_key")
+  best = best_guess(schemes)
   first = f"With the right key, accuracy is {span(values(schemes, 'right'))}"
-  if bare:
-    first += f"; without a key {span(bare)}"
+  if no_key:
+    first += f"; without a key {span(no_key)}"
   if best:
     first += f"; the best wrong key reaches {percent(best[0])}"
     first += f" ({best[1].title})" if len(schemes) > 1 else ""
@@ -102,18 +105,18 @@ def _about_locks(schemes: Sequence[Scheme]) -> list[str]:
 
 
 def _caveat(schemes: Sequence[Scheme]) -> str:
-  """Says what not to conclude, and whether decryption is exact."""
+  """Return what not to conclude, and whether decryption is exact."""
   broken = [s.title for s in schemes if s.cost("round_trip") != 1]
   exact = "every file decrypted to the original, bit for bit"
   if broken:
     exact = f"not shown to decrypt bit for bit: {'; '.join(broken)}"
-  blind = sum(not s.finite for s in schemes)
-  if not blind:
+  not_finite = sum(not s.finite for s in schemes)
+  if not not_finite:
     return f"{exact[0].upper()}{exact[1:]}."
-  them = f"{word(blind)} of {how_many(len(schemes), 'lock')}"
+  subject = f"{word(not_finite)} of {how_many(len(schemes), 'lock')}"
   return (
-    f"{them[0].upper()}{them[1:]} answered mostly NaN "
-    f"without the right key, which proves nothing and counts in no range here; "
+    f"{subject[0].upper()}{subject[1:]} answered mostly NaN "
+    f"without the right key, which proves nothing and is in no range here; "
     f"{exact}."
   )
 
@@ -126,27 +129,33 @@ def _tiles(
   tiles = [("plain model", percent(estimate.value), around)]
   if not schemes:
     return tiles
-  bare, best = values(schemes, "no_key"), best_guess(schemes)
-  seen = how_many(len(bare), "lock")
-  if len(bare) < len(schemes):
-    seen = f"{len(bare)} of {len(schemes)} locks; the rest say NaN"
-  kept = values(schemes, "right")
-  guess = (percent(best[0]), best[1].title) if best else (DASH, "all say NaN")
+  right = values(schemes, "right")
+  no_key = values(schemes, "no_key")
+  best = best_guess(schemes)
+  finite = how_many(len(no_key), "lock")
+  if len(no_key) < len(schemes):
+    finite = f"{len(no_key)} of {len(schemes)} locks; the others return NaN"
+  guess = (percent(best[0]), best[1].title) if best else (DASH, "all NaN")
   return [
     *tiles,
-    ("right key", span(kept), how_many(len(kept), "lock")),
-    ("no key", span(bare), seen),
+    ("right key", span(right), how_many(len(right), "lock")),
+    ("no key", span(no_key), finite),
     ("best wrong key", *guess),
   ]
 
 
 def _tile(name: str, value: str, note: str) -> Html:
-  name_, note_ = element("span", name), element("span", note)
-  return element("div", name_, element("b", value), note_, class_="tile")
+  return element(
+    "div",
+    element("span", name),
+    element("b", value),
+    element("span", note),
+    class_="tile",
+  )
 
 
 def conditions(schemes: Sequence[Scheme]) -> Html | None:
-  """Says in plain words what was compared."""
+  """Return definitions of the conditions."""
   if not schemes:
     return None
   return section("What the conditions mean", definitions(_CONDITIONS.items()))
@@ -155,7 +164,7 @@ def conditions(schemes: Sequence[Scheme]) -> Html | None:
 def provenance(
   rows: Sequence[Mapping[str, Any]], limits: str = _LIMITS
 ) -> Html:
-  """Says where the numbers come from, and how far they go."""
+  """Return where the numbers come from, and their limits."""
   names = {"jax": "JAX", "source": "data"}
   shown = []
   for field in ("command", "commit", "hardware", "jax", "date", "source"):
@@ -163,12 +172,12 @@ def provenance(
     if field == "date":
       found = [_date(x) for x in found]
     if found:
-      said: str = " · ".join(dict.fromkeys(found))
+      text: str = " · ".join(dict.fromkeys(found))
       code = field in ("command", "commit")
       name = names.get(field, field)
-      shown.append((name, element("code", said) if code else said))
+      shown.append((name, element("code", text) if code else text))
   return section(
-    "Where this comes from, and how far it goes", limits, definitions(shown)
+    "Where this comes from, and its limits", limits, definitions(shown)
   )
 
 

@@ -1,4 +1,4 @@
-"""What the report reads: rows by scheme, and numbers as text."""
+"""Rows by scheme, and numbers as text."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,20 +8,20 @@ from experiments.report.charts import Estimate, Near
 from experiments.report.style import NUM_COLORS
 from experiments.report.svg import THIN, percent
 
-MOSTLY = 0.5  # From this share of non-finite outputs, accuracy means nothing.
+MOSTLY = 0.5  # Share of non-finite outputs from which accuracy is meaningless.
 DASH = "–"
 _MINUS = "\N{MINUS SIGN}"
 _WORDS = "no one two three four five six seven eight nine ten".split()
 
 
 class Scheme(NamedTuple):
-  """One protection's rows and figures.
+  """Rows and figures of one protection.
 
   Attributes:
-    label: its name in the config.
-    color: the class of its colour.
-    rows: its rows.
-    figures: what `protect` left to draw; any may be absent.
+    label: Label in the config.
+    color: Class of its colour.
+    rows: Rows of the scheme.
+    figures: Figures that `protect` made for charts; any may be absent.
   """
 
   label: str
@@ -31,33 +31,37 @@ class Scheme(NamedTuple):
 
   @property
   def title(self) -> str:
-    """What people call it."""
+    """Name for people."""
     return str(self.field("title") or self.label)
 
   def field(self, name: str) -> Any:
-    """Returns what all its rows say, as the data set's name."""
+    """Return a field that all its rows share, such as the data set."""
     return self.rows[0].get(name, "") if self.rows else ""
 
   def row(self, condition: str, metric: str = "accuracy") -> Mapping[str, Any]:
-    """Returns the first such row, or an empty one."""
+    """Return the first such row, or an empty one."""
     for row in self.rows:
       if row.get("condition") == condition and row.get("metric") == metric:
         return row
     return {}
 
   def cost(self, metric: str) -> float | None:
-    """Returns a value that belongs to no condition."""
+    """Return a value that belongs to no condition."""
     return number(self.row("", metric).get("value"))
 
   def estimate(self, condition: str) -> Estimate:
-    """Returns an accuracy."""
+    """Return an accuracy."""
     row = self.row(condition)
-    value, low, high = (number(row.get(k)) for k in ("value", "low", "high"))
-    return Estimate(value, low, high, not proves_nothing(row))
+    return Estimate(
+      value=number(row.get("value")),
+      low=number(row.get("low")),
+      high=number(row.get("high")),
+      proves=not proves_nothing(row),
+    )
 
   @property
   def finite(self) -> bool:
-    """Whether what it shows without the right key means something."""
+    """Whether accuracies without the right key mean anything."""
     return all(self.estimate(c).proves for c in ("no_key", "wrong"))
 
   @property
@@ -78,7 +82,7 @@ class Scheme(NamedTuple):
 def group(
   rows: Sequence[Mapping[str, Any]], figures: Mapping[str, Mapping[str, Any]]
 ) -> tuple[Scheme, list[Scheme]]:
-  """Returns the plain model, and the schemes in the order of their rows."""
+  """Return the plain model, and the schemes in the order of their rows."""
   labels = [x for x in dict.fromkeys(r["scheme"] for r in rows) if x != "plain"]
 
   def scheme(label: str, color: int) -> Scheme:
@@ -91,7 +95,7 @@ def group(
 
 
 def number(value: Any) -> float | None:
-  """Returns a finite number, or None.
+  """Return a finite number, or None.
 
   Example:
     >>> [number(x) for x in (1, float("nan"), None, "2")]
@@ -103,36 +107,36 @@ def number(value: Any) -> float | None:
 
 
 def numbers(values: Iterable[Any] | None) -> list[float]:
-  """Returns the finite numbers among values."""
+  """Return the finite numbers among values."""
   return [x for x in map(number, values or []) if x is not None]
 
 
 def nonfinite(row: Mapping[str, Any]) -> float | None:
-  """Returns the share of outputs that are not finite."""
+  """Return the share of outputs that are not finite."""
   bad = number(row.get("nonfinite"))
   seen = (number(row.get("images")) or 0) * (number(row.get("keys")) or 1)
   return None if bad is None or not seen else bad / seen
 
 
 def proves_nothing(row: Mapping[str, Any]) -> bool:
-  """Returns whether an accuracy is mostly the argmax of NaN."""
+  """Return whether an accuracy is mostly the argmax of NaN."""
   return (nonfinite(row) or 0) >= MOSTLY
 
 
 def chance(rows: Sequence[Mapping[str, Any]]) -> float | None:
-  """Returns the accuracy of guessing, if rows say how many classes."""
+  """Return the accuracy of guessing, if rows have the number of classes."""
   classes = number(rows[0].get("classes")) if rows else None
   return 1 / classes if classes else None
 
 
 def values(schemes: Sequence[Scheme], condition: str) -> list[float]:
-  """Returns the accuracies that prove something."""
+  """Return the accuracies that prove something."""
   found = [s.estimate(condition) for s in schemes]
   return [e.value for e in found if e.proves and e.value is not None]
 
 
 def best_guess(schemes: Sequence[Scheme]) -> tuple[float, Scheme] | None:
-  """Returns the largest accuracy of any wrong key, and whose it is."""
+  """Return the largest accuracy of any wrong key, and its scheme."""
   found = [
     (top, s)
     for s in schemes
@@ -143,7 +147,7 @@ def best_guess(schemes: Sequence[Scheme]) -> tuple[float, Scheme] | None:
 
 
 def count(value: float | None) -> str:
-  """Returns a whole number.
+  """Return a whole number.
 
   Example:
     >>> count(22602)
@@ -153,12 +157,12 @@ def count(value: float | None) -> str:
 
 
 def word(many: int) -> str:
-  """Returns a small number as a word."""
+  """Return a small number as a word."""
   return _WORDS[many] if many < len(_WORDS) else str(many)
 
 
 def how_many(many: int, noun: str) -> str:
-  """Returns a number and a noun.
+  """Return a number and a noun.
 
   Example:
     >>> [how_many(n, "lock") for n in (1, 9, 12)]
@@ -168,7 +172,7 @@ def how_many(many: int, noun: str) -> str:
 
 
 def points(value: float | None) -> str | None:
-  """Returns a change in points of accuracy.
+  """Return a change in points of accuracy.
 
   Example:
     >>> [points(x) for x in (1.25, -20.0, 0.0, None)]
@@ -182,7 +186,7 @@ def points(value: float | None) -> str | None:
 
 
 def span(shares: Sequence[float | None]) -> str:
-  """Returns the smallest and the largest share, in percent.
+  """Return the smallest and the largest share, in percent.
 
   Example:
     >>> span([0.5, 0.25, 0.3]).replace(THIN, " ")
@@ -196,14 +200,14 @@ def span(shares: Sequence[float | None]) -> str:
 
 
 def interval(estimate: Estimate) -> str | None:
-  """Returns an estimate's interval, in percent."""
+  """Return an estimate's interval, in percent."""
   if estimate.low is None or estimate.high is None:
     return None
   return span([estimate.low, estimate.high])
 
 
 def seconds(value: float | None) -> str:
-  """Returns a time in the unit that suits it.
+  """Return a time in a suitable unit.
 
   Example:
     >>> [seconds(x).replace(THIN, " ") for x in (2.0, 0.0123, 47e-6)]

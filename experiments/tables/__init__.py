@@ -1,1 +1,1 @@
-"""What `experiments.table` makes of several runs of one config."""
+"""Parts of `experiments.table`, which joins several runs of one config."""

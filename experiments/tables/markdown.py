@@ -1,4 +1,4 @@
-"""Rows over seeds as a Markdown table: a line a scheme."""
+"""Rows over seeds as a Markdown table, with one line per scheme."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,11 +22,11 @@ _HEAD = (
 
 
 def page(rows: Sequence[Row], timed: Sequence[Row] = ()) -> str:
-  """Returns the table, what it shows, and where it comes from.
+  """Return the table, an explanation, and where it comes from.
 
   Args:
-    rows: from `experiments.tables.over_seeds.rows`.
-    timed: from `experiments.tables.steps.read`.
+    rows: Result of `experiments.tables.over_seeds.rows`.
+    timed: Result of `experiments.tables.steps.read`.
   """
   first = rows[0]
   seeds = ", ".join(map(str, first["seeds"]))
@@ -42,7 +42,7 @@ def page(rows: Sequence[Row], timed: Sequence[Row] = ()) -> str:
 
 
 def table(rows: Sequence[Row], timed: Sequence[Row] = ()) -> list[str]:
-  """Returns the lines of the table; see `page`."""
+  """Return the lines of the table; see `page`."""
   labels = dict.fromkeys(row["scheme"] for row in rows)
   shown = [_HEAD, ["---"] * len(_HEAD)]
   shown += [
@@ -54,11 +54,13 @@ def table(rows: Sequence[Row], timed: Sequence[Row] = ()) -> list[str]:
 
 def _cells(rows: Sequence[Row], overhead: str) -> list[str]:
   by = {(r["metric"], r["condition"]): r for r in rows}
-  title, papers = rows[0]["title"], rows[0]["papers"] or "-"
+  title = rows[0]["title"]
+  papers = rows[0]["papers"] or "-"
   if ("accuracy", "plain") in by:
     plain = _share(by["accuracy", "plain"])
     return [title, plain, *["-"] * (len(_HEAD) - 3), papers]
-  no_key, wrong = by["accuracy", "no_key"], by.get(("accuracy", "wrong"))
+  no_key = by["accuracy", "no_key"]
+  wrong = by.get(("accuracy", "wrong"))
   # Without a key, none is wrong.
   found = [no_key, wrong] if wrong else [no_key]
   return [
@@ -81,7 +83,7 @@ def _wrong(row: Row) -> str:
 
 
 def _share(row: Row) -> str:
-  """Returns `99.21 ± 0.05 [99.1, 99.3]`, in percent, or words."""
+  """Return `99.21 ± 0.05 [99.1, 99.3]`, in percent, or words."""
   return "NaN on all" if _is_nan(row) else _spread(row, 100, 2)
 
 
@@ -91,7 +93,7 @@ def _drop(by: Mapping[tuple[str, str], Row], accuracy: Row) -> str:
 
 
 def _is_nan(row: Row) -> bool:
-  """Tells whether no output is finite: then accuracy means nothing."""
+  """Return whether no output is finite: then accuracy means nothing."""
   return row["nonfinite"] == row["seen"]
 
 
@@ -107,14 +109,15 @@ def _spread(row: Row, scale: float, digits: int) -> str:
 
 def _times(by: Mapping[tuple[str, str], Row]) -> str:
   if not max(by["changed_parameters", ""]["values"]):
-    return "-"  # What trains under its key has nothing to encrypt.
+    return "-"  # A model that trains under its key has nothing to encrypt.
   times = (by[f"{x}crypt_seconds", ""]["value"] for x in ("en", "de"))
   return "; ".join(f"{1e3 * x:.2g}" for x in times)
 
 
 def _number(row: Row) -> str:
-  """Returns a count, or the range of one that depends on the seed."""
-  low, high = min(row["values"]), max(row["values"])
+  """Return a count, or the range of one that depends on the seed."""
+  low = min(row["values"])
+  high = max(row["values"])
   return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
@@ -127,7 +130,7 @@ def _changed(by: Mapping[tuple[str, str], Row]) -> str:
 
 
 def _not_finite(found: Sequence[Row]) -> str:
-  """Says of which outputs an accuracy means nothing: argmax of NaN is 0."""
+  """Return which outputs are not finite: the argmax of NaN is class 0."""
   names = ("no key", "wrong keys")
   shown = [_outputs(x, row) for x, row in zip(names, found, strict=False)]
   weights = found[0].get("nonfinite_weights", [0])
@@ -137,7 +140,8 @@ def _not_finite(found: Sequence[Row]) -> str:
 
 
 def _outputs(name: str, row: Row) -> str:
-  bad, seen = row["nonfinite"], row["seen"]
+  bad = row["nonfinite"]
+  seen = row["seen"]
   if not bad:
     return ""
   share = "on all" if bad == seen else f"on {100 * bad / seen:.2g} %"
@@ -156,15 +160,14 @@ def _notes(rows: Sequence[Row], timed: Sequence[Row]) -> list[str]:
   )
   return [
     f"{how}. The seed sets initial weights, order and augmentation; every run "
-    "makes keys of its own. The first line is the unprotected model. Wrong "
-    f"keys: {keys} a seed, the mean and the largest of all. NaN: logits that "
+    "has its own keys. The first line is the unprotected model. Wrong "
+    f"keys: {keys} per seed, the mean and the largest of all. NaN: logits that "
     "are NaN or infinite, whose argmax is no prediction, and weights that are, "
-    "read without the key, from the least to the most of a seed. Times are "
-    "medians over seeds. Papers: in brackets whose figures, and the network "
-    "where it is another one; a dash where no figure for this data set was at "
-    "hand.",
+    "read without the key, as the range over seeds. Times are medians over "
+    "seeds. Papers: in brackets the source of the figures, and the network if "
+    "it is another one; a dash where no figure for this data set was found.",
     "",
-    "Commands (of folders the last names):",
+    "Commands (folders without their parents):",
     "",
     *(f"    {x}" for x in dict.fromkeys(first["command"])),
     "",
@@ -186,7 +189,7 @@ def _timing_notes(timed: Sequence[Row]) -> list[str]:
     "Steps and passes, of the same network: medians of the ratios to plain in "
     "each round, with quartiles. A forward pass of 128 images decrypts inside, "
     "or (ahead) takes weights that were decrypted once; int8 weights become "
-    "floats in either. What trains plain costs a training step nothing. "
+    "floats in either. A lock that trains plain costs a training step nothing. "
     f"{'; '.join(made)}.",
   ]
 

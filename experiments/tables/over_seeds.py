@@ -1,4 +1,4 @@
-"""Rows over several seeds: means, deviations, intervals, and where from."""
+"""Rows over several seeds: means, deviations, intervals and provenance."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,25 +12,25 @@ from keyjax.attacks.intervals import mean_interval
 
 Row = dict[str, Any]
 _SAME = ("config", "dataset", "model", "scheme", "title", "mechanism")
-_POINTS = 100  # A drop is in points, an accuracy a share.
+_POINTS = 100  # A drop is in points, an accuracy is a share.
 
 
 def rows(runs: Sequence[Run]) -> list[Row]:
-  """Returns a row for each scheme and measurement, over all seeds.
+  """Return a row for each scheme and measurement, over all seeds.
 
   Args:
-    runs: of one config.
+    runs: Runs of one config.
 
   Returns:
     Rows like those of `experiments.run.results`: `value` is the mean (of
     seconds the median), `sd` the standard deviation, `low` and `high` its 95 %
-    interval; `values` has a value a seed. Rows of near keys are left out.
+    interval; `values` has a value per seed. Rows of near keys are left out.
   """
   return [_row(list(found), runs) for found in _measured(runs)]
 
 
 def _measured(runs: Sequence[Run]) -> Iterator[Sequence[Row]]:
-  """Yields what was measured once a run, from every run."""
+  """Yield each measurement that a run makes once, from every run."""
   for row in runs[0].rows:
     if row["condition"] == "near":  # Several distances, drawn in the report.
       continue
@@ -63,7 +63,7 @@ def _row(found: list[Row], runs: Sequence[Run]) -> Row:
 
 
 def _summary(metric: str, values: list[Any]) -> Row:
-  """Returns the value over seeds; of one seed alone, without an interval."""
+  """Return the value over seeds; for a single seed, without an interval."""
   made: Row = {"values": values, "value": None, "sd": None}
   made |= {"low": None, "high": None, "interval": ""}
   if None in values:  # A perplexity that is not finite.
@@ -76,9 +76,10 @@ def _summary(metric: str, values: list[Any]) -> Row:
     low, value, high = np.quantile(array, (0, 0.5, 1)).tolist()
     how = "median and range over seeds"
     return made | {"value": value, "low": low, "high": high, "interval": how}
-  # Of values that all agree, the seeds say nothing of an interval.
+  # If all values are equal, the seeds give no interval.
   if np.ptp(array) > 0 and metric in ("accuracy", "drop"):
-    made["low"], made["high"] = _interval(metric, array)
+    low, high = _interval(metric, array)
+    made |= {"low": low, "high": high}
     made["interval"] = "Student t over seeds"
   return made
 
@@ -86,13 +87,13 @@ def _summary(metric: str, values: list[Any]) -> Row:
 def _interval(metric: str, values: np.ndarray) -> tuple[float, float]:
   if metric == "accuracy":
     return mean_interval(values)
-  # It is of shares, from 0 to 1; a drop may be below 0.
+  # `mean_interval` takes shares, from 0 to 1; a drop may be below 0.
   low, high = mean_interval((values / _POINTS + 1) / 2)
   return _POINTS * (2 * low - 1), _POINTS * (2 * high - 1)
 
 
 def _counts(found: list[Row]) -> Row:
-  """Returns the largest accuracy, and what was not finite, over all seeds."""
+  """Return the largest accuracy, and non-finite counts, over all seeds."""
   made: Row = {}
   if "nonfinite" in found[0]:
     made["keys"] = found[0]["keys"]
@@ -107,7 +108,7 @@ def _counts(found: list[Row]) -> Row:
 
 
 def _without_folders(command: str) -> str:
-  """Leaves of every path its last name: where a run lay tells nothing.
+  """Keep only the last name of every path: the folder of a run is irrelevant.
 
   Example:
     >>> _without_folders("python -m experiments.main --workdir=/disk/runs/a")

@@ -1,7 +1,7 @@
-"""What papers report, where the data set and the scheme are ours.
+"""Figures that papers report for our schemes on our data sets.
 
-Only figures of an abstract, or of the authors' own logs: the full text of some
-papers was not at hand, and no figure of Deep-Lock's (arXiv 2008.05966). Their
+Only figures from abstracts or from the authors' own logs: the full text of some
+papers was not available, and no figure of Deep-Lock's (arXiv 2008.05966). Their
 networks are named where they are known.
 
 References:
@@ -19,22 +19,21 @@ from typing import Any, NamedTuple
 
 
 class Published(NamedTuple):
-  """One report.
+  """Figures that a paper reports.
 
   Attributes:
-    mechanism: a name of `experiments.protection.lock.names()`; "" for plain.
-    datasets: of the report.
-    said: the figures, in percent or points.
-    source: who says so.
-    model: the network, as `experiments.models` names it; "" where the report
-      does not say which network a figure is of.
-    options: what the scheme's options must be, by default are, for the figures
-      to compare.
+    mechanism: Name in `experiments.protection.lock.names()`; "" for plain.
+    datasets: Data sets of the report.
+    figures: Figures, in percent or points.
+    source: Paper or logs.
+    model: Network, as `experiments.models` names it; "" where the report does
+      not say which network a figure is for.
+    options: Options of the scheme for which the figures are comparable.
   """
 
   mechanism: str
   datasets: tuple[str, ...]
-  said: str
+  figures: str
   source: str
   model: str = ""
   options: Mapping[str, Any] = {}
@@ -45,21 +44,35 @@ _LOGS = "MaungMaung and Kiya's logs"
 
 REPORTS = (
   Published(
-    *("", ("cifar10",), "95.45 (log: 95.43)", "arXiv 2010.00801", "resnet18")
+    mechanism="",
+    datasets=("cifar10",),
+    figures="95.45 (log: 95.43)",
+    source="arXiv 2010.00801",
+    model="resnet18",
   ),
   Published(
-    *("shf", ("cifar10",), "right key 92.56 (92.61)", _LOGS, "resnet18", _M4)
+    mechanism="shf",
+    datasets=("cifar10",),
+    figures="right key 92.56 (92.61)",
+    source=_LOGS,
+    model="resnet18",
+    options=_M4,
   ),
   Published(
-    *("np", ("cifar10",), "right key 93.41 (93.25)", _LOGS, "resnet18", _M4)
+    mechanism="np",
+    datasets=("cifar10",),
+    figures="right key 93.41 (93.25)",
+    source=_LOGS,
+    model="resnet18",
+    options=_M4,
   ),
   Published(
-    "ffx",
-    ("cifar10",),
-    "right key 92.30 (logs: 92.27, 92.62)",
-    "arXiv 2010.00801",
-    "resnet18",
-    _M4,
+    mechanism="ffx",
+    datasets=("cifar10",),
+    figures="right key 92.30 (logs: 92.27, 92.62)",
+    source="arXiv 2010.00801",
+    model="resnet18",
+    options=_M4,
   ),
   Published("adv_params", ("fashion_mnist",), "drop 80.65", "arXiv 2105.13697"),
   Published("adv_params", ("cifar10",), "drop 81.16", "arXiv 2105.13697"),
@@ -74,10 +87,10 @@ REPORTS = (
 
 
 def report(row: Mapping[str, Any]) -> str:
-  """Returns what papers say of a row's scheme on its data set, or nothing.
+  """Return what papers report for a row's scheme and data set; may be empty.
 
   Args:
-    row: with `mechanism`, `dataset`, `model` and `options`.
+    row: Row with `mechanism`, `dataset`, `model` and `options`.
 
   Example:
     >>> row = {"mechanism": "adv_params", "dataset": "gtsrb", "model": "cnn"}
@@ -93,5 +106,5 @@ def report(row: Mapping[str, Any]) -> str:
     if same:
       other = f"; {found.model or 'another network'}"
       other = "" if found.model == row["model"] else other
-      return f"{found.said} ({found.source}{other})"
+      return f"{found.figures} ({found.source}{other})"
   return ""

@@ -1,4 +1,4 @@
-"""Several runs of one config, which differ in their seed alone."""
+"""Several runs of one config, which differ only in their seed."""
 
 import json
 from collections.abc import Sequence
@@ -18,14 +18,14 @@ class Run(NamedTuple):
 
 
 def read(folders: Sequence[str]) -> list[Run]:
-  """Reads runs, by seed.
+  """Read runs, by seed.
 
   Args:
-    folders: their workdirs.
+    folders: Workdirs of the runs.
 
   Raises:
-    ValueError: a folder holds no finished run, they differ in more than the
-      seed, or two have the same seed; it says which.
+    ValueError: If a folder has no finished run, the runs differ in more than
+      the seed, or two have the same seed; the message names the folders.
   """
   if not folders:
     raise ValueError("name the workdirs of one config's runs")
@@ -57,7 +57,7 @@ def _read(folder: files.AnyPath) -> Run:
       raise ValueError("no rows")
   except (OSError, ValueError, KeyError, TypeError):
     raise ValueError(f"{folder} is not the folder of a run") from None
-  config.pop("data_dir", None)  # Where the data lie says nothing of them.
+  config.pop("data_dir", None)  # The same data may be in several folders.
   # Near keys are not in the table.
   config.get("evaluate", {}).pop("distance_keys", None)
   return Run(folder, seed, config, rows)

@@ -1,4 +1,4 @@
-"""What a scheme costs a step, from rows of a benchmark, for the table."""
+"""Cost of schemes for training steps and forward passes, from a benchmark."""
 
 import json
 import pathlib
@@ -10,15 +10,15 @@ _METRICS = ("training_step", "forward_pass", "forward_pass_ahead")
 
 
 def read(files: Sequence[str], config: str) -> list[dict[str, Any]]:
-  """Returns what was timed of a config's network.
+  """Return the rows that time the network of a config.
 
   Args:
-    files: rows of `python -m experiments.benchmark overhead --json=FILE`.
-    config: the config's name.
+    files: Files of `python -m experiments.benchmark overhead --json=FILE`.
+    config: Name of the config.
 
   Raises:
-    ValueError: a file holds no such rows.
-    OSError: it cannot be read.
+    ValueError: If a file has no such rows.
+    OSError: If a file cannot be read.
   """
   return [row for file in files for row in _read(file, config)]
 
@@ -42,11 +42,11 @@ def _read(file: str, config: str) -> list[dict[str, Any]]:
 
 
 def cell(rows: Sequence[Row], scheme: str) -> str:
-  """Returns `1; 1.10 [1.05, 1.15]; -`: steps, passes, and opened ahead.
+  """Return `1; 1.10 [1.05, 1.15]; -`: steps, passes, and decrypted ahead.
 
   Args:
-    rows: from `read`.
-    scheme: its label.
+    rows: Result of `read`.
+    scheme: Label of the scheme.
   """
   by = {r["metric"]: r for r in rows if r["scheme"] == scheme}
   if not by:

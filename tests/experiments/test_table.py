@@ -139,7 +139,7 @@ def test_the_page_says_nan_in_words(folders: list[str]) -> None:
   assert deep_lock.split("|")[3:6] == [" NaN on all ", " NaN on all ", " -; - "]
   assert "no key: NaN on 1.2 %; wrong keys: NaN on 0.83 %" in shf
   page = markdown.page(rows)
-  assert "train.seed 0, 1" in page and "Wrong keys: 3 a seed" in page
+  assert "train.seed 0, 1" in page and "Wrong keys: 3 per seed" in page
 
 
 def test_one_seed_has_no_interval(folders: list[str]) -> None:

@@ -62,7 +62,7 @@ def plain():
 
 
 def locked(label, title=None, blind=False):
-  """Returns one scheme's rows; `blind`: NaN without the right key."""
+  """Return one scheme's rows; `blind`: NaN without the right key."""
   title = title or label
   bad = 200 if blind else 0
   made = [
@@ -128,7 +128,7 @@ def words(node):
 
 
 def cells(tree, table, title):
-  """Returns the text of a table's row."""
+  """Return the text of a table's row."""
   rows = tree.findall(".//table")[table].findall("./tbody/tr")
   return next(
     [words(c) for c in row] for row in rows if words(row[0]).startswith(title)
@@ -315,7 +315,7 @@ def test_plain_alone():
   assert not tree.findall(".//table")
   assert [words(h) for h in tree.iter("h2")] == [
     "What to try next",
-    "Where this comes from, and how far it goes",
+    "Where this comes from, and its limits",
   ]
 
 
