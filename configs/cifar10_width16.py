@@ -13,7 +13,7 @@ from experiments.run.config import cifar10, scheme, set_schemes
 
 
 def get_config() -> ConfigDict:
-  """Returns the config."""
+  """Return the config."""
   config = cifar10("cifar10_width16")
   config.model_args.width = 16
   config.train.epochs = 30.0

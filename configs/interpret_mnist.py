@@ -5,8 +5,8 @@ r"""MNIST: which layers learn the key, for four schemes.
     python -m experiments.interpret --config=configs/interpret_mnist.py \
       --workdir=runs/interpret_mnist
 
-The second command alone will do: it trains and locks what is missing. Its
-figures are in docs/interpretability.md.
+The second command is enough: it trains and locks what is missing. Its figures
+are in docs/interpretability.md.
 """
 
 from ml_collections import ConfigDict
@@ -15,7 +15,7 @@ from experiments.run.config import mnist, scheme, set_schemes
 
 
 def get_config() -> ConfigDict:
-  """Returns the config."""
+  """Return the config."""
   config = mnist("interpret_mnist")
   config.train.epochs = 2.0
   set_schemes(

@@ -1,4 +1,4 @@
-r"""Every scheme on the embedded digits: the main job of a new user.
+r"""Every scheme on the embedded digits: the first run of a new user.
 
 python -m experiments.main --config=configs/quickstart.py \
       --workdir=runs/quickstart
@@ -10,7 +10,7 @@ from experiments.run.config import base, scheme, set_schemes
 
 
 def get_config() -> ConfigDict:
-  """Returns the config."""
+  """Return the config."""
   config = base()
   config.name = "quickstart"
   config.dataset = "digits"

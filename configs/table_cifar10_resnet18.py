@@ -3,11 +3,11 @@ r"""CIFAR-10 with a ResNet-18 of a quarter of the width, for two CPU cores.
     python -m experiments.main --config=configs/table_cifar10_resnet18.py \
       --workdir=runs/table_cifar10_resnet18_0
 
-Four epochs, 15 to 30 minutes for each of its two trained networks: what it
-reaches is far from the papers' accuracy, and what the locks take away shows all
-the same. AdvParams looks at four layers, because each of its steps takes the
-gradient of 1,000 images. Not run to its end yet. `cifar10_width16.py` trains
-longer, and under input keys too; `hpnn.py:cifar10` and the other `:cifar10`
+Four epochs, 15 to 30 minutes for each of its two trained networks: the accuracy
+is far from that of the papers, but shows what the locks take away. AdvParams
+looks at four layers, because each of its steps takes the gradient of 1,000
+images. Not run to its end yet. `cifar10_width16.py` trains longer, and under
+input keys too; `hpnn.py:cifar10` and the other `:cifar10`
 configs have the papers' network and recipe.
 """
 
@@ -19,10 +19,11 @@ _SCHEMES = ("float32", "int8", "counter_int8", "adv_params", "hpnn")
 
 
 def get_config() -> ConfigDict:
-  """Returns the config."""
+  """Return the config."""
   config = cifar10("table_cifar10_resnet18")
   config.model_args.width = 16
-  config.train.epochs, config.train.pad = 4.0, 2
+  config.train.epochs = 4.0
+  config.train.pad = 2
   config.evaluate.distance_keys = 1  # The table has no near keys.
   limits = {"theta": 0.5, "loss_threshold": 1000.0, "max_layers": 4}
   schemes = table_schemes(**limits)

@@ -3,8 +3,8 @@ r"""GTSRB: every scheme with one trained network, for the table of results.
     python -m experiments.main --config=configs/table_gtsrb.py \
       --workdir=runs/table_gtsrb_0
 
-Again with `--config.train.seed=1` to 2 and a folder each; then
-`python -m experiments.table runs/table_gtsrb_*` sums them up.
+Repeat with `--config.train.seed=1` and 2, each in its own folder; then
+`python -m experiments.table runs/table_gtsrb_*` makes the table.
 """
 
 from ml_collections import ConfigDict
@@ -13,7 +13,7 @@ from experiments.run.config import gtsrb, set_schemes, table_schemes
 
 
 def get_config() -> ConfigDict:
-  """Returns the config."""
+  """Return the config."""
   config = gtsrb("table_gtsrb")
   wide = {"theta": 1.0, "max_steps": 48, "loss_threshold": 1e9}
   config.evaluate.distance_keys = 1  # The table has no near keys.

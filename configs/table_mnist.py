@@ -3,8 +3,8 @@ r"""MNIST: every scheme with one trained network, for the table of results.
     python -m experiments.main --config=configs/table_mnist.py \
       --workdir=runs/table_mnist_0
 
-Again with `--config.train.seed=1` to 4 and a folder each; then
-`python -m experiments.table runs/table_mnist_*` sums them up.
+Repeat with `--config.train.seed=1` to 4, each in its own folder; then
+`python -m experiments.table runs/table_mnist_*` makes the table.
 """
 
 from ml_collections import ConfigDict
@@ -13,7 +13,7 @@ from experiments.run.config import mnist, set_schemes, table_schemes
 
 
 def get_config() -> ConfigDict:
-  """Returns the config."""
+  """Return the config."""
   config = mnist("table_mnist")
   config.evaluate.distance_keys = 1  # The table has no near keys.
   set_schemes(config, **table_schemes(theta=0.5, loss_threshold=1000.0))

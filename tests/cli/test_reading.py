@@ -76,7 +76,9 @@ def test_verify_says_whether_a_signature_was_checked(run, owner):
 def test_another_signer_is_refused(run, owner):
   run("keygen", "ed25519", "b.key", "--plain", "--pub")
   answer = run("verify", "model", *KEY, "--verify-key", "@b.key.pub")
-  assert answer.code == 1 and "was not signed with the expected key" in answer.err
+  assert (
+    answer.code == 1 and "was not signed with the expected key" in answer.err
+  )
 
 
 def largest(folder):
