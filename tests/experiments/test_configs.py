@@ -1,11 +1,13 @@
 """Every file in configs/ loads, says how to run it, and fits its model."""
 
 import ast
+import functools
 import importlib.util
+import json
 import pathlib
 import re
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -57,15 +59,59 @@ def load(known: commands.Config) -> ConfigDict:
   return module_of(FOLDER / file).get_config(*words)
 
 
-def model_of(config: ConfigDict) -> tuple[nn.Module, jax.ShapeDtypeStruct]:
-  """The model, and an input; imagenet and texts are not needed for it."""
-  shape, classes = SHAPES[config.dataset]
-  dataset = data.load(
+class Case(NamedTuple):
+  """A scheme of a config."""
+
+  config: ConfigDict
+  label: str
+
+  @property
+  def network(self) -> str:
+    """What decides the model, as JSON."""
+    config = self.config
+    args = dict(config.model_args)
+    return json.dumps([config.dataset, config.model, args, config.train.dtype])
+
+  @property
+  def protection(self) -> str:
+    """What decides the lock, as JSON."""
+    spec = self.config.schemes[self.label]
+    return json.dumps([spec.scheme, dict(spec.args)])
+
+
+def cases() -> list[Any]:
+  """Return a case for each lock of each network; configs share many."""
+  found: dict[tuple[str, str], Any] = {}
+  for known in CONFIGS:
+    config = load(known)
+    for label in config.schemes:
+      case = Case(config, label)
+      name = f"{known.name}-{label}"
+      found.setdefault(
+        (case.network, case.protection), pytest.param(case, id=name)
+      )
+  return list(found.values())
+
+
+@functools.cache
+def model_of(network: str) -> tuple[nn.Module, jax.ShapeDtypeStruct, Any]:
+  """Return the model, an input and the variables, by shape only.
+
+  ImageNet and texts are not needed for it.
+  """
+  dataset, model, args, dtype = json.loads(network)
+  config = base()
+  config.update(dataset=dataset, model=model)
+  config.model_args.update(args)
+  config.train.dtype = dtype
+  shape, classes = SHAPES[dataset]
+  fake = data.load(
     "fake", shape=shape, classes=classes, num_train=2, num_test=1
   )
-  model = models.from_config(config, dataset)
-  example = jax.eval_shape(data.to_input, dataset.train_images)
-  return model, example
+  made = models.from_config(config, fake)
+  example = jax.eval_shape(data.to_input, fake.train_images)
+  variables = jax.eval_shape(made.init, jax.random.key(0), example)
+  return made, example, variables
 
 
 @each_config
@@ -146,35 +192,26 @@ def test_every_attack_is_known_and_meets_a_scheme(
       assert attacker.covers(registry.get(spec.attack).needs), label
 
 
-@each_config
-def test_every_scheme_fits_the_model(known: commands.Config) -> None:
-  """Shapes alone: keygen, encrypt, decrypt and the authorised pass."""
-  config = load(known)
-  model, images = model_of(config)
-  variables = jax.eval_shape(model.init, jax.random.key(0), images)
-  shapes = jax.tree.map(lambda x: (x.shape, x.dtype), variables)
-  for label, spec in config.schemes.items():
-    this = lock.build(spec.scheme, dict(spec.args), model)
-    prepared = jax.eval_shape(this.prepare, variables)
-    if not searches(spec):
-      key = this.scheme.keygen(
-        keyjax.Secret.generate(), prepared, {"image": images}
-      )
-      locked = jax.eval_shape(this.scheme.encrypt, key, prepared)
-      opened = jax.eval_shape(this.scheme.decrypt, key, locked)
-      assert opened == prepared, label
-      forward = this.scheme.bind(key, this.apply)
-      logits = jax.eval_shape(forward, opened, images)
-      text = images.shape[1:] if len(images.shape) == 2 else ()
-      assert logits.shape == (2, *text, SHAPES[config.dataset][1]), label
-    if this.trains:
-      assert jax.tree.map(lambda x: (x.shape, x.dtype), prepared) == shapes
-
-
-def searches(spec: Any) -> bool:
-  """AdvParams looks at values, which shapes do not have."""
-  parts = dict(spec.args).get("parts", ())
-  return "adv_params" in (spec.scheme, *(name for name, _ in parts))
+@pytest.mark.parametrize("case", cases())
+def test_every_scheme_fits_the_model(case: Case) -> None:
+  """Shapes only: keygen, encrypt, decrypt and the authorised pass."""
+  model, images, variables = model_of(case.network)
+  spec = case.config.schemes[case.label]
+  built = lock.build(spec.scheme, dict(spec.args), model)
+  scheme = built.scheme
+  prepared = jax.eval_shape(built.prepare, variables)
+  if not built.key_from_params:  # Shapes have no values to look at.
+    key = scheme.keygen(keyjax.Secret.generate(), prepared, {"image": images})
+    locked = jax.eval_shape(scheme.encrypt, key, prepared)
+    opened = jax.eval_shape(scheme.decrypt, key, locked)
+    assert opened == prepared
+    logits = jax.eval_shape(scheme.bind(key, built.apply), opened, images)
+    text = images.shape[1:] if len(images.shape) == 2 else ()
+    classes = SHAPES[case.config.dataset][1]
+    assert logits.shape == (2, *text, classes)
+  if built.trains:
+    shapes = jax.tree.map(lambda x: (x.shape, x.dtype), variables)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), prepared) == shapes
 
 
 def test_labels_are_files_names() -> None:
