@@ -3,8 +3,6 @@
 import os
 import pathlib
 import pickle
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,7 @@ from keyjax.checkpoint.format import layout, manifest_json
 from keyjax.checkpoint.format.manifest import DTYPES, Leaf, Manifest
 from keyjax.checkpoint.storage import orbax_writer
 from tests import trees
-from tests.conftest import ROOT
+from tests.checkpoint.children import Server
 
 TREE = {"w": np.arange(6, dtype=np.float32)}
 OWNER = keyring.SymmetricKey(Secret(b"o" * 32))
@@ -93,18 +91,11 @@ except FileExistsError:
 
 
 def test_of_two_writers_one_is_refused_and_nothing_is_mixed(
-  tmp_path: pathlib.Path,
+  tmp_path: pathlib.Path, children: Server
 ) -> None:
-  writers = [
-    subprocess.Popen(
-      [sys.executable, "-c", WRITER, str(tmp_path), str(value)],
-      cwd=ROOT,
-      stdout=subprocess.PIPE,
-      text=True,
-    )
-    for value in (1, 2)
-  ]
-  said = sorted(writer.communicate(timeout=120)[0] for writer in writers)
+  writers = [children.start(WRITER, tmp_path, value) for value in (1, 2)]
+  assert [writer.wait() for writer in writers] == [0, 0]
+  said = sorted(writer.out() for writer in writers)
   assert said[0] == "refused\n"
   value = float(said[1].removeprefix("saved "))
   found = checkpoint.restore(tmp_path / "c", OWNER)

@@ -5,16 +5,13 @@ import os
 import pathlib
 import shutil
 import signal
-import subprocess
-import sys
-from typing import Any
 
 import numpy as np
 import pytest
 
 from keyjax import Secret, checkpoint, keyring
 from tests import trees
-from tests.conftest import ROOT
+from tests.checkpoint.children import Server
 
 # A child that dies at its n-th call of what changes a file system. What
 # TensorStore writes goes through threads of its own: there, time decides.
@@ -27,12 +24,13 @@ folder, job, at = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 owner = keyring.SymmetricKey(Secret.load(folder / "owner"))
 friend = keyring.SymmetricKey(Secret.load(folder / "friend"))
 tree = {"w": np.full((300, 1000), 2, np.float32)}
-count = [0]
+count = 0
 
 def deadly(function):
   def call(*args, **kwargs):
-    count[0] += 1
-    if count[0] == at:
+    global count
+    count += 1
+    if count == at:
       os.kill(os.getpid(), signal.SIGKILL)
     return function(*args, **kwargs)
   return call
@@ -46,7 +44,7 @@ elif job == "rewrap":
   checkpoint.rewrap(folder / "old", owner, friend)
 elif job == "reencrypt":
   checkpoint.reencrypt(folder / "old", folder / "new", owner, friend)
-print("calls", count[0], flush=True)
+print("calls", count, flush=True)
 """
 OLD = {"w": np.full((300, 1000), 1, np.float32)}
 NEW = {"w": np.full((300, 1000), 2, np.float32)}
@@ -62,17 +60,6 @@ def folder(tmp_path: pathlib.Path) -> pathlib.Path:
 
 def person(folder: pathlib.Path, name: str) -> keyring.SymmetricKey:
   return keyring.SymmetricKey(Secret.load(folder / name))
-
-
-def child(folder: pathlib.Path, job: str, at: int, **kwargs: Any) -> Any:
-  return subprocess.run(
-    [sys.executable, "-c", CHILD, str(folder), job, str(at)],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    timeout=120,
-    **kwargs,
-  )
 
 
 def check(folder: pathlib.Path, job: str) -> None:
@@ -104,31 +91,35 @@ def check(folder: pathlib.Path, job: str) -> None:
     shutil.rmtree(left)
 
 
-def walk(folder: pathlib.Path, job: str, points: int) -> None:
+def walk(folder: pathlib.Path, children: Server, job: str, points: int) -> None:
   """Kills at boundaries spread over the whole job, the first and last too."""
-  done = child(folder, job, 0)
-  assert done.returncode == 0, done.stderr[-2000:]
-  total = int(done.stdout.split()[-1])
+  done = children.start(CHILD, folder, job, 0)
+  assert done.wait() == 0, done.err()
+  total = int(done.out().split()[-1])
   check(folder, job)
   assert total >= 5
   every = np.unique(np.linspace(1, total, min(points, total)).astype(int))
   for at in every.tolist():
-    killed = child(folder, job, at)
-    assert killed.returncode in (0, -signal.SIGKILL), killed.stderr[-2000:]
+    killed = children.start(CHILD, folder, job, at)
+    assert killed.wait() in (0, -signal.SIGKILL), killed.err()
     check(folder, job)
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("job", ["save", "rewrap", "reencrypt"])
-def test_killed_at_write_boundaries(job: str, folder: pathlib.Path) -> None:
-  walk(folder, job, 3)
+def test_killed_at_write_boundaries(
+  job: str, folder: pathlib.Path, children: Server
+) -> None:
+  walk(folder, children, job, 3)
 
 
 @pytest.mark.faults
 @pytest.mark.slow
 @pytest.mark.parametrize("job", ["save", "rewrap", "reencrypt"])
-def test_killed_at_every_write_boundary(job: str, folder: pathlib.Path) -> None:
-  walk(folder, job, 10_000)
+def test_killed_at_every_write_boundary(
+  job: str, folder: pathlib.Path, children: Server
+) -> None:
+  walk(folder, children, job, 10_000)
 
 
 FULL = """
@@ -167,16 +158,10 @@ print(json.dumps(out))
 
 
 @pytest.mark.faults
-def test_a_full_disk(folder: pathlib.Path) -> None:
-  done = subprocess.run(
-    [sys.executable, "-c", FULL, str(folder)],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    timeout=120,
-  )
-  assert done.returncode == 0, done.stderr[-2000:]
-  out = json.loads(done.stdout)
+def test_a_full_disk(folder: pathlib.Path, children: Server) -> None:
+  done = children.start(FULL, folder)
+  assert done.wait() == 0, done.err()
+  out = json.loads(done.out())
   for name in ("rewrap", "save", "reencrypt", "wait"):
     assert out[name].endswith("File too large"), out
   assert out["latest"] == 1

@@ -5,7 +5,6 @@ import os
 import pathlib
 import signal
 import subprocess
-import sys
 import time
 from typing import Any
 
@@ -20,7 +19,7 @@ from jax.sharding import PartitionSpec as P
 import keyjax
 from keyjax import Secret, checkpoint, quantize
 from tests import trees
-from tests.conftest import ROOT
+from tests.checkpoint.children import Server
 
 NANS = np.array([0x7FC00000, 0x7FA00001, 0xFF812345, 0x80000001], np.uint32)
 TREE = {"w": jnp.arange(6.0).reshape(2, 3), "n": {"b": jnp.ones(3, jnp.int8)}}
@@ -245,25 +244,23 @@ def test_manager_drops_no_save_in_silence(tmp_path: pathlib.Path) -> None:
 # ------------------------------------------------------------------- faults
 
 
-def child(code: str, *args: Any, **kwargs: Any) -> subprocess.Popen:
-  head = "import os, pathlib, sys\nimport jax, jax.numpy as jnp\n"
-  head += (
-    "from keyjax import checkpoint\nfrom tests.checkpoint.test_plain import *\n"
-  )
-  return subprocess.Popen(
-    [sys.executable, "-c", head + code, *map(str, args)],
-    cwd=ROOT,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    text=True,
-    **kwargs,
-  )
+HEAD = """
+import os, pathlib, sys
+import jax, jax.numpy as jnp
+from keyjax import checkpoint
 
+def constant(value):
+  return {f"leaf_{i}": jnp.full((64, 1024), value) for i in range(4)}
 
-UNWRITABLE = """
 folder = pathlib.Path(sys.argv[1])
+"""
+
+UNWRITABLE = (
+  HEAD
+  + """
+tree = {"w": jnp.ones(3)}
 for call in (
-  lambda: checkpoint.save_plain(folder / "c", TREE),
+  lambda: checkpoint.save_plain(folder / "c", tree),
   lambda: checkpoint.Manager(folder / "m"),
 ):
   try:
@@ -271,28 +268,31 @@ for call in (
   except checkpoint.CheckpointError as error:
     print(error)
 """
+)
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("kind", ["below a file", "read-only"])
-def test_unwritable_folders(kind: str, tmp_path: pathlib.Path) -> None:
+def test_unwritable_folders(
+  kind: str, tmp_path: pathlib.Path, children: Server
+) -> None:
   # In a process of its own: Orbax's threads used to keep it for 10 minutes.
   folder = pathlib.Path("/proc/keyjax")
   if kind == "below a file":
     folder = tmp_path / "file" / "folder"
     folder.parent.write_text("a file")
-  process = child(UNWRITABLE, folder)
-  out, err = process.communicate(timeout=60)
-  assert process.returncode == 0, err
-  first, second = out.splitlines()
+  process = children.start(UNWRITABLE, folder)
+  assert process.wait() == 0, process.err()
+  first, second = process.out().splitlines()
   assert first.startswith(f"could not write a checkpoint to {folder}/c: ")
   assert second.startswith(f"cannot use {folder}/m: ")
-  assert "Traceback" not in err
+  assert "Traceback" not in process.err()
 
 
-FULL = """
+FULL = (
+  HEAD
+  + """
 import json, resource
-folder = pathlib.Path(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
 big = {"w": jax.random.normal(jax.random.key(0), (300, 1000))}
 out = {}
@@ -316,17 +316,17 @@ tell("close", manager.close)
 out["latest"] = manager.latest()
 print(json.dumps(out))
 """
+)
 
 
 @pytest.mark.faults
-def test_a_full_disk(tmp_path: pathlib.Path) -> None:
+def test_a_full_disk(tmp_path: pathlib.Path, children: Server) -> None:
   """Every file is cut at 100 kB, as a full disk would."""
   with checkpoint.Manager(tmp_path / "m") as manager:
     manager.save(1, TREE)
-  process = child(FULL, tmp_path)
-  text, err = process.communicate(timeout=60)
-  assert process.returncode == 0, err
-  out = json.loads(text)
+  process = children.start(FULL, tmp_path)
+  assert process.wait() == 0, process.err()
+  out = json.loads(process.out())
   for name in ("save", "next", "wait", "close"):
     assert out[name].endswith(": File too large"), (name, out)
   assert out["left"] == ["m"]
@@ -368,8 +368,9 @@ def test_a_full_file_system(tmp_path: pathlib.Path) -> None:
     subprocess.run(["umount", str(tmp_path)], check=True)
 
 
-KILLED = """
-folder = pathlib.Path(sys.argv[1])
+KILLED = (
+  HEAD
+  + """
 manager = checkpoint.Manager(folder / "m", keep=2)
 manager.save(1, constant(1))
 manager.wait()
@@ -380,21 +381,20 @@ for step in range(2, 10_000):
   else:
     checkpoint.save_plain(folder / f"c{step}", constant(step))
 """
+)
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("delay", [0.0, 0.01, 0.03, 0.1, 0.3])
 def test_sigkill_leaves_whole_checkpoints(
-  delay: float, tmp_path: pathlib.Path
+  delay: float, tmp_path: pathlib.Path, children: Server
 ) -> None:
   how = "save" if delay in (0.01, 0.3) else "manager"
-  process = child(KILLED, tmp_path, how, start_new_session=True)
-  assert process.stdout is not None
-  assert process.stdout.readline() == "ready\n"
+  process = children.start(KILLED, tmp_path, how)
+  process.wait_for("ready")
   time.sleep(delay)
   os.kill(process.pid, signal.SIGKILL)
   assert process.wait() == -signal.SIGKILL
-  process.communicate()
   with checkpoint.Manager(tmp_path / "m") as manager:
     last = manager.latest()
     assert last is not None
