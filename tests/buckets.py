@@ -1,4 +1,4 @@
-"""A server of objects on this machine, which speaks Cloud Storage's JSON API.
+"""A local object server with Cloud Storage's JSON API.
 
 `gcp-storage-emulator`, and what it leaves out and TensorStore needs: the
 generation of what is read, and writes that are refused when it has changed.
@@ -21,9 +21,9 @@ from gcp_storage_emulator import server
 from gcp_storage_emulator.exceptions import NotFound
 from gcp_storage_emulator.handlers import objects
 
-FORBIDDEN = "forbidden"  # A bucket to which nobody has access.
+FORBIDDEN = "forbidden"  # A bucket without access.
 after_write: list[Callable[[], None]] = []  # Called by the server.
-served: list[int] = []  # How many bytes of objects each answer had.
+served: list[int] = []  # Bytes of objects in each answer.
 
 
 def _generation(storage: Any, bucket: str, name: str) -> str:
@@ -34,7 +34,7 @@ def _generation(storage: Any, bucket: str, name: str) -> str:
 
 
 def _complete(patch: pytest.MonkeyPatch) -> None:
-  """Adds generations to the emulator."""
+  """Add generations to the emulator."""
   download, upload = objects.download, objects._media_upload
 
   def read(request: Any, response: Any, storage: Any, *rest: Any) -> None:
@@ -56,7 +56,7 @@ def _complete(patch: pytest.MonkeyPatch) -> None:
 
 
 def _do_not_block(patch: pytest.MonkeyPatch) -> None:
-  """Lets idle connections wait, and no two requests meet."""
+  """Serve connections in threads, and one request at a time."""
   lock, handle = threading.Lock(), server.Router.handle
 
   def alone(router: Any, method: Any) -> None:
@@ -76,7 +76,7 @@ def _do_not_block(patch: pytest.MonkeyPatch) -> None:
 
 @contextlib.contextmanager
 def serving() -> Iterator[None]:
-  """Serves `gs://bucket` to this process and its children."""
+  """Serve `gs://bucket` to this process and its children."""
   import gcsfs
 
   with socket.socket() as free:
@@ -86,7 +86,7 @@ def serving() -> Iterator[None]:
     "127.0.0.1", port, in_memory=True, default_bucket="bucket"
   )
   url = f"http://127.0.0.1:{port}"
-  # Of what is absent, and of Google's credentials.
+  # About absent objects, and Google's credentials.
   for name in ("gcsfs", "gcp_storage_emulator", "google.auth"):
     logging.getLogger(name).setLevel(logging.CRITICAL)
   with pytest.MonkeyPatch.context() as patch:
@@ -95,7 +95,7 @@ def serving() -> Iterator[None]:
     patch.setenv("STORAGE_EMULATOR_HOST", url)
     patch.setenv("TENSORSTORE_GCS_HTTP_URL", url)
     patch.setenv("EPATH_USE_TF", "false")
-    patch.setenv("NO_GCE_CHECK", "true")  # Nobody gives credentials here.
+    patch.setenv("NO_GCE_CHECK", "true")  # There are no credentials here.
     gcsfs.GCSFileSystem.clear_instance_cache()
     running.start()
     try:
@@ -106,7 +106,7 @@ def serving() -> Iterator[None]:
 
 
 def everything(folder: str) -> dict[str, bytes]:
-  """The objects of a folder by their names in it."""
+  """Return the objects of a folder by their names in it."""
   bucket = fsspec.filesystem("gs")
   bucket.invalidate_cache()
   first = len(folder.removeprefix("gs://")) + 1
@@ -114,7 +114,7 @@ def everything(folder: str) -> dict[str, bytes]:
 
 
 def write(folder: str, objects: dict[str, bytes | None]) -> None:
-  """Writes objects, or removes them; nothing here learns of it otherwise."""
+  """Write objects, or remove them, bypassing all caches of this process."""
   bucket, _, path = folder.removeprefix("gs://").partition("/")
   spec = {"driver": "gcs", "bucket": bucket, "path": f"{path}/"}
   store = ts.KvStore.open(spec).result()

@@ -1,4 +1,4 @@
-"""Processes of their own for tests that kill, limit or race a process.
+"""Child processes, for tests that kill, limit or race a process.
 
 A server imports KeyJAX once and forks a child for each test, which takes
 milliseconds instead of the seconds of a new interpreter. It never starts JAX's
@@ -20,7 +20,7 @@ from tests.conftest import ROOT
 
 
 class _Output(threading.Thread):
-  """What a child writes to a pipe; files would count for its limits."""
+  """Output of a child through a pipe; limits on files do not apply to it."""
 
   def __init__(self, path: pathlib.Path):
     super().__init__(daemon=True)

@@ -1,4 +1,4 @@
-"""Fixtures of checkpoints."""
+"""Fixtures of the checkpoint tests."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from tests.checkpoint.children import Server
 
 @pytest.fixture(scope="session")
 def children() -> Iterator[Server]:
-  """A server that forks processes of their own."""
+  """Return a server that forks child processes."""
   server = Server()
   try:
     yield server

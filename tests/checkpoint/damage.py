@@ -1,4 +1,4 @@
-"""Finds sealed messages on disk, and puts other bytes in their place."""
+"""Find sealed messages on disk, and replace their bytes."""
 
 import pathlib
 from typing import Any
@@ -10,7 +10,7 @@ from keyjax.checkpoint.opened import open_checkpoint
 
 
 def message(path: pathlib.Path, owner: Any, name: str) -> bytes:
-  """The one sealed message of a leaf."""
+  """Return the only sealed message of a leaf."""
   found = open_checkpoint(path, owner).manifest
   (leaf,) = [x for x in found.leaves if x.path == name]
   (part,) = leaf.parts
@@ -18,7 +18,7 @@ def message(path: pathlib.Path, owner: Any, name: str) -> bytes:
 
 
 def padding(path: pathlib.Path, owner: Any) -> bytes:
-  """The last message of padding."""
+  """Return the last padding message."""
   found = open_checkpoint(path, owner).manifest
   *_, last = layout.padding_messages(found.used[0], found.streams.size)
   return _read(path, owner, *last)
@@ -39,7 +39,7 @@ def replace(path: pathlib.Path, old: bytes, new: bytes) -> None:
 
 
 def flip(path: pathlib.Path, old: bytes, place: int) -> None:
-  """Flips a bit of a message."""
+  """Flip a bit of a message."""
   new = bytearray(old)
   new[place] ^= 1
   replace(path, old, bytes(new))

@@ -21,7 +21,7 @@ from tests.checkpoint import damage, test_processes, two
 from tests.conftest import ROOT
 
 pytestmark = [
-  # Third parties: credentials that are not there, sockets left open.
+  # Third parties: missing credentials, sockets left open.
   pytest.mark.filterwarnings("ignore:.*credentials.*"),
   pytest.mark.filterwarnings("ignore::ResourceWarning"),
   pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -34,7 +34,7 @@ ERRORS = (checkpoint.CheckpointError, FileNotFoundError, keyring.KeyringError)
 
 
 def opens(path: str, who: Any = OWNER) -> bool:
-  """Whether it opens; if so, all is as it was saved."""
+  """Return whether it opens; then everything must be as it was saved."""
   try:
     found = checkpoint.restore(path, who)
   except ERRORS as error:
@@ -52,7 +52,7 @@ def test_plain_checkpoints(bucket: str) -> None:
   )
   with pytest.raises(FileExistsError, match="is never overwritten"):
     checkpoint.save_plain(f"{bucket}/locked", tree)
-  # What a kill leaves: no mark of being whole.
+  # What a kill leaves: no mark of completeness.
   buckets.write(f"{bucket}/locked", {"commit_success.txt": None})
   with pytest.raises(FileNotFoundError, match="no checkpoint at gs://"):
     checkpoint.restore_plain(f"{bucket}/locked", tree)
@@ -90,13 +90,14 @@ def test_only_what_is_wanted_is_read(
   bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
   sizes = {
-    "MAX_PART_BYTES": 1 << 16,
-    "SEGMENT_BYTES": 1 << 20,
-    "READ_BYTES": 1 << 17,
+    "MAX_PART_BYTES": 1 << 14,
+    "SEGMENT_BYTES": 1 << 18,
+    "READ_BYTES": 1 << 15,
+    "SMALL_STREAM_BYTES": 1 << 16,
   }
-  for name, size in (sizes | {"SMALL_STREAM_BYTES": 1 << 18}).items():
+  for name, size in sizes.items():
     monkeypatch.setattr(layout, name, size)
-  x = np.random.default_rng(0).normal(size=(1000, 500)).astype(np.float32)
+  x = np.random.default_rng(0).normal(size=(250, 500)).astype(np.float32)
   checkpoint.save(f"{bucket}/c", {"big": x, "small": x[:3]}, OWNER)
   whole = checkpoint.inspect(f"{bucket}/c")["bytes"]
   buckets.served.clear()
@@ -121,7 +122,7 @@ def test_rewrap_replaces_one_object(
   changed = [name for name in before if before[name] != after[name]]
   assert changed == ["header/metadata"] and set(before) == set(after)
   assert opens(bucket, FRIEND) and not opens(bucket)
-  # Somewhere else the old one is put back: no listing that is kept hides it.
+  # Another writer restores the old one: no cached listing hides it.
   assert checkpoint.inspect(bucket)["bytes"]
   header = {"header/metadata": before["header/metadata"] + b" " * 999}
   buckets.write(bucket, header)
@@ -161,7 +162,7 @@ def test_copies_are_traced(bucket: str, tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.slow
-def test_weights_in_the_clear_come_and_go(
+def test_unencrypted_weights_are_imported_and_exported(
   bucket: str, tmp_path: pathlib.Path
 ) -> None:
   file, place = tmp_path / "w.msgpack", f"{bucket}/plain"
@@ -186,7 +187,7 @@ def test_a_manager_keeps_and_resumes(bucket: str) -> None:
     for step in (1, 2, 3):
       manager.save(step, {"w": np.full(5, step)})
   assert {n.split("/")[0] for n in buckets.everything(bucket)} == {"2", "3"}
-  # A kill in the middle of a write: no mark, and not all objects.
+  # A kill during a write: no mark, and not all objects.
   lost = dict.fromkeys(("commit_success.txt", "header/metadata"))
   buckets.write(f"{bucket}/3", lost)
   with checkpoint.Manager(bucket, keep=2, **people) as manager:
@@ -220,7 +221,7 @@ def test_changed_objects_are_refused(bucket: str) -> None:
   assert problem.where == "w"
   buckets.write(bucket, {name: objects[name]})
   refused = 0
-  for name, data in objects.items():  # The mark of being whole stays.
+  for name, data in objects.items():  # The mark of completeness stays.
     for change in (None, data[: len(data) // 2]):
       buckets.write(bucket, {name: change})
       refused += not opens(bucket)
@@ -228,7 +229,7 @@ def test_changed_objects_are_refused(bucket: str) -> None:
   assert refused >= 8 and opens(bucket)
 
 
-def test_odd_headers_are_refused(
+def test_malformed_headers_are_refused(
   bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
   checkpoint.save(bucket, TREE, OWNER)
@@ -250,7 +251,7 @@ def test_odd_headers_are_refused(
 
 
 @pytest.mark.parametrize("name", ["a b%41q%", "x&y=z+@", "a..ünï"])
-def test_names_are_no_urls(name: str, bucket: str) -> None:
+def test_names_are_not_urls(name: str, bucket: str) -> None:
   path = f"{bucket}/{name}/{name}"
   checkpoint.save(path, TREE, OWNER)
   assert opens(path)
@@ -275,7 +276,7 @@ def test_names_that_do_not_work_are_refused(
 
 
 def test_other_objects_are_not_removed(bucket: str) -> None:
-  """Orbax would remove all that lies there without a mark."""
+  """Orbax would remove everything there that has no mark."""
   checkpoint.save(f"{bucket}/runs/a", TREE, OWNER)
   for path in (f"{bucket}/runs", bucket):
     with pytest.raises(FileExistsError, match="holds other objects"):
@@ -285,7 +286,7 @@ def test_other_objects_are_not_removed(bucket: str) -> None:
   assert opens(f"{bucket}/runs/a")
 
 
-def test_what_cannot_be_reached_is_one_sentence(bucket_server: None) -> None:
+def test_unreachable_buckets_give_one_line(bucket_server: None) -> None:
   for name, why in (
     ("nowhere", "no such bucket"),
     (buckets.FORBIDDEN, "Forbidden"),
@@ -309,7 +310,7 @@ def test_what_cannot_be_reached_is_one_sentence(bucket_server: None) -> None:
       read(f"gs://{buckets.FORBIDDEN}/c")
 
 
-def test_without_gcsfs_one_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_gcsfs_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
   monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
   for call in (checkpoint.inspect, checkpoint.Manager):
     with pytest.raises(ValueError, match="needs gcsfs: pip install gcsfs"):
@@ -378,7 +379,7 @@ else:
 
 
 def killed(path: str, job: str, at: int) -> bool:
-  """Kills a child when a write of it reaches the server; False: it was done."""
+  """Kill a child at a write to the server; return False if it finished."""
   args = [sys.executable, "-c", WRITER, path, job]
   child = subprocess.Popen(args, cwd=ROOT, stderr=subprocess.DEVNULL)
   left = [at]

@@ -1,4 +1,4 @@
-"""Odd folders, wrong arguments, and files by who only knows a public key."""
+"""Unusual folders, wrong arguments, and files forged with a public key."""
 
 import os
 import pathlib
@@ -21,7 +21,7 @@ ID = "ab" * 16
 
 
 def forged(path: pathlib.Path, shape: list[int], dtype: str) -> pathlib.Path:
-  """Writes 4 KiB whose manifest has one leaf of any size."""
+  """Write 4 KiB whose manifest has one leaf of any size."""
   box = ((0,) * len(shape), tuple(shape), 0)
   placed, used = layout.assign_offsets([[box]], [DTYPES[dtype].itemsize], 1)
   leaf = Leaf("w", dtype, tuple(shape), "numpy", tuple(placed[0]))
@@ -90,7 +90,7 @@ except FileExistsError:
 """
 
 
-def test_of_two_writers_one_is_refused_and_nothing_is_mixed(
+def test_one_of_two_writers_is_refused_and_nothing_is_mixed(
   tmp_path: pathlib.Path, children: Server
 ) -> None:
   writers = [children.start(WRITER, tmp_path, value) for value in (1, 2)]
@@ -104,7 +104,7 @@ def test_of_two_writers_one_is_refused_and_nothing_is_mixed(
   assert [p.name for p in tmp_path.glob(".*")] == []
 
 
-def test_a_second_manager_reads_and_leaves_the_first_alone(
+def test_a_second_manager_reads_without_disturbing_the_first(
   tmp_path: pathlib.Path,
 ) -> None:
   with checkpoint.Manager(tmp_path, recipients=OWNER) as first:
@@ -125,7 +125,7 @@ def test_a_second_manager_reads_and_leaves_the_first_alone(
   assert sorted(p.name for p in tmp_path.iterdir()) == ["1", "2"]
 
 
-def test_what_a_killed_writer_left_does_not_stand_in_the_way(
+def test_what_a_killed_writer_left_does_not_block_a_save(
   tmp_path: pathlib.Path,
 ) -> None:
   (tmp_path / ".c.lock").touch()
@@ -154,7 +154,7 @@ def test_a_manifest_of_huge_empty_axes_is_refused(
     forged(tmp_path / "c", [0, 2**61, 2**61], "bool")
 
 
-def test_parts_that_lie_on_each_other_are_refused_at_once() -> None:
+def test_many_overlapping_parts_are_refused_at_once() -> None:
   n = 30_000
   large = [[[0], [n], 0] for _ in range(n)]
   small = [[[i], [i + 1], 0] for i in range(n)]
@@ -171,7 +171,7 @@ def test_a_header_of_many_parts_is_not_parsed(tmp_path: pathlib.Path) -> None:
     checkpoint.inspect(tmp_path / "c")
 
 
-def test_a_pipe_for_a_header_is_not_waited_for(tmp_path: pathlib.Path) -> None:
+def test_a_pipe_as_header_does_not_block(tmp_path: pathlib.Path) -> None:
   checkpoint.save(tmp_path / "c", TREE, OWNER)
   file = tmp_path / "c/header/metadata"
   file.unlink()
@@ -180,7 +180,7 @@ def test_a_pipe_for_a_header_is_not_waited_for(tmp_path: pathlib.Path) -> None:
     checkpoint.inspect(tmp_path / "c")
 
 
-def test_metadata_can_be_had_from_the_signer_alone(
+def test_metadata_can_require_a_signature(
   tmp_path: pathlib.Path,
 ) -> None:
   signer = keyring.SigningKey.generate()
@@ -207,7 +207,7 @@ def test_metadata_can_be_had_from_the_signer_alone(
     keyring.SigningKey(keyring.SigningKey.generate().kind, b"s" * 32),
   ],
 )
-def test_who_cannot_open_is_told_so(
+def test_wrong_types_of_recipients_and_identities_are_reported(
   people: Any, tmp_path: pathlib.Path
 ) -> None:
   with pytest.raises(TypeError, match="is not a recipient"):
@@ -217,7 +217,9 @@ def test_who_cannot_open_is_told_so(
     checkpoint.restore(tmp_path / "c", people)
 
 
-def test_text_is_told_what_reads_it(tmp_path: pathlib.Path) -> None:
+def test_text_as_key_is_told_which_function_reads_it(
+  tmp_path: pathlib.Path,
+) -> None:
   with pytest.raises(TypeError, match="use keyring.parse_recipient of it"):
     checkpoint.save(tmp_path / "c", TREE, "keyjax-x25519:AAAA")
   checkpoint.save(tmp_path / "c", TREE, OWNER)
@@ -225,7 +227,7 @@ def test_text_is_told_what_reads_it(tmp_path: pathlib.Path) -> None:
     checkpoint.restore(tmp_path / "c", "file:owner.key")
 
 
-def test_a_public_key_opens_nothing_and_is_told_so(
+def test_a_public_key_is_not_an_identity(
   tmp_path: pathlib.Path,
 ) -> None:
   private = keyring.HpkePrivateKey.generate("x25519")
@@ -234,11 +236,13 @@ def test_a_public_key_opens_nothing_and_is_told_so(
     checkpoint.restore(tmp_path / "c", private.public)
 
 
-def test_wrong_metadata_and_patterns_are_named(tmp_path: pathlib.Path) -> None:
+def test_wrong_metadata_and_patterns_are_reported(
+  tmp_path: pathlib.Path,
+) -> None:
   metadata: Any = ["a"]
   with pytest.raises(ValueError, match="metadata is a dict"):
     checkpoint.save(tmp_path / "c", TREE, OWNER, metadata=metadata)
-  step: Any = np.int64(3)  # As a training state has it.
+  step: Any = np.int64(3)  # As in a training state.
   checkpoint.save(tmp_path / "c", TREE, OWNER, step=step)
   assert checkpoint.inspect(tmp_path / "c", OWNER)["step"] == 3
   with pytest.raises(ValueError, match="'\\(' is not a regular expr"):

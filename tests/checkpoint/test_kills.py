@@ -1,4 +1,4 @@
-"""Killed at any write, a full disk, a read-only folder: old or new."""
+"""After a kill, a full disk, a read-only folder: the old or the new one."""
 
 import json
 import os
@@ -63,7 +63,7 @@ def person(folder: pathlib.Path, name: str) -> keyring.SymmetricKey:
 
 
 def check(folder: pathlib.Path, job: str) -> None:
-  """What was there opens, what is new is whole, and the job can be done."""
+  """Check that the old one opens, a new one is complete, and a retry works."""
   owner, friend = person(folder, "owner"), person(folder, "friend")
   if job == "rewrap":
     opened = []
@@ -85,14 +85,14 @@ def check(folder: pathlib.Path, job: str) -> None:
     trees.assert_same_bits(checkpoint.restore(new, who), want)
     assert checkpoint.verify(new, who) == []
     shutil.rmtree(new)
-  checkpoint.save(new, NEW, owner)  # Whatever was left is in nobody's way.
+  checkpoint.save(new, NEW, owner)  # Whatever was left does not block it.
   trees.assert_same_bits(checkpoint.restore(new, owner), NEW)
   for left in folder.glob("new*"):
     shutil.rmtree(left)
 
 
 def walk(folder: pathlib.Path, children: Server, job: str, points: int) -> None:
-  """Kills at boundaries spread over the whole job, the first and last too."""
+  """Kill at boundaries spread over the whole job, first and last included."""
   done = children.start(CHILD, folder, job, 0)
   assert done.wait() == 0, done.err()
   total = int(done.out().split()[-1])
@@ -180,7 +180,7 @@ def test_unwritable_folders(folder: pathlib.Path) -> None:
       checkpoint.save(parent / "c", NEW, owner)
     with pytest.raises(checkpoint.CheckpointError, match="could not write"):
       checkpoint.reencrypt(folder / "old", parent / "c", owner, owner)
-  if os.geteuid() != 0:  # The superuser may write anywhere.
+  if os.geteuid() != 0:  # Root may write anywhere.
     (folder / "old/header").chmod(0o500)
     with pytest.raises(checkpoint.CheckpointError, match="could not rewrap"):
       checkpoint.rewrap(folder / "old", owner, owner)

@@ -1,4 +1,4 @@
-"""Whose copy it is, and folders that are not what a Manager expects."""
+"""Licensees of copies, and folders that a Manager does not expect."""
 
 import pathlib
 
@@ -12,7 +12,8 @@ from keyjax.checkpoint.save import describe_tree
 from keyjax.checkpoint.storage import sealed_files
 from keyjax.keyring import Keyring, SymmetricKey
 
-TREE = {"w": np.arange(12, dtype=np.float32), "b": jnp.zeros(3, jnp.bfloat16)}
+# Messages of 32 bytes, as in test_save_and_restore.py: each size is compiled.
+TREE = {"w": np.arange(8, dtype=np.float32), "b": jnp.zeros(16, jnp.bfloat16)}
 
 
 @pytest.mark.parametrize("impl", ["host", "device"])
@@ -25,12 +26,12 @@ def test_marked_copies_are_traced(tmp_path: pathlib.Path, impl) -> None:
     args = copy, TREE, [owner, licensee.recipient()]
     checkpoint.save(*args, salt=licensee.salt, impl=impl)
     assert checkpoint.trace(copy, ring) == name
-    # A leaker who hides the envelope's ids keeps the messages.
+    # Someone who replaces the envelope still leaks the messages.
     checkpoint.rewrap(copy, ring.identities(), others)
     assert checkpoint.trace(copy, ring) == name
     again = tmp_path / f"{name}-again"
     checkpoint.reencrypt(copy, again, others, others)
-    assert checkpoint.trace(again, ring) is None  # As the documentation says.
+    assert checkpoint.trace(again, ring) is None  # As documented.
     checkpoint.reencrypt(
       copy, tmp_path / f"{name}-2", others, others, salt=licensee.salt
     )
@@ -43,7 +44,7 @@ def test_marked_copies_are_traced(tmp_path: pathlib.Path, impl) -> None:
   assert checkpoint.trace(plain, ring) is None
 
 
-def test_every_message_of_a_copy_has_a_salt_of_its_own(
+def test_every_message_of_a_copy_has_its_own_salt(
   tmp_path: pathlib.Path,
 ) -> None:
   ring = Keyring.create(tmp_path / "ring", Secret.generate(), "team")
@@ -80,7 +81,7 @@ def test_managers_do_not_mix_plain_and_sealed(tmp_path: pathlib.Path) -> None:
       manager.save(2, TREE)
 
 
-def test_secrets_that_were_saved_are_read_as_keys(
+def test_saved_secrets_are_read_as_keys(
   tmp_path: pathlib.Path,
 ) -> None:
   secret = Secret.generate()
@@ -88,7 +89,7 @@ def test_secrets_that_were_saved_are_read_as_keys(
   assert keyring.read_key(f"file:{tmp_path / 'secret'}") == secret
 
 
-def test_what_waits_to_be_sealed_shows_no_key() -> None:
+def test_pending_messages_show_no_key() -> None:
   leaves, found = describe_tree(TREE, 0, {}, signed=False)
   found, data_key = found._replace(id="0" * 32), bytes(range(32))
   waiting = [*sealing.stream_messages(found, data_key, leaves, 0, "host")]

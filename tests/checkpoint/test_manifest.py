@@ -1,4 +1,4 @@
-"""The manifest's reader: whatever it is given, an error or a manifest."""
+"""The manifest's parser: for any input a manifest or an error."""
 
 import json
 import tracemalloc
@@ -20,7 +20,7 @@ FIELDS = json.loads(BYTES)
 
 
 def read(data: bytes) -> Manifest | None:
-  """Reads, within a bound of memory; only the one error may come of it."""
+  """Parse within a bound of memory; only one error is allowed."""
   tracemalloc.start()
   try:
     found = manifest_json.from_bytes(data)
@@ -40,7 +40,7 @@ def dump(fields: Any) -> bytes:
   return text.encode("ascii", "replace")
 
 
-def test_what_is_written_is_read() -> None:
+def test_a_written_manifest_is_read() -> None:
   found = read(BYTES)
   assert found is not None and found.step == 7 and found.metadata == {"x": 1}
   assert len(BYTES) == 4096, "padded"
@@ -103,7 +103,7 @@ def fuzz(examples: int) -> None:
       try:
         fields = put(fields, path, value)
       except (KeyError, IndexError, TypeError):
-        continue  # An earlier change took this place away.
+        continue  # An earlier change removed this field.
     read(dump(fields))
 
   @settings
@@ -160,7 +160,7 @@ BAD: list[tuple[tuple[Any, ...], Any]] = [
 
 
 @pytest.mark.parametrize(("path", "value"), BAD)
-def test_what_does_not_add_up_is_refused(
+def test_inconsistent_manifests_are_refused(
   path: tuple[Any, ...], value: Any
 ) -> None:
   assert read(dump(put(FIELDS, path, value))) is None

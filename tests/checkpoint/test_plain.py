@@ -1,4 +1,4 @@
-"""Checkpoints: every bit comes back, or a clear error; never half of one."""
+"""Plain checkpoints: every bit is restored, or there is a clear error."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def locked(dtype: str) -> Any:
 
 
 def constant(value: float) -> dict[str, Any]:
-  """A state whose every number is `value`: a mix of two saves shows."""
+  """Return a state full of one value, so that a mix of two saves shows."""
   return {f"leaf_{i}": jnp.full((64, 1024), value) for i in range(4)}
 
 
@@ -42,7 +42,7 @@ def constant(value: float) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("dtype", trees.DTYPES)
-def test_locked_params_come_back_bit_for_bit(
+def test_locked_params_are_restored_bit_for_bit(
   dtype: str, tmp_path: pathlib.Path
 ) -> None:
   words = {"int8": "uint8", "float32": "uint32"}.get(dtype, "uint16")
@@ -64,7 +64,7 @@ def test_a_tree_is_read_without_its_structure(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_nan_patterns_come_back_bit_for_bit(
+def test_nan_patterns_are_restored_bit_for_bit(
   dtype: str, tmp_path: pathlib.Path
 ) -> None:
   halves = NANS >> (0 if dtype == "float32" else 16)
@@ -75,7 +75,7 @@ def test_nan_patterns_come_back_bit_for_bit(
   np.testing.assert_array_equal(trees.bits(found["x"]), halves)
 
 
-def test_quantised_and_optimiser_states_come_back(
+def test_quantised_and_optimiser_states_are_restored(
   tmp_path: pathlib.Path,
 ) -> None:
   params = {"kernel": jax.random.normal(jax.random.key(0), (5, 3))}
@@ -172,7 +172,7 @@ def test_missing_checkpoints(tmp_path: pathlib.Path) -> None:
 
 OTHERS: dict[str, tuple[Any, str]] = {
   "shape": (TREE | {"w": jnp.zeros((3, 3))}, r"leaf w is float32\[2, 3\]"),
-  # Orbax would cast: words of ciphertext would become numbers.
+  # Orbax would cast: ciphertext words would become numbers.
   "dtype": (TREE | {"w": jnp.zeros((2, 3), jnp.uint32)}, "leaf w is float32"),
   "leaf less": ({"w": TREE["w"]}, "leaf n/b is int8"),
   "leaf more": (TREE | {"x": jnp.zeros(2)}, "leaf x is absent"),
@@ -201,7 +201,9 @@ def test_another_tree_is_an_error_without_values(
 
 
 @pytest.mark.parametrize("tree", [{}, {"f": "text"}, {"f": object()}, None])
-def test_trees_of_something_else(tree: Any, tmp_path: pathlib.Path) -> None:
+def test_trees_of_other_things_are_refused(
+  tree: Any, tmp_path: pathlib.Path
+) -> None:
   with pytest.raises(ValueError, match="a checkpoint holds"):
     checkpoint.save_plain(tmp_path / "c", tree)
   with (
@@ -214,7 +216,7 @@ def test_trees_of_something_else(tree: Any, tmp_path: pathlib.Path) -> None:
 # ------------------------------------------------------------------ manager
 
 
-def test_manager_keeps_the_last_ones_and_goes_on(
+def test_manager_keeps_the_last_ones_and_resumes(
   tmp_path: pathlib.Path,
 ) -> None:
   with checkpoint.Manager(tmp_path / "m", keep=2) as manager:
@@ -231,7 +233,7 @@ def test_manager_keeps_the_last_ones_and_goes_on(
     assert manager.latest() == 10
 
 
-def test_manager_drops_no_save_in_silence(tmp_path: pathlib.Path) -> None:
+def test_manager_drops_no_save_silently(tmp_path: pathlib.Path) -> None:
   with checkpoint.Manager(tmp_path / "m") as manager:
     manager.save(2, TREE)
     for step in (1, 2):
@@ -321,7 +323,7 @@ print(json.dumps(out))
 
 @pytest.mark.faults
 def test_a_full_disk(tmp_path: pathlib.Path, children: Server) -> None:
-  """Every file is cut at 100 kB, as a full disk would."""
+  """Limit every file to 100 kB, as on a full disk."""
   with checkpoint.Manager(tmp_path / "m") as manager:
     manager.save(1, TREE)
   process = children.start(FULL, tmp_path)
@@ -336,7 +338,9 @@ def test_a_full_disk(tmp_path: pathlib.Path, children: Server) -> None:
     assert manager.latest() == 1
     trees.assert_same_bits(manager.restore(TREE), TREE)
     manager.save(2, TREE)
-  checkpoint.save_plain(tmp_path / "c", TREE)  # The same path, with room again.
+  checkpoint.save_plain(
+    tmp_path / "c", TREE
+  )  # The same path, with space again.
   trees.assert_same_bits(checkpoint.restore_plain(tmp_path / "c", TREE), TREE)
 
 
@@ -399,7 +403,7 @@ def test_sigkill_leaves_whole_checkpoints(
     last = manager.latest()
     assert last is not None
     trees.assert_same_bits(manager.restore(constant(0)), constant(last))
-    manager.save(last + 1, constant(last + 1))  # The run goes on.
+    manager.save(last + 1, constant(last + 1))  # The run resumes.
     manager.wait()
     assert manager.latest() == last + 1
   assert not list((tmp_path / "m").glob("*tmp*"))
@@ -424,7 +428,7 @@ def test_truncated_files_are_an_error(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.faults
-def test_a_body_that_fails_still_closes(tmp_path: pathlib.Path) -> None:
+def test_a_failing_body_still_closes(tmp_path: pathlib.Path) -> None:
   with pytest.raises(KeyError), checkpoint.Manager(tmp_path / "m") as manager:
     manager.save(1, TREE)
     raise KeyError("the body's own error")

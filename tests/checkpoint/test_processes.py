@@ -1,4 +1,4 @@
-"""Two real processes save together; they, and one alone, read it back."""
+"""Two real processes save together; they, and one alone, restore it."""
 
 import pathlib
 import socket
@@ -51,7 +51,7 @@ def test_two_processes_save_and_restore(tmp_path: pathlib.Path) -> None:
   assert checkpoint.verify(path, owner) == []
   public = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
   verify_key = public.public_key()
-  # One process, on other meshes, signature and digests checked.
+  # One process, on other meshes, with signature and digests checked.
   for shape in ((8, 1), (2, 2), (1, 1)):
     devices = np.asarray(jax.devices()[: shape[0] * shape[1]]).reshape(shape)
     mesh = jax.sharding.Mesh(devices, ("a", "b"))
@@ -59,7 +59,7 @@ def test_two_processes_save_and_restore(tmp_path: pathlib.Path) -> None:
     found = checkpoint.restore(path, owner, like, verify_key=verify_key)
     two.assert_equal(found)
   two.assert_equal(checkpoint.restore(path, owner))
-  # One process gives it a new key; two read that.
+  # One process gives it a new data key; two restore that.
   checkpoint.reencrypt(path, tmp_path / "c2", owner, owner)
   path.rename(tmp_path / "old")
   (tmp_path / "c2").rename(path)

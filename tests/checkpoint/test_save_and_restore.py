@@ -1,4 +1,4 @@
-"""Sealed checkpoints: every bit comes back, anywhere, to whom it is for."""
+"""Sealed checkpoints: recipients restore every bit, on any mesh."""
 
 import pathlib
 from typing import Any
@@ -36,7 +36,7 @@ def tree_of(dtype: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_every_bit_comes_back(
+def test_every_bit_is_restored(
   dtype: str, owner: Any, tmp_path: pathlib.Path
 ) -> None:
   tree = tree_of(dtype)
@@ -65,7 +65,7 @@ def test_a_path_may_go_up(
 def test_the_device_seals_and_opens_the_same(
   owner: Any, tmp_path: pathlib.Path
 ) -> None:
-  """One size for all, because each size is compiled for seconds."""
+  """Use one size for all arrays: each size takes seconds to compile."""
   mesh = Mesh(np.asarray(jax.devices()[:2]), ("a",))
   sharding = NamedSharding(mesh, P("a"))
   tree = {
@@ -177,7 +177,7 @@ def test_some_leaves(sharded: Any) -> None:
     checkpoint.restore(path, owner, leaves="typo")
 
 
-def test_large_leaves_are_cut_and_slices_read_alone(
+def test_large_leaves_are_split_and_slices_read_alone(
   owner: Any, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
   monkeypatch.setattr(layout, "MAX_PART_BYTES", 1 << 16)
@@ -228,10 +228,10 @@ def test_metadata_step_and_inspection(
     checkpoint.save(tmp_path / "d", tree, owner, metadata={"x": object()})
 
 
-def test_a_stranger_learns_one_padded_size(
+def test_without_a_key_only_a_padded_size_is_visible(
   owner: Any, tmp_path: pathlib.Path
 ) -> None:
-  """Other names, shapes, dtypes and metadata: nothing on disk tells."""
+  """Other names, shapes, dtypes and metadata are not visible on disk."""
   one = {"alpha_name": np.full((40, 25), 3, np.float32)}
   many = {f"beta_{i}": np.zeros(50, np.int8) for i in range(80)}
   sizes = []
@@ -313,7 +313,7 @@ def test_signatures(kind: str, owner: Any, tmp_path: pathlib.Path) -> None:
 def test_a_recipient_cannot_forge_what_is_signed(
   owner: Any, tmp_path: pathlib.Path
 ) -> None:
-  """Whoever knows the data key can seal another part, and is found out."""
+  """A recipient can seal another part, and the signature reveals it."""
   from keyjax.checkpoint.format import manifest
   from keyjax.checkpoint.opened import open_checkpoint
   from keyjax.keyring.data_keys import leaf_key
@@ -330,7 +330,9 @@ def test_a_recipient_cannot_forge_what_is_signed(
     leaf_key(opened.data_key, "leaf", "w"), np.zeros(5000, np.float32), bound
   )
   damage.replace(path, damage.message(path, owner, "w"), forged)
-  assert not checkpoint.restore(path, owner)["w"].any()  # Nobody asked.
+  assert not checkpoint.restore(path, owner)[
+    "w"
+  ].any()  # No signature was required.
   with pytest.raises(checkpoint.CheckpointError, match="leaf w does not open"):
     checkpoint.restore(path, owner, verify_key=signer.public_key())
   (problem,) = checkpoint.verify(path, owner)
@@ -340,7 +342,7 @@ def test_a_recipient_cannot_forge_what_is_signed(
 # ----------------------------------------------------------------- mistakes
 
 
-def test_mistakes_get_a_sentence(owner: Any, tmp_path: pathlib.Path) -> None:
+def test_mistakes_are_reported(owner: Any, tmp_path: pathlib.Path) -> None:
   tree, path = {"w": np.ones(3, np.float32)}, tmp_path / "c"
   checkpoint.save(path, tree, owner)
   with pytest.raises(FileExistsError, match="never overwritten"):
@@ -391,7 +393,7 @@ def test_manager_keeps_and_resumes_sealed(
     trees.assert_same_bits(found["w"], state(3)["w"])
     with pytest.raises(FileNotFoundError, match="no step 1"):
       manager.restore(state(0), 1)
-    # A folder of another step in this one's place is not taken for it.
+    # A folder of another step under this name is not taken for it.
     (tmp_path / "m/2").rename(tmp_path / "m/5")
   with (
     checkpoint.Manager(tmp_path / "m", keep=2, **people) as manager,

@@ -1,4 +1,4 @@
-"""Whatever is done to the files, values come back as saved or not at all."""
+"""However files are altered, values are restored as saved or not at all."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def files(path: pathlib.Path) -> list[pathlib.Path]:
 
 
 def opened(path: pathlib.Path) -> bool:
-  """Whether it opens; if so, all is as it was saved."""
+  """Return whether it opens; then everything must be as it was saved."""
   try:
     found = checkpoint.restore(path, OWNER, step=3)
     metadata = checkpoint.read_metadata(path, OWNER)
@@ -51,7 +51,7 @@ def opened(path: pathlib.Path) -> bool:
 
 
 def flip(path: pathlib.Path, count: int, seed: int) -> tuple[int, int]:
-  """Flips one bit at a time, over all files by size; counts the refused."""
+  """Flip one bit at a time, over all files by size; count the refused."""
   everything = files(path)
   sizes = np.array([p.stat().st_size for p in everything])
   ends, rng = np.cumsum(sizes), np.random.default_rng(seed)
@@ -119,7 +119,7 @@ def test_padding_is_authenticated_too(
 def copy(
   path: pathlib.Path, target: pathlib.Path, old: bytes, new: bytes
 ) -> None:
-  """Copies a checkpoint with some of its bytes replaced."""
+  """Copy a checkpoint with some of its bytes replaced."""
   shutil.copytree(path, target)
   damage.replace(target, old, new)
 
@@ -130,7 +130,7 @@ def test_swapped_parts(saved: pathlib.Path, tmp_path: pathlib.Path) -> None:
   copy(saved, tmp_path / "leaf", a, b)
   with pytest.raises(checkpoint.CheckpointError, match="leaf a does not open"):
     checkpoint.restore(tmp_path / "leaf", OWNER)
-  # The other leaves open, and alone.
+  # The other leaves open without it.
   found = checkpoint.restore(tmp_path / "leaf", OWNER, leaves="b|c/d")
   np.testing.assert_array_equal(found["b"], tree()["b"])
   chunks = bytearray(d)
@@ -156,7 +156,7 @@ def test_swapped_parts(saved: pathlib.Path, tmp_path: pathlib.Path) -> None:
 def test_replayed_manifests_and_envelopes(
   saved: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-  """Another checkpoint's header or data, of the same owner and tree."""
+  """Swap in header or data of another checkpoint of this owner and tree."""
   other = tmp_path / "other"
   checkpoint.save(other, tree(1), OWNER, step=2)
   for name in ("header", "sealed"):
@@ -168,7 +168,7 @@ def test_replayed_manifests_and_envelopes(
       checkpoint.CheckpointError, match="manifest does not open"
     ):
       checkpoint.restore(mixed, OWNER)
-  # A whole older checkpoint is one: who expects a step is told.
+  # A complete older checkpoint is valid: the expected step reveals it.
   with pytest.raises(
     checkpoint.CheckpointError, match="of step 2, not of step 3"
   ):
@@ -210,7 +210,7 @@ def test_edited_headers(
 def test_arrays_of_another_kind_are_refused_unread(
   saved: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-  """An attacker who writes the storage's own metadata gains nothing."""
+  """An attacker who alters the storage's own metadata gains nothing."""
   import tensorstore as ts
 
   for i, change in enumerate(

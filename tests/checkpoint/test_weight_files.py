@@ -1,4 +1,4 @@
-"""Other formats into sealed checkpoints and out again."""
+"""Import and export of weight files."""
 
 import pathlib
 from typing import Any
@@ -21,7 +21,7 @@ NAMES = ("w.safetensors", "w.msgpack", "folder")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_there_and_back(name: str, tmp_path: pathlib.Path) -> None:
+def test_import_and_export(name: str, tmp_path: pathlib.Path) -> None:
   source, target = tmp_path / name, tmp_path / f"back-{name}"
   if name == "folder":
     checkpoint.save_plain(source, TREE)

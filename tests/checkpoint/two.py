@@ -1,4 +1,4 @@
-"""What each of two processes does; see test_processes.py.
+"""The program of each of two processes; see test_processes.py.
 
 Run as `python -m tests.checkpoint.two PORT PROCESS FOLDER JOB WHERE`: the key
 is in FOLDER, the checkpoints in WHERE, which may be of a bucket.
@@ -39,7 +39,7 @@ def values() -> dict[str, np.ndarray]:
 
 
 def tree(mesh: jax.sharding.Mesh, filled: bool = True) -> dict[str, Any]:
-  """The values on a mesh, and a number that all processes hold."""
+  """Return the values on a mesh, and an array that all processes hold."""
   made: dict[str, Any] = {}
   for name, x in values().items():
     sharding = NamedSharding(mesh, SPECS[name])

@@ -1,4 +1,4 @@
-"""Sealed data: the c2sp vectors, what tampering gives, slices and trees."""
+"""Sealed data: the c2sp vectors, tampering, slices and trees."""
 
 import hashlib
 import io
@@ -70,7 +70,7 @@ def test_wycheproof_as_a_stream():
 
 
 def open_in_jit(key, sealed, context, impl):
-  """Returns the plaintext or None, as an opener of the array form does."""
+  """Open with the array functions; return the plaintext or None."""
   try:
     derived = s.seal_key(key, context, salt=sealed[:24])
     data, valid = s.unseal_array(
@@ -140,7 +140,7 @@ def test_the_device_seals_the_same_bytes(n):
 
 
 def damaged(sealed):
-  """Yields what an attacker can make of a message of three chunks."""
+  """Yield what an attacker can make of a message of three chunks."""
   step = CHUNK + 16
   chunks = [sealed[56 + i * step : 56 + (i + 1) * step] for i in range(3)]
   header = sealed[:56]
@@ -175,7 +175,7 @@ def message():
   return key, data, s.seal(key, data, b"ctx")
 
 
-def test_every_damage_gives_the_one_error(message):
+def test_all_damage_gives_the_same_error(message):
   key, data, sealed = message
   assert s.unseal(key, sealed, b"ctx") == data
   assert open_in_jit(key, sealed, b"ctx", "host") == data
@@ -195,7 +195,7 @@ def test_flips_and_swaps_give_zeros_on_the_device(message):
       assert open_in_jit(key, bad, b"ctx", "device") is None, name
 
 
-def test_a_wrong_key_context_or_size_gives_the_one_error(message):
+def test_a_wrong_key_context_or_size_gives_the_same_error(message):
   key, _, sealed = message
   other = bytes([key[0] ^ 1]) + key[1:]
   for k, c in (
@@ -219,8 +219,8 @@ def test_a_wrong_key_context_or_size_gives_the_one_error(message):
 
 
 def test_many_programs_at_once_do_not_wait_for_each_other():
-  # A callback that takes a large array waits for the threads that wait for
-  # it; ours take small ones. Twice as many programs as devices are in flight.
+  # A callback with a large argument could wait for threads that wait for it.
+  # Twice as many programs as devices are in flight.
   n = len(jax.devices())
   rng = np.random.default_rng(0)
   data = jnp.asarray(rng.integers(0, 256, (n, 40 * CHUNK), np.uint8))
@@ -252,7 +252,7 @@ def test_any_slice_opens_alone(message, a, b):
   assert got == data[start:stop]
 
 
-def test_a_slice_needs_its_own_chunks_alone(message):
+def test_a_slice_needs_only_its_own_chunks(message):
   key, data, sealed = message
   bad = sealed[:-1] + bytes([sealed[-1] ^ 1])
   assert s.unseal(key, bad, b"ctx", start=5, stop=CHUNK) == data[5:CHUNK]
@@ -264,7 +264,7 @@ def test_a_slice_needs_its_own_chunks_alone(message):
     s.unseal(key, sealed, b"ctx", start=0, stop=len(data) + 1)
 
 
-def test_a_reader_that_ended_well_stays_ended(message):
+def test_a_finished_reader_stays_finished(message):
   key, data, sealed = message
   reader = s.Reader(key, io.BytesIO(sealed), b"ctx")
   assert b"".join(reader) == data
@@ -282,7 +282,7 @@ def params():
   }
 
 
-def test_a_tree_comes_back_bit_for_bit(params):
+def test_a_tree_is_restored_bit_for_bit(params):
   secret = Secret.generate()
   sealed = s.seal_tree(secret, params, b"step 1")
   assert jax.tree.structure(sealed) == jax.tree.structure(params)
