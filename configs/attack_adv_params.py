@@ -3,9 +3,10 @@ r"""Attacks on AdvParams and on keyed noise; a trained MNIST CNN.
 python -m experiments.attack --config=configs/attack_adv_params.py \
       --workdir=runs/attack_adv_params
 
-2 cores of a Xeon beside other work, 2026-11-22. Right key 99.07 %; the line
-search with 200 images: 98.80 % (11 weights changed, without bounds) and 98.60 %
-(48 weights, inside the layer's range); fine-tuning with 500: 88.17 and 97.84.
+2 cores of a Xeon shared with other jobs, 2026-11-22. Right key 99.07 %; the
+line search with 200 images: 98.80 % (11 weights changed, without bounds) and
+98.60 % (48 weights, inside the layer's range); fine-tuning with 500: 88.17 and
+97.84.
 """
 
 from ml_collections import ConfigDict
@@ -20,7 +21,7 @@ from experiments.run.config import (
 
 
 def get_config() -> ConfigDict:
-  """Returns the config."""
+  """Return the config."""
   config = mnist("attack_adv_params")
   config.train.epochs = 3.0
   set_schemes(

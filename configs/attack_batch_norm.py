@@ -1,10 +1,10 @@
-r"""Fine-tuning batch norm alone: a small ResNet-18 on the digits.
+r"""Fine-tuning only batch norm: a small ResNet-18 on the digits.
 
     python -m experiments.attack --config=configs/attack_batch_norm.py \
       --workdir=runs/attack_batch_norm
 
-Scales, shifts and statistics train, and nothing else. HPNN's sign of a
-convolution can be taken back by the scale behind it.
+Only scales, shifts and statistics train. HPNN's sign of a convolution can be
+undone by the scale after it.
 """
 
 from ml_collections import ConfigDict
@@ -25,7 +25,7 @@ _FRACTIONS = {"10 %": 0.1, "100 %": 1.0}
 
 
 def get_config() -> ConfigDict:
-  """Returns the config."""
+  """Return the config."""
   config = base()
   config.name, config.model = "attack_batch_norm", "resnet18"
   config.model_args.width = 8

@@ -1,10 +1,10 @@
-r"""A key protects a file, not a function: a network rebuilt from its answers.
+r"""A key protects a file, not a function: a network rebuilt from its logits.
 
 python -m experiments.attack --config=configs/attack_cryptanalytic.py \
       --workdir=runs/attack_cryptanalytic
 
-2 cores of a Xeon, 2 minutes beside other work, 2026-11-22; the figures are in
-docs/attacks/cryptanalytic.md.
+2 cores of a Xeon, 2 minutes shared with other jobs, 2026-11-22; the figures are
+in docs/attacks/cryptanalytic.md.
 """
 
 from ml_collections import ConfigDict
@@ -19,7 +19,7 @@ from experiments.run.config import (
 
 
 def get_config() -> ConfigDict:
-  """Returns the config."""
+  """Return the config."""
   config = base()
   config.name, config.dataset = "attack_cryptanalytic", "digits"
   config.model, config.model_args.hidden = "mlp", (16,)

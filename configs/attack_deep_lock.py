@@ -3,10 +3,10 @@ r"""Attacks on Deep-Lock: published, int8, hardened; a trained MNIST CNN.
 python -m experiments.attack --config=configs/attack_deep_lock.py \
       --workdir=runs/attack_deep_lock
 
-2 cores of a Xeon, 8 minutes beside other work, 2026-11-22. Published schedule:
-the master key in 1,000 of 1,000 games, 16 ms of processor time each, from 4
-known weights at an unknown place; AES counter mode: 0 of 1,000. Both: a sign is
-flipped in the file.
+2 cores of a Xeon, 8 minutes shared with other jobs, 2026-11-22. Published
+schedule: the master key in 1,000 of 1,000 games, 16 ms of processor time each,
+from 4 known weights at an unknown place; AES counter mode: 0 of 1,000. Both: a
+sign is flipped in the file.
 """
 
 from ml_collections import ConfigDict
@@ -21,7 +21,7 @@ from experiments.run.config import (
 
 
 def get_config() -> ConfigDict:
-  """Returns the config."""
+  """Return the config."""
   config = mnist("attack_deep_lock")
   config.train.epochs = 3.0
   set_schemes(

@@ -5,7 +5,7 @@ r"""Known plaintext against Deep-Lock on ResNet-18 (11 million weights).
 
 The model is at its first step, where the warm-up's rate is 0: batch-norm
 scales and biases are 1 and 0, as after any training that freezes them.
-2 cores of a Xeon beside other work, 2026-11-22: the master key in 10 of 10
+2 cores of a Xeon shared with other jobs, 2026-11-22: the master key in 10 of 10
 games, median 0.81 s of processor time from 4 known weights among 2.4 million,
 0.25 s from zero biases and unit scales alone.
 """
@@ -22,7 +22,7 @@ from experiments.run.config import (
 
 
 def get_config() -> ConfigDict:
-  """Returns the config."""
+  """Return the config."""
   config = cifar10("attack_deep_lock_resnet18")
   config.train.batch_size, config.train.epochs = 8, 1e-6  # One step.
   config.train.schedule = "cosine"

@@ -3,10 +3,10 @@ r"""Fine-tuning with 0.1 to 100 % of MNIST, all layers and the head alone.
     python -m experiments.attack --config=configs/attack_fine_tune.py \
       --workdir=runs/attack_fine_tune
 
-Every share of the data stands beside training from scratch with the same
-images and steps, and beside a licensee who tunes under his key. Few images need
-few steps: they are seen dozens of times. Batch norm alone:
-`attack_batch_norm`. Some 15 minutes of processor time, by a few of the rows.
+Every share of the data is compared with training from scratch with the same
+images and steps, and with a licensee who tunes under their key. Few images need
+few steps: they are seen dozens of times. Batch norm only:
+`attack_batch_norm`. About 15 minutes of processor time, by a few of the rows.
 """
 
 from ml_collections import ConfigDict
@@ -39,7 +39,7 @@ _HEAD = tuple({**rate, "layers": ".*head.*"} for rate in _RATES)
 
 
 def get_config() -> ConfigDict:
-  """Returns the config."""
+  """Return the config."""
   config = mnist("attack_fine_tune")
   config.train.epochs = 2.0
   config.num_test = 2500

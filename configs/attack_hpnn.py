@@ -1,10 +1,10 @@
-r"""Attacks on HPNN: a MNIST CNN whose every key bit acts.
+r"""Attacks on HPNN: a MNIST CNN in which every key bit acts.
 
 python -m experiments.attack --config=configs/attack_hpnn.py \
       --workdir=runs/attack_hpnn
 
-2 cores of a Xeon, 30 minutes beside other work, 2026-11-22; the figures are in
-docs/attacks/hpnn.md.
+2 cores of a Xeon, 30 minutes shared with other jobs, 2026-11-22; the figures
+are in docs/attacks/hpnn.md.
 
 The CNN of `hpnn.py:mnist` has 176 locked neurons, and 256 key bits of which
 about 150 act; with 256 hidden units there are 304, and all bits act.
@@ -29,7 +29,7 @@ _BLIND = {"informed": False, "starts": 3}
 
 
 def get_config() -> ConfigDict:
-  """Returns the config."""
+  """Return the config."""
   config = mnist("attack_hpnn")
   config.model_args.units = 256
   set_schemes(config, hpnn=scheme("hpnn", "HPNN, 256 key bits"))
@@ -87,21 +87,22 @@ def get_config() -> ConfigDict:
   }
   for known in (False, True):
     more = {**two, "schedule": known}
-    end, said = "_known" * known, ", known schedule" * known
+    end = "_known" * known
+    suffix = ", known schedule" * known
     attacks |= {
       f"greedy{end}": attack(
-        "hpnn_greedy", f"greedy flips, 2 %{said}", steps=1000, **more
+        "hpnn_greedy", f"greedy flips, 2 %{suffix}", steps=1000, **more
       ),
       f"genetic{end}": attack(
         "hpnn_genetic",
-        f"genetic search, 2 %{said}",
+        f"genetic search, 2 %{suffix}",
         steps=1000,
         grid=({"population": 32},),
         **more,
       ),
       f"relax_blind{end}": attack(
         "hpnn_relax",
-        f"relaxation as published, 2 %{said}",
+        f"relaxation as published, 2 %{suffix}",
         steps=1500,
         grid=(_BLIND,),
         **more,

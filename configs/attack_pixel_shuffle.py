@@ -3,8 +3,8 @@ r"""Attacks on SHF, NP and FFX with 2 % of the data: MNIST, M=4.
 python -m experiments.attack --config=configs/attack_pixel_shuffle.py \
       --workdir=runs/attack_pixel_shuffle
 
-2 cores of a Xeon, 20 minutes beside other work, 2026-11-22; the figures are in
-docs/attacks/pixel_shuffle.md.
+2 cores of a Xeon, 20 minutes shared with other jobs, 2026-11-22; the figures
+are in docs/attacks/pixel_shuffle.md.
 
 The jigsaw needs no model: the config `attack_jigsaw` draws what it restores.
 """
@@ -26,7 +26,7 @@ _TUNE = (
 
 
 def get_config() -> ConfigDict:
-  """Returns the config."""
+  """Return the config."""
   config = mnist("attack_pixel_shuffle")
   set_schemes(
     config,

@@ -3,7 +3,7 @@ r"""Does a key stop adversarial images, and does a lock survive two licensees?
 python -m experiments.attack --config=configs/attack_transfer.py \
       --workdir=runs/attack_transfer
 
-2 cores of a Xeon beside much other work, two sittings, 2026-11-22; the figures
+2 cores of a Xeon shared with other jobs, two sessions, 2026-11-22; the figures
 are in docs/attacks/transfer.md. At epsilon 0.2: all images with the key, 79 %
 with the stolen file of FFX, 75 % with the mean over random keys of SHF, 21 to
 62 % with a fresh model. Two licensees undo AdvParams, and find the master key
@@ -48,7 +48,7 @@ _TRAINED = {
 
 
 def get_config() -> ConfigDict:
-  """Returns the config."""
+  """Return the config."""
   config = mnist("attack_transfer")
   config.train.epochs = 2.0
   set_schemes(

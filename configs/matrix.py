@@ -1,4 +1,4 @@
-r"""The attack matrix: every scheme beside every attack, on MNIST.
+r"""The attack matrix: every scheme against every attack, on MNIST.
 
 python -m experiments.attack --config=configs/matrix.py \
       --workdir=runs/matrix
@@ -34,7 +34,7 @@ _FRACTIONS = {"0.1 %": 0.001, "1 %": 0.01, "10 %": 0.1}
 
 
 def get_config() -> ConfigDict:
-  """Returns the config."""
+  """Return the config."""
   config = mnist("matrix")
   config.train.epochs = 2.0
   config.num_test = 2500
@@ -181,7 +181,7 @@ def get_config() -> ConfigDict:
 
 
 def _others() -> dict[str, ConfigDict]:
-  """Returns collusion, and images that are to mislead the owner's model."""
+  """Return collusion, and adversarial images for the owner's model."""
   misled = {"schemes": _LARGE, "victims": 200, "steps": 30, "points": 3}
   return {
     "licensees": attack(
@@ -231,7 +231,7 @@ def _others() -> dict[str, ConfigDict]:
 
 
 def _signs() -> dict[str, ConfigDict]:
-  """Returns HPNN's searches by labels, without and with its schedule."""
+  """Return HPNN's searches by labels, without and with its schedule."""
   made = {}
   for label, name, title, setting in (
     (

@@ -1,4 +1,4 @@
-"""What adversarial images are worth: the referee of `Goal.TRANSFER`."""
+"""Scores of adversarial images: the referee of `Goal.TRANSFER`."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -6,25 +6,26 @@ import numpy as np
 from keyjax.attacks import intervals
 from keyjax.attacks.game import Adversarial, Score, Target, compiled
 
-_ROUNDING = 1e-6  # Of a float32 sum at the edge of a ball.
+_ROUNDING = 1e-6  # Error of a float32 sum at the edge of a ball.
 
 
 def score(value: Adversarial, target: Target) -> Score:
-  """Return the share of victims on which the authorised model is misled.
+  """Return the share of victims that the authorised model misclassifies.
 
-  Only victims that it tells right unchanged count, since the others need no
-  attack. A claim that breaks a rule is worth 0, and says which.
+  Only victims that it classifies correctly unchanged count, since the others
+  need no attack. A claim that breaks a rule scores 0, and its details name the
+  rule.
 
   Args:
     value: The changed victims.
-    target: With the `victims` that the referee set.
+    target: Target with the `victims` that the referee set.
 
   Returns:
-    The share with its Clopper-Pearson interval; `images` of its details is how
-    many victims count.
+    The share with its Clopper-Pearson interval; `images` of its details is the
+    number of victims that count.
 
   Raises:
-    ValueError: The game has no victims.
+    ValueError: If the game has no victims.
   """
   if target.victims is None:
     raise ValueError("a claim of adversarial images needs Attacker.victims")
@@ -46,11 +47,11 @@ def score(value: Adversarial, target: Target) -> Score:
 
 
 def outside(value: Adversarial, clean: np.ndarray) -> str:
-  """Return which rule of the game a claim breaks; empty for none.
+  """Return the rule of the game that a claim breaks; empty for none.
 
   Args:
     value: The claim.
-    clean: float32[n, h, w, c], the victims as they are.
+    clean: float32[n, h, w, c], the unchanged victims.
 
   Example:
     >>> clean = np.zeros((1, 2, 2, 1), np.float32)
@@ -62,7 +63,7 @@ def outside(value: Adversarial, clean: np.ndarray) -> str:
   image = np.asarray(value.image)
   if image.shape != clean.shape:
     return "other images than the victims"
-  if not ((image >= 0) & (image <= 1)).all():  # NaN is neither.
+  if not ((image >= 0) & (image <= 1)).all():  # False for NaN too.
     return "pixels outside [0, 1]"
   if np.abs(image - clean).max(initial=0) > value.epsilon + _ROUNDING:
     return "pixels outside the ball"

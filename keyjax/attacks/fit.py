@@ -1,7 +1,7 @@
-"""Training as a thief does it: a model, some images, a handful of choices.
+"""Training as an attacker does it: a model, some images, a few settings.
 
-The steps are driven from the host: XLA's CPU compiler brings convolutions into
-their fast form in a program's entry alone. Compiled steps are kept, so that a
+The steps are driven from the host: XLA's CPU compiler optimises convolutions
+only in a program's entry computation. Compiled steps are cached, so that a
 sweep over learning rates, layers, data and starting points compiles once.
 """
 
@@ -25,13 +25,13 @@ _RULES = {
 
 
 class Recipe(NamedTuple):
-  """How to train.
+  """Settings of training.
 
   Attributes:
     optimizer: `adam` or `sgd` (momentum 0.9).
-    learning_rate: Where a cosine to 0 starts.
-    layers: A regular expression of the leaf paths that train.
-    batch_size: At most; all images when there are fewer.
+    learning_rate: Initial learning rate of a cosine decay to 0.
+    layers: Regular expression of the leaf paths that train.
+    batch_size: Batch size; all images if there are fewer.
   """
 
   optimizer: str = "adam"
@@ -44,7 +44,7 @@ _DEFAULT = Recipe()
 
 
 class Fit(NamedTuple):
-  """Where training is; `flops` is what its compiled steps took so far."""
+  """State of training; `flops` counts the compiled steps so far."""
 
   step: int
   params: PyTree
@@ -60,22 +60,22 @@ def fit(
   seed: int = 0,
   mask: PyTree | None = None,
 ) -> Iterator[Fit]:
-  """Train on labels or on logits, and yields at every mark.
+  """Train on labels or on logits, and yield at every mark.
 
   Args:
-    apply_fn: Called as `apply_fn(variables, images)`, and with `train=True,
-      mutable=[...]` where the variables hold more than params.
-    variables: Where to start: `{"params": ...}` and what else there is, or a
-      bare tree.
+    apply_fn: Forward pass, called as `apply_fn(variables, images)`, and with
+      `train=True, mutable=[...]` where the variables hold more than params.
+    variables: Initial variables: `{"params": ...}` and other collections, or a
+      tree of params.
     data: Images, and labels int32[n] or logits float32[n, classes] to imitate.
-    marks: The steps after which to yield; the last ends the training.
-    recipe: The rest.
-    seed: Of the order of the images.
-    mask: A tree like the variables, 1.0 where a weight trains and 0.0 where
-      not; by default what `recipe.layers` says.
+    marks: Steps after which to yield; the last ends the training.
+    recipe: Settings of training.
+    seed: Seed of the order of the images.
+    mask: Tree like the variables, 1.0 where a weight trains and 0.0 elsewhere;
+      by default from `recipe.layers`.
 
   Raises:
-    ValueError: No leaf trains, or the optimiser is unknown.
+    ValueError: If no leaf trains, or the optimiser is unknown.
   """
   params, rest = _collections(variables)
   if mask is None:
@@ -158,7 +158,7 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def _flops(step_fn: Any, args: Any) -> float:
-  """Return what a step computes, by XLA's own count; 0 where it has none."""
+  """Return the operations of a step by XLA's count; 0 where it has none."""
   leaves, treedef = jax.tree.flatten(jax.eval_shape(lambda *a: a, *args))
   return _count_flops(step_fn, tuple(leaves), treedef)
 
@@ -184,6 +184,6 @@ def estimate(
     _, new = apply_fn(variables, x, train=True, mutable=["batch_stats"])
     return {**variables, **new}
 
-  for _ in range(rounds):  # Running means forget what was there.
+  for _ in range(rounds):  # Until running means forget the initial ones.
     variables = turn(variables, jnp.asarray(images))
   return variables

@@ -2,23 +2,22 @@
 
     attack:  (view, budget, **setting) -> claims
 
-An attack is a pure function. It sees a `View`, made from what the `Attacker` is
-said to hold and from nothing else (`keyjax.attacks.views`), and puts forward
-claims as it goes: a key, weights, a model, a guess, a forgery. It never sees
-the truth. The referee does (`keyjax.attacks.referee`): it scores every claim
-against the `Target`, so that a result is a curve of score against cost and not
-a point.
+An attack is a pure function. It sees a `View`, made only from what the
+`Attacker` holds (`keyjax.attacks.views`), and makes claims as it runs: a key,
+weights, a model, a guess, a forgery. It never sees the truth. The referee does
+(`keyjax.attacks.referee`): it scores every claim against the `Target`, so that
+a result is a curve of score against cost and not a point.
 
-Scores are shares from 0 to 1 with a 95 % interval. Their meaning is the
-goal's:
+Scores are shares from 0 to 1 with a 95 % interval. Their meaning depends on the
+goal:
 
     key          share of the key's array elements that are right
     weights      share of the locked weights that are right bit for bit
     function     test accuracy
-    distinguish  1 when a file and a decoy were told apart; half is chance
-    forge        1 when the owner's key opens the forgery to what was claimed
-    transfer     share of the victims, told right by the authorised model, that
-                 it tells wrong once they are changed
+    distinguish  1 if a file and a decoy were told apart; half is chance
+    forge        1 if the owner's key opens the forgery to what was claimed
+    transfer     share of the victims, classified correctly by the authorised
+                 model, that it misclassifies once they are changed
 
 Attack settings are swept, and the best is reported (`referee.sweep`): a lock
 is worth what its strongest attacker leaves of it.
@@ -37,7 +36,7 @@ from keyjax.scheme import ApplyFn, Key, PyTree, Scheme
 
 
 class Goal(enum.StrEnum):
-  """What an attacker is after; see the module's text for the scores."""
+  """Goal of an attack; the module's docstring defines the scores."""
 
   KEY = "key"
   WEIGHTS = "weights"
@@ -47,7 +46,7 @@ class Goal(enum.StrEnum):
   TRANSFER = "transfer"
 
 
-# Whose scores are shares of test images, `images` of them.
+# Goals whose scores are shares of test images, `images` of them.
 OVER_IMAGES = (Goal.FUNCTION, Goal.TRANSFER)
 
 
@@ -56,22 +55,24 @@ class Attacker:
   """What an attacker knows and holds.
 
   Attributes:
-    knows_scheme: The scheme and its public arguments.
-    has_locked: The stolen file.
-    images: How many labelled training images.
-    ciphertexts: How many transformed images he overheard on their way to an
+    knows_scheme: Whether they know the scheme and its public arguments.
+    has_locked: Whether they hold the stolen file.
+    images: Number of labelled training images.
+    ciphertexts: Number of transformed images overheard on their way to an
       input-keyed model, without labels; none of them is among `images`.
-    schedule: Which key bit each neuron of HPNN meets: the device's private map.
-    has_key: The key itself: an authorised user, and no thief.
-    queries: How many inputs the authorised model answers with logits.
-    known_weights: How many consecutive plain weights of `known_leaf`, at a
-      place in it that is not told.
-    known_leaf: The path of that leaf; empty for the largest locked one.
-    has_base: The public model that the target was fine-tuned from.
-    copies: How many other files that the same secret locked.
-    licensees: How many files of the same weights that other secrets locked.
-    victims: How many test images he is to change so that the authorised model
-      errs; he sees them and their labels.
+    schedule: Whether they know which key bit each neuron of HPNN meets: the
+      device's private map.
+    has_key: Whether they hold the key: an authorised user, not a thief.
+    queries: Number of inputs that the authorised model answers with logits.
+    known_weights: Number of consecutive plain weights of `known_leaf`, at an
+      unknown place in it.
+    known_leaf: Path of that leaf; empty for the largest locked one.
+    has_base: Whether they hold the public model that the target was fine-tuned
+      from.
+    copies: Number of other files that the same secret locked.
+    licensees: Number of files of the same weights that other secrets locked.
+    victims: Number of test images to change so that the authorised model
+      misclassifies them; the attacker sees them and their labels.
   """
 
   knows_scheme: bool = True
@@ -89,7 +90,7 @@ class Attacker:
   victims: int = 0
 
   def covers(self, needs: "Attacker") -> bool:
-    """Return whether this attacker has all that `needs` lists.
+    """Return whether this attacker holds everything that `needs` lists.
 
     Example:
       >>> Attacker(images=100).covers(Attacker(images=1))
@@ -105,12 +106,12 @@ class Attacker:
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-  """What an attacker may spend, and where his random numbers start.
+  """What an attacker may spend, and the seed of their random numbers.
 
   Attributes:
-    steps: Of optimisation or search.
-    points: How many claims to make on the way, for the curve.
-    seed: Of the attacker's generators; it guards no secret.
+    steps: Steps of optimisation or search.
+    points: Number of claims along the way, for the curve.
+    seed: Seed of the attacker's generators; it guards no secret.
   """
 
   steps: int = 1000
@@ -129,9 +130,9 @@ class Budget:
 
 
 class Cost(NamedTuple):
-  """What was spent up to a claim; the referee measures both times.
+  """Cost up to a claim; the referee measures both times.
 
-  Processor seconds are those of all threads, and hold on a busy machine.
+  Processor seconds are those of all threads, and comparable on a busy machine.
   """
 
   steps: int = 0
@@ -142,13 +143,13 @@ class Cost(NamedTuple):
 
 
 class Claim(NamedTuple):
-  """What an attack puts forward.
+  """A claim of an attack.
 
   Attributes:
     value: A key, a tree of weights, a `Model`, whether the file is genuine, a
-      `Forgery` or an `Adversarial`, as the goal asks; None when the attack has
-      nothing.
-    cost: Spent so far.
+      `Forgery` or an `Adversarial`, depending on the goal; None if the attack
+      found nothing.
+    cost: Cost so far.
     details: Numbers and words for the row.
   """
 
@@ -165,7 +166,7 @@ class Model(NamedTuple):
 
 
 class Forgery(NamedTuple):
-  """A changed file, and what it is claimed to do to the plain weights."""
+  """A changed file, and its claimed effect on the plain weights."""
 
   locked: PyTree
   edit: Callable[[PyTree], PyTree]
@@ -176,7 +177,7 @@ class Adversarial(NamedTuple):
 
   Attributes:
     image: float32[n, h, w, c] in [0, 1], in the order of `View.victims`.
-    epsilon: The radius of the L-infinity ball, in units of pixel values.
+    epsilon: Radius of the L-infinity ball, in units of pixel values.
   """
 
   image: np.ndarray
@@ -192,27 +193,27 @@ class Examples(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Target:
-  """A locked model and all that its owner knows.
+  """A locked model and everything that its owner knows.
 
   Attributes:
-    name: The scheme's name, by which attacks say what they apply to.
+    name: Name of the scheme, by which attacks state what they apply to.
     scheme: The scheme.
     key: Its key.
-    params: The plain params.
-    locked: What is shipped.
+    params: Plain params.
+    locked: Locked params, as they are shipped.
     apply_fn: `apply_fn(variables, images, **kwargs)`, the plain pass of a
       linen model over what `floats` returns.
-    init: Makes fresh params of the model from a JAX rng.
-    train: The owner's training data; a thief has some of it.
-    test: What models are judged on.
-    options: The scheme's public arguments.
-    base: The public model that this one was fine-tuned from, if any.
+    init: Function from a JAX rng to fresh params of the model.
+    train: The owner's training data; an attacker may hold some of it.
+    test: Data that models are judged on.
+    options: Public arguments of the scheme.
+    base: Public model that this one was fine-tuned from, if any.
     copies: Other files that the same secret locked.
     licensed: Files of the same params that other secrets locked.
-    victims: What an `Adversarial` is about; the referee sets it for a game.
-    genuine: False for a decoy of random words, which nothing was locked in.
-    floats: Turns opened or stolen params into those of `apply_fn`, as
-      dequantisation does.
+    victims: Images of an `Adversarial`; the referee sets them for a game.
+    genuine: False for a decoy of random words, in which nothing was locked.
+    floats: Function from opened or stolen params to those of `apply_fn`, such
+      as dequantisation.
   """
 
   name: str
@@ -233,14 +234,14 @@ class Target:
   floats: Callable[[PyTree], PyTree] = lambda params: params
 
   def authorized(self) -> Model:
-    """Return the model as someone with the key runs it."""
+    """Return the model as a holder of the key runs it."""
     opened = self.floats(self.scheme.decrypt(self.key, self.locked))
     return Model((self.key, opened), keyed(self.scheme, self.apply_fn))
 
 
 @functools.lru_cache(maxsize=64)
 def keyed(scheme: Scheme, apply_fn: ApplyFn) -> ApplyFn:
-  """Return a pass over (key, params): no key becomes a compiled constant."""
+  """Return a pass over (key, params), so that no key is a compiled constant."""
 
   def forward(pair: tuple[Key, PyTree], images: jax.Array) -> jax.Array:
     key, params = pair
@@ -249,7 +250,7 @@ def keyed(scheme: Scheme, apply_fn: ApplyFn) -> ApplyFn:
   return forward
 
 
-# One compilation for each forward pass, and not for each claim.
+# One compilation for each forward pass, not for each claim.
 compiled = functools.lru_cache(maxsize=16)(jax.jit)
 
 
@@ -268,18 +269,18 @@ AttackFn = Callable[..., Iterator[Claim]]
 
 @dataclasses.dataclass(frozen=True)
 class Attack:
-  """An attack and what it is for.
+  """An attack and its properties.
 
   Attributes:
-    name: What rows call it.
-    goal: What it is after.
+    name: Name in rows and configs.
+    goal: Goal of the attack.
     run: `run(view, budget, **setting) -> claims`.
     schemes: Names of the schemes that it applies to; see `registry.ANY`.
     needs: The least that its attacker holds.
-    grid: The settings that `sweep` tries.
-    referee: Scores its claims; by default the goal's.
+    grid: Settings that `sweep` tries.
+    referee: Function that scores its claims; by default the goal's.
     condition: `wrong` for attacks on the stolen file, `api` on a server,
-      `right` for what an authorised user does with his key.
+      `right` for those of an authorised user with their key.
   """
 
   name: str

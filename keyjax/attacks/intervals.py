@@ -1,4 +1,4 @@
-"""Intervals of what is measured: shares, means, and differences."""
+"""Intervals of measured shares, means and differences."""
 
 import numpy as np
 import scipy.stats
@@ -11,7 +11,7 @@ def clopper_pearson(
 ) -> tuple[float, float]:
   """Return the exact 95 % interval of a share.
 
-  For the largest of `among` shares it holds after Bonferroni's correction.
+  For the largest of `among` shares, it includes Bonferroni's correction.
 
   Clopper, Pearson, "The use of confidence or fiducial limits", Biometrika
   26(4), 1934.
@@ -31,11 +31,11 @@ def mean_interval(
 ) -> tuple[float, float]:
   """Return the 95 % interval of a mean (Student's t).
 
-  It says nothing where all values agree; take an interval over images there.
+  It has no width where all values are equal; use an interval over images there.
 
   Args:
-    values: At least one.
-    bounds: Between which every value lies; of shares by default.
+    values: Values, at least one.
+    bounds: Smallest and largest possible value; of shares by default.
 
   Example:
     >>> [round(x, 2) for x in mean_interval(np.array([0.1, 0.2, 0.3]))]
@@ -61,7 +61,7 @@ def difference(
 
   Args:
     first: Value, low end and high end of the first share.
-    second: The same of the one that is subtracted.
+    second: The same for the share that is subtracted.
 
   Example:
     >>> low, high = difference((0.9, 0.88, 0.92), (0.5, 0.47, 0.53))

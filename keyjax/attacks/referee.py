@@ -34,14 +34,14 @@ class Point(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class AttackResult:
-  """What came of an attack.
+  """Result of an attack.
 
   Attributes:
-    score: Of the last claim: an attacker does not know which was best.
-    cost: What all of it took.
+    score: Score of the last claim: an attacker does not know which was best.
+    cost: Cost of the whole attack.
     curve: Every claim, cheapest first.
-    details: The attack's own numbers.
-    setting: The hyper-parameters that gave this.
+    details: Numbers that the attack reports.
+    setting: Hyper-parameters that gave this result.
   """
 
   score: Score
@@ -61,15 +61,15 @@ def play(
   """Run an attack and scores its claims.
 
   Args:
-    attack: From the registry.
+    attack: Attack of the registry.
     target: The locked model.
-    attacker: At least what the attack needs.
+    attacker: Attacker who holds at least what the attack needs.
     budget: What may be spent.
-    setting: Hyper-parameters; those of the attack's first setting if absent.
+    setting: Hyper-parameters; by default the first setting of the attack.
 
   Raises:
-    ValueError: The attacker lacks something that the attack needs, or is said
-      to hold more than there is.
+    ValueError: If the attacker lacks something that the attack needs, or is
+      granted more than there is.
   """
   if not attacker.covers(attack.needs):
     raise ValueError(f"{attack.name} needs {attack.needs}, got {attacker}")
@@ -99,7 +99,10 @@ def play(
 
 
 def _check_holdings(attack: Attack, target: Target, attacker: Attacker) -> None:
-  """Refuse a row that would say more than the attacker had."""
+  """Raise if an attacker is granted more than the target has.
+
+  Otherwise rows would state more than the attacker had.
+  """
   most = {
     "images": len(target.train.label),
     "victims": len(target.test.label),
@@ -107,11 +110,11 @@ def _check_holdings(attack: Attack, target: Target, attacker: Attacker) -> None:
     "licensees": len(target.licensed),
   }
   for name, there in most.items():
-    said = getattr(attacker, name)
-    if said > there:
+    granted = getattr(attacker, name)
+    if granted > there:
       raise ValueError(
-        f"{attack.name}: an attacker with {name}={said}, but this target has "
-        f"{there}"
+        f"{attack.name}: an attacker with {name}={granted}, but this target "
+        f"has {there}"
       )
 
 
@@ -124,8 +127,8 @@ def sweep(
 ) -> AttackResult:
   """Play every setting and returns the best.
 
-  The interval of a share of images is widened for having chosen among
-  settings (Bonferroni), and the seconds are those of all of them.
+  The interval of a share of images is widened for the choice among settings
+  (Bonferroni), and `sweep_seconds` are those of all of them.
   """
   grid = list(attack.grid if grid is None else grid)
   played = [play(attack, target, attacker, budget, s) for s in grid]
@@ -154,8 +157,8 @@ def trials(
   """Play the same game against independent targets, fresh keys each.
 
   Returns:
-    The share of games that were won outright (score 1), with its exact
-    interval; the cost is the mean one.
+    The share of games that were won (score 1), with its exact interval; the
+    cost is the mean.
   """
   played = [
     play(
@@ -197,14 +200,14 @@ def trials(
 
 
 def score(attack: Attack, value: Any, target: Target) -> Score:
-  """Score a claim; nothing claimed is worth 0."""
+  """Score a claim; a claim of None scores 0."""
   if value is None:
     return Score(0.0, 0.0, 0.0)
   return (attack.referee or _REFEREES[attack.goal])(value, target)
 
 
 def accuracy(model: Model, examples: Examples, batch_size: int = 500) -> Score:
-  """Return a model's accuracy, with how many logits are not finite."""
+  """Return a model's accuracy, and the number of images with bad logits."""
   hits = bad = 0
   forward = game.compiled(model.apply_fn)
   for start in range(0, len(examples.label), batch_size):
@@ -231,8 +234,8 @@ def _weights(value: Any, target: Target) -> Score:
   paths, plain, _ = tree.flatten(target.params)
   claimed = tree.flatten(value)[1]
   pairs = zip(paths, claimed, plain, strict=True)
-  kept = [(x, y) for path, x, y in pairs if path in changed]
-  return _share([x for x, _ in kept], [y for _, y in kept])
+  locked = [(x, y) for path, x, y in pairs if path in changed]
+  return _share([x for x, _ in locked], [y for _, y in locked])
 
 
 def _distinguish(value: bool, target: Target) -> Score:

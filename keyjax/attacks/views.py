@@ -1,4 +1,4 @@
-"""What an attacker sees: a `View`, made from what he is said to hold."""
+"""What an attacker sees: a `View`, made from what they hold."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -15,28 +15,36 @@ from keyjax.schemes import registry
 
 
 class Leak(NamedTuple):
-  """Consecutive plain weights of a leaf, at a place that is not told."""
+  """Consecutive plain weights of a leaf, at an unknown place."""
 
   path: str
   values: np.ndarray
 
 
 class Oracle:
-  """The authorised model behind a door that counts."""
+  """The authorised model, which answers a limited number of queries.
+
+  Attributes:
+    left: Number of queries that are left.
+    used: Number of queries that were answered.
+  """
 
   def __init__(self, model: Model, allowed: int):
-    self._model, self.left, self.used = model, allowed, 0
+    self._model = model
+    self.left = allowed
+    self.used = 0
     self._forward = jax.jit(model.apply_fn)
 
   def __call__(self, images: np.ndarray) -> np.ndarray:
     """Return logits of images in [0, 1].
 
     Raises:
-      ValueError: More images than queries are left.
+      ValueError: If there are more images than queries left.
     """
     if len(images) > self.left:
       raise ValueError(f"{len(images)} queries, but {self.left} are left")
-    self.left, self.used = self.left - len(images), self.used + len(images)
+    self.left -= len(images)
+    self.used += len(images)
     return np.asarray(self._forward(self._model.params, jnp.asarray(images)))
 
 
@@ -46,24 +54,24 @@ class View:
 
   Attributes:
     attacker: What was granted.
-    apply_fn: The plain forward pass: architectures are public.
-    init: Makes fresh params.
+    apply_fn: Plain forward pass: architectures are public.
+    init: Function from a JAX rng to fresh params.
     like: Shapes and dtypes of the plain params.
     floats: See `Target`.
     scheme: The scheme's functions, without any key.
-    name: The scheme's name.
-    options: The scheme's public arguments.
+    name: Name of the scheme.
+    options: Public arguments of the scheme.
     locked: The stolen file.
     data: Labelled images.
     ciphertexts: Transformed images, float32[n, h, w, c].
-    schedule: The map from neurons to key bits; see `schemes.hpnn.Schedule`.
-    key: The key, of an authorised user.
+    schedule: Map from neurons to key bits; see `schemes.hpnn.Schedule`.
+    key: Key of an authorised user.
     oracle: The authorised model.
     leak: Some plain weights.
     base: The public base model.
     copies: Other files under the same secret.
     licensed: Files of the same weights under other secrets.
-    victims: The test images to change.
+    victims: Test images to change.
   """
 
   attacker: Attacker
@@ -87,7 +95,7 @@ class View:
   victims: Examples | None
 
   def stolen(self) -> PyTree:
-    """Return the file as a thief would run it: ciphertext as floats."""
+    """Return the file as an attacker runs it: ciphertext as floats."""
     return self.floats(tree.as_floats(self.locked, self.like))
 
   def opened(self) -> PyTree:
@@ -101,8 +109,8 @@ def view(target: Target, attacker: Attacker, seed: int = 0) -> View:
 
   Args:
     target: The locked model.
-    attacker: What he holds.
-    seed: Which training images and which place of the leak he got.
+    attacker: What the attacker holds.
+    seed: Seed that picks their training images and the place of their leak.
   """
   rng = np.random.default_rng([seed, 0])
   order = rng.permutation(len(target.train.label))

@@ -1,7 +1,7 @@
-"""What every layer takes in and gives out, after the key has acted.
+"""Inputs and outputs of every layer, after the key has acted.
 
-A linen model is not changed: an interceptor stands around the one of a scheme
-such as HPNN, so what it sees of a locked layer is the keyed output.
+A linen model is not changed: an interceptor is placed around the one of a
+scheme such as HPNN, so that it sees the keyed output of a locked layer.
 """
 
 import functools
@@ -25,15 +25,15 @@ def layers(apply_fn: ApplyFn, params: PyTree, x: Any) -> list[str]:
 
   Args:
     apply_fn: `model.apply`.
-    params: Variables, or their shapes.
-    x: An input, or its shape.
+    params: Variables or their shapes.
+    x: An input or its shape.
   """
   sites = hpnn.find_sites(apply_fn, params, x)
   return [site.path for site in sites if site.dense]
 
 
 def taps(paths: Sequence[str]) -> list[str]:
-  """Return where `record` looks: before and after each layer.
+  """Return the taps of `record`: the input and the output of each layer.
 
   Example:
     >>> taps(["conv_0", "head"])
@@ -45,21 +45,22 @@ def taps(paths: Sequence[str]) -> list[str]:
 def record(
   forward: ApplyFn, paths: Sequence[str], most: int = 4096
 ) -> Callable[[PyTree, jax.Array], dict[str, jax.Array]]:
-  """Return a pass that gives what the layers take in and give out.
+  """Return a pass that records the inputs and outputs of layers.
 
-  What a layer takes in is what nonlinearities made of the layer before. That
-  matters with HPNN: its signs on an output are an orthogonal map, which no
+  The input of a layer is the output of the one before, after nonlinearities.
+  That matters with HPNN: its signs on an output are an orthogonal map, which no
   measure that is invariant to such maps can see before the next ReLU.
 
   Args:
     forward: `forward(params, x)`, bound to its key and not jitted; jit a
       function that takes the key, as for `hpnn.bind`.
-    paths: From `layers`.
-    most: Features kept of a wider tap: a random choice, always the same.
+    paths: Layers, from `layers`.
+    most: Largest number of features of a tap; of wider ones a fixed random
+      subset is kept.
 
   Returns:
-    A function of (params, x[n, ...]) that returns for every tap
-    float32[n, at most `most`].
+    A function of (params, x[n, ...]) that returns float32[n, at most `most`]
+    for every tap.
 
   Example:
     >>> model = nn.Sequential([nn.Dense(8), nn.relu, nn.Dense(2)])
@@ -99,6 +100,7 @@ def _keep(
 
 
 def _features(value: jax.Array, tap: str, most: int) -> jax.Array:
+  # [n, ...] -> [n, features]
   flat = value.reshape(len(value), -1).astype(jnp.float32)
   if flat.shape[1] <= most:
     return flat
@@ -107,7 +109,7 @@ def _features(value: jax.Array, tap: str, most: int) -> jax.Array:
 
 
 def count_nonfinite(value: np.ndarray) -> int:
-  """Return on how many examples some feature is NaN or infinite.
+  """Return the number of examples with a NaN or infinite feature.
 
   Example:
     >>> count_nonfinite(np.array([[1.0, np.nan], [0.0, 2.0]]))

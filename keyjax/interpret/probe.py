@@ -1,9 +1,10 @@
-"""Linear probes: which layers say what the label is, to a linear reader.
+"""Linear probes: from which layers a linear reader can predict the label.
 
-Ridge regression on standardised activations, one output a class, the largest
-output wins; a fifth of the training examples picks the penalty. A probe that
-does well says that the label can be read there, not that the network uses it,
-and means something only beside the same probe on an untrained network.
+Ridge regression on standardised activations, one output for each class, the
+largest output wins; a fifth of the training examples selects the penalty. An
+accurate probe shows that the label can be read there, not that the network uses
+it, and is meaningful only in comparison with the same probe on an untrained
+network.
 
 References:
   Alain, Bengio, "Understanding intermediate layers using linear classifier
@@ -28,7 +29,7 @@ class Probe(NamedTuple):
     scale: float64[features], 0 for features that do not vary.
     weights: float32[features, classes].
     offset: float32[classes].
-    penalty: The one that was picked, of `PENALTIES`.
+    penalty: Penalty that was selected, of `PENALTIES`.
   """
 
   mean: np.ndarray
@@ -38,7 +39,7 @@ class Probe(NamedTuple):
   penalty: float
 
   def __call__(self, x: np.ndarray) -> np.ndarray:
-    """Return the classes that it reads, int64[n]."""
+    """Return the predicted classes, int64[n]."""
     return (self.standardise(x) @ self.weights + self.offset).argmax(1)
 
   def standardise(self, x: np.ndarray) -> np.ndarray:
@@ -53,10 +54,10 @@ def fit(x: np.ndarray, labels: np.ndarray, classes: int) -> Probe:
   Args:
     x: Finite float32[n, features].
     labels: int[n], from 0 to `classes` - 1.
-    classes: How many there are.
+    classes: Number of classes.
 
   Raises:
-    ValueError: Fewer than 10 examples.
+    ValueError: If there are fewer than 10 examples.
 
   Example:
     >>> rng = np.random.default_rng(0)
@@ -67,7 +68,7 @@ def fit(x: np.ndarray, labels: np.ndarray, classes: int) -> Probe:
     True
   """
   if len(x) < 10:
-    raise ValueError(f"a probe needs 10 examples or more, got {len(x)}")
+    raise ValueError(f"a probe needs at least 10 examples, got {len(x)}")
   x = np.asarray(x, np.float64)  # Wrong keys give values of 1e38.
   mean, deviation = x.mean(0), x.std(0)
   varies = deviation > 1e-7 * max(float(np.abs(x).max()), 1e-30)

@@ -1,4 +1,4 @@
-"""Saliency: which pixels a network's answer hangs on.
+"""Saliency: the pixels that a network's output depends on.
 
 References:
   Simonyan, Vedaldi, Zisserman, "Deep Inside Convolutional Networks", 2013,
@@ -23,7 +23,7 @@ def gradient(
 
   Args:
     forward: `forward(params, x)`, bound to its key.
-    params: What it runs on.
+    params: Params that it runs on.
     x: float[n, h, w, c].
     labels: int[n].
 
@@ -45,16 +45,16 @@ def smooth_grad(
   samples: int = 16,
   noise: float = 0.15,
 ) -> jax.Array:
-  """Return SmoothGrad: the mean gradient around an image, then `gradient`.
+  """Return SmoothGrad: `gradient` of the mean slope around an image.
 
   Args:
     forward: `forward(params, x)`, bound to its key.
-    params: What it runs on.
+    params: Params that it runs on.
     x: float[n, h, w, c] from 0 to 1.
     labels: int[n].
-    rng: A JAX rng, of the noise; maps that are compared take the same.
-    samples: How many noisy images.
-    noise: Their standard deviation, of a range of 1.
+    rng: JAX rng of the noise; use the same one for maps that are compared.
+    samples: Number of noisy images.
+    noise: Standard deviation of the noise; pixels range from 0 to 1.
   """
 
   def one(rng: jax.Array) -> jax.Array:
@@ -68,11 +68,11 @@ def smooth_grad(
 def _slope(
   forward: ApplyFn, params: PyTree, x: jax.Array, labels: jax.Array
 ) -> jax.Array:
-  def said(x: jax.Array) -> jax.Array:
+  def label_logits(x: jax.Array) -> jax.Array:
     logits = forward(params, x)
     return jnp.take_along_axis(logits, labels[:, None], axis=1).sum()
 
-  return jax.grad(said)(x)
+  return jax.grad(label_logits)(x)
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:

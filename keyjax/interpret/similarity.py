@@ -1,10 +1,10 @@
-"""Linear CKA: how alike two representations of the same examples are.
+"""Linear CKA: the similarity of two representations of the same examples.
 
     CKA(X, Y) = ||Y^T X||^2 / (||X^T X|| ||Y^T Y||)     X, Y centred
 
-It is 1 for representations that differ by an orthogonal map and a scale.
-With fewer examples than features the plug-in estimate is near 1 even for
-noise; the debiased one is near 0 there, and may be slightly negative.
+It is 1 for representations that differ by an orthogonal map and a scale. With
+fewer examples than features the plug-in estimate is near 1 even for noise; the
+debiased one is near 0 there, and may be slightly negative.
 
 References:
   Kornblith et al., "Similarity of Neural Network Representations Revisited",
@@ -26,7 +26,7 @@ from keyjax.attacks.intervals import CONFIDENCE
 
 
 def gram(x: np.ndarray) -> np.ndarray:
-  """Return the inner products of examples, float64[n, n], whatever the scale.
+  """Return the inner products of examples, float64[n, n], up to scale.
 
   Args:
     x: Finite float[n, features].
@@ -46,10 +46,10 @@ def linear_cka(x: np.ndarray, y: np.ndarray, debiased: bool = True) -> float:
     debiased: Whether to use the unbiased HSIC.
 
   Returns:
-    At most 1; NaN where one of them does not vary.
+    At most 1; NaN if one of them does not vary.
 
   Raises:
-    ValueError: Other numbers of examples, or fewer than 4.
+    ValueError: If the numbers of examples differ or are below 4.
 
   Example:
     >>> x = np.random.default_rng(0).normal(size=(20, 100))
@@ -92,13 +92,13 @@ def jackknife(
 ) -> tuple[float, float]:
   """Return the 95 % interval of a statistic over examples.
 
-  It leaves out a group of examples at a time: a bootstrap would repeat
+  It leaves out one group of examples at a time: a bootstrap would repeat
   examples, and pairs of equal examples bias HSIC.
 
   Args:
-    statistic: Of the chosen examples, int[m].
-    n: How many examples there are.
-    groups: How many groups, at most n.
+    statistic: Function of the chosen examples, int[m].
+    n: Number of examples.
+    groups: Number of groups, at most n.
   """
   parts = np.array_split(np.random.default_rng(0).permutation(n), groups)
   left = [statistic(np.setdiff1d(np.arange(n), part)) for part in parts]

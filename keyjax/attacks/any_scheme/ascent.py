@@ -21,17 +21,17 @@ from keyjax.attacks.game import Adversarial, Budget, Claim, Cost, Examples
 from keyjax.scheme import ApplyFn, PyTree
 
 LossFn = Callable[[PyTree, jax.Array, jax.Array], jax.Array]
-_REACH = 2.5  # How far all steps together go, in radii.
+_REACH = 2.5  # Length of all steps together, in radii.
 
 
 class Ball(NamedTuple):
-  """Where to search and how.
+  """The ball and the search in it.
 
   Attributes:
-    epsilon: The radius, in units of pixel values.
-    momentum: Mu.
-    restarts: How many searches for an image; the first starts at the image, the
-      others at random in the ball.
+    epsilon: Radius, in units of pixel values.
+    momentum: Factor mu.
+    restarts: Number of searches for each image; the first starts at the image,
+      the others at random in the ball.
   """
 
   epsilon: float = 0.1
@@ -61,20 +61,22 @@ def ascend(
   """Claim changed victims at every mark of the budget.
 
   Args:
-    loss: What to make large, for each image; the same function compiles once.
-    params: Its first argument, by the number of the step.
-    victims: What to change.
+    loss: Loss to maximise, for each image; the same function compiles once.
+    params: Function from the number of the step to the loss's first argument.
+    victims: Images to change.
     budget: `steps`, `points` and `seed`.
-    ball: The radius and the search.
-    details: For the claims.
+    ball: Radius and search.
+    details: Details of the claims.
 
   Raises:
-    ValueError: The ball has no radius, or no search goes on in it.
+    ValueError: If the radius is negative or not finite, or if there are no
+      restarts.
   """
   if not 0 <= ball.epsilon < np.inf or ball.restarts < 1:
-    raise ValueError(f"{ball}: epsilon is 0 or more, restarts 1 or more")
+    raise ValueError(f"{ball}: epsilon must be 0 or more, restarts 1 or more")
   step, best = _compiled(loss)
   count = ball.restarts
+  # [n, h, w, c] -> [restarts * n, h, w, c]
   clean = jnp.tile(jnp.asarray(victims.image), (count, 1, 1, 1))
   labels = jnp.tile(jnp.asarray(victims.label), count)
   radius = jnp.float32(ball.epsilon)
@@ -94,7 +96,7 @@ def ascend(
 
 
 def _starts(images: np.ndarray, ball: Ball, seed: int) -> np.ndarray:
-  """Return float32[restarts * n, ...], the images first."""
+  """Return initial images, float32[restarts * n, h, w, c], clean ones first."""
   rng = np.random.default_rng([seed, 2])
   shape = (ball.restarts, *images.shape)
   moved = rng.uniform(-ball.epsilon, ball.epsilon, shape).astype(np.float32)
@@ -118,7 +120,7 @@ def _compiled(loss: LossFn) -> tuple[Any, Any]:
     momentum: jax.Array,
   ) -> tuple[jax.Array, jax.Array]:
     grads = jax.grad(lambda y: loss(params, y, labels).sum())(x)
-    grads = jnp.nan_to_num(grads)  # Of a model that overflows.
+    grads = jnp.nan_to_num(grads)  # The model may overflow.
     size = jnp.abs(grads).sum((1, 2, 3), keepdims=True)
     speed = momentum * speed + grads / jnp.maximum(size, 1e-12)
     x = x + rate * jnp.sign(speed)
@@ -129,6 +131,7 @@ def _compiled(loss: LossFn) -> tuple[Any, Any]:
   def best(
     params: PyTree, x: jax.Array, labels: jax.Array, count: int
   ) -> jax.Array:
+    # [restarts * n, ...] -> [restarts, n, ...]
     losses = loss(params, x, labels).reshape(count, -1)
     split = x.reshape(count, -1, *x.shape[1:])
     return split[losses.argmax(0), jnp.arange(split.shape[1])]

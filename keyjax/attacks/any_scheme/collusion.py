@@ -1,11 +1,11 @@
-"""Collusion: licensees of the same weights lay their files side by side.
+"""Collusion: licensees of the same weights compare their files.
 
-Each licensee has the same model under a secret of his own. What a lock leaves
-of a weight then shows in every file, and what it changes in one file only is
+Each licensee has the same model under another secret. What a lock does not
+change of a weight shows in every file, and what it changes in one file only is
 outvoted by the others: the attack on fingerprints, where the files carry
 marks, works on locks that change few weights.
 
-AdvParams changes tens of weights, of layers that the secret draws: wherever two
+AdvParams changes tens of weights, in layers that the secret draws: wherever two
 secrets did not choose the same weight, the vote is right. Keyed noise changes
 the sign and mantissa of every chosen weight by a keystream, which no number of
 files under other keys averages out. Ciphertext of a counter mode has nothing in
@@ -13,7 +13,7 @@ common with that of another key; for the published key schedule see
 `schedule_difference`, which needs two files and no vote.
 
 It has no meaning for schemes that a model trains under (HPNN, SHF, NP, FFX):
-other keys mean other weights, not the same weights locked otherwise.
+other keys mean other weights, not the same weights locked differently.
 
 References:
   Boneh, Shaw, "Collusion-Secure Fingerprinting for Digital Data", IEEE Trans.
@@ -48,7 +48,7 @@ FLOATS = ("adv_params", "keyed_noise")
   Attacker(knows_scheme=False, licensees=1),
 )
 def collude_weights(view: View, budget: Budget) -> Iterator[Claim]:
-  """Votes on every weight, with ever more files: a curve."""
+  """Take the majority of every weight, over more and more files: a curve."""
   for count in sizes(view):
     claim = together(view, count, vote)
     yield Claim(claim, Cost(steps=count), {"licensees": count})
@@ -62,12 +62,12 @@ def collude_weights(view: View, budget: Budget) -> Iterator[Claim]:
   tuple({"how": how} for how in ("vote", "median", "mean")),
 )
 def collude(view: View, budget: Budget, how: str = "vote") -> Iterator[Claim]:
-  """Run what the files have in common, with ever more files: a curve.
+  """Run the combination of more and more files: a curve.
 
   Args:
     view: At least the file and another licensee's.
     budget: Unused: every file costs the same.
-    how: `vote`, `median` or `mean` over the files, weight by weight.
+    how: Combination, `vote`, `median` or `mean`, weight by weight.
   """
   rule = _RULES[how]
   for count in sizes(view):
@@ -86,12 +86,13 @@ def sizes(view: View) -> list[int]:
 def together(
   view: View, count: int, rule: Callable[[np.ndarray], np.ndarray]
 ) -> PyTree:
-  """Joins the stolen file with `count` others, leaf by leaf.
+  """Combine the stolen file with `count` others, leaf by leaf.
 
   Args:
-    view: With the files.
-    count: Of the other files.
-    rule: From the files' values [count + 1, ...] of a leaf to its own [...].
+    view: View with the files.
+    count: Number of other files.
+    rule: Function from the files' values of a leaf, [count + 1, ...], to one
+      value, [...].
   """
   files = (view.locked, *view.licensed[:count])
   return jax.tree.map(lambda *x: rule(np.stack([*map(np.asarray, x)])), *files)
@@ -100,8 +101,8 @@ def together(
 def vote(values: np.ndarray) -> np.ndarray:
   """Return the value that most files have, bit for bit.
 
-  Among equals the smallest magnitude wins: a weight that a lock pushed is far
-  from where weights are. Values that are not numbers come last.
+  In a tie the smallest magnitude wins: a weight that a lock pushed is far from
+  the others. NaN comes last.
 
   Args:
     values: [files, ...], floats or ciphertext.
@@ -115,7 +116,7 @@ def vote(values: np.ndarray) -> np.ndarray:
   values = np.take_along_axis(values, order, 0)
   words = values.view(f"u{values.dtype.itemsize}")
   counts = np.stack([(words == w).sum(0) for w in words])
-  best = counts.argmax(0)[None]  # The first of equals.
+  best = counts.argmax(0)[None]  # The first in a tie.
   return np.take_along_axis(values, best, 0)[0]
 
 

@@ -1,11 +1,11 @@
 """Model extraction: train a copy on the authorised model's answers.
 
-A key protects a file, not a function: somebody who may ask needs no file. The
-queries are transfer images of the same kind as the training data, and the copy
-imitates the logits.
+A key protects a file, not a function: an attacker who may query the model needs
+no file. The queries are images of the same kind as the training data, and the
+copy imitates the logits.
 
-A licensee (`extract_keyed`) need not ask anybody: he runs the model himself,
-and what he distils works without his key.
+A licensee (`extract_keyed`) needs no queries: they run the model themselves,
+and what they distil works without the key.
 
 References:
   Orekondy, Schiele, Fritz, "Knockoff Nets: Stealing Functionality of Black-Box
@@ -33,7 +33,7 @@ from keyjax.attacks.game import (
 )
 from keyjax.attacks.views import View
 
-_BATCH = 500  # Of the licensee's own forward passes.
+_BATCH = 500  # Images in a forward pass of the licensee.
 _GRID = tuple({"learning_rate": r} for r in (1e-3, 3e-3))
 
 
@@ -46,7 +46,7 @@ _GRID = tuple({"learning_rate": r} for r in (1e-3, 3e-3))
   condition="api",
 )
 def extract(view: View, budget: Budget, **recipe: Any) -> Iterator[Claim]:
-  """Asks once for each image, and trains a fresh model on the logits."""
+  """Query once for each image, and train a fresh model on the logits."""
   assert view.oracle is not None
   images = view.data.image[: view.oracle.left]
   data = Examples(images, view.oracle(images))
@@ -62,13 +62,13 @@ def extract(view: View, budget: Budget, **recipe: Any) -> Iterator[Claim]:
   condition="right",
 )
 def extract_keyed(view: View, budget: Budget, **recipe: Any) -> Iterator[Claim]:
-  """Train a fresh model without a lock on the licensed model's logits."""
+  """Train a fresh, unlocked model on the logits of the licensed one."""
   assert view.scheme is not None
   forward = jax.jit(keyed(view.scheme, view.apply_fn))
   images = view.data.image
-  pair = view.key, view.opened()
+  keyed_params = (view.key, view.opened())
   logits = [
-    np.asarray(forward(pair, jnp.asarray(images[at : at + _BATCH])))
+    np.asarray(forward(keyed_params, jnp.asarray(images[at : at + _BATCH])))
     for at in range(0, len(images), _BATCH)
   ]
   data = Examples(images, np.concatenate(logits))

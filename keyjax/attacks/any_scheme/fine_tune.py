@@ -1,13 +1,14 @@
-"""Fine-tuning, against the same budget from scratch.
+"""Fine-tuning, compared with the same budget from scratch.
 
-The thief trains the stolen file on the labelled images that he has. The figure
-that matters is not the accuracy that he reaches but its gain over training
-from scratch with the same images and steps: what the locked weights were worth
-to him. `gain` takes it from two results.
+The attacker trains the stolen file on their labelled images. The figure that
+matters is not the accuracy reached but its gain over training from scratch with
+the same images and steps: the value of the locked weights to the attacker.
+`gain` computes it from two results.
 
-`fine_tune_keyed` is the authorised user's side: what the lock costs him who
-tunes the opened model under his key, against the same recipe on a model without
-a lock. `batch_norm_tune` trains scales, shifts and statistics alone.
+`fine_tune_keyed` is the authorised user's side: what the lock costs a licensee
+who tunes the opened model under the key, compared with the same recipe on a
+model without a lock. `batch_norm_tune` trains only scales, shifts and
+statistics.
 
 References:
   Tamirisa et al., "Tamper-Resistant Safeguards for Open-Weight LLMs", 2024,
@@ -41,7 +42,7 @@ from keyjax.scheme import ApplyFn, PyTree, Scheme
 
 # A weight this large is ciphertext and not a weight.
 _LARGEST = 1e3
-# The collection in which a licensee's key goes through training.
+# The collection that carries a licensee's key through training.
 _KEY = ".key"
 GRID = tuple(
   {"optimizer": optimizer, "learning_rate": rate}
@@ -60,12 +61,12 @@ GRID = tuple(
 def fine_tune(
   view: View, budget: Budget, layers: str = ".*", **recipe: Any
 ) -> Iterator[Claim]:
-  """Train the stolen file; leaves that are noise begin anew.
+  """Train the stolen file; leaves that are noise start from fresh weights.
 
   Args:
     view: At least the file and a labelled image.
-    budget: `steps` of training.
-    layers: A regular expression of the leaf paths that train.
+    budget: Its `steps` are training steps.
+    layers: Regular expression of the leaf paths that train.
     **recipe: Fields of `fit.Recipe`.
   """
   start, renewed = usable(view, budget.seed)
@@ -84,12 +85,12 @@ def fine_tune(
 def batch_norm_tune(
   view: View, budget: Budget, **recipe: Any
 ) -> Iterator[Claim]:
-  """Train batch norm alone; without any, nothing is claimed.
+  """Train only batch norm; without any, nothing is claimed.
 
   Args:
     view: At least the file and a labelled image.
-    budget: `steps` of training.
-    **recipe: Fields of `fit.Recipe`, but `layers`.
+    budget: Its `steps` are training steps.
+    **recipe: Fields of `fit.Recipe` except `layers`.
   """
   layers = norm_layers(view.like)
   if not layers:
@@ -113,8 +114,8 @@ def fine_tune_keyed(
 
   Args:
     view: The file, the scheme, its key and a labelled image.
-    budget: `steps` of training.
-    layers: A regular expression of the leaf paths that train.
+    budget: Its `steps` are training steps.
+    layers: Regular expression of the leaf paths that train.
     **recipe: Fields of `fit.Recipe`.
   """
   assert view.scheme is not None
@@ -133,7 +134,7 @@ def fine_tune_keyed(
   GRID,
 )
 def scratch(view: View, budget: Budget, **recipe: Any) -> Iterator[Claim]:
-  """Train a fresh model: what the images are worth without the file."""
+  """Train a fresh model: the value of the images without the file."""
   start = Model(view.init(jax.random.key(budget.seed)), view.apply_fn)
   yield from _train(view, start, budget, Recipe(**recipe), {})
 
@@ -145,7 +146,7 @@ def _train(
   recipe: Recipe,
   details: Mapping[str, Any],
 ) -> Iterator[Claim]:
-  # What the file is worth before the first step.
+  # The file before the first step.
   yield Claim(start, Cost(), details)
   more = {**details, "images": len(view.data.label)}
   run, marks = start.apply_fn, budget.marks()
@@ -158,7 +159,7 @@ def norm_layers(like: PyTree) -> str:
   """Return a regular expression of batch norm's params; empty without any.
 
   Args:
-    like: Variables or their shapes; what has statistics has batch norm.
+    like: Variables or their shapes; modules with statistics are batch norm.
 
   Example:
     >>> like = {"params": {}, "batch_stats": {"norm_0": {"mean": 0.0}}}
@@ -176,7 +177,7 @@ def norm_layers(like: PyTree) -> str:
 def _keyed(scheme: Scheme, apply_fn: ApplyFn) -> ApplyFn:
   """Return a pass over variables that hold the key as a collection.
 
-  `fit` trains the params and hands the rest through, so that no key becomes a
+  `fit` trains the params and passes the rest through, so that no key becomes a
   compiled constant.
   """
 
@@ -187,7 +188,7 @@ def _keyed(scheme: Scheme, apply_fn: ApplyFn) -> ApplyFn:
     if "mutable" not in kwargs:
       return run(plain, images, **kwargs)
     moved = [name for name in kwargs.pop("mutable") if name != _KEY]
-    if not moved:  # As `fit` calls a model of params alone.
+    if not moved:  # `fit` calls a model that has only params this way.
       return run(plain, images), {_KEY: key}
     logits, rest = run(plain, images, mutable=moved, **kwargs)
     return logits, {**rest, _KEY: key}
@@ -198,11 +199,11 @@ def _keyed(scheme: Scheme, apply_fn: ApplyFn) -> ApplyFn:
 def usable(view: View, seed: int = 0) -> tuple[PyTree, int]:
   """Return the stolen params, with noise replaced by fresh weights.
 
-  A thief sees which leaves cannot be weights: values that are not finite, or
-  far larger than any weight.
+  An attacker sees which leaves cannot be weights: values that are not finite,
+  or far larger than any weight.
 
   Returns:
-    The params, and how many leaves were replaced.
+    The params and the number of leaves that were replaced.
   """
   stolen = view.stolen()
   fresh = view.init(jax.random.key(seed))
@@ -222,7 +223,7 @@ def usable(view: View, seed: int = 0) -> tuple[PyTree, int]:
 
 
 def gain(tuned: AttackResult, fresh: AttackResult) -> dict[str, float]:
-  """Return what the stolen weights added to training from scratch.
+  """Return the gain of stolen weights over training from scratch.
 
   Returns:
     `value`, `low` and `high` of the difference of the two accuracies.

@@ -1,4 +1,4 @@
-"""Random keys: what guessing gives, and how fast an attacker guesses."""
+"""Random keys: the result of guessing, and its rate."""
 
 import time
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ _IMAGES = 128  # Enough to tell a right key from a wrong one.
   Attacker(images=1),
 )
 def random_keys(view: View, budget: Budget) -> Iterator[Claim]:
-  """Try keys of secrets of his own, and keeps the one of the least loss."""
+  """Try keys of random secrets, and keep the one with the lowest loss."""
   scheme = view.scheme
   assert scheme is not None
   image = jnp.asarray(view.data.image[:_IMAGES])

@@ -1,22 +1,24 @@
 """Transfer: adversarial images from a model without the key, for one with it.
 
 The question is whether a key defends the served model: the attacker changes
-each victim by at most epsilon a pixel, so that the *authorised* model errs, and
-has gradients of another model only.
+each pixel of each victim by at most epsilon, so that the *authorised* model
+misclassifies it, and has gradients of another model only.
 
 - `transfer_stolen`: the stolen file without the key; for input keys, the
   network on plain images;
-- `transfer_tuned`: that file, fine-tuned on images that he holds;
+- `transfer_tuned`: that file, fine-tuned on the attacker's images;
 - `transfer_surrogate`: a fresh model, from those images or from queries;
-- `transfer_keys`: for input keys, the mean gradient over random keys;
-- `transfer_with_key`: the authorised model itself. It says how strong such an
-  attack is where no lock is in its way; below about 100 % at an epsilon, lower
-  scores of the others say little;
+- `transfer_keys`: for input keys, the mean gradient over random keys
+  (`pixel_shuffle.transfer`);
+- `transfer_with_key`: the authorised model itself. It shows how strong such an
+  attack is without a lock; where it is below about 100 % at an epsilon, lower
+  scores of the others mean little;
 - `transfer_noise`: random signs of the same size, the floor.
 
 The ascent is projected gradient ascent on the cross-entropy from the images and
 from random starts, with the momentum of MI-FGSM as a setting. Of the restarts
-the attacker takes, image by image, the one of the largest loss on *his* model.
+the attacker takes, for each image, the one with the largest loss on *their*
+model.
 
 References:
   Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks",
@@ -71,7 +73,7 @@ GRID = tuple({"momentum": m} for m in (0.0, 1.0))
 def transfer_noise(
   view: View, budget: Budget, epsilon: float = EPSILON
 ) -> Iterator[Claim]:
-  """Changes every pixel by epsilon, up or down at random."""
+  """Change every pixel by epsilon, up or down at random."""
   clean = _victims(view).image
   rng = np.random.default_rng([budget.seed, 3])
   signs = rng.choice(np.array([-1, 1], np.float32), clean.shape)
@@ -87,7 +89,7 @@ def transfer_noise(
   GRID,
 )
 def transfer_stolen(view: View, budget: Budget, **ball: Any) -> Iterator[Claim]:
-  """Climbs on the stolen file without the key; noise in it begins anew."""
+  """Climb on the stolen file without the key; noise becomes fresh weights."""
   params, renewed = fine_tune.usable(view, budget.seed)
   more = {"renewed_leaves": renewed}
   yield from _climb(view, budget, params, view.apply_fn, Ball(**ball), more)
@@ -107,7 +109,7 @@ def transfer_tuned(
   learning_rate: float = 1e-3,
   **ball: Any,
 ) -> Iterator[Claim]:
-  """Fine-tunes the stolen file first, as `fine_tune`."""
+  """Fine-tune the stolen file first, as `fine_tune`."""
   recipe = Recipe(learning_rate=learning_rate)
   start, renewed = fine_tune.usable(view, budget.seed)
   params = _train(view, start, view.data, train_steps, recipe)
@@ -130,7 +132,7 @@ def transfer_surrogate(
   learning_rate: float = 3e-3,
   **ball: Any,
 ) -> Iterator[Claim]:
-  """Train a fresh model: on answers where he may ask, else on his labels."""
+  """Train a fresh model: on answers to queries if allowed, else on labels."""
   recipe = Recipe(learning_rate=learning_rate)
   data = view.data
   if view.oracle is not None:
@@ -156,7 +158,7 @@ def transfer_surrogate(
 def transfer_with_key(
   view: View, budget: Budget, **ball: Any
 ) -> Iterator[Claim]:
-  """Climbs on the authorised model: what the owner himself could do."""
+  """Climb on the authorised model, as the owner could."""
   assert view.scheme is not None
   if isinstance(view.key, PixelKey):
     forward = gradient.under_key(view.apply_fn)

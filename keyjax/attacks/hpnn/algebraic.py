@@ -1,16 +1,18 @@
 """HPNN: signs from the device's answers by algebra, the rest by learning.
 
 Layer by layer, first to last. Where a layer's pre-activations can be moved one
-at a time, three queries read a sign: at an input where neuron j is 0 and
+at a time, three queries read a sign: around an input where neuron j is 0 and
 nothing else moves, the logits change on the side where the lock lets it
 through. A convolution moves too much at once; its signs are learned
 (`hpnn_relax`). The logits are linear in what the last locked layer lets
-through, so its signs solve a linear system, whose residual tells whether the
-signs before it are right; while it does, the least certain ones are flipped.
+through, so its signs solve a linear system, whose residual shows whether the
+signs before it are right; while they are not, the least certain ones are
+flipped.
 
 Needs: the file, the scheme and an oracle that answers with logits. Cost: three
-queries a neuron that algebra reads, and for the rest about as many queries as
-the last locked layer has neurons divided by the classes, with a margin.
+queries for each neuron that algebra reads, and for the rest about as many
+queries as the last locked layer has neurons divided by the classes, with a
+margin.
 
 Source: the published outline of Li, Zhao, He, Zhou, "Evaluating the Security
 of Logic Locking on Deep Neural Networks", DAC 2024: incremental, algebraic and
@@ -49,9 +51,9 @@ from keyjax.attacks.views import Oracle, View
 _SETTLED = 20.0
 # A singular value below this share of the largest cannot be inverted.
 _RANK = 1e-4
-# Of a step: what else may move.
+# Share of a step by which other neurons may move.
 _ALONE = 1e-2
-# Inputs to aim from.
+# Number of inputs from which neurons are aimed at.
 _BASES = 4
 
 
@@ -65,12 +67,12 @@ _BASES = 4
 def algebraic(
   view: View, budget: Budget, learning_rate: float = 0.03
 ) -> Iterator[Claim]:
-  """Read signs by algebra, learns the others, checks and corrects.
+  """Read signs by algebra, learn the others, check and correct them.
 
   Args:
     view: The file, the scheme and an oracle.
-    budget: `steps` of learning, and again of corrections.
-    learning_rate: Of Adam, for the signs that are learned.
+    budget: Its `steps` are those of learning, and again of corrections.
+    learning_rate: Learning rate of Adam, for the signs that are learned.
   """
   assert view.oracle is not None
   problem = sign_model.pose(view)
@@ -84,7 +86,7 @@ def algebraic(
     at = np.asarray(problem.units[path])
     settled[at] = np.where(found != 0, found, settled[at])
     if not found.all():
-      break  # What lies behind cannot be aimed at.
+      break  # Later layers cannot be aimed at.
   read = int(np.count_nonzero(settled))
   yield _claim(problem, settled, 0, view.oracle, {"read": read})
   data = sign_model.examples(view, "mse", budget.seed)
@@ -102,7 +104,7 @@ def algebraic(
 
 
 def _start(problem: Problem, data: tuple[Any, Any]) -> np.ndarray:
-  """Return theta as the weights speak for it, turned by the data."""
+  """Return theta from the evidence of the weights, oriented by the data."""
   compiled = sign_model.hard_loss(problem.apply_fn, "mse")
   scores = statistics.oriented(
     problem, lambda s: float(compiled(problem.params, problem.units, s, *data))
@@ -130,10 +132,10 @@ def read_layer(
   Args:
     problem: The unknowns.
     signs: float32[size]; those of the layers before are right.
-    path: Of the layer.
+    path: Path of the layer.
     oracle: The authorised model.
-    images: Where the inputs come near, noise if there are none.
-    rng: Chooses among them.
+    images: Images that the queries are close to; noise if there are none.
+    rng: Generator that chooses among them.
 
   Returns:
     int8[features] of +1 and -1, and 0 where algebra cannot tell.
@@ -144,13 +146,13 @@ def read_layer(
     if len(images):
       base = images[rng.integers(len(images))]
     left = np.flatnonzero(out == 0)
-    # Half of the queries are for what cannot be aimed at.
+    # Half of the queries are kept for neurons that cannot be aimed at.
     if not left.size or oracle.left < 6 * left.size:
       break
     for j, probes in _aim(problem, signs, path, base, left):
       below, at, above = oracle(probes)
       down, up = np.abs(below - at).max(), np.abs(above - at).max()
-      # Neither side shows where all that lies behind is off.
+      # Neither side shows where every later neuron is off.
       out[j] = int(np.sign(up - down))
   return out
 
@@ -162,7 +164,7 @@ def _aim(
   base: np.ndarray,
   neurons: np.ndarray,
 ) -> Iterator[tuple[int, np.ndarray]]:
-  """Yield neurons, and three inputs below, at and above their hyperplane."""
+  """Yield neurons, and three inputs: below, at and above their hyperplane."""
 
   def z(x: jax.Array) -> jax.Array:
     return _site(problem, signs, path, x[None])[0]
@@ -171,6 +173,7 @@ def _aim(
   at = z(x)
   if at.ndim > 1:
     return  # A convolution: one weight moves many outputs.
+  # [features, h, w, c] -> [features, pixels]
   slope = np.asarray(jax.jacrev(z)(x)).reshape(at.size, -1)
   back = np.linalg.pinv(slope, _RANK).T.reshape(at.size, *base.shape)
   step = float(np.abs(at).mean())
@@ -182,7 +185,7 @@ def _aim(
 
 
 def _site(problem: Problem, signs: np.ndarray, path: str, x: Any) -> jax.Array:
-  """Return a module's pre-activations, its own lock left out."""
+  """Return a module's pre-activations, without its own lock."""
   others = {p: u for p, u in problem.units.items() if p != path}
   met: dict[str, jax.Array] = {}
 

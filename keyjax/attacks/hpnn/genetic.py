@@ -1,8 +1,9 @@
 """HPNN: a genetic search over sign vectors.
 
 A population of sign vectors, tournaments of three, uniform crossover, one
-mutation a child on average, and the best one survives. It needs no gradient,
-so it runs against a device that answers with a loss alone.
+mutation for each child on average; a child replaces the worst vector if it is
+better. It needs no gradient, so it also works against a device that returns
+only a loss.
 
 Needs: the file, the scheme, and labelled images. Cost: one forward pass over
 at most 512 of the attacker's images for each child.
@@ -34,12 +35,12 @@ _TOURNAMENT = 3
 def genetic(
   view: View, budget: Budget, population: int = 32
 ) -> Iterator[Claim]:
-  """Breeds signs by the cross-entropy on labelled images.
+  """Evolve signs by the cross-entropy on labelled images.
 
   Args:
-    view: The file, the scheme and images.
-    budget: `steps` children are judged.
-    population: How many sign vectors live at a time.
+    view: The file, the scheme and labelled images.
+    budget: Its `steps` are the number of children.
+    population: Number of sign vectors.
   """
   problem = sign_model.pose(view)
   images, labels = sign_model.examples(view, "ce", budget.seed)
@@ -69,7 +70,7 @@ def genetic(
 def _child(
   pool: np.ndarray, losses: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-  """Return a mutated crossing of two winners of tournaments."""
+  """Return a mutated crossover of two tournament winners."""
   rows = rng.integers(len(pool), size=(2, _TOURNAMENT))
   a, b = (pool[r[losses[r].argmin()]] for r in rows)
   child = np.where(rng.random(a.size) < 0.5, a, b)

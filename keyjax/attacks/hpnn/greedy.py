@@ -1,14 +1,14 @@
-"""HPNN: flip one sign at a time, and keep what lowers the loss.
+"""HPNN: flip one sign at a time, and keep the flips that lower the loss.
 
 With the schedule known the unknowns are the key bits, otherwise one sign for
-each neuron. The last locked layer comes first: between it and the logits lies
-nothing unknown, so its signs give a clear reading soonest.
+each neuron. The last locked layer comes first: nothing between it and the
+logits is unknown, so its signs can be read first.
 
 Needs: the file, the scheme, and labelled images or an oracle. Cost: one forward
 pass over the attacker's images for each flip; a sweep tries every unknown.
 
-Source: the oracle-less test that the HPNN paper's threat model leaves open;
-Chakraborty et al., DAC 2020, try one wrong key alone.
+Source: the test without an oracle that the HPNN paper's threat model leaves
+open; Chakraborty et al., DAC 2020, try a single wrong key.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from keyjax.attacks.hpnn import sign_model, sign_referees
 from keyjax.attacks.hpnn.sign_model import Problem
 from keyjax.attacks.views import View
 
-# A flip is judged on no more images than problem.
+# Largest number of images that a flip is judged on.
 IMAGES = 512
 SIGNS = np.array([-1, 1], np.float32)
 
@@ -34,17 +34,17 @@ def flips(
   kind: str,
   order: np.ndarray,
 ) -> Iterator[tuple[int, np.ndarray, float]]:
-  """Try flips until none helps, and yields after each try.
+  """Try flips until none helps, and yield after each try.
 
   Args:
     problem: The unknowns.
-    values: float32[size] of +1 and -1, where to start.
-    data: Images, and what is wanted of them.
-    kind: See `sign_model.loss`.
-    order: Of the unknowns in a sweep.
+    values: float32[size] of +1 and -1, the initial signs.
+    data: Images and their targets.
+    kind: Loss; see `sign_model.loss`.
+    order: Order of the unknowns in a sweep.
 
   Yields:
-    How many tries there were, the best signs so far, and their loss.
+    The number of tries, the best signs so far, and their loss.
   """
   values = np.array(values, np.float32)
   images, want = (x[:IMAGES] for x in data)

@@ -41,14 +41,14 @@ def system(
   """Return the equations of the last locked layer.
 
   For activations with f(c z) = c f(z) for c > 0, what neuron j adds to the
-  logits under L = +1 is their derivative by its lock at 1, and under L = -1
-  minus that at -1.
+  logits under L = +1 is their derivative with respect to its lock at 1, and
+  under L = -1 minus that at -1.
 
   Args:
     problem: The unknowns.
     signs: float32[size]; those before the layer are guesses.
-    path: Of the last locked layer.
-    data: Images, and the authorised logits.
+    path: Path of the last locked layer.
+    data: Images and the authorised logits.
   """
   units = {
     **problem.units,
@@ -58,6 +58,7 @@ def system(
   args = problem.params, units, jnp.asarray(signs, jnp.float32)
   rest, plus, minus = (np.float64(p) for p in parts(*args, data[0]))
   right = np.asarray(data[1], np.float64) - rest - minus.sum(-1)
+  # [images, classes, neurons] -> [images * classes, neurons]
   matrix = (plus - minus).reshape(right.size, -1)
   return System(matrix, right.reshape(-1), float(right.var()))
 
@@ -81,9 +82,10 @@ def _parts(apply_fn: ApplyFn, size: int) -> Any:
 
 
 def solve(equations: System) -> tuple[np.ndarray, float]:
-  """Return +1 and -1 for each neuron, and the residual's share.
+  """Return +1 or -1 for each neuron, and the relative residual.
 
-  A share at rounding tells that the signs before the layer are right too.
+  A residual of the size of rounding means that the signs before the layer are
+  right too.
   """
   matrix, right, scale = equations
   on = np.linalg.lstsq(matrix, right, rcond=1e-9)[0].clip(0, 1)
@@ -98,20 +100,20 @@ def correct(
   data: tuple[Any, Any],
   tries: int,
 ) -> Iterator[tuple[int, np.ndarray, float]]:
-  """Solve the last layer, and flips earlier signs until the residual is 0.
+  """Solve the last layer, and flip earlier signs until the residual is 0.
 
   Args:
     problem: The unknowns.
-    theta: float32[size]: signs, the less certain the smaller.
-    path: Of the last locked layer.
-    data: Images, and the authorised logits.
-    tries: At most.
+    theta: float32[size]: signs; the smaller, the less certain.
+    path: Path of the last locked layer.
+    data: Images and the authorised logits.
+    tries: Largest number of flips to try.
 
   Yields:
-    How many tries there were, the best signs, and their residual's share.
+    The number of tries, the best signs, and their relative residual.
   """
   signs, last = relax.rounded(theta), np.asarray(problem.units[path])
-  # Twice the equations that are needed; more only cost time.
+  # Twice as many equations as unknowns; more only take time.
   count = 2 * -(-last.size // data[1].shape[1]) + 8
   data = data[0][:count], data[1][:count]
 

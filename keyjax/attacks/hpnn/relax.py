@@ -1,10 +1,10 @@
 """HPNN: relax each key bit to tanh(theta) and descend.
 
-The weights stay as they are. Several starts are trained with Adam on the
-authorised model's logits, or on labels where there is no oracle; the start
-with the lowest loss after rounding by sign is polished by single flips. The
-first starts are what the weights speak for (`hpnn_statistics`), unless
-`informed` is off, as published.
+The weights are frozen. Several starts are trained with Adam on the authorised
+model's logits, or on labels where there is no oracle; the start with the lowest
+loss after rounding by sign is polished by single flips. The first starts are
+the evidence of the weights (`hpnn_statistics`), unless `informed` is off, as
+published.
 
 Needs: the file, the scheme, and an oracle or labelled images. Cost: a training
 step for each step; the polish takes at most as many forward passes as there
@@ -33,9 +33,9 @@ from keyjax.attacks.views import View
 from keyjax.scheme import ApplyFn
 
 _BATCH = 128
-# Deviation of the first theta: at 0 a lock lets nothing through.
+# Standard deviation of the first theta: at 0 a lock lets nothing through.
 _SPREAD = 0.5
-# Of the first theta, for each deviation that the weights speak for.
+# Initial theta for each standard deviation of evidence of the weights.
 TRUST = 0.3
 # Below this loss nothing is left to polish.
 _SOLVED = 1e-9
@@ -72,16 +72,16 @@ def descend(
   learning_rate: float,
   rng: np.random.Generator,
 ) -> Iterator[tuple[int, np.ndarray]]:
-  """Train theta, and yields it after each step.
+  """Train theta, and yield it after each step.
 
   Args:
     problem: The unknowns.
-    data: Images, and what is wanted of them.
-    kind: See `sign_model.loss`.
-    theta: float32[size], where to start; tanh of it are the signs.
-    steps: How many.
-    learning_rate: Where a cosine to 0 starts.
-    rng: Of the order of the images.
+    data: Images and their targets.
+    kind: Loss; see `sign_model.loss`.
+    theta: float32[size], the initial value; its tanh are the signs.
+    steps: Number of steps.
+    learning_rate: Initial learning rate of a cosine decay to 0.
+    rng: Generator of the order of the images.
   """
   step = _step(problem.apply_fn, kind)
   at = jnp.asarray(theta)
@@ -113,17 +113,17 @@ def solve(
   starts: int = 1,
   informed: bool = True,
 ) -> Iterator[tuple[Cost, np.ndarray, float]]:
-  """Run the attack, and yields cost, signs and loss on the way.
+  """Run the attack, and yield cost, signs and loss at every mark.
 
   Args:
-    view: For what queries cost.
+    view: View whose oracle counts queries.
     problem: The unknowns.
-    data: Images, and what is wanted of them.
-    budget: `steps` of all starts together; as many flips polish the best.
-    kind: See `sign_model.loss`.
-    learning_rate: Of Adam.
-    starts: How many times to begin.
-    informed: Whether to begin with what the weights speak for.
+    data: Images and their targets.
+    budget: Its `steps` are shared by all starts; as many flips polish the best.
+    kind: Loss; see `sign_model.loss`.
+    learning_rate: Learning rate of Adam.
+    starts: Number of starts.
+    informed: Whether the first starts are the evidence of the weights.
   """
   rng = np.random.default_rng(budget.seed)
   few = tuple(x[: greedy.IMAGES] for x in data)

@@ -4,11 +4,11 @@ By the capacity theorem a lock is a change of signs, so recovered signs are
 multiplied into the weights (`hpnn.absorb`), which gives a plain model on plain
 hardware, and training repairs the signs that were wrong.
 
-Needs: the file, the scheme and labelled images. Cost: a training step for each
-step; `share` of them go to the signs.
+Needs: the file, the scheme and labelled images. Cost: one training step for
+each step; a share of them (`share`) recovers the signs.
 
-Source: the identity is Chakraborty et al., DAC 2020; it is what makes
-fine-tuning a wrong key so cheap.
+Source: the identity is from Chakraborty et al., DAC 2020; it is why fine-tuning
+from a wrong key is so cheap.
 """
 
 from collections.abc import Iterator
@@ -43,13 +43,13 @@ def retrain(
   starts: int = 1,
   **recipe: Any,
 ) -> Iterator[Claim]:
-  """Recovers signs from labels, absorbs them, and trains all weights.
+  """Recover signs from labels, absorb them, and train all weights.
 
   Args:
-    view: The file, the scheme and images.
-    budget: `steps` of both parts together.
-    share: Of the steps that go to the signs.
-    starts: Of the relaxation.
+    view: The file, the scheme and labelled images.
+    budget: Its `steps` are those of both parts together.
+    share: Share of the steps that recover the signs.
+    starts: Number of starts of the relaxation.
     **recipe: Fields of `fit.Recipe` for the weights.
   """
   problem = sign_model.pose(view)

@@ -1,9 +1,8 @@
-"""What the attacks on HPNN share: signs as unknowns, and when two are alike.
+"""A stolen HPNN model: a known network with unknown signs.
 
-A stolen HPNN model is a known network with unknown signs. Where the attacker
-was granted the schedule (`Attacker.schedule`) the unknowns are the key bits;
-otherwise there is one for each neuron, and what is recovered is the schedule's
-effect.
+Where the attacker was granted the schedule (`Attacker.schedule`) the unknowns
+are the key bits; otherwise there is one for each neuron, and what is recovered
+is the schedule's effect.
 """
 
 import functools
@@ -28,11 +27,11 @@ class Problem(NamedTuple):
   """A stolen model and its unknown signs.
 
   Attributes:
-    apply_fn: The plain forward pass.
-    params: The stolen weights.
-    units: For each locked module its neurons' unknowns, int32[features].
-    size: How many unknowns there are.
-    free: Those that some neuron has, last layer first.
+    apply_fn: Plain forward pass.
+    params: Stolen weights.
+    units: Path of each locked module -> its neurons' unknowns, int32[features].
+    size: Number of unknowns.
+    free: Unknowns that some neuron has, last layer first.
   """
 
   apply_fn: ApplyFn
@@ -47,7 +46,7 @@ def pose(view: View) -> Problem:
 
   Args:
     view: The file and the scheme, and the schedule if it was granted.
-      `options` may hold `layers` as `hpnn` has it.
+      `options` may hold `layers`, as for `hpnn`.
   """
   x = jnp.zeros((1, *view.data.image.shape[1:]))
   sites = hpnn.find_sites(view.apply_fn, view.like, x)
@@ -75,11 +74,11 @@ def forward(
   """Return the logits under signs that need not be +1 or -1.
 
   Args:
-    apply_fn: A plain pass of a linen model.
+    apply_fn: Plain pass of a linen model.
     params: Its variables.
     units: See `Problem`.
-    values: float[size].
-    x: Images.
+    values: float[size], the signs.
+    x: float[n, h, w, c], images.
   """
 
   def interceptor(next_fn: Any, args: Any, kwargs: Any, context: Any) -> Any:
@@ -87,6 +86,7 @@ def forward(
     path = "/".join(context.module.path)
     if context.method_name != "__call__" or path not in units:
       return out
+    # [size] -> [features] -> [1, ..., features]
     row = jnp.take(values, units[path]).astype(out.dtype)
     return out * row.reshape((1,) * (out.ndim - 1) + (-1,))
 
@@ -104,16 +104,16 @@ def logits(apply_fn: ApplyFn) -> Any:
 
 
 def loss(kind: str, logits: jax.Array, want: jax.Array) -> jax.Array:
-  """Return how far logits are from labels, or from the authorised logits.
+  """Return the distance of logits from labels or from authorised logits.
 
   Args:
     kind: `ce` for int32[n] labels; `jsd`, `kl` or `mse` (of centred logits,
       in units of their variance) for float32[n, classes].
     logits: float[n, classes].
-    want: Labels or logits.
+    want: Labels or logits to match.
 
   Raises:
-    ValueError: An unknown kind.
+    ValueError: If the kind is unknown.
   """
   if kind == "ce":
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, want)
@@ -146,10 +146,10 @@ def hard_loss(apply_fn: ApplyFn, kind: str) -> Any:
 
 
 def examples(view: View, kind: str, seed: int) -> tuple[Any, Any]:
-  """Return images and what is wanted of them: labels, or the oracle's logits.
+  """Return images and their targets: labels, or the oracle's logits.
 
-  The oracle is asked about the images that the attacker has, then about
-  noise, until no query is left.
+  The oracle is queried with the attacker's images, then with noise, until no
+  query is left.
   """
   if kind == "ce":
     return jnp.asarray(view.data.image), jnp.asarray(view.data.label)
@@ -165,7 +165,7 @@ def examples(view: View, kind: str, seed: int) -> tuple[Any, Any]:
 
 
 def key_of(problem: Problem, values: Any) -> HpnnKey:
-  """Return the key that signs amount to: -1 is a 1 bit."""
+  """Return the key that signs stand for: -1 is a 1 bit."""
   bits = (np.asarray(values) < 0).astype(np.uint8)
   return HpnnKey(bits=jnp.asarray(bits), units=problem.units)
 

@@ -1,11 +1,11 @@
-"""HPNN: which signs matter, and the score of claimed ones.
+"""Scores of claimed HPNN signs, up to symmetry.
 
-Two sign vectors that compute the same function cannot be told
-apart, and need not be. Counted here, and free in every score:
+Two sign vectors that compute the same function cannot be told apart, and need
+not be. These signs are free in every score:
 
 - units that no neuron is scheduled on;
-- neurons whose flip leaves the logits as they are: their own weights or all
-  outgoing ones vanish, everything behind them does, or their activation is
+- neurons whose flip leaves the logits unchanged: their own weights or all
+  outgoing ones vanish, everything after them does, or their activation is
   even;
 - pairs of successive locked layers that can be flipped together as a whole:
   an odd activation between them, and no bias in the second.
@@ -24,15 +24,15 @@ from keyjax.attacks.hpnn import sign_model
 from keyjax.scheme import ApplyFn, PyTree
 from keyjax.schemes.hpnn import HpnnKey
 
-# A flip that moves no logit by more than this share of the largest is free.
+# A flip that changes no logit by more than this share of the largest is free.
 _TOLERANCE = 1e-5
 
 
 class Symmetries(NamedTuple):
-  """What leaves the function as it is.
+  """Sign flips that leave the function unchanged.
 
   Attributes:
-    neurons: For each module, bool[features], whether a flip does nothing.
+    neurons: Path of each module -> bool[features], whether a flip does nothing.
     pairs: Pairs of modules that can be flipped together.
   """
 
@@ -43,13 +43,13 @@ class Symmetries(NamedTuple):
 def symmetries(
   apply_fn: ApplyFn, params: PyTree, key: HpnnKey, images: np.ndarray
 ) -> Symmetries:
-  """Find what leaves the function as it is, by trying it.
+  """Find the flips that leave the function unchanged, by trying them.
 
   Args:
-    apply_fn: The plain pass.
-    params: The locked model's weights.
+    apply_fn: Plain pass.
+    params: Weights of the locked model.
     key: The right key.
-    images: Where functions are compared, noise besides.
+    images: Images on which functions are compared, in addition to noise.
   """
   noise = np.random.default_rng(0).random(images.shape, np.float32)
   x = jnp.asarray(np.concatenate([images, noise]))
@@ -84,10 +84,10 @@ def symmetries(
 
 
 def agreement(claimed: HpnnKey, true: HpnnKey, found: Symmetries) -> dict:
-  """Count what a claimed key has right, up to symmetry.
+  """Count the right bits and neurons of a claimed key, up to symmetry.
 
-  A key bit is right when the sign of every neuron on its unit is, as the true
-  schedule has it; the claim may use a schedule of its own.
+  A key bit is right when the sign of every neuron on its unit is, by the true
+  schedule; the claim may use another schedule.
 
   Returns:
     `bits_right` of `bits` that act, `bits_free`, and the same for `neurons`.
@@ -137,7 +137,7 @@ def _symmetries(target: Target) -> Symmetries:
 
 
 def judge(claimed: HpnnKey, target: Target) -> tuple[Score, dict]:
-  """Return the accuracy under a claimed key, and what it has right."""
+  """Return the accuracy under a claimed key, and its counts."""
   model = sign_model.model_of(
     claimed, target.apply_fn, target.floats(target.locked)
   )

@@ -3,8 +3,8 @@
 A lock multiplies by L what the network learned as L W. Trained ReLU neurons
 that are fed by other ReLU neurons are mostly off: the mean of their effective
 weights is below 0, so the sign of the mean of the stolen ones is -L. In the
-first layer, whose inputs have no sign, the bias says the same. Where the
-schedule is known, the evidence of all neurons on a unit adds up.
+first layer, whose inputs have no sign, the bias carries the same evidence.
+Where the schedule is known, the evidence of all neurons on a unit adds up.
 
 Needs: the file and the scheme. Cost: a mean over the weights.
 
@@ -23,21 +23,21 @@ from keyjax.attacks.hpnn import sign_model, sign_referees
 from keyjax.attacks.hpnn.sign_model import Problem
 from keyjax.attacks.views import View
 
-# All ways to lean are tried for up to this many layers.
+# All combinations of directions are tried for up to this many layers.
 _LAYERS = 4
 
 
 def evidence(problem: Problem, turns: Sequence[int] = ()) -> np.ndarray:
-  """Return which sign the weights speak for, and how strongly.
+  """Return the evidence of the weights for each sign.
 
   Args:
     problem: The unknowns.
-    turns: For each locked layer which way its effective weights lean, by
-      default to -1: a small network's may lean the other way.
+    turns: Direction of the mean effective weight of each locked layer, -1 by
+      default: in a small network it may be +1.
 
   Returns:
     float32[size], above 0 for +1: t statistics of the mean incoming weight,
-    and biases in deviations where the inputs are pixels.
+    and biases in standard deviations where the inputs are pixels.
   """
   paths, leaves, _ = tree.flatten(problem.params)
   found = dict(zip(paths, map(np.asarray, leaves), strict=True))
@@ -49,7 +49,7 @@ def evidence(problem: Problem, turns: Sequence[int] = ()) -> np.ndarray:
     if i == 0 and bias is not None and bias.any():
       score = bias / bias.std()
     elif kernel is not None:
-      rows = kernel.reshape(-1, kernel.shape[-1])
+      rows = kernel.reshape(-1, kernel.shape[-1])  # [..., features] -> 2 axes
       spread = rows.std(0) / np.sqrt(len(rows))
       score = rows.mean(0) / np.maximum(spread, 1e-12)
     else:
@@ -61,16 +61,16 @@ def evidence(problem: Problem, turns: Sequence[int] = ()) -> np.ndarray:
 def oriented(
   problem: Problem, measure: Callable[[np.ndarray], float]
 ) -> list[np.ndarray]:
-  """Return the evidence for every way that layers may lean, best first.
+  """Return the evidence for each combination of directions, best first.
 
   Args:
     problem: The unknowns.
-    measure: `signs -> loss`.
+    measure: Function `signs -> loss` that ranks them.
   """
   depth = len(problem.units)
   if depth <= _LAYERS:
     turns = list(itertools.product((-1, 1), repeat=depth))
-  else:  # One layer at a time leans the other way.
+  else:  # One layer at a time has the other direction.
     flips = [2 * np.eye(depth, dtype=int)[i] - 1 for i in range(depth)]
     turns = [(-1,) * depth, *(tuple(f.tolist()) for f in flips)]
   found = [evidence(problem, t) for t in turns]
@@ -90,7 +90,7 @@ def _signs(scores: np.ndarray) -> np.ndarray:
   referee=sign_referees.function_referee,
 )
 def statistics(view: View, budget: Budget) -> Iterator[Claim]:
-  """Claim the signs that the weights speak for."""
+  """Claim the signs that the weights are evidence for."""
   del budget  # There is nothing to search.
   problem = sign_model.pose(view)
   yield Claim(sign_model.key_of(problem, evidence(problem)))

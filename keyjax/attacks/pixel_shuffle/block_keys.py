@@ -1,7 +1,7 @@
-"""What the attacks on block-wise input transformations share.
+"""Keys of block-wise input transformations, as attacks handle them.
 
-The stolen network is as it is; what the thief lacks is the map of a block's N
-values, one for all blocks and images. `options` says the block size.
+The stolen network is not encrypted; what the attacker lacks is the map of a
+block's N values, one for all blocks and images. `options` has the block size.
 """
 
 import functools
@@ -19,7 +19,7 @@ from keyjax.schemes import pixel_shuffle
 from keyjax.schemes.pixel_shuffle import NpKey, PixelKey, ShfKey
 
 SCHEMES = ("shf", "np", "ffx")
-BLOCK_SIZE = 4  # of a view that does not say.
+BLOCK_SIZE = 4  # Where the options do not give it.
 
 
 def block_size(view: View) -> int:
@@ -37,12 +37,13 @@ def to_blocks(x: jax.Array, m: int) -> jax.Array:
 
   Args:
     x: float[n, h, w, c].
-    m: The block size.
+    m: Block size.
 
   Returns:
     float[n, h / m, w / m, m * m * c], as `pixel_shuffle` orders a block.
   """
   n, h, w, c = x.shape
+  # [n, h/m, m, w/m, m, c] -> [n, h/m, w/m, m, m, c]
   parts = x.reshape(n, h // m, m, w // m, m, c).transpose(0, 1, 3, 2, 4, 5)
   return parts.reshape(n, h // m, w // m, m * m * c)
 

@@ -1,21 +1,22 @@
 """Pixel shuffle: restore images from ciphertexts alone.
 
-One map serves all blocks, so many transformed images show how its N outputs go
-together. Neighbouring pixels are alike, and stay so:
+One map serves all blocks, so many transformed images show how its N outputs are
+correlated. Neighbouring pixels are alike, and remain so:
 
 - SHF: correlations of outputs within a block and across neighbouring blocks
-  are matched to those of pixel positions, by swaps: a jigsaw of one block.
-  What positions are expected to do comes from a model of images (correlation
-  falls with distance), or from images of the attacker's own.
-- NP: an inverted position is anticorrelated with the others; the sign of the
-  leading eigenvector is the mask, and the mask's odd weight says which side.
+  are matched to those of pixel positions, by swaps: a jigsaw puzzle of one
+  block. The expected correlations come from a model of images (correlation
+  falls with distance), or from the attacker's own images.
+- NP: an inverted position is anticorrelated with the others; the signs of the
+  leading eigenvector are the mask, and the mask's weight, which is not half of
+  N, shows which side is inverted.
 - FFX: values are printed in three digits, and divided by the largest: the
   positions that are not encrypted stay below about a quarter. The table is
-  matched by rank: a ciphertext value whose surroundings are brighter stands
-  for a brighter one.
+  matched by rank: a ciphertext value with brighter surroundings stands for a
+  brighter value.
 
 Needs: transformed images, as an eavesdropper on a server has them, and the
-block size: neither the file nor labels. Cost: a covariance and some thousand
+block size: neither the file nor labels. Cost: a covariance and a few thousand
 swaps.
 
 References:
@@ -46,8 +47,8 @@ from keyjax.schemes import pixel_shuffle
 from keyjax.schemes.pixel_shuffle import FfxKey, NpKey, PixelKey, ShfKey
 
 _OFFSETS = ((0, 0), (0, 1), (1, 0))
-# Of the model of images: distance at which a correlation is 1 / e, in pixels,
-# and what another colour keeps of it.
+# Model of images: distance at which a correlation is 1 / e, in pixels, and the
+# factor for another colour.
 _RANGE = 3.0
 _COLOUR = 0.8
 _JUDGED = 1000  # Training images that the referee restores.
@@ -93,10 +94,10 @@ def jigsaw(
   """Find the key from transformed images.
 
   Args:
-    view: Transformed images, and images of the attacker's own, if any.
-    budget: `steps` restarts of the search, SHF's.
-    template: `model` for a model of images, or `images` for the statistics of
-      the attacker's own; SHF alone needs it.
+    view: Transformed images, and the attacker's own images, if any.
+    budget: Its `steps` are restarts of the search for SHF's key.
+    template: For SHF: `model` for a model of images, or `images` for the
+      statistics of the attacker's own.
   """
   assert view.ciphertexts is not None
   images = view.ciphertexts
@@ -115,15 +116,15 @@ def solve(
   restarts: int = 5,
   seed: int = 0,
 ) -> PixelKey:
-  """Return the key that transformed images speak for.
+  """Return the key that fits transformed images best.
 
   Args:
     kind: `shf`, `np` or `ffx`.
-    m: The block size.
+    m: Block size.
     images: float[n, h, w, c], transformed.
-    own: Plain images of the same kind, if there are any; SHF's colours.
-    restarts: Of the search, SHF's.
-    seed: Of those.
+    own: Plain images of the same kind, if any; SHF's colours need them.
+    restarts: Number of restarts of the search for SHF's key.
+    seed: Seed of the restarts.
   """
   if kind == "np":
     return NpKey(mask=jnp.asarray(inverted(images, m)), block_size=m)
@@ -151,50 +152,50 @@ def _blocks(images: np.ndarray, m: int) -> np.ndarray:
 
 
 def correlations(images: np.ndarray, m: int) -> np.ndarray:
-  """Return how positions go together, float64[3, N, N].
+  """Return the correlations of positions, float64[3, N, N].
 
   Within a block, and with those of the block to the right and below.
 
   Args:
     images: float[n, h, w, c].
-    m: The block size.
+    m: Block size.
   """
-  blocks = _blocks(images, m)
+  blocks = _blocks(images, m)  # [n, h / m, w / m, N]
   size = blocks.shape[-1]
   flat = blocks.reshape(-1, size)
   blocks = (blocks - flat.mean(0)) / np.maximum(flat.std(0), 1e-6)
   _, h, w, _ = blocks.shape
-  out = []
+  matrices = []
   for dy, dx in _OFFSETS:
     a = blocks[:, : h - dy, : w - dx].reshape(-1, size)
     b = blocks[:, dy:, dx:].reshape(-1, size)
-    out.append(a.T @ b / len(a))
-  return np.stack(out)
+    matrices.append(a.T @ b / len(a))
+  return np.stack(matrices)
 
 
 def model(images: np.ndarray, m: int) -> np.ndarray:
-  """Return `correlations` as a model of images has them: exp(-distance)."""
+  """Return `correlations` by a model of images: exp(-distance)."""
   channels = images.shape[-1]
   row, column, colour = np.indices((m, m, channels)).reshape(3, -1)
-  out = []
+  matrices = []
   for dy, dx in _OFFSETS:
     y = row[None, :] + m * dy - row[:, None]
     x = column[None, :] + m * dx - column[:, None]
     other = colour[None, :] != colour[:, None]
     near = np.exp(-np.hypot(x, y) / _RANGE)
-    out.append(near * np.where(other, _COLOUR, 1))
-  return np.stack(out)
+    matrices.append(near * np.where(other, _COLOUR, 1))
+  return np.stack(matrices)
 
 
 def arrange(
   found: np.ndarray, want: np.ndarray, starts: Sequence[np.ndarray]
 ) -> np.ndarray:
-  """Return the order under which one set of correlations is most like another.
+  """Return the order that makes two sets of correlations most alike.
 
   Args:
     found: float[3, N, N], of transformed images.
     want: float[3, N, N], of pixel positions.
-    starts: Orders to begin swaps with; the best end counts.
+    starts: Initial orders of a search by swaps; the best result counts.
 
   Returns:
     int[N] with `found[:, k, l]` like `want[:, order[k], order[l]]`.
@@ -205,7 +206,7 @@ def arrange(
 
 
 def _standard(x: np.ndarray) -> np.ndarray:
-  """Brings both to one scale, each offset by itself."""
+  """Standardise each of the three matrices."""
   mean = x.mean((1, 2), keepdims=True)
   return (x - mean) / np.maximum(x.std((1, 2), keepdims=True), 1e-9)
 
@@ -213,7 +214,7 @@ def _standard(x: np.ndarray) -> np.ndarray:
 def _uphill(
   found: np.ndarray, want: np.ndarray, order: np.ndarray
 ) -> tuple[np.ndarray, float]:
-  """Swap until no swap raises the agreement."""
+  """Swap positions until no swap raises the agreement."""
   order = order.copy()
   high = _agreement(found, want, order)
   improved = True
@@ -246,7 +247,7 @@ def inverted(images: np.ndarray, m: int) -> np.ndarray:
 
 
 def table_key(images: np.ndarray, m: int) -> FfxKey:
-  """Return what FFX encrypts, and an estimate of its table."""
+  """Return the positions that FFX encrypts, and an estimate of its table."""
   flat = _blocks(images, m).reshape(-1, m * m * images.shape[-1])
   ones = int(pixel_shuffle.balanced_mask(np.arange(flat.shape[1])).sum())
   mask = np.zeros(flat.shape[1], bool)
@@ -260,7 +261,7 @@ def table_key(images: np.ndarray, m: int) -> FfxKey:
   total = np.bincount(cipher.reshape(-1), around, minlength=1000)[:1000]
   seen = np.flatnonzero(count)
   ranked = seen[np.argsort(total[seen] / count[seen])]
-  # Value v takes the ciphertext at its own quantile.
+  # Plain value v is matched to the ciphertext at the same quantile.
   quantile = (np.cumsum(count[ranked]) - count[ranked] / 2) / count.sum()
   share = np.bincount(plain.reshape(-1), minlength=256) / plain.size
   middle = np.cumsum(share) - share / 2

@@ -1,8 +1,8 @@
 """Where a piecewise linear oracle bends along lines, and by how much.
 
 Along a line, a network of ReLUs is a chain of straight pieces; a bend is where
-a neuron switches. All arithmetic is NumPy's float64, whatever the oracle
-computes in: differences of logits would lose half of their digits in float32.
+a neuron switches. All arithmetic is in NumPy's float64, whatever the oracle's
+precision: differences of logits would lose half of their digits in float32.
 """
 
 from typing import NamedTuple
@@ -12,31 +12,38 @@ import numpy as np
 
 from keyjax.attacks.views import Oracle
 
-# Slopes come from an eighth at either end of an interval.
+# Slopes are measured over an eighth at either end of an interval.
 _END = 1 / 8
-# Straight is what differs by less than this many times the rounding.
+# Differences below this many times the rounding count as straight.
 _SLACK = 64.0
 _DEPTH = 40
-_RANK = 0.05  # what is left beside the rank-one part, at most
-_TRIES = 6  # of half the step each
+_RANK = 0.05  # Largest share of a jump that is not of rank one.
+_TRIES = 6  # Each with half the step of the one before.
 
 
 class Unsuitable(Exception):
-  """The oracle is not what the attack is for, or answers no more."""
+  """The oracle is of another kind, or allows no more queries."""
 
 
 class FlatOracle:
   """An oracle over flat inputs in the unit cube.
 
   Attributes:
-    shape: Of an image.
-    size: How many numbers an image has.
-    noise: The rounding of a logit; `listen` measures it.
+    shape: Shape of an image.
+    size: Number of values of an image.
+    noise: Rounding of a logit; `listen` measures it.
   """
 
   def __init__(self, oracle: Oracle, shape: tuple[int, ...]) -> None:
-    """Take the oracle, and the shape of one image."""
-    self._oracle, self.shape, self.noise = oracle, shape, 0.0
+    """Wrap an oracle.
+
+    Args:
+      oracle: The authorised model.
+      shape: Shape of one image.
+    """
+    self._oracle = oracle
+    self.shape = shape
+    self.noise = 0.0
     self.size = int(np.prod(shape))
     self._dtype = jax.dtypes.canonicalize_dtype(np.float64)
 
@@ -48,7 +55,7 @@ class FlatOracle:
     """Return the logits, float64[n, classes], of float64[n, size].
 
     Raises:
-      Unsuitable: Too few queries are left.
+      Unsuitable: If too few queries are left.
     """
     if len(x) > self._oracle.left:
       raise Unsuitable(f"the queries ran out: {self._oracle.used} were asked")
@@ -62,7 +69,7 @@ class FlatOracle:
     return np.concatenate(parts).astype(np.float64)
 
   def listen(self, rng: np.random.Generator) -> None:
-    """Measure the rounding: second differences at steps too short to bend."""
+    """Measure the rounding: second differences over steps too short to bend."""
     here = rng.random((16, 1, self.size)) * 0.5 + 0.25
     there = rng.normal(size=here.shape) * np.arange(5)[:, None] * 1e-4
     logits = self((here + there).reshape(-1, self.size)).reshape(16, 5, -1)
@@ -78,7 +85,7 @@ class Bends(NamedTuple):
     point: float64[n, size].
     line: float64[n, size], from one end of the line to the other.
     jump: float64[n, classes], by which the slope along `line` changes.
-    reach: float64[n], how far the next bend or end is, in units of `line`.
+    reach: float64[n], distance to the next bend or end, in units of `line`.
   """
 
   point: np.ndarray
@@ -96,19 +103,19 @@ def find(
 ) -> Bends:
   """Find where the logits bend between pairs of points.
 
-  An interval whose two ends have one slope is straight; one whose ends, made
-  longer, meet in a point that the oracle confirms has one bend; any other is
+  An interval with the same slope at both ends is straight; one whose ends,
+  extended, meet in a point that the oracle confirms has one bend; any other is
   halved. All lines advance together.
 
   Args:
-    oracle: The oracle.
+    oracle: The authorised model.
     start: float64[lines, size].
     end: float64[lines, size].
-    most: How many bends a line can have: one for each neuron.
+    most: Largest number of bends of a line: one for each neuron.
 
   Raises:
-    Unsuitable: Too few queries are left, or the lines are not chains of
-      straight pieces, as with smooth activations.
+    Unsuitable: If too few queries are left, or the logits are not piecewise
+      linear along lines, as with smooth activations.
   """
   way = end - start
   line = np.arange(len(start))
@@ -145,7 +152,7 @@ def _judge(
   low: np.ndarray,
   high: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-  """Return which intervals bend, which once, where, and by how much."""
+  """Return which intervals bend, which bend once, where, and by how much."""
 
   def at(times: np.ndarray, of: np.ndarray) -> np.ndarray:
     return oracle(start[of] + times[:, None] * way[of])
@@ -164,7 +171,7 @@ def _judge(
   meets = bent & (ahead > step) & (ahead < width - step)
   where = np.flatnonzero(meets)
   if len(where):
-    # Up to the meeting point one line must hold, after it the other.
+    # Before the meeting point one line must hold, after it the other.
     times = ahead[where] + step[where] * np.array([[-0.25], [0.0], [0.25]])
     lines = np.stack(
       [
@@ -180,14 +187,14 @@ def _judge(
 
 
 def _reach(line: np.ndarray, at: np.ndarray) -> np.ndarray:
-  """Return how far each bend is from its neighbours on the line."""
-  out = np.empty(len(at))
+  """Return the distance of each bend from its neighbours on the line."""
+  distance = np.empty(len(at))
   for one in np.unique(line):
     here = np.flatnonzero(line == one)
     here = here[np.argsort(at[here])]
     gaps = np.diff(np.concatenate([[0.0], at[here], [1.0]]))
-    out[here] = np.minimum(gaps[:-1], gaps[1:])
-  return out
+    distance[here] = np.minimum(gaps[:-1], gaps[1:])
+  return distance
 
 
 def row(
@@ -199,12 +206,17 @@ def row(
   its outgoing weights, a matrix of rank one. Gradients are differences along
   the axes, on both sides of the bend.
 
+  Args:
+    oracle: The authorised model.
+    found: Bends.
+    index: Index of the bend to read.
+
   Returns:
-    The row, of length 1, its bias and the outgoing weights, all up to a common
-    sign; None when other neurons are too near.
+    The row, of norm 1, its bias and the outgoing weights, all up to a common
+    sign; None if other neurons are too near.
 
   Raises:
-    Unsuitable: Too few queries are left.
+    Unsuitable: If too few queries are left.
   """
   point, line = found.point[index], found.line[index]
   aside = 0.5 * found.reach[index] * line
@@ -224,10 +236,10 @@ def row(
 def _gradient(
   oracle: FlatOracle, point: np.ndarray, step: float
 ) -> np.ndarray | None:
-  """Return the gradient, float64[size, classes], where it predicts."""
+  """Return the gradient, float64[size, classes]; None where it is not one."""
   point = oracle.round(point)
   inward = np.where(point < 0.5, step, -step)
-  # Three more steps, along a third of the axes each, that it must predict.
+  # Three more steps, each along a third of the axes, that it must predict.
   thirds = [inward * (np.arange(oracle.size) % 3 == i) for i in range(3)]
   other = np.stack(thirds) / np.sqrt(oracle.size)
   near = oracle.round(point + np.concatenate([np.diag(inward), other]))

@@ -2,8 +2,8 @@
 
 A key protects a file, not a function. A neuron switches on a hyperplane, where
 the logits bend; random lines meet these hyperplanes, differences of gradients
-beside a bend give the neuron's row, and the last layer is a linear system.
-What comes out is the authorised network up to what no query can tell: the
+on both sides of a bend give the neuron's row, and the last layer is a linear
+system. The result is the authorised network up to what no query can tell: the
 order of the neurons, their positive scales, and neurons that never switch.
 
 References:
@@ -39,11 +39,11 @@ from keyjax.attacks.game import (
 )
 from keyjax.attacks.views import View
 
-_FRESH = 256  # inputs that judge the copy
-_NEAR = 1e-2  # of a line: a bend this near to a known neuron's is its own
-_CLOSE = 1e-2  # of the deviation: no neuron is missing
-_POOL = 32  # inputs to choose one from
-_STRAIGHT = 1e-3  # a rest of this share of the weights is rounding
+_FRESH = 256  # Inputs that judge the copy.
+_NEAR = 1e-2  # Share of a line within which a bend is a known neuron's.
+_CLOSE = 1e-2  # Error, in deviations, at which no neuron is missing.
+_POOL = 32  # Inputs from which one is chosen.
+_STRAIGHT = 1e-3  # Share of the weights below which an affine rest is rounding.
 
 
 @registry.register(
@@ -61,22 +61,22 @@ def cryptanalytic(
   polish: int = 4,
   tolerance: float = 1e-2,
 ) -> Iterator[Claim]:
-  """Recovers both layers by queries, and claims a copy that computes alike.
+  """Recover both layers by queries, and claim a copy with the same logits.
 
-  Only queries inside the unit cube are asked. A neuron that does not switch
-  there is part of an affine rest, which the copy has too.
+  All queries are inside the unit cube. A neuron that does not switch there is
+  part of an affine rest, which the copy has too.
 
   Args:
-    view: An oracle; images, if any, are ends of bends.
-    budget: The seed; the oracle limits the rest.
-    num_lines: Of a round.
-    rounds: At most; each one looks where the copy is still wrong.
-    polish: Steps of Gauss-Newton on all weights, against rounding.
-    tolerance: The largest difference from the oracle's logits, in units of
-      their standard deviation, with which a copy is claimed.
+    view: The oracle; images, if any, are ends of lines.
+    budget: Its seed; the oracle limits everything else.
+    num_lines: Number of lines in a round.
+    rounds: Largest number of rounds; each looks where the copy is still wrong.
+    polish: Gauss-Newton steps on all weights, against rounding.
+    tolerance: Largest difference from the oracle's logits, in units of their
+      standard deviation, with which a copy is claimed.
 
   Yields:
-    One claim: a model, or None when the model is no MLP with one hidden
+    One claim: a model, or None if the model is not an MLP with one hidden
     layer, is not piecewise linear, or the queries ran out before the copy
     agreed. `details` has `reason`, `neurons`, `hidden`, `max_difference` (of
     logits, on inputs that the copy was not made from), `agreement` (of their
@@ -123,21 +123,21 @@ def _hidden(view: View) -> int:
 
 
 class _Inputs:
-  """Draw inputs from the whole cube: dark and bright, sharp and grey.
+  """Source of inputs from the whole cube: dark and bright, sharp and grey.
 
-  Uniform inputs alone would all lie near its middle, where hyperplanes far
-  from it are never met. Half are blends with images, if there are any.
+  Uniform inputs alone would all be near its middle, and never meet hyperplanes
+  far from it. Half are blends with images, if there are any.
   """
 
   def __init__(
     self, view: View, oracle: FlatOracle, rng: np.random.Generator
   ) -> None:
-    self._door, self._rng = oracle, rng
+    self._oracle, self._rng = oracle, rng
     images = np.asarray(view.data.image, np.float64)
     self._images = images.reshape(-1, oracle.size)
 
   def __call__(self, count: int) -> np.ndarray:
-    rng, size = self._rng, self._door.size
+    rng, size = self._rng, self._oracle.size
     bright = rng.random((count, size)) < rng.random((count, 1))
     sharp = np.minimum(1.5 * rng.random((count, 1)), 1)
     x = sharp * bright + (1 - sharp) * rng.random((count, size))
@@ -145,10 +145,10 @@ class _Inputs:
       images = self._images[rng.integers(len(self._images), size=count)]
       share = rng.random((count, 1)) * (np.arange(count) % 2)[:, None]
       x = share * images + (1 - share) * x
-    return self._door.round(x)
+    return self._oracle.round(x)
 
   def on_both_sides(self, copy: Layers, count: int) -> np.ndarray:
-    """Draw inputs so that no neuron is nearly always on, or off."""
+    """Draw inputs on which no neuron is nearly always on, or off."""
     pool = self(_POOL * count)
     on = pool @ copy.rows + copy.biases > 0
     share = on.mean(0)
@@ -165,7 +165,7 @@ def _recover(
   rounds: int,
   steps: int,
 ) -> Layers:
-  """Return the network, after rounds of lines through what is still wrong."""
+  """Return the network, after rounds of lines where it is still wrong."""
   start, count = draw(num_lines), 2 * (hidden + oracle.size + 1)
   x = draw(count)
   logits = oracle(x)
@@ -195,7 +195,7 @@ def _recover(
 def _extend(
   copy: Layers, oracle: FlatOracle, found: Bends, hidden: int
 ) -> Layers:
-  """Read the neurons of bends that no known neuron explains, widest first."""
+  """Add the neurons of bends that no known neuron explains, widest first."""
   order = np.argsort(-found.reach * np.linalg.norm(found.jump, axis=1))
   left = found.take(order)
   while len(left.point) and copy.neurons < hidden:
@@ -210,11 +210,11 @@ def _extend(
 
 
 def _explained(copy: Layers, found: Bends) -> np.ndarray:
-  """Return which bends lie on the hyperplane of a known neuron, bool[n]."""
+  """Return which bends are on the hyperplane of a known neuron, bool[n]."""
   distance = found.point @ copy.rows + copy.biases
   speed = np.abs(found.line @ copy.rows)
   near = np.abs(distance) < _NEAR * speed
-  # A neuron's bends all jump the same way.
+  # All bends of a neuron jump in the same direction.
   jump = found.jump / np.linalg.norm(found.jump, axis=1, keepdims=True)
   length = np.linalg.norm(copy.out, axis=1)
   alike = np.abs(jump @ copy.out.T) > 0.9 * length
@@ -224,7 +224,7 @@ def _explained(copy: Layers, found: Bends) -> np.ndarray:
 def _judge(
   copy: Layers, oracle: FlatOracle, fresh: np.ndarray
 ) -> dict[str, Any]:
-  """Return how the copy does on inputs that it was not made from."""
+  """Return the copy's errors on inputs that it was not made from."""
   want, got = oracle(fresh), layers.forward(copy, fresh)
   return {
     "neurons": copy.neurons,

@@ -1,7 +1,7 @@
 """A network with one hidden layer, fitted to logits in float64 on the host.
 
-The repository computes in float32; rounding is what limits the attack that
-uses this, so nothing here adds to it.
+Models compute in float32, and their rounding limits the attack that uses this;
+float64 adds none.
 """
 
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ class Layers(NamedTuple):
     rows: float[size, neurons].
     biases: float[neurons].
     out: float[neurons, classes].
-    rest: float[size, classes]: neurons that are always on, and the straight
+    rest: float[size, classes]: neurons that are always on, and the linear
       halves of those whose sign is not known.
     offset: float[classes].
   """
@@ -33,18 +33,18 @@ class Layers(NamedTuple):
 
   @property
   def neurons(self) -> int:
-    """How many hidden neurons there are."""
+    """Number of hidden neurons."""
     return int(self.rows.shape[1])
 
 
 def none(size: int, classes: int) -> Layers:
-  """Return layers of no neuron, which are zero everywhere."""
+  """Return layers without neurons, which are zero everywhere."""
   zeros = [(size, 0), (0,), (0, classes), (size, classes), (classes,)]
   return Layers(*map(np.zeros, zeros))
 
 
 def forward(layers: Layers, x: Any) -> Any:
-  """Return the logits of flat inputs: NumPy's or JAX's, as the arguments."""
+  """Return the logits of flat inputs, of NumPy or JAX as the arguments are."""
   hidden = x @ layers.rows + layers.biases[None]
   on = (hidden > 0).astype(hidden.dtype)
   return (hidden * on) @ layers.out + x @ layers.rest + layers.offset[None]
@@ -69,10 +69,10 @@ def with_neuron(
 
 
 def last_layer(layers: Layers, x: np.ndarray, logits: np.ndarray) -> Layers:
-  """Return the layers with all but rows and biases by least squares.
+  """Fit everything except rows and biases by least squares.
 
   Args:
-    layers: Whose rows and biases are known.
+    layers: Layers whose rows and biases are known.
     x: float64[n, size].
     logits: float64[n, classes].
   """
@@ -91,14 +91,14 @@ def can_polish(layers: Layers) -> bool:
 def polish(layers: Layers, x: np.ndarray, logits: np.ndarray) -> Layers:
   """Take one Gauss-Newton step on rows, biases and outgoing weights.
 
-  Each row was read beside one bend; all inputs together average the rounding
-  away. A step that does not lower the error is not taken.
+  Each row was read at one bend; all inputs together average the rounding away.
+  A step that does not lower the error is discarded.
   """
   hidden = x @ layers.rows + layers.biases
   on = hidden > 0
   ones = np.concatenate([x, np.ones((len(x), 1))], 1)
-  # The last layer's unknowns are solved for by projection: what is left of a
-  # change of rows once the best last layer has followed it.
+  # The last layer is eliminated by projection: what remains of a change of
+  # rows after the last layer is fitted again.
   base = np.linalg.qr(np.concatenate([hidden * on, ones], 1))[0]
   size, classes = ones.shape[1], logits.shape[1]
   matrix = np.empty((len(x), classes, layers.neurons, size))
@@ -106,6 +106,7 @@ def polish(layers: Layers, x: np.ndarray, logits: np.ndarray) -> Layers:
     part = ones * on[:, j : j + 1]
     part -= base @ (base.T @ part)
     matrix[:, :, j] = layers.out[j][None, :, None] * part[:, None]
+  # [n, classes, neurons, size] -> [n * classes, neurons * size]
   flat = matrix.reshape(len(x) * classes, -1)
   wrong = logits - base @ (base.T @ logits)
   gram = flat.T @ flat
@@ -124,21 +125,22 @@ def polish(layers: Layers, x: np.ndarray, logits: np.ndarray) -> Layers:
 
 
 def with_signs(layers: Layers, tolerance: float) -> tuple[Layers, bool]:
-  """Turns neurons round until no straight rest is left.
+  """Flip neurons until no linear rest is left.
 
   A neuron and its mirror image bend alike, `relu(-z) = relu(z) - z`: the rest
   is minus the sum of `w a^T` over the mirrored ones, a linear system.
 
   Args:
-    layers: Fitted, each neuron with either sign.
-    tolerance: Of the rest, as a share of the largest that there was.
+    layers: Fitted layers, each neuron with either sign.
+    tolerance: Largest remaining rest, relative to the largest term.
 
   Returns:
-    The layers, and whether the rest has vanished. If it has not, a neuron that
-    never switches is part of it, and the layers come back as they were.
+    The layers, and whether the rest has vanished. If not, a neuron that never
+    switches is part of it, and the layers are unchanged.
   """
   if not layers.neurons:
     return layers, False
+  # [size, classes, neurons] -> [size * classes, neurons]
   straight = np.einsum("dj,jc->dcj", layers.rows, layers.out)
   straight = straight.reshape(layers.rest.size, -1)
   share = np.linalg.lstsq(straight, -layers.rest.reshape(-1), rcond=None)[0]

@@ -1,10 +1,10 @@
-"""Pixel shuffle: climb to the key.
+"""Pixel shuffle: hill climbing to the key.
 
-As the authors' own code attacks the scheme: it starts from a random key, goes
-through all pairs of positions, swaps them, and keeps a swap that does not lower
-the accuracy on a batch. By the loss instead it climbs where the accuracy is
-flat. NP swaps a position that is inverted with one that is not. The table of
-FFX gives no credit for a near one, so there is nothing to climb.
+As in the authors' own code, the attack starts from a random key, goes through
+all pairs of positions, swaps them, and keeps a swap that does not lower the
+accuracy on a batch. By the loss instead, it climbs where the accuracy is flat.
+NP swaps a position that is inverted with one that is not. A nearly right table
+of FFX is no better than a wrong one, so there is nothing to climb.
 
 Needs: the file, the scheme and labelled images. Cost: a forward pass over at
 most 256 images for each swap.
@@ -36,12 +36,12 @@ _IMAGES = 256
   referee=block_referees.function_referee,
 )
 def climb(view: View, budget: Budget, by: str = "loss") -> Iterator[Claim]:
-  """Swap positions while that helps.
+  """Swap positions while it helps.
 
   Args:
-    view: The file, the scheme and images.
-    budget: `steps` swaps are tried.
-    by: `accuracy`, where a swap stays if it does no harm, as published; or
+    view: The file, the scheme and labelled images.
+    budget: Its `steps` are the number of swaps to try.
+    by: `accuracy`, where a swap is kept if it does no harm, as published; or
       `loss`, where it must help.
   """
   rng = np.random.default_rng(budget.seed)
@@ -62,16 +62,17 @@ def climb(view: View, budget: Budget, by: str = "loss") -> Iterator[Claim]:
         yield Claim(key, Cost(steps=step))
       if step == budget.steps:
         return
-    if since >= len(swaps):  # A whole sweep changed nothing for the better.
+    if since >= len(swaps):  # A whole sweep improved nothing.
       yield Claim(key, Cost(steps=step))
       return
 
 
 class _Scorer:
-  """Judges keys on the attacker's images, the higher the better."""
+  """Scores keys on the attacker's images; higher is better."""
 
   def __init__(self, view: View, by: str):
-    self._by, self._params = by, view.stolen()
+    self._by = by
+    self._params = view.stolen()
     self._run = block_keys.measure(view.apply_fn)
     self._data = [jnp.asarray(x[:_IMAGES]) for x in view.data]
 
