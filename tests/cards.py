@@ -1,4 +1,4 @@
-"""Rows as the experiments write them, and cards of them."""
+"""Rows as the experiments write them, and cards made of them."""
 
 import json
 
@@ -25,7 +25,7 @@ BASE = {
 
 
 def config():
-  """Returns a config with two schemes and three attacks."""
+  """Return a config with two schemes and three attacks."""
   made = configs.base()
   configs.set_schemes(
     made,
@@ -44,7 +44,7 @@ def config():
 
 
 def accuracy(names, condition, value, keys=1):
-  """Returns a row of `experiments.main`."""
+  """Return a row of `experiments.main`."""
   return results.row(
     BASE | names,
     condition=condition,
@@ -60,7 +60,7 @@ def accuracy(names, condition, value, keys=1):
 
 
 def attack(made, scheme, label, value):
-  """Returns a row of `experiments.attack`, made by its own code."""
+  """Return a row of `experiments.attack`, made by its own code."""
   spec = made.attacks[label]
   game = registry.get(spec.attack)
   attacker = attack_rows.attacker_of(spec, 100)
@@ -75,7 +75,7 @@ def attack(made, scheme, label, value):
 
 
 def rows():
-  """Returns the rows of two schemes and of the plain model."""
+  """Return the rows of two schemes and of the plain model."""
   made, plain = config(), {"scheme": "plain", "title": "plain"}
   out = [accuracy(plain, "plain", 0.9)]
   for label in ("counter", "both"):
@@ -93,7 +93,7 @@ def rows():
 
 
 def write_rows(folder):
-  """Writes both files; returns their paths."""
+  """Write both files; return their paths."""
   found = rows()
   lines = "".join(json.dumps(r) + "\n" for r in found if "attack" in r)
   (folder / "rows.jsonl").write_text(lines)

@@ -1,8 +1,9 @@
-"""Security cards: what they say, what they refuse, what a signature covers."""
+"""Security cards: content, refusals, signatures."""
 
 import copy
 import hashlib
 import json
+import os
 import subprocess
 
 import jsonschema
@@ -31,7 +32,7 @@ def card():
 
 
 def paths(value, at=()):
-  """Returns where every leaf of a document is."""
+  """Return the paths of all leaves of a document."""
   inner = None
   if isinstance(value, dict):
     inner = value.items()
@@ -43,13 +44,10 @@ def paths(value, at=()):
 
 
 def put(document, path, value):
-  """Returns a copy with one leaf replaced."""
-  made = copy.deepcopy(document)
-  place = made
-  for step in path[:-1]:
-    place = place[step]
-  place[path[-1]] = value
-  return made
+  """Return a copy with one leaf replaced."""
+  changed = copy.deepcopy(document)
+  get(changed, path[:-1])[path[-1]] = value
+  return changed
 
 
 def get(document, path):
@@ -59,7 +57,7 @@ def get(document, path):
 
 
 def other(value):
-  """Returns something else of the same type, as a forger would."""
+  """Return another value of the same type, as a forger would."""
   if isinstance(value, bool):
     return not value
   if isinstance(value, int | float):
@@ -69,7 +67,7 @@ def other(value):
   return {"more": 1} if isinstance(value, dict) else ["more"]
 
 
-# ------------------------------------------------------------ what a card says
+# -------------------------------------------------------------------- content
 
 
 def test_a_card_says_what_the_rows_say(card):
@@ -175,7 +173,7 @@ def test_both_schedules_have_the_class_of_their_docstring():
   assert schemes.security_class("of my own", {}) == "unclassified"
 
 
-# --------------------------------------------------------- what makes no card
+# ------------------------------------------------------- rows that are refused
 
 
 def changed(field, value, attack="tune"):
@@ -251,7 +249,7 @@ def test_a_key_is_a_public_name(key):
 
 def test_key_bytes_are_no_public_name():
   with pytest.raises(cards.CardError, match="private key"):
-    cards.make(rows(), "counter", keys=[keyjax.Secret.generate()._bytes.hex()])
+    cards.make(rows(), "counter", keys=[os.urandom(32).hex()])
 
 
 # ------------------------------------------------------------------- the form
@@ -295,9 +293,9 @@ def test_no_field_may_be_missing(card):
   found = {p[: i + 1] for p in paths(card) for i in range(len(p))}
   for path in sorted(found, key=str):
     if isinstance(path[-1], int):
-      continue  # One score or one run less is another card, not a wrong form.
+      continue  # With one score or run less it is another card, well-formed.
     if {"options", "attacker", "setting", "details"} & set(path[:-1]):
-      continue  # What stands in these is the scheme's or the attack's.
+      continue  # The scheme or the attack determines what is in these.
     if path[-1] in ("right", "max", "max_high", "min"):
       continue
     made = copy.deepcopy(card)
@@ -361,7 +359,7 @@ def test_another_key_did_not_sign(signed):
     stranger = SigningKey.generate(kind)
     with pytest.raises(cards.CardError, match="was changed, or was not signed"):
       cards.verify(card, stranger.public)
-    # Nor does a name make a stranger the owner.
+    # The owner's name in the header does not help.
     forged = cards.sign(card, stranger)
     forged["signature"]["key"] = key.id
     forged["signature"]["algorithm"] = key.kind

@@ -1,4 +1,4 @@
-"""Runs commands in a folder of their own, and looks at what they print."""
+"""Run commands in an empty folder, and examine their output."""
 
 import base64
 import json
@@ -12,14 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from keyjax import Secret, checkpoint, cli, keyring
+from keyjax import checkpoint, cli, keyring
 from tests.conftest import ROOT
 
 CHEAP = keyring.Cost(19456, 1, 1)
 
 
 class Answer(NamedTuple):
-  """What a command gave back."""
+  """Exit code and output of a command."""
 
   code: int
   out: str
@@ -32,7 +32,7 @@ class Answer(NamedTuple):
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-  """An empty folder, which is where commands run."""
+  """An empty folder, in which commands run."""
   monkeypatch.chdir(tmp_path)
   monkeypatch.delenv("KEYJAX_IDENTITY", raising=False)
   return tmp_path
@@ -40,7 +40,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def run(capsys):
-  """Runs a command in this process."""
+  """Return a function that runs a command in this process."""
 
   def call(*argv):
     capsys.readouterr()
@@ -51,21 +51,21 @@ def run(capsys):
 
 
 def process(*argv):
-  """Runs a command in a process of its own, without a terminal."""
+  """Run a command in a new process, without a terminal."""
   found = subprocess.run(
     [sys.executable, "-m", "keyjax.cli", *argv],
     capture_output=True,
     text=True,
     timeout=120,
     stdin=subprocess.DEVNULL,
-    start_new_session=True,  # The terminal of whoever runs this stays out.
+    start_new_session=True,  # Without the terminal that runs this test.
     env=os.environ | {"PYTHONPATH": str(ROOT)},
   )
   return Answer(found.returncode, found.stdout, found.stderr)
 
 
 def tree():
-  """A model small enough for every test."""
+  """Return a model that is small enough for every test."""
   rng = np.random.default_rng(0)
   kernel = jnp.asarray(rng.normal(size=(64, 32)), jnp.float32)
   bias = jnp.arange(32, dtype=jnp.bfloat16)
@@ -82,7 +82,7 @@ class Owner(NamedTuple):
 
 @pytest.fixture(scope="session")
 def sealed(tmp_path_factory):
-  """A checkpoint that is sealed and signed once; tests copy it."""
+  """Save a signed checkpoint once; tests copy it."""
   path = tmp_path_factory.mktemp("sealed") / "model"
   key = keyring.HpkePrivateKey.generate("x25519")
   signer = keyring.SigningKey.generate()
@@ -99,7 +99,7 @@ def sealed(tmp_path_factory):
 
 @pytest.fixture
 def owner(sealed, folder):
-  """A copy of the checkpoint, `model`, with its keys beside it."""
+  """Copy the checkpoint to `model`, with its keys next to it."""
   path, key, signer = sealed
   shutil.copytree(path, folder / "model")
   keyring.write_key("owner.key", key, plain=True)
@@ -110,23 +110,26 @@ def owner(sealed, folder):
 
 
 def secrets_of(path):
-  """Returns the spellings in which a key file's key could leak."""
-  key = keyring.read_key(f"file:{path}")
-  raw = key._bytes if isinstance(key, Secret) else key.reveal()
-  return spellings(raw)
+  """Return the spellings in which a key file's key could leak."""
+  return spellings(raw_key(keyring.read_key(f"file:{path}")))
+
+
+def raw_key(key):
+  """Return the bytes of a private key."""
+  return keyring.kind_of(key).reveal(key)
 
 
 def spellings(raw):
-  """Returns how a key, or its second half, could be printed."""
-  out = []
+  """Return how a key, or its second half, could be printed."""
+  texts = []
   for part in (raw, raw[len(raw) // 2 :]):
-    whole = part[: len(part) // 3 * 3]  # The same whatever follows it.
-    out += [part.hex(), base64.b64encode(whole).decode(), repr(part)]
-  return [text.lower() for text in out]
+    whole = part[: len(part) // 3 * 3]  # The same, whatever follows it.
+    texts += [part.hex(), base64.b64encode(whole).decode(), repr(part)]
+  return [text.lower() for text in texts]
 
 
 def assert_silent(answer, *paths):
-  """Raises unless no key of these files is in what was printed."""
+  """Assert that no key of these files was printed."""
   printed = (answer.out + answer.err).lower()
   for path in paths:
     for text in secrets_of(path):
@@ -135,7 +138,7 @@ def assert_silent(answer, *paths):
 
 
 def write_private_file(path, text):
-  """Writes a file that its owner alone can read."""
+  """Write a file that only its owner can read."""
   fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
   with os.fdopen(fd, "w") as file:
     file.write(text)

@@ -1,4 +1,4 @@
-"""Every `keyjax` command of the documents, put through the parser."""
+"""Every `keyjax` command in the documentation is parsed."""
 
 import re
 import shlex
@@ -18,7 +18,7 @@ DOCUMENTS = [
 
 
 def commands(text):
-  """Returns the arguments of every `keyjax` in the blocks of a text."""
+  """Return the arguments of every `keyjax` in the code blocks of a text."""
   blocks = (x.replace("\\\n", " ") for x in BLOCK.findall(text))
   found = (line for block in blocks for line in COMMAND.findall(block))
   return [shlex.split(line, comments=True) for line in found]

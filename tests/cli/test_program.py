@@ -1,4 +1,4 @@
-"""The program as a process: help, completion, terminals, what is refused."""
+"""The program as a process: help, completion, terminals, refusals."""
 
 import importlib
 import io
@@ -9,10 +9,14 @@ import sys
 import tomllib
 
 import pytest
+import shtab
 
-from keyjax import Secret, cli, keyring
+from keyjax import Secret, checkpoint, cli, errors, keyring
+from keyjax.cli import exit_codes, kinds
 from keyjax.cli.output import Result, show
-from tests.cli.conftest import Answer, assert_silent, process
+from keyjax.cli.parsers import SHELLS
+from keyjax.cli.program import parse
+from tests.cli.conftest import Answer, assert_silent, process, raw_key
 from tests.conftest import ROOT
 
 COMMANDS = (
@@ -31,22 +35,98 @@ COMMANDS = (
 )
 
 
-def test_help_is_there_before_jax():
-  code = (
-    "import sys, keyjax.cli\n"
-    "try:\n  keyjax.cli.main(sys.argv[1:])\n"
-    "except SystemExit:\n  pass\n"
-    "heavy = {'jax', 'numpy', 'flax', 'orbax', 'cryptography', 'rich'}\n"
-    "print('loaded', sorted(heavy & set(sys.modules)))"
+# Runs commands one after the other, and prints what they imported.
+WITHOUT_JAX = """
+import json, sys
+import keyjax.cli
+from keyjax.cli import kinds
+before = len(sys.modules)
+for argv in json.load(sys.stdin):
+  try:
+    keyjax.cli.main(argv)
+  except SystemExit:
+    pass
+heavy = {"jax", "numpy", "flax", "orbax", "cryptography", "rich"}
+print(json.dumps({
+  "heavy": sorted(heavy & set(sys.modules)),
+  "modules": before,
+  "keygen": kinds.keygen_kinds(),
+  "recipient": kinds.argument_forms("recipient"),
+  "identity": kinds.argument_forms("identity"),
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def without_jax():
+  """Run help, completion and wrong commands in one new process."""
+  commands = [
+    ["--help"],
+    *([name, "--help"] for name in COMMANDS),
+    ["--print-completion", "bash"],
+    ["keygen", "dsa", "a.key"],
+    ["encrypt", "model"],
+    ["inspect", "model", "KEYJAX-SECRET-SECRET:AAAA"],
+  ]
+  done = subprocess.run(
+    [sys.executable, "-c", WITHOUT_JAX],
+    input=json.dumps(commands),
+    capture_output=True,
+    text=True,
+    env=os.environ | {"PYTHONPATH": str(ROOT)},
   )
-  for argv in (["--help"], ["encrypt", "--help"]):
-    out = subprocess.run(
-      [sys.executable, "-c", code, *argv],
-      capture_output=True,
-      text=True,
-      env=os.environ | {"PYTHONPATH": str(ROOT)},
-    ).stdout
-    assert out.endswith("loaded []\n") and "exit codes:" in out
+  assert done.stdout.count("exit codes:") == 1 + len(COMMANDS)
+  assert done.stderr.count("keyjax: ") == 3
+  return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_help_completion_and_wrong_arguments_import_no_jax(without_jax):
+  assert without_jax["heavy"] == []
+  assert without_jax["modules"] < 150
+
+
+def test_kinds_are_known_before_the_keyring_is_imported(without_jax):
+  assert without_jax["keygen"] == kinds.keygen_kinds()
+  assert {"x25519", "rsa", "secret", "ed25519"} <= set(kinds.keygen_kinds())
+  for role in ("recipient", "identity"):
+    assert without_jax[role] == kinds.argument_forms(role)
+    assert "kms:FOLDER#KEY" in without_jax[role]
+  assert set(kinds.keygen_kinds()) == {
+    kind.name for kind in keyring.kinds().values() if kind.generate
+  }
+
+
+def test_choices_are_those_of_the_libraries():
+  assert list(SHELLS) == shtab.SUPPORTED_SHELLS
+  parsed = [
+    parse(["decrypt", "a", "b", "--format", name]).format
+    for name in checkpoint.WEIGHT_FORMATS
+  ]
+  assert parsed == list(checkpoint.WEIGHT_FORMATS)
+
+
+@pytest.mark.parametrize(
+  "error, code",
+  [
+    (errors.ArgumentError("x"), 2),
+    (errors.StorageError("x"), 4),
+    (errors.CheckpointStorageError("could not write"), 4),
+    (errors.ContentError("x"), 1),
+    (errors.CheckpointContentError("could not write"), 1),
+    (errors.SealError(), 1),
+    (errors.KeyringError("x"), 3),
+    (errors.CannotOpen(), 3),
+    (errors.WrongPassphrase(), 3),
+    (FileNotFoundError("x"), 4),
+    (ValueError("x"), 1),
+  ],
+)
+def test_the_type_of_an_error_gives_the_exit_code(error, code):
+  assert exit_codes.classify(error).code == code
+
+
+def test_a_bug_is_not_an_exit_code():
+  assert exit_codes.classify(TypeError("x")) is None
 
 
 def test_help_lists_every_command(capsys):
@@ -110,8 +190,8 @@ def test_a_key_on_the_command_line_is_refused_and_not_repeated(run):
   for text in (
     share,
     protected,
-    secret._bytes.hex(),
-    f"env:{secret._bytes.hex()}",
+    raw_key(secret).hex(),
+    f"env:{raw_key(secret).hex()}",
   ):
     answer = run("combine", text, "--out", "x")
     assert answer.code == 2 and text not in answer.err
@@ -121,17 +201,17 @@ def test_a_key_on_the_command_line_is_refused_and_not_repeated(run):
   assert not any(word in answer.err.split() for word in share.split())
 
 
-def test_the_search_for_keys_finds_one(run):
+def test_assert_silent_finds_a_printed_key(run):
   run("keygen", "secret", "root.key", "--plain")
   secret = keyring.read_key("file:root.key")
   with open("root.key") as file:
     text = file.read().strip().partition(":")[2]
-  for leak in (text, secret._bytes.hex(), f"<{secret._bytes!r}>"):
+  for leak in (text, raw_key(secret).hex(), f"<{raw_key(secret)!r}>"):
     with pytest.raises(AssertionError):
       assert_silent(Answer(0, "", leak), "root.key")
 
 
-def test_what_is_too_much_is_not_repeated(run):
+def test_superfluous_arguments_are_not_repeated(run):
   answer = run("inspect", "model", "hunter2")
   assert answer.code == 2 and "hunter2" not in answer.err
   answer = run("inspect", "model", "--passwort=hunter2")
@@ -141,7 +221,7 @@ def test_what_is_too_much_is_not_repeated(run):
   answer = run("card", "show", "card.json", "--all")
   assert answer.err.endswith("--all; see keyjax card show --help\n")
   run("keygen", "secret", "owner.key", "--plain")
-  # Even where it is not needed.
+  # Even if the command does not need it.
   for option, what in ("--passphrase", "passphrase"), ("--root", "key"):
     answer = run("rotate", "x", "--root", "file:owner.key", option, "hunter2")
     assert answer.code == 2 and "hunter2" not in answer.err
@@ -162,7 +242,7 @@ def test_a_process_without_a_terminal_gives_a_code_and_one_line(folder):
 
 
 def typed(code, answers):
-  """Runs code on a terminal and types; returns what the terminal showed."""
+  """Run code on a terminal and type; return what the terminal showed."""
   return subprocess.run(
     [sys.executable, "-m", "tests.cli.typist", code],
     input=json.dumps(answers),
@@ -216,7 +296,7 @@ def test_a_terminal_shows_a_bar_and_json_none(owner):
   assert machine.strip().startswith("{") and "\x1b" not in machine
 
 
-def test_a_reader_that_leaves_is_no_error_of_ours(owner, monkeypatch):
+def test_a_closed_pipe_is_not_an_error_of_ours(owner, monkeypatch):
   read, write = os.pipe()
   os.close(read)
   with os.fdopen(write, "w") as pipe:
@@ -224,7 +304,7 @@ def test_a_reader_that_leaves_is_no_error_of_ours(owner, monkeypatch):
     assert cli.main(["inspect", "model"]) == 4
 
 
-def test_a_terminal_of_few_letters_gets_the_others_escaped(monkeypatch):
+def test_characters_that_a_terminal_lacks_are_escaped(monkeypatch):
   out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
   monkeypatch.setattr(sys, "stdout", out)
   show(Result({}, ["poids d'entr\xe9e \x1b[2J"]), as_json=False)

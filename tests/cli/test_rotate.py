@@ -10,7 +10,7 @@ ROOT = ("--root", "file:root.key")
 
 @pytest.fixture
 def team(run, owner):
-  """A keyring, and two checkpoints that it opens, beside one it does not."""
+  """Create a keyring, two checkpoints that it opens, and one it does not."""
   run("keygen", "secret", "root.key", "--plain")
   argv = ("keygen", "keyring", "team.keyring", "--name", "team", *ROOT)
   assert run(*argv).code == 0
@@ -18,15 +18,16 @@ def team(run, owner):
     shutil.copytree("model", name)
     to = ("--keep", "--to", "keyring:team.keyring", *ROOT)
     assert run("rewrap", name, "-i", owner.source, *to).code == 0
-  return keyring.Keyring.load("team.keyring", keyring.read_key("file:root.key"))
+  return load()
 
 
 def ids(path):
   return set(checkpoint.inspect(path)["envelope"]["recipients"])
 
 
-def reload(team):
-  return keyring.Keyring.load(team.path, keyring.read_key("file:root.key"))
+def load():
+  root = keyring.read_key("file:root.key")
+  return keyring.Keyring.load("team.keyring", root)
 
 
 def test_checkpoints_move_to_the_new_key(run, team, owner):
@@ -42,7 +43,7 @@ def test_checkpoints_move_to_the_new_key(run, team, owner):
   )
   answer = run(*argv)
   assert answer.code == 0, answer.err
-  new = reload(team).entries[1].recipient_id
+  new = load().entries[1].recipient_id
   assert ids("one") == ids("two") == {owner.key.id, new}
   assert ids("model") == {owner.key.id} and old != new
   assert "team/2 is primary" in answer.out
@@ -52,19 +53,19 @@ def test_checkpoints_move_to_the_new_key(run, team, owner):
   assert_silent(answer, "root.key")
 
 
-def test_what_is_not_given_still_opens(run, team):
+def test_other_checkpoints_still_open(run, team):
   assert run("rotate", "team.keyring", *ROOT).code == 0
   verify = ("verify", "one", "-i", "keyring:team.keyring", *ROOT)
   assert run(*verify).code == 0
-  ring = reload(team)
+  ring = load()
   ring.disable("team/1")
   answer = run(*verify)
   assert answer.code == 3 and answer.err == "keyjax: key team/1 is disabled\n"
 
 
-def test_what_cannot_move_is_reported_and_the_rest_moves(run, team):
+def test_failures_are_reported_and_the_rest_moves(run, team):
   run("rotate", "team.keyring", *ROOT)
-  reload(team).disable("team/1")
+  load().disable("team/1")
   argv = ("rewrap", "two", "-i", "file:owner.key", "--to")
   assert run(*argv, "keyring:team.keyring", *ROOT).code == 0
   argv = ("rotate", "team.keyring", *ROOT, "--checkpoint", "one", "two")
@@ -78,7 +79,7 @@ def test_what_cannot_move_is_reported_and_the_rest_moves(run, team):
 def test_nothing_rotates_when_a_checkpoint_is_absent(run, team):
   argv = ("rotate", "team.keyring", *ROOT, "--checkpoint", "one", "absent")
   assert run(*argv).code == 4
-  assert len(reload(team).entries) == 1
+  assert len(load().entries) == 1
 
 
 def test_keyrings_that_do_not_open(run, team, folder):

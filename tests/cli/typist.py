@@ -1,8 +1,8 @@
-"""Types on a terminal: `python -m tests.cli.typist CODE`, answers on stdin.
+"""Type on a terminal: `python -m tests.cli.typist CODE`, answers on stdin.
 
-A program of its own because it forks, which a process with threads must not.
-It runs Python code on a terminal, waits for each prompt, types the answer that
-belongs to it, and prints all that the terminal showed.
+This is a separate program because it forks, which a process with threads must
+not do. It runs Python code on a terminal, waits for each prompt, types its
+answer, and prints everything that the terminal showed.
 """
 
 import json
@@ -13,7 +13,7 @@ import sys
 
 
 def type_into(terminal, prompt, text):
-  """Waits for a prompt, and answers it; returns what was shown."""
+  """Wait for a prompt and answer it; return what was shown."""
   shown = b""
   while not shown.endswith(prompt.encode()):
     shown += os.read(terminal, 1024)
@@ -22,7 +22,7 @@ def type_into(terminal, prompt, text):
 
 
 def rest_of(terminal):
-  """Returns what is shown until the program ends."""
+  """Return what is shown until the program ends."""
   shown = b""
   try:
     while data := os.read(terminal, 1024):
@@ -33,7 +33,7 @@ def rest_of(terminal):
 
 
 def main():
-  """Runs the code, types, and prints."""
+  """Run the code, type, and print."""
   answers = json.load(sys.stdin)
   # A program that a shell starts in the background ignores interrupts, and so
   # would its children.

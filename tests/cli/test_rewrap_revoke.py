@@ -12,7 +12,7 @@ KEY = ("-i", "file:owner.key")
 
 @pytest.fixture
 def people(run, owner):
-  """Bob and Carol beside the owner."""
+  """Create keys for Bob and Carol."""
   for name in ("bob", "carol"):
     run("keygen", "x25519", f"{name}.key", "--plain", "--pub")
   key = owner.key.public
@@ -25,7 +25,7 @@ def opens(run, path, key):
 
 
 def files(path):
-  """Returns the bytes of everything that holds tensors."""
+  """Return the bytes of all files that contain tensors."""
   sealed = pathlib.Path(path) / "sealed"
   return {p: p.read_bytes() for p in sealed.rglob("*") if p.is_file()}
 
@@ -195,7 +195,7 @@ def test_a_damaged_checkpoint_is_not_encrypted_again(run, people):
   owner = ("--recipient", people.key.id, "--to", "@bob.key.pub")
   # A process: others of Orbax's writes may end when this one has failed.
   answer = process("revoke", "model", "new", *KEY, *owner)
-  # Where its parts lie in the file is Orbax's choice, and differs.
+  # Orbax chooses where parts are stored in the file, and it varies.
   assert answer.code == 1
   assert "dense/kernel" in answer.err or "the manifest" in answer.err
   assert answer.err.startswith("keyjax: ") and answer.err.count("\n") == 1

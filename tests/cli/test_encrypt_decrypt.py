@@ -17,13 +17,13 @@ TO = ("--to", "file:owner.key")
 
 
 def same(a, b):
-  """Raises unless two arrays are equal bit for bit."""
+  """Assert that two arrays are equal, bit for bit."""
   a, b = np.asarray(a), np.asarray(b)
   assert (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
 
 
 def write_plain(kind):
-  """Writes a model in the clear; returns its path and names."""
+  """Write an unencrypted model; return its path."""
   params = tree()
   flat = {
     "dense.bias": np.asarray(params["dense"]["bias"]),
@@ -42,7 +42,7 @@ def write_plain(kind):
 
 
 def read_plain(kind, path):
-  """Returns the three arrays of a model in the clear."""
+  """Return the three arrays of an unencrypted model."""
   if kind == "safetensors":
     found = safetensors.load_file(path)
     return [found[name] for name in ("dense.bias", "dense.kernel", "step")]
@@ -68,7 +68,7 @@ def test_there_and_back(run, owner, kind):
     same(a, b)
   assert_silent(sealed, "owner.key")
   assert_silent(opened, "owner.key")
-  # A folder that others cannot enter keeps what is in it.
+  # Files in a folder that others cannot enter are private.
   assert os.stat(out).st_mode & 0o077 == 0
   assert kind != "orbax" or all(
     p.stat().st_mode & 0o077 == 0 for p in pathlib.Path(out).rglob("*")
