@@ -41,6 +41,11 @@ def schema() -> dict[str, Any]:
   return json.loads(text)
 
 
+@functools.cache
+def _validator() -> Any:
+  return jsonschema.Draft202012Validator(schema())
+
+
 def check(card: Mapping[str, Any]) -> None:
   """Check everything about a card except its signature and its model.
 
@@ -57,8 +62,7 @@ def check(card: Mapping[str, Any]) -> None:
       "release of KeyJAX reads"
     )
   _refuse_secrets(card)  # Before any message that repeats a field.
-  validator = jsonschema.Draft202012Validator(schema())
-  error = jsonschema.exceptions.best_match(validator.iter_errors(card))
+  error = jsonschema.exceptions.best_match(_validator().iter_errors(card))
   if error is not None:
     raise CardError(_message_of(error))
   _check_numbers(card)
