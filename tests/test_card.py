@@ -70,7 +70,7 @@ def other(value):
 # -------------------------------------------------------------------- content
 
 
-def test_a_card_says_what_the_rows_say(card):
+def test_a_card_contains_the_rows(card):
   assert card["scheme"]["parts"] == [
     {
       "mechanism": "deep_lock",
@@ -113,7 +113,7 @@ def test_a_chain_lists_its_parts(card):
   ]
 
 
-def test_rows_answer_what_they_decide_and_nobody_the_rest(card):
+def test_rows_answer_the_items_that_they_decide(card):
   found = {x["item"]: x for x in card["checklist"]}
   assert list(found) == list(checklist.ITEMS) and len(found) == 25
   assert found["adaptive"]["because"] == "for this scheme: known_plaintext"
@@ -131,7 +131,7 @@ def test_rows_answer_what_they_decide_and_nobody_the_rest(card):
   assert found["adaptive_wins"]["answer"] == "not answered"
 
 
-def test_a_curve_that_falls_is_said(card):
+def test_a_falling_curve_is_reported(card):
   fallen = rows()
   for row in fallen:
     if row.get("attack") == "tune":
@@ -161,15 +161,15 @@ def test_files_of_both_kinds_are_read(tmp_path):
 )
 def test_classes_are_those_of_the_docstrings(name):
   factory = getattr(keyjax, name, keyjax.pixel_shuffle)
-  said = " ".join(factory.__doc__.split())
-  assert f"Class: *{schemes.security_class(name, {})}*" in said
+  text = " ".join(factory.__doc__.split())
+  assert f"Class: *{schemes.security_class(name, {})}*" in text
 
 
 def test_both_schedules_have_the_class_of_their_docstring():
-  said = " ".join(keyjax.deep_lock.__doc__.split())
+  text = " ".join(keyjax.deep_lock.__doc__.split())
   for schedule in ("chain", "counter"):
     found = schemes.security_class("deep_lock", {"schedule": schedule})
-    assert f"`{schedule}` is *{found}*" in said
+    assert f"`{schedule}` is *{found}*" in text
   assert schemes.security_class("of my own", {}) == "unclassified"
 
 
@@ -200,7 +200,7 @@ def changed(field, value, attack="tune"):
     (rows()[:1], "about one scheme"),
   ],
 )
-def test_rows_that_are_no_evidence_are_refused(found, sentence):
+def test_rows_that_are_not_evidence_are_refused(found, sentence):
   with pytest.raises(cards.CardError, match=sentence) as error:
     cards.make(found, "counter")
   assert "AAAA" not in str(error.value) and "abab" not in str(error.value)
@@ -220,7 +220,7 @@ def test_rows_without_a_mechanism_are_of_an_older_release():
 @pytest.mark.parametrize(
   "text", ["", "{", "[1]", '{"value": NaN}\n', '[{"value": -Infinity}]', "7"]
 )
-def test_what_is_no_file_of_rows_is_refused(tmp_path, text):
+def test_other_files_than_rows_are_refused(tmp_path, text):
   (tmp_path / "rows").write_text(text)
   with pytest.raises(cards.CardError, match="holds no rows"):
     cards.read_rows(tmp_path / "rows")
@@ -236,7 +236,7 @@ def test_what_is_no_file_of_rows_is_refused(tmp_path, text):
     ({"adaptive": {"answer": "yes", "because": "x"}}, "the rows answer"),
   ],
 )
-def test_answers_of_another_form_are_refused(answers, sentence):
+def test_malformed_answers_are_refused(answers, sentence):
   with pytest.raises(cards.CardError, match=sentence):
     cards.make(rows(), "counter", answers=answers)
 
@@ -247,7 +247,7 @@ def test_a_key_is_a_public_name(key):
     cards.make(rows(), "counter", keys=[key])
 
 
-def test_key_bytes_are_no_public_name():
+def test_key_bytes_are_not_a_public_name():
   with pytest.raises(cards.CardError, match="private key"):
     cards.make(rows(), "counter", keys=[os.urandom(32).hex()])
 
@@ -255,7 +255,7 @@ def test_key_bytes_are_no_public_name():
 # ------------------------------------------------------------------- the form
 
 
-def test_the_schema_is_one(card):
+def test_the_schema_is_valid(card):
   jsonschema.Draft202012Validator.check_schema(cards.schema())
 
 
@@ -284,7 +284,7 @@ def test_the_schema_is_one(card):
     (("data", "source"), "-----BEGIN PRIVATE KEY", "private key"),
   ],
 )
-def test_another_form_is_refused(card, path, value, sentence):
+def test_malformed_cards_are_refused(card, path, value, sentence):
   with pytest.raises(cards.CardError, match=sentence):
     cards.check(put(card, path, value))
 
@@ -353,14 +353,14 @@ def test_every_field_is_covered(signed):
       cards.verify(forged, key.public)
 
 
-def test_another_key_did_not_sign(signed):
+def test_another_key_does_not_verify(signed):
   card, key = signed
   for kind in SIGNING:
-    stranger = SigningKey.generate(kind)
+    other_key = SigningKey.generate(kind)
     with pytest.raises(cards.CardError, match="was changed, or was not signed"):
-      cards.verify(card, stranger.public)
+      cards.verify(card, other_key.public)
     # The owner's name in the header does not help.
-    forged = cards.sign(card, stranger)
+    forged = cards.sign(card, other_key)
     forged["signature"]["key"] = key.id
     forged["signature"]["algorithm"] = key.kind
     with pytest.raises(cards.CardError, match="was changed, or was not signed"):
@@ -372,10 +372,10 @@ def test_an_unsigned_card_is_not_verified(card):
     cards.verify(card, SigningKey.generate().public)
 
 
-def test_a_signature_of_other_bytes_is_of_no_use(signed):
+def test_a_signature_over_other_bytes_is_refused(signed):
   card, key = signed
-  bare = dump({k: v for k, v in card.items() if k != "signature"})
-  signature = keyjax.keyring.encoding.encode(key.private.sign(bare))
+  unsigned = dump({k: v for k, v in card.items() if k != "signature"})
+  signature = keyjax.keyring.encoding.encode(key.private.sign(unsigned))
   forged = put(card, ("signature", "signature"), signature)
   with pytest.raises(cards.CardError, match="was changed"):
     cards.verify(forged, key.public)
@@ -399,15 +399,15 @@ def test_the_digest_of_a_folder_is_that_of_the_shell(tmp_path):
     "cd model && find . -type f -printf '%P\\0' | LC_ALL=C sort -z |"
     " xargs -0 sha256sum | sha256sum"
   )
-  said = subprocess.run(
+  text = subprocess.run(
     command, shell=True, cwd=tmp_path, capture_output=True, text=True
   )
   found = cards.digest(tmp_path / "model")
-  assert said.stdout.split()[0] == found["sha256"]
+  assert text.stdout.split()[0] == found["sha256"]
   assert found["files"] == 5
 
 
-def test_a_card_speaks_of_one_model(card, tmp_path):
+def test_a_card_is_about_one_model(card, tmp_path):
   folder = tmp_path / "model"
   folder.mkdir()
   (folder / "a").write_text("1")
@@ -420,7 +420,7 @@ def test_a_card_speaks_of_one_model(card, tmp_path):
     cards.check_model(card, folder)
 
 
-def test_what_a_digest_would_not_cover_is_refused(tmp_path):
+def test_files_that_a_digest_would_not_cover_are_refused(tmp_path):
   with pytest.raises(cards.CardError, match="holds no file"):
     cards.digest(tmp_path)
   (tmp_path / "a\\b").write_text("")

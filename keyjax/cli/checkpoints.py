@@ -169,11 +169,12 @@ def _public_lines(found: dict[str, Any]) -> list[str]:
 
 def _sealed_lines(found: dict[str, Any]) -> list[str]:
   leaves = found["leaves"]
+  signed = "yes; verify checks the signer" if found["signed"] else "no"
   width = max(len(leaf["path"]) for leaf in leaves)
   total = sum(leaf["bytes"] for leaf in leaves)
   return [
     f"step        {found['step']}",
-    f"signed      {'yes; verify checks by whom' if found['signed'] else 'no'}",
+    f"signed      {signed}",
     f"metadata    {json.dumps(found['metadata'], sort_keys=True)}",
     f"leaves      {len(leaves)}, {size(total)}",
     *(

@@ -32,7 +32,7 @@ _DEFAULT_IDENTITY = "KEYJAX_IDENTITY"
 
 
 class KeyReader:
-  """Reads keys for one command, each source once."""
+  """Reader of the keys of one command; it reads each source once."""
 
   def __init__(self, args: argparse.Namespace):
     """Check the options of a command; nothing is read yet.

@@ -54,13 +54,13 @@ def test_made_signed_checked_shown(run, signer):
 def test_without_a_key_the_signature_is_not_checked(run, signer):
   run(*MAKE, *COUNTER, "--sign", signer[0])
   assert "signature: not checked" in run("card", "check", "card.json").out
-  run(*MAKE, "--scheme", "counter", "--out", "bare.json")
-  assert "signature: none" in run("card", "check", "bare.json").out
-  answer = run("card", "check", "bare.json", "--verify-key", signer[1])
+  run(*MAKE, "--scheme", "counter", "--out", "unsigned.json")
+  assert "signature: none" in run("card", "check", "unsigned.json").out
+  answer = run("card", "check", "unsigned.json", "--verify-key", signer[1])
   assert answer.code == 1 and "is not signed" in answer.err
 
 
-def test_what_was_changed_is_refused(run, folder, signer):
+def test_changed_cards_and_models_are_refused(run, folder, signer):
   source, verify = signer
   run(*MAKE, *COUNTER, "--model", "model.bin", "--sign", source)
   text = (folder / "card.json").read_text()
@@ -99,7 +99,7 @@ def test_what_was_changed_is_refused(run, folder, signer):
     (("card", "burn"), 2, "invalid choice"),
   ],
 )
-def test_what_goes_wrong_is_one_sentence(run, argv, code, sentence):
+def test_errors_are_one_line(run, argv, code, sentence):
   answer = run(*argv)
   assert answer.code == code and sentence in answer.err, answer.err
   assert answer.err.count("\n") == 1
@@ -118,9 +118,9 @@ def test_a_key_that_opens_does_not_sign(run):
   assert answer.code == 2 and "does not sign" in answer.err
 
 
-def test_answers_of_the_owner_stand_in_the_card(run, folder):
-  said = {"prior_work": {"answer": "yes", "because": "see docs \x1b[2J"}}
-  (folder / "answers.json").write_text(json.dumps(said))
+def test_the_owners_answers_are_in_the_card(run, folder):
+  answers = {"prior_work": {"answer": "yes", "because": "see docs \x1b[2J"}}
+  (folder / "answers.json").write_text(json.dumps(answers))
   assert run(*MAKE, *COUNTER, "--answers", "answers.json").code == 0
   shown = run("card", "show", "card.json").out
   assert "(owner)" in shown and "\x1b" not in shown

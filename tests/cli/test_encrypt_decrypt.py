@@ -77,28 +77,28 @@ def test_there_and_back(run, owner, kind):
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "msgpack", "orbax"])
-def test_what_a_trainer_sealed_comes_out_in_any_format(run, owner, kind):
+def test_every_format_can_be_written(run, owner, kind):
   answer = run("decrypt", "model", "out", *KEY, "--format", kind, "--json")
   assert answer.json == {"format": kind, "leaves": 3, "path": "out"}
   same(read_plain(kind, "out")[0], tree()["dense"]["bias"])
 
 
 @pytest.mark.parametrize("name", ["out.npz", "a/out.pt", "out.safetensor"])
-def test_a_suffix_that_says_nothing_is_refused(run, owner, folder, name):
+def test_an_unknown_suffix_is_refused(run, owner, folder, name):
   answer = run("decrypt", "model", name, *KEY)
   assert answer.code == 2 and "names no format" in answer.err
   assert ".safetensors, .msgpack" in answer.err
   assert not (folder / name).exists()
 
 
-def test_orbax_takes_numbers_and_what_it_is_given(run, owner, folder):
+def test_names_of_orbax_folders(run, owner, folder):
   assert run("decrypt", "model", "v1.2", *KEY).code == 0
   assert run("decrypt", "model", "a.ckpt", *KEY, "--format", "orbax").code == 0
   assert (folder / "v1.2").is_dir() and (folder / "a.ckpt").is_dir()
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "msgpack", "orbax"])
-def test_a_few_leaves_come_out_alone(run, owner, kind):
+def test_selected_leaves_are_written(run, owner, kind):
   some = ("--leaves", "dense/.*", "--format", kind, "--json")
   answer = run("decrypt", "model", "out", *KEY, *some)
   assert answer.json == {"format": kind, "leaves": 2, "path": "out"}
@@ -119,14 +119,14 @@ def test_a_few_leaves_come_out_alone(run, owner, kind):
     ("(", "--leaves: not a regular expression"),
   ],
 )
-def test_leaves_that_are_none(run, owner, folder, leaves, sentence):
+def test_leaves_that_do_not_match(run, owner, folder, leaves, sentence):
   answer = run("decrypt", "model", "out", *KEY, "--leaves", leaves)
   assert answer.code == 2 and sentence in answer.err
   assert answer.err.count("\n") == 1
   assert not (folder / "out").exists()
 
 
-def test_metadata_is_sealed_and_comes_back(run, owner, folder):
+def test_metadata_is_sealed_and_restored(run, owner, folder):
   (folder / "m.json").write_text(json.dumps({"lr": 0.1, "by": "us"}))
   path = write_plain("safetensors")
   more = ("--metadata", "m.json", "--sign", "file:signer.key")
@@ -139,8 +139,8 @@ def test_metadata_is_sealed_and_comes_back(run, owner, folder):
   signed = ("--verify-key", "@signer.key.pub")
   assert run("decrypt", "sealed", "out.msgpack", *KEY, *signed).code == 0
   assert run("decrypt", "sealed", "new/out.safetensors", *KEY).code == 0
-  run("encrypt", path, "bare", *TO)
-  answer = run("decrypt", "bare", "out2.msgpack", *KEY, *signed)
+  run("encrypt", path, "unsigned", *TO)
+  answer = run("decrypt", "unsigned", "out2.msgpack", *KEY, *signed)
   assert answer.code == 1 and "is not signed" in answer.err
   assert not (folder / "out2.msgpack").exists()
 
@@ -153,7 +153,7 @@ def test_nothing_is_overwritten(run, owner, folder):
   assert (folder / "there.safetensors").read_text() == "another's"
 
 
-def test_what_cannot_be_read(run, owner, folder):
+def test_inputs_that_cannot_be_read(run, owner, folder):
   argv = ("out", *TO)
   assert run("encrypt", "absent.safetensors", *argv).code == 4
   (folder / "model.bin").write_text("x")
@@ -180,7 +180,7 @@ def test_what_cannot_be_read(run, owner, folder):
   assert not (folder / "out").exists()
 
 
-def test_what_cannot_be_opened(run, owner, folder):
+def test_checkpoints_that_cannot_be_opened(run, owner, folder):
   run("keygen", "x25519", "other.key", "--plain")
   answer = run("decrypt", "model", "out.msgpack", "-i", "file:other.key")
   assert answer.code == 3
@@ -189,7 +189,7 @@ def test_what_cannot_be_opened(run, owner, folder):
   assert not (folder / "out.msgpack").exists()
 
 
-def test_damage_is_named_and_nothing_is_written(run, owner, folder):
+def test_damage_is_reported_and_nothing_is_written(run, owner, folder):
   path = write_plain("safetensors")
   assert run("encrypt", path, "sealed", *TO).code == 0
   sealed = damage.message(folder / "sealed", owner.key, "dense.kernel")
@@ -199,14 +199,14 @@ def test_damage_is_named_and_nothing_is_written(run, owner, folder):
   assert not (folder / "out.safetensors").exists()
 
 
-def test_names_that_collide_are_refused(run, owner, folder):
+def test_colliding_names_are_refused(run, owner, folder):
   twice = {"a": {"b": jnp.ones(2)}, "a.b": jnp.ones(2)}
   checkpoint.save("twice", twice, owner.key.public)
   answer = run("decrypt", "twice", "out.safetensors", *KEY)
   assert answer.code == 1 and "one name with dots" in answer.err
-  odd = {"a": jnp.ones(2, jnp.complex64)}
-  checkpoint.save("odd", odd, owner.key.public)
-  answer = run("decrypt", "odd", "odd.safetensors", *KEY)
+  complex_ = {"a": jnp.ones(2, jnp.complex64)}
+  checkpoint.save("complex", complex_, owner.key.public)
+  answer = run("decrypt", "complex", "complex.safetensors", *KEY)
   assert answer.code in (0, 1)
   leftovers = [p.name for p in folder.iterdir() if p.name.startswith(".")]
   assert not leftovers

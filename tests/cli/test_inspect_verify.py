@@ -11,7 +11,7 @@ from tests.cli.conftest import CHEAP, assert_silent
 KEY = ("-i", "file:owner.key")
 
 
-def test_a_stranger_learns_ids_and_sizes(run, owner):
+def test_without_a_key_only_ids_and_sizes_are_shown(run, owner):
   answer = run("inspect", "model")
   assert answer.code == 0, answer.err
   assert owner.key.id in answer.out
@@ -22,7 +22,7 @@ def test_a_stranger_learns_ids_and_sizes(run, owner):
   assert found["envelope"]["recipients"] == [owner.key.id]
 
 
-def test_a_key_shows_what_is_sealed(run, owner):
+def test_a_key_shows_the_sealed_content(run, owner):
   answer = run("inspect", "model", *KEY)
   assert "step        7" in answer.out
   assert "dense/kernel  float32[64, 32]" in answer.out
@@ -45,7 +45,7 @@ def test_the_environment_names_a_default_key(run, owner, monkeypatch):
   assert run("verify", "model").code == 0
 
 
-def test_a_key_where_a_source_belongs_is_not_repeated(run, owner, monkeypatch):
+def test_a_key_in_place_of_a_source_is_not_repeated(run, owner, monkeypatch):
   key = pathlib.Path("owner.key").read_text().strip()
   monkeypatch.setenv("KEYJAX_IDENTITY", key)
   answer = run("verify", "model")
@@ -66,9 +66,9 @@ def test_one_of_several_keys_is_enough(run, owner):
   assert run("verify", "model", *both).code == 0
 
 
-def test_verify_says_whether_a_signature_was_checked(run, owner):
-  bare = run("verify", "model", *KEY)
-  assert bare.code == 0 and "no signature was checked" in bare.out
+def test_verify_reports_whether_a_signature_was_checked(run, owner):
+  unsigned = run("verify", "model", *KEY)
+  assert unsigned.code == 0 and "no signature was checked" in unsigned.out
   signed = run("verify", "model", *KEY, "--verify-key", "@signer.key.pub")
   assert signed.code == 0 and "the signature is right" in signed.out
 
@@ -86,7 +86,7 @@ def largest(folder):
   return max(files, key=lambda p: p.stat().st_size)
 
 
-def test_verify_says_what_is_wrong_and_where(run, owner):
+def test_verify_reports_what_is_damaged_and_where(run, owner):
   path = largest("model")
   data = bytearray(path.read_bytes())
   data[len(data) // 2] ^= 1
@@ -103,7 +103,7 @@ def test_verify_says_what_is_wrong_and_where(run, owner):
 
 
 @pytest.mark.parametrize("command", ["inspect", "verify"])
-def test_a_wrong_key_gets_the_flat_sentence(run, owner, command):
+def test_a_wrong_key_gets_the_uninformative_error(run, owner, command):
   run("keygen", "x25519", "other.key", "--plain")
   answer = run(command, "model", "-i", "file:other.key")
   assert (answer.code, answer.out) == (3, "")
@@ -113,7 +113,7 @@ def test_a_wrong_key_gets_the_flat_sentence(run, owner, command):
   assert machine.json == {"error": flat, "exit": 3}
 
 
-def test_a_wrong_passphrase_of_a_key_file_is_said(run, owner, monkeypatch):
+def test_a_wrong_passphrase_of_a_key_file_is_reported(run, owner, monkeypatch):
   monkeypatch.setenv("GOOD", "six random words")
   monkeypatch.setenv("WRONG", "seven random words")
   other = keyring.HpkePrivateKey.generate("x25519")
@@ -128,12 +128,13 @@ def test_a_wrong_passphrase_of_a_key_file_is_said(run, owner, monkeypatch):
   assert another.code == 3 and "no key given opens it" in another.err
 
 
-def test_keys_that_cannot_be_used(run, owner, folder):
+def test_unusable_keys(run, owner, folder):
   assert run("verify", "model", "-i", "file:absent").code == 4
   assert run("verify", "model").code == 3
   assert run("verify", "model", "-i", "file:signer.key").code == 3
-  bare = run("verify", "model", "-i", "owner.key")
-  assert bare.code == 2 and "did you mean file:owner.key?" in bare.err
+  unprefixed = run("verify", "model", "-i", "owner.key")
+  assert unprefixed.code == 2
+  assert "did you mean file:owner.key?" in unprefixed.err
   none = run("verify", "model", *KEY, "--verify-key", "signer.key.pub")
   assert none.code == 2 and "did you mean @signer.key.pub?" in none.err
   (folder / "text.key").write_text("not a key at all")
@@ -145,7 +146,7 @@ def test_keys_that_cannot_be_used(run, owner, folder):
   assert answer.code == 4 and "chmod 600" in answer.err
 
 
-def test_a_damaged_header_is_data_not_a_key(run, owner):
+def test_a_damaged_header_is_refused_data(run, owner):
   header = pathlib.Path("model/header/metadata")
   found = json.loads(header.read_text())
   header.write_text(json.dumps(found | {"envelope": "{}"}))
@@ -156,7 +157,7 @@ def test_a_damaged_header_is_data_not_a_key(run, owner):
   assert answer.code == 1 and "version 99" in answer.err
 
 
-def test_what_is_no_checkpoint(run, owner, folder):
+def test_folders_that_are_not_checkpoints(run, owner, folder):
   assert run("inspect", "absent").code == 4
   (folder / "empty").mkdir()
   assert run("inspect", "empty").code == 1

@@ -16,7 +16,7 @@ def mode(path):
 
 
 @pytest.mark.parametrize("kind", RECEIVE)
-def test_a_recipient_is_what_the_key_opens_for(run, kind):
+def test_the_key_opens_for_its_recipient(run, kind):
   answer = run("keygen", kind, "a.key", "--plain", "--pub")
   assert answer.code == 0, answer.err
   public = keyring.parse_recipient(answer.out)
@@ -28,7 +28,7 @@ def test_a_recipient_is_what_the_key_opens_for(run, kind):
   assert_silent(answer, "a.key")
 
 
-def test_a_kind_has_two_spellings_and_shows_one(run):
+def test_the_hybrid_has_a_second_spelling(run):
   made = run("keygen", "mlkem768-x25519", "a.key", "--plain", "--json").json
   assert made["kind"] == "mlkem768x25519"
   assert made["recipient"].startswith("keyjax-mlkem768x25519:")
@@ -45,7 +45,7 @@ def test_a_verify_key_is_that_of_the_signing_key(run, kind):
   assert_silent(answer, "s.key")
 
 
-def test_a_secret_shows_its_id_alone(run):
+def test_a_secret_shows_only_its_id(run):
   answer = run("keygen", "secret", "root.key", "--plain")
   secret = keyring.read_key("file:root.key")
   assert answer.out.strip() == keyring.SymmetricKey(secret).id
@@ -95,14 +95,14 @@ def test_a_public_file_is_not_written_through_a_link(run, folder):
   assert [p.name for p in folder.iterdir()] == ["a.key.pub"]
 
 
-def test_a_public_file_in_the_way_leaves_no_key(run, folder):
+def test_an_existing_public_file_prevents_the_key(run, folder):
   (folder / "a.key.pub").write_text("another's")
   answer = run("keygen", "x25519", "a.key", "--plain", "--pub")
   assert answer.code == 4
   assert not (folder / "a.key").exists()
 
 
-def test_no_key_into_a_checkpoint(run, owner):
+def test_keys_are_not_written_into_checkpoints(run, owner):
   answer = run("keygen", "x25519", "model/a.key", "--plain")
   assert answer.code == 2
   assert "store keys elsewhere" in answer.err
@@ -122,7 +122,7 @@ def test_no_key_into_a_checkpoint(run, owner):
     (["x25519"], "required: FILE"),
   ],
 )
-def test_a_wrong_command_line_is_one_sentence(run, monkeypatch, argv, sentence):
+def test_usage_errors_are_one_line(run, monkeypatch, argv, sentence):
   monkeypatch.setenv("EMPTY", "\n")
   answer = run("keygen", *argv)
   assert answer.code == 2 and sentence in answer.err
@@ -145,7 +145,7 @@ def test_a_root_is_a_secret(run):
   assert answer.code == 2 and "another kind of key" in answer.err
 
 
-def test_a_passphrase_file_that_is_absent_is_a_file(run):
+def test_a_missing_passphrase_file(run):
   for plain in ("file:nope", "file:~/nope-either"):
     answer = run("keygen", "x25519", "a.key", "--passphrase", plain)
     assert answer.code == 4

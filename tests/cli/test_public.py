@@ -34,7 +34,7 @@ def test_the_id_is_the_one_that_inspect_shows(run, owner):
   assert run("public", "owner.key").out.splitlines()[1][2:] in shown
 
 
-def test_what_is_shown_is_read_as_a_recipient(run, owner):
+def test_the_output_is_read_as_a_recipient(run, owner):
   run("keygen", "x25519", "bob.key", "--plain")
   pathlib.Path("bob.pub").write_text(run("public", "bob.key").out)
   keep = ("rewrap", "model", "-i", "file:owner.key", "--keep", "--to")
@@ -53,7 +53,7 @@ def test_a_passphrase_is_asked_for(run, monkeypatch):
   assert keyring.format_key(key) not in answer.out + answer.err
 
 
-def test_a_secret_and_a_device_have_an_id_alone(run):
+def test_a_secret_and_a_device_have_only_an_id(run):
   secret = Secret.generate()
   keyring.write_key("root.key", secret, plain=True)
   name = keyring.SymmetricKey(secret).id
@@ -66,10 +66,10 @@ def test_a_secret_and_a_device_have_an_id_alone(run):
 
 def test_files_without_a_key(run, folder):
   assert run("public", "absent.key").code == 4
-  (folder / "empty.pub").write_text("# nobody\n")
+  (folder / "empty.pub").write_text("# no key\n")
   assert run("public", "empty.pub").code == 2
-  (folder / "odd.pub").write_text("hello\n")
-  answer = run("public", "odd.pub")
+  (folder / "other.pub").write_text("hello\n")
+  answer = run("public", "other.pub")
   assert answer.code == 2 and answer.err.count("\n") == 1
   (folder / "text.key").write_text("not a key at all")
   (folder / "text.key").chmod(0o600)

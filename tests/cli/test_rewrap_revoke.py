@@ -43,7 +43,7 @@ def test_keep_adds_a_recipient(run, people):
   assert_silent(answer, "owner.key", "bob.key")
 
 
-def test_without_keep_the_others_go_and_it_says_so(run, people):
+def test_without_keep_other_recipients_are_removed_and_listed(run, people):
   answer = run("rewrap", "model", *KEY, "--to", "@bob.key.pub", "--json")
   assert answer.json["removed"] == [people.key.id]
   assert [opens(run, "model", k) for k in ("owner", "bob")] == [3, 0]
@@ -82,8 +82,8 @@ def test_rewrap_needs_a_key_that_opens(run, people):
     ("env:UNSET", 3, "is not set"),
   ],
 )
-def test_recipients_that_are_none(run, people, recipient, code, sentence):
-  pathlib.Path("empty.pub").write_text(f"# nobody, {'0f' * 32}\n")
+def test_malformed_recipients(run, people, recipient, code, sentence):
+  pathlib.Path("empty.pub").write_text(f"# no key, {'0f' * 32}\n")
   key = keyring.protect_key(people.key, "six random words", CHEAP)
   pathlib.Path("locked.key").write_text(key)
   answer = run("rewrap", "model", *KEY, "--to", recipient)
@@ -92,7 +92,7 @@ def test_recipients_that_are_none(run, people, recipient, code, sentence):
   assert opens(run, "model", "owner") == 0
 
 
-def test_a_recipient_twice_is_a_wrong_command_line(run, people):
+def test_a_recipient_given_twice_is_a_usage_error(run, people):
   twice = ("--to", "@bob.key.pub", "--to", "@bob.key.pub")
   assert run("rewrap", "model", *KEY, *twice).code == 2
 
@@ -104,7 +104,7 @@ def revoke(run, *more):
   )
 
 
-def test_who_is_revoked_opens_the_old_alone(run, people):
+def test_the_revoked_open_only_the_old_checkpoint(run, people):
   run("rewrap", "model", *KEY, "--keep", "--to", "@bob.key.pub")
   answer = revoke(run, "@bob.key.pub", "--sign", "file:signer.key")
   assert answer.code == 0, answer.err
@@ -122,7 +122,7 @@ def test_who_is_revoked_opens_the_old_alone(run, people):
   assert_silent(answer, "owner.key", "bob.key", "signer.key")
 
 
-def test_who_was_revoked_comes_back_by_an_explicit_word(run, people):
+def test_only_reinstate_readmits_the_revoked(run, people):
   run("rewrap", "model", *KEY, "--keep", "--to", "@bob.key.pub")
   revoke(run, "@bob.key.pub")
   bob = keyring.read_key("file:bob.key").id
@@ -144,7 +144,7 @@ def test_who_was_revoked_comes_back_by_an_explicit_word(run, people):
   assert opens(run, "new", "bob") == 0
 
 
-def test_who_was_revoked_once_is_told_by_every_later_checkpoint(run, people):
+def test_every_later_checkpoint_names_the_revoked(run, people):
   keep = ("rewrap", "model", *KEY, "--keep", "--to", "@bob.key.pub")
   run(*keep, "--to", "@carol.key.pub")
   revoke(run, "@bob.key.pub")
@@ -160,7 +160,7 @@ def test_who_was_revoked_once_is_told_by_every_later_checkpoint(run, people):
   assert checkpoint.inspect("other")["envelope"]["revoked"] == [carol]
 
 
-def test_revoke_takes_an_id_and_names_who_was_forgotten(run, people):
+def test_revoke_takes_an_id_and_lists_dropped_recipients(run, people):
   keep = ("rewrap", "model", *KEY, "--keep", "--to", "@bob.key.pub")
   run(*keep, "--to", "@carol.key.pub")
   bob = keyring.read_key("file:bob.key").id
@@ -171,7 +171,7 @@ def test_revoke_takes_an_id_and_names_who_was_forgotten(run, people):
   assert answer.json["dropped"] == [carol]
 
 
-def test_revocations_that_make_no_sense(run, people):
+def test_contradictory_revocations(run, people):
   stranger = revoke(run, "@bob.key.pub")
   assert stranger.code == 2 and "is no recipient of model" in stranger.err
   assert "did you mean @bob.key.pub?" in revoke(run, "bob.key.pub").err

@@ -30,7 +30,7 @@ def load():
   return keyring.Keyring.load("team.keyring", root)
 
 
-def test_checkpoints_move_to_the_new_key(run, team, owner):
+def test_checkpoints_are_rewrapped_for_the_new_key(run, team, owner):
   old = team.entries[0].recipient_id
   argv = (
     "rotate",
@@ -76,7 +76,7 @@ def test_failures_are_reported_and_the_rest_moves(run, team):
   assert answer.json["primary"] == "team/3"
 
 
-def test_nothing_rotates_when_a_checkpoint_is_absent(run, team):
+def test_nothing_rotates_if_a_checkpoint_is_missing(run, team):
   argv = ("rotate", "team.keyring", *ROOT, "--checkpoint", "one", "absent")
   assert run(*argv).code == 4
   assert len(load().entries) == 1

@@ -29,7 +29,7 @@ def test_any_two_of_three_restore(run, shares):
     assert secrets_of(f"again-{i}") == secrets_of("root.key")
 
 
-def test_one_share_tells_nothing(run, shares):
+def test_one_share_is_not_enough(run, shares):
   answer = run("combine", "shares/share-1.txt", "--out", "again", "--plain")
   assert answer.code == 1
   assert answer.err == "keyjax: 1 different shares, and 2 are needed\n"
@@ -57,7 +57,7 @@ def test_shares_of_two_secrets_do_not_mix(run, shares):
   assert answer.code == 1 and "different secrets" in answer.err
 
 
-def test_what_comes_out_is_what_the_files_name(run, shares):
+def test_the_fingerprint_in_the_files_is_checked(run, shares):
   pair = [pathlib.Path(f"shares/share-{i}.txt") for i in (1, 2)]
   for path in pair:
     head, words, _ = path.read_text().split("\n")
@@ -92,14 +92,14 @@ def test_no_share_is_overwritten_and_none_left_behind(run, shares, folder):
     ((2, 17), "17 shares: there are at most 16"),
   ],
 )
-def test_numbers_that_make_no_sense(run, shares, numbers, sentence):
+def test_impossible_numbers_of_shares(run, shares, numbers, sentence):
   k, n = numbers
   argv = ("split", "file:root.key", "--threshold", k, "--shares", n)
   answer = run(*argv, "--out", "x")
   assert answer.code == 2 and sentence in answer.err
 
 
-def test_what_is_not_a_share(run, owner, folder):
+def test_files_that_are_not_shares(run, owner, folder):
   run("keygen", "x25519", "a.key", "--plain")
   answer = run(
     "split", "file:a.key", "--threshold", 2, "--shares", 2, "--out", "x"
@@ -108,9 +108,9 @@ def test_what_is_not_a_share(run, owner, folder):
   out = ("--out", "again", "--plain")
   assert run("combine", "absent", *out).code == 4
   assert run("combine", "model/_CHECKPOINT_METADATA", *out).code == 4
-  pathlib.Path("odd").write_bytes(bytes([200] * 9))
-  pathlib.Path("odd").chmod(0o600)
-  assert run("combine", "odd", *out).code == 1
+  pathlib.Path("other").write_bytes(bytes([200] * 9))
+  pathlib.Path("other").chmod(0o600)
+  assert run("combine", "other", *out).code == 1
 
 
 def test_shares_stay_out_of_checkpoints(run, shares, owner):
