@@ -46,6 +46,8 @@ them, use `revoke`. --to replaces all recipients; with --keep it adds to them.
     examples="""
 keyjax keygen x25519 carol.key --pub --plain
 keyjax rewrap model-1 -i file:bob.key --keep --to @carol.key.pub
+keyjax keygen secret service/team-a.key --plain
+keyjax rewrap model-1 -i file:bob.key --keep --to kms:service#team-a
 """,
   )
   _add_checkpoint(parser)

@@ -15,7 +15,7 @@ from tests.cards import write_rows
 from tests.cli.conftest import assert_silent
 from tests.conftest import ROOT
 
-KEYS = ("bob.key", "carol.key", "owner.key", "root.key")
+KEYS = ("bob.key", "carol.key", "owner.key", "root.key", "service/team-a.key")
 
 
 def help_of(capsys, *argv):
