@@ -1,5 +1,6 @@
 """Errors of checkpoints in one line, without values of arrays."""
 
+import errno
 import re
 
 from keyjax.errors import (
@@ -13,8 +14,18 @@ __all__ = [
   "CheckpointError",
   "CheckpointStorageError",
   "content_error",
+  "read_error",
   "storage_error",
 ]
+
+# How TensorStore begins errors that say nothing about the data.
+_STORAGE_STATUS = (
+  "DEADLINE_EXCEEDED",
+  "PERMISSION_DENIED",
+  "UNAUTHENTICATED",
+  "UNAVAILABLE",
+)
+_STORAGE_NUMBERS = (errno.EACCES, errno.EIO, errno.EPERM, errno.ESTALE)
 
 
 def storage_error(what: str, error: Exception) -> CheckpointStorageError:
@@ -27,9 +38,23 @@ def content_error(what: str, error: Exception) -> CheckpointContentError:
   return CheckpointContentError(_in_one_line(what, error))
 
 
-def _in_one_line(what: str, error: Exception) -> str:
+def read_error(what: str, error: Exception) -> CheckpointError:
+  """Return the error of a read that failed in storage, or of its content."""
+  cause = _cause(error)
+  unreachable = str(cause).startswith(_STORAGE_STATUS)
+  number = getattr(cause, "errno", None)
+  if unreachable or number in _STORAGE_NUMBERS:
+    return storage_error(what, error)
+  return content_error(what, error)
+
+
+def _cause(error: Exception) -> BaseException:
   # Orbax wraps some errors in a plain Exception with pages of text.
-  cause = (error.__cause__ or error) if type(error) is Exception else error
+  return (error.__cause__ or error) if type(error) is Exception else error
+
+
+def _in_one_line(what: str, error: Exception) -> str:
+  cause = _cause(error)
   # Its texts may print values of arrays: only the start of the first line.
   text = str(cause).strip()
   system = re.search(r"([^:\[\]]+) \[os_error_code=", text)

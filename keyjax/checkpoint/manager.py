@@ -20,7 +20,7 @@ from keyjax.checkpoint.checks import (
 from keyjax.checkpoint.errors import (
   CheckpointContentError,
   CheckpointStorageError,
-  content_error,
+  read_error,
   storage_error,
 )
 from keyjax.checkpoint.format import signature as signatures
@@ -209,7 +209,7 @@ class Manager:
       tree = self._manager.restore(step, args=args)[_ITEM]
       return plain.with_empty_arrays(tree, like)
     except Exception as error:
-      raise content_error(f"could not read step {step}", error) from None
+      raise read_error(f"could not read step {step}", error) from None
 
   def wait(self) -> None:
     """Wait until all saves are on disk.

@@ -14,7 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from keyjax.checkpoint.checks import check_tree
-from keyjax.checkpoint.errors import content_error
+from keyjax.checkpoint.errors import read_error
 from keyjax.checkpoint.storage import folders
 from keyjax.checkpoint.storage.locations import absolute_path, is_whole
 from keyjax.tree import path_str
@@ -94,7 +94,7 @@ def restore_plain(
 
   Raises:
     FileNotFoundError: If there is no complete checkpoint at `path`.
-    CheckpointContentError: If it cannot be read, or is of another tree.
+    CheckpointError: If it cannot be read, or is of another tree.
   """
   path = absolute_path(path)
   if not is_whole(path):
@@ -109,7 +109,7 @@ def restore_plain(
       return with_empty_arrays(tree, like)
   except Exception as error:
     what = f"could not read the checkpoint {path}"
-    raise content_error(what, error) from None
+    raise read_error(what, error) from None
 
 
 def _on_one_device(stored: Any) -> Any:

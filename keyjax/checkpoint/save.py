@@ -48,7 +48,7 @@ def save(
   Args:
     path: New folder, on a disk or in a bucket (`gs://...`).
     tree: Pytree of arrays and numbers, with any sharding.
-    recipients: Recipients, each of whom can open it alone.
+    recipients: Recipients; each can open it alone.
     step: Training step; sealed.
     metadata: Dict of at most 1 MiB as JSON; sealed.
     signer: Ed25519 or ML-DSA-65 private key of `cryptography`.
@@ -135,7 +135,7 @@ def seal_messages(
   Args:
     manifest: Manifest; its digests are set once they are known.
     data_key: Data key of the checkpoint.
-    recipients: Recipients for whom the data key is wrapped.
+    recipients: Recipients of the wrapped data key.
     messages: Stream of this process.
     signer: Private key to sign with.
     lazy: Whether to seal messages when they are written.

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
 from keyjax import private_files
-from keyjax.checkpoint.errors import CheckpointContentError, content_error
+from keyjax.checkpoint.errors import CheckpointContentError, read_error
 from keyjax.checkpoint.format.signature import Signer, VerifyKey
 from keyjax.checkpoint.parts.restore_plan import LeafSelection
 from keyjax.checkpoint.plain import save_plain
@@ -141,9 +141,7 @@ def _read_orbax(path: pathlib.Path) -> Any:
       )
       return checkpointer.restore(path, restore_args=on_host)
   except Exception as error:
-    raise content_error(
-      f"could not read the checkpoint {path}", error
-    ) from None
+    raise read_error(f"could not read the checkpoint {path}", error) from None
 
 
 def write_weights(
@@ -221,7 +219,7 @@ def import_weights(
     source: File that ends in `.safetensors` or `.msgpack` (Flax), or the
       folder of a plain Orbax checkpoint. It is left as it is, unencrypted.
     path: New folder.
-    recipients: Recipients, each of whom can open it alone.
+    recipients: Recipients; each can open it alone.
     step: Training step.
     metadata: Dict of at most 1 MiB as JSON.
     signer: Private key to sign with.

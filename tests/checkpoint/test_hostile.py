@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from keyjax import Secret, checkpoint, keyring
+from keyjax.checkpoint import errors
 from keyjax.checkpoint.format import layout, manifest_json
 from keyjax.checkpoint.format.manifest import DTYPES, Leaf, Manifest
 from keyjax.checkpoint.storage import orbax_writer
@@ -255,3 +256,22 @@ def test_existing_recipients_are_not_pickled() -> None:
   with pytest.raises(TypeError, match="not pickled"):
     pickle.dumps(one)
   assert repr(one) == f"<{type(one).__name__} {OWNER.id}>"
+
+
+@pytest.mark.parametrize(
+  ("error", "kind"),
+  [
+    (PermissionError(13, "Permission denied"), errors.CheckpointStorageError),
+    (ValueError("PERMISSION_DENIED: no"), errors.CheckpointStorageError),
+    (ValueError("UNAVAILABLE: later"), errors.CheckpointStorageError),
+    (ValueError("DATA_LOSS: truncated"), errors.CheckpointContentError),
+    (ValueError("NOT_FOUND: no file"), errors.CheckpointContentError),
+    (OSError(5, "Input/output error"), errors.CheckpointStorageError),
+    (OSError(2, "No such file"), errors.CheckpointContentError),
+  ],
+)
+def test_failed_reads_blame_storage_or_content(
+  error: Exception, kind: type
+) -> None:
+  found = errors.read_error("could not read c", error)
+  assert type(found) is kind and str(found).startswith("could not read c: ")

@@ -57,7 +57,7 @@ def sign(
   """Return the sealed signature, of `SEALED_SIZE` bytes.
 
   Args:
-    signer: Private key; None for the record that nobody signed.
+    signer: Private key; None for a record without a signature.
     data_key: Data key of the checkpoint.
     checkpoint: Id of the checkpoint.
     manifest: Sealed manifest.

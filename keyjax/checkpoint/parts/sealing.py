@@ -200,7 +200,7 @@ def _seal_and_digest(
 
 
 class SegmentSealer:
-  """Seals a stream one segment at a time, so that it never exists whole."""
+  """A stream that is sealed one segment at a time, so never held whole."""
 
   def __init__(self, streams: Streams, messages: Iterable[Message]):
     """Start with the first message.

@@ -17,7 +17,7 @@ import tensorstore as ts
 from keyjax.checkpoint.errors import (
   CheckpointContentError,
   CheckpointError,
-  content_error,
+  read_error,
 )
 from keyjax.checkpoint.format.layout import Streams
 from keyjax.checkpoint.storage import locations
@@ -86,7 +86,7 @@ class SealedFiles:
     """Return the bytes of `manifest` or `signature`.
 
     Raises:
-      CheckpointContentError: If it is missing, unreadable or too large.
+      CheckpointError: If it is missing, unreadable or too large.
     """
     array = self._open(name)
     in_one_chunk = array.chunk_layout.read_chunk.shape == array.shape
@@ -108,8 +108,8 @@ class SealedFiles:
       out: uint8[n], overwritten.
 
     Returns:
-      A function that waits for the bytes. It raises a CheckpointContentError
-      if they cannot be read.
+      A function that waits for the bytes. It raises a CheckpointError if they
+      cannot be read.
     """
     waits = []
     done = 0
@@ -149,7 +149,7 @@ class SealedFiles:
     try:
       return call()
     except Exception as error:
-      raise content_error(f"could not read {self.path}", error) from None
+      raise read_error(f"could not read {self.path}", error) from None
 
 
 def _read_envelope(path: Any) -> bytes:
@@ -192,4 +192,4 @@ def _read_header(file: Any, what: str) -> bytes:
   except CheckpointError:
     raise
   except OSError as error:
-    raise content_error(what, error) from None
+    raise read_error(f"could not read {file}", error) from None
