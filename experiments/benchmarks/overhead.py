@@ -80,14 +80,14 @@ class Net(NamedTuple):
   locks: Mapping[str, lock.Lock]
 
 
-def _net(
+def net_of(
   title: str,
   config: str,
   model: nn.Module,
   size: tuple[int, int, int],
   batch: int,
 ) -> Net:
-  """Return a network with its locks; see `Net`."""
+  """Return a network with its locks; the arguments are those of `Net`."""
   return Net(title, config, model, size, batch, locks=_locks(model))
 
 
@@ -102,13 +102,13 @@ def _locks(model: nn.Module) -> dict[str, lock.Lock]:
 
 def _nets() -> Iterator[Net]:
   """Yield the networks; each is built when it is its turn."""
-  yield _net("MNIST CNN", "table_mnist", mnist_cnn(), MNIST[0], batch=512)
-  yield _net("GTSRB CNN", "table_gtsrb", _wide_cnn(43), RGB, batch=256)
-  yield _net("CIFAR-10 CNN", "table_cifar10", _wide_cnn(10), RGB, batch=256)
+  yield net_of("MNIST CNN", "table_mnist", mnist_cnn(), MNIST[0], batch=512)
+  yield net_of("GTSRB CNN", "table_gtsrb", _wide_cnn(43), RGB, batch=256)
+  yield net_of("CIFAR-10 CNN", "table_cifar10", _wide_cnn(10), RGB, batch=256)
   width16 = resnet18(width=16)
   small = "table_cifar10_resnet18"
-  yield _net("ResNet-18 width 16", small, width16, RGB, batch=32)
-  yield _net("ResNet-18", "", resnet18(), RGB, batch=0)
+  yield net_of("ResNet-18 width 16", small, width16, RGB, batch=32)
+  yield net_of("ResNet-18", "", resnet18(), RGB, batch=0)
 
 
 def _wide_cnn(classes: int) -> nn.Module:
@@ -152,10 +152,11 @@ def training_rows(rounds: int) -> Iterator[Row]:
       "image": rng.integers(0, 256, (net.batch, *net.size), np.uint8),
       "label": rng.integers(0, 10, net.batch, np.int32),
     }
-    yield from _training(net, batch, rounds)
+    yield from time_training(net, batch, rounds)
 
 
-def _training(net: Net, batch: Any, rounds: int) -> Rows:
+def time_training(net: Net, batch: Any, rounds: int) -> Rows:
+  """Time the training steps of a network, plain and under every scheme."""
   times = interleaved(_steps(net, batch), rounds)
   step = f"{net.title}, batch {net.batch}"
   one = Summary(1.0, 1.0, 1.0)
@@ -224,10 +225,11 @@ def _call(function: Callable, *args: Any) -> Callable[[], Any]:
 
 def inference_rows(rounds: int) -> Iterator[Row]:
   """Time a forward pass with the right key, under every scheme."""
-  return (r for net in _nets() for r in _inference(net, rounds))
+  return (r for net in _nets() for r in time_inference(net, rounds))
 
 
-def _inference(net: Net, rounds: int) -> Rows:
+def time_inference(net: Net, rounds: int) -> Rows:
+  """Time the forward passes of a network, plain and under every scheme."""
   model = net.model
   images = jnp.zeros((_BATCH, *net.size))
   variables = jax.jit(model.init)(jax.random.key(0), images[:1])

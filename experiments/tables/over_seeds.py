@@ -49,7 +49,7 @@ def _row(found: list[Row], runs: Sequence[Run]) -> Row:
   first = found[0]
   made = {k: first[k] for k in _SAME}
   made |= {k: first[k] for k in ("options", "condition", "metric")}
-  made |= _summary(first["metric"], [x["value"] for x in found])
+  made |= summary(first["metric"], [x["value"] for x in found])
   made |= _counts(found)
   return made | {
     "papers": published.report(first),
@@ -62,7 +62,7 @@ def _row(found: list[Row], runs: Sequence[Run]) -> Row:
   }
 
 
-def _summary(metric: str, values: list[Any]) -> Row:
+def summary(metric: str, values: list[Any]) -> Row:
   """Return the value over seeds; for a single seed, without an interval."""
   made: Row = {"values": values, "value": None, "sd": None}
   made |= {"low": None, "high": None, "interval": ""}

@@ -31,8 +31,9 @@ def counts(seed: int, keys: int, images: int) -> evaluate.Counts:
 
 
 def scheme_rows(base: dict[str, Any], seed: int, changed: int) -> list[Any]:
-  right, bare = counts(seed, 1, 40), counts(seed + 9, 1, 40)
-  wrong = counts(seed, 3, 20)
+  right = counts(seed, keys=1, images=40)
+  no_key = counts(seed + 9, keys=1, images=40)
+  wrong = counts(seed, keys=3, images=20)
   return [
     context.value(base, "parameters", 610),
     context.value(base, "changed_parameters", changed),
@@ -40,18 +41,19 @@ def scheme_rows(base: dict[str, Any], seed: int, changed: int) -> list[Any]:
     context.value(base, "encrypt_seconds", 0.001 * (1 + seed)),
     context.value(base, "decrypt_seconds", 0.002),
     judge.accuracy(base, right, "right"),
-    judge.accuracy(base, bare, "no_key") | {"nonfinite_weights": 0},
+    judge.accuracy(base, no_key, "no_key") | {"nonfinite_weights": 0},
     judge.mean_accuracy(base, wrong, "wrong"),
-    judge._drop(base, bare, "no_key", 0.9),
+    judge._drop(base, no_key, "no_key", 0.9),
     judge._drop(base, wrong, "wrong", 0.9),
     judge.mean_accuracy(base, wrong, "near") | {"distance": 1},
   ]
 
 
 def write(folder: pathlib.Path, seed: int) -> None:
-  """Leaves what a finished run does; `test_main` reads a real one."""
+  """Write the files of a finished run; `test_main` reads a real one."""
   config = base()
-  config.name, config.train.seed = "tiny", seed
+  config.name = "tiny"
+  config.train.seed = seed
   set_schemes(
     config,
     float32=scheme("deep_lock", "Deep-Lock"),
@@ -115,13 +117,13 @@ def test_rows_are_means_over_seeds(folders: list[str]) -> None:
 
 
 def test_the_interval_of_a_drop_may_be_below_zero() -> None:
-  made = over_seeds._summary("drop", [-10.0, 20.0, 5.0])
+  made = over_seeds.summary("drop", [-10.0, 20.0, 5.0])
   spread = 4.302653 * np.std([-10, 20, 5], ddof=1) / np.sqrt(3)
   assert made["low"] == pytest.approx(5 - spread, rel=1e-5)
   assert made["high"] == pytest.approx(5 + spread, rel=1e-5)
-  same = over_seeds._summary("accuracy", [0.5, 0.5])
+  same = over_seeds.summary("accuracy", [0.5, 0.5])
   assert (same["sd"], same["low"], same["interval"]) == (0, None, "")
-  times = over_seeds._summary("encrypt_seconds", [1.0, 5.0, 2.0])
+  times = over_seeds.summary("encrypt_seconds", [1.0, 5.0, 2.0])
   assert (times["value"], times["low"], times["high"]) == (2, 1, 5)
 
 
@@ -262,12 +264,13 @@ def test_what_steps_cost_is_a_column(
 
 
 @pytest.mark.slow
-def test_a_scheme_is_timed_beside_plain() -> None:
+def test_a_scheme_is_timed_next_to_plain() -> None:
   with jax.numpy_dtype_promotion("standard"):
-    net = overhead.Net("tiny", "tiny", mlp(), (8, 8, 1), 16)
+    net = overhead.net_of("tiny", "tiny", mlp(), (8, 8, 1), batch=16)
     batch = {"image": np.zeros((16, 8, 8, 1), np.uint8)}
     batch["label"] = np.zeros(16, np.int32)
-    rows = overhead._training(net, batch, 3) + overhead._inference(net, 3)
+    rows = overhead.time_training(net, batch, rounds=3)
+    rows += overhead.time_inference(net, rounds=3)
   shown = {x: steps.cell([r for r in rows if "metric" in r], x) for x in SHOWN}
   assert shown["float32"].startswith("1; ") and "-" not in shown["float32"]
   assert shown["hpnn"].count("[") == 2 and shown["hpnn"].endswith("; -")

@@ -148,9 +148,9 @@ def test_every_scheme_is_in_both_tables_and_in_every_chart():
 
 def test_the_tables_say_what_the_rows_say():
   tree = parse(report.render(plain() + locked("hpnn"), {}))
-  right, bare, mean, best, api, bad = cells(tree, 0, "hpnn")[1:]
+  right, no_key, mean, best, api, bad = cells(tree, 0, "hpnn")[1:]
   assert right == "96.25" + "94.2 to 98.2 %" + "−1.5 points"
-  assert bare.startswith("13.25") and bare.endswith("−84.5 points")
+  assert no_key.startswith("13.25") and no_key.endswith("−84.5 points")
   assert mean.startswith("26.25")
   assert best == "43.75" + "up to 51.0 %"
   assert api == right
