@@ -1,13 +1,13 @@
-"""Secrets, what is derived from them by label, and the keys of the schemes.
+"""Secrets, derivation by label, and the keys of schemes.
 
 A `Secret` is 32 bytes from the operating system. Everything else is derived
 from it with HKDF-SHA-256 (RFC 5869) under a label, so that two uses never
 share a key. A scheme's key is a pytree of arrays that stores what the scheme
-does (round keys, a permutation, signs), never a seed: streams of `jax.random`
-change between releases and hold 64 bits.
+applies (round keys, a permutation, signs), never a seed: streams of
+`jax.random` change between releases and have 64 bits.
 
 Nothing here prints key material: `repr` shows a fingerprint or a size, and
-errors carry no bytes.
+errors contain no key bytes.
 """
 
 import dataclasses
@@ -41,7 +41,7 @@ _K = TypeVar("_K")
 
 
 class Secret:
-  """32 uniformly random bytes, and what is derived from them by label.
+  """32 uniformly random bytes from which keys are derived by label.
 
   A secret cannot be printed, pickled or hashed by accident.
 
@@ -58,14 +58,14 @@ class Secret:
   __slots__ = ("_bytes",)
 
   def __init__(self, data: bytes):
-    """Wraps 32 bytes; `Secret.generate` makes fresh ones.
+    """Wrap 32 bytes; `Secret.generate` makes fresh ones.
 
     Args:
-      data: exactly 32 bytes, uniformly random.
+      data: Exactly 32 uniformly random bytes.
 
     Raises:
-      ValueError: `data` is not 32 bytes long.
-      TypeError: `data` is not bytes.
+      ValueError: If `data` is not 32 bytes long.
+      TypeError: If `data` is not bytes.
     """
     if not isinstance(data, bytes | bytearray):
       raise TypeError(f"a secret is made of bytes, got {type(data).__name__}")
@@ -77,19 +77,19 @@ class Secret:
 
   @classmethod
   def generate(cls) -> "Secret":
-    """Returns a fresh secret from the operating system."""
+    """Return a fresh secret from the operating system."""
     return cls(os.urandom(SECRET_BYTES))
 
   @classmethod
   def load(cls, path: str | os.PathLike[str]) -> "Secret":
-    """Reads a secret that `save` wrote.
+    """Read a secret that `save` wrote.
 
     Args:
-      path: a file of 64 hexadecimal digits, readable by its owner alone.
+      path: File of 64 hexadecimal digits that only its owner can read.
 
     Raises:
-      PermissionError: the file is readable by a group or by everyone.
-      ValueError: the file does not hold a secret.
+      PermissionError: If a group or everyone can read the file.
+      ValueError: If the file does not hold a secret.
     """
     text = private_files.read(path)
     try:
@@ -98,35 +98,36 @@ class Secret:
       raise ValueError(f"{path} does not hold a secret") from None
 
   def save(self, path: str | os.PathLike[str]) -> None:
-    """Writes the secret to a new file with mode 600.
+    """Write the secret to a new file with mode 600.
 
     Args:
-      path: where; it must not exist, and no folder of a checkpoint will do.
+      path: Path of the file, which must not exist and must not be in the
+        folder of a checkpoint.
 
     Raises:
-      FileExistsError: `path` exists: a secret is never overwritten.
-      KeyringError: `path` lies inside a checkpoint.
+      FileExistsError: If `path` exists: a secret is never overwritten.
+      KeyringError: If `path` is inside a checkpoint.
     """
     private_files.refuse_checkpoint_folder(path)
     text = self._bytes.hex().encode("ascii") + b"\n"
     private_files.create(path, text, "key")
 
   def derive(self, label: str, length: int) -> bytes:
-    """Returns `length` bytes (at most 8160) bound to `label`."""
+    """Return `length` bytes (at most 8160) bound to `label`."""
     hkdf = HKDF(hashes.SHA256(), length, salt=None, info=_info(label))
     return hkdf.derive(self._bytes)
 
   def child(self, label: str) -> "Secret":
-    """Returns the secret of a part: another label, another secret."""
+    """Return a derived secret, different for each label."""
     return Secret(self.derive(label, SECRET_BYTES))
 
   def fingerprint(self) -> str:
-    """Returns a public name such as `6883-5749-5462-97e0` (64 bits)."""
+    """Return a public name such as `6883-5749-5462-97e0` (64 bits)."""
     digest = self.derive("fingerprint", 8).hex()
     return "-".join(digest[i : i + 4] for i in range(0, 16, 4))
 
   def stream(self, label: str, length: int) -> bytes:
-    """Returns `length` pseudo-random bytes, any number (AES-256-CTR)."""
+    """Return any number of pseudorandom bytes (AES-256-CTR)."""
     key = self.derive(f"stream/{label}", 32)
     encryptor = Cipher(
       algorithms.AES256(key), modes.CTR(_ZERO_COUNTER)
@@ -152,15 +153,15 @@ def _info(label: str) -> bytes:
 
 
 def permutation(secret: Secret, label: str, n: int) -> np.ndarray:
-  """Returns a uniform permutation of `n` items.
+  """Return a uniform permutation of `n` items.
 
   Items are sorted by 128-bit random values; two of them are equal with a
   probability below n^2 / 2^129, and the result is then still a permutation.
 
   Args:
-    secret: what it is derived from.
-    label: what it is for; another label, another permutation.
-    n: how many items.
+    secret: Secret to derive it from.
+    label: Purpose; each label has its own permutation.
+    n: Number of items.
 
   Returns:
     int32[n], each of 0 .. n-1 once.
@@ -174,7 +175,7 @@ def permutation(secret: Secret, label: str, n: int) -> np.ndarray:
 
 
 def bits(secret: Secret, label: str, n: int) -> np.ndarray:
-  """Returns `n` uniform bits, uint8[n] of 0 and 1."""
+  """Return `n` uniform bits, uint8[n] of 0 and 1."""
   stream = np.frombuffer(secret.stream(label, -(-n // 8)), np.uint8)
   return np.unpackbits(stream)[:n]
 
@@ -300,7 +301,7 @@ def type_name(cls: type) -> str:
 
 
 def require(key: Any, cls: type, scheme: str) -> None:
-  """Raises a TypeError unless `key` is a key of this scheme."""
+  """Raise a TypeError unless `key` is a key of this scheme."""
   if not isinstance(key, cls):
     raise TypeError(
       f"{scheme} needs a {cls.__name__}, got {type(key).__name__}: "
@@ -309,7 +310,7 @@ def require(key: Any, cls: type, scheme: str) -> None:
 
 
 def require_secret(secret: Any, scheme: str) -> None:
-  """Raises a TypeError unless a scheme was given a `Secret`."""
+  """Raise a TypeError unless a scheme was given a `Secret`."""
   if not isinstance(secret, Secret):
     raise TypeError(
       f"{scheme}: keygen takes a keyjax.Secret, got a "
@@ -320,7 +321,7 @@ def require_secret(secret: Any, scheme: str) -> None:
 def require_shape(
   array: jax.Array, allowed: tuple[tuple[int, ...], ...], scheme: str
 ) -> None:
-  """Raises a ValueError unless a key's array has one of some shapes."""
+  """Raise a ValueError unless a key's array has one of some shapes."""
   if tuple(array.shape) not in allowed:
     raise ValueError(
       f"{scheme}: an array of this key has shape {list(array.shape)}, not "
@@ -330,7 +331,7 @@ def require_shape(
 
 
 def require_vector(array: jax.Array, scheme: str) -> None:
-  """Raises a ValueError unless a key's array has one axis."""
+  """Raise a ValueError unless a key's array has one axis."""
   if array.ndim != 1:
     raise ValueError(
       f"{scheme}: an array of this key has shape {list(array.shape)}, not one "
@@ -339,15 +340,15 @@ def require_vector(array: jax.Array, scheme: str) -> None:
 
 
 def save(path: str | os.PathLike[str], key: Any) -> None:
-  """Writes a scheme's key to a new file with mode 600.
+  """Write a scheme's key to a new file with mode 600.
 
   Args:
-    path: where; it must not exist.
-    key: a key, or nested tuples and dicts of keys, as `keygen` returns them.
+    path: Path of the file, which must not exist.
+    key: Key, or nested tuples and dicts of keys, as `keygen` returns them.
 
   Raises:
-    FileExistsError: `path` exists: a key is never overwritten.
-    KeyringError: `path` lies inside a checkpoint.
+    FileExistsError: If `path` exists: a key is never overwritten.
+    KeyringError: If `path` is inside a checkpoint.
   """
   private_files.refuse_checkpoint_folder(path)
   data = flax.serialization.msgpack_serialize(_pack(key))
@@ -357,11 +358,12 @@ def save(path: str | os.PathLike[str], key: Any) -> None:
 
 
 def load(path: str | os.PathLike[str]) -> Any:
-  """Reads a key that `save` wrote.
+  """Read a key that `save` wrote.
 
   Raises:
-    PermissionError: the file is readable by a group or by everyone.
-    ValueError: the file does not hold a key, or is damaged.
+    PermissionError: If a group or everyone can read the file.
+    ValueError: If the file does not hold a key, is damaged, or holds a key of
+      a class whose module is not imported; the message names that class.
   """
   try:
     file = flax.serialization.msgpack_restore(private_files.read(path))
@@ -375,11 +377,11 @@ def load(path: str | os.PathLike[str]) -> Any:
 
 
 class _UnknownTypeError(Exception):
-  """A key file names a key class that is not there, or not unique."""
+  """A key file names a key class that is not registered, or not unique."""
 
 
 def _pack(key: Any) -> Any:
-  """Returns nested dicts of arrays and strings that stand for a key."""
+  """Return a key as nested dicts of arrays and strings."""
   if isinstance(key, Key):
     fields = {f: _pack(getattr(key, f)) for f in key.__dataclass_fields__}  # type: ignore[attr-defined]
     return {"type": type_name(type(key)), "fields": fields}
@@ -412,10 +414,10 @@ def _unpack(data: Any) -> Any:
 
 def _key_type(name: str) -> type:
   if name not in _KEY_TYPES:
-    schemes.load()  # They are imported when they are first used.
+    schemes.load()  # Schemes are imported when first used.
   if name in _KEY_TYPES:
     return _KEY_TYPES[name]
-  # Early files have the class's name alone; one of KeyJAX's own goes first.
+  # Early files have only the name of the class; prefer KeyJAX's own classes.
   same = {n: t for n, t in _KEY_TYPES.items() if t.__name__ == name}
   own = {n: t for n, t in same.items() if t.__module__.startswith("keyjax.")}
   found = list((own or same).items())

@@ -1,25 +1,25 @@
-"""The laws of a scheme, as checks that a scheme of your own can be put to.
+"""The laws of a scheme, as checks for built-in schemes and your own.
 
     laws.check(my_scheme(), params, batch)
 
 1. `decrypt(key, encrypt(key, p))` is `p`, bit for bit.
 2. Structure, shapes and dtypes are kept, except that a cipher returns the
-   unsigned integer of the same width; leaves that are no floats and no int8 are
-   left alone.
-3. A chain undoes itself in reverse: a chain of schemes that keep law 1.
+   unsigned integer of the same width; leaves that are neither floats nor int8
+   are unchanged.
+3. A chain undoes itself in reverse: a chain of schemes keeps law 1.
 4. Eager, jit, and vmap over keys agree (pmap and meshes: `tests/test_laws.py`).
-5. One compilation serves every key: keys are arrays, and arguments.
-6. A wrong key gives back no leaf that was locked: changed in half of its places
-   at least (two keys of AdvParams may share some of their few).
-7. No two leaves, positions or nonces share a keystream; what that means is a
-   scheme's own, and so is its test.
+5. One compilation serves every key: keys are arrays, passed as arguments.
+6. A wrong key restores no encrypted leaf, that is, none that was changed in at
+   least half of its elements (two keys of AdvParams may share a few positions).
+7. No two leaves, positions or nonces share a keystream. Its meaning depends on
+   the scheme, which needs a test for it.
 
-A scheme of your own is four functions, and those left out are identities:
+Your own scheme is up to four functions; the defaults are identities:
 
   >>> import jax, jax.numpy as jnp
   >>> from keyjax import Scheme, keys, laws
   >>> @keys.key_dataclass
-  ... class RowKey(keys.Key):  # Its repr shows no bits.
+  ... class RowKey(keys.Key):  # Its repr shows no key material.
   ...   order: jax.Array
   >>> def keygen(secret, params, batch):
   ...   order = keys.permutation(secret, "rows", params["kernel"].shape[0])
@@ -47,23 +47,23 @@ from keyjax import tree
 from keyjax.keys import Secret
 from keyjax.scheme import Key, PyTree, Scheme
 
-_ENOUGH = 5  # elements that no wrong key gives back by chance
+_ENOUGH = 5  # Elements that no wrong key restores by chance.
 
 
 class LawError(AssertionError):
-  """A scheme breaks a law; the text says which, and at which leaf."""
+  """A scheme breaks a law; the message names the law and the leaf."""
 
 
 def check(scheme: Scheme, params: PyTree, batch: Any = None) -> None:
-  """Checks laws 1, 2, 4, 5 and 6 of a scheme's tree functions.
+  """Check laws 1, 2, 4, 5 and 6 for a scheme's tree functions.
 
   Args:
-    scheme: any; its keys are made from fresh secrets.
-    params: a tree to lock, with random values: zeros hide what a lock does.
-    batch: what its `keygen` looks at.
+    scheme: Any scheme; its keys are made from fresh secrets.
+    params: Tree to encrypt, with random values: zeros would hide errors.
+    batch: Batch for `keygen`.
 
   Raises:
-    LawError: it breaks one.
+    LawError: If the scheme breaks a law.
   """
   key, other = (
     scheme.keygen(Secret.generate(), params, batch) for _ in range(2)
@@ -79,7 +79,7 @@ def check(scheme: Scheme, params: PyTree, batch: Any = None) -> None:
   again = encrypt(other, params)
   _same(1, "decrypt(encrypt(p)) is not p", params, decrypt(other, again))
   if encrypt.traces > 1 or decrypt.traces > 1:
-    raise LawError("law 5: another key is compiled anew")
+    raise LawError("law 5: another key is compiled again")
   _check_vmap(scheme, (key, other), params, (locked, again))
   _check_wrong(params, locked, decrypt(other, locked))
 
@@ -104,8 +104,8 @@ def _check_arrays(key: Key) -> None:
   for leaf in jax.tree.leaves(key):
     if not isinstance(leaf, jax.Array | np.ndarray):
       raise LawError(
-        f"law 5: a key holds a {type(leaf).__name__}; make it an array, or "
-        "static() if it is public"
+        f"law 5: the key contains a {type(leaf).__name__}; make it an array, "
+        "or static() if it is public"
       )
 
 
@@ -115,7 +115,7 @@ def _check_kept(params: PyTree, locked: PyTree) -> None:
   for path, x, y in _leaves(params, locked):
     if not tree.lockable(x):
       if not tree.same_bits(x, y):
-        raise LawError(f"law 2: encrypt changes {path}, which is no weight")
+        raise LawError(f"law 2: encrypt changes {path}, which is not a weight")
       continue
     if x.shape != y.shape:
       raise LawError(f"law 2: encrypt changes the shape of {path}")
@@ -142,7 +142,7 @@ def _check_wrong(params: PyTree, locked: PyTree, opened: PyTree) -> None:
       continue
     changed = np.mean(tree.bits(x) != tree.bits(y))
     if changed >= 0.5 and tree.same_bits(x, z):
-      raise LawError(f"law 6: a wrong key gives back {path}")
+      raise LawError(f"law 6: a wrong key restores {path}")
 
 
 def _same(law: int, what: str, want: PyTree, found: PyTree) -> None:

@@ -1,4 +1,4 @@
-"""Data parallelism: one pure step, run by pmap, shard_map or as fsdp.
+"""Data parallelism: one pure step, run with pmap, shard_map or fsdp.
 
 A step is `step(state, key, batch) -> (state, metrics)`. It sees one device's
 rows of the batch and averages with `mean`. State, key and metrics are
@@ -6,11 +6,11 @@ replicated. `jax.pmap` is in maintenance mode (it runs on jit and shard_map
 since JAX 0.8); the same step runs unchanged under `shard_map`.
 
 For models that outgrow one device, `fsdp` runs the step once for all devices:
-it sees the whole batch, `mean` does nothing, and the compiler shards what
-follows from a state whose large leaves lie in parts on the devices
-(`place`). Batch normalisation then takes the statistics of the whole batch.
+it sees the whole batch, `mean` does nothing, and the compiler derives all
+shardings from the state, whose large leaves are split over the devices
+(`place`). Batch normalization then uses the statistics of the whole batch.
 
-With several processes (`initialize`), all run the same program; each brings
+With several processes (`initialize`), all run the same program; each supplies
 its own rows of the batch, in the order of the processes, and the same key.
 """
 
@@ -27,12 +27,12 @@ from jax.sharding import PartitionSpec as P
 AXIS = "data"
 Step = Callable[[Any, Any, Any], tuple[Any, Any]]
 _SMALLEST_CUT = 1 << 14
-# Processes that wait at the end while the first one evaluates.
+# The other processes wait at the end while the first one evaluates.
 _SHUTDOWN_SECONDS = 24 * 3600
 
 
 class Placed(NamedTuple):
-  """A batch that lies on the devices; `put` makes it."""
+  """A batch on the devices; `put` makes it."""
 
   batch: Any
 
@@ -40,17 +40,17 @@ class Placed(NamedTuple):
 def initialize(
   coordinator: str = "", num_processes: int = 0, process_id: int = -1
 ) -> None:
-  """Joins the processes of a run; call it before anything else of JAX.
+  """Join the processes of a run; call it before any other JAX function.
 
   Args:
     coordinator: `host:port` of the first process; empty on a TPU slice, where
       JAX finds the others by itself.
-    num_processes: how many there are; 0 with an empty coordinator.
-    process_id: which one this is, from 0.
+    num_processes: Number of processes; 0 with an empty coordinator.
+    process_id: Index of this process, from 0.
 
   Raises:
-    ValueError: a coordinator without the number and the id, or a number or id
-      that is out of range.
+    ValueError: If the coordinator is given without the number and the index,
+      or one of them is out of range.
   """
   if not coordinator:
     jax.distributed.initialize(shutdown_timeout_seconds=_SHUTDOWN_SECONDS)
@@ -69,12 +69,12 @@ def initialize(
 
 
 def is_first() -> bool:
-  """Tells whether this is the process that writes files and prints."""
+  """Return whether this is the process that writes files and prints."""
   return jax.process_index() == 0
 
 
 def all_equal(value: int) -> bool:
-  """Tells every process whether all of them hold the same 32-bit number."""
+  """Return in every process whether all hold the same 32-bit number."""
   if jax.process_count() == 1:
     return True
   found = multihost_utils.process_allgather(np.uint32(value))
@@ -86,21 +86,21 @@ def data_parallel(
   how: str = "pmap",
   devices: Sequence[jax.Device] | None = None,
 ) -> Step:
-  """Compiles a step for all devices; the state is donated.
+  """Compile a step for all devices; the state is donated.
 
   Args:
-    step: `(state, key, batch) -> (state, metrics)`, pure, which averages with
-      `mean`.
+    step: Pure function `(state, key, batch) -> (state, metrics)` that averages
+      with `mean`.
     how: `pmap`, `shard_map` or `fsdp`; the state comes from `place`.
-    devices: of a single process, some of its devices; all by default.
+    devices: Some of the devices of a single process; all by default.
 
   Returns:
-    The step over whole host batches: NumPy arrays whose first axis is this
-    process's rows; or over what `put` made of them.
+    The step over whole host batches (NumPy arrays whose first axis is this
+    process's rows) or over what `put` returns for them.
 
   Raises:
-    ValueError: an unknown `how`, or (on a call) a batch that the devices do
-      not divide.
+    ValueError: If `how` is unknown, or (on a call) the devices do not divide
+      the batch.
   """
   devices = list(devices or jax.local_devices())
   compiled = compile_step(step, how, _global(devices))
@@ -108,21 +108,21 @@ def data_parallel(
   def run(state: Any, key: Any, batch: Any) -> tuple[Any, Any]:
     return compiled(state, key, put(batch, how, devices).batch)
 
-  # Collectives of processes on CPUs hang when steps queue up (JAX 0.10.2).
+  # Collectives between CPU processes hang when steps queue up (JAX 0.10.2).
   queues = jax.process_count() == 1 or jax.default_backend() != "cpu"
   return run if queues else lambda *args: jax.block_until_ready(run(*args))
 
 
 def compile_step(step: Step, how: str, devices: Sequence[jax.Device]) -> Any:
-  """Returns the jitted step that `data_parallel` calls, also for `lower`.
+  """Return the jitted step that `data_parallel` calls, also for `lower`.
 
   Args:
-    step: as in `data_parallel`.
-    how: `pmap`, whose batch is cut as by `split`; `shard_map`; or `fsdp`.
-    devices: all of them, of all processes, or of a slice to compile for.
+    step: As in `data_parallel`.
+    how: `pmap`, which takes batches cut by `split`; `shard_map`; or `fsdp`.
+    devices: All devices of all processes, or of a slice to compile for.
 
   Raises:
-    ValueError: an unknown `how`.
+    ValueError: If `how` is unknown.
   """
   makers = {"pmap": _pmap, "shard_map": _shard_map, "fsdp": _fsdp}
   if how not in makers:
@@ -165,19 +165,19 @@ def _fsdp(step: Step, devices: list[jax.Device]) -> Any:
 def put(
   batch: Any, how: str, devices: Sequence[jax.Device] | None = None
 ) -> Placed:
-  """Begins to copy a batch to where `data_parallel(step, how)` wants it.
+  """Start to copy a batch to where `data_parallel(step, how)` expects it.
 
-  Copies go on while a step runs: put the next batch before waiting for this
+  Copies continue while a step runs: put the next batch before waiting for this
   one's results.
 
   Args:
-    batch: a pytree of NumPy arrays whose first axis is this process's rows; a
-      `Placed` stays as it is.
-    how: as in `data_parallel`.
-    devices: as in `data_parallel`.
+    batch: Pytree of NumPy arrays whose first axis is this process's rows; a
+      `Placed` is returned unchanged.
+    how: As in `data_parallel`.
+    devices: As in `data_parallel`.
 
   Raises:
-    ValueError: the devices do not divide the rows.
+    ValueError: If the devices do not divide the rows.
 
   Example:
     >>> placed = put({"x": np.zeros((8, 2))}, "shard_map", jax.devices()[:1])
@@ -187,7 +187,7 @@ def put(
   if isinstance(batch, Placed):
     return batch
   devices = list(devices or jax.local_devices())
-  if how == "pmap":  # Its arrays are of this process alone.
+  if how == "pmap":  # Its arrays are local to this process.
     parts = split(batch, len(devices))
     return Placed(jax.device_put(parts, _by_rows(devices)))
   _check_rows(batch, len(devices))
@@ -204,23 +204,23 @@ def _by_rows(devices: list[jax.Device]) -> NamedSharding:
 
 
 def mean(tree: Any) -> Any:
-  """Averages over the devices that a step runs on.
+  """Average over the devices that a step runs on.
 
-  Where one step runs for all devices (`fsdp`, or plain `jit`), values are of
-  the whole batch already.
+  Where one step runs for all devices (`fsdp`, or plain `jit`), values already
+  are those of the whole batch.
   """
   return jax.lax.pmean(tree, AXIS) if _per_device() else tree
 
 
 def device_index() -> jax.Array | int:
-  """Returns on which device a step runs; 0 where one runs for all."""
+  """Return the index of the device a step runs on; 0 if it runs for all."""
   return jax.lax.axis_index(AXIS) if _per_device() else 0
 
 
 def _per_device() -> bool:
   try:
     jax.lax.axis_size(AXIS)
-  except NameError:  # JAX's word for an axis that is not there.
+  except NameError:  # JAX raises it for an unbound axis.
     return False
   return True
 
@@ -234,22 +234,22 @@ def _check_rows(batch: Any, count: int) -> None:
     if x.shape[0] % count:
       raise ValueError(
         f"a batch of {x.shape[0]} rows does not divide over {count} devices; "
-        "choose a batch size that is a multiple"
+        f"choose a batch size that is a multiple of {count}"
       )
 
 
 def split(batch: Any, count: int) -> Any:
-  """Returns the batch with its rows cut for `count` devices.
+  """Return the batch with its rows cut for `count` devices.
 
   Args:
-    batch: a pytree of arrays [rows, ...].
-    count: how many devices.
+    batch: Pytree of arrays [rows, ...].
+    count: Number of devices.
 
   Returns:
     The same rows, [count, rows / count, ...].
 
   Raises:
-    ValueError: `count` does not divide the rows.
+    ValueError: If `count` does not divide the rows.
 
   Example:
     >>> split({"x": np.zeros((6, 2))}, 3)["x"].shape
@@ -262,20 +262,21 @@ def split(batch: Any, count: int) -> Any:
 
 
 def replicate(tree: Any, devices: Sequence[jax.Device] | None = None) -> Any:
-  """Puts a host tree on all devices, replicated, for `data_parallel`."""
+  """Replicate a host tree on all devices, for `data_parallel`."""
   return place(tree, "pmap", devices)
 
 
 def place(
   tree: Any, how: str, devices: Sequence[jax.Device] | None = None
 ) -> Any:
-  """Puts a host tree where `data_parallel(step, how)` wants its state.
+  """Put a host tree where `data_parallel(step, how)` expects its state.
 
   Args:
-    tree: a pytree of NumPy arrays, the same in every process.
-    how: with `fsdp`, every leaf of at least 16,384 elements is cut along its
-      largest axis that the devices divide; all else is replicated.
-    devices: as in `data_parallel`.
+    tree: Pytree of NumPy arrays, the same in every process.
+    how: As in `data_parallel`. With `fsdp`, every leaf of at least 16,384
+      elements is cut along its largest axis that the devices divide; all
+      others are replicated.
+    devices: As in `data_parallel`.
   """
   return jax.tree.map(
     lambda x, s: jax.make_array_from_callback(
@@ -289,12 +290,12 @@ def place(
 def shardings(
   tree: Any, how: str, devices: Sequence[jax.Device] | None = None
 ) -> Any:
-  """Returns where `place` puts the leaves: a tree of `NamedSharding`.
+  """Return where `place` puts the leaves: a tree of `NamedSharding`.
 
   Args:
-    tree: a pytree of arrays or shapes.
-    how: as in `place`.
-    devices: as in `data_parallel`, or those of a slice to compile for.
+    tree: Pytree of arrays or shapes.
+    how: As in `place`.
+    devices: As in `data_parallel`, or those of a slice to compile for.
   """
   return _shardings(tree, how, _global(list(devices or jax.local_devices())))
 
@@ -310,7 +311,7 @@ def _shardings(tree: Any, how: str, devices: list[jax.Device]) -> Any:
 
 
 def _cut(shape: tuple[int, ...], count: int) -> P:
-  """Returns the spec of a leaf under fsdp."""
+  """Return the partition spec of a leaf under fsdp."""
   axes = [i for i, size in enumerate(shape) if size % count == 0]
   if not axes or math.prod(shape) < _SMALLEST_CUT:
     return P()
@@ -319,7 +320,7 @@ def _cut(shape: tuple[int, ...], count: int) -> P:
 
 
 def to_host(tree: Any) -> Any:
-  """Returns a tree as NumPy arrays, of parts that any process holds."""
+  """Return a tree as NumPy arrays, gathered from all processes if needed."""
   leaves = jax.tree.leaves(tree)
   whole = (x.is_fully_addressable or x.is_fully_replicated for x in leaves)
   if all(whole):

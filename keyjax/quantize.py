@@ -1,7 +1,7 @@
-"""Int8 weights: per-channel symmetric quantisation and its inverse.
+"""Int8 weights: per-channel symmetric quantization and its inverse.
 
-A model whose kernels are int8 stays finite under any key, so that its accuracy
-under a wrong key means something. Quantise first, then lock the values:
+A model with int8 kernels stays finite under any key, so its accuracy under a
+wrong key is meaningful. Quantize first, then lock the values:
 `masked(deep_lock(), INT8_LEAVES)`.
 """
 
@@ -18,7 +18,7 @@ INT8_LEAVES = ".*/values"
 
 @flax.struct.dataclass
 class Quantized:
-  """A leaf as int8 values and a scale for each channel of the last axis.
+  """A leaf as int8 values and one scale per channel of the last axis.
 
   Attributes:
     values: int8[..., channels], from -127 to 127.
@@ -34,18 +34,19 @@ def _is_quantized(x: Any) -> bool:
 
 
 def quantize(params: Any, pattern: str = ".*kernel") -> Any:
-  """Replaces the matching float leaves by `Quantized` ones.
+  """Replace the matching float leaves with `Quantized` ones.
 
   Args:
-    params: a pytree.
-    pattern: a regular expression of leaf paths; matching leaves have floats
-      and at least two axes.
+    params: Pytree.
+    pattern: Regular expression of leaf paths; matching leaves must be floats
+      with at least two axes.
 
   Returns:
     The tree, each value within half a step (`scale / 2`) of its original.
 
   Raises:
-    ValueError: nothing matches, or a match has one axis or no floats.
+    ValueError: If nothing matches, or a match is not a float leaf with two or
+      more axes.
 
   Example:
     >>> params = {"kernel": jnp.array([[1.0, -2.0], [0.5, 1.0]])}
@@ -69,18 +70,18 @@ def _quantize(path: str, x: jax.Array) -> Quantized:
       f"quantize: leaf {path} is {x.dtype}{list(x.shape)}; "
       "floats with two axes or more are needed"
     )
-  peak = jnp.abs(x).max(axis=tuple(range(x.ndim - 1)))
+  peak = jnp.abs(x).max(axis=tuple(range(x.ndim - 1)))  # [.., c] -> [c]
   scale = jnp.where(peak > 0, peak / 127, 1).astype(x.dtype)
   values = jnp.round(x / _row(scale, x.ndim))
   return Quantized(jnp.clip(values, -127, 127).astype(jnp.int8), scale)
 
 
 def _row(scale: jax.Array, ndim: int) -> jax.Array:
-  return jnp.expand_dims(scale, tuple(range(ndim - 1)))
+  return jnp.expand_dims(scale, tuple(range(ndim - 1)))  # [c] -> [.., c]
 
 
 def dequantize(params: Any) -> Any:
-  """Returns the tree with floats in place of its `Quantized` leaves."""
+  """Return the tree with floats in place of its `Quantized` leaves."""
 
   def floats(x: Any) -> Any:
     if not _is_quantized(x):

@@ -1,11 +1,11 @@
-"""The one abstraction: a scheme is four pure functions.
+"""The core abstraction: a scheme is four pure functions.
 
     keygen:  (secret, params, batch) -> key
-    encrypt: (key, params) -> params      owner, once, after training
-    decrypt: (key, params) -> params      its exact inverse
-    bind:    (key, apply_fn) -> apply_fn  what every authorised pass does
+    encrypt: (key, params) -> params      by the owner, once, after training
+    decrypt: (key, params) -> params      exact inverse of encrypt
+    bind:    (key, apply_fn) -> apply_fn  authorised forward pass
 
-Hyper-parameters live in closures, secrets only in `key`, which is a pytree of
+Hyper-parameters are held in closures, secrets only in `key`, a pytree of
 arrays. `encrypt`, `decrypt` and bound functions are pure and may be jitted,
 vmapped over keys, and sharded; `keygen` runs on the host.
 """
@@ -24,31 +24,31 @@ ApplyFn = Callable[..., Any]
 
 
 class KeygenFn(Protocol):
-  """Makes a scheme's key from a secret."""
+  """Protocol of functions that make a scheme's key from a secret."""
 
   def __call__(self, secret: Secret, params: PyTree, batch: Any) -> Key:
-    """Returns a key, a pytree of arrays.
+    """Return a key, a pytree of arrays.
 
     Args:
-      secret: where every random choice comes from.
-      params: the tree that will be locked; its values matter to AdvParams
-        alone, shapes to all.
-      batch: a batch of training data, for schemes that look at data.
+      secret: Source of every random choice.
+      params: Tree that will be encrypted. All schemes use its shapes, only
+        AdvParams its values.
+      batch: Batch of training data, for schemes that look at data.
     """
 
 
 class TreeFn(Protocol):
-  """Encrypts or decrypts a tree."""
+  """Protocol of functions that encrypt or decrypt a tree."""
 
   def __call__(self, key: Key, params: PyTree) -> PyTree:
-    """Returns a tree of the same structure, shapes and sharding."""
+    """Return a tree of the same structure, shapes and sharding."""
 
 
 class BindFn(Protocol):
-  """Binds a key to a model's forward pass."""
+  """Protocol of functions that bind a key to a model's forward pass."""
 
   def __call__(self, key: Key, apply_fn: ApplyFn) -> ApplyFn:
-    """Returns `apply_fn(params, inputs, ...)` as an authorised pass."""
+    """Return the authorised pass `apply_fn(params, inputs, ...)`."""
 
 
 def _keep_params(key: Key, params: PyTree) -> PyTree:
@@ -64,18 +64,18 @@ def _keep_apply(key: Key, apply_fn: ApplyFn) -> ApplyFn:
 class Scheme(NamedTuple):
   """A protection scheme: four pure functions, identities by default.
 
-  Laws (tests/laws): `decrypt(key, encrypt(key, p))` is `p` bit for bit;
+  Laws (`keyjax.laws`): `decrypt(key, encrypt(key, p))` is `p` bit for bit;
   structure, shapes and sharding are kept, and dtypes too, except that a cipher
   returns the unsigned integer of the same width; eager, jit, vmap, pmap and
   sharded results agree; one compilation serves every key; a wrong key never
-  gives back a locked leaf; no two leaves, positions or nonces share a
+  restores an encrypted leaf; no two leaves, positions or nonces share a
   keystream.
 
   Attributes:
-    keygen: makes a key; runs on the host.
-    encrypt: locks a tree.
-    decrypt: unlocks it exactly.
-    bind: turns a forward pass into the authorised one.
+    keygen: Makes a key; runs on the host.
+    encrypt: Encrypts a tree.
+    decrypt: Decrypts it exactly.
+    bind: Turns a forward pass into the authorised one.
   """
 
   keygen: KeygenFn
@@ -85,35 +85,36 @@ class Scheme(NamedTuple):
 
 
 def from_batch(take: Callable[[Any], Any], batch: Any, scheme: str) -> Any:
-  """Returns what a scheme looks at in a batch.
+  """Return the part of a batch that a scheme looks at.
 
   Raises:
-    ValueError: it is not there.
+    ValueError: If the batch does not have it.
   """
   try:
     return take(batch)
   except (TypeError, KeyError, IndexError):
     raise ValueError(
       f"{scheme}: keygen looks at images: give a batch such as "
-      '{"image": float32[b, h, w, c]}, or say with `image=` where they are'
+      '{"image": float32[b, h, w, c]}, or pass `image=`, a function that '
+      "returns them"
     ) from None
 
 
 def authorize(scheme: Scheme, key: Key, apply_fn: ApplyFn) -> ApplyFn:
-  """Returns the forward pass of someone who holds the key.
+  """Return the forward pass of a key holder.
 
   It decrypts inside the call, so that under `jit` plaintext weights exist
   only within one compiled program.
 
   Args:
-    scheme: any scheme or chain.
-    key: its key. Under `jit`, pass it as an argument, as below: then one
-      compilation serves every key, and no key becomes a constant of a compiled
-      program, which JAX may write to its cache.
-    apply_fn: `apply_fn(params, *args, **kwargs)`, the plain forward pass.
+    scheme: Any scheme or chain.
+    key: Key of the scheme. Under `jit`, pass it as an argument, as below: then
+      one compilation serves every key, and no key becomes a constant of a
+      compiled program, which JAX may write to its cache.
+    apply_fn: Plain forward pass, `apply_fn(params, *args, **kwargs)`.
 
   Returns:
-    The same function over locked params.
+    The same function over encrypted params.
 
   Example:
     >>> import jax
@@ -142,22 +143,22 @@ def authorize(scheme: Scheme, key: Key, apply_fn: ApplyFn) -> ApplyFn:
 
 
 def chain(*schemes: Scheme) -> Scheme:
-  """Returns the schemes applied one after the other.
+  """Return a scheme that applies schemes one after the other.
 
-  `encrypt` goes from the first to the last, `decrypt` back, and an input
-  meets the first scheme's `bind` first. Each position has a sub-key of its
-  own, derived from the secret, and each `keygen` sees the params as the
-  schemes before it left them.
+  `encrypt` runs from the first to the last, `decrypt` from the last to the
+  first, and inputs pass through the first scheme's `bind` first. Each position
+  has its own sub-key, derived from the secret, and each `keygen` sees the
+  params as encrypted by the schemes before it.
 
   Args:
-    *schemes: at least one. A cipher comes last: it leaves words, in which
-      the schemes after it find nothing to lock.
+    *schemes: At least one scheme. A cipher must be last: it returns words, in
+      which later schemes find nothing to encrypt.
 
   Returns:
     A scheme whose key is the tuple of its parts' keys.
 
   Raises:
-    ValueError: no scheme was given.
+    ValueError: If no scheme is given.
   """
   if not schemes:
     raise ValueError("chain needs at least one scheme; identity() does nothing")
@@ -189,7 +190,7 @@ def chain(*schemes: Scheme) -> Scheme:
 
 
 def _encrypt(scheme: Scheme, key: Key, params: PyTree) -> PyTree:
-  """Encrypts a tree, or its shapes alone."""
+  """Encrypt a tree, or its shapes."""
   leaves = jax.tree.leaves(params)
   if any(isinstance(x, jax.ShapeDtypeStruct) for x in leaves):
     return jax.eval_shape(lambda p: scheme.encrypt(key, p), params)
@@ -206,15 +207,15 @@ def _pairs(schemes: tuple[Scheme, ...], key: Key) -> list[tuple[Scheme, Key]]:
 
 
 def masked(scheme: Scheme, pattern: str | Callable[[str], bool]) -> Scheme:
-  """Returns the scheme restricted to the leaves whose path matches.
+  """Return a scheme restricted to the leaves whose path matches.
 
   The other leaves are wrapped in `tree.Hidden` while the scheme runs; a
   scheme that calls a model or a loss in `keygen` sees them through
   `tree.reveal`.
 
   Args:
-    scheme: what to restrict.
-    pattern: a regular expression that matches a leaf's whole path
+    scheme: Scheme to restrict.
+    pattern: Regular expression that matches a leaf's whole path
       (`params/conv_0/kernel`), or a function of the path.
 
   Example:
@@ -246,25 +247,25 @@ def _check_match(
   select: Callable[[str], bool],
   pattern: str | Callable[[str], bool],
 ) -> None:
-  """Raises a ValueError for a regular expression that no leaf matches."""
+  """Raise a ValueError for a regular expression that no leaf matches."""
   paths = tree.flatten(params)[0]
   if isinstance(pattern, str) and paths and not any(map(select, paths)):
     raise ValueError(f"masked: {tree.unmatched(pattern, paths)}")
 
 
 def partition(schemes: Mapping[str, Scheme]) -> Scheme:
-  """Returns a scheme that treats groups of leaves differently.
+  """Return a scheme that treats groups of leaves differently.
 
   Args:
-    schemes: for each pattern of leaf paths its scheme. A leaf belongs to the
-      first pattern that matches it; **a leaf that none matches stays plain**:
-      end with ".*" to leave none out.
+    schemes: Scheme for each pattern of leaf paths. A leaf belongs to the first
+      pattern that matches it; **a leaf that no pattern matches stays plain**:
+      end with ".*" to include all leaves.
 
   Returns:
     The chain of the masked schemes, in the order of the mapping.
 
   Raises:
-    ValueError: the mapping is empty.
+    ValueError: If the mapping is empty.
 
   Example:
     >>> from keyjax import deep_lock, identity

@@ -1,12 +1,12 @@
-"""Pytrees of parameters: leaf paths, words, and what may be locked.
+"""Pytrees of parameters: leaf paths, words, and which leaves may be locked.
 
 A leaf is **lockable** when it is an array of floats of 8, 16 or 32 bits, or
-of int8 (quantised weights). Every other leaf - integers, bools, JAX PRNG keys,
-Python numbers, empty arrays - passes through every scheme untouched.
+of int8 (quantized weights). Every other leaf - integers, bools, JAX PRNG keys,
+Python numbers, empty arrays - passes through every scheme unchanged.
 
-Ciphertext lives in unsigned words of the leaf's width (`as_words`). Seen as
-floats it holds NaN and subnormal values, which do not survive `x + 0` or a
-collective; `as_floats` gives that view, which is what a thief would run.
+Ciphertext is stored in unsigned words of the leaf's width (`as_words`). As
+floats it contains NaN and subnormal values, which do not survive `x + 0` or a
+collective; `as_floats` returns that view, which is what a thief would run.
 """
 
 import re
@@ -38,7 +38,7 @@ def _is_hidden(x: Any) -> bool:
 
 
 class LeafSpec(NamedTuple):
-  """What a key remembers of a leaf: public, static, hashable."""
+  """What a key stores about a leaf: public, static, hashable."""
 
   path: str
   shape: tuple[int, ...]
@@ -50,16 +50,16 @@ Spec = tuple[LeafSpec, ...]
 
 
 def path_str(path: Sequence[Any]) -> str:
-  """Returns a leaf's path as in `params/conv_0/kernel`."""
+  """Return a leaf's path, such as `params/conv_0/kernel`."""
   return jax.tree_util.keystr(tuple(path), simple=True, separator="/")
 
 
 def flatten(
   params: PyTree,
 ) -> tuple[list[str], list[Any], jax.tree_util.PyTreeDef]:
-  """Returns the paths, the leaves and the structure of a tree.
+  """Return the paths, the leaves and the structure of a tree.
 
-  A hidden leaf is one leaf, so that paths do not depend on a mask.
+  A hidden leaf counts as one leaf, so paths do not depend on a mask.
   """
   found, treedef = jax.tree_util.tree_flatten_with_path(
     params, is_leaf=_is_hidden
@@ -68,7 +68,7 @@ def flatten(
 
 
 def hide(params: PyTree, select: Callable[[str], bool]) -> PyTree:
-  """Hides the leaves whose path is not selected, and those hidden already."""
+  """Hide the leaves whose path is not selected, and hidden leaves again."""
   paths, leaves, treedef = flatten(params)
   out = [
     x if select(p) and not _is_hidden(x) else Hidden(x)
@@ -78,16 +78,16 @@ def hide(params: PyTree, select: Callable[[str], bool]) -> PyTree:
 
 
 def unhide(params: PyTree) -> PyTree:
-  """Takes one level of hiding away: the inverse of `hide`."""
+  """Remove one level of hiding: the inverse of `hide`."""
   return jax.tree.map(
     lambda x: x.value if _is_hidden(x) else x, params, is_leaf=_is_hidden
   )
 
 
 def reveal(params: PyTree) -> PyTree:
-  """Takes all levels of hiding away: the tree that a model can run.
+  """Remove all levels of hiding, which gives the tree that a model can run.
 
-  A scheme calls this before it hands `params` to a loss or an `apply_fn`.
+  A scheme calls this before it passes `params` to a loss or an `apply_fn`.
   """
   while any(map(_is_hidden, jax.tree.leaves(params, is_leaf=_is_hidden))):
     params = unhide(params)
@@ -95,7 +95,7 @@ def reveal(params: PyTree) -> PyTree:
 
 
 def lockable(leaf: Any) -> bool:
-  """Tells whether a scheme may change this leaf; see the module's text."""
+  """Return whether a scheme may change this leaf; see the module docstring."""
   dtype = getattr(leaf, "dtype", None)
   if dtype is None or _is_hidden(leaf) or leaf.size == 0:
     return False
@@ -107,14 +107,14 @@ def lockable(leaf: Any) -> bool:
 
 
 def make_spec(params: PyTree, scheme: str) -> Spec:
-  """Describes a tree for a key, and checks that there is something to lock.
+  """Describe a tree for a key.
 
   Args:
-    params: a pytree of arrays or of `jax.ShapeDtypeStruct`.
-    scheme: the scheme's name, for the error.
+    params: Pytree of arrays or of `jax.ShapeDtypeStruct`.
+    scheme: Name of the scheme, for the error.
 
   Raises:
-    ValueError: no leaf is lockable, or a leaf has floats of 4 or 64 bits.
+    ValueError: If no leaf is lockable, or a leaf has floats of 4 or 64 bits.
   """
   paths, leaves, _ = flatten(params)
   for path, leaf in zip(paths, leaves, strict=True):
@@ -153,16 +153,17 @@ def _dtype_name(leaf: Any) -> str:
 def check_spec(
   spec: Spec, params: PyTree, scheme: str, words: bool
 ) -> tuple[list[Any], jax.tree_util.PyTreeDef]:
-  """Checks that a key fits a tree, and returns its leaves and structure.
+  """Check that a key fits a tree, and return its leaves and structure.
 
   Args:
-    spec: what the key remembers.
-    params: the tree that the key is used on.
-    scheme: the scheme's name, for the error.
-    words: whether locked leaves are words (ciphertext) rather than values.
+    spec: Leaves that the key is for.
+    params: Tree that the key is used on.
+    scheme: Name of the scheme, for the error.
+    words: Whether locked leaves are words (ciphertext) rather than values.
 
   Raises:
-    ValueError: structure, a shape or a dtype differs; it names the leaf.
+    ValueError: If the structure, a shape or a dtype differs; the message names
+      the leaf.
   """
   paths, leaves, treedef = flatten(params)
   known = [s.path for s in spec]
@@ -184,8 +185,8 @@ def check_spec(
 
 
 def _lacks(known: list[str], paths: list[str]) -> str:
-  """Says how the leaves that a key knows and those of a tree differ."""
-  said = []
+  """Describe how the leaves of a key and of a tree differ."""
+  parts = []
   for who, some, others in (
     ("the key", known, paths),
     ("the tree", paths, known),
@@ -193,15 +194,15 @@ def _lacks(known: list[str], paths: list[str]) -> str:
     only = [p for p in some if p not in set(others)]
     if only:
       more = ", ..." if len(only) > 4 else ""
-      said.append(f"{who} alone has {', '.join(only[:4])}{more}")
-  return "; ".join(said) or "the leaves come in another order"
+      parts.append(f"only {who} has {', '.join(only[:4])}{more}")
+  return "; ".join(parts) or "the leaves are in another order"
 
 
 def word_dtype(dtype: Any) -> np.dtype:
-  """Returns the unsigned integer of a dtype's width.
+  """Return the unsigned integer dtype with the width of a dtype.
 
   Raises:
-    ValueError: it has another width than 8, 16 or 32 bits.
+    ValueError: If the width is not 8, 16 or 32 bits.
   """
   size = np.dtype(jnp.dtype(dtype)).itemsize
   if size not in _WORDS:
@@ -210,27 +211,27 @@ def word_dtype(dtype: Any) -> np.dtype:
 
 
 def as_words(x: Any) -> jax.Array:
-  """Returns the bit patterns of a leaf as unsigned words of its width.
+  """Return the bit patterns of a leaf as unsigned words of its width.
 
   Raises:
-    ValueError: it has another width than 8, 16 or 32 bits.
+    ValueError: If the width is not 8, 16 or 32 bits.
 
   Example:
     >>> as_words(jnp.float32(1.0))
     Array(1065353216, dtype=uint32)
   """
-  # Its own dtype: JAX would make float32 of a NumPy array of float64.
+  # NumPy's own dtype: JAX would convert a float64 array to float32.
   words = word_dtype(x.dtype if hasattr(x, "dtype") else jnp.result_type(x))
   return jax.lax.bitcast_convert_type(jnp.asarray(x), words)
 
 
 def from_words(words: Any, dtype: Any) -> jax.Array:
-  """Returns the leaf whose bit patterns are `words`: inverse of `as_words`."""
+  """Return the leaf whose bit patterns are `words`: inverse of `as_words`."""
   return jax.lax.bitcast_convert_type(jnp.asarray(words), jnp.dtype(dtype))
 
 
 def bits(x: Any) -> np.ndarray:
-  """Returns a leaf's bit patterns on the host: words, or what else it holds."""
+  """Return a leaf on the host: its words, or its values if not lockable."""
   if lockable(x):
     return np.asarray(as_words(x))
   if jax.dtypes.issubdtype(getattr(x, "dtype", None), jax.dtypes.prng_key):
@@ -239,7 +240,7 @@ def bits(x: Any) -> np.ndarray:
 
 
 def same_bits(a: PyTree, b: PyTree) -> bool:
-  """Tells whether trees have the same leaves: dtypes and bit patterns.
+  """Return whether trees have the same leaves: dtypes and bit patterns.
 
   Example:
     >>> same_bits(jnp.float32(0.0), jnp.float32(-0.0))
@@ -255,21 +256,21 @@ def same_bits(a: PyTree, b: PyTree) -> bool:
 
 
 def alike(out: jax.Array, x: jax.Array) -> jax.Array:
-  """Returns `out` with the sharding of `x`, under jit too.
+  """Return `out` with the sharding of `x`, also under jit.
 
-  Without it, the compiler may spread one leaf's sharding to others by way of
-  what they share, such as a keystream. JAX 0.12 has no way to ask for this:
+  Without it, the compiler may propagate one leaf's sharding to others through
+  what they share, such as a keystream. JAX 0.12 has no way to ask for this;
   there, pass `out_shardings` to `jax.jit` when leaves are sharded differently.
   """
   return out if shard_alike is None else shard_alike(x, out)[1]
 
 
 def as_floats(locked: PyTree, like: PyTree) -> PyTree:
-  """Returns the float view of ciphertext: what a thief would run.
+  """Return the float view of ciphertext: what a thief would run.
 
   Args:
-    locked: a tree whose locked leaves are words.
-    like: the same tree before locking, or its shapes (`jax.eval_shape`).
+    locked: Tree whose locked leaves are words.
+    like: Same tree before locking, or its shapes (`jax.eval_shape`).
 
   Returns:
     `locked` with every leaf bit-cast to the dtype of `like`.
@@ -284,7 +285,7 @@ def as_floats(locked: PyTree, like: PyTree) -> PyTree:
 
 
 def count_nonfinite(tree: PyTree) -> jax.Array:
-  """Returns how many floats of a tree are NaN or infinite, int32[]."""
+  """Return the number of NaN or infinite floats in a tree, int32[]."""
   floats = [
     x
     for x in jax.tree.leaves(tree)
@@ -295,17 +296,17 @@ def count_nonfinite(tree: PyTree) -> jax.Array:
 
 
 def unmatched(pattern: Any, paths: Sequence[str]) -> str:
-  """Says that no leaf matches a pattern, and what leaves there are."""
+  """Return an error text: no leaf matches a pattern, and which leaves exist."""
   some = ", ".join(paths[:4]) + (", ..." if len(paths) > 4 else "")
   shown = repr(pattern) if isinstance(pattern, str) else "the function"
-  return f"no leaf matches {shown} with its whole path; there are {some}"
+  return f"no leaf matches {shown} with its whole path; the leaves are {some}"
 
 
 def matcher(pattern: str | Callable[[str], bool]) -> Callable[[str], bool]:
-  """Returns a test of leaf paths: a regular expression must match all of it.
+  """Return a predicate on leaf paths: the expression must match all of one.
 
   Raises:
-    ValueError: it is no regular expression.
+    ValueError: If `pattern` is not a regular expression.
 
   Example:
     >>> matcher(".*kernel")("params/dense/kernel")

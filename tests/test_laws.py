@@ -403,8 +403,8 @@ def eager(key: Any, params: Any) -> Any:
       "law 2: encrypt makes w bfloat16",
     ),
     ({"encrypt": eager, "decrypt": constant}, "law 4: encrypt .* under jit"),
-    ({"keygen": lambda *_: 3}, "law 5: a key holds a int"),
-    ({"encrypt": constant, "decrypt": constant}, "law 6: .* gives back w"),
+    ({"keygen": lambda *_: 3}, "law 5: the key contains a int"),
+    ({"encrypt": constant, "decrypt": constant}, "law 6: .* restores w"),
   ],
 )
 def test_a_law_that_is_broken_is_named(
