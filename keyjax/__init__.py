@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     laws,
     parallel,
     seal,
+    secrets,
     tree,
   )
-  from keyjax.keys import Secret
   from keyjax.scheme import (
     Scheme,
     authorize,
@@ -32,8 +32,13 @@ if TYPE_CHECKING:
   from keyjax.schemes.hpnn import absorb, hpnn
   from keyjax.schemes.identity import identity
   from keyjax.schemes.keyed_noise import keyed_noise
+  from keyjax.schemes.patch_embedding import (
+    fold_patch_embedding,
+    unfold_patch_embedding,
+  )
   from keyjax.schemes.pixel_shuffle import pixel_shuffle
   from keyjax.seal import SealError
+  from keyjax.secrets import Secret
 
 __all__ = [
   "Scheme",
@@ -47,6 +52,7 @@ __all__ = [
   "chain",
   "checkpoint",
   "deep_lock",
+  "fold_patch_embedding",
   "hpnn",
   "identity",
   "keyed_noise",
@@ -58,11 +64,13 @@ __all__ = [
   "partition",
   "pixel_shuffle",
   "seal",
+  "secrets",
   "tree",
+  "unfold_patch_embedding",
 ]
 
 _HOMES = {
-  "keys": ("Secret",),
+  "secrets": ("Secret",),
   "scheme": (
     "Scheme",
     "authorize",
@@ -75,6 +83,10 @@ _HOMES = {
   "schemes.hpnn": ("absorb", "hpnn"),
   "schemes.identity": ("identity",),
   "schemes.keyed_noise": ("keyed_noise",),
+  "schemes.patch_embedding": (
+    "fold_patch_embedding",
+    "unfold_patch_embedding",
+  ),
   "schemes.pixel_shuffle": ("pixel_shuffle",),
   "seal": ("SealError",),
 }

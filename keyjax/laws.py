@@ -17,12 +17,12 @@
 Your own scheme is up to four functions; the defaults are identities:
 
   >>> import jax, jax.numpy as jnp
-  >>> from keyjax import Scheme, keys, laws
+  >>> from keyjax import Scheme, keys, laws, secrets
   >>> @keys.key_dataclass
   ... class RowKey(keys.Key):  # Its repr shows no key material.
   ...   order: jax.Array
   >>> def keygen(secret, params, batch):
-  ...   order = keys.permutation(secret, "rows", params["kernel"].shape[0])
+  ...   order = secrets.permutation(secret, "rows", params["kernel"].shape[0])
   ...   return RowKey(order=jnp.asarray(order))
   >>> def encrypt(key, params):
   ...   return params | {"kernel": params["kernel"][key.order]}
@@ -44,8 +44,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from keyjax import tree
-from keyjax.keys import Secret
 from keyjax.scheme import Key, PyTree, Scheme
+from keyjax.secrets import Secret
 
 _ENOUGH = 5  # Elements that no wrong key restores by chance.
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 
 from keyjax import tree
-from keyjax.keys import Secret
+from keyjax.secrets import Secret
 
 PyTree = Any
 Key = Any

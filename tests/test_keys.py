@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 import keyjax
-from keyjax import Secret, aes, keys, private_files
+from keyjax import Secret, aes, keys, private_files, secrets
 from tests import trees, wycheproof
 
 
@@ -86,7 +86,7 @@ def test_secrets_are_fresh_and_derivation_is_fixed() -> None:
   # Pinned: a change here would orphan every key in the world.
   zero = Secret(bytes(32))
   assert zero.fingerprint() == "b725-f8fd-0dd5-e5ec"
-  order = keys.permutation(zero, "golden", 8)
+  order = secrets.permutation(zero, "golden", 8)
   assert order.tolist() == [2, 5, 3, 0, 4, 6, 7, 1]
 
 
@@ -148,18 +148,18 @@ def test_a_failed_write_leaves_nothing(
 
 def test_permutations_are_uniform() -> None:
   secret = Secret.generate()
-  found = {tuple(keys.permutation(secret, str(i), 3)) for i in range(200)}
+  found = {tuple(secrets.permutation(secret, str(i), 3)) for i in range(200)}
   assert len(found) == 6  # all of 3!; missing one has a chance of 6 (5/6)^200
   counts = np.zeros((4, 4))
   for i in range(2000):
-    counts[np.arange(4), keys.permutation(secret, f"n{i}", 4)] += 1
+    counts[np.arange(4), secrets.permutation(secret, f"n{i}", 4)] += 1
   # Chi-square with 9 degrees of freedom: above 33.7 once in 10,000 runs.
   assert ((counts - 500) ** 2 / 500).sum() < 33.7 + 3
-  assert keys.permutation(secret, "x", 0).size == 0
+  assert secrets.permutation(secret, "x", 0).size == 0
 
 
 def test_bits() -> None:
-  made = keys.bits(Secret.generate(), "x", 10_000)
+  made = secrets.bits(Secret.generate(), "x", 10_000)
   assert made.dtype == np.uint8 and set(made.tolist()) == {0, 1}
   assert abs(made.mean() - 0.5) < 0.03
 

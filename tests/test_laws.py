@@ -23,7 +23,7 @@ from jax.sharding import Mesh, NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 
 import keyjax
-from keyjax import Scheme, Secret, aes, keys, laws, tree
+from keyjax import Scheme, Secret, aes, keys, laws, secrets, tree
 from keyjax.attacks import near_keys
 from keyjax.schemes import deep_lock
 from tests import trees
@@ -535,6 +535,6 @@ def test_7_labels_separate_everything_derived() -> None:
   derived = {secret.derive(x, 32) for x in labels}
   derived |= {secret.child("x").derive(x, 32) for x in labels}
   assert len(derived) == 2 * len(labels)
-  assert keys.permutation(secret, "a", 64).tolist() != (
-    keys.permutation(secret, "b", 64).tolist()
+  assert secrets.permutation(secret, "a", 64).tolist() != (
+    secrets.permutation(secret, "b", 64).tolist()
   )

@@ -48,7 +48,7 @@ class ViT(Classifier):
   """A vision transformer.
 
   A block-wise key can be folded into its patch embedding, which then takes
-  transformed images: `keyjax.schemes.patch_embedding`.
+  transformed images: `keyjax.fold_patch_embedding`.
 
   References:
     Dosovitskiy et al., "An Image is Worth 16x16 Words", arXiv:2010.11929,

@@ -14,7 +14,7 @@ from experiments.run import encryption as people
 from experiments.run import results
 from experiments.run.encryption import NOBODY, People
 from experiments.run.workdir import Workdir
-from keyjax import keys
+from keyjax import Secret
 
 KEYGEN_IMAGES = 1000
 KEYGEN_LABELS = 8000  # Each character of a text has one.
@@ -55,7 +55,7 @@ def start(
   config: ConfigDict,
   workdir: str,
   keydir: str,
-  secret: keys.Secret | None,
+  secret: Secret | None,
   say: Say,
 ) -> Run:
   """Loads the data, checks the config, and claims the folders.

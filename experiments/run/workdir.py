@@ -29,7 +29,7 @@ from ml_collections import ConfigDict
 
 from experiments.run import files, results
 from experiments.run.config import meaning
-from keyjax import keys, parallel, private_files
+from keyjax import Secret, parallel, private_files
 from keyjax.checkpoint import is_remote
 
 
@@ -80,7 +80,7 @@ class Workdir:
     config: ConfigDict,
     folder: str,
     key_folder: str = "",
-    secret: keys.Secret | None = None,
+    secret: Secret | None = None,
   ) -> None:
     """Opens the folders, or makes them.
 
@@ -162,17 +162,17 @@ class Workdir:
       )
     return run_id
 
-  def _secret(self) -> keys.Secret:
+  def _secret(self) -> Secret:
     file = self.key_path / "secret"
     if file.exists():
-      return keys.Secret.load(file)
+      return Secret.load(file)
     started = [p.name for p in self.path.iterdir() if p.is_dir()]
     if started:
       raise WorkdirError(
         f"{self.path} holds a run whose secret is not at {file}; give its "
         "--keydir, or delete the folder and start again"
       )
-    secret = keys.Secret.generate()
+    secret = Secret.generate()
     secret.save(file)
     return secret
 

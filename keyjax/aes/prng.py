@@ -19,7 +19,7 @@ from jax.extend.random import define_prng_impl
 
 from keyjax.aes import ctr
 from keyjax.aes.schedule import expand_key
-from keyjax.keys import Secret
+from keyjax.secrets import Secret
 
 _BITS, _SPLIT, _FOLD = 0, 1, 2
 _WORDS = {8: jnp.uint8, 16: jnp.uint16, 32: jnp.uint32, 64: jnp.uint64}
@@ -93,7 +93,7 @@ def from_secret(secret: Secret, label: str) -> jax.Array:
     Generators", section 10.2 (the construction this one simplifies).
 
   Example:
-    >>> from keyjax.keys import Secret
+    >>> from keyjax.secrets import Secret
     >>> rng = from_secret(Secret.generate(), "noise")
     >>> jax.random.normal(rng, (3,)).shape
     (3,)

@@ -8,6 +8,7 @@ import numpy as np
 
 from keyjax import keys
 from keyjax.keyring import Identity, Recipient
+from keyjax.secrets import Secret
 from keyjax.tree import path_str
 
 
@@ -16,7 +17,7 @@ def check_tree(tree: Any) -> None:
 
   It does so before Orbax: its threads outlive an early error by minutes.
   """
-  is_key = lambda x: isinstance(x, keys.Key | keys.Secret)  # noqa: E731
+  is_key = lambda x: isinstance(x, keys.Key | Secret)  # noqa: E731
   if any(map(is_key, jax.tree.leaves(tree, is_leaf=is_key))):
     raise ValueError(
       "a checkpoint holds no keys: store them with keys.save or Secret.save, "

@@ -4,7 +4,7 @@ import os
 import re
 
 from keyjax.errors import KeyringError
-from keyjax.keys import SECRET_BYTES, Secret
+from keyjax.secrets import SECRET_BYTES, Secret
 
 _PURPOSE = re.compile(r"[a-z0-9-]{1,64}")
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from keyjax.errors import KeyringError
 from keyjax.keyring.encoding import check_name, encode, field
 from keyjax.keyring.recipients import Private
-from keyjax.keys import SECRET_BYTES, Secret
+from keyjax.secrets import SECRET_BYTES, Secret
 
 Status = Literal["enabled", "disabled", "destroyed"]
 _STATUSES = ("enabled", "disabled", "destroyed")

@@ -44,8 +44,8 @@ from keyjax.keyring.recipients import (
   check_data_key,
   parse_time,
 )
-from keyjax.keys import Secret
 from keyjax.seal import SealError, seal, unseal
+from keyjax.secrets import Secret
 
 VERSION = 1
 MAX_SIZE = 2**24

@@ -28,8 +28,8 @@ from keyjax.keyring.encoding import (
 )
 from keyjax.keyring.recipients import Identity, kind_of, kinds
 from keyjax.keyring.recipients.passphrase import SALT_BYTES, Cost, stretch
-from keyjax.keys import Secret
 from keyjax.seal import SealError, seal, unseal
+from keyjax.secrets import Secret
 
 PrivateKey = Any
 Ask = str | Callable[[], str] | None

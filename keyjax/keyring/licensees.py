@@ -28,7 +28,7 @@ from keyjax.keyring.entries import Grant
 from keyjax.keyring.envelope import inspect_envelope
 from keyjax.keyring.recipients import Private
 from keyjax.keyring.recipients.symmetric import SymmetricKey
-from keyjax.keys import Secret
+from keyjax.secrets import Secret
 
 _HALF = 12
 

@@ -43,8 +43,8 @@ from keyjax.keyring.entries import (
 from keyjax.keyring.licensees import Licensee
 from keyjax.keyring.recipients import Identity, Private, Stanza
 from keyjax.keyring.recipients.symmetric import SymmetricKey
-from keyjax.keys import Secret
 from keyjax.seal import SealError, seal, unseal
+from keyjax.secrets import Secret
 
 _MAGIC = b"keyjax-keyring "
 _VERSION = b"1"

@@ -21,7 +21,7 @@ import shamir_mnemonic
 from shamir_mnemonic.share import Share
 
 from keyjax.errors import KeyringError
-from keyjax.keys import Secret
+from keyjax.secrets import Secret
 
 _MAX_SHARES = 16
 

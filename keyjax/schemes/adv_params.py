@@ -28,9 +28,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keyjax import keys, tree
+from keyjax import keys, secrets, tree
 from keyjax.scheme import Scheme
 from keyjax.schemes import registry
+from keyjax.secrets import Secret
 
 NAME = "adv_params"
 SLOT_BYTES = 12  # int32 leaf, int32 index, uint32 flip
@@ -166,7 +167,7 @@ def adv_params(
   )
   _check_options(options)
 
-  def keygen(secret: keys.Secret, params: Any, batch: Any) -> AdvKey:
+  def keygen(secret: Secret, params: Any, batch: Any) -> AdvKey:
     keys.require_secret(secret, NAME)
     return search(secret, params, batch, loss_fn, layers, options)[0]
 
@@ -217,7 +218,7 @@ def _flip(key: AdvKey, i: int, leaf: jax.Array) -> jax.Array:
 
 
 def search(
-  secret: keys.Secret,
+  secret: Secret,
   params: Any,
   batch: Any,
   loss_fn: LossFn,
@@ -235,7 +236,7 @@ def search(
   """
   spec = tree.make_spec(params, NAME)
   chosen = _matching(spec, layers)
-  order = keys.permutation(secret, f"{NAME}/layers", len(chosen))
+  order = secrets.permutation(secret, f"{NAME}/layers", len(chosen))
   first = jnp.asarray(order[: options.max_layers])
   state = _run(tuple(chosen), loss_fn, options, first, params, batch)
   _check_finite(state)

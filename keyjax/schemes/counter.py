@@ -1,7 +1,7 @@
-"""AES in counter mode over the locked leaves of a tree, for the schemes.
+"""AES in counter mode over the locked leaves of a tree, shared by schemes.
 
-Leaves lie one after the other in the keystream, each from a block of its own,
-in the order of their bytes in memory (`keyjax.aes.leaves`).
+Leaves take the keystream one after the other, each starting at a new block, in
+the order of their bytes in memory (`keyjax.aes.leaves`).
 """
 
 import os
@@ -38,22 +38,23 @@ class CounterModeKey(keys.Key):
 
 
 def check_nonce(nonce: bytes | None, scheme: str) -> None:
-  """Raises a ValueError unless a nonce, where there is one, has 12 bytes."""
+  """Raise a ValueError if there is a nonce that does not have 12 bytes."""
   if nonce is not None and len(nonce) != 12:
     raise ValueError(f"{scheme}: a nonce has 12 bytes, got {len(nonce)}")
 
 
 def first_block(nonce: bytes | None) -> jax.Array:
-  """Returns the first counter block, uint32[4]; of a fresh nonce for None.
+  """Return the first counter block, uint32[4]; with a fresh nonce for None.
 
-  SP 800-38A counter blocks here are 96 bits of nonce and 32 of counter.
+  Counter blocks (SP 800-38A) are 96 bits of nonce and 32 bits of counter.
   """
+  # uint8[16] -> big-endian uint32[4]
   block = np.frombuffer((nonce or os.urandom(12)) + bytes(4), ">u4")
   return jnp.asarray(block.astype(np.uint32))
 
 
 def check_room(spec: tree.Spec, scheme: str) -> None:
-  """Raises a ValueError for a tree that is too large for one nonce."""
+  """Raise a ValueError for a tree that is too large for one nonce."""
   sizes = [
     np.prod(x.shape, dtype=np.int64) * x.dtype.itemsize for x in _words(spec)
   ]
@@ -64,23 +65,26 @@ def check_room(spec: tree.Spec, scheme: str) -> None:
 
 
 def pads(key: Any, shardings: Any, scheme: str) -> list[jax.Array | None]:
-  """Returns the keystream of each leaf, and None for leaves left alone.
+  """Return the keystream of each leaf, and None for unlocked leaves.
 
   Args:
-    key: with `round_keys`, `nonce` and `spec`.
-    shardings: a tree of `NamedSharding` with the paths of the locked leaves;
-      None: every device makes the whole keystream.
-    scheme: its name, for the errors.
+    key: Key with `round_keys`, `nonce` and `spec`.
+    shardings: Tree of `NamedSharding` with the paths of the locked leaves; if
+      None, every device computes the whole keystream.
+    scheme: Name of the scheme, for errors.
+
+  Returns:
+    For each leaf of `key.spec` words of the leaf's width in its shape, or None.
 
   Raises:
-    ValueError: a locked leaf has no sharding, or one that does not divide it.
+    ValueError: If a locked leaf has no sharding, or one that does not divide
+      it.
   """
   keys.require_shape(key.round_keys, ((11, 4), (15, 4)), scheme)
-  places = None
   if shardings is not None:
-    places = _places(key.spec, shardings, scheme)
+    shardings = _leaf_shardings(key.spec, shardings, scheme)
   found = iter(
-    aes.pads(key.round_keys, key.nonce, _words(key.spec), shardings=places)
+    aes.pads(key.round_keys, key.nonce, _words(key.spec), shardings=shardings)
   )
   return [next(found) if s.locked else None for s in key.spec]
 
@@ -93,34 +97,36 @@ def _words(spec: tree.Spec) -> list[jax.ShapeDtypeStruct]:
   ]
 
 
-def _places(
+def _leaf_shardings(
   spec: tree.Spec, shardings: Any, scheme: str
 ) -> list[NamedSharding]:
+  """Return the sharding of each locked leaf."""
   paths, leaves, _ = tree.flatten(shardings)
   by_path = dict(zip(paths, leaves, strict=True))
   locked = [s for s in spec if s.locked]
   for leaf in locked:
     if leaf.path not in by_path:
       raise ValueError(f"{scheme}: shardings lack leaf {leaf.path}")
-    place = by_path[leaf.path]
-    if not isinstance(place, NamedSharding):
+    sharding = by_path[leaf.path]
+    if not isinstance(sharding, NamedSharding):
       raise ValueError(
-        f"{scheme}: shardings hold a {type(place).__name__} for leaf "
+        f"{scheme}: shardings hold a {type(sharding).__name__} for leaf "
         f"{leaf.path}, not a NamedSharding"
       )
-    if not _divides(place, leaf.shape):
+    if not _divides(sharding, leaf.shape):
       raise ValueError(
         f"{scheme}: leaf {leaf.path}, {list(leaf.shape)}, cannot be cut as "
-        f"{place.spec}"
+        f"{sharding.spec}"
       )
   return [by_path[s.path] for s in locked]
 
 
-def _divides(place: NamedSharding, shape: tuple[int, ...]) -> bool:
-  if len(place.spec) > len(shape) or PartitionSpec.UNCONSTRAINED in place.spec:
+def _divides(sharding: NamedSharding, shape: tuple[int, ...]) -> bool:
+  spec = sharding.spec
+  if len(spec) > len(shape) or PartitionSpec.UNCONSTRAINED in spec:
     return False
   try:
-    place.shard_shape(shape)
+    sharding.shard_shape(shape)
   except ValueError:
     return False
   return True

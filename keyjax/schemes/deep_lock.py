@@ -34,6 +34,7 @@ from keyjax import aes, keys, tree
 from keyjax.aes import sbox
 from keyjax.scheme import Scheme
 from keyjax.schemes import counter, registry
+from keyjax.secrets import Secret
 
 NAME = "deep_lock"
 
@@ -165,7 +166,7 @@ def deep_lock(
   kind = ChainKey if schedule == "chain" else CounterKey
   name = f"{NAME}({schedule!r})"
 
-  def keygen(secret: keys.Secret, params: Any, batch: Any) -> keys.Key:
+  def keygen(secret: Secret, params: Any, batch: Any) -> keys.Key:
     del batch  # No data is looked at.
     keys.require_secret(secret, NAME)
     master = secret.derive(f"{NAME}/{schedule}/{key_bits}", key_bits // 8)

@@ -41,9 +41,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keyjax import keys, tree
+from keyjax import keys, secrets, tree
 from keyjax.scheme import ApplyFn, Scheme, from_batch
 from keyjax.schemes import registry
+from keyjax.secrets import Secret
 
 NAME = "hpnn"
 _WEIGHTS = ("kernel", "bias", "scale")
@@ -171,13 +172,13 @@ def hpnn(
     raise ValueError(f"units={units}: at least 1")
   _check_not_jitted(apply_fn)
 
-  def keygen(secret: keys.Secret, params: Any, batch: Any) -> HpnnKey:
+  def keygen(secret: Secret, params: Any, batch: Any) -> HpnnKey:
     keys.require_secret(secret, NAME)
     x = from_batch(image, batch, NAME)
     sites = select(find_sites(apply_fn, params, x), layers)
     _warn_unabsorbable(sites)
     return HpnnKey(
-      bits=jnp.asarray(keys.bits(secret, f"{NAME}/bits", units)),
+      bits=jnp.asarray(secrets.bits(secret, f"{NAME}/bits", units)),
       units={
         s.path: jnp.asarray(schedule(secret, s.path, s.features, units))
         for s in sites
@@ -202,7 +203,7 @@ def matrix_units(device_kind: str | None = None) -> int:
 
 
 def schedule(
-  secret: keys.Secret, path: str, features: int, units: int
+  secret: Secret, path: str, features: int, units: int
 ) -> np.ndarray:
   """Maps the neurons of a layer to units: int32[features].
 
@@ -211,7 +212,7 @@ def schedule(
   """
   waves = -(-features // units)
   orders = [
-    keys.permutation(secret, f"{NAME}/schedule/{path}/{i}", units)
+    secrets.permutation(secret, f"{NAME}/schedule/{path}/{i}", units)
     for i in range(waves)
   ]
   return np.concatenate(orders)[:features]

@@ -1,17 +1,18 @@
-"""Keyed noise: signs and mantissas under a keystream, exponents left alone.
+"""Keyed noise: signs and mantissas under a keystream, exponents unchanged.
 
     w' = w XOR (k_i AND m)     m: the sign and the mantissa of the format
 
-over every weight of the chosen leaves; k_i is the weight's share of AES-256 in
-counter mode. Seen as floats, a locked weight keeps its magnitude up to a
-factor of 2 and has a random sign: noise without outliers, without duplicates
-and without a sparse set of places to look for. The file stays a file of finite
-floats of the same dtype, and the key is 32 bytes whatever the model.
+over every weight of the chosen leaves; k_i is the weight's part of an AES-256
+keystream in counter mode. As a float, an encrypted weight keeps its magnitude
+up to a factor of 2 and has a random sign: noise without outliers, without
+duplicates and without a sparse set of positions to look for. The file remains
+a file of finite floats of the same dtype, and the key has 32 bytes for every
+model.
 
-It answers what breaks AdvParams, whose key is a list of places: noise drawn
-from a secret over whole leaves leaves nothing to search one weight at a time,
-as Zhou et al. (NNSplitter, arXiv 2305.00097) and its successors argue for
-splitting a model into a part in the open and a part in a trusted device.
+It avoids the weakness of AdvParams, whose key is a list of positions: noise
+derived from a secret over whole leaves cannot be searched one weight at a
+time, as Zhou et al. (NNSplitter, arXiv 2305.00097) and its successors argue
+for splitting a model into a public part and a part in a trusted device.
 """
 
 from typing import Any
@@ -22,6 +23,7 @@ import jax.numpy as jnp
 from keyjax import aes, keys, tree
 from keyjax.scheme import Scheme
 from keyjax.schemes import counter, registry
+from keyjax.secrets import Secret
 
 NAME = "keyed_noise"
 
@@ -32,8 +34,8 @@ class NoiseKey(counter.CounterModeKey):
 
   Attributes:
     round_keys: uint32[15, 4], AES-256 round keys.
-    nonce: uint32[4], the first counter block; public, unique under a secret.
-    spec: the leaves of the tree; `locked` says which get noise.
+    nonce: uint32[4], first counter block; public, unique under a secret.
+    spec: leaves of the tree; those with `locked` get noise.
   """
 
   round_keys: jax.Array
@@ -46,7 +48,7 @@ def keyed_noise(
   nonce: bytes | None = None,
   shardings: Any = None,
 ) -> Scheme:
-  """Returns the keyed-noise scheme.
+  """Return the keyed-noise scheme.
 
   Class: *access control by degradation*.
 
@@ -57,26 +59,27 @@ def keyed_noise(
     - Encrypted params of 16 and 32 bits are finite where the plain ones are.
 
   Known breaks:
-    - Exponents stay: magnitudes of weights are in the open, and with them
-      which weights a pruned model has.
-    - Leaves that are not chosen stay: what they are worth is what fine-tuning
-      the rest from them gains.
-    - One key, one encryption: a second one, of other weights, shares its
-      keystream with the first. Seal states of a training run instead.
-    - No integrity: a flipped bit of the file is a flipped bit of the weights.
+    - Exponents stay: magnitudes of weights are public, and so is which weights
+      of a pruned model are zero.
+    - Leaves that are not chosen stay: an attacker can fine-tune the rest from
+      them.
+    - One key is for one encryption: a second one, of other weights, shares its
+      keystream with the first. Seal the states of a training run instead.
+    - No integrity: a flipped bit in the file is a flipped bit in the weights.
 
   Args:
-    layers: a regular expression of the paths of the leaves that get noise.
-    nonce: 12 bytes; a fresh one for each `keygen` when absent. Pass the stored
-      one to make an existing file's key again, never to encrypt a second time.
-    shardings: for params that are cut over devices: a tree of `NamedSharding`
-      like the params; see `deep_lock`.
+    layers: Regular expression of the paths of the leaves that get noise.
+    nonce: 12 bytes; by default a fresh nonce for each `keygen`. Pass the
+      stored one to recreate the key of an existing file, never to encrypt a
+      second time.
+    shardings: For params that are split over devices: a tree of
+      `NamedSharding` like the params; see `deep_lock`.
 
   Returns:
     A scheme that fills `keygen`, `encrypt` and `decrypt`.
 
   Raises:
-    ValueError: `nonce` has another length.
+    ValueError: If `nonce` does not have 12 bytes.
 
   Example:
     >>> from keyjax import Secret
@@ -89,8 +92,8 @@ def keyed_noise(
   counter.check_nonce(nonce, NAME)
   match = tree.matcher(layers)
 
-  def keygen(secret: keys.Secret, params: Any, batch: Any) -> NoiseKey:
-    del batch  # No data is looked at.
+  def keygen(secret: Secret, params: Any, batch: Any) -> NoiseKey:
+    del batch  # The key does not depend on data.
     keys.require_secret(secret, NAME)
     found = tree.make_spec(params, NAME)
     spec = tuple(
@@ -129,7 +132,7 @@ def _mix_leaf(x: jax.Array, pad: jax.Array) -> jax.Array:
 
 
 def _mask(dtype: Any) -> Any:
-  """Returns the bits of the sign and the mantissa."""
+  """Return the bits of the sign and the mantissa."""
   width = tree.word_dtype(dtype).itemsize * 8
   mantissa = (1 << jnp.finfo(dtype).nmant) - 1
   return tree.word_dtype(dtype).type(1 << (width - 1) | mantissa)

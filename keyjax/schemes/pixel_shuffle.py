@@ -30,9 +30,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keyjax import keys
+from keyjax import keys, secrets
 from keyjax.scheme import ApplyFn, Scheme, from_batch
 from keyjax.schemes import registry
+from keyjax.secrets import Secret
 
 NAME = "pixel_shuffle"
 KINDS = ("shf", "np", "ffx")
@@ -227,7 +228,7 @@ def pixel_shuffle(
   if not isinstance(block_size, int) or block_size < 1:
     raise ValueError(f"block_size={block_size!r}: a whole number, at least 1")
 
-  def keygen(secret: keys.Secret, params: Any, batch: Any) -> PixelKey:
+  def keygen(secret: Secret, params: Any, batch: Any) -> PixelKey:
     del params  # The weights are not looked at.
     keys.require_secret(secret, NAME)
     shape = jnp.shape(from_batch(image, batch, NAME))
@@ -246,10 +247,10 @@ def pixel_shuffle(
 
 
 def _make_key(
-  secret: keys.Secret, kind: str, block_size: int, channels: int
+  secret: Secret, kind: str, block_size: int, channels: int
 ) -> PixelKey:
   size = channels * block_size**2
-  order = keys.permutation(secret, f"{NAME}/{kind}", size)
+  order = secrets.permutation(secret, f"{NAME}/{kind}", size)
   if kind == "shf":
     return ShfKey(order=jnp.asarray(order), block_size=block_size)
   mask = jnp.asarray(balanced_mask(order))

@@ -9,7 +9,7 @@ import numpy as np
 from keyjax import aes, tree
 from keyjax.aes.host import Impl
 from keyjax.errors import SealError
-from keyjax.keys import Key, Secret, key_dataclass
+from keyjax.keys import Key, key_dataclass
 from keyjax.seal import device
 from keyjax.seal.format import (
   HEADER_BYTES,
@@ -18,6 +18,7 @@ from keyjax.seal.format import (
   size_of_plain,
 )
 from keyjax.seal.host import seal, unseal
+from keyjax.secrets import Secret
 
 PyTree = Any
 

@@ -7,7 +7,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from keyjax.aes import prng
-from keyjax.keys import Secret
+from keyjax.secrets import Secret
 
 
 @pytest.fixture(scope="module")

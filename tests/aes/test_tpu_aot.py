@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 
 from keyjax import aes, seal
 from keyjax.aes import bitslice, block, prng
-from keyjax.keys import Secret
+from keyjax.secrets import Secret
 
 pytestmark = pytest.mark.tpu_aot
 COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute")

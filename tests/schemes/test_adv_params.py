@@ -10,7 +10,7 @@ import pytest
 
 import keyjax
 from experiments import models
-from keyjax import Secret, keys
+from keyjax import Secret, secrets
 from keyjax.schemes import adv_params
 from tests import trees
 
@@ -59,7 +59,7 @@ def reference(secret: Secret, opts: adv_params.Options) -> tuple[Any, int]:
     }
     return VARIABLES | {"params": merged}
 
-  order = keys.permutation(secret, "adv_params/layers", len(names))
+  order = secrets.permutation(secret, "adv_params/layers", len(names))
   slots: set[tuple[str, int]] = set()
   steps = 0
   for layer in order[: opts.max_layers]:

@@ -37,6 +37,7 @@ import numpy as np
 from keyjax import keys, tree
 from keyjax.scheme import Scheme
 from keyjax.schemes import registry
+from keyjax.secrets import Secret
 
 NAME = "mask"
 
@@ -57,7 +58,7 @@ class MaskKey(keys.Key):
 
 
 def mask(words: int = 4, label: str = "mask") -> Scheme:
-  def keygen(secret: keys.Secret, params: Any, batch: Any) -> MaskKey:
+  def keygen(secret: Secret, params: Any, batch: Any) -> MaskKey:
     data = np.frombuffer(secret.derive(label, 4 * words), np.uint32)
     return MaskKey(words=jnp.asarray(data), spec=tree.make_spec(params, NAME))
 

@@ -10,7 +10,7 @@ import pytest
 import keyjax
 from experiments import models
 from keyjax import Secret
-from keyjax.schemes import patch_embedding, pixel_shuffle
+from keyjax.schemes import pixel_shuffle
 from tests import trees
 
 RNG = np.random.default_rng(0)
@@ -51,7 +51,7 @@ def test_the_plain_model_serves_encrypted_images(
   key = make(kind, block_size)
   apply = jax.jit(VIT.apply)
   plain = apply(variables, IMAGES)
-  folded = moved(variables, patch_embedding.fold, key)
+  folded = moved(variables, keyjax.fold_patch_embedding, key)
   encrypted = pixel_shuffle.transform(key, IMAGES)
   np.testing.assert_allclose(apply(folded, encrypted), plain, atol=2e-4)
   # Neither of the two alone will do, nor will another key.
@@ -61,7 +61,7 @@ def test_the_plain_model_serves_encrypted_images(
     (folded, pixel_shuffle.transform(make(kind, block_size), IMAGES)),
   ):
     assert float(jnp.abs(apply(v, x) - plain).max()) > 1e-2
-  back = moved(folded, patch_embedding.unfold, key)
+  back = moved(folded, keyjax.unfold_patch_embedding, key)
   for x, y in zip(jax.tree.leaves(back), jax.tree.leaves(variables),
                   strict=True):  # fmt: skip
     np.testing.assert_allclose(x, y, atol=1e-5)
@@ -72,26 +72,26 @@ def test_equal_channels_move_bits_alone() -> None:
   key = make("shf", 4)
   kernel = jnp.asarray(RNG.normal(size=(8, 8, 3, 5)).astype(np.float32))
   bias, same = jnp.zeros(5), ((0.0,) * 3, (1.0,) * 3)
-  folded, moved_bias = patch_embedding.fold(key, kernel, bias, *same)
+  folded, moved_bias = keyjax.fold_patch_embedding(key, kernel, bias, *same)
   assert not np.array_equal(folded, kernel)
   np.testing.assert_array_equal(jnp.sort(folded, axis=None),
                                 jnp.sort(kernel, axis=None))  # fmt: skip
-  back, _ = patch_embedding.unfold(key, folded, moved_bias, *same)
+  back, _ = keyjax.unfold_patch_embedding(key, folded, moved_bias, *same)
   trees.assert_same_bits(back, kernel)
 
 
 def test_bfloat16_kernels_keep_their_dtype() -> None:
   kernel = jnp.ones((4, 4, 3, 2), jnp.bfloat16)
   bias = jnp.ones(2, jnp.bfloat16)
-  out = patch_embedding.fold(make("np", 4), kernel, bias, MEAN, STD)
+  out = keyjax.fold_patch_embedding(make("np", 4), kernel, bias, MEAN, STD)
   assert [x.dtype for x in out] == [jnp.bfloat16] * 2
 
 
 def test_bad_arguments() -> None:
   kernel, bias = jnp.ones((4, 4, 3, 2)), jnp.ones(2)
   with pytest.raises(TypeError, match="patch_embedding"):
-    patch_embedding.fold(make("ffx", 4), kernel, bias, MEAN, STD)
+    keyjax.fold_patch_embedding(make("ffx", 4), kernel, bias, MEAN, STD)
   with pytest.raises(ValueError, match="block_size=8 does not divide .* 4 x 4"):
-    patch_embedding.fold(make("shf", 8), kernel, bias, MEAN, STD)
+    keyjax.fold_patch_embedding(make("shf", 8), kernel, bias, MEAN, STD)
   with pytest.raises(ValueError, match="3 channels, mean has 1"):
-    patch_embedding.fold(make("np", 4), kernel, bias, (0.0,), STD)
+    keyjax.fold_patch_embedding(make("np", 4), kernel, bias, (0.0,), STD)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyjax import seal as s
-from keyjax.keys import Secret
+from keyjax.secrets import Secret
 from tests import wycheproof
 
 CHUNK = 1 << 14

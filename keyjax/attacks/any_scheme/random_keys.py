@@ -18,7 +18,7 @@ from keyjax.attacks.game import (
   keyed,
 )
 from keyjax.attacks.views import View
-from keyjax.keys import Secret
+from keyjax.secrets import Secret
 
 _IMAGES = 128  # Enough to tell a right key from a wrong one.
 

@@ -7,8 +7,8 @@ from keyjax.attacks.deep_lock import key_schedule, peeled
 from keyjax.attacks.deep_lock.peeled import Prior, Stream
 from keyjax.attacks.game import Claim, Cost
 from keyjax.attacks.views import View
-from keyjax.keys import Secret
 from keyjax.schemes.deep_lock import ChainKey
+from keyjax.secrets import Secret
 
 SCHEMES = ("deep_lock",)
 _NEIGHBOURS = 64  # Words before and after a candidate that are checked.

@@ -14,8 +14,8 @@ from keyjax.attacks.any_scheme.transfer import GRID
 from keyjax.attacks.game import Attacker, Budget, Claim, Goal
 from keyjax.attacks.pixel_shuffle import block_keys, gradient
 from keyjax.attacks.views import View
-from keyjax.keys import Secret
 from keyjax.scheme import ApplyFn, PyTree
+from keyjax.secrets import Secret
 
 _POOL = 64  # Random keys that an expectation draws from.
 

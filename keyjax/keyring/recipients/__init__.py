@@ -19,7 +19,7 @@ from typing import Any, NoReturn, Protocol
 
 from keyjax.errors import KeyringError
 from keyjax.keyring.encoding import format_line, parse_line
-from keyjax.keys import SECRET_BYTES
+from keyjax.secrets import SECRET_BYTES
 
 Stanza = dict[str, str | int]
 

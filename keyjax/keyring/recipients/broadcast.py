@@ -43,7 +43,7 @@ from keyjax.keyring.recipients.symmetric import (
   unwrap_key,
   wrap_key,
 )
-from keyjax.keys import SECRET_BYTES, Secret
+from keyjax.secrets import SECRET_BYTES, Secret
 
 MAX_DEPTH = 30
 _NODE = np.dtype(">u4")

@@ -45,7 +45,7 @@ from keyjax.keyring.recipients import (
   check_data_key,
   register,
 )
-from keyjax.keys import SECRET_BYTES
+from keyjax.secrets import SECRET_BYTES
 
 X25519 = "x25519"
 HYBRID = "mlkem768x25519"

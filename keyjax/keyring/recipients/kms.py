@@ -49,8 +49,8 @@ from keyjax.keyring.recipients import (
   check_data_key,
   register,
 )
-from keyjax.keys import SECRET_BYTES, Secret
 from keyjax.seal import SealError, seal, unseal
+from keyjax.secrets import SECRET_BYTES, Secret
 
 _MAX_CIPHERTEXT = 8192
 _LOCAL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+@=-]{0,127}")

@@ -33,7 +33,7 @@ from keyjax.keyring.recipients.symmetric import (
   unwrap_key,
   wrap_key,
 )
-from keyjax.keys import SECRET_BYTES, Secret
+from keyjax.secrets import SECRET_BYTES, Secret
 
 _NAME = "passphrase"
 SALT_BYTES = 16

@@ -33,7 +33,7 @@ from keyjax.keyring.recipients.symmetric import (
   unwrap_key,
   wrap_key,
 )
-from keyjax.keys import Secret
+from keyjax.secrets import Secret
 
 RSA = "rsa"
 _MIN_BITS = 2048

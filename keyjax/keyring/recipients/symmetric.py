@@ -13,7 +13,7 @@ from keyjax.keyring.recipients import (
   check_data_key,
   register,
 )
-from keyjax.keys import SECRET_BYTES, Secret
+from keyjax.secrets import SECRET_BYTES, Secret
 
 WRAPPED_BYTES = SECRET_BYTES + 8
 

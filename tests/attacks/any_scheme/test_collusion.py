@@ -43,7 +43,7 @@ def scattered() -> keyjax.Scheme:
   """A lock that moves 16 weights of 2,048 at places that a secret draws."""
 
   def keygen(secret: Secret, params: Any, batch: Any) -> jax.Array:
-    return jnp.asarray(keyjax.keys.permutation(secret, "places", 2048)[:16])
+    return jnp.asarray(keyjax.secrets.permutation(secret, "places", 2048)[:16])
 
   def move(sign: float, key: jax.Array, params: Any) -> Any:
     dense = params["params"]["dense"]
