@@ -1,6 +1,6 @@
 """AdvParams: a few parameters pushed along the gradient of the loss.
 
-The steps, for a batch of training images:
+The search, on a batch of training images:
 
 1. choose at most `max_layers` layers at random (from the secret);
 2. in a layer l, let R = max W_l - min W_l, and, if beta is given, bounds
@@ -10,13 +10,13 @@ The steps, for a batch of training images:
    w <- w + theta sign(dLoss/dw) R, clipped to the bounds;
 4. stop when the loss exceeds `loss_threshold`; else go to the next layer.
 
-The key is positions and the XOR of bit patterns before and after, so that
-decryption is exact: `(w + d) - d == w` holds for 3 of 4 floats only.
+The key is positions and the XOR of the bit patterns before and after, so that
+decryption is exact: `(w + d) - d == w` holds for only 3 of 4 floats.
 
 Source: Xue, Wu, Wang, Zhang, Liu, "AdvParams: An Active DNN Intellectual
 Property Protection Technique via Adversarial Perturbation Based Parameter
 Encryption", arXiv 2105.13697, 2021. Its Algorithm 1 is published without
-defaults; those here come from a public re-implementation where it has them.
+defaults; those here are from a public re-implementation where it has them.
 """
 
 import functools
@@ -44,10 +44,10 @@ class AdvKey(keys.Key):
   """Positions and XOR values, padded to a fixed length K.
 
   Attributes:
-    leaf: int32[K], which leaf of `spec`; -1 where unused.
-    index: int32[K], which parameter of the flattened leaf.
+    leaf: int32[K], index into `spec`; -1 where unused.
+    index: int32[K], index into the flattened leaf.
     flip: uint32[K], XOR of the bit patterns before and after.
-    spec: the leaves of the tree.
+    spec: leaves of the tree.
   """
 
   distance_unit = "positions"
@@ -88,7 +88,7 @@ class AdvKey(keys.Key):
 
 
 class Options(NamedTuple):
-  """How the search goes; see the module's text."""
+  """Options of the search; see the module docstring."""
 
   theta: float
   beta: float | None
@@ -100,14 +100,14 @@ class Options(NamedTuple):
 
 
 class Trace(NamedTuple):
-  """What a search did, for reports.
+  """Outcome of a search, for reports.
 
   Attributes:
-    num_params: how many parameters differ.
-    num_steps: how many steps were taken.
-    loss_before: the loss of the plain params.
-    loss_after: the loss of the encrypted params.
-    key_bytes: size of the used part of the key.
+    num_params: Number of parameters that differ.
+    num_steps: Number of steps.
+    loss_before: Loss of the plain params.
+    loss_after: Loss of the encrypted params.
+    key_bytes: Size of the used part of the key.
   """
 
   num_params: int
@@ -128,13 +128,13 @@ def adv_params(
   max_params: int = 48,
   loss_threshold: float = 10.0,
 ) -> Scheme:
-  """Returns the AdvParams scheme.
+  """Return the AdvParams scheme.
 
   Class: *access control by degradation*.
 
   Guarantees:
     - Decryption is exact, on every float dtype.
-    - Encrypted params are finite, and differ in at most `max_params` places.
+    - Encrypted params are finite and differ in at most `max_params` elements.
 
   Known breaks:
     - The key is model-specific data of a few hundred bytes, not a short key:
@@ -145,22 +145,22 @@ def adv_params(
     - A public copy of the base model shows every change.
 
   Args:
-    loss_fn: `loss_fn(params, batch) -> float32[]`, the mean loss.
-    layers: a regular expression of leaf paths that may be changed.
-    theta: step, as a fraction of the layer's range.
-    beta: margin inside the layer's range, or None for no bounds.
-    max_layers: how many layers to choose, L.
-    max_steps: how many steps in a layer, P.
-    max_changes: how often one parameter may change, n.
-    max_params: how many parameters may differ, and the key's length.
-    loss_threshold: the loss at which to stop, in the units of `loss_fn`.
+    loss_fn: Mean loss, `loss_fn(params, batch) -> float32[]`.
+    layers: Regular expression of leaf paths that may be changed.
+    theta: Step, as a fraction of the layer's range.
+    beta: Margin inside the layer's range, or None for no bounds.
+    max_layers: Number of layers to choose, L.
+    max_steps: Largest number of steps in a layer, P.
+    max_changes: Largest number of changes of one parameter, n.
+    max_params: Largest number of changed parameters, and length of the key.
+    loss_threshold: Loss at which to stop, in the units of `loss_fn`.
 
   Returns:
-    A scheme that fills `keygen`, `encrypt` and `decrypt`. `keygen` looks at
-    the values of `params` and at `batch`.
+    A scheme with `keygen`, `encrypt` and `decrypt`. `keygen` uses the values
+    of `params` and `batch`.
 
   Raises:
-    ValueError: an argument is out of its range.
+    ValueError: If an argument is out of range.
   """
   options = Options(
     theta, beta, max_layers, max_steps, max_changes, max_params, loss_threshold
@@ -186,11 +186,11 @@ def _check_options(options: Options) -> None:
 
 
 def encrypt(key: AdvKey, params: Any) -> Any:
-  """Flips the key's bits; `decrypt` is the same function.
+  """Flip the key's bits; `decrypt` is the same function.
 
   Raises:
-    TypeError: the key belongs to another scheme.
-    ValueError: the key is for another tree.
+    TypeError: If the key belongs to another scheme.
+    ValueError: If the key is for another tree.
   """
   keys.require(key, AdvKey, NAME)
   keys.require_vector(key.index, NAME)
@@ -207,9 +207,10 @@ decrypt = encrypt
 
 def _flip(key: AdvKey, i: int, leaf: jax.Array) -> jax.Array:
   words = tree.as_words(leaf)
-  flat = words.reshape(-1)
-  # Slots of other leaves point behind the end, where updates are dropped.
+  flat = words.reshape(-1)  # [...] -> [n]
+  # Slots of other leaves point past the end, where updates are dropped.
   index = jnp.where(key.leaf == i, key.index, flat.size)
+  # Gather and scatter K slots: [n] -> [K] -> [n].
   old = flat.at[index].get(mode="fill", fill_value=0)
   new = old ^ key.flip.astype(flat.dtype)
   flat = flat.at[index].set(new, mode="drop")
@@ -225,13 +226,13 @@ def search(
   layers: str,
   options: Options,
 ) -> tuple[AdvKey, Trace]:
-  """Finds the perturbations; see `adv_params` for the arguments.
+  """Find the perturbations; see `adv_params` for the arguments.
 
   Returns:
-    The key, and what the search did.
+    The key and the outcome of the search.
 
   Raises:
-    ValueError: no float leaf matches `layers`, the loss is not finite, or it
+    ValueError: If no float leaf matches `layers`, the loss is not finite, or it
       exceeds the threshold before any step.
   """
   spec = tree.make_spec(params, NAME)
@@ -274,13 +275,13 @@ def check(params: Any, layers: str = ".*kernel", **others: Any) -> None:
 
 
 class _State(NamedTuple):
-  """The carry of the search, all of it on the device."""
+  """Carry of the search, all of it on the device."""
 
-  leaves: tuple[jax.Array, ...]  # the layers that may change
+  leaves: tuple[jax.Array, ...]  # layers that may change
   counts: tuple[jax.Array, ...]  # int32, changes so far; saturated: max_changes
-  slot_layer: jax.Array  # int32[K], which of `leaves`, or -1
+  slot_layer: jax.Array  # int32[K], index into `leaves`, or -1
   slot_index: jax.Array  # int32[K]
-  position: jax.Array  # int32[], where in the order of layers
+  position: jax.Array  # int32[], index into the order of layers
   layer_steps: jax.Array  # int32[], steps in this layer
   steps: jax.Array  # int32[]
   first_loss: jax.Array
@@ -296,11 +297,11 @@ def _run(
   params: Any,
   batch: Any,
 ) -> _State:
-  """Runs the search: one compiled loop, or a compiled step on a CPU.
+  """Run the search: one compiled loop, or a compiled step on a CPU.
 
-  XLA's CPU compiler brings convolutions into their fast form in a program's
-  entry alone: the gradient of a small CNN took 5 s in the body of a loop and
-  0.2 s outside, so there the host goes round. The steps are the same.
+  XLA's CPU compiler uses its fast convolutions only outside of loops: the
+  gradient of a small CNN took 5 s in the body of a loop and 0.2 s outside, so
+  on a CPU the loop is in Python. The steps are the same.
   """
   leaves = tree.flatten(params)[1]
   first = tuple(jnp.asarray(leaves[i]) for i in chosen)
@@ -323,7 +324,7 @@ def _turn_fn(
   batch: Any,
   bounds: tuple[Bounds, ...],
 ) -> _State:
-  """Looks at the loss and, unless it is high enough, takes one step."""
+  """Evaluate the loss and, unless it is high enough, take one step."""
   _, leaves, treedef = tree.flatten(params)
 
   def loss_of(layers: tuple[jax.Array, ...]) -> jax.Array:
@@ -375,7 +376,7 @@ def _start(leaves: tuple[jax.Array, ...], slots: int) -> _State:
 
 
 def _bounds(x: jax.Array, beta: float | None) -> Bounds:
-  """Returns a layer's range R and the bounds that its values may reach."""
+  """Return a layer's range R and the bounds of its values."""
   low, high = x.min(), x.max()
   span = high - low
   if beta is None:
@@ -391,7 +392,7 @@ def _step(
   options: Options,
   state: _State,
 ) -> _State:
-  """Changes one parameter, or goes to the next layer when none is left."""
+  """Change one parameter, or go to the next layer when none is left."""
   layer = order[jnp.minimum(state.position, order.size - 1)]
   found = [
     _best(i, g, x, n, b, state, options)
@@ -399,6 +400,7 @@ def _step(
       zip(grads, state.leaves, state.counts, bounds, strict=True)
     )
   ]
+  # One candidate a layer: [layers] -> [], that of the current layer.
   score = jnp.stack([f.score for f in found])[layer]
   index = jnp.stack([f.at for f in found])[layer]
   active = score > 0
@@ -421,7 +423,7 @@ def _step(
 
 class _Best(NamedTuple):
   score: jax.Array  # |gradient|, or -1 when no parameter is left
-  at: jax.Array  # int32[], its place in the flattened layer
+  at: jax.Array  # int32[], its index in the flattened layer
   value: jax.Array  # the parameter after its step
   changes: jax.Array  # int32[], its changes after the step
 
@@ -435,17 +437,18 @@ def _best(
   state: _State,
   options: Options,
 ) -> _Best:
-  """Finds a layer's free parameter with the largest |gradient|."""
+  """Find the free parameter of a layer with the largest |gradient|."""
   span, low, high = bounds
-  free = (counts < options.max_changes).reshape(-1)
+  free = (counts < options.max_changes).reshape(-1)  # bool[n]
   # With all slots taken, only parameters that have one may change again.
   slot = jnp.where(state.slot_layer == i, state.slot_index, x.size)
   owned = jnp.zeros(x.size, bool).at[slot].set(True, mode="drop")
   free &= owned | (state.slot_layer < 0).any()
-  flat, slope = x.reshape(-1), grad.reshape(-1)
+  flat = x.reshape(-1)  # [...] -> [n]
+  slope = grad.reshape(-1)
   raw = flat + jnp.asarray(options.theta, x.dtype) * jnp.sign(slope) * span
   moved = jnp.clip(raw, low, high)
-  free &= moved != flat  # At a bound already, and pushed against it.
+  free &= moved != flat  # Not those pushed against a bound they are at.
   score = jnp.where(free, jnp.abs(slope).astype(jnp.float32), -1.0)
   index = jnp.argmax(score).astype(jnp.int32)
   value = moved[index]
@@ -462,7 +465,7 @@ def _best(
 def _write(
   x: jax.Array, index: jax.Array, value: jax.Array, here: jax.Array
 ) -> jax.Array:
-  """Sets one entry of a flattened array where `here`, bit-exactly else."""
+  """Set one entry of a flattened array if `here`; else keep every bit."""
   where = jnp.where(here, index, x.size)
   flat = x.reshape(-1).at[where].set(value.astype(x.dtype), mode="drop")
   return flat.reshape(x.shape)
@@ -471,7 +474,7 @@ def _write(
 def _record(
   state: _State, layer: jax.Array, index: jax.Array, active: jax.Array
 ) -> _State:
-  """Gives a changed parameter a slot, unless it has one."""
+  """Assign a slot to a changed parameter, unless it has one."""
   known = (state.slot_layer == layer) & (state.slot_index == index)
   new = active & ~known.any()
   size = state.slot_layer.size
@@ -517,7 +520,7 @@ def _make_key(
 
 
 def num_changes(key: AdvKey) -> int:
-  """Returns how many parameters a key changes; the other slots are padding."""
+  """Return how many parameters a key changes; other slots are padding."""
   return int((np.asarray(key.flip) != 0).sum())
 
 

@@ -1,24 +1,24 @@
-"""Deep-Lock: every parameter through an S-box under a key of its own.
+"""Deep-Lock: every parameter through an S-box, under its own key.
 
     w' = Sbox(w XOR k_i)          w = InvSbox(w') XOR k_i
 
-byte by byte on the bit pattern of each parameter; k_i is the parameter's share
-of a keystream made from one master key.
+byte by byte on the bit pattern of each parameter; k_i is the parameter's part
+of a keystream derived from one master key.
 
 Source: Alam, Saha, Mukhopadhyay, Kundu, "Deep-Lock: Secure Authorization for
 Deep Neural Networks", arXiv 2008.05966, 2020. The paper fixes neither the
 number format nor the schedule; here both are axes:
 
 - formats: float32, bfloat16, float16, float8 and int8 leaves, locked as
-  unsigned words of the same width (`keyjax.quantize` gives int8 trees, which
+  unsigned words of the same width (`keyjax.quantize` makes int8 trees, which
   stay finite under a wrong key);
-- schedules: `chain`, the AES key schedule (FIPS-197, 5.2) run on past its last
-  round, round constants continuing in GF(2^8), as published; and `counter`,
-  AES in counter mode under a fresh nonce.
+- schedules: `chain`, the AES key schedule (FIPS-197, 5.2) continued past its
+  last round, with round constants continuing in GF(2^8), as published; and
+  `counter`, AES in counter mode under a fresh nonce.
 
 In the chain, leaves take consecutive keystream words in the tree's order, each
 starting at a new 32-bit word; in a word, the first parameter has the high
-bits. In counter mode each leaf starts at a new block, and takes the keystream
+bits. In counter mode each leaf starts at a new block and takes the keystream
 in the order of its bytes in memory.
 """
 
@@ -40,7 +40,7 @@ NAME = "deep_lock"
 
 
 def _table() -> np.ndarray:
-  """Returns the AES S-box as uint8[256], from the circuit in `aes.sbox`."""
+  """Return the AES S-box as uint8[256], from the circuit in `aes.sbox`."""
   octets = np.arange(256, dtype=np.uint8)
   planes = sbox.forward(tuple((octets >> i) & 1 for i in range(8)))  # type: ignore[arg-type]
   out = sum(plane.astype(np.uint8) << i for i, plane in enumerate(planes))
@@ -49,17 +49,17 @@ def _table() -> np.ndarray:
 
 SBOX = _table()
 INV_SBOX = np.argsort(SBOX).astype(np.uint8)
-# 8 steps of the chain a loop turn: 3.5 times the rate of one (x86-64 CPU).
+# 8 steps of the chain per iteration: 3.5 times the rate of one (x86-64 CPU).
 _UNROLL = 8
 
 
 @keys.key_dataclass
 class ChainKey(keys.Key):
-  """The published schedule's key.
+  """Key of the published schedule.
 
   Attributes:
-    master: uint32[4] or uint32[8], the AES key as big-endian words.
-    spec: the leaves that it locks.
+    master: uint32[4] or uint32[8], AES key as big-endian words.
+    spec: leaves that it encrypts.
   """
 
   distance_unit = "bits"
@@ -79,12 +79,12 @@ class ChainKey(keys.Key):
 
 @keys.key_dataclass
 class CounterKey(counter.CounterModeKey):
-  """The hardened schedule's key, for one encryption.
+  """Key of the hardened schedule, for one encryption.
 
   Attributes:
     round_keys: uint32[rounds + 1, 4], AES round keys.
-    nonce: uint32[4], the first counter block; public, unique under a secret.
-    spec: the leaves that it locks.
+    nonce: uint32[4], first counter block; public, unique under a secret.
+    spec: leaves that it encrypts.
   """
 
   round_keys: jax.Array
@@ -98,51 +98,51 @@ def deep_lock(
   nonce: bytes | None = None,
   shardings: Any = None,
 ) -> Scheme:
-  """Returns the Deep-Lock scheme.
+  """Return the Deep-Lock scheme.
 
   Class: `chain` is *obfuscation*, `counter` is *cryptographic* for
   confidentiality alone.
 
   Guarantees:
-    - The right key gives the params back bit for bit, on every dtype.
+    - The right key restores the params bit for bit, for every dtype.
     - `counter`: without the key, ciphertext is AES-CTR under a public
-      bijection: as confidential as AES-CTR, if no nonce serves twice. So one
+      bijection: as confidential as AES-CTR if no nonce is used twice. So one
       key is for one encryption: other weights under it, such as the next
       state of a training run, are a two-time pad. Seal those instead
       (`keyjax.checkpoint`).
 
   Known breaks:
-    - `chain`: an AES key schedule runs backwards. One known round key (four
-      float32 weights: zero biases will do) gives the master key, and with it
-      every weight.
+    - `chain`: an AES key schedule can be run backwards. One known round key
+      (four float32 weights, for example zero biases) gives the master key, and
+      with it every weight.
     - `chain`: no nonce. Two models under one secret are a two-time pad:
       the XOR of the ciphertexts, S-box removed, is that of the weights.
-    - `chain`: the same weights under two secrets give both keys, with nothing
-      known: that XOR is then of two key schedules
+    - `chain`: the same weights under two secrets give both keys without any
+      known weight: the XOR is then that of two key schedules
       (`attacks.deep_lock.schedule_difference`).
     - Both: the S-box is public and adds nothing; there is no integrity, so a
-      flipped ciphertext byte changes one parameter and nothing notices. Seal
+      flipped ciphertext byte changes one parameter without being noticed. Seal
       weights where that matters.
-    - float32 under a wrong key holds NaN and infinities: an accuracy of
-      chance then is an argmax of NaN. Judge the lock on int8.
+    - float32 under a wrong key contains NaN and infinities: an accuracy of
+      chance is then the argmax of NaN. Judge the lock on int8.
 
   Args:
     schedule: `chain` (published) or `counter` (hardened).
     key_bits: 128 or 256.
-    nonce: 12 bytes for `counter`; a fresh one for each `keygen` when absent.
-      Pass the stored one to make the key of an existing ciphertext again,
-      never to encrypt a second time.
-    shardings: for `counter` and params that are cut over devices: a tree of
-      `NamedSharding` like the params. Each device then makes the keystream of
-      its own shards and sends nothing; without it, each makes all of it. The
-      ciphertext is the same.
+    nonce: 12 bytes for `counter`; by default a fresh nonce for each `keygen`.
+      Pass the stored one to recreate the key of an existing ciphertext, never
+      to encrypt a second time.
+    shardings: For `counter` and params that are split over devices: a tree of
+      `NamedSharding` like the params. Each device then computes the keystream
+      of its own shards and sends nothing; without it, each computes all of it.
+      The ciphertext is the same.
 
   Returns:
-    A scheme that fills `keygen`, `encrypt` and `decrypt`. Encrypted leaves
-    have the unsigned integer dtype of their width.
+    A scheme with `keygen`, `encrypt` and `decrypt`. Encrypted leaves have the
+    unsigned integer dtype of their width.
 
   Raises:
-    ValueError: an argument is out of its range.
+    ValueError: If an argument is out of range.
 
   Example:
     >>> import jax.numpy as jnp
@@ -160,14 +160,14 @@ def deep_lock(
   counter.check_nonce(nonce, NAME)
   for name, value in (("nonce", nonce), ("shardings", shardings)):
     if value is not None and schedule == "chain":
-      raise ValueError(f"{NAME}: {name} is for schedule='counter' alone")
+      raise ValueError(f"{NAME}: {name} is only for schedule='counter'")
 
-  # A key of the other schedule is refused, and not silently what decides.
+  # A key of the other schedule is refused; the key must not choose the mode.
   kind = ChainKey if schedule == "chain" else CounterKey
   name = f"{NAME}({schedule!r})"
 
   def keygen(secret: Secret, params: Any, batch: Any) -> keys.Key:
-    del batch  # No data is looked at.
+    del batch  # The key does not depend on data.
     keys.require_secret(secret, NAME)
     master = secret.derive(f"{NAME}/{schedule}/{key_bits}", key_bits // 8)
     if schedule == "chain":
@@ -186,10 +186,10 @@ def deep_lock(
 
 
 def chain_key(master: bytes, params: Any) -> ChainKey:
-  """Returns the published schedule's key for a master key of 16 or 32 bytes.
+  """Return the published schedule's key for a master key of 16 or 32 bytes.
 
   Raises:
-    ValueError: `master` has another length, or nothing can be locked.
+    ValueError: If `master` has another length, or nothing can be encrypted.
   """
   if len(master) not in (16, 32):
     raise ValueError(f"a master key has 16 or 32 bytes, got {len(master)}")
@@ -198,16 +198,16 @@ def chain_key(master: bytes, params: Any) -> ChainKey:
 
 
 def counter_key(master: bytes, nonce: bytes | None, params: Any) -> CounterKey:
-  """Returns the hardened schedule's key.
+  """Return the hardened schedule's key.
 
   Args:
-    master: the AES key, 16 or 32 bytes.
+    master: AES key, 16 or 32 bytes.
     nonce: 12 bytes, or None for a fresh one.
-    params: the tree that it locks.
+    params: Tree that it encrypts.
 
   Raises:
-    ValueError: a length is wrong, nothing can be locked, or the tree is larger
-      than the 64 GiB that one nonce may encrypt.
+    ValueError: If a length is wrong, nothing can be encrypted, or the tree is
+      larger than the 64 GiB that one nonce may encrypt.
   """
   counter.check_nonce(nonce, NAME)
   spec = tree.make_spec(params, NAME)
@@ -220,7 +220,7 @@ def counter_key(master: bytes, nonce: bytes | None, params: Any) -> CounterKey:
 
 
 def _words(leaf: tree.LeafSpec) -> int:
-  """Returns how many 32-bit keystream words a leaf takes."""
+  """Return the number of 32-bit keystream words for a leaf."""
   if not leaf.locked:
     return 0
   size = int(np.prod(leaf.shape, dtype=np.int64))
@@ -242,10 +242,10 @@ def _transform(key: Any, params: Any, shardings: Any, inverse: bool) -> Any:
 
 
 def _chain_pads(key: ChainKey) -> list[jax.Array | None]:
-  """Returns the keystream of each leaf, and None for leaves left alone."""
+  """Return the keystream of each leaf, and None for unlocked leaves."""
   keys.require_shape(key.master, ((4,), (8,)), NAME)
   ends = np.cumsum([0, *map(_words, key.spec)]).tolist()
-  # A barrier, so that the keystream is made once and not fused into each use.
+  # A barrier: the keystream is computed once and not fused into each use.
   stream = jax.lax.optimization_barrier(keystream(key, ends[-1]))
   return [
     _share(stream[a:b], s) if s.locked else None
@@ -263,17 +263,18 @@ def _unlock_leaf(x: jax.Array, pad: jax.Array, dtype: Any) -> jax.Array:
 
 
 def _share(stream: jax.Array, leaf: tree.LeafSpec) -> jax.Array:
-  """Cuts 32-bit keystream words to a leaf's width and shape."""
+  """Cut 32-bit keystream words to a leaf's width and shape."""
   dtype, size = tree.word_dtype(leaf.dtype), int(np.prod(leaf.shape))
   width = dtype.itemsize * 8
   shifts = np.arange(32 - width, -1, -width, dtype=np.uint32)
-  parts = (stream[:, None] >> shifts[None, :]).astype(dtype)
-  return parts.reshape(-1)[:size].reshape(leaf.shape)
+  # [words, 1] >> [1, per word] -> [words, per word] -> [words * per word]
+  parts = (stream[:, None] >> shifts[None, :]).astype(dtype).reshape(-1)
+  return parts[:size].reshape(leaf.shape)
 
 
 @functools.partial(jax.jit, static_argnames="inverse")
 def sub_bytes(words: jax.Array, inverse: bool) -> jax.Array:
-  """Sends every byte of unsigned words through the S-box, or its inverse.
+  """Apply the S-box or its inverse to every byte of unsigned words.
 
   A CPU looks it up, which compiles faster; accelerators compute it, because
   their gathers take thousands of times as long.
@@ -286,7 +287,7 @@ def sub_bytes(words: jax.Array, inverse: bool) -> jax.Array:
 
 
 def _look_up(words: jax.Array, table: np.ndarray) -> jax.Array:
-  octets = jax.lax.bitcast_convert_type(words, jnp.uint8)
+  octets = jax.lax.bitcast_convert_type(words, jnp.uint8)  # [..] -> [.., bytes]
   out = jnp.asarray(table).at[octets].get(mode="promise_in_bounds")
   return jax.lax.bitcast_convert_type(out, words.dtype)
 
@@ -298,7 +299,7 @@ def sub_bytes_circuit(words: jax.Array) -> jax.Array:
 
 def inv_sub_bytes_circuit(words: jax.Array) -> jax.Array:
   """Compute the inverse S-box of every byte, without a table."""
-  # The S-box is F(x) = A(1/x), and 0x63: its inverse, A'(F(A'(x))).
+  # The S-box is F(x) ^ 0x63 with F(x) = A(1/x); F is inverted by A'(F(A'(x))).
   return _by_planes(
     words ^ _each_byte(words, 0x63),
     lambda q: sbox.unaffine(sbox.forward(sbox.unaffine(q))),
@@ -308,7 +309,7 @@ def inv_sub_bytes_circuit(words: jax.Array) -> jax.Array:
 def _by_planes(
   words: jax.Array, circuit: Callable[[sbox.Planes], sbox.Planes]
 ) -> jax.Array:
-  """Applies a circuit to the bits of each byte, where they lie in the word."""
+  """Apply a circuit to the bits of each byte, at their position in the word."""
   ones, bit = _each_byte(words, 1), words.dtype.type
   planes = tuple((words >> bit(i)) & ones for i in range(8))
   moved = [plane << bit(i) for i, plane in enumerate(circuit(planes))]
@@ -316,29 +317,30 @@ def _by_planes(
 
 
 def _each_byte(words: jax.Array, value: int) -> Any:
-  """Returns the word whose every byte is `value`."""
+  """Return a word in which every byte is `value`."""
   dtype = words.dtype
   return dtype.type(int.from_bytes(bytes([value]) * dtype.itemsize, "big"))
 
 
 def keystream(key: ChainKey, num_words: int) -> jax.Array:
-  """Returns the words that are XORed to the parameters, uint32[num_words].
+  """Return the words that are XORed with the parameters, uint32[num_words].
 
   They are the expanded words that follow the master key.
   """
   size = key.master.shape[0]
-  return key_schedule(key.master, -(-num_words // size)).reshape(-1)[:num_words]
+  groups = key_schedule(key.master, -(-num_words // size))
+  return groups.reshape(-1)[:num_words]  # [groups, Nk] -> [words]
 
 
 def key_schedule(master: jax.Array, num_steps: int) -> jax.Array:
-  """Runs the AES key schedule on, without end.
+  """Run the AES key schedule for any number of steps.
 
   Args:
-    master: uint32[Nk], the key's words w[0..Nk-1]; Nk is 4 or 8.
-    num_steps: how many groups of Nk words to make.
+    master: Words w[0..Nk-1] of the key, uint32[Nk]; Nk is 4 or 8.
+    num_steps: Number of groups of Nk words.
 
   Returns:
-    uint32[num_steps, Nk], the words w[Nk], w[Nk+1], ... of FIPS-197, 5.2.
+    The words w[Nk], w[Nk+1], ... of FIPS-197, 5.2, uint32[num_steps, Nk].
 
   Example:
     >>> key = jnp.asarray(
@@ -353,7 +355,7 @@ def key_schedule(master: jax.Array, num_steps: int) -> jax.Array:
 
 
 def _schedule_step(size: int, carry: Any, _: None) -> tuple[Any, jax.Array]:
-  """Makes Nk words from the Nk words before them."""
+  """Compute Nk words from the Nk words before them."""
   words, rcon = carry
   rotated = (words[-1] << np.uint32(8)) | (words[-1] >> np.uint32(24))
   last = sub_word(rotated) ^ (rcon << np.uint32(24))
@@ -369,7 +371,7 @@ def _schedule_step(size: int, carry: Any, _: None) -> tuple[Any, jax.Array]:
 
 
 def sub_word(word: jax.Array) -> jax.Array:
-  """Sends every byte of a word through the S-box, as the schedule does."""
+  """Apply the S-box to every byte of a word, as the schedule does."""
   table = jnp.asarray(SBOX.astype(np.uint32))
   out = jnp.uint32(0)
   for shift in (24, 16, 8, 0):

@@ -3,27 +3,27 @@
     out_j = f(L_j z_j)     L_j = (-1)^{k_u(j)}     z_j = sum_i w_ji a_i + b_j
 
 u(j) is the multiply-accumulate unit that neuron j is scheduled on; k has one
-bit a unit, and the map from neurons to units is private. The model trains
-under the lock (key-dependent backpropagation is what autodiff makes of it),
-and its published weights do not work without the key.
+bit per unit, and the map from neurons to units is private. The model trains
+under the lock (autodiff gives the paper's key-dependent backpropagation), and
+its published weights do not work without the key.
 
 Capacity theorem: let phi_k negate the weights and bias of each locked neuron
 with L_j = -1. For feed-forward networks whose locks directly follow their
 weights, `F_locked(theta; k) = F_plain(phi_k(theta))` for every input, and
 gradients commute with phi_k: L (W a + b) = (L W) a + L b, then by induction
-over layers. A lock costs no capacity - and is no more than a change of signs.
+over layers. A lock costs no capacity, and it is only a change of signs.
 `absorb` is phi_k.
 
-In a transformer or a mixer every layer with weights of its own can carry signs,
-whatever follows it: the patch embedding, query, key, value and the projection
-out of the attention, both layers of the feed-forward, the layers over patches,
-the normalisations (scale and bias), an output layer. The argument is the same:
-a sign is of the row of weights before it. Sums of a residual block, attention
-weights and a token embedding cannot (the embedding's weights are no kernel, and
-a tied one is the output layer too); `keygen` warns. A sign on query j meets key
-j alone, so two keys that both flip that pair are one function, and signs
-between linear maps (value and out) are a change of basis: feed-forward layers
-give the most for a bit.
+In a transformer or a mixer every layer with its own weights can carry signs,
+whatever follows it: the patch embedding; query, key, value and the output
+projection of attention; both feed-forward layers; the layers over patches; the
+normalizations (scale and bias); an output layer. The argument is the same: a
+sign belongs to the row of weights before it. Sums of a residual block,
+attention weights and a token embedding cannot carry signs (the embedding has
+no kernel, and a tied one is also the output layer); `keygen` warns. A sign on
+query j only meets key j, so two keys that both flip that pair compute the same
+function, and signs between linear maps (value and output) are a change of
+basis: feed-forward layers give the most per bit.
 
 Source: Chakraborty, Mondal, Srivastava, "Hardware-Assisted Intellectual
 Property Protection of Deep Learning Models" (HPNN), DAC 2020, eprint
@@ -49,7 +49,7 @@ from keyjax.secrets import Secret
 NAME = "hpnn"
 _WEIGHTS = ("kernel", "bias", "scale")
 # Columns of a TPU's matrix unit, Google Cloud's "TPU architecture". The paper's
-# array, and any other device here, has 256.
+# array has 256, and so do all other devices here.
 _COLUMNS = {"TPU v2": 128, "TPU v3": 128, "TPU v4": 128, "TPU v5": 128}
 
 
@@ -58,17 +58,17 @@ class Site(NamedTuple):
 
   path: str
   features: int
-  weighted: bool  # it has a kernel, bias or scale of its own
-  dense: bool  # it has a kernel
-  hidden: bool = False  # a mask hides its weights
+  weighted: bool  # It has its own kernel, bias or scale.
+  dense: bool  # It has a kernel.
+  hidden: bool = False  # A mask hides its weights.
 
 
 class Schedule(NamedTuple):
   """The map from neurons to key bits, without the bits.
 
   Attributes:
-    units: For each locked module its neurons' units, int32[features].
-    size: Number of units, and of key bits.
+    units: For each locked module the units of its neurons, int32[features].
+    size: Number of units and key bits.
   """
 
   units: Mapping[str, np.ndarray]
@@ -80,8 +80,8 @@ class HpnnKey(keys.Key):
   """The hardware key and the private schedule.
 
   Attributes:
-    bits: uint8[units], one bit a multiply-accumulate unit.
-    units: for each locked module its neurons' units, int32[features].
+    bits: uint8[units], one bit per multiply-accumulate unit.
+    units: for each locked module the units of its neurons, int32[features].
   """
 
   distance_unit = "bits"
@@ -105,7 +105,8 @@ class HpnnKey(keys.Key):
     return Schedule(units, self.bits.size)
 
   def signs(self, path: str) -> jax.Array:
-    """Returns L of one module, int8[features] of +1 and -1."""
+    """Return L of one module, int8[features] of +1 and -1."""
+    # [units] gathered at [features] -> [features]
     bit = jnp.take(self.bits, self.units[path], mode="clip")
     return 1 - 2 * bit.astype(jnp.int8)
 
@@ -116,23 +117,23 @@ def hpnn(
   units: int = 256,
   image: Callable[[Any], Any] = lambda batch: batch["image"],
 ) -> Scheme:
-  """Returns the HPNN scheme for a linen model, left unmodified.
+  """Return the HPNN scheme for an unmodified linen model.
 
   Class: *access control by degradation*.
 
   Guarantees:
-    - Capacity: the locked model computes exactly what a plain one with
-      `absorb(key, params)` does, so nothing is lost by locking.
+    - Capacity: the locked model computes exactly the function of a plain one
+      with `absorb(key, params)`, so nothing is lost by locking.
     - One compiled program serves every key.
 
   Known breaks:
-    - The stolen weights alone tell most signs: trained ReLU neurons are mostly
-      off, so the mean of a row has the sign of -L (`hpnn_statistics`).
+    - The stolen weights alone reveal most signs: trained ReLU neurons are
+      mostly off, so the mean of a row has the sign of -L (`hpnn_statistics`).
     - The lock is a change of signs: relaxing each bit to tanh(theta) and
-      fitting a few labelled images recovers it; with queries to an authorised
-      device, all of it (LLA, AAAI 2026; Li et al., DAC 2024).
+      fitting a few labelled images recovers it; queries to an authorised
+      device recover all of it (LLA, AAAI 2026; Li et al., DAC 2024).
     - Few neurons use few bits: a unit that no neuron is scheduled on has a
-      bit that does nothing (`used_units`).
+      bit without effect (`used_units`).
     - Fine-tuning recovers the function: a wrong key is the right network
       with some rows negated.
     - A lock after an identity sum has no weights before it and cannot be
@@ -140,18 +141,18 @@ def hpnn(
 
   Args:
     apply_fn: `model.apply`, plain and not jitted; called as
-      `apply_fn(params, images)` on shapes alone.
-    layers: a regular expression of module paths such as `block_.*/conv_1`;
-      by default every Dense and Conv but the last, whose output is the logits.
-    units: how many multiply-accumulate units, and key bits; `matrix_units`
-      gives those of this machine.
-    image: takes the model's input out of a batch, for `keygen`.
+      `apply_fn(params, images)` on shapes only.
+    layers: Regular expression of module paths such as `block_.*/conv_1`; by
+      default every Dense and Conv except the last, whose output is the logits.
+    units: Number of multiply-accumulate units and key bits; `matrix_units`
+      returns that of this machine.
+    image: Function from a batch to the model's input, for `keygen`.
 
   Returns:
-    A scheme that fills `keygen` and `bind`.
+    A scheme with `keygen` and `bind`.
 
   Raises:
-    ValueError: `units` is below 1, or `apply_fn` is already jitted.
+    ValueError: If `units` is below 1, or `apply_fn` is already jitted.
 
   Example:
     >>> import flax.linen as nn
@@ -189,10 +190,10 @@ def hpnn(
 
 
 def matrix_units(device_kind: str | None = None) -> int:
-  """Returns the columns of a device's matrix unit: one key bit each.
+  """Return the number of columns of a device's matrix unit: one key bit each.
 
   Args:
-    device_kind: as JAX names it; by default that of the first device.
+    device_kind: Kind of device as JAX names it; by default that of the first.
 
   Example:
     >>> matrix_units("TPU v5 lite"), matrix_units("TPU v6 lite")
@@ -205,33 +206,33 @@ def matrix_units(device_kind: str | None = None) -> int:
 def schedule(
   secret: Secret, path: str, features: int, units: int
 ) -> np.ndarray:
-  """Maps the neurons of a layer to units: int32[features].
+  """Map the neurons of a layer to units: int32[features].
 
-  Neurons run in waves of one a unit, each wave in an order of its own, so
-  that every unit gets its share.
+  Neurons run in waves of one per unit, each wave in its own order, so that
+  units are used evenly.
   """
   waves = -(-features // units)
   orders = [
     secrets.permutation(secret, f"{NAME}/schedule/{path}/{i}", units)
     for i in range(waves)
   ]
-  return np.concatenate(orders)[:features]
+  return np.concatenate(orders)[:features]  # [waves * units] -> [features]
 
 
 def used_units(key: HpnnKey) -> np.ndarray:
-  """Returns the units that some neuron runs on, int32[at most units]."""
+  """Return the units that some neuron runs on, int32[at most units]."""
   return np.unique(np.concatenate([np.asarray(u) for u in key.units.values()]))
 
 
 def find_sites(apply_fn: ApplyFn, params: Any, x: Any) -> list[Site]:
-  """Lists the modules that a forward pass calls, in order, with their width.
+  """List the modules that a forward pass calls, in order, with their width.
 
-  Nothing is computed: shapes alone go through.
+  Nothing is computed: only shapes are propagated.
 
   Args:
     apply_fn: `model.apply`.
-    params: variables or their shapes; modules that a mask hides are marked.
-    x: an input, or its shape.
+    params: Variables or their shapes; modules that a mask hides are marked.
+    x: Input, or its shape.
   """
   found: dict[str, Site] = {}
 
@@ -279,16 +280,16 @@ def _hidden_modules(params: Any) -> set[str]:
 
 
 def _module_of(path: str) -> tuple[str, str]:
-  """Splits `params/conv_0/kernel` into the module's path and the name."""
+  """Split `params/conv_0/kernel` into the module's path and the name."""
   module, _, name = path.removeprefix("params/").rpartition("/")
   return module, name
 
 
 def select(sites: list[Site], layers: str | None) -> list[Site]:
-  """Picks the sites to lock.
+  """Select the sites to lock.
 
   Raises:
-    ValueError: nothing matches; it lists what there is.
+    ValueError: If nothing matches; the message lists the modules.
   """
   if layers is None:
     chosen = [s for s in sites if s.dense][:-1]
@@ -306,27 +307,27 @@ def select(sites: list[Site], layers: str | None) -> list[Site]:
 
 
 def _warn_unabsorbable(sites: list[Site]) -> None:
-  bare = [s.path for s in sites if not s.weighted]
-  if bare:
+  weightless = [s.path for s in sites if not s.weighted]
+  if weightless:
     warnings.warn(
-      f"{NAME}: the lock on {', '.join(bare)} follows no weights of its own "
-      "(an identity sum or an activation), so it cannot be absorbed and the "
-      "capacity theorem does not cover it; lock inside the branch instead",
+      f"{NAME}: {', '.join(weightless)} has no weights of its own (an identity "
+      "sum or an activation), so its lock cannot be absorbed and the capacity "
+      "theorem does not cover it; lock inside the branch instead",
       stacklevel=3,
     )
 
 
 def bind(key: HpnnKey, apply_fn: ApplyFn) -> ApplyFn:
-  """Returns the forward pass of a device that holds the key.
+  """Return the forward pass of a device that holds the key.
 
   Args:
-    key: a key of `hpnn`; its arrays may be traced.
-    apply_fn: `model.apply`, not jitted, not inside a wrapper either: JAX's
-      cache would not see the lock. Jit a function that takes the key:
+    key: Key of `hpnn`; its arrays may be traced.
+    apply_fn: `model.apply`, not jitted, not even inside a wrapper: JAX's cache
+      would not see the lock. Jit a function that takes the key:
       `jax.jit(lambda key, p, x: bind(key, model.apply)(p, x))`.
 
   Raises:
-    ValueError: `apply_fn` is jitted, or runs without a locked module.
+    ValueError: If `apply_fn` is jitted, or does not run a locked module.
   """
   keys.require(key, HpnnKey, NAME)
   keys.require_vector(key.bits, NAME)
@@ -348,7 +349,7 @@ def bind(key: HpnnKey, apply_fn: ApplyFn) -> ApplyFn:
 
 
 def _lock(key: HpnnKey, met: set[str]) -> Callable[..., Any]:
-  """Returns an interceptor that multiplies outputs by their signs."""
+  """Return an interceptor that multiplies outputs by their signs."""
 
   def interceptor(next_fn: Any, args: Any, kwargs: Any, context: Any) -> Any:
     out = next_fn(*args, **kwargs)
@@ -367,22 +368,23 @@ def _row(signs: jax.Array, out: jax.Array) -> jax.Array:
       f"{NAME}: the key locks {signs.shape[-1]} neurons where the model has "
       f"{out.shape[-1]}: it is for another model"
     )
-  return jnp.expand_dims(signs.astype(out.dtype), tuple(range(out.ndim - 1)))
+  leading = tuple(range(out.ndim - 1))
+  return jnp.expand_dims(signs.astype(out.dtype), leading)  # [f] -> [.., f]
 
 
 def absorb(key: HpnnKey, params: Any) -> Any:
-  """Turns a locked model into its plain twin, or back: phi_k.
+  """Convert a locked model to an equivalent plain one, or back: phi_k.
 
   Args:
-    key: a key of `hpnn`.
-    params: variables (`{"params": ...}`) or bare params.
+    key: Key of `hpnn`.
+    params: Variables (`{"params": ...}`), or the params alone.
 
   Returns:
     The tree with kernel, bias and scale of each locked neuron negated where
-    its sign is -1. Applying it twice gives `params`, bit for bit.
+    its sign is -1. Applying it twice returns `params`, bit for bit.
 
   Raises:
-    ValueError: a locked module has no weights in `params`.
+    ValueError: If a locked module has no weights in `params`.
   """
   keys.require(key, HpnnKey, NAME)
   paths, leaves, treedef = tree.flatten(params)
@@ -398,7 +400,7 @@ def absorb(key: HpnnKey, params: Any) -> Any:
 
 
 def _negate(leaf: jax.Array, signs: jax.Array) -> jax.Array:
-  """Flips sign bits: a product would lose subnormal values on some devices."""
+  """Flip sign bits: a product would lose subnormal values on some devices."""
   words = tree.as_words(leaf)
   top = words.dtype.type(1 << (8 * words.dtype.itemsize - 1))
   flip = _row((signs < 0).astype(words.dtype) * top, words)

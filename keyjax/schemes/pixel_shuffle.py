@@ -1,9 +1,9 @@
 """Block-wise keyed image transformations: SHF, NP and FFX.
 
 An image is cut into M x M blocks, and each block, flattened in the order row,
-column, channel into N = C M M values, goes through one keyed map. One key
-serves every block and every image. A model is trained on transformed images,
-and works on nothing else.
+column, channel to N = C M M values, goes through one keyed map. The same key
+is used for every block and every image. A model is trained on transformed
+images and does not work on others.
 
     shf:  x'_k = x_{p(k)}                        p a permutation of N
     np:   x'_k = 1 - x_k where m_k               m the balanced mask
@@ -16,7 +16,7 @@ HMAC-SHA1) of three-digit decimals, restricted to 0..255.
 Source: AprilPyone MaungMaung, Kiya, "A protection method of trained CNN model
 with a secret key from unauthorized access", APSIPA Trans. SIP 10 e10, 2021,
 arXiv 2105.14756; and IEEE TIFS 16:2709, 2021, arXiv 2010.00801; order of the
-steps as in the authors' evaluation code: transform raw pixels, then normalise.
+steps as in the authors' evaluation code: transform raw pixels, then normalize.
 """
 
 import hashlib
@@ -184,11 +184,11 @@ def pixel_shuffle(
   block_size: int = 4,
   image: Callable[[Any], Any] = lambda batch: batch["image"],
 ) -> Scheme:
-  """Returns a block-wise input transformation as a scheme.
+  """Return a block-wise input transformation as a scheme.
 
-  It fills `keygen` and `bind`: the model trains and runs on transformed
-  inputs, and nothing in its weights is encrypted. `bind` transforms the
-  first argument after the params.
+  It has `keygen` and `bind`: the model trains and runs on transformed inputs,
+  and its weights are not encrypted. `bind` transforms the first argument after
+  the params.
 
   Class: *access control by degradation*.
 
@@ -203,17 +203,17 @@ def pixel_shuffle(
     - Nearly right keys of SHF keep much of the accuracy, so hill climbing on a
       few labelled images finds the key.
     - The map is linear (SHF) or affine (NP) and the same in every block: a
-      free 1x1 convolution on space-to-depth images absorbs it.
-    - It leaves pixel values in their block: one transformed image can give the
+      trainable 1x1 convolution on space-to-depth images absorbs it.
+    - It keeps pixel values in their block: one transformed image can reveal the
       key (`attacks.pixel_shuffle.jigsaw`).
 
   Args:
     kind: `shf`, `np` or `ffx`.
-    block_size: M, which must divide the height and the width.
-    image: takes the images [B, H, W, C] out of a batch, for `keygen`.
+    block_size: Block size M, which must divide the height and the width.
+    image: Function from a batch to its images [B, H, W, C], for `keygen`.
 
   Raises:
-    ValueError: an unknown kind, or a block size below 1.
+    ValueError: If the kind is unknown, or the block size is below 1.
 
   Example:
     >>> from keyjax import Secret
@@ -229,7 +229,7 @@ def pixel_shuffle(
     raise ValueError(f"block_size={block_size!r}: a whole number, at least 1")
 
   def keygen(secret: Secret, params: Any, batch: Any) -> PixelKey:
-    del params  # The weights are not looked at.
+    del params  # The key does not depend on the weights.
     keys.require_secret(secret, NAME)
     shape = jnp.shape(from_batch(image, batch, NAME))
     _check_shape(shape, block_size)
@@ -261,31 +261,32 @@ def _make_key(
 
 
 def balanced_mask(order: np.ndarray) -> np.ndarray:
-  """Returns the mask of a permutation of 0..N-1: `order > N/2`, strictly."""
+  """Return the mask of a permutation of 0..N-1: `order > N/2`, strictly."""
   return order > order.size / 2
 
 
 def transform(key: PixelKey, x: jax.Array) -> jax.Array:
-  """Applies a key to images.
+  """Transform images with a key.
 
   Args:
-    key: a key of `pixel_shuffle`.
-    x: float[..., H, W, C] in [0, 1]; M divides H and W. FFX rounds to 8 bits.
+    key: Key of `pixel_shuffle`.
+    x: Images float[..., H, W, C] in [0, 1]; M divides H and W. FFX rounds to
+      8 bits.
 
   Returns:
-    float[..., H, W, C] in [0, 1], of the same dtype. NP and FFX compute in
-    float32; 16 bits do not hold all that `inverse` needs.
+    Images float[..., H, W, C] in [0, 1] of the same dtype. NP and FFX compute
+    in float32; 16 bits are not enough for `inverse`.
 
   Raises:
-    ValueError: M does not divide the image, the channels are not the key's,
-      or the pixels are not floats.
+    ValueError: If M does not divide the image, the number of channels is not
+      the key's, or the pixels are not floats.
   """
   _require(key)
   return _blockwise(key, x, key.forward)
 
 
 def inverse(key: PixelKey, x: jax.Array) -> jax.Array:
-  """Undoes `transform`: exactly for SHF, to rounding for NP and FFX."""
+  """Undo `transform`: exactly for SHF, up to rounding for NP and FFX."""
   _require(key)
   return _blockwise(key, x, key.backward)
 
@@ -306,9 +307,10 @@ def _blockwise(key: PixelKey, x: jax.Array, function: Callable) -> jax.Array:
     )
   n = len(lead)
   swap = (*range(n), n, n + 2, n + 1, n + 3, n + 4)
+  # [.., h, w, c] -> [.., h/m, m, w/m, m, c] -> [.., h/m, w/m, m, m, c]
   blocks = x.reshape(*lead, h // m, m, w // m, m, c).transpose(swap)
   shape = blocks.shape
-  flat = blocks.reshape(*shape[:-3], c * m * m)
+  flat = blocks.reshape(*shape[:-3], c * m * m)  # -> [.., h/m, w/m, N]
   if not isinstance(key, ShfKey):
     flat = flat.astype(jnp.float32)
   out = function(flat).astype(x.dtype)
@@ -331,7 +333,7 @@ def _check_shape(shape: tuple[int, ...], block_size: int) -> None:
 
 
 def key_bits(kind: str, block_size: int, channels: int) -> float:
-  """Returns the size of a key space in bits, the table of FFX left out.
+  """Return the size of a key space in bits, without the table of FFX.
 
   Example:
     >>> round(key_bits("shf", 2, 3), 1), round(key_bits("np", 4, 3), 1)
@@ -344,7 +346,7 @@ def key_bits(kind: str, block_size: int, channels: int) -> float:
 
 
 def ffx_table(password: bytes) -> np.ndarray:
-  """Returns T(0..255), the FFX encryption of three-digit decimals.
+  """Return T(0..255), the FFX encryption of three-digit decimals.
 
   Example:
     >>> ffx_table(b"password")[:4].tolist()
@@ -354,11 +356,11 @@ def ffx_table(password: bytes) -> np.ndarray:
 
 
 def _ffx(password: bytes, value: int) -> int:
-  """Encrypts one of 0..999: a Feistel network over digits, split 1 | 2."""
+  """Encrypt one of 0..999: a Feistel network over digits, split 1 | 2."""
   digits = [value // 100, value // 10 % 10, value % 10]
   a, b = digits[:1], digits[1:]
   for i in range(_FEISTEL_ROUNDS):
-    # One digest holds 48 decimal digits, so its block counter stays 0.
+    # One digest has 48 decimal digits, so its block counter stays 0.
     message = struct.pack(f"<{len(b) + 2}I", i, *b, 0)
     number = int.from_bytes(hmac.digest(password, message, hashlib.sha1), "big")
     c = []

@@ -293,8 +293,8 @@ def test_float32_under_a_wrong_key_is_not_finite_and_int8_is() -> None:
     ({"schedule": "cbc"}, "choose 'chain' or 'counter'"),
     ({"key_bits": 192}, "choose 128 or 256"),
     ({"key_bits": "256"}, "key_bits='256': choose 128 or 256"),
-    ({"nonce": bytes(12)}, "nonce is for schedule='counter' alone"),
-    ({"shardings": {}}, "shardings is for schedule='counter' alone"),
+    ({"nonce": bytes(12)}, "nonce is only for schedule='counter'"),
+    ({"shardings": {}}, "shardings is only for schedule='counter'"),
     ({"schedule": "counter", "nonce": bytes(8)}, "12 bytes"),
   ],
 )
