@@ -1,4 +1,4 @@
-"""Secrets: derivation, files, and what never shows."""
+"""Secrets and keys: derivation, files, and what is never shown."""
 
 import copy
 import dataclasses
@@ -25,7 +25,7 @@ from tests import trees, wycheproof
 
 
 def hkdf(ikm: bytes, salt: bytes, info: bytes, size: int) -> bytes:
-  """HKDF-SHA-256 as RFC 5869 writes it: extract, then expand."""
+  """Return HKDF-SHA-256 as in RFC 5869: extract, then expand."""
   prk = hmac.digest(salt or bytes(32), ikm, "sha256")
   okm, block = b"", b""
   for i in range(1, -(-size // 32) + 1):
@@ -101,7 +101,7 @@ def test_a_secret_of_the_wrong_type() -> None:
     Secret("x" * 32)  # type: ignore[arg-type]
 
 
-def test_a_secret_does_not_show_or_travel() -> None:
+def test_a_secret_is_not_shown_pickled_or_copied() -> None:
   data = os.urandom(32)
   secret = Secret(data)
   shown = f"{secret} {secret!r} {[secret]}"
@@ -182,10 +182,10 @@ def scheme_keys() -> dict[str, object]:
   return {n: s.keygen(secret, plain, batch) for n, s in made.items()}
 
 
-def test_what_a_killed_process_left_is_not_in_the_way(
+def test_a_leftover_of_a_killed_process_does_not_block(
   tmp_path: pathlib.Path,
 ) -> None:
-  """Its number may be ours: in a container it often is."""
+  """Its process ID may be ours: in a container it often is."""
   left = (f"secret.{os.getpid()}.part", ".secret.0011223344556677.part")
   for name in left:
     (tmp_path / name).touch()
@@ -245,7 +245,7 @@ def test_a_notebook_may_define_a_key_class_again(
 
 
 def save_as(path: pathlib.Path, key: Any, name: str) -> None:
-  """Save a key under another class name of any length."""
+  """Save a key under another class name."""
   keys.save(path, key)
   file = flax.serialization.msgpack_restore(path.read_bytes())
   packed = flax.serialization.msgpack_restore(file["key"])
@@ -307,7 +307,7 @@ def test_a_flipped_bit_in_a_key_file_is_noticed(
       trees.assert_same_bits(loaded, keys.load(tmp_path / "key"))
 
 
-def test_keys_show_their_size_alone() -> None:
+def test_keys_show_only_their_size() -> None:
   for key in jax.tree.leaves(
     list(scheme_keys().values()), is_leaf=lambda x: isinstance(x, keys.Key)
   ):

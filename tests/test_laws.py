@@ -1,11 +1,11 @@
-"""The seven laws, over every scheme, combinator and dtype.
+"""The seven laws, for every scheme, combinator and dtype.
 
 1. decrypt(encrypt(p)) is p, bit for bit.
 2. Structure, shapes and sharding are kept; dtypes too, or a cipher's words.
 3. A chain undoes itself in reverse.
 4. eager = jit = vmap over keys = pmap = sharded over a mesh.
 5. One compilation serves every key.
-6. A wrong key never gives back a locked leaf.
+6. A wrong key never restores an encrypted leaf.
 7. No two leaves, positions, nonces or encryptions share a keystream. It fails
    for Deep-Lock's published chain: two files under one secret share theirs.
 """
@@ -143,7 +143,7 @@ per_case = pytest.mark.parametrize(("name", "dtype"), CASES)
 
 @functools.cache
 def setup(name: str, dtype: str) -> tuple[Scheme, Any, Any, Any]:
-  """The scheme, the plain tree, a key and the tree locked with it."""
+  """Return the scheme, the plain tree, a key and the tree encrypted with it."""
   scheme = TREE_SCHEMES[name][0]()
   plain = trees.params(dtype)
   key = scheme.keygen(Secret.generate(), plain, BATCH)
@@ -162,7 +162,7 @@ def without_rng(params: Any) -> Any:
 @pytest.mark.parametrize(
   ("name", "dtype"), [case for case in CASES if case[1] != "float16"]
 )
-def test_all_that_a_scheme_can_be_put_to(name: str, dtype: str) -> None:
+def test_laws_check_passes(name: str, dtype: str) -> None:
   scheme = TREE_SCHEMES[name][0]()
   laws.check(scheme, trees.params(dtype), BATCH)
 
@@ -223,7 +223,7 @@ def test_2_a_sharded_cipher_gathers_nothing() -> None:
 )
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_2_a_sharded_counter_mode_sends_nothing(make: Any, dtype: str) -> None:
-  """And gives the bytes that one device gives, of shards of any rows."""
+  """The bytes are those of one device, for shards of any rows."""
   mesh = Mesh(np.array(jax.devices()).reshape(4, 2), ("a", "b"))
   rng = np.random.default_rng(0)
   plain = {
@@ -288,7 +288,7 @@ def test_3_a_chain_undoes_itself_in_reverse() -> None:
 
 
 def _view(locked: Any, plain: Any) -> Any:
-  """Words as floats, which `rolled` sees, and which nothing computes with."""
+  """Words as floats for `rolled`; nothing computes with them."""
   return tree.as_floats(locked, plain)
 
 
@@ -363,12 +363,12 @@ def test_5_one_compilation_serves_every_key(name: str) -> None:
     forward(key, params)
 
 
-# What breaks a law, and what is said of it.
+# Schemes that break a law, and the error.
 PLAIN = {"w": jnp.asarray(np.random.default_rng(0).normal(size=64), "float32")}
 
 
 def broken(**functions: Any) -> Scheme:
-  """XORs a secret number to each weight, unless told otherwise."""
+  """A scheme that XORs a secret number to each weight, with other functions."""
 
   def keygen(secret: Secret, params: Any, batch: Any) -> jax.Array:
     return jnp.uint32(int.from_bytes(secret.derive("number", 3), "big"))
@@ -407,15 +407,13 @@ def eager(key: Any, params: Any) -> Any:
     ({"encrypt": constant, "decrypt": constant}, "law 6: .* restores w"),
   ],
 )
-def test_a_law_that_is_broken_is_named(
-  functions: dict[str, Any], message: str
-) -> None:
+def test_a_broken_law_is_named(functions: dict[str, Any], message: str) -> None:
   laws.check(broken(), PLAIN)
   with pytest.raises(laws.LawError, match=message):
     laws.check(broken(**functions), PLAIN)
 
 
-def test_5_a_static_key_is_compiled_anew() -> None:
+def test_5_a_static_key_is_compiled_again() -> None:
   def keygen(secret: Secret, params: Any, batch: Any) -> Any:
     return Static(number=int.from_bytes(secret.derive("n", 3)))
 

@@ -133,13 +133,13 @@ def test_the_state_is_donated_and_the_key_is_not(how: str) -> None:
 @pytest.mark.parametrize("how", [*HOWS, "fsdp"])
 def test_an_indivisible_batch_is_an_error(how: str) -> None:
   run = parallel.data_parallel(step, how)
-  odd = jax.tree.map(lambda x: x[:12], BATCH)
+  indivisible = jax.tree.map(lambda x: x[:12], BATCH)
   with pytest.raises(ValueError, match="12 rows .* 8 devices"):
-    run(fresh(), KEY, odd)
+    run(fresh(), KEY, indivisible)
 
 
 def wide(rows: int) -> dict[str, Any]:
-  """A layer that is cut along its second axis, and one that is too small."""
+  """A layer that is split along its second axis, and one that is too small."""
   rng = np.random.default_rng(1)
   return {
     "w": rng.normal(size=(rows, 8192)).astype(np.float32),
@@ -175,7 +175,7 @@ def test_fsdp_keeps_a_part_of_each_large_leaf_on_each_device() -> None:
   trees.assert_same_bits(parallel.to_host(state), jax.device_get(state))
 
 
-def test_places_of_fsdp() -> None:
+def test_shardings_of_fsdp() -> None:
   tree = {"a": np.zeros((128, 256)), "b": np.zeros((130, 1270)), "c": 0.0}
   specs = [x.spec for x in jax.tree.leaves(parallel.shardings(tree, "fsdp"))]
   whole = PartitionSpec()

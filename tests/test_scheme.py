@@ -20,7 +20,7 @@ def test_identity_does_nothing() -> None:
 
 
 def noted(name: str, log: list[str]) -> Scheme:
-  """A scheme that writes down what is called, in order."""
+  """A scheme that records its calls in order."""
 
   def bind(key: Any, apply_fn: Any) -> Any:
     def bound(params: Any, x: str) -> str:
@@ -75,7 +75,7 @@ def test_chain_errors() -> None:
   with pytest.raises(ValueError, match="at least one scheme"):
     keyjax.chain()
   scheme = keyjax.chain(keyjax.identity(), keyjax.identity())
-  for key, got in (((), "0"), (((),), "1"), ("ab"[:0] or 3, "int")):
+  for key, got in (((), "0"), (((),), "1"), (3, "int")):
     with pytest.raises(TypeError, match=f"needs 2 keys in a tuple, got {got}"):
       scheme.encrypt(key, {})
 
@@ -111,7 +111,7 @@ def test_a_key_that_is_an_argument_is_no_constant() -> None:
   assert order in closed  # so the test can fail
 
 
-def test_keygen_needs_shapes_alone() -> None:
+def test_keygen_needs_only_shapes() -> None:
   shapes = {"w": jax.ShapeDtypeStruct((8,), jnp.float32)}
   scheme = keyjax.chain(
     keyjax.identity(),

@@ -90,7 +90,7 @@ def test_a_mask_that_matches_nothing() -> None:
     scheme.keygen(Secret.generate(), params, None)
 
 
-def test_a_pattern_that_is_none_is_shown() -> None:
+def test_an_invalid_pattern_is_shown() -> None:
   with pytest.raises(ValueError, match=r"'\*kernel' is not a regular expr"):
     keyjax.masked(keyjax.deep_lock(), "*kernel")
 

@@ -1,4 +1,4 @@
-"""Small trees, losses and keys that several tests share."""
+"""Small trees and losses that several tests share."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ DTYPES = ("float32", "bfloat16", "float16", "int8")
 
 
 def bits(x: Any) -> np.ndarray:
-  """The bit pattern of a leaf, on the host; NaN equals itself."""
+  """Return the bit pattern of a leaf, on the host; NaN equals itself."""
   if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
     x = jax.random.key_data(x)
   x = np.asarray(x)
@@ -29,7 +29,7 @@ def assert_same_bits(a: Any, b: Any) -> None:
 
 
 def params(dtype: str, seed: int = 0) -> dict[str, Any]:
-  """A tree of every kind of leaf; floats hold NaN, -0.0 and subnormals."""
+  """Return a tree of every kind of leaf; floats hold -0.0 and subnormals."""
   rng = np.random.default_rng(seed)
 
   def leaf(*shape: int) -> jax.Array:
@@ -37,12 +37,12 @@ def params(dtype: str, seed: int = 0) -> dict[str, Any]:
       return jnp.asarray(rng.integers(-128, 128, shape), jnp.int8)
     return jnp.asarray(rng.normal(size=shape).astype(np.float32), dtype)
 
-  odd = leaf(8, 3)
+  special = leaf(8, 3)
   if dtype != "int8":
-    odd = odd.at[0, :3].set(jnp.asarray([-0.0, 1e-40, 6e-8], dtype))
+    special = special.at[0, :3].set(jnp.asarray([-0.0, 1e-40, 6e-8], dtype))
   return {
     "conv": {"kernel": leaf(8, 5), "bias": leaf(7)},
-    "dense": {"kernel": odd},
+    "dense": {"kernel": special},
     "scalar": leaf(),
     "empty": jnp.zeros((0, 4), jnp.float32),
     "count": jnp.arange(3, dtype=jnp.int32),
@@ -52,7 +52,7 @@ def params(dtype: str, seed: int = 0) -> dict[str, Any]:
 
 
 def loss(tree: Any, batch: Any) -> jax.Array:
-  """A loss with a gradient everywhere, for AdvParams on any tree."""
+  """Return a loss with a gradient everywhere, for AdvParams on any tree."""
   floats = [
     x.astype(jnp.float32)
     for x in jax.tree.leaves(tree)

@@ -1,4 +1,4 @@
-"""Near keys: their distance is what they say, and 0 is the key itself."""
+"""Near keys are at the requested distance; at 0 it is the key itself."""
 
 from typing import Any
 
@@ -47,7 +47,7 @@ def num_bits(a: np.ndarray, b: np.ndarray) -> int:
 
 
 def measured(name: str, a: Any, b: Any) -> int:
-  """The distance, counted another way than it was made."""
+  """Return the distance between two keys, counted independently."""
   if name.startswith("chain"):
     return num_bits(a.master, b.master)
   if name in ("counter", "noise"):

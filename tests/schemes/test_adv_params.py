@@ -47,7 +47,7 @@ def run(secret: Secret, opts: adv_params.Options) -> Any:
 
 
 def reference(secret: Secret, opts: adv_params.Options) -> tuple[Any, int]:
-  """The paper's steps as papers describe them: NumPy and Python loops."""
+  """Return the result of the paper's steps: NumPy and Python loops."""
   value_and_grad = jax.jit(jax.value_and_grad(loss_fn))
   params = {n: np.array(p["kernel"]) for n, p in VARIABLES["params"].items()}
   names = sorted(params)
@@ -160,7 +160,7 @@ def test_locked_params_are_finite_and_float_subtraction_would_not_do() -> None:
 
 
 def test_break_bounds_leave_duplicates() -> None:
-  """A saturated value equals its layer's bound: thieves count duplicates."""
+  """A saturated value equals its layer's bound: attackers count duplicates."""
   key, _ = run(Secret.generate(), options(theta=0.9, beta=0.1, max_steps=10))
   locked = adv_params.encrypt(key, VARIABLES)
   found = 0

@@ -46,7 +46,7 @@ SBOX = make_sbox()
 
 
 def expand(key: bytes, num_words: int) -> list[bytes]:
-  """FIPS-197, 5.2, run on: w[0], w[1], ... as 4 bytes each."""
+  """Continue FIPS-197, 5.2: w[0], w[1], ... as 4 bytes each."""
   nk = len(key) // 4
   words = [key[4 * i : 4 * i + 4] for i in range(nk)]
   rcon = 1
@@ -63,7 +63,7 @@ def expand(key: bytes, num_words: int) -> list[bytes]:
 
 
 def reference(key: bytes, leaves: list[np.ndarray]) -> list[bytes]:
-  """Deep-Lock of leaves in big-endian bytes: Sbox(w XOR k)."""
+  """Encrypt leaves in big-endian bytes: Sbox(w XOR k)."""
   nk = len(key) // 4
   total = sum(-(-x.nbytes // 4) for x in leaves)
   stream = b"".join(expand(key, nk + total)[nk:])
@@ -130,7 +130,7 @@ def test_what_accelerators_compute_is_the_table(dtype: str) -> None:
 
 
 @pytest.mark.parametrize("size", [16, 32])
-def test_the_schedule_runs_on_as_the_reference(size: int) -> None:
+def test_the_schedule_continues_as_the_reference(size: int) -> None:
   master = Secret.generate().derive("test", size)
   nk = size // 4
   words = np.frombuffer(master, ">u4").astype(np.uint32)
@@ -190,14 +190,14 @@ def test_a_nonce_is_fresh_each_time_and_can_be_given() -> None:
 
 
 def known_words(locked: jax.Array, known: np.ndarray) -> list[int]:
-  """What an attacker computes: k = InvSbox(w') XOR w, of 4 known weights."""
+  """Compute k = InvSbox(w') XOR w from 4 known weights, as an attacker can."""
   octets = deep_lock.INV_SBOX[np.frombuffer(big_endian(locked), np.uint8)]
   words = octets.view(">u4").astype(np.uint32)
   return (words ^ known.view(np.uint32)).tolist()
 
 
 def run_back(words: list[int], step: int) -> bytes:
-  """Undoes `step` steps of the AES-128 schedule, in plain Python."""
+  """Undo `step` steps of the AES-128 schedule, in plain Python."""
   rcon = [1]
   while len(rcon) < step:
     rcon.append(xtime(rcon[-1]))
@@ -260,7 +260,7 @@ def test_two_models_under_one_secret(schedule: str, leaks: bool) -> None:
 
 
 @pytest.mark.parametrize("schedule", ["chain", "counter"])
-def test_break_nothing_notices_a_flipped_byte(schedule: str) -> None:
+def test_break_a_flipped_byte_is_not_detected(schedule: str) -> None:
   scheme, plain = keyjax.deep_lock(schedule), {"w": jnp.arange(8.0)}
   key = scheme.keygen(Secret.generate(), plain, None)
   locked = scheme.encrypt(key, plain)["w"]
@@ -331,7 +331,7 @@ def test_a_key_for_another_tree_or_scheme() -> None:
 
 @pytest.mark.parametrize("schedule", ["chain", "counter"])
 def test_a_key_of_the_other_schedule_is_refused(schedule: str) -> None:
-  """Or the key would decide what protects, and not who asked for it."""
+  """Otherwise the key would choose the schedule, not the caller."""
   plain = {"w": jnp.ones(4)}
   other = keyjax.deep_lock("counter" if schedule == "chain" else "chain")
   key = other.keygen(Secret.generate(), plain, None)

@@ -48,7 +48,7 @@ def make(layers: str | None = None, units: int = 256) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("layers", [None, "norm|dense", ".*"])
-def test_absorb_gives_the_plain_twin(layers: str | None) -> None:
+def test_absorb_makes_an_equivalent_plain_model(layers: str | None) -> None:
   scheme, key = make(layers)
   locked = scheme.bind(key, NET.apply)(VARIABLES, IMAGES)
   twin = hpnn.absorb(key, VARIABLES)
@@ -59,7 +59,7 @@ def test_absorb_gives_the_plain_twin(layers: str | None) -> None:
 
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam", "adamw"])
 def test_capacity_theorem_training_commutes_with_phi(optimizer: str) -> None:
-  """Locked from phi(theta) and plain from theta: losses to float rounding."""
+  """Locked from phi(theta), plain from theta: equal losses up to rounding."""
   rules = {
     "sgd": optax.sgd(0.1),
     "momentum": optax.sgd(0.05, momentum=0.9),
@@ -78,7 +78,7 @@ def test_capacity_theorem_training_commutes_with_phi(optimizer: str) -> None:
 
 
 def losses(apply_fn: Any, variables: Any, rule: Any) -> np.ndarray:
-  """20 full-batch steps with batch statistics, as the trainer takes them."""
+  """Take 20 full-batch steps with batch statistics, as the trainer does."""
 
   def loss_fn(params: Any, rest: Any) -> Any:
     logits, new = apply_fn(
@@ -131,7 +131,7 @@ def test_the_schedule_is_private() -> None:
 
 
 def test_published_weights_are_not_encrypted() -> None:
-  """The lock is in training; a wrong key runs them, and runs them wrongly."""
+  """The model trained under the lock; a wrong key runs but is wrong."""
   scheme, key = make()
   trees.assert_same_bits(scheme.encrypt(key, VARIABLES), VARIABLES)
   right, wrong = (
@@ -142,14 +142,14 @@ def test_published_weights_are_not_encrypted() -> None:
 
 def test_absorb_keeps_every_bit_pattern() -> None:
   _, key = make()
-  odd = jnp.float32([1e-40, -0.0, jnp.nan, jnp.inf, 1, 2])
+  special = jnp.float32([1e-40, -0.0, jnp.nan, jnp.inf, 1, 2])
   variables = jax.tree.map(lambda x: x, VARIABLES)
-  variables["params"]["conv"]["bias"] = odd
+  variables["params"]["conv"]["bias"] = special
   twice = hpnn.absorb(key, hpnn.absorb(key, variables))
   trees.assert_same_bits(twice, variables)
 
 
-def test_units_without_neurons_have_bits_that_do_nothing() -> None:
+def test_bits_of_units_without_neurons_have_no_effect() -> None:
   scheme, key = make()  # 18 locked neurons
   used = hpnn.used_units(key)
   assert used.size <= 18

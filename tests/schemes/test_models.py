@@ -90,7 +90,7 @@ def test_hpnn_is_absorbed_and_a_wrong_key_is_not(name: str) -> None:
 
 
 def test_every_weighted_layer_of_a_block_can_carry_signs() -> None:
-  """The normalisations too: scale and bias are negated."""
+  """Normalizations as well: scale and bias are negated."""
   model, variables, batch = case("lm, untied")
   scheme = keyjax.hpnn(model.apply, "block_0/.*|norm|head")
   with pytest.warns(UserWarning, match="block_0/attention .*cannot"):
@@ -105,7 +105,7 @@ def test_every_weighted_layer_of_a_block_can_carry_signs() -> None:
 
 
 def test_signs_of_query_and_key_cancel() -> None:
-  """Where both are the same the scores are the plain ones: fewer keys."""
+  """If both signs are equal, the scores are the plain ones: fewer keys."""
   model, variables, batch = case("lm")
   scheme = keyjax.hpnn(model.apply, ".*/(query|key)", units=8)
   key = scheme.keygen(Secret.generate(), variables, batch)

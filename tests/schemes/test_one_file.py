@@ -1,4 +1,4 @@
-"""A new scheme is one new file: no other line changes, and it is everywhere."""
+"""A new scheme takes one new file, and every part of KeyJAX works with it."""
 
 import importlib
 import json
@@ -182,7 +182,7 @@ def config() -> ConfigDict:
 def folder(
   module: ModuleType, tmp_path_factory: pytest.TempPathFactory
 ) -> pathlib.Path:
-  """The folder of the main job and of the attack job after it."""
+  """Return the folder of a main job and of an attack job after it."""
   found = tmp_path_factory.mktemp("job") / "run"
   with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
     main.run(config(), str(found))

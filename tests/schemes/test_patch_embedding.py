@@ -26,7 +26,7 @@ def make(kind: str, block_size: int) -> Any:
 
 
 def moved(variables: Any, move: Any, key: Any) -> Any:
-  """Returns the variables with another patch embedding."""
+  """Return the variables with another patch embedding."""
   layer = variables["params"]["patch_embedding"]
   kernel, bias = move(key, layer["kernel"], layer["bias"], MEAN, STD)
   params = variables["params"] | {
@@ -67,8 +67,8 @@ def test_the_plain_model_serves_encrypted_images(
     np.testing.assert_allclose(x, y, atol=1e-5)
 
 
-def test_equal_channels_move_bits_alone() -> None:
-  """Then a fold is a permutation of the kernel's rows, to the bit."""
+def test_with_equal_channels_a_fold_only_permutes() -> None:
+  """A fold then is an exact permutation of the kernel's rows."""
   key = make("shf", 4)
   kernel = jnp.asarray(RNG.normal(size=(8, 8, 3, 5)).astype(np.float32))
   bias, same = jnp.zeros(5), ((0.0,) * 3, (1.0,) * 3)

@@ -35,7 +35,7 @@ def make(kind: str, m: int, x: np.ndarray) -> Any:
 
 
 def by_loop(key: Any, x: np.ndarray, m: int) -> np.ndarray:
-  """papers' steps, block by block and value by value."""
+  """Transform as in the papers, block by block and value by value."""
   out = np.zeros(x.shape)
   n, h, w, c = x.shape
   for b, i, j in itertools.product(range(n), range(0, h, m), range(0, w, m)):
@@ -128,8 +128,8 @@ def test_key_spaces() -> None:
     assert math.isclose(made, bits, abs_tol=0.5 if bits > 1000 else 0.05)
 
 
-def test_break_np_with_small_blocks_is_searched_through() -> None:
-  """M=2, one channel: 4 masks of one position; one known pair tells which."""
+def test_break_np_with_small_blocks_is_exhausted() -> None:
+  """M=2, one channel: 4 masks of one position; one known pair reveals it."""
   x = images(8, 8, 1)
   key = make("np", 2, x)
   y = pixel_shuffle.transform(key, floats(x))

@@ -80,7 +80,7 @@ def test_arguments_reach_the_schemes() -> None:
   assert 1 <= int((key.leaf >= 0).sum()) <= 3
 
 
-def test_int8_locks_the_kernels_values_alone() -> None:
+def test_int8_locks_only_the_values_of_kernels() -> None:
   this = lock.build("deep_lock", {"int8": True}, MODEL)
   assert not this.trains
   prepared = this.prepare(VARIABLES)
