@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from keyjax.scheme import ApplyFn, PyTree
-from keyjax.schemes import hpnn
+from keyjax.schemes import hpnn_sites
 
 SIDES = ("in", "out")
 
@@ -28,7 +28,7 @@ def layers(apply_fn: ApplyFn, params: PyTree, x: Any) -> list[str]:
     params: Variables or their shapes.
     x: An input or its shape.
   """
-  sites = hpnn.find_sites(apply_fn, params, x)
+  sites = hpnn_sites.find_sites(apply_fn, params, x)
   return [site.path for site in sites if site.dense]
 
 

@@ -19,9 +19,7 @@ Encryption", arXiv 2105.13697, 2021. Its Algorithm 1 is published without
 defaults; those here are from a public re-implementation where it has them.
 """
 
-import functools
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
 import jax
@@ -30,13 +28,12 @@ import numpy as np
 
 from keyjax import keys, secrets, tree
 from keyjax.scheme import Scheme
-from keyjax.schemes import registry
+from keyjax.schemes import gradient_search, registry
+from keyjax.schemes.gradient_search import LossFn, Options, State
 from keyjax.secrets import Secret
 
 NAME = "adv_params"
 SLOT_BYTES = 12  # int32 leaf, int32 index, uint32 flip
-LossFn = Callable[[Any, Any], jax.Array]
-Bounds = tuple[jax.Array, jax.Array, jax.Array]
 
 
 @keys.key_dataclass
@@ -85,18 +82,6 @@ class AdvKey(keys.Key):
   def size_in_bytes(self) -> int:
     """Return the size of the slots in use."""
     return SLOT_BYTES * num_changes(self)
-
-
-class Options(NamedTuple):
-  """Options of the search; see the module docstring."""
-
-  theta: float
-  beta: float | None
-  max_layers: int
-  max_steps: int
-  max_changes: int
-  max_params: int
-  loss_threshold: float
 
 
 class Trace(NamedTuple):
@@ -239,7 +224,9 @@ def search(
   chosen = _matching(spec, layers)
   order = secrets.permutation(secret, f"{NAME}/layers", len(chosen))
   first = jnp.asarray(order[: options.max_layers])
-  state = _run(tuple(chosen), loss_fn, options, first, params, batch)
+  state = gradient_search.run(
+    tuple(chosen), loss_fn, options, first, params, batch
+  )
   _check_finite(state)
   key = _make_key(state, np.asarray(chosen), params, spec, options)
   trace = _trace(state, key)
@@ -274,218 +261,7 @@ def check(params: Any, layers: str = ".*kernel", **others: Any) -> None:
   _matching(tree.make_spec(params, NAME), layers)
 
 
-class _State(NamedTuple):
-  """Carry of the search, all of it on the device."""
-
-  leaves: tuple[jax.Array, ...]  # layers that may change
-  counts: tuple[jax.Array, ...]  # int32, changes so far; saturated: max_changes
-  slot_layer: jax.Array  # int32[K], index into `leaves`, or -1
-  slot_index: jax.Array  # int32[K]
-  position: jax.Array  # int32[], index into the order of layers
-  layer_steps: jax.Array  # int32[], steps in this layer
-  steps: jax.Array  # int32[]
-  first_loss: jax.Array
-  loss: jax.Array
-  done: jax.Array  # bool[]
-
-
-def _run(
-  chosen: tuple[int, ...],
-  loss_fn: LossFn,
-  options: Options,
-  order: jax.Array,
-  params: Any,
-  batch: Any,
-) -> _State:
-  """Run the search: one compiled loop, or a compiled step on a CPU.
-
-  XLA's CPU compiler uses its fast convolutions only outside of loops: the
-  gradient of a small CNN took 5 s in the body of a loop and 0.2 s outside, so
-  on a CPU the loop is in Python. The steps are the same.
-  """
-  leaves = tree.flatten(params)[1]
-  first = tuple(jnp.asarray(leaves[i]) for i in chosen)
-  args = (order, params, batch, tuple(_bounds(x, options.beta) for x in first))
-  state = _start(first, options.max_params)
-  if jax.default_backend() != "cpu":
-    return _loop(chosen, loss_fn, options, state, *args)
-  while not state.done:
-    state = _turn(chosen, loss_fn, options, state, *args)
-  return state
-
-
-def _turn_fn(
-  chosen: tuple[int, ...],
-  loss_fn: LossFn,
-  options: Options,
-  state: _State,
-  order: jax.Array,
-  params: Any,
-  batch: Any,
-  bounds: tuple[Bounds, ...],
-) -> _State:
-  """Evaluate the loss and, unless it is high enough, take one step."""
-  _, leaves, treedef = tree.flatten(params)
-
-  def loss_of(layers: tuple[jax.Array, ...]) -> jax.Array:
-    full = list(leaves)
-    for i, x in zip(chosen, layers, strict=True):
-      full[i] = x
-    return loss_fn(tree.reveal(jax.tree.unflatten(treedef, full)), batch)
-
-  loss, grads = jax.value_and_grad(loss_of)(state.leaves)
-  over = (loss > options.loss_threshold) | ~jnp.isfinite(loss)
-  state = state._replace(
-    loss=loss.astype(jnp.float32),
-    first_loss=jnp.where(state.steps == 0, loss, state.first_loss),
-    done=over | (state.position >= order.size),
-  )
-  step = functools.partial(_step, grads, bounds, order, options)
-  return jax.lax.cond(state.done, lambda s: s, step, state)
-
-
-_turn = functools.partial(jax.jit, static_argnums=(0, 1, 2))(_turn_fn)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _loop(
-  chosen: tuple[int, ...],
-  loss_fn: LossFn,
-  options: Options,
-  state: _State,
-  *args: Any,
-) -> _State:
-  turn = lambda s: _turn_fn(chosen, loss_fn, options, s, *args)  # noqa: E731
-  return jax.lax.while_loop(lambda s: ~s.done, turn, state)
-
-
-def _start(leaves: tuple[jax.Array, ...], slots: int) -> _State:
-  zero = jnp.int32(0)
-  return _State(
-    leaves=leaves,
-    counts=tuple(jnp.zeros(x.shape, jnp.int32) for x in leaves),
-    slot_layer=jnp.full(slots, -1, jnp.int32),
-    slot_index=jnp.zeros(slots, jnp.int32),
-    position=zero,
-    layer_steps=zero,
-    steps=zero,
-    first_loss=jnp.float32(0),
-    loss=jnp.float32(0),
-    done=jnp.bool_(False),
-  )
-
-
-def _bounds(x: jax.Array, beta: float | None) -> Bounds:
-  """Return a layer's range R and the bounds of its values."""
-  low, high = x.min(), x.max()
-  span = high - low
-  if beta is None:
-    limit = jnp.finfo(x.dtype).max
-    return span, jnp.full_like(low, -limit), jnp.full_like(high, limit)
-  return span, low + beta * span, high - beta * span
-
-
-def _step(
-  grads: tuple[jax.Array, ...],
-  bounds: tuple[Bounds, ...],
-  order: jax.Array,
-  options: Options,
-  state: _State,
-) -> _State:
-  """Change one parameter, or go to the next layer when none is left."""
-  layer = order[jnp.minimum(state.position, order.size - 1)]
-  found = [
-    _best(i, g, x, n, b, state, options)
-    for i, (g, x, n, b) in enumerate(
-      zip(grads, state.leaves, state.counts, bounds, strict=True)
-    )
-  ]
-  # One candidate a layer: [layers] -> [], that of the current layer.
-  score = jnp.stack([f.score for f in found])[layer]
-  index = jnp.stack([f.at for f in found])[layer]
-  active = score > 0
-  leaves, counts = [], []
-  for i, f in enumerate(found):
-    here = active & (layer == i)
-    leaves.append(_write(state.leaves[i], f.at, f.value, here))
-    counts.append(_write(state.counts[i], f.at, f.changes, here))
-  state = _record(state, layer, index, active)
-  layer_steps = state.layer_steps + 1
-  leave = ~active | (layer_steps >= options.max_steps)
-  return state._replace(
-    leaves=tuple(leaves),
-    counts=tuple(counts),
-    position=state.position + leave.astype(jnp.int32),
-    layer_steps=jnp.where(leave, 0, layer_steps),
-    steps=state.steps + active.astype(jnp.int32),
-  )
-
-
-class _Best(NamedTuple):
-  score: jax.Array  # |gradient|, or -1 when no parameter is left
-  at: jax.Array  # int32[], its index in the flattened layer
-  value: jax.Array  # the parameter after its step
-  changes: jax.Array  # int32[], its changes after the step
-
-
-def _best(
-  i: int,
-  grad: jax.Array,
-  x: jax.Array,
-  counts: jax.Array,
-  bounds: Bounds,
-  state: _State,
-  options: Options,
-) -> _Best:
-  """Find the free parameter of a layer with the largest |gradient|."""
-  span, low, high = bounds
-  free = (counts < options.max_changes).reshape(-1)  # bool[n]
-  # With all slots taken, only parameters that have one may change again.
-  slot = jnp.where(state.slot_layer == i, state.slot_index, x.size)
-  owned = jnp.zeros(x.size, bool).at[slot].set(True, mode="drop")
-  free &= owned | (state.slot_layer < 0).any()
-  flat = x.reshape(-1)  # [...] -> [n]
-  slope = grad.reshape(-1)
-  raw = flat + jnp.asarray(options.theta, x.dtype) * jnp.sign(slope) * span
-  moved = jnp.clip(raw, low, high)
-  free &= moved != flat  # Not those pushed against a bound they are at.
-  score = jnp.where(free, jnp.abs(slope).astype(jnp.float32), -1.0)
-  index = jnp.argmax(score).astype(jnp.int32)
-  value = moved[index]
-  count = counts.reshape(-1)[index] + 1
-  saturated = raw[index] != value
-  return _Best(
-    score[index],
-    index,
-    value,
-    jnp.where(saturated, options.max_changes, count).astype(jnp.int32),
-  )
-
-
-def _write(
-  x: jax.Array, index: jax.Array, value: jax.Array, here: jax.Array
-) -> jax.Array:
-  """Set one entry of a flattened array if `here`; else keep every bit."""
-  where = jnp.where(here, index, x.size)
-  flat = x.reshape(-1).at[where].set(value.astype(x.dtype), mode="drop")
-  return flat.reshape(x.shape)
-
-
-def _record(
-  state: _State, layer: jax.Array, index: jax.Array, active: jax.Array
-) -> _State:
-  """Assign a slot to a changed parameter, unless it has one."""
-  known = (state.slot_layer == layer) & (state.slot_index == index)
-  new = active & ~known.any()
-  size = state.slot_layer.size
-  free = jnp.where(new, jnp.argmax(state.slot_layer < 0), size)
-  return state._replace(
-    slot_layer=state.slot_layer.at[free].set(layer, mode="drop"),
-    slot_index=state.slot_index.at[free].set(index, mode="drop"),
-  )
-
-
-def _check_finite(state: _State) -> None:
+def _check_finite(state: State) -> None:
   if not np.isfinite(state.loss):
     raise ValueError(
       f"{NAME}: the loss is not finite after {int(state.steps)} steps; "
@@ -494,7 +270,7 @@ def _check_finite(state: _State) -> None:
 
 
 def _make_key(
-  state: _State,
+  state: State,
   chosen: np.ndarray,
   params: Any,
   spec: tree.Spec,
@@ -529,7 +305,7 @@ def _at(params: Any, chosen: np.ndarray) -> list[Any]:
   return [leaves[i] for i in chosen]
 
 
-def _trace(state: _State, key: AdvKey) -> Trace:
+def _trace(state: State, key: AdvKey) -> Trace:
   used = num_changes(key)
   return Trace(
     num_params=used,

@@ -31,7 +31,6 @@ Property Protection of Deep Learning Models" (HPNN), DAC 2020, eprint
 """
 
 import functools
-import re
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Self
@@ -44,23 +43,19 @@ import numpy as np
 from keyjax import keys, secrets, tree
 from keyjax.scheme import ApplyFn, Scheme, from_batch
 from keyjax.schemes import registry
+from keyjax.schemes.hpnn_sites import (
+  WEIGHTS,
+  Site,
+  find_sites,
+  module_of,
+  select,
+)
 from keyjax.secrets import Secret
 
 NAME = "hpnn"
-_WEIGHTS = ("kernel", "bias", "scale")
 # Columns of a TPU's matrix unit, Google Cloud's "TPU architecture". The paper's
 # array has 256, and so do all other devices here.
 _COLUMNS = {"TPU v2": 128, "TPU v3": 128, "TPU v4": 128, "TPU v5": 128}
-
-
-class Site(NamedTuple):
-  """A module whose output may be locked."""
-
-  path: str
-  features: int
-  weighted: bool  # It has its own kernel, bias or scale.
-  dense: bool  # It has a kernel.
-  hidden: bool = False  # A mask hides its weights.
 
 
 class Schedule(NamedTuple):
@@ -224,88 +219,6 @@ def used_units(key: HpnnKey) -> np.ndarray:
   return np.unique(np.concatenate([np.asarray(u) for u in key.units.values()]))
 
 
-def find_sites(apply_fn: ApplyFn, params: Any, x: Any) -> list[Site]:
-  """List the modules that a forward pass calls, in order, with their width.
-
-  Nothing is computed: only shapes are propagated.
-
-  Args:
-    apply_fn: `model.apply`.
-    params: Variables or their shapes; modules that a mask hides are marked.
-    x: Input, or its shape.
-  """
-  found: dict[str, Site] = {}
-
-  def record(next_fn: Any, args: Any, kwargs: Any, context: Any) -> Any:
-    out = next_fn(*args, **kwargs)
-    path = "/".join(context.module.path)
-    if context.method_name == "__call__" and path and _is_array(out):
-      # A module called twice is one site; modules are ordered by last call.
-      found.pop(path, None)
-      found[path] = _site(context.module, path, out)
-    return out
-
-  def probe(variables: Any, inputs: Any) -> Any:
-    with nn.intercept_methods(record):
-      return apply_fn(variables, inputs)
-
-  jax.eval_shape(probe, tree.reveal(params), x)
-  hidden = _hidden_modules(params)
-  return [s._replace(hidden=s.path in hidden) for s in found.values()]
-
-
-def _is_array(x: Any) -> bool:
-  return hasattr(x, "shape") and x.ndim > 0
-
-
-def _site(module: nn.Module, path: str, out: Any) -> Site:
-  if getattr(module, "transpose_kernel", False):
-    raise ValueError(
-      f"{NAME}: {path} has a transposed kernel, whose last axis is not the "
-      "output: it cannot be absorbed"
-    )
-  own = module.variables.get("params", {})
-  weighted = any(name in own for name in _WEIGHTS)
-  dense = weighted and "kernel" in own
-  return Site(path, out.shape[-1], weighted, dense)
-
-
-def _hidden_modules(params: Any) -> set[str]:
-  paths, leaves, _ = tree.flatten(params)
-  return {
-    _module_of(p)[0]
-    for p, x in zip(paths, leaves, strict=True)
-    if isinstance(x, tree.Hidden)
-  }
-
-
-def _module_of(path: str) -> tuple[str, str]:
-  """Split `params/conv_0/kernel` into the module's path and the name."""
-  module, _, name = path.removeprefix("params/").rpartition("/")
-  return module, name
-
-
-def select(sites: list[Site], layers: str | None) -> list[Site]:
-  """Select the sites to lock.
-
-  Raises:
-    ValueError: If nothing matches; the message lists the modules.
-  """
-  if layers is None:
-    chosen = [s for s in sites if s.dense][:-1]
-  else:
-    pattern = re.compile(layers)
-    chosen = [s for s in sites if pattern.fullmatch(s.path)]
-  chosen = [s for s in chosen if not s.hidden]
-  if not chosen:
-    known = ", ".join(s.path for s in sites if s.weighted) or "no module"
-    raise ValueError(
-      f"{NAME}: no layer matches {layers or 'hidden Dense and Conv'!r}; "
-      f"the model has {known}"
-    )
-  return chosen
-
-
 def _warn_unabsorbable(sites: list[Site]) -> None:
   weightless = [s.path for s in sites if not s.weighted]
   if weightless:
@@ -390,8 +303,8 @@ def absorb(key: HpnnKey, params: Any) -> Any:
   paths, leaves, treedef = tree.flatten(params)
   out, met = [], set()
   for path, leaf in zip(paths, leaves, strict=True):
-    module, name = _module_of(path)
-    if module in key.units and name in _WEIGHTS:
+    module, name = module_of(path)
+    if module in key.units and name in WEIGHTS:
       met.add(module)
       leaf = _negate(leaf, key.signs(module))
     out.append(leaf)

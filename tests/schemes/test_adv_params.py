@@ -11,7 +11,7 @@ import pytest
 import keyjax
 from experiments import models
 from keyjax import Secret, secrets
-from keyjax.schemes import adv_params
+from keyjax.schemes import adv_params, gradient_search
 from tests import trees
 
 RNG = np.random.default_rng(0)
@@ -29,7 +29,7 @@ def loss_fn(variables: Any, batch: Any) -> jax.Array:
   ).mean()
 
 
-def options(**kwargs: Any) -> adv_params.Options:
+def options(**kwargs: Any) -> gradient_search.Options:
   defaults: dict[str, Any] = {
     "theta": 0.1,
     "beta": None,
@@ -39,14 +39,14 @@ def options(**kwargs: Any) -> adv_params.Options:
     "max_params": 48,
     "loss_threshold": 1e9,
   }
-  return adv_params.Options(**defaults | kwargs)
+  return gradient_search.Options(**defaults | kwargs)
 
 
-def run(secret: Secret, opts: adv_params.Options) -> Any:
+def run(secret: Secret, opts: gradient_search.Options) -> Any:
   return adv_params.search(secret, VARIABLES, BATCH, loss_fn, ".*kernel", opts)
 
 
-def reference(secret: Secret, opts: adv_params.Options) -> tuple[Any, int]:
+def reference(secret: Secret, opts: gradient_search.Options) -> tuple[Any, int]:
   """Return the result of the paper's steps: NumPy and Python loops."""
   value_and_grad = jax.jit(jax.value_and_grad(loss_fn))
   params = {n: np.array(p["kernel"]) for n, p in VARIABLES["params"].items()}

@@ -17,7 +17,7 @@ import optax
 from keyjax.attacks.game import Model
 from keyjax.attacks.views import View
 from keyjax.scheme import ApplyFn, PyTree
-from keyjax.schemes import hpnn
+from keyjax.schemes import hpnn_sites
 from keyjax.schemes.hpnn import HpnnKey
 
 Units = dict[str, jax.Array]
@@ -49,8 +49,8 @@ def pose(view: View) -> Problem:
       `options` may hold `layers`, as for `hpnn`.
   """
   x = jnp.zeros((1, *view.data.image.shape[1:]))
-  sites = hpnn.find_sites(view.apply_fn, view.like, x)
-  chosen = hpnn.select(sites, view.options.get("layers"))
+  sites = hpnn_sites.find_sites(view.apply_fn, view.like, x)
+  chosen = hpnn_sites.select(sites, view.options.get("layers"))
   units: Units = {}
   if view.schedule is None:
     start = 0
