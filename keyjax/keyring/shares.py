@@ -115,7 +115,7 @@ def _read(line: str, number: int) -> Share:
   except (shamir_mnemonic.MnemonicError, ValueError):
     raise KeyringError(
       f"share {number} of those given is misread: it has a wrong, missing or "
-      "unknown word"
+      "unlisted word"
     ) from None
 
 
