@@ -60,7 +60,10 @@ def test_misread_shares_are_refused():
 
 # Complete messages: errors of the other library quote words of the shares.
 APART = "^these shares do not belong together$"
-MISREAD = "^share 1 of those given is misread: it has a wrong, missing or unlisted word$"
+MISREAD = (
+  "^share 1 of those given is misread: it has a wrong, missing or "
+  "unlisted word$"
+)
 
 
 def test_passphrases():
