@@ -35,7 +35,8 @@ def _generation(storage: Any, bucket: str, name: str) -> str:
 
 def _complete(patch: pytest.MonkeyPatch) -> None:
   """Add generations to the emulator."""
-  download, upload = objects.download, objects._media_upload
+  download = objects.download
+  upload = objects._media_upload
 
   def read(request: Any, response: Any, storage: Any, *rest: Any) -> None:
     place = request.params["bucket_name"], request.params["object_id"]
@@ -57,7 +58,8 @@ def _complete(patch: pytest.MonkeyPatch) -> None:
 
 def _do_not_block(patch: pytest.MonkeyPatch) -> None:
   """Serve connections in threads, and one request at a time."""
-  lock, handle = threading.Lock(), server.Router.handle
+  lock = threading.Lock()
+  handle = server.Router.handle
 
   def alone(router: Any, method: Any) -> None:
     asked = router._request_handler

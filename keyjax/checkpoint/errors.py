@@ -13,7 +13,6 @@ __all__ = [
   "CheckpointContentError",
   "CheckpointError",
   "CheckpointStorageError",
-  "content_error",
   "read_error",
   "storage_error",
 ]
@@ -33,11 +32,6 @@ def storage_error(what: str, error: Exception) -> CheckpointStorageError:
   return CheckpointStorageError(_in_one_line(what, error))
 
 
-def content_error(what: str, error: Exception) -> CheckpointContentError:
-  """Return the error of data that is refused."""
-  return CheckpointContentError(_in_one_line(what, error))
-
-
 def read_error(what: str, error: Exception) -> CheckpointError:
   """Return the error of a read that failed in storage, or of its content."""
   cause = _cause(error)
@@ -45,7 +39,7 @@ def read_error(what: str, error: Exception) -> CheckpointError:
   number = getattr(cause, "errno", None)
   if unreachable or number in _STORAGE_NUMBERS:
     return storage_error(what, error)
-  return content_error(what, error)
+  return CheckpointContentError(_in_one_line(what, error))
 
 
 def _cause(error: Exception) -> BaseException:

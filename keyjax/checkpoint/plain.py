@@ -126,7 +126,8 @@ def check_same_tree(stored: Any, like: Any) -> None:
 
   Without it Orbax would cast a leaf of another dtype.
   """
-  have, want = _specs(stored), _specs(like)
+  have = _specs(stored)
+  want = _specs(like)
   for path in sorted({*have, *want}):
     found = have.get(path, "absent")
     wanted = want.get(path, "absent")

@@ -41,7 +41,8 @@ def _masks_and_keystreams(
   round_keys: jax.Array, nonces: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
   """Return tag masks uint32[n, 4] and keystreams uint32[n, 1024, 4]."""
-  n, size = nonces.shape[0], _CHUNK_BLOCKS + 1
+  n = nonces.shape[0]
+  size = _CHUNK_BLOCKS + 1
   last = jnp.arange(1, size + 1, dtype=jnp.uint32)
   # Nonces [n, 3] and counters [size] -> counter blocks [n, size, 4].
   counters = jnp.concatenate(

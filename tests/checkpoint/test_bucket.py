@@ -63,7 +63,8 @@ def test_plain_checkpoints(bucket: str) -> None:
 
 
 def test_sealed_checkpoints(bucket: str) -> None:
-  signer, path = ed25519.Ed25519PrivateKey.generate(), f"{bucket}/c"
+  signer = ed25519.Ed25519PrivateKey.generate()
+  path = f"{bucket}/c"
   kept = {"step": 5, "metadata": {"run": "hidden"}, "signer": signer}
   checkpoint.save(path, TREE, [OWNER, FRIEND], **kept)
   public = signer.public_key()
@@ -165,7 +166,8 @@ def test_copies_are_traced(bucket: str, tmp_path: pathlib.Path) -> None:
 def test_unencrypted_weights_are_imported_and_exported(
   bucket: str, tmp_path: pathlib.Path
 ) -> None:
-  file, place = tmp_path / "w.msgpack", f"{bucket}/plain"
+  file = tmp_path / "w.msgpack"
+  place = f"{bucket}/plain"
   checkpoint.save(f"{bucket}/a", TREE, OWNER)
   checkpoint.export_weights(f"{bucket}/a", place, OWNER)
   checkpoint.import_weights(place, f"{bucket}/b", OWNER)

@@ -64,7 +64,8 @@ def person(folder: pathlib.Path, name: str) -> keyring.SymmetricKey:
 
 def check(folder: pathlib.Path, job: str) -> None:
   """Check that the old one opens, a new one is complete, and a retry works."""
-  owner, friend = person(folder, "owner"), person(folder, "friend")
+  owner = person(folder, "owner")
+  friend = person(folder, "friend")
   if job == "rewrap":
     opened = []
     for who in (owner, friend):
@@ -79,7 +80,8 @@ def check(folder: pathlib.Path, job: str) -> None:
     assert left == []
     return
   trees.assert_same_bits(checkpoint.restore(folder / "old", owner), OLD)
-  new, who = folder / "new", owner if job == "save" else friend
+  new = folder / "new"
+  who = owner if job == "save" else friend
   if new.exists():
     want = NEW if job == "save" else OLD
     trees.assert_same_bits(checkpoint.restore(new, who), want)

@@ -19,7 +19,8 @@ TREE = {"w": np.arange(8, dtype=np.float32), "b": jnp.zeros(16, jnp.bfloat16)}
 @pytest.mark.parametrize("impl", ["host", "device"])
 def test_marked_copies_are_traced(tmp_path: pathlib.Path, impl) -> None:
   ring = Keyring.create(tmp_path / "ring", Secret.generate(), "team")
-  owner, others = ring.recipient(), SymmetricKey(Secret.generate())
+  owner = ring.recipient()
+  others = SymmetricKey(Secret.generate())
   for name in ("lab", "shop"):
     licensee = ring.issue(name)
     copy = tmp_path / name
@@ -48,7 +49,8 @@ def test_every_message_of_a_copy_has_its_own_salt(
   tmp_path: pathlib.Path,
 ) -> None:
   ring = Keyring.create(tmp_path / "ring", Secret.generate(), "team")
-  lab, salts = ring.issue("lab"), []
+  lab = ring.issue("lab")
+  salts = []
 
   def salt() -> bytes:
     salts.append(lab.salt())

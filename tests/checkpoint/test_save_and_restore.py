@@ -200,7 +200,8 @@ def test_large_leaves_are_split_and_slices_read_alone(
 def test_metadata_step_and_inspection(
   owner: Any, tmp_path: pathlib.Path
 ) -> None:
-  tree, path = {"secret_name": np.ones((7, 3))}, tmp_path / "c"
+  tree = {"secret_name": np.ones((7, 3))}
+  path = tmp_path / "c"
   checkpoint.save(path, tree, owner, step=41, metadata={"run": "hidden-run"})
   assert checkpoint.read_metadata(path, owner) == {"run": "hidden-run"}
   public = checkpoint.inspect(path)
@@ -257,7 +258,8 @@ def test_recipients_rewrap_and_reencrypt(
 ) -> None:
   friend = keyring.SymmetricKey(Secret.generate())
   other = keyring.SymmetricKey(Secret.generate())
-  tree, path = tree_of("bfloat16"), tmp_path / "c"
+  tree = tree_of("bfloat16")
+  path = tmp_path / "c"
   checkpoint.save(path, tree, [owner, friend], step=5, metadata={"a": 1})
   for who in (owner, friend):
     trees.assert_same_bits(checkpoint.restore(path, who), tree)
@@ -291,11 +293,13 @@ def test_signatures(kind: str, owner: Any, tmp_path: pathlib.Path) -> None:
   make: Any = (
     ed25519.Ed25519PrivateKey if kind == "ed25519" else mldsa.MLDSA65PrivateKey
   )
-  signer, stranger = make.generate(), make.generate()
+  signer = make.generate()
+  stranger = make.generate()
   tree = {"w": np.arange(20_000, dtype=np.float32)}
   checkpoint.save(tmp_path / "a", tree, owner, signer=signer)
   checkpoint.save(tmp_path / "b", tree, owner)
-  right, wrong = signer.public_key(), stranger.public_key()
+  right = signer.public_key()
+  wrong = stranger.public_key()
   found = checkpoint.restore(tmp_path / "a", owner, verify_key=right)
   trees.assert_same_bits(found, tree)
   with pytest.raises(
@@ -319,7 +323,8 @@ def test_a_recipient_cannot_forge_what_is_signed(
   from keyjax.keyring.data_keys import leaf_key
   from keyjax.seal import seal
 
-  signer, path = ed25519.Ed25519PrivateKey.generate(), tmp_path / "c"
+  signer = ed25519.Ed25519PrivateKey.generate()
+  path = tmp_path / "c"
   tree = {"w": np.arange(5000, dtype=np.float32)}
   checkpoint.save(path, tree, owner, signer=signer)
   opened = open_checkpoint(path, owner)
@@ -343,7 +348,8 @@ def test_a_recipient_cannot_forge_what_is_signed(
 
 
 def test_mistakes_are_reported(owner: Any, tmp_path: pathlib.Path) -> None:
-  tree, path = {"w": np.ones(3, np.float32)}, tmp_path / "c"
+  tree = {"w": np.ones(3, np.float32)}
+  path = tmp_path / "c"
   checkpoint.save(path, tree, owner)
   with pytest.raises(FileExistsError, match="never overwritten"):
     checkpoint.save(path, tree, owner)

@@ -54,7 +54,8 @@ def flip(path: pathlib.Path, count: int, seed: int) -> tuple[int, int]:
   """Flip one bit at a time, over all files by size; count the refused."""
   everything = files(path)
   sizes = np.array([p.stat().st_size for p in everything])
-  ends, rng = np.cumsum(sizes), np.random.default_rng(seed)
+  ends = np.cumsum(sizes)
+  rng = np.random.default_rng(seed)
   refused = 0
   for place in rng.integers(0, ends[-1], count):
     which = int(np.searchsorted(ends, place, "right"))
@@ -134,7 +135,8 @@ def test_swapped_parts(saved: pathlib.Path, tmp_path: pathlib.Path) -> None:
   found = checkpoint.restore(tmp_path / "leaf", OWNER, leaves="b|c/d")
   np.testing.assert_array_equal(found["b"], tree()["b"])
   chunks = bytearray(d)
-  first, step = 56, 16400
+  first = 56
+  step = 16400
   one = chunks[first : first + step]
   assert len(chunks) > first + step
   mixed = bytes(chunks[:first] + one[::-1] + chunks[first + step :])

@@ -22,7 +22,8 @@ NAMES = ("w.safetensors", "w.msgpack", "folder")
 
 @pytest.mark.parametrize("name", NAMES)
 def test_import_and_export(name: str, tmp_path: pathlib.Path) -> None:
-  source, target = tmp_path / name, tmp_path / f"back-{name}"
+  source = tmp_path / name
+  target = tmp_path / f"back-{name}"
   if name == "folder":
     checkpoint.save_plain(source, TREE)
   elif name == "w.msgpack":

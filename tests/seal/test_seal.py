@@ -23,7 +23,8 @@ FLAT = "cannot open: the key or the context is wrong, or the data is damaged"
 
 def cases():
   for t in wycheproof.cases("c2sp_chunked_encryption_aes_128_gcm_test.json"):
-    key, context = bytes.fromhex(t["key"]), bytes.fromhex(t["ctx"])
+    key = bytes.fromhex(t["key"])
+    context = bytes.fromhex(t["ctx"])
     yield t, key, zlib.decompress(bytes.fromhex(t["ct"])), context
 
 
@@ -53,7 +54,8 @@ def test_wycheproof_on_the_host(capsys):
 @pytest.mark.vectors
 def test_wycheproof_as_a_stream():
   for t, key, sealed, context in cases():
-    out, failed = [], False
+    out = []
+    failed = False
     try:
       reader = s.Reader(key, io.BytesIO(sealed), context)
       out += reader
@@ -119,7 +121,9 @@ def test_wycheproof_inside_jit_in_full():
 )
 def test_bytes_and_arrays_agree(size, n):
   rng = np.random.default_rng(n)
-  key, data, salt = rng.bytes(size), rng.bytes(n), rng.bytes(24)
+  key = rng.bytes(size)
+  data = rng.bytes(n)
+  salt = rng.bytes(24)
   sealed = s.seal(key, data, b"here", salt=salt)
   assert len(sealed) == s.size_of_sealed(n)
   assert s.size_of_plain(len(sealed)) == n
@@ -133,7 +137,9 @@ def test_bytes_and_arrays_agree(size, n):
 @pytest.mark.parametrize("n", (CHUNK - 1, CHUNK + 1))
 def test_the_device_seals_the_same_bytes(n):
   rng = np.random.default_rng(n)
-  key, data, salt = rng.bytes(32), rng.bytes(n), rng.bytes(24)
+  key = rng.bytes(32)
+  data = rng.bytes(n)
+  salt = rng.bytes(24)
   array = jnp.asarray(np.frombuffer(data, np.uint8))
   got = s.seal_array(s.seal_key(key, salt=salt), array, impl="device")
   assert bytes(np.asarray(got)) == s.seal(key, data, salt=salt)
@@ -171,7 +177,8 @@ def damaged(sealed):
 @pytest.fixture(scope="module")
 def message():
   rng = np.random.default_rng(3)
-  key, data = rng.bytes(32), rng.bytes(2 * CHUNK + 100)
+  key = rng.bytes(32)
+  data = rng.bytes(2 * CHUNK + 100)
   return key, data, s.seal(key, data, b"ctx")
 
 
@@ -227,7 +234,8 @@ def test_many_programs_at_once_do_not_wait_for_each_other():
   keys = [s.seal_key(bytes([i]) * 16, salt=bytes(24)) for i in range(n)]
   stacked = jax.tree.map(lambda *x: jnp.stack(x), *keys)
   run = jax.pmap(lambda k, x: s.seal_array(k, x, impl="host"))
-  first, second = run(stacked, data), run(stacked, data[::-1])
+  first = run(stacked, data)
+  second = run(stacked, data[::-1])
   want = s.seal(bytes([3]) * 16, bytes(np.asarray(data[3])), salt=bytes(24))
   assert bytes(np.asarray(first[3])) == want
   assert s.unseal(bytes(16), bytes(np.asarray(second[0]))) == bytes(
@@ -247,7 +255,8 @@ def test_a_chunk_of_another_message_does_not_fit(message):
 @given(a=st.integers(0, 2 * CHUNK + 100), b=st.integers(0, 2 * CHUNK + 100))
 def test_any_slice_opens_alone(message, a, b):
   key, data, sealed = message
-  start, stop = min(a, b), max(a, b)
+  start = min(a, b)
+  stop = max(a, b)
   got = s.unseal(key, sealed, b"ctx", start=start, stop=stop)
   assert got == data[start:stop]
 

@@ -179,7 +179,8 @@ class _HostBoxes:
   def _copy_rows(self, read: PartRead, values: np.ndarray) -> None:
     """Copy rows of a part into the boxes that overlap them."""
     part = read.part
-    start, stop = list(part.start), list(part.stop)
+    start = list(part.start)
+    stop = list(part.stop)
     if part.shape:
       axis = reading.row_axis(part.shape)
       start[axis] += read.rows[0]
