@@ -32,7 +32,7 @@ WORDS = re.compile(
 )
 # Words of a claim, and the row of configs/matrix.py that stands behind it.
 CLAIMS = {
-  "as confidential as AES-CTR, if no nonce": ("counter", "known"),
+  "as confidential as AES-CTR if no nonce": ("counter", "known"),
   "Signs and mantissas of the chosen leaves are": ("keyed_noise", "guess"),
   "nothing known; malleable": ("counter", "known"),
   "Ciphertext is worth nothing": ("counter", "tune_0"),
@@ -92,13 +92,13 @@ LAWS = "test_laws.py::test_"
 SCHEMES = "schemes/test_{}.py::test_"
 EVIDENCE = {
   "deep_lock": {
-    "bit for bit, on every dtype": [LAWS + "all_that_a_scheme_can_be_put_to"],
+    "bit for bit, for every dtype": [LAWS + "laws_check_passes"],
     "AES-CTR under a public": [
       SCHEMES.format("deep_lock") + "counter_schedule_is_aes_ctr",
       DEEP_LOCK + "two_time_pad",
       "two_time_pad",
     ],
-    "key schedule runs backwards": ["known_plaintext", "constant_leaves"],
+    "key schedule can be run backwards": ["known_plaintext", "constant_leaves"],
     "no nonce. Two models": ["two_time_pad"],
     "same weights under two secrets": ["schedule_difference"],
     "there is no integrity": ["flip_sign"],
@@ -110,7 +110,7 @@ EVIDENCE = {
   "hpnn": {
     "Capacity:": [
       SCHEMES.format("hpnn") + "capacity_theorem_training_commutes_with_phi",
-      SCHEMES.format("hpnn") + "absorb_gives_the_plain_twin",
+      SCHEMES.format("hpnn") + "absorb_makes_an_equivalent_plain_model",
     ],
     "compiled program serves every key": [
       LAWS + "5_one_compilation_serves_every_key"
@@ -118,7 +118,7 @@ EVIDENCE = {
     "weights alone": ["hpnn_statistics"],
     "relaxing each bit": ["hpnn_relax", "hpnn_relax_oracle", "hpnn_algebraic"],
     "Few neurons use few bits": [
-      SCHEMES.format("hpnn") + "units_without_neurons_have_bits_that_do_nothing"
+      SCHEMES.format("hpnn") + "bits_of_units_without_neurons_have_no_effect"
     ],
     "Fine-tuning recovers": ["fine_tune", "hpnn_retrain"],
     "identity sum": [
@@ -139,15 +139,15 @@ EVIDENCE = {
     "pixel values in their block": ["pixel_jigsaw"],
   },
   "patch_embedding": {
-    "outputs are the plain model's": [
+    "outputs are those of the plain model": [
       SCHEMES.format("patch_embedding")
       + "the_plain_model_serves_encrypted_images"
     ],
     "Everything that breaks the transformation": ["pixel_conv", "pixel_jigsaw"],
   },
   "adv_params": {
-    "Decryption is exact": [LAWS + "all_that_a_scheme_can_be_put_to"],
-    "are finite, and differ in at most": [
+    "Decryption is exact": [LAWS + "laws_check_passes"],
+    "are finite and differ in at most": [
       SCHEMES.format("adv_params")
       + "locked_params_are_finite_and_float_subtraction_would_not_do"
     ],
@@ -163,7 +163,7 @@ EVIDENCE = {
     "base model shows every change": ["nearest_base"],
   },
   "keyed_noise": {
-    "Decryption is exact": [LAWS + "all_that_a_scheme_can_be_put_to"],
+    "Decryption is exact": [LAWS + "laws_check_passes"],
     "confidential as AES-CTR": [
       SCHEMES.format("keyed_noise") + "the_noise_is_aes_ctr"
     ],
@@ -176,7 +176,7 @@ EVIDENCE = {
       + "exponents_stay_and_signs_and_mantissas_do_not"
     ],
     "Leaves that are not chosen": ["fine_tune"],
-    "One key, one encryption": [
+    "One key is for one encryption": [
       SCHEMES.format("keyed_noise") + "a_second_encryption_has_another_nonce"
     ],
     "No integrity": [SCHEMES.format("keyed_noise") + "the_noise_is_aes_ctr"],
