@@ -38,10 +38,10 @@ from experiments.attacking.games import Games
 from experiments.attacking.property_inference import PropertyInference
 from experiments.attacking.search_cost import SearchCost
 from experiments.attacking.targets import Targets
-from experiments.protection import job as context
+from experiments.protection.job import open_job
 from experiments.report import attacks as report
 from experiments.run import files, results
-from experiments.run import flags as cli
+from experiments.run import flags as run_flags
 
 Row = dict[str, Any]
 
@@ -67,7 +67,7 @@ def run(
   config = plan.with_default(config)
   plan.check(config)
   console = rich.console.Console()
-  job = context.start(config, workdir, keydir, secret, console.print)
+  job = open_job(config, workdir, keydir, secret, console.print)
   targets = Targets(
     job,
     versions=plan.needs_versions(config),
@@ -116,7 +116,7 @@ def _play_all(
       continue
     say(f"{i + 1} of {len(pairs)}: {scheme}, {label}")
     play = measurements.get(config.attacks[label].attack, games)
-    rows[name] = play(scheme, label) | targets.run.base | {"row": name}
+    rows[name] = play(scheme, label) | targets.job.row_base | {"row": name}
     results.append_rows(file, [rows[name]])
     played += 1
     left = sum(x not in rows for x in names)
@@ -139,7 +139,7 @@ def _draw(
   ]
   if not strips:
     return None
-  path = targets.run.workdir.path / "restored.png"
+  path = targets.job.workdir.path / "restored.png"
   restored.draw(path, config, targets, strips)
   return path
 
@@ -178,8 +178,8 @@ def table(rows: Sequence[Row]) -> rich.table.Table:
 
 def main(argv: list[str]) -> None:
   """Run from the command line."""
-  cli.serve(argv, run)
+  run_flags.run_command(argv, run)
 
 
 if __name__ == "__main__":
-  app.run(main, flags_parser=cli.parse_flags)
+  app.run(main, flags_parser=run_flags.parse_flags)

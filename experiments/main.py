@@ -1,17 +1,18 @@
-"""KeyJAX's main job: train, lock, ship, restore and judge.
+"""The main job of KeyJAX: train, lock, ship, restore and judge.
 
     python -m experiments.main --config=configs/quickstart.py --workdir=runs/a
 
 It trains a plain model and the models that train under a key, locks each with
 its scheme, saves locked params with Orbax and keys elsewhere, restores and
-decrypts them, checks them bit for bit, and evaluates them with the right key,
-none, wrong keys and near keys. It writes WORKDIR/results.json (a row a
-measurement) and WORKDIR/report.html, and goes on where it stopped.
+decrypts them, compares them bit for bit, and evaluates them with the right
+key, without a key, with wrong keys and with near keys. It writes
+WORKDIR/results.json (one row per measurement) and WORKDIR/report.html, and
+resumes where it stopped.
 
 What to type next:
     configs/*.py                     each begins with its command and figures
     --config.train.epochs=2          change a field of the config
-    --keydir=DIR                     where keys go (default: WORKDIR.keys)
+    --keydir=DIR                     folder for keys (default: WORKDIR.keys)
     --secret=file:PATH               bring your own secret (also env:, fd:)
     --multihost                      on every host of a TPU slice
     --coordinator=HOST:PORT --num_processes=N --process_id=I    anywhere else
@@ -22,29 +23,29 @@ from typing import Any
 
 import rich.console
 import rich.table
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import ConfigDict
 
 import keyjax
 from experiments import report
-from experiments.protection import job as context
-from experiments.protection import pictures, protect
+from experiments.protection import protect
+from experiments.protection.job import open_job
 from experiments.report.view import proves_nothing
-from experiments.run import ending, results
-from experiments.run import flags as cli
+from experiments.run import flags as run_flags
+from experiments.run import results
 from keyjax import parallel
 
 _MULTIHOST = flags.DEFINE_bool(
-  "multihost", False, "This is one of the hosts of a TPU slice."
+  "multihost", False, "Join the other hosts of a TPU slice."
 )
 _COORDINATOR = flags.DEFINE_string(
-  "coordinator", "", "host:port of process 0, to join processes anywhere else."
+  "coordinator", "", "host:port of process 0, to join processes elsewhere."
 )
 _NUM_PROCESSES = flags.DEFINE_integer(
-  "num_processes", 0, "How many processes there are."
+  "num_processes", 0, "Number of processes to join."
 )
 _PROCESS_ID = flags.DEFINE_integer(
-  "process_id", -1, "Which of them this one is, from 0."
+  "process_id", -1, "Number of this process, from 0."
 )
 
 
@@ -54,103 +55,109 @@ def run(
   keydir: str = "",
   secret: keyjax.Secret | None = None,
 ) -> list[dict[str, Any]]:
-  """Runs a config and returns its rows.
+  """Run a config and return its rows.
 
   Args:
-    config: from a file in `configs/`.
-    workdir: for results and checkpoints; no key ever lies in it.
-    keydir: for keys; `<workdir>.keys` by default.
-    secret: what keys are derived from; by default one that is made and kept
-      with the keys. Every process of several brings the same.
+    config: Config from a file in `configs/`.
+    workdir: Folder for results and checkpoints; no key is ever stored in it.
+    keydir: Folder for keys; `<workdir>.keys` by default.
+    secret: Secret that keys are derived from; by default one is generated and
+      stored with the keys. Several processes must bring the same one.
 
   Returns:
-    The rows; none in processes but the first, which go when all is trained.
+    The rows; none in processes but the first, which exit after training.
 
   Raises:
-    ValueError: the config or a folder is wrong; the message says how.
-    FileNotFoundError: the data set is not on this machine.
-    Preempted: the machine is about to go; what was trained is saved.
+    ValueError: If the config or a folder is wrong; the message says how.
+    FileNotFoundError: If the data set is not on this machine.
+    Preempted: If the machine is about to be taken away; what was trained is
+      saved.
   """
   console = rich.console.Console(quiet=not parallel.is_first())
   if "attacks" in config:
-    console.print("The config's attacks are left to experiments.attack.")
-  this = context.start(config, workdir, keydir, secret, console.print)
-  folders = this.workdir
-  trained = protect.train_plain(this)
+    console.print("Attacks in the config are for experiments.attack.")
+  job = open_job(config, workdir, keydir, secret, console.print)
+  plain_variables = protect.train_plain(job)
   variables = {
-    label: protect.train_locked(this, label, spec, trained)
-    for label, spec in config.schemes.items()
+    label: protect.train_locked(job, label, plain_variables)
+    for label in job.locks
   }
-  shown = {
-    label: pictures.train_shown(this, label, spec)
-    for label, spec in config.schemes.items()
-  }
-  if not parallel.is_first():  # From here on nothing waits for others.
+  if not parallel.is_first():  # Nothing below waits for other processes.
     return []
-  outcome = protect.judge_plain(this, trained)
-  rows, figures = list(outcome.rows), {"plain": outcome.figures}
-  for label, spec in config.schemes.items():
-    args = this, label, spec, variables[label], outcome.rows, shown[label]
-    done = protect.protect(*args)
-    rows += done.rows
-    figures[label] = done.figures
-  results.write_json(folders.path / "results.json", rows)
-  page = folders.path / "report.html"
-  report.write(page, rows, figures)
+  plain = protect.judge_plain(job, plain_variables)
+  accuracy = results.find(plain.rows, metric="accuracy")["value"]
+  rows = list(plain.rows)
+  figures = {"plain": plain.figures}
+  for label in job.locks:
+    outcome = protect.protect(job, label, variables[label], accuracy)
+    rows += outcome.rows
+    figures[label] = outcome.figures
+  folder = job.workdir.path
+  results.write_json(folder / "results.json", rows)
+  report.write(folder / "report.html", rows, figures)
   console.print(table(rows))
-  console.print(f"Rows:   {folders.path / 'results.json'}")
-  console.print(f"Report: {page}")
-  console.print(f"Ship:   {folders.path}/<scheme>/locked")
-  console.print(f"Keys:   {folders.key_path} (mode 600)")
+  console.print(f"Rows:   {folder / 'results.json'}")
+  console.print(f"Report: {folder / 'report.html'}")
+  console.print(f"Ship:   {folder}/<scheme>/locked")
+  console.print(f"Keys:   {job.workdir.key_path} (mode 600)")
   return rows
 
 
 def table(rows: list[dict[str, Any]]) -> rich.table.Table:
-  """Returns accuracy by scheme and key, in percent; NaN where most outputs are.
+  """Return accuracies in percent, by scheme and key.
 
-  The argmax of NaN is a class, which would be right now and then.
+  NaN where most logits are not finite: the argmax of NaN is a class, and right
+  now and then.
   """
-  out = rich.table.Table(title=f"{rows[0]['dataset']}, test accuracy in %")
-  out.add_column("scheme", overflow="fold")
+  made = rich.table.Table(title=f"{rows[0]['dataset']}, test accuracy in %")
+  made.add_column("scheme", overflow="fold")
   names = ("right key", "no key", "wrong (mean)", "wrong (max)")
   for name in (*names, "not finite", "key bytes"):
-    out.add_column(name, justify="right", overflow="fold", width=7)
+    made.add_column(name, justify="right", overflow="fold", width=7)
   for label in dict.fromkeys(r["scheme"] for r in rows):
-    out.add_row(*_cells([r for r in rows if r["scheme"] == label]))
-  return out
+    made.add_row(*_cells([r for r in rows if r["scheme"] == label]))
+  return made
 
 
 def _cells(rows: list[dict[str, Any]]) -> list[str]:
   title = rows[0]["title"]
-  found = {r["condition"]: r for r in rows if r["metric"] == "accuracy"}
-  if "plain" in found:
-    return [title, _percent(found["plain"], "value"), *["-"] * 5]
-  shown = [_percent(found[c], "value") for c in ("right", "no_key")]
-  size = str(results.find(rows, metric="key_bytes")["value"])
-  if "wrong" not in found:  # There is no key.
-    return [title, *shown, *["-"] * 3, size]
-  wrong = found["wrong"]
-  shown += [_percent(wrong, name) for name in ("value", "max")]
-  seen = wrong["images"] * wrong["keys"]
-  return [title, *shown, f"{100 * wrong['nonfinite'] / seen:.1f} %", size]
+  by_condition = {r["condition"]: r for r in rows if r["metric"] == "accuracy"}
+  if "plain" in by_condition:
+    return [title, _percent(by_condition["plain"], "value"), *["-"] * 5]
+  right = _percent(by_condition["right"], "value")
+  no_key = _percent(by_condition["no_key"], "value")
+  key_bytes = str(results.find(rows, metric="key_bytes")["value"])
+  if "wrong" not in by_condition:  # There is no key.
+    return [title, right, no_key, "-", "-", "-", key_bytes]
+  wrong = by_condition["wrong"]
+  nonfinite = wrong["nonfinite"] / (wrong["images"] * wrong["keys"])
+  return [
+    title,
+    right,
+    no_key,
+    _percent(wrong, "value"),
+    _percent(wrong, "max"),
+    f"{100 * nonfinite:.1f} %",
+    key_bytes,
+  ]
 
 
 def _percent(row: dict[str, Any], field: str) -> str:
   return "NaN" if proves_nothing(row) else f"{100 * row[field]:.2f}"
 
 
+def _join_processes() -> None:
+  if _MULTIHOST.value or _COORDINATOR.value:
+    parallel.initialize(
+      _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
+    )
+
+
 def main(argv: list[str]) -> None:
-  """Runs from the command line; user errors are one line."""
-  cli.check(argv)
-  logging.set_verbosity(logging.ERROR)  # JAX's and Orbax's notes.
-  with ending.one_line():
-    # Before anything that asks JAX for its devices.
-    if _MULTIHOST.value or _COORDINATOR.value:
-      where = _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
-      parallel.initialize(*where)
-    folders = str(cli.WORKDIR.value), cli.KEYDIR.value
-    run(cli.CONFIG.value, *folders, cli.secret())
+  """Run from the command line."""
+  # Processes join before anything asks JAX for its devices.
+  run_flags.run_command(argv, run, prepare=_join_processes)
 
 
 if __name__ == "__main__":
-  app.run(main, flags_parser=cli.parse_flags)
+  app.run(main, flags_parser=run_flags.parse_flags)

@@ -22,6 +22,7 @@ from etils import epath
 
 from experiments import data
 from experiments.data.registry import DATASETS, Preparation
+from experiments.run import errors
 
 
 def names() -> list[str]:
@@ -140,10 +141,8 @@ def main(argv: Sequence[str]) -> None:
   """Prepare the data set that the command line names."""
   if len(argv) != 2:
     raise app.UsageError(f"Name one data set of {', '.join(names())}.")
-  try:
+  with errors.reported():
     folder = prepare(argv[1], flags.FLAGS.data_dir)
-  except (ValueError, OSError) as error:
-    raise SystemExit(f"error: {error}") from None
   print(f"{argv[1]} is in {folder}.")
 
 

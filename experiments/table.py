@@ -1,32 +1,37 @@
-"""Make a table of results: several seeds of one config, and the papers.
+"""The table of results: several seeds of one config, next to the papers.
 
     python -m experiments.table runs/table_mnist_0 runs/table_mnist_1
 
 The folders are workdirs of `experiments.main` that differ only in `train.seed`.
-It prints a Markdown table and writes RESULTS/<config>.md and
-RESULTS/<config>.json: rows with value, deviation, interval and provenance.
+The command prints a Markdown table and writes RESULTS/<config>.md and
+RESULTS/<config>.json: rows with value, deviation, interval, and how they were
+measured.
 
 What to type next:
     --out=DIR                        RESULTS; `results` by default
-    --overhead=FILE,FILE             a column: what steps and passes cost
+    --overhead=FILE,FILE             a column: what locks cost steps and passes
     python -m experiments.benchmark overhead --json=FILE    writes that file
     python -m experiments.main       another seed: --config.train.seed=3
 """
 
+import pathlib
+
 from absl import app, flags
 
-from experiments.run import ending, files, out, results
+from experiments.run import errors, files, results
 from experiments.tables import markdown, over_seeds, runs, steps
 
+_OUT = flags.DEFINE_string("out", "results", "Folder for the table.")
 _OVERHEAD = flags.DEFINE_list("overhead", [], "Files of that benchmark.")
 
 
 def main(argv: list[str]) -> None:
-  """Run from the command line; user errors are one line."""
-  with ending.one_line():
+  """Run from the command line."""
+  with errors.reported():
     rows = over_seeds.rows(runs.read(argv[1:]))
     timed = steps.read(_OVERHEAD.value, rows[0]["config"])
-    page, folder = markdown.page(rows, timed), out.folder("results")
+    page = markdown.page(rows, timed)
+    folder = pathlib.Path(_OUT.value or "results")
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{rows[0]['config']}.json"
     results.write_json(file, rows + timed)

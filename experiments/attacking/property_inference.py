@@ -101,7 +101,7 @@ class PropertyInference:
     best = max(hits, key=lambda k: hits[k])
     total = len(targets.label)
     low, high = intervals.clopper_pearson(hits[best], total, len(hits))
-    data = self._targets.run.dataset
+    data = self._targets.job.dataset
     attacker = rows.attacker_of(spec, len(data.train_labels))
     cost = Cost(
       steps=spec.steps,
@@ -136,13 +136,13 @@ class PropertyInference:
   def _train(
     self, name: str, count: int, steps: int
   ) -> tuple[shadows.Nets, shadows.Nets]:
-    run = self._targets.run
+    job = self._targets.job
     seed = 2 * list(shadows.PROPERTIES).index(name)
     first, second = (
       shadows.train(
-        run.model,
-        run.dataset.train_images[half::2],
-        run.dataset.train_labels[half::2],
+        job.model,
+        job.dataset.train_images[half::2],
+        job.dataset.train_labels[half::2],
         prevalence=shadows.PROPERTIES[name],
         count=count,
         steps=steps,
@@ -154,9 +154,9 @@ class PropertyInference:
 
   def _files(self, scheme: str, nets: shadows.Nets) -> Any:
     """Return the locked files of networks, as floats."""
-    images = self._targets.run.dataset.train_images[:1]
+    images = self._targets.job.dataset.train_images[:1]
     return lock_all(
-      self._targets.lock(scheme).scheme,
+      self._targets.job.locks[scheme].scheme,
       self._config.schemes[scheme].scheme,
       nets.params,
       batch={"image": jnp.asarray(images.astype(np.float32) / 255)},

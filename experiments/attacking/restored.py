@@ -32,7 +32,7 @@ def draw(
     played: Scheme label, attack label and row of each strip.
   """
   # [_SHOWN, h, w, c]
-  images = targets.run.dataset.train_images[-_SHOWN:].astype(np.float32) / 255
+  images = targets.job.dataset.train_images[-_SHOWN:].astype(np.float32) / 255
   strips = []
   for scheme, label, row in played:
     title = f"{row['title']}, {row['attack_title']}"

@@ -74,11 +74,11 @@ class SearchCost:
 
   def _keys_a_second(self, scheme: str) -> float:
     """Return the rate at which one call tries wrong keys."""
-    run = self._targets.run
-    lock = self._targets.lock(scheme)
+    job = self._targets.job
+    lock = job.locks[scheme]
     target = self._targets.get(scheme)
-    guesses = judge.wrong_keys(run, lock, target.key, target.params, _KEYS)
-    images = judge.images(run, _IMAGES)
+    guesses = judge.wrong_keys(job, lock, target.key, target.params, _KEYS)
+    images = judge.packed_test_images(job, _IMAGES)
     evaluate.count(lock, target.locked, guesses, images)  # Compiles.
     start = time.perf_counter()
     evaluate.count(lock, target.locked, guesses, images)

@@ -8,13 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 import keyjax
-from experiments.protection import job as context
 from experiments.protection import protect
-from experiments.protection.job import Run
-from experiments.protection.lock import Lock, build
+from experiments.protection.job import Job, keygen_batch
 from keyjax import quantize, tree
 from keyjax.attacks import referee, registry
 from keyjax.attacks.fit import Recipe, fit
@@ -25,31 +22,30 @@ _SISTER_STEPS = 50
 
 
 class Targets:
-  """The locked models of a run, made on first use.
+  """The locked models of a job, made on first use.
 
   Attributes:
-    run: Config, folders, data and model.
+    job: Config, folders, data, model and locks.
   """
 
   def __init__(
     self,
-    run: Run,
+    job: Job,
     versions: bool = False,
     licensees: Mapping[str, int] | None = None,
   ) -> None:
     """Prepare the data; nothing is trained yet.
 
     Args:
-      run: Config, folders, data and model.
+      job: Config, folders, data, model and locks.
       versions: Whether some attack needs a base model or another file.
       licensees: Scheme label -> number of files of the same weights, locked
         under other secrets, that some attack needs; none by default.
     """
-    data = run.dataset
-    self.run = run
+    data = job.dataset
+    self.job = job
     self._versions = versions
     self._licensees = licensees or {}
-    self._locks: dict[str, Lock] = {}
     self._train = _examples(data.train_images, data.train_labels)
     self._test = _examples(data.test_images, data.test_labels)
     self._last: tuple[str, Target] | None = None
@@ -58,28 +54,20 @@ class Targets:
   @functools.cached_property
   def trained(self) -> Any:
     """Variables of the plain model."""
-    return protect.train_plain(self.run)
+    return protect.train_plain(self.job)
 
   @functools.cached_property
   def sister(self) -> Any:
     """Another version of the plain model: its head trained a little longer."""
-    apply_fn = self.run.model.apply
+    apply_fn = self.job.model.apply
     marks = [_SISTER_STEPS]
     return next(fit(apply_fn, self.trained, self._train, marks, _SISTER)).params
 
   def get(self, label: str) -> Target:
     """Return the target of a scheme label, trained if necessary."""
     if self._last is None or self._last[0] != label:
-      spec = self.run.config.schemes[label]
-      self._last = (label, self._make(label, spec))
+      self._last = (label, self._make(label))
     return self._last[1]
-
-  def lock(self, label: str) -> Lock:
-    """Return the protection of a scheme label, built once."""
-    if label not in self._locks:
-      spec = self.run.config.schemes[label]
-      self._locks[label] = build(spec.scheme, dict(spec.args), self.run.model)
-    return self._locks[label]
 
   def right(self, label: str) -> Score:
     """Return the accuracy with the owner's key, for comparison."""
@@ -89,19 +77,20 @@ class Targets:
       self._right[label] = found
     return self._right[label]
 
-  def _make(self, label: str, spec: ConfigDict) -> Target:
-    run = self.run
-    lock = self.lock(label)
-    variables = protect.train_locked(run, label, spec, self.trained)
-    key = protect.make_key(run, label, lock, variables)
+  def _make(self, label: str) -> Target:
+    model = self.job.model
+    spec = self.job.config.schemes[label]
+    lock = self.job.locks[label]
+    variables = protect.train_locked(self.job, label, self.trained)
+    key = protect.load_or_make_key(self.job, label, variables)
     target = Target(
       name=spec.scheme,
       scheme=lock.scheme,
       key=key,
       params=jax.tree.map(jnp.asarray, lock.prepare(variables)),
       locked=None,
-      apply_fn=run.model.apply,
-      init=jax.jit(lambda rng: run.model.init(rng, self._train.image[:1])),
+      apply_fn=model.apply,
+      init=jax.jit(lambda rng: model.init(rng, self._train.image[:1])),
       train=self._train,
       test=self._test,
       options=dict(spec.args),
@@ -113,27 +102,26 @@ class Targets:
       return target  # Another key is another model, or there is none.
     files = self._locked_for_others(target, self._licensees.get(label, 0))
     target = dataclasses.replace(target, licensed=files)
-    return (
-      self._with_versions(target, label, lock) if self._versions else target
-    )
+    return self._with_versions(target, label) if self._versions else target
 
   def _locked_for_others(self, target: Target, count: int) -> tuple[Any, ...]:
     """Return files of the same weights under fresh secrets, not stored."""
-    batch, encrypt = context.keygen_batch(self.run), target.scheme.encrypt
+    batch = keygen_batch(self.job)
+    encrypt = target.scheme.encrypt
     secrets = [keyjax.Secret.generate() for _ in range(count)]
     keys = (target.scheme.keygen(s, target.params, batch) for s in secrets)
     return tuple(jax.jit(encrypt)(key, target.params) for key in keys)
 
-  def _with_versions(self, target: Target, label: str, lock: Lock) -> Target:
+  def _with_versions(self, target: Target, label: str) -> Target:
     """Add a base model, and a file of it under the same secret."""
-    run = self.run
+    lock = self.job.locks[label]
     encrypt = jax.jit(lock.scheme.encrypt)
     sister = jax.tree.map(jnp.asarray, lock.prepare(self.sister))
     target = dataclasses.replace(target, base=sister)
     if not any(a.needs.copies for a in registry.applicable(target.name)):
       return target
-    batch = context.keygen_batch(run)
-    other = lock.scheme.keygen(run.workdir.secret.child(label), sister, batch)
+    secret = self.job.workdir.secret.child(label)
+    other = lock.scheme.keygen(secret, sister, keygen_batch(self.job))
     return dataclasses.replace(target, copies=(encrypt(other, sister),))
 
   def with_fresh_keys(
@@ -147,7 +135,7 @@ class Targets:
       decoys: Whether every other one holds random words instead.
     """
     target = self.get(label)
-    batch = context.keygen_batch(self.run)
+    batch = keygen_batch(self.job)
     encrypt = jax.jit(target.scheme.encrypt)
     rng = np.random.default_rng()
     for i in range(count):

@@ -1,1 +1,1 @@
-"""Looking into locked models."""
+"""Interpretation of locked models."""

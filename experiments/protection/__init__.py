@@ -1,1 +1,1 @@
-"""Protecting a model: lock, ship, restore and evaluate."""
+"""Protections of a model: the job, locks, evaluation, what is shipped."""

@@ -1,7 +1,8 @@
-"""Mistakes in a config, found before anything is trained or claimed."""
+"""Checks of a config, before anything is trained or a folder is claimed."""
 
 import functools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -11,7 +12,7 @@ from ml_collections import ConfigDict
 
 import keyjax
 from experiments import data
-from experiments.protection import lock
+from experiments.protection.lock import CHAIN, Lock, build
 from experiments.training import train
 from keyjax.schemes import registry as schemes
 
@@ -41,18 +42,39 @@ _AT_LEAST_ZERO = (
 )
 
 
-def config(config: ConfigDict, dataset: data.Dataset, model: nn.Module) -> None:
-  """Checks numbers, optimiser, devices, and that each scheme fits the model.
+def check_config(
+  config: ConfigDict,
+  dataset: data.Dataset,
+  model: nn.Module,
+  locks: Mapping[str, Lock],
+) -> None:
+  """Check numbers, optimizer, devices, and that each scheme fits the model.
 
   Args:
-    config: the whole config.
-    dataset: its data.
-    model: its model; only shapes go through it.
+    config: Whole config.
+    dataset: Data of the config.
+    model: Model of the config; only shapes are computed.
+    locks: Protections of the config, by label.
 
   Raises:
-    ValueError: something does not fit; it says what.
+    ValueError: If something does not fit; the message says what.
   """
-  for fields, least, said in (
+  _check_numbers(config)
+  train.check_devices(config.train)
+  batch = {
+    "image": data.to_input(jnp.asarray(dataset.train_images[:1])),
+    "label": jnp.asarray(dataset.train_labels[:1]),
+  }
+  variables = jax.eval_shape(model.init, jax.random.key(0), batch["image"])
+  _check_recipe(config.train, dataset, variables)
+  for label, spec in config.schemes.items():
+    _check_scheme(
+      spec.scheme, dict(spec.args), locks[label], model, variables, batch
+    )
+
+
+def _check_numbers(config: ConfigDict) -> None:
+  for fields, least, requirement in (
     (_AT_LEAST_ONE, 1, "at least 1"),
     (_AT_LEAST_ZERO, 0, "0 or more"),
   ):
@@ -61,57 +83,55 @@ def config(config: ConfigDict, dataset: data.Dataset, model: nn.Module) -> None:
         lambda x, name: x[name], field.split("."), config
       )
       if not least <= value < math.inf:  # Nor NaN.
-        raise ValueError(f"{field}={value}: {said}")
+        raise ValueError(f"{field}={value}: must be {requirement}")
   if not 0 < config.train.epochs < math.inf:
-    raise ValueError(f"train.epochs={config.train.epochs}: more than 0")
-  train.check_devices(config.train)
-  batch = {
-    "image": data.to_input(jnp.asarray(dataset.train_images[:1])),
-    "label": jnp.asarray(dataset.train_labels[:1]),
-  }
-  variables = jax.eval_shape(model.init, jax.random.key(0), batch["image"])
-  _recipe(config.train, dataset, variables)
-  for spec in config.schemes.values():
-    scheme(spec.scheme, dict(spec.args), model, variables, batch)
+    raise ValueError(f"train.epochs={config.train.epochs}: must be more than 0")
 
 
-def _recipe(config: ConfigDict, dataset: data.Dataset, variables: Any) -> None:
-  """Checks the optimiser, and what is for images alone."""
+def _check_recipe(
+  config: ConfigDict, dataset: data.Dataset, variables: Any
+) -> None:
+  """Check the optimizer, and options that only apply to images."""
   steps = train.num_steps(config, dataset.num_examples)
   optimizer = train.make_optimizer(config, steps)
   jax.eval_shape(optimizer.init, variables["params"])
   for field in ("pad", "flip", "cutout", "mixup"):
     if dataset.is_text and config[field]:
-      raise ValueError(f"train.{field} is for images, the data are text")
+      raise ValueError(f"train.{field} is for images, but the data are text")
   for field in ("label_smoothing", "ema"):
     if not 0 <= config[field] < 1:
-      raise ValueError(f"train.{field}={config[field]}: from 0 to below 1")
+      raise ValueError(
+        f"train.{field}={config[field]}: must be from 0 to below 1"
+      )
   first, last = config.profile
   if first > last:
-    raise ValueError(f"train.profile={config.profile}: (first step, last step)")
+    raise ValueError(
+      f"train.profile={config.profile}: must be (first step, last step)"
+    )
 
 
-def scheme(
+def _check_scheme(
   name: str,
   args: dict[str, Any],
+  lock: Lock,
   model: nn.Module,
   variables: Any,
   batch: Any,
 ) -> None:
-  """Checks that a scheme's key can be made for a model, on shapes alone.
+  """Check that a key can be made for a model, by shapes only.
 
   Raises:
-    ValueError: it cannot; it says why.
+    ValueError: If no key can be made; the message says why.
   """
-  this = lock.build(name, args, model)
-  if name == lock.CHAIN:
+  if name == CHAIN:
     for part, part_args in args["parts"]:
-      scheme(part, dict(part_args), model, variables, batch)
+      part_lock = build(part, dict(part_args), model)
+      _check_scheme(part, dict(part_args), part_lock, model, variables, batch)
     return
   entry = schemes.get(name)
   if entry.key_source is schemes.KeySource.PARAMS:  # None are trained yet.
     if entry.check is not None:
       entry.check(variables, **args)
   else:
-    prepared = jax.eval_shape(this.prepare, variables)
-    this.scheme.keygen(keyjax.Secret.generate(), prepared, batch)
+    prepared = jax.eval_shape(lock.prepare, variables)
+    lock.scheme.keygen(keyjax.Secret.generate(), prepared, batch)

@@ -1,14 +1,14 @@
-"""Accuracy in the four conditions that a key creates, and key by key.
+"""Accuracy in the four conditions that a key creates, for each of many keys.
 
 - plain: the unprotected model;
 - right: the locked file and its key;
 - wrong: the stolen file, with no key, with wrong keys, with near keys;
 - api: queries to a server that holds the key. A key protects the file, not
-  the function, so this equals *right*, and most attacks need no more.
+  the function, so this equals *right*, and most attacks need only this.
 
-Beside every accuracy stands the number of images whose logits are not finite:
-the argmax of NaN is a class too. Of a text, each character counts as an image
-does.
+Next to every accuracy is the number of images whose logits are not finite,
+because the argmax of NaN is a class too. In a text, each character counts as
+an image does.
 """
 
 import functools
@@ -25,14 +25,14 @@ from experiments.protection.lock import Lock
 
 
 class Counts(NamedTuple):
-  """What a model did on images, for each of K keys.
+  """Results of a model on images, for each of K keys.
 
   Attributes:
     correct: int[K], images with the right class.
     nonfinite: int[K], images with a logit that is NaN or infinite.
-    total: how many images each key saw.
-    loss: float[K], the cross-entropy in nats, summed over them.
-    unit: what was counted, `images` or `characters`.
+    total: Number of images per key.
+    loss: float[K], cross-entropy in nats, summed over images.
+    unit: What was counted, `images` or `characters`.
   """
 
   correct: np.ndarray
@@ -43,20 +43,21 @@ class Counts(NamedTuple):
 
   @property
   def accuracy(self) -> np.ndarray:
-    """Returns float[K], from 0 to 1."""
+    """Accuracies, float[K], from 0 to 1."""
     return self.correct / self.total
 
   @property
   def perplexity(self) -> np.ndarray:
-    """Returns float[K], the exponential of the mean loss; NaN or infinite."""
+    """Exponentials of the mean loss, float[K]; may be NaN or infinite."""
     with np.errstate(over="ignore"):
       return np.exp(self.loss / self.total)
 
   def part(self, keys: slice) -> "Counts":
-    """Returns the counts of some of the keys."""
-    correct, nonfinite = self.correct[keys], self.nonfinite[keys]
+    """Return the counts of some of the keys."""
     return self._replace(
-      correct=correct, nonfinite=nonfinite, loss=self.loss[keys]
+      correct=self.correct[keys],
+      nonfinite=self.nonfinite[keys],
+      loss=self.loss[keys],
     )
 
 
@@ -65,51 +66,49 @@ class Images(NamedTuple):
 
   image: jax.Array  # uint8[n, b, H, W, C]; of a text uint8[n, b, t]
   label: jax.Array  # int32[n, b]; of a text int32[n, b, t]
-  mask: jax.Array  # bool[n, b], False on the rows that fill up the last batch
+  mask: jax.Array  # bool[n, b], False on the padding of the last batch
 
 
 def pack(images: np.ndarray, labels: np.ndarray, batch_size: int) -> Images:
-  """Stacks every image once into batches, for `count`."""
+  """Stack images into batches of one shape, each image once."""
   size = min(batch_size, len(labels))
-  found = list(data.eval_batches(images, labels, size))
-  stacked = {k: np.stack([batch[k] for batch in found]) for k in found[0]}
+  batches = list(data.eval_batches(images, labels, size))
+  stacked = {k: np.stack([batch[k] for batch in batches]) for k in batches[0]}
   return Images(**{k: jnp.asarray(v) for k, v in stacked.items()})
 
 
 Totals = tuple[jax.Array, jax.Array, jax.Array]  # int32, int32, float32
-LogitsFn = Callable[[Any, Any, jax.Array], jax.Array]
-
-
-def plain(lock: Lock) -> LogitsFn:
-  """Returns `(key, variables, images) -> logits` of someone without a key."""
-  return lambda key, variables, images: lock.apply(variables, images)
 
 
 def count(
   lock: Lock, variables: Any, keys: Sequence[Any], images: Images
 ) -> Counts:
-  """Counts what the locked model gets right under each of several keys.
+  """Count the right answers of a locked model under each of several keys.
 
   All keys run in one compiled call; each decrypts once.
 
   Args:
-    lock: the protection.
-    variables: the locked variables.
-    keys: keys of one structure.
-    images: from `pack`.
+    lock: Protection of the model.
+    variables: Locked variables.
+    keys: Keys of equal tree structure and shapes.
+    images: Test images from `pack`.
   """
   stacked = jax.tree.map(lambda *x: jnp.stack(x), *keys)
   return _counts(_count_keys(lock, stacked, variables, images), images)
 
 
-def _counts(found: Any, images: Images) -> Counts:
-  """Returns what the device counted, and of how many."""
-  correct, nonfinite, loss = map(np.atleast_1d, jax.device_get(found))
-  text = images.label.ndim > 2
-  each = images.label.shape[-1] if text else 1
-  total = each * int(np.asarray(images.mask).sum())
-  unit = "characters" if text else "images"
-  return Counts(correct, nonfinite, total, loss.astype(np.float64), unit)
+def _counts(totals: Totals, images: Images) -> Counts:
+  """Return the totals of the device as counts."""
+  correct, nonfinite, loss = map(np.atleast_1d, jax.device_get(totals))
+  is_text = images.label.ndim > 2
+  labels_per_row = images.label.shape[-1] if is_text else 1
+  return Counts(
+    correct=correct,
+    nonfinite=nonfinite,
+    total=labels_per_row * int(np.asarray(images.mask).sum()),
+    loss=loss.astype(np.float64),
+    unit="characters" if is_text else "images",
+  )
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -120,21 +119,21 @@ def _count_keys(
     opened = lock.scheme.decrypt(key, variables)
     return _count(lock.scheme.bind(key, lock.apply), opened, images)
 
-  if not jax.tree.leaves(keys):  # A scheme without a key: nothing to map over.
+  if not jax.tree.leaves(keys):  # Without a key there is nothing to map over.
     return one(keys)
-  # On a CPU, convolutions with several keys' weights at once took 4 times as
-  # long as one key after the other; an accelerator fills up with 16.
+  # On a CPU, convolutions with the weights of several keys at once took 4 times
+  # as long as one key after another; 16 at once fill an accelerator.
   at_once = 1 if jax.default_backend() == "cpu" else 16
   return jax.lax.map(one, keys, batch_size=at_once)
 
 
 def count_without_key(lock: Lock, variables: Any, images: Images) -> Counts:
-  """Counts what a model gets right as it is: no key, no decryption.
+  """Count the right answers of a model as it is: no key, no decryption.
 
   Args:
-    lock: the protection, for its forward pass.
-    variables: floats or int8: ciphertext as `tree.as_floats` shows it.
-    images: from `pack`.
+    lock: Protection of the model, for its forward pass.
+    variables: Plain variables, or ciphertext viewed by `tree.as_floats`.
+    images: Test images from `pack`.
   """
   return _counts(_count_plain(lock, variables, images), images)
 
@@ -147,7 +146,7 @@ def _count_plain(lock: Lock, variables: Any, images: Images) -> Totals:
 def _count(
   apply_fn: Callable[..., jax.Array], variables: Any, images: Images
 ) -> Totals:
-  """Returns how many are right, how many not finite, and the summed loss."""
+  """Return the number right, the number not finite, and the summed loss."""
 
   def batch(part: Images) -> Totals:
     logits = apply_fn(variables, data.to_input(part.image))

@@ -1,6 +1,6 @@
-"""What all protections of a run share, and what it comes to."""
+"""The job that all protections of a config share, and its outcomes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -10,90 +10,112 @@ from ml_collections import ConfigDict
 
 from experiments import data, models
 from experiments.protection import check
-from experiments.run import encryption as people
-from experiments.run import results
-from experiments.run.encryption import NOBODY, People
+from experiments.protection.lock import Lock, build_all
+from experiments.run import encryption, results
+from experiments.run.encryption import UNENCRYPTED, Encryption
 from experiments.run.workdir import Workdir
 from keyjax import Secret
 
 KEYGEN_IMAGES = 1000
 KEYGEN_LABELS = 8000  # Each character of a text has one.
 Rows = list[dict[str, Any]]
-Say = Callable[[str], None]
 
 
-class Run(NamedTuple):
-  """What all protections of a run share.
+class Job(NamedTuple):
+  """What all protections of a config share.
 
   Attributes:
-    config: the whole config.
-    workdir: the run's folders.
-    dataset: the data.
-    model: the linen module.
-    base: fields of every row.
-    say: prints a line.
-    people: whom training checkpoints are sealed for.
+    config: Whole config, without attacks.
+    workdir: Folders of the run.
+    dataset: Data to train and test on.
+    model: Linen module.
+    locks: Protection by label, in the order of `config.schemes`.
+    row_base: Fields of every row.
+    log: Function that prints a line.
+    encryption: Keys of the training checkpoints.
   """
 
   config: ConfigDict
   workdir: Workdir
   dataset: data.Dataset
   model: nn.Module
-  base: dict[str, Any]
-  say: Say
-  people: People = NOBODY
+  locks: Mapping[str, Lock]
+  row_base: dict[str, Any]
+  log: Callable[[str], None]
+  encryption: Encryption = UNENCRYPTED
 
 
 class Outcome(NamedTuple):
-  """Rows for `results.json`, and what the report draws."""
+  """Rows for `results.json`, and figures for the report."""
 
   rows: Rows
   figures: dict[str, Any]
 
 
-def start(
+def open_job(
   config: ConfigDict,
   workdir: str,
   keydir: str,
   secret: Secret | None,
-  say: Say,
-) -> Run:
-  """Loads the data, checks the config, and claims the folders.
+  log: Callable[[str], None],
+) -> Job:
+  """Load the data, check the config, build the locks, and claim the folders.
 
-  What the config says of attacks is left out: the folders belong to the locked
-  models, and attacks may be added later.
+  Attacks in the config are ignored: the folders belong to the locked models,
+  and attacks may be added later.
+
+  Args:
+    config: Config from a file in `configs/`.
+    workdir: Folder for results; see `Workdir`.
+    keydir: Folder for keys; see `Workdir`.
+    secret: Secret that keys are derived from; see `Workdir`.
+    log: Function that prints a line.
 
   Raises:
-    ValueError: the config or a folder is wrong; the message says how.
-    FileNotFoundError: the data set is not on this machine.
+    ValueError: If the config or a folder is wrong; the message says how.
+    FileNotFoundError: If the data set is not on this machine.
   """
   config = ConfigDict({k: v for k, v in config.items() if k != "attacks"})
   dataset = data.from_config(config)
   model = models.from_config(config, dataset)
   # Before the workdir, so that a config with an error claims no folder.
-  check.config(config, dataset, model)
-  readers = people.read(config.encrypt)
-  folders = Workdir(config, workdir, keydir, secret)
-  base = results.provenance() | {
+  locks = build_all(config.schemes, model)
+  check.check_config(config, dataset, model, locks)
+  checkpoint_keys = encryption.read(config.encrypt)
+  row_base = results.provenance() | {
     "config": config.name,
     "dataset": dataset.name,
     "model": config.model,
     "classes": dataset.num_classes,
     "source": dataset.source,
   }
-  return Run(config, folders, dataset, model, base, say, readers)
+  return Job(
+    config=config,
+    workdir=Workdir(config, workdir, keydir, secret),
+    dataset=dataset,
+    model=model,
+    locks=locks,
+    row_base=row_base,
+    log=log,
+    encryption=checkpoint_keys,
+  )
 
 
-def keygen_batch(run: Run) -> dict[str, jax.Array]:
-  """Returns the first examples, for schemes whose keys look at data."""
-  most = max(1, KEYGEN_LABELS // run.dataset.labels_per_example)
-  count = min(KEYGEN_IMAGES, most, len(run.dataset.train_labels))
+def scheme_base(job: Job, label: str) -> dict[str, Any]:
+  """Return the fields of every row of one protection."""
+  return job.row_base | results.names(label, job.config.schemes[label])
+
+
+def keygen_batch(job: Job, limit: int = KEYGEN_IMAGES) -> dict[str, jax.Array]:
+  """Return the first training examples, for keys that depend on data.
+
+  Args:
+    job: The job.
+    limit: Largest number of examples.
+  """
+  most = max(1, KEYGEN_LABELS // job.dataset.labels_per_example)
+  count = min(limit, most, len(job.dataset.train_labels))
   return {
-    "image": data.to_input(jnp.asarray(run.dataset.train_images[:count])),
-    "label": jnp.asarray(run.dataset.train_labels[:count]),
+    "image": data.to_input(jnp.asarray(job.dataset.train_images[:count])),
+    "label": jnp.asarray(job.dataset.train_labels[:count]),
   }
-
-
-def value(base: dict[str, Any], metric: str, value: float) -> dict[str, Any]:
-  """Returns the row of one number without an interval."""
-  return results.row(base, metric=metric, value=value)

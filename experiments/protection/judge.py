@@ -1,4 +1,4 @@
-"""What a lock is worth: the four conditions, wrong keys and near keys."""
+"""The value of a lock: the four conditions, wrong keys and near keys."""
 
 import math
 from typing import Any
@@ -7,132 +7,160 @@ import jax
 import numpy as np
 
 import keyjax
-from experiments.protection import evaluate, lock
-from experiments.protection import job as context
-from experiments.protection.job import Outcome, Rows, Run
+from experiments.protection import evaluate
+from experiments.protection.job import (
+  Job,
+  Outcome,
+  Rows,
+  keygen_batch,
+  scheme_base,
+)
+from experiments.protection.lock import Lock
 from experiments.run import results
 from keyjax import tree
 from keyjax.attacks import intervals, near_keys
 
-_MOST_RIGHT = 100  # Draws of the right key for each wrong one.
+_MAX_RIGHT_DRAWS = 100  # Of the right key, for each wrong key.
 
 
 def judge(
-  run: Run,
-  this: lock.Lock,
+  job: Job,
+  label: str,
+  *,
   key: Any,
   prepared: Any,
   locked: Any,
-  base: dict[str, Any],
   plain_accuracy: float,
 ) -> Outcome:
-  """Evaluates the conditions: right, api, no key, wrong keys, near keys.
+  """Evaluate the conditions: right, api, no key, wrong keys, near keys.
 
-  Where there is no key, none is wrong; to a key of a new kind, none is near.
+  A scheme without a key has no wrong keys, and one whose keys cannot be
+  compared has no near keys.
+
+  Args:
+    job: The job.
+    label: Label of the protection.
+    key: Key of the model.
+    prepared: Plain params.
+    locked: Locked params.
+    plain_accuracy: Accuracy of the plain model, for the drop.
   """
-  right = evaluate.count(this, locked, [key], images(run, 0))
+  lock = job.locks[label]
+  base = scheme_base(job, label)
+  every_image = packed_test_images(job, 0)
+  right = evaluate.count(lock, locked, [key], every_image)
   stolen = tree.as_floats(locked, prepared)
-  bare = evaluate.count_without_key(this, stolen, images(run, 0))
+  no_key = evaluate.count_without_key(lock, stolen, every_image)
   bad_weights = {"nonfinite_weights": int(tree.count_nonfinite(stolen))}
   rows = [
     accuracy(base, right, "right"),
-    # A server with the key answers anybody: the same function, by queries.
+    # A server with the key answers every query with the same function.
     accuracy(base, right, "api"),
-    accuracy(base, bare, "no_key") | bad_weights,
+    accuracy(base, no_key, "no_key") | bad_weights,
   ]
-  drops = [_drop(base, bare, "no_key", plain_accuracy)]
-  texts = [perplexity(base, right, "right"), perplexity(base, bare, "no_key")]
+  drops = [drop(base, no_key, "no_key", plain_accuracy)]
+  perplexities = [
+    perplexity(base, right, "right"),
+    perplexity(base, no_key, "no_key"),
+  ]
   near: Rows = []
   figures: dict[str, Any] = {}
   if jax.tree.leaves(key):
-    config = run.config.evaluate
-    few = images(run, config.wrong_images)
-    guesses = wrong_keys(run, this, key, prepared, config.wrong_keys)
-    wrong = evaluate.count(this, locked, guesses, few)
+    config = job.config.evaluate
+    images = packed_test_images(job, config.wrong_images)
+    guesses = wrong_keys(job, lock, key, prepared, config.wrong_keys)
+    wrong = evaluate.count(lock, locked, guesses, images)
     rows.append(mean_accuracy(base, wrong, "wrong"))
-    drops.append(_drop(base, wrong, "wrong", plain_accuracy))
-    texts.append(perplexity(base, wrong, "wrong"))
-    near, curve = _near(run, this, key, locked, few, base)
+    drops.append(drop(base, wrong, "wrong", plain_accuracy))
+    perplexities.append(perplexity(base, wrong, "wrong"))
+    near, curve = _near(job, label, key, locked, images)
     figures = {"wrong": wrong.accuracy.tolist(), "near": curve}
-  if not run.dataset.is_text:
-    texts = []
-  return Outcome(rows + drops + texts + near, figures)
+  if not job.dataset.is_text:
+    perplexities = []
+  return Outcome(rows + drops + perplexities + near, figures)
 
 
 def wrong_keys(
-  run: Run, this: lock.Lock, key: Any, prepared: Any, count: int
+  job: Job, lock: Lock, key: Any, prepared: Any, count: int
 ) -> list[Any]:
-  """Returns keys of other secrets, none of them the right one by chance.
+  """Return keys of other secrets, none of which is the right one by chance.
 
   If keys are made from the plain params, which an attacker who guesses does
   not have, they are random keys instead: of AdvParams, random positions with
   the right values.
 
+  Args:
+    job: The job.
+    lock: Protection of the model.
+    key: Right key.
+    prepared: Plain params.
+    count: Number of wrong keys.
+
   Raises:
-    ValueError: there is no key, or no other one.
+    ValueError: If the scheme has no key, or only one.
   """
-  rng, batch = np.random.default_rng(0), context.keygen_batch(run)
-  made: list[Any] = []
-  right = 0
-  while len(made) < count:
-    if this.key_from_params:
+  rng = np.random.default_rng(0)
+  batch = keygen_batch(job)
+  guesses: list[Any] = []
+  right_draws = 0
+  while len(guesses) < count:
+    if lock.key_from_params:
       guess = near_keys.random_key(key, rng)
     else:
-      guess = this.scheme.keygen(keyjax.Secret.generate(), prepared, batch)
+      guess = lock.scheme.keygen(keyjax.Secret.generate(), prepared, batch)
     if not tree.same_bits(guess, key):
-      made.append(guess)
+      guesses.append(guess)
       continue
-    right += 1
-    if right > _MOST_RIGHT * count:
+    right_draws += 1
+    if right_draws > _MAX_RIGHT_DRAWS * count:
       raise ValueError(
-        "a scheme has no key, or one alone, so that no key is wrong: leave it "
-        "out of config.schemes"
+        "a scheme has no key, or only one, so that no key is wrong: remove it "
+        "from config.schemes"
       )
-  return made
+  return guesses
 
 
 def _near(
-  run: Run,
-  this: lock.Lock,
-  key: Any,
-  locked: Any,
-  images: evaluate.Images,
-  base: dict[str, Any],
+  job: Job, label: str, key: Any, locked: Any, images: evaluate.Images
 ) -> tuple[Rows, list[dict[str, Any]]]:
-  """Evaluates keys at growing distances from the right one."""
+  """Evaluate keys at growing distances from the right one.
+
+  Returns:
+    Rows, and the points of the report's curve.
+  """
   if not near_keys.has_near(key):
-    label = base["scheme"]
-    run.say(f"{label}: no near keys, whose distance is unknown for such a key")
+    job.log(f"{label}: no near keys: distances between such keys are unknown")
     return [], []
-  count = run.config.evaluate.distance_keys
+  count = job.config.evaluate.distance_keys
   rng = np.random.default_rng(0)
+  unit = near_keys.unit(key)
   most = near_keys.max_distance(key)
-  if "bits" in near_keys.unit(key):
-    most //= 2  # Where random keys are; all bits wrong is one key alone.
+  if "bits" in unit:
+    most //= 2  # The distance of random keys; only one key has all bits wrong.
   distances = graded(most)
   if not distances:
     return [], []
   guesses = [
     near_keys.near_key(key, d, rng) for d in distances for _ in range(count)
   ]
-  counts = evaluate.count(this, locked, guesses, images)
-  rows, curve = [], []
+  counts = evaluate.count(job.locks[label], locked, guesses, images)
+  base = scheme_base(job, label)
+  rows = []
+  curve = []
   for i, distance in enumerate(distances):
-    here = counts.part(slice(i * count, (i + 1) * count))
-    more = {"distance": distance, "unit": near_keys.unit(key)}
-    rows.append(mean_accuracy(base, here, "near") | more)
-    curve.append(
-      more
-      | {
-        "accuracies": here.accuracy.tolist(),
-        "nonfinite": int(here.nonfinite.sum()),
-      }
-    )
+    part = counts.part(slice(i * count, (i + 1) * count))
+    fields: dict[str, Any] = {"distance": distance, "unit": unit}
+    rows.append(mean_accuracy(base, part, "near") | fields)
+    point = {
+      "accuracies": part.accuracy.tolist(),
+      "nonfinite": int(part.nonfinite.sum()),
+    }
+    curve.append(fields | point)
   return rows, curve
 
 
 def graded(most: int, points: int = 8) -> list[int]:
-  """Returns up to `points` distances from 1 to `most`, evenly on a log scale.
+  """Return up to `points` distances from 1 to `most`, evenly on a log scale.
 
   Example:
     >>> graded(256)
@@ -140,24 +168,24 @@ def graded(most: int, points: int = 8) -> list[int]:
   """
   if most < 1:
     return []
-  found = np.geomspace(1, most, points).round().astype(int)
-  return sorted(set(found.tolist()))
+  distances = np.geomspace(1, most, points).round().astype(int)
+  return sorted(set(distances.tolist()))
 
 
-def images(run: Run, count: int) -> evaluate.Images:
-  """Returns the first `count` test images, or all for 0."""
-  stop = count or len(run.dataset.test_labels)
+def packed_test_images(job: Job, count: int) -> evaluate.Images:
+  """Return the first `count` test images, or all for 0."""
+  stop = count or len(job.dataset.test_labels)
   return evaluate.pack(
-    run.dataset.test_images[:stop],
-    run.dataset.test_labels[:stop],
-    run.config.evaluate.batch_size,
+    job.dataset.test_images[:stop],
+    job.dataset.test_labels[:stop],
+    job.config.evaluate.batch_size,
   )
 
 
 def accuracy(
   base: dict[str, Any], counts: evaluate.Counts, condition: str
 ) -> dict[str, Any]:
-  """Returns the row of one model on `total` images."""
+  """Return the row of one model."""
   low, high = intervals.clopper_pearson(counts.correct[0], counts.total)
   return results.row(
     base,
@@ -176,11 +204,12 @@ def accuracy(
 def mean_accuracy(
   base: dict[str, Any], counts: evaluate.Counts, condition: str
 ) -> dict[str, Any]:
-  """Returns the row of several keys: mean, largest and smallest."""
-  accuracy, total = counts.accuracy, counts.total
+  """Return the row of several keys: mean, largest and smallest."""
+  accuracy = counts.accuracy
+  total = counts.total
   low, high = intervals.mean_interval(accuracy)
   interval = "Student t over keys"
-  if len(set(counts.correct.tolist())) == 1:  # No spread to go by.
+  if len(set(counts.correct.tolist())) == 1:  # No spread over keys.
     low, high = intervals.clopper_pearson(counts.correct[0], total)
     interval = f"Clopper-Pearson over {counts.unit}"
   best = intervals.clopper_pearson(counts.correct.max(), total, len(accuracy))
@@ -192,7 +221,7 @@ def mean_accuracy(
     low=low,
     high=high,
     interval=interval,
-    images=counts.total,
+    images=total,
     keys=len(accuracy),
     max=float(accuracy.max()),
     max_high=best[1],
@@ -204,25 +233,25 @@ def mean_accuracy(
 def perplexity(
   base: dict[str, Any], counts: evaluate.Counts, condition: str
 ) -> dict[str, Any]:
-  """Returns the row of a perplexity: the mean over keys, and the smallest.
+  """Return the row of a perplexity: the mean over keys, and the smallest.
 
-  The value is None where one is NaN or infinite.
+  The value is None if the perplexity of a key is NaN or infinite.
   """
-  found = [float(x) for x in counts.perplexity]
-  finite = all(map(math.isfinite, found))
+  values = [float(x) for x in counts.perplexity]
+  finite = all(map(math.isfinite, values))
   return results.row(
     base,
     condition=condition,
     metric="perplexity",
-    value=float(np.mean(found)) if finite else None,
+    value=float(np.mean(values)) if finite else None,
     images=counts.total,
-    keys=len(found),
-    min=min(found) if finite else None,
+    keys=len(values),
+    min=min(values) if finite else None,
     nonfinite=int(counts.nonfinite.sum()),
   )
 
 
-def _drop(
+def drop(
   base: dict[str, Any],
   counts: evaluate.Counts,
   condition: str,

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import optax
+from ml_collections import ConfigDict
 
 import keyjax
 from keyjax import quantize
@@ -89,6 +90,17 @@ def build(name: str, args: Mapping[str, Any], model: nn.Module) -> Lock:
     apply=model.apply,
     key_from_params=entry.key_source is registry.KeySource.PARAMS,
   )
+
+
+def build_all(schemes: ConfigDict, model: nn.Module) -> dict[str, Lock]:
+  """Build the protections of `config.schemes`, by label.
+
+  Build them once: compiled programs are cached by the functions of a lock.
+  """
+  return {
+    label: build(spec.scheme, dict(spec.args), model)
+    for label, spec in schemes.items()
+  }
 
 
 def _chain(parts: tuple[tuple[str, Any], ...], model: nn.Module) -> Lock:

@@ -1,6 +1,6 @@
 """One protection from end to end: train, lock, store, restore, evaluate.
 
-All processes train; the first one does the rest alone.
+All processes train; only the first one does the rest.
 """
 
 import json
@@ -11,174 +11,212 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 import keyjax
-from experiments.protection import evaluate, judge, lock, pictures
-from experiments.protection import job as context
-from experiments.protection.job import Outcome, Rows, Run
+from experiments.protection import evaluate, judge
+from experiments.protection.job import (
+  Job,
+  Outcome,
+  Rows,
+  keygen_batch,
+  scheme_base,
+)
+from experiments.protection.lock import Lock
+from experiments.protection.pictures import pictures
 from experiments.run import files, results
 from experiments.training import train
 from keyjax import checkpoint, keys, parallel, tree
 from keyjax.checkpoint import is_whole
 
 
-def train_plain(run: Run) -> Any:
-  """Trains the unprotected model; returns its variables, on the host."""
-  folder, nothing = run.workdir.folder("plain"), keyjax.identity()
-  args = run.config.train, run.dataset, run.model
-  return train.train(*args, nothing, (), folder, "plain", run.people)
+def train_plain(job: Job) -> Any:
+  """Train the unprotected model; return its variables, on the host."""
+  return train.train(
+    job.config.train,
+    dataset=job.dataset,
+    model=job.model,
+    scheme=keyjax.identity(),
+    key=(),
+    folder=job.workdir.folder("plain"),
+    title="plain",
+    encryption=job.encryption,
+  )
 
 
-def train_locked(run: Run, label: str, spec: ConfigDict, trained: Any) -> Any:
-  """Trains under the key of `config.schemes[label]`, if its scheme does.
+def train_locked(job: Job, label: str, plain_variables: Any) -> Any:
+  """Train under the key of one protection, if its scheme trains under a key.
 
   Args:
-    run: what protections share.
-    label: the protection's name, and that of its folder and key file.
-    spec: from `experiments.run.config.scheme`.
-    trained: the plain model's variables.
+    job: The job.
+    label: Label of the protection, its folder and its key file.
+    plain_variables: Variables of the plain model.
 
   Returns:
     The variables to lock, on the host.
   """
-  this = lock.build(spec.scheme, dict(spec.args), run.model)
-  folder = run.workdir.folder(label)
-  if not this.trains:
-    return trained
-  key = make_key(run, label, this, trained)
-  args = run.config.train, run.dataset, run.model
-  return train.train(*args, this.scheme, key, folder, label, run.people)
+  lock = job.locks[label]
+  folder = job.workdir.folder(label)
+  if not lock.trains:
+    return plain_variables
+  return train.train(
+    job.config.train,
+    dataset=job.dataset,
+    model=job.model,
+    scheme=lock.scheme,
+    key=load_or_make_key(job, label, plain_variables),
+    folder=folder,
+    title=label,
+    encryption=job.encryption,
+  )
 
 
-def judge_plain(run: Run, variables: Any) -> Outcome:
-  """Evaluates the unprotected model on all test images."""
-  folder = run.workdir.folder("plain")
+def judge_plain(job: Job, variables: Any) -> Outcome:
+  """Evaluate the unprotected model on all test images."""
+  folder = job.workdir.folder("plain")
   file = folder / "outcome.json"
   if not file.exists():
-    alone = lock.Lock(keyjax.identity(), False, lambda v: v, run.model.apply)
-    counts = evaluate.count_without_key(alone, variables, judge.images(run, 0))
-    base = run.base | {"scheme": "plain", "title": "plain"}
+    unlocked = Lock(
+      scheme=keyjax.identity(),
+      trains=False,
+      prepare=lambda variables: variables,
+      apply=job.model.apply,
+    )
+    images = judge.packed_test_images(job, 0)
+    counts = evaluate.count_without_key(unlocked, variables, images)
+    base = job.row_base | {"scheme": "plain", "title": "plain"}
     rows = [
       judge.accuracy(base, counts, "plain"),
-      context.value(base, "parameters", _num_params(variables)),
+      results.number(base, "parameters", _num_params(variables)),
     ]
-    if run.dataset.is_text:
+    if job.dataset.is_text:
       rows.append(judge.perplexity(base, counts, "plain"))
     outcome = Outcome(rows, {"curve": _curve(folder)})
     results.write_json(file, outcome._asdict())
-  return _load(file)
+  return load_outcome(file)
 
 
 def protect(
-  run: Run,
-  label: str,
-  spec: ConfigDict,
-  variables: Any,
-  plain_rows: Rows,
-  shown: Any,
+  job: Job, label: str, variables: Any, plain_accuracy: float
 ) -> Outcome:
-  """Locks, ships, restores and judges, or does what is left of it.
+  """Lock, ship, restore and judge one protection, or what remains of it.
 
   Args:
-    run: what protections share.
-    label: the protection's name, and that of its folder and key file.
-    spec: from `experiments.run.config.scheme`.
-    variables: from `train_locked`.
-    plain_rows: the plain model's rows, for the drop.
-    shown: from `pictures.train_shown`.
+    job: The job.
+    label: Label of the protection, its folder and its key file.
+    variables: Variables from `train_locked`.
+    plain_accuracy: Accuracy of the plain model, for the drop.
 
   Raises:
-    RuntimeError: the restored and decrypted params are not the locked ones.
+    RuntimeError: If the restored and decrypted params are not the plain ones.
   """
-  folder = run.workdir.folder(label)
+  folder = job.workdir.folder(label)
   file = folder / "outcome.json"
   if file.exists():
-    run.say(f"{label}: done before")
-    return _load(file)
-  this = lock.build(spec.scheme, dict(spec.args), run.model)
-  base = run.base | results.names(label, spec)
-  key = make_key(run, label, this, variables)
-  prepared = jax.tree.map(jnp.asarray, this.prepare(variables))
-  rows, locked = _lock_and_ship(run, label, this, key, prepared, base)
-  plain_accuracy = results.find(plain_rows, metric="accuracy")["value"]
-  run.say(f"{label}: evaluating")
-  judged = judge.judge(run, this, key, prepared, locked, base, plain_accuracy)
-  figures = judged.figures | pictures.pictures(run, spec, shown)
-  if this.trains:
+    job.log(f"{label}: done before")
+    return load_outcome(file)
+  lock = job.locks[label]
+  key = load_or_make_key(job, label, variables)
+  prepared = jax.tree.map(jnp.asarray, lock.prepare(variables))
+  rows, locked = _lock_and_ship(job, label, key, prepared)
+  job.log(f"{label}: evaluating")
+  judged = judge.judge(
+    job,
+    label,
+    key=key,
+    prepared=prepared,
+    locked=locked,
+    plain_accuracy=plain_accuracy,
+  )
+  figures = judged.figures | pictures(job, label)
+  if lock.trains:
     figures["curve"] = _curve(folder)
   outcome = Outcome(rows + judged.rows, figures)
   results.write_json(file, outcome._asdict())
   return outcome
 
 
-def _load(file: files.AnyPath) -> Outcome:
+def load_outcome(file: files.AnyPath) -> Outcome:
+  """Load the outcome of a protection that is done.
+
+  Raises:
+    ValueError: If the file is damaged; the message names it.
+  """
   return Outcome(**results.read_json(file))
 
 
-def make_key(run: Run, label: str, this: lock.Lock, trained: Any) -> Any:
-  """Loads the key, or derives it and has the first process keep it."""
-  file = run.workdir.key_file(label)
+def load_or_make_key(job: Job, label: str, variables: Any) -> Any:
+  """Load a protection's key, or derive it and have the first process save it.
+
+  Args:
+    job: The job.
+    label: Label of the protection.
+    variables: Variables that the key is made for.
+
+  Raises:
+    ValueError: If params are locked, but their key is missing.
+  """
+  file = job.workdir.key_file(label)
   first = parallel.is_first()
   if first and file.exists():
     return keys.load(file)
-  if first and is_whole(run.workdir.folder(label) / "locked"):
+  if first and is_whole(job.workdir.folder(label) / "locked"):
     raise ValueError(
       f"{label}: params are locked, but their key is not at {file}; put it "
-      f"back, or delete {run.workdir.folder(label)} to lock again"
+      f"back, or delete {job.workdir.folder(label)} to lock again"
     )
-  run.say(f"{label}: making the key")
-  batch = context.keygen_batch(run)
-  secret = run.workdir.secret.child(label)
-  key = this.scheme.keygen(secret, this.prepare(trained), batch)
+  job.log(f"{label}: making the key")
+  lock = job.locks[label]
+  key = lock.scheme.keygen(
+    job.workdir.secret.child(label), lock.prepare(variables), keygen_batch(job)
+  )
   if first:
     keys.save(file, key)
   return key
 
 
 def _lock_and_ship(
-  run: Run,
-  label: str,
-  this: lock.Lock,
-  key: Any,
-  prepared: Any,
-  base: dict[str, Any],
+  job: Job, label: str, key: Any, prepared: Any
 ) -> tuple[Rows, Any]:
-  """Encrypts, saves, restores with the stored key, and checks every bit."""
-  encrypt, decrypt = jax.jit(this.scheme.encrypt), jax.jit(this.scheme.decrypt)
-  locked, lock_seconds = _timed(encrypt, key, prepared)
-  folder = run.workdir.folder(label) / "locked"
+  """Encrypt, save, restore with the stored key, and compare every bit.
+
+  Returns:
+    Rows, and the restored locked params.
+  """
+  scheme = job.locks[label].scheme
+  locked, lock_seconds = _timed(jax.jit(scheme.encrypt), key, prepared)
+  folder = job.workdir.folder(label) / "locked"
   if not is_whole(folder):
     checkpoint.save_plain(folder, jax.device_get(locked), alone=True)
   restored = checkpoint.restore_plain(
     folder, jax.device_get(locked), alone=True
   )
-  stored = keys.load(run.workdir.key_file(label))
-  opened, open_seconds = _timed(decrypt, stored, restored)
+  stored_key = keys.load(job.workdir.key_file(label))
+  opened, open_seconds = _timed(jax.jit(scheme.decrypt), stored_key, restored)
   if not tree.same_bits(opened, prepared):
     raise RuntimeError(f"{label}: decrypted params differ from the original")
-  run.say(f"{label}: locked, stored, restored, decrypted: bit for bit the same")
+  job.log(f"{label}: locked, stored, restored, decrypted: bit for bit the same")
+  base = scheme_base(job, label)
   changed = _num_changed(prepared, locked)
   rows = [
-    context.value(base, "round_trip", 1),
-    context.value(base, "parameters", _num_params(prepared)),
-    context.value(base, "changed_parameters", changed),
-    context.value(base, "key_bytes", keys.size_in_bytes(key)),
-    context.value(base, "encrypt_seconds", lock_seconds),
-    context.value(base, "decrypt_seconds", open_seconds),
+    results.number(base, "round_trip", 1),
+    results.number(base, "parameters", _num_params(prepared)),
+    results.number(base, "changed_parameters", changed),
+    results.number(base, "key_bytes", keys.size_in_bytes(key)),
+    results.number(base, "encrypt_seconds", lock_seconds),
+    results.number(base, "decrypt_seconds", open_seconds),
   ]
   return rows, restored
 
 
 def _timed(function: Callable, *args: Any) -> tuple[Any, float]:
-  """Returns a compiled function's result, and the median of 5 calls."""
-  out = jax.block_until_ready(function(*args))
+  """Return a compiled function's result, and the median time of 5 calls."""
+  result = jax.block_until_ready(function(*args))
   seconds = []
   for _ in range(5):
     start = time.perf_counter()
     jax.block_until_ready(function(*args))
     seconds.append(time.perf_counter() - start)
-  return out, float(np.median(seconds))
+  return result, float(np.median(seconds))
 
 
 def _num_changed(prepared: Any, locked: Any) -> int:

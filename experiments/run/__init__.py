@@ -1,1 +1,1 @@
-"""What every command shares: flags, config, folders, files, results."""
+"""What all commands share: flags, config, folders, files, results."""

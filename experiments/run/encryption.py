@@ -1,7 +1,7 @@
-"""Who can open a run's training checkpoints: `config.encrypt`.
+"""Encryption of a run's training checkpoints: `config.encrypt`.
 
-The config names public keys and where a private key lies, never a private key;
-`run.json` keeps neither, so both may change while a run goes on.
+The config names public keys and the place of a private key, never a private
+key. `run.json` records neither, so both may change between resumptions.
 """
 
 import getpass
@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
+from keyjax.errors import KeyringError
 from keyjax.keyring import (
   Identity,
-  KeyringError,
   Recipient,
   as_identity,
   parse_recipient,
@@ -19,39 +19,40 @@ from keyjax.keyring import (
 )
 
 
-class People(NamedTuple):
-  """Whom checkpoints are sealed for, and who goes on with the run.
+class Encryption(NamedTuple):
+  """Keys of encrypted training checkpoints.
 
   Attributes:
-    recipients: who can open checkpoints; None leaves them plain.
-    identities: keys that open them here.
+    recipients: Public keys that checkpoints are encrypted for; None leaves
+      them unencrypted.
+    identities: Private keys that decrypt them on resumption.
   """
 
   recipients: list[Recipient] | None = None
   identities: tuple[Identity, ...] = ()
 
 
-NOBODY = People()
+UNENCRYPTED = Encryption()
 
 
-def read(config: ConfigDict) -> People:
-  """Reads `config.encrypt`.
+def read(config: ConfigDict) -> Encryption:
+  """Read `config.encrypt`.
 
   Raises:
-    ValueError: a recipient or the key cannot be read, or a key is given and
-      no recipient.
+    ValueError: If a recipient or the key cannot be read, or if there is a key
+      but no recipient.
   """
   names = [name.strip() for name in config.recipients.split(",") if name]
   if not names:
     if config.identity:
-      raise ValueError("encrypt.identity is for encrypt.recipients: give both")
-    return NOBODY
+      raise ValueError("encrypt.identity needs encrypt.recipients: set both")
+    return UNENCRYPTED
   try:
     recipients: list[Recipient] = [parse_recipient(name) for name in names]
     if not config.identity:
-      return People(recipients)
+      return Encryption(recipients)
     ask = lambda: getpass.getpass("Passphrase of encrypt.identity: ")  # noqa: E731
     identity = as_identity(read_key(config.identity, ask))
   except (KeyringError, OSError) as error:
     raise ValueError(f"encrypt: {error}") from None
-  return People(recipients, (identity,))
+  return Encryption(recipients, (identity,))

@@ -1,11 +1,11 @@
-"""What a run says while it trains; only the first process writes.
+"""Training metrics: a log file, TensorBoard, a trace, a progress bar.
 
-metrics.jsonl   a JSON object a line: loss, accuracy, speed, memory
+metrics.jsonl   one JSON object per line: loss, accuracy, speed, memory
 tensorboard/    the same, for `tensorboard --logdir=WORKDIR`
 profile/        a trace of the steps in `config.train.profile`
 
-Of a workdir in a bucket all of it grows in a local folder, which is copied at
-every checkpoint and at the end.
+Only the first process writes. If the workdir is in a bucket, these files grow
+in a local folder, which is copied at every checkpoint and at the end.
 """
 
 import json
@@ -22,7 +22,7 @@ from experiments.run import files
 from keyjax import parallel
 
 
-class Log:
+class MetricsLog:
   """Metrics as JSON lines and for TensorBoard, and a progress bar."""
 
   def __init__(
@@ -35,39 +35,45 @@ class Log:
     every: int = 50,
     profile: tuple[int, int] = (0, 0),
   ):
-    """Opens the log of a run.
+    """Open the log of a run.
 
     Args:
-      folder: of the run; lines of steps after `done` are dropped.
-      done: steps that the run resumes after.
-      steps: how many there will be.
-      title: what the progress bar says.
-      unit: what `add` counts.
-      every: how many steps a line is for.
-      profile: first and last step to trace, from 1; (0, 0) for none.
+      folder: Folder of the run; lines of steps after `done` are dropped.
+      done: Step that the run resumes after.
+      steps: Number of steps of the whole run.
+      title: Title of the progress bar.
+      unit: Unit of what `add` counts.
+      every: Number of steps per line.
+      profile: First and last step to trace, from 1; (0, 0) for none.
     """
     self._mirror = files.Mirror(folder)
     self._path = self._mirror.folder / "metrics.jsonl"
     self._steps = steps
-    self._unit, self._every = unit, every
-    self._done, self._profile, self._tracing = done, profile, False
-    self._start, self._count, self._last = time.monotonic(), 0, done
+    self._unit = unit
+    self._every = every
+    self._done = done
+    self._profile = profile
+    self._tracing = False
+    # Since the last line.
+    self._start = time.monotonic()
+    self._count = 0
+    self._last = done
     self._writes = parallel.is_first()
     self._board: tensorboardX.SummaryWriter | None = None
     if self._writes:
       self._mirror.fetch(self._path.name)
-      _forget(self._path, done)
-    columns = (
+      _drop_later_lines(self._path, done)
+    self._bar = rich.progress.Progress(
       rich.progress.TextColumn("{task.description:<24}"),
       rich.progress.BarColumn(bar_width=24),
       rich.progress.MofNCompleteColumn(),
       rich.progress.TimeRemainingColumn(),
       rich.progress.TextColumn("{task.fields[text]}"),
+      disable=not self._writes,
     )
-    self._bar = rich.progress.Progress(*columns, disable=not self._writes)
     self._task = self._bar.add_task(title, total=steps, completed=done, text="")
 
-  def __enter__(self) -> "Log":
+  def __enter__(self) -> "MetricsLog":
     self._bar.start()
     return self
 
@@ -80,7 +86,7 @@ class Log:
       self._mirror.close()
 
   def flush(self) -> None:
-    """Brings what is said so far to where it stays."""
+    """Write all lines so far to the workdir."""
     if not self._writes:
       return
     if self._board is not None:
@@ -88,18 +94,18 @@ class Log:
     self._mirror.flush()
 
   def begin(self, step: int) -> None:
-    """Starts the trace before the first step that `profile` chooses."""
+    """Start the trace, if this is the first step of `profile`."""
     if self._writes and step == self._profile[0]:
       jax.profiler.start_trace(str(self._path.parent / "profile"))
       self._tracing = True
 
   def add(self, step: int, metrics: Any, count: int) -> None:
-    """Counts a step; now and then reads its metrics and writes them.
+    """Count a step; every few steps, read its metrics and write a line.
 
     Args:
-      step: which one is done, from 1.
-      metrics: scalars on the device.
-      count: how many images or characters the step saw.
+      step: Number of the finished step, from 1.
+      metrics: Scalars on the device, by name.
+      count: Number of images or characters in the step.
     """
     self._count += count
     if self._tracing and step >= self._profile[1]:
@@ -118,17 +124,20 @@ class Log:
       self._write(step, values | speed)
 
   def _speed(self, step: int) -> dict[str, float]:
-    """Measures the steps since the last line; compilation is in the first."""
+    """Measure the steps since the last line; the first include compilation."""
     now = time.monotonic()
-    seconds, count = now - self._start, self._count
+    seconds = now - self._start
+    count = self._count
     each = seconds / (step - self._last)
-    self._start, self._count, self._last = now, 0, step
+    self._start = now
+    self._count = 0
+    self._last = step
     found = {
       f"{self._unit}_per_second": round(count / seconds, 1),
       "step_seconds": round(each, 6),
       "seconds_left": round(each * (self._steps - step), 1),
     }
-    # None on backends that do not say, such as CPUs.
+    # None on backends without this figure, such as CPUs.
     memory = jax.local_devices()[0].memory_stats() or {}
     if "bytes_in_use" in memory:
       peak = memory.get("peak_bytes_in_use", memory["bytes_in_use"])
@@ -138,12 +147,12 @@ class Log:
   def _write(self, step: int, values: dict[str, float]) -> None:
     with self._path.open("a") as file:
       file.write(json.dumps({"step": step, **values}) + "\n")
-    if self._board is None:  # Not before: a run that is done writes nothing.
+    if self._board is None:  # Not earlier: a finished run writes nothing.
       folder = str(self._path.parent / "tensorboard")
       self._board = tensorboardX.SummaryWriter(
         folder,
         purge_step=self._done + 1,
-        # Names hold the second: a run may resume within it.
+        # Names have a resolution of a second; a run may resume within it.
         filename_suffix=f".{self._done}",
       )
     for name, value in values.items():
@@ -155,12 +164,13 @@ class Log:
       jax.profiler.stop_trace()
 
 
-def _forget(path: pathlib.Path, done: int) -> None:
-  """Drops the lines of steps after the checkpoint that a run resumes from."""
+def _drop_later_lines(path: pathlib.Path, done: int) -> None:
+  """Drop the lines of steps after the checkpoint that a run resumes from."""
   if not path.exists():
     return
   lines = path.read_text(errors="replace").splitlines(keepends=True)
-  whole = [line for line in lines if line.endswith("\n")]  # None cut short.
+  # Without a last line that was cut short.
+  whole = [line for line in lines if line.endswith("\n")]
   try:
     kept = [line for line in whole if json.loads(line)["step"] <= done]
   except (ValueError, KeyError, TypeError):

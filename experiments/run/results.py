@@ -1,7 +1,7 @@
-"""Rows of results: what was measured, by which command, where and when.
+"""Rows of results: a measurement, its command, hardware and date.
 
-`results.json` is a list of flat objects, one a measurement. `FIELDS` lists
-those that every row has; a row may have more. No row holds key material.
+`results.json` is a list of flat objects, one per measurement. `FIELDS` lists
+the fields that every row has; a row may have more. No row holds key material.
 """
 
 import datetime
@@ -20,19 +20,19 @@ from ml_collections import ConfigDict
 from experiments.run import files
 
 FIELDS = (
-  "config",  # the run's name
+  "config",  # name of the run
   "dataset",
   "model",
   "scheme",  # label in the config; "plain" for the unprotected model
-  "title",  # what people call the scheme
+  "title",  # name of the scheme in reports
   "mechanism",  # name in `keyjax.schemes.registry`, or chain; "" for plain
-  "options",  # its arguments
+  "options",  # arguments of the scheme
   "condition",  # plain, right, no_key, wrong, near or api; "" for costs
   "metric",  # accuracy, drop, round_trip, key_bytes, encrypt_seconds, ...
   "value",
-  "low",  # 95 % interval, or null
+  "low",  # end of the 95 % interval, or null
   "high",
-  "interval",  # how the interval was made
+  "interval",  # method of the interval
   "command",
   "commit",
   "hardware",
@@ -41,7 +41,7 @@ FIELDS = (
 
 
 def provenance() -> dict[str, str]:
-  """Returns the command, commit, hardware, versions and date of this run."""
+  """Return the command, commit, hardware, versions and date of this run."""
   now = datetime.datetime.now(datetime.UTC)
   return {
     "command": _command(),
@@ -59,7 +59,7 @@ def _command() -> str:
 
 
 def commit() -> str:
-  """Returns the checkout's commit, with `-dirty` when files differ from it."""
+  """Return the commit, with `-dirty` if tracked files differ from it."""
   folder = pathlib.Path(__file__).parent
   git = ["git", "-C", str(folder)]
   try:
@@ -81,7 +81,7 @@ def commit() -> str:
 
 
 def hardware() -> str:
-  """Returns the devices and the processor, as in `1 x cpu, Xeon, 2 cores`."""
+  """Return the devices and the processor, as `1 x cpu, Xeon, 2 cores`."""
   kind = jax.devices()[0].device_kind
   cores = len(os.sched_getaffinity(0))
   return f"{jax.device_count()} x {kind}, {_processor()}, {cores} cores"
@@ -97,15 +97,27 @@ def _processor() -> str:
 
 
 def row(base: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
-  """Returns a row: `base` (provenance, names) and what was measured."""
-  made: dict[str, Any] = dict.fromkeys(FIELDS, "")
-  made |= {"options": {}, "low": None, "high": None}
-  return made | dict(base) | fields
+  """Return a row.
+
+  Args:
+    base: Provenance and names.
+    **fields: What was measured.
+  """
+  empty: dict[str, Any] = dict.fromkeys(FIELDS, "")
+  empty |= {"options": {}, "low": None, "high": None}
+  return empty | dict(base) | fields
+
+
+def number(
+  base: Mapping[str, Any], metric: str, value: float
+) -> dict[str, Any]:
+  """Return the row of one number without an interval."""
+  return row(base, metric=metric, value=value)
 
 
 def names(label: str, spec: ConfigDict) -> dict[str, Any]:
-  """Returns what rows call a protection: a label, and which scheme it is."""
-  # As rows are read: tuples are lists there.
+  """Return the fields that identify a protection in its rows."""
+  # As they are read back: tuples become lists.
   options = json.loads(json.dumps(dict(spec.args), default=str))
   return {
     "scheme": label,
@@ -116,16 +128,16 @@ def names(label: str, spec: ConfigDict) -> dict[str, Any]:
 
 
 def write_json(path: files.AnyPath, value: Any) -> None:
-  """Writes JSON whole or not at all."""
+  """Write JSON atomically."""
   files.write(path, json.dumps(value, indent=1) + "\n")
 
 
 def read_json(path: files.AnyPath) -> Any:
-  """Reads JSON that `write_json` wrote.
+  """Read JSON that `write_json` wrote.
 
   Raises:
-    ValueError: it is damaged; it names the file.
-    OSError: it cannot be read.
+    ValueError: If the file is damaged; the message names it.
+    OSError: If it cannot be read.
   """
   try:
     return json.loads(path.read_text())
@@ -136,10 +148,10 @@ def read_json(path: files.AnyPath) -> Any:
 
 
 def read_rows(file: files.AnyPath) -> dict[str, dict[str, Any]]:
-  """Returns the rows of a file by name; a line cut short is left out.
+  """Return the rows of a file by name, and drop a last line cut short.
 
   Raises:
-    ValueError: a whole line is no row; it names the file and the line.
+    ValueError: If a whole line is not a row; the message names file and line.
   """
   if not file.exists():
     return {}
@@ -160,21 +172,25 @@ def read_rows(file: files.AnyPath) -> dict[str, dict[str, Any]]:
 
 
 def lines(rows: Sequence[Mapping[str, Any]]) -> str:
-  """Returns rows as JSON, one a line."""
+  """Return rows as JSON, one per line."""
   return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 def append_rows(file: files.AnyPath, rows: Sequence[Mapping[str, Any]]) -> None:
-  """Adds rows to a file, one a line; all of them or none."""
+  """Append rows to a file, one per line; all of them or none."""
   text = lines(rows)
-  if len(rows) == 1:  # A line that was cut short is told by its end.
+  if len(rows) == 1:  # A line that was cut short has no line end.
     files.append(file, text)
   else:
     files.write(file, (file.read_text() if file.exists() else "") + text)
 
 
 def find(rows: Sequence[Mapping[str, Any]], **fields: Any) -> dict[str, Any]:
-  """Returns the first row with these fields; a KeyError if there is none."""
+  """Return the first row with these fields.
+
+  Raises:
+    KeyError: If there is none.
+  """
   for candidate in rows:
     if all(candidate.get(k) == v for k, v in fields.items()):
       return dict(candidate)

@@ -1,4 +1,4 @@
-"""The optimiser of a config: schedule, decay, clipping, averaged params."""
+"""The optimizer of a config: schedule, decay, clipping, averaged params."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,15 +14,19 @@ from keyjax import tree
 def make_optimizer(
   config: ConfigDict, steps: int
 ) -> optax.GradientTransformation:
-  """Builds the optimiser and its schedule from `config.train`.
+  """Build the optimizer and its schedule from `config.train`.
 
-  Gradients are clipped first. `adam` and `sgd` add the decay to them (L2);
-  `adamw` shrinks the weights beside them (Loshchilov, Hutter,
+  Gradients are clipped first. `adam` and `sgd` add the decay to the gradients
+  (L2); `adamw` decays the weights separately (Loshchilov, Hutter,
   arXiv:1711.05101).
 
+  Args:
+    config: `config.train`.
+    steps: Number of steps of the whole run.
+
   Raises:
-    ValueError: an unknown optimiser or schedule, or (in `init`) a pattern of
-      leaves to decay that matches none.
+    ValueError: If the optimizer or the schedule is unknown, or (in `init`) if
+      the pattern of leaves to decay matches none.
   """
   rate = make_schedule(config, steps)
   decay: dict[str, Any] = {
@@ -46,18 +50,19 @@ def make_optimizer(
 
 
 def make_schedule(config: ConfigDict, steps: int) -> optax.Schedule:
-  """Builds the learning rate by step from `config.train`.
+  """Build the schedule of the learning rate from `config.train`.
 
   Raises:
-    ValueError: an unknown schedule.
+    ValueError: If the schedule is unknown.
   """
-  peak, warmup = config.learning_rate, max(1, int(config.warmup * steps))
+  peak = config.learning_rate
+  warmup = max(1, int(config.warmup * steps))
   schedules: dict[str, Callable[[], optax.Schedule]] = {
     "constant": lambda: optax.constant_schedule(peak),
     "cosine": lambda: optax.warmup_cosine_decay_schedule(
       0.0, peak, warmup, max(steps, warmup + 1)
     ),
-    # CyclicLR of the block-wise papers' recipe: up and down in straight lines.
+    # CyclicLR of the block-wise papers' recipe: linear up, linear down.
     "triangle": lambda: optax.join_schedules(
       [
         optax.linear_schedule(0.0, peak, max(1, steps // 2)),
@@ -72,7 +77,7 @@ def make_schedule(config: ConfigDict, steps: int) -> optax.Schedule:
 
 
 def _matching(pattern: str, needed: bool) -> Callable[[Any], Any]:
-  """Returns the mask of the leaves whose path, as `conv_0/kernel`, matches."""
+  """Return a mask of leaves whose path, as `conv_0/kernel`, matches."""
 
   def mask(params: Any) -> Any:
     paths, _, treedef = tree.flatten(params)
@@ -88,17 +93,22 @@ def _matching(pattern: str, needed: bool) -> Callable[[Any], Any]:
 
 
 class AverageState(NamedTuple):
-  """The moving average of the params, and how many steps it has seen."""
+  """A moving average of the params.
+
+  Attributes:
+    steps: int32[], number of steps in the average.
+    average: Averaged params.
+  """
 
   steps: jax.Array
   average: Any
 
 
 def average_params(decay: float) -> optax.GradientTransformation:
-  """Keeps an exponential moving average of the params; changes no update.
+  """Keep an exponential moving average of the params; change no update.
 
   The decay grows from 0.1 to its value, as `(1 + n) / (10 + n)`, so that the
-  average soon forgets the initial params. It comes last in a chain.
+  average soon forgets the initial params. It must be last in a chain.
 
   References:
     Polyak, Juditsky, "Acceleration of Stochastic Approximation by Averaging",
@@ -123,5 +133,5 @@ def average_params(decay: float) -> optax.GradientTransformation:
 
 
 def averaged(opt_state: Any, params: Any) -> Any:
-  """Returns the averaged params that an optimiser keeps, or `params`."""
+  """Return the averaged params of an optimizer state, or `params`."""
   return optax.tree_utils.tree_get(opt_state, "average", default=params)

@@ -17,12 +17,13 @@ from keyjax import parallel
 
 @flax.struct.dataclass
 class State:
-  """What a checkpoint holds.
+  """The state of a run, as in its checkpoints.
 
   Attributes:
-    step: int32[], how many steps are done.
-    variables: the model's params and batch statistics.
-    opt_state: the optimiser's, with averaged params where they are kept.
+    step: int32[], number of finished steps.
+    variables: Params and batch statistics of the model.
+    opt_state: State of the optimizer, with averaged params under
+      `config.train.ema`.
   """
 
   step: jax.Array
@@ -36,7 +37,7 @@ def make_step(
   scheme: keyjax.Scheme,
   optimizer: optax.GradientTransformation,
 ) -> parallel.Step:
-  """Returns the pure step of one device, for `parallel.data_parallel`."""
+  """Return the pure step of one device, for `parallel.data_parallel`."""
 
   def step(state: State, key: Any, batch: Any) -> tuple[State, Any]:
     batch = augmented(config, _rng(config.seed, state.step), batch)
@@ -66,7 +67,7 @@ def make_step(
 
 
 def augmented(config: ConfigDict, rng: jax.Array, batch: Any) -> Any:
-  """Returns a batch as the model takes it, with what the recipe does to it."""
+  """Return a batch as model input, augmented as the recipe says."""
   x = data.to_input(batch["image"])
   if config.pad or config.flip:
     x = data.augment(rng, x, config.pad, config.flip)
@@ -79,13 +80,13 @@ def augmented(config: ConfigDict, rng: jax.Array, batch: Any) -> Any:
 
 
 def mean_loss(logits: jax.Array, batch: Any, smoothing: float) -> jax.Array:
-  """Returns the mean cross-entropy, float32[], over images or tokens.
+  """Return the mean cross-entropy, float32[], over images or tokens.
 
   Args:
-    logits: `float32[..., classes]`.
-    batch: `label`, int32[...]; of mixed images also `other_label` and `share`,
-      the first label's, float32[...].
-    smoothing: the share of a label that goes to all classes alike.
+    logits: float32[..., classes].
+    batch: `label`, int32[...]; for mixed images also `other_label` and the
+      `share` of the first label, float32[...].
+    smoothing: Share of each label that is spread evenly over all classes.
   """
   label = batch["label"]
   if not smoothing and "share" not in batch:
@@ -106,15 +107,15 @@ GradFn = Callable[[Any, Any, Any], tuple[Any, tuple[Any, Any]]]
 def accumulated(
   grad_fn: GradFn, params: Any, rest: Any, batch: Any, parts: int
 ) -> tuple[Any, Any, Any]:
-  """Returns mean gradients, batch statistics and metrics, part by part.
+  """Return mean gradients, batch statistics and mean metrics over parts.
 
   Args:
-    grad_fn: `(params, rest, batch) -> (grads, (rest, metrics))`.
-    params: what gradients are of.
-    rest: batch statistics; they go from part to part.
-    batch: a pytree of arrays [rows, ...].
-    parts: how many to cut the batch into, one after the other in memory; they
-      divide the rows.
+    grad_fn: Function `(params, rest, batch) -> (grads, (rest, metrics))`.
+    params: Params to differentiate.
+    rest: Batch statistics, passed from part to part.
+    batch: Pytree of arrays [rows, ...].
+    parts: Number of parts of the batch, in memory one at a time; divides the
+      rows.
   """
   if parts == 1:
     grads, (rest, metrics) = grad_fn(params, rest, batch)
@@ -126,7 +127,8 @@ def accumulated(
     return (jax.tree.map(jnp.add, total, grads), rest), metrics
 
   zeros = jax.tree.map(jnp.zeros_like, params)
-  # Every part has rows of every device, where one step runs for all of them.
+  # Every part has rows of every device, if one step runs for all of them.
+  # [rows, ...] -> [parts, rows / parts, ...]
   cut = jax.tree.map(
     lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch
   )
@@ -136,6 +138,6 @@ def accumulated(
 
 
 def _rng(seed: int, step: jax.Array) -> jax.Array:
-  """Returns the random numbers of one step on one device."""
+  """Return the `rng` of one step on one device."""
   rng = jax.random.fold_in(jax.random.key(seed), step)
   return jax.random.fold_in(rng, parallel.device_index())

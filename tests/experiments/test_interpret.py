@@ -154,12 +154,12 @@ def test_most_keys_without_a_figure_are_no_figure() -> None:
   good = np.random.default_rng(0).normal(size=(30, 5))
   bad = np.full((30, 5), np.nan)
   gram = layers.similarity.gram(good)
-  said = layers._similar(gram, [good, bad, bad])
+  said = layers.similar(gram, [good, bad, bad])
   assert said["value"] is None and said["interval"] == "not finite"
   assert said["not_finite"] == 2 and said["nonfinite"] == 60
-  said = layers._similar(gram, [good, good, bad])
+  said = layers.similar(gram, [good, good, bad])
   assert said["value"] == pytest.approx(1) and said["keys"] == 2
-  flat = layers._similar(gram, [np.ones((30, 5))])
+  flat = layers.similar(gram, [np.ones((30, 5))])
   assert flat["value"] is None and flat["interval"] == "does not vary"
 
 

@@ -305,7 +305,7 @@ def test_no_lock_and_attacks_in_the_config(
   with jax.numpy_dtype_promotion("standard"):
     rows = main.run(made, str(tmp_path / "run"))
   printed = capsys.readouterr().out
-  assert "attacks are left to experiments.attack" in printed
+  assert "Attacks in the config are for experiments.attack" in printed
   conditions = {r["condition"] for r in rows if r["scheme"] == "none"}
   assert conditions == {"", "right", "api", "no_key"}
   lines = markdown.table(over_seeds.rows(runs.read([str(tmp_path / "run")])))
@@ -468,7 +468,7 @@ MISTAKES = {
   ),
   "keys inside": (
     [QUICKSTART, "--workdir={}", "--keydir={}/keys"],
-    "keys must not lie in the workdir",
+    "keys must not be in the workdir",
   ),
 }
 

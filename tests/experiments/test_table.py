@@ -14,7 +14,6 @@ import pytest
 from experiments import models
 from experiments.benchmarks import overhead
 from experiments.protection import evaluate, judge
-from experiments.protection import job as context
 from experiments.run import results
 from experiments.run.config import base, scheme, set_schemes, table_schemes
 from experiments.run.workdir import Workdir
@@ -35,16 +34,16 @@ def scheme_rows(base: dict[str, Any], seed: int, changed: int) -> list[Any]:
   no_key = counts(seed + 9, keys=1, images=40)
   wrong = counts(seed, keys=3, images=20)
   return [
-    context.value(base, "parameters", 610),
-    context.value(base, "changed_parameters", changed),
-    context.value(base, "key_bytes", 16),
-    context.value(base, "encrypt_seconds", 0.001 * (1 + seed)),
-    context.value(base, "decrypt_seconds", 0.002),
+    results.number(base, "parameters", 610),
+    results.number(base, "changed_parameters", changed),
+    results.number(base, "key_bytes", 16),
+    results.number(base, "encrypt_seconds", 0.001 * (1 + seed)),
+    results.number(base, "decrypt_seconds", 0.002),
     judge.accuracy(base, right, "right"),
     judge.accuracy(base, no_key, "no_key") | {"nonfinite_weights": 0},
     judge.mean_accuracy(base, wrong, "wrong"),
-    judge._drop(base, no_key, "no_key", 0.9),
-    judge._drop(base, wrong, "wrong", 0.9),
+    judge.drop(base, no_key, "no_key", 0.9),
+    judge.drop(base, wrong, "wrong", 0.9),
     judge.mean_accuracy(base, wrong, "near") | {"distance": 1},
   ]
 

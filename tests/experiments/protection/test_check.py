@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from experiments import data, main, models
-from experiments.protection import check
+from experiments.protection import check, lock
 from experiments.run.config import base, scheme, set_schemes
 
 DIGITS = data.load("digits")
@@ -21,7 +21,8 @@ def run(change: Any = None, **schemes: Any) -> None:
   model = models.create(
     "cnn", 10, DIGITS.mean, DIGITS.std, **dict(config.model_args)
   )
-  check.config(config, DIGITS, model)
+  locks = lock.build_all(config.schemes, model)
+  check.check_config(config, DIGITS, model, locks)
 
 
 def test_a_right_config_passes() -> None:
@@ -62,28 +63,44 @@ def test_schemes_that_do_not_fit(
 @pytest.mark.parametrize(
   ("field", "value", "message"),
   [
-    ("evaluate.wrong_keys", 0, "evaluate.wrong_keys=0: at least 1"),
+    ("evaluate.wrong_keys", 0, "evaluate.wrong_keys=0: must be at least 1"),
     ("evaluate.distance_keys", 0, "evaluate.distance_keys=0"),
     ("train.checkpoint_every", 0, "train.checkpoint_every=0"),
     ("train.batch_size", 60, "batch_size=60 does not divide over 8 devices"),
     ("train.optimizer", "sdg", "unknown optimizer 'sdg'"),
-    ("train.accumulate", 0, "train.accumulate=0: at least 1"),
-    ("train.prefetch", -1, "train.prefetch=-1: 0 or more"),
-    ("train.epochs", -1.0, "train.epochs=-1.0: more than 0"),
-    ("train.epochs", 0.0, "train.epochs=0.0: more than 0"),
-    ("train.epochs", float("nan"), "train.epochs=nan: more than 0"),
-    ("train.batch_size", -128, "train.batch_size=-128: at least 1"),
-    ("train.keep", 0, "train.keep=0: at least 1"),
-    ("train.log_every", 0, "train.log_every=0: at least 1"),
-    ("train.learning_rate", -0.1, "train.learning_rate=-0.1: 0 or more"),
-    ("train.learning_rate", float("inf"), "learning_rate=inf: 0 or more"),
-    ("train.clip", -1.0, "train.clip=-1.0: 0 or more"),
-    ("train.pad", -1, "train.pad=-1: 0 or more"),
-    ("evaluate.wrong_images", -5, "evaluate.wrong_images=-5: 0 or more"),
+    ("train.accumulate", 0, "train.accumulate=0: must be at least 1"),
+    ("train.prefetch", -1, "train.prefetch=-1: must be 0 or more"),
+    ("train.epochs", -1.0, "train.epochs=-1.0: must be more than 0"),
+    ("train.epochs", 0.0, "train.epochs=0.0: must be more than 0"),
+    ("train.epochs", float("nan"), "train.epochs=nan: must be more than 0"),
+    ("train.batch_size", -128, "train.batch_size=-128: must be at least 1"),
+    ("train.keep", 0, "train.keep=0: must be at least 1"),
+    ("train.log_every", 0, "train.log_every=0: must be at least 1"),
+    (
+      "train.learning_rate",
+      -0.1,
+      "train.learning_rate=-0.1: must be 0 or more",
+    ),
+    (
+      "train.learning_rate",
+      float("inf"),
+      "learning_rate=inf: must be 0 or more",
+    ),
+    ("train.clip", -1.0, "train.clip=-1.0: must be 0 or more"),
+    ("train.pad", -1, "train.pad=-1: must be 0 or more"),
+    (
+      "evaluate.wrong_images",
+      -5,
+      "evaluate.wrong_images=-5: must be 0 or more",
+    ),
     ("train.accumulate", 3, "8 devices x 3 parts"),
-    ("train.label_smoothing", 1.0, "label_smoothing=1.0: from 0 to below 1"),
-    ("train.ema", -0.1, "train.ema=-0.1: from 0"),
-    ("train.profile", (5, 2), r"train.profile=\(5, 2\)"),
+    (
+      "train.label_smoothing",
+      1.0,
+      "label_smoothing=1.0: must be from 0 to below 1",
+    ),
+    ("train.ema", -0.1, "train.ema=-0.1: must be from 0"),
+    ("train.profile", (5, 2), r"train.profile=\(5, 2\): must be"),
   ],
 )
 def test_numbers_and_names(field: str, value: Any, message: str) -> None:

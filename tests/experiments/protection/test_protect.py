@@ -10,8 +10,8 @@ import pytest
 
 import keyjax
 from experiments import data, models
-from experiments.protection import job as context
 from experiments.protection import judge, lock, protect
+from experiments.protection.job import Job
 from experiments.run import config
 from keyjax import Secret, keys, tree
 from tests import trees
@@ -21,48 +21,68 @@ MODEL = models.create("cnn", 10, DIGITS.mean, DIGITS.std, features=(2,))
 VARIABLES = MODEL.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
 
 
-def a_run() -> Any:
+LABEL = "tested"
+
+
+def job(protection: lock.Lock, log: Any = print) -> Job:
+  """Return a job with one protection, and without folders."""
   settings = config.base()
-  return context.Run(settings, None, DIGITS, MODEL, {}, print)  # type: ignore[arg-type]
+  config.set_schemes(settings, **{LABEL: config.scheme("deep_lock")})
+  return Job(
+    config=settings,
+    workdir=None,  # type: ignore[arg-type]
+    dataset=DIGITS,
+    model=MODEL,
+    locks={LABEL: protection},
+    row_base={},
+    log=log,
+  )
 
 
 @pytest.mark.parametrize("kind", ["np", "shf"])
 def test_no_wrong_key_is_the_right_one(kind: str) -> None:
   """M=2 and one channel: 4 masks, 24 orders; a random one is right at times."""
-  this = lock.build(kind, {"block_size": 2}, MODEL)
+  protection = lock.build(kind, {"block_size": 2}, MODEL)
   batch = {"image": jnp.zeros((1, 8, 8, 1))}
-  key = this.scheme.keygen(Secret.generate(), VARIABLES, batch)
-  wrong = judge.wrong_keys(a_run(), this, key, VARIABLES, 64)
+  key = protection.scheme.keygen(Secret.generate(), VARIABLES, batch)
+  wrong = judge.wrong_keys(job(protection), protection, key, VARIABLES, 64)
   assert len(wrong) == 64
   assert not any(tree.same_bits(k, key) for k in wrong)
   fresh = [
-    this.scheme.keygen(Secret.generate(), VARIABLES, batch) for _ in range(400)
+    protection.scheme.keygen(Secret.generate(), VARIABLES, batch)
+    for _ in range(400)
   ]
   # Drawn blindly, some are the right one, so the test above can fail.
   assert any(tree.same_bits(k, key) for k in fresh)
 
 
 def test_without_a_key_none_is_wrong() -> None:
-  this = lock.build("identity", {}, MODEL)
-  with pytest.raises(ValueError, match="no key is wrong: leave it out"):
-    judge.wrong_keys(a_run(), this, (), VARIABLES, 8)
+  protection = lock.build("identity", {}, MODEL)
+  with pytest.raises(ValueError, match="no key is wrong: remove it"):
+    judge.wrong_keys(job(protection), protection, (), VARIABLES, 8)
 
 
-def judged(this: lock.Lock, key: Any) -> tuple[set[str], dict, list[str]]:
-  """Returns conditions, figures and what was said."""
-  said: list[str] = []
-  run = a_run()._replace(say=said.append)
-  run.config.evaluate.update(wrong_keys=2, distance_keys=1)
-  locked = this.scheme.encrypt(key, VARIABLES)
-  args = run, this, key, VARIABLES, locked, {"scheme": "mine"}, 0.5
-  rows, figures = judge.judge(*args)
-  return {r["condition"] for r in rows}, figures, said
+def judged(protection: lock.Lock, key: Any) -> tuple[set[str], dict, list[str]]:
+  """Return conditions, figures and printed lines."""
+  lines: list[str] = []
+  small = job(protection, lines.append)
+  small.config.evaluate.update(wrong_keys=2, distance_keys=1)
+  rows, figures = judge.judge(
+    small,
+    LABEL,
+    key=key,
+    prepared=VARIABLES,
+    locked=protection.scheme.encrypt(key, VARIABLES),
+    plain_accuracy=0.5,
+  )
+  assert {r["scheme"] for r in rows} == {LABEL}
+  return {r["condition"] for r in rows}, figures, lines
 
 
 def test_without_a_key_nothing_is_wrong_or_near() -> None:
-  conditions, figures, said = judged(lock.build("identity", {}, MODEL), ())
+  conditions, figures, lines = judged(lock.build("identity", {}, MODEL), ())
   assert conditions == {"right", "api", "no_key"}
-  assert (figures, said) == ({}, [])
+  assert (figures, lines) == ({}, [])
 
 
 def test_near_keys_are_left_out_of_a_new_kind_of_key() -> None:
@@ -73,19 +93,19 @@ def test_near_keys_are_left_out_of_a_new_kind_of_key() -> None:
     lambda key, params: deep.encrypt(key["key"], params),
     lambda key, params: deep.decrypt(key["key"], params),
   )
-  this = lock.Lock(mine, False, lambda v: v, MODEL.apply)
+  protection = lock.Lock(mine, False, lambda v: v, MODEL.apply)
   key = mine.keygen(Secret.generate(), VARIABLES, None)
-  conditions, figures, (line,) = judged(this, key)
+  conditions, figures, (line,) = judged(protection, key)
   assert conditions == {"right", "api", "no_key", "wrong"}
-  assert figures["near"] == [] and line.startswith("mine: no near keys")
+  assert figures["near"] == [] and line.startswith(f"{LABEL}: no near keys")
 
 
 def test_wrong_keys_of_a_chain_with_adv_params_vary() -> None:
   parts = (("adv_params", {"max_steps": 1}), ("deep_lock", {}))
-  this = lock.build("chain", {"parts": parts}, MODEL)
+  protection = lock.build("chain", {"parts": parts}, MODEL)
   batch = {"image": jnp.ones((4, 8, 8, 1)), "label": jnp.zeros(4, jnp.int32)}
-  key = this.scheme.keygen(Secret.generate(), VARIABLES, batch)
-  wrong = judge.wrong_keys(a_run(), this, key, VARIABLES, 8)
+  key = protection.scheme.keygen(Secret.generate(), VARIABLES, batch)
+  wrong = judge.wrong_keys(job(protection), protection, key, VARIABLES, 8)
   assert len({tuple(k[1].master.tolist()) for k in wrong}) == 8
 
 
@@ -101,7 +121,7 @@ def test_key_bytes_leave_padding_out() -> None:
 def test_a_damaged_outcome_is_named(tmp_path: pathlib.Path) -> None:
   (tmp_path / "outcome.json").write_text("{")
   with pytest.raises(ValueError, match="outcome.json is damaged; delete it"):
-    protect._load(tmp_path / "outcome.json")
+    protect.load_outcome(tmp_path / "outcome.json")
 
 
 def test_distances() -> None:

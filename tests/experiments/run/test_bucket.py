@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from experiments import data, main, models
 from experiments.run import files
 from experiments.run.config import base, scheme, set_schemes
-from experiments.run.encryption import NOBODY, People
+from experiments.run.encryption import UNENCRYPTED, Encryption
 from experiments.run.workdir import Workdir, WorkdirError
 from experiments.training import train
 from keyjax import Secret, checkpoint, keyring
@@ -81,10 +81,10 @@ def test_a_mirror_copies_what_changed(bucket: str) -> None:
 
 
 def test_no_key_goes_to_a_bucket(tmp_path: pathlib.Path) -> None:
-  with pytest.raises(WorkdirError, match="no key may lie.*--keydir"):
+  with pytest.raises(WorkdirError, match="no key may be stored.*--keydir"):
     Workdir(config(), "gs://bucket/run")
   for folder in ("gs://bucket/run", str(tmp_path / "run")):
-    with pytest.raises(WorkdirError, match="keys must not lie in a bucket"):
+    with pytest.raises(WorkdirError, match="keys must not be in a bucket"):
       Workdir(config(), folder, "gs://bucket/keys")
   assert not (tmp_path / "run").exists()
 
@@ -115,22 +115,33 @@ def test_a_run_resumes_from_a_bucket(
   monkeypatch: pytest.MonkeyPatch,
 ) -> None:
   owner = keyring.SymmetricKey(Secret.generate())
-  people = People([owner], (owner,)) if kind == "sealed" else NOBODY
+  sealed = Encryption(recipients=[owner], identities=(owner,))
+  encryption = sealed if kind == "sealed" else UNENCRYPTED
   digits = data.load("digits", num_train=128, num_test=10)
   model = models.create("mlp", 10, digits.mean, digits.std, hidden=(8,))
   settings = config(epochs=3.0).train
-  nobody = main.keyjax.identity()
-  args = settings, digits, model, nobody, ()
-  whole = train.train(*args, tmp_path)
+
+  def run(folder: Any, encryption: Encryption = UNENCRYPTED) -> Any:
+    return train.train(
+      settings,
+      dataset=digits,
+      model=model,
+      scheme=main.keyjax.identity(),
+      key=(),
+      folder=folder,
+      encryption=encryption,
+    )
+
+  whole = run(tmp_path)
   place = files.path(bucket)
   asked = contextlib.nullcontext(lambda step: step == 3)
   with monkeypatch.context() as patch:
     patch.setattr(train.preemption, "watch", lambda: asked)
     with pytest.raises(train.preemption.Preempted):
-      train.train(*args, place, people=people)
+      run(place, encryption)
   # A kill while a checkpoint was written.
   (place / "checkpoints" / "3" / "commit_success.txt").unlink()
-  resumed = train.train(*args, place, people=people)
+  resumed = run(place, encryption)
   trees.assert_same_bits(whole, resumed)
   last = str(place / "checkpoints" / "6")
   if kind == "sealed":

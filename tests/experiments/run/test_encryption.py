@@ -10,7 +10,7 @@ import pytest
 import keyjax
 from experiments import data, models
 from experiments.run import config as configs
-from experiments.run import encryption as people
+from experiments.run import encryption
 from experiments.run.workdir import Workdir
 from experiments.training import train
 from keyjax import checkpoint, keyring
@@ -44,21 +44,31 @@ def test_a_run_is_sealed_and_goes_on(key: Any, tmp_path: pathlib.Path) -> None:
   model = models.create(
     "mlp", dataset.num_classes, dataset.mean, dataset.std, hidden=(8,)
   )
-  readers = people.read(config.encrypt)
-  args = dataset, model, keyjax.identity(), (), tmp_path / "run", ""
-  train.train(config.train, *args, readers)
+
+  def run() -> None:
+    train.train(
+      config.train,
+      dataset=dataset,
+      model=model,
+      scheme=keyjax.identity(),
+      key=(),
+      folder=tmp_path / "run",
+      encryption=encryption.read(config.encrypt),
+    )
+
+  run()
   path = tmp_path / "run/checkpoints/2"
   told = checkpoint.inspect(path)
   assert told["envelope"]["recipients"] == [key.public.id]
   leaves = checkpoint.inspect(path, key)["leaves"]
   assert any("kernel" in leaf["path"] for leaf in leaves)
   config.train.epochs = 2.0
-  train.train(config.train, *args, readers)
+  run()
   assert checkpoint.inspect(tmp_path / "run/checkpoints/4", key)["step"] == 4
   # Without the key the run does not go on.
   config.encrypt.identity = ""
   with pytest.raises(keyring.CannotOpen):
-    train.train(config.train, *args, people.read(config.encrypt))
+    run()
 
 
 def test_the_run_keeps_no_word_of_keys(
@@ -76,7 +86,7 @@ def test_mistakes(key: Any, tmp_path: pathlib.Path) -> None:
   config = settings(key, tmp_path).encrypt
   pasted = keyring.format_key(key)
   for name, value, message in (
-    ("recipients", "", "give both"),
+    ("recipients", "", "set both"),
     ("recipients", "keyjax-x25519:AAAA", "encrypt: "),
     ("identity", "file:/nowhere/key", "encrypt: "),
     ("identity", pasted, "encrypt: "),
@@ -84,5 +94,5 @@ def test_mistakes(key: Any, tmp_path: pathlib.Path) -> None:
     bad = config.copy_and_resolve_references()
     bad[name] = value
     with pytest.raises(ValueError, match=message) as caught:
-      people.read(bad)
+      encryption.read(bad)
     assert pasted not in str(caught.value)

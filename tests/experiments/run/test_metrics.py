@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 from tensorboardX.proto import event_pb2
 
-from experiments.run import metrics as log
+from experiments.run.metrics import MetricsLog
 from keyjax import parallel
 
 METRICS = {"loss": jnp.float32(0.5), "accuracy": jnp.float32(0.25)}
@@ -18,7 +18,7 @@ METRICS = {"loss": jnp.float32(0.5), "accuracy": jnp.float32(0.25)}
 def write(folder: pathlib.Path, first: int, last: int, **options: Any) -> None:
   options = {"every": 2} | options
   folder.mkdir(exist_ok=True)
-  with log.Log(folder, first - 1, 6, **options) as made:
+  with MetricsLog(folder, first - 1, 6, **options) as made:
     for step in range(first, last + 1):
       made.begin(step)
       made.add(step, METRICS, 10)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from experiments.run import ending, preemption
+from experiments.run import errors, preemption
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +59,7 @@ def test_the_command_line_ends_in_one_line(
   said: str,
   capsys: pytest.CaptureFixture[str],
 ) -> None:
-  with pytest.raises(SystemExit) as ended, ending.one_line():
+  with pytest.raises(SystemExit) as ended, errors.reported():
     raise stop
   assert ended.value.code == status
   (line,) = capsys.readouterr().err.splitlines()

@@ -113,7 +113,7 @@ def test_a_run_file_of_another_program(
   text: str, tmp_path: pathlib.Path
 ) -> None:
   (tmp_path / "run.json").write_text(text)
-  with pytest.raises(WorkdirError, match="run.json is not of a run"):
+  with pytest.raises(WorkdirError, match="run.json was not written by a run"):
     Workdir(config(), str(tmp_path))
 
 
@@ -122,7 +122,7 @@ def test_keys_inside_the_folder_are_refused(
   inside: str, tmp_path: pathlib.Path
 ) -> None:
   folder = tmp_path / "run"
-  with pytest.raises(WorkdirError, match="must not lie in the workdir"):
+  with pytest.raises(WorkdirError, match="must not be in the workdir"):
     Workdir(config(), str(folder), f"{folder}/{inside}")
   assert not folder.exists()
 
@@ -130,9 +130,9 @@ def test_keys_inside_the_folder_are_refused(
 def test_keys_inside_by_a_link_are_refused(tmp_path: pathlib.Path) -> None:
   (tmp_path / "run").mkdir()
   (tmp_path / "link").symlink_to(tmp_path / "run")
-  with pytest.raises(WorkdirError, match="must not lie in the workdir"):
+  with pytest.raises(WorkdirError, match="must not be in the workdir"):
     Workdir(config(), str(tmp_path / "run"), str(tmp_path / "link" / "keys"))
-  with pytest.raises(WorkdirError, match="must not lie in the workdir"):
+  with pytest.raises(WorkdirError, match="must not be in the workdir"):
     Workdir(config(), str(tmp_path / "link"), str(tmp_path / "run" / "keys"))
 
 

@@ -71,7 +71,14 @@ def fit(
   key: Any = (),
 ) -> Any:
   scheme = scheme or keyjax.identity()
-  return train.train(config, DIGITS, model, scheme, key, folder)
+  return train.train(
+    config,
+    dataset=DIGITS,
+    model=model,
+    scheme=scheme,
+    key=key,
+    folder=folder,
+  )
 
 
 def lines(folder: pathlib.Path) -> list[dict[str, float]]:
