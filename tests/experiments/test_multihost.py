@@ -1,5 +1,6 @@
 """Two real processes train HPNN as one does, and survive losing one."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -8,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -33,7 +35,7 @@ def get_config():
   config.model_args.hidden = (16,)
   config.num_train, config.num_test = 192, 50
   config.train.update(batch_size=64, epochs=20.0, log_every=1)
-  config.train.update(checkpoint_every=4, pad=1)
+  config.train.update(checkpoint_every=12, pad=1)
   config.evaluate.update(wrong_keys=2, wrong_images=20, distance_keys=1)
   adv_params = scheme("adv_params", "AdvParams", theta=0.5, max_steps=4)
   hpnn = scheme("hpnn", "HPNN", units=32)
@@ -86,6 +88,20 @@ def finish(processes: list[subprocess.Popen[str]]) -> list[str]:
   finally:
     for process in processes:
       process.kill()  # SIGTERM asks a run to save first.
+
+
+@contextlib.contextmanager
+def killed_at_exit(
+  processes: list[subprocess.Popen[str]],
+) -> Iterator[list[subprocess.Popen[str]]]:
+  """Kill processes, as a cluster does when a machine is gone."""
+  try:
+    yield processes
+  finally:
+    for process in reversed(processes):
+      process.kill()
+    for process in processes:
+      process.communicate()
 
 
 def losses(folder: pathlib.Path, label: str) -> np.ndarray:
@@ -150,7 +166,7 @@ def test_two_processes_train_as_one(
   ]
   assert abs(found[0]["right"] - found[1]["right"]) <= 0.02
   assert not any(SECRET in f.read_text(errors="replace") for f in files(two))
-  # Its report draws a model that was trained for the picture.
+  # The first process makes a key for the report's picture without the others.
   outcome = json.loads((two / "adv_params" / "outcome.json").read_text())
   assert outcome["figures"]["histogram"]["changed"] > 0
 
@@ -172,12 +188,9 @@ def test_killed_process_and_restart(
   two: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
   folder = tmp_path / "run"
-  processes = start_two(folder)
-  step = int(np.random.default_rng().integers(5, STEPS - 20))
-  wait_for_step(folder, "hpnn", step)
-  processes[1].kill()
-  processes[0].kill()  # As a cluster does when a machine is gone.
-  finish(processes)
+  step = int(np.random.default_rng().integers(13, STEPS - 20))
+  with killed_at_exit(start_two(folder)):
+    wait_for_step(folder, "hpnn", step)
   lines = (folder / "hpnn" / "metrics.jsonl").read_text().splitlines()
   assert step <= len(lines) < STEPS
   processes = start_two(folder)
@@ -194,10 +207,10 @@ def test_preempted_processes_save_and_go_on(
   two: pathlib.Path, tmp_path: pathlib.Path, number: int
 ) -> None:
   folder = tmp_path / "run"
-  processes = start_two(folder)
-  wait_for_step(folder, "plain", 2)
-  processes[1].send_signal(number)
-  texts = finish(processes)
+  with killed_at_exit(start_two(folder)) as processes:
+    wait_for_step(folder, "plain", 2)
+    processes[1].send_signal(number)
+    texts = finish(processes)
   assert [p.returncode for p in processes] == [75, 75], texts
   assert all("is saved; run the same command" in t for t in texts)
   # It goes on with one process: other hosts, the same batches.
@@ -230,8 +243,9 @@ def test_host_without_the_secret_refuses(
 def test_other_secret_on_resumption_is_refused(
   one: pathlib.Path,
 ) -> None:
-  process = start(one, secret=OTHER)
-  (text,) = finish([process])
-  assert process.returncode == 1
-  assert "holds a run that began with the secret" in text
+  processes = start_two(one, OTHER, OTHER)
+  first, second = finish(processes)
+  assert [p.returncode for p in processes] == [1, 1]
+  assert "holds a run that began with the secret" in first
+  assert "another process of this run could not open" in second
   assert jax.process_count() == 1
