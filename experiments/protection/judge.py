@@ -257,7 +257,8 @@ def drop(
   condition: str,
   plain_accuracy: float,
 ) -> dict[str, Any]:
-  drop = 100 * (plain_accuracy - float(counts.accuracy.mean()))
+  """Return the row of how far the mean accuracy is below the plain model's."""
+  points = 100 * (plain_accuracy - float(counts.accuracy.mean()))
   return results.row(
-    base, condition=condition, metric="drop", value=drop, unit="points"
+    base, condition=condition, metric="drop", value=points, unit="points"
   )
