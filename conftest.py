@@ -1,6 +1,5 @@
 """Every test and doctest runs on 8 virtual CPU devices, under strict rules."""
 
-import gc
 import os
 
 import pytest
@@ -14,16 +13,14 @@ os.environ["XLA_FLAGS"] = " ".join(
 
 import jax  # noqa: E402
 
+from tests import memory  # noqa: E402
+
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _free_programs():
-  """Drop compiled programs after each file: a worker stays below 3 GB.
-
-  What a later file needs again comes from the persistent cache.
-  """
+@pytest.fixture(autouse=True)
+def _bounded_memory():
+  """Keep a worker below 3 GB."""
   yield
-  jax.clear_caches()
-  gc.collect()
+  memory.free_programs_if_many()

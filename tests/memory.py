@@ -1,0 +1,38 @@
+"""Memory of compiled programs: freed before a process runs out of it."""
+
+import ctypes
+import gc
+import pathlib
+import sys
+
+import jax
+
+# A program of one operation holds 3 MB and 3 mappings, AES-GCM as a circuit 15
+# MB and 190 mappings. Linux ends a process, from within LLVM, that asks for
+# more than 65,530 (vm.max_map_count).
+_MOST_BYTES = 1_500_000_000
+_MOST_MAPPINGS = 20_000
+_SELF = pathlib.Path("/proc/self")
+
+
+def _too_much() -> bool:
+  if sys.platform != "linux":
+    return False
+  pages = int((_SELF / "statm").read_text().split()[1])
+  if pages * 4096 > _MOST_BYTES:
+    return True
+  return (_SELF / "maps").read_bytes().count(b"\n") > _MOST_MAPPINGS
+
+
+def free_programs_if_many() -> None:
+  """Drop all compiled programs if they hold too much memory.
+
+  What is needed again comes from the persistent compilation cache.
+  """
+  if not _too_much():
+    return
+  jax.clear_caches()
+  gc.collect()
+  trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+  if trim is not None:  # glibc keeps what was freed, gigabytes of it.
+    trim(0)
