@@ -1,37 +1,41 @@
 """AES on the device and on the host: standard, bit-sliced, without tables.
 
-Two realisations give the same bytes. On an accelerator the cipher is a circuit
-of AND, XOR and NOT on uint32 lanes (`bitslice`), GHASH a matrix product over
-GF(2) (`ghash`), and no address depends on a secret, which a test reads from
-the compiled programs. On the host, also inside `jit` on a CPU, OpenSSL does
-the work on XLA's own memory (`host`, `ffi`). `impl="auto"` chooses by platform
-when a program is lowered; "host" and "device" force one, for tests.
+Two implementations return the same bytes. On an accelerator the cipher is a
+circuit of AND, XOR and NOT on uint32 lanes (`bitslice`), GHASH is a matrix
+product over GF(2) (`ghash`), and no address depends on a secret, which a test
+verifies in the compiled programs. On the host, also inside `jit` on a CPU,
+OpenSSL works on XLA's own memory (`host`, `ffi`). `impl="auto"` chooses by
+platform when a program is lowered; "host" and "device" force one, for tests.
 
-What it costs:
+Cost:
 
-* bytes: linear. Counter mode is 49 32-bit operations a byte for AES-128 and 68
-  for AES-256, GCM adds 1,024 int8 multiply-adds a byte on the matrix unit.
+* bytes: linear. Counter mode takes 49 32-bit operations a byte for AES-128 and
+  68 for AES-256; GCM adds 1,024 int8 multiply-adds a byte on the matrix unit.
   Memory beyond input and output is one tile (`block`), whatever the size.
-* leaves: one cipher call for a whole tree (`xor_words`); a leaf adds a
-  millisecond of compilation where OpenSSL works, some 20 where the circuit
-  does, and nothing at run time.
-* devices and hosts: each device makes the keystream of its own shards and
-  communicates nothing, so the time falls with their number. A CPU that is cut
-  into several devices needs `cryptography` 50 for it: before, OpenSSL's calls
-  hold Python's lock.
-* keys: another key of the same size compiles nothing.
+* leaves: one cipher call for a whole tree (`xor_words`). A leaf adds a
+  millisecond of compilation with OpenSSL, about 20 with the circuit, and
+  nothing at run time.
+* devices and hosts: each device computes the keystream of its own shards and
+  communicates nothing, so the time falls with their number. A CPU that is split
+  into several devices needs `cryptography` 50 for this: older releases hold
+  Python's lock while OpenSSL runs.
+* keys: another key of the same size needs no compilation.
 
-How much one key may encrypt: one key and counter, or nonce, gives at most
-2^32 - 2 blocks (64 GiB), as SP 800-38D has it; a ValueError says so whenever
-the sizes are known. At that length a keystream is told from random bits with
-a probability of 2^-65. Under many nonces, stay below 2^32 messages of GCM
-with random nonces, or use `keyjax.seal`, which derives a key a message.
+Limits: one key and counter, or one key and nonce, encrypt at most 2^32 - 2
+blocks (64 GiB), as in SP 800-38D; a ValueError is raised whenever the sizes are
+known. At that length a keystream is distinguished from random bits with
+advantage 2^-65. With random nonces, encrypt fewer than 2^32 messages of GCM
+under a key, or use `keyjax.seal`, which derives a key for each message.
 
-What it does not do: round keys and keystreams lie in ordinary memory and are
-not wiped, and nothing is claimed about side channels of hardware that is
-shared.
+Not provided: round keys and keystreams are kept in ordinary memory and are not
+wiped, and nothing is claimed about side channels of shared hardware.
+
+`prng` draws JAX random numbers from the same cipher: `prng.from_secret(secret,
+label)` returns a key for `jax.random`. `derive` and `cmac` derive keys inside
+`jit`.
 """
 
+from keyjax.aes import prng
 from keyjax.aes.block import decrypt_blocks, encrypt_blocks
 from keyjax.aes.ctr import keystream
 from keyjax.aes.gcm import gcm_open, gcm_seal
@@ -49,5 +53,6 @@ __all__ = [
   "gcm_seal",
   "keystream",
   "pads",
+  "prng",
   "xor_words",
 ]

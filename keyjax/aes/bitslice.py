@@ -1,12 +1,12 @@
-"""Bit-sliced AES on uint32 lanes: AND, XOR and NOT, and no table.
+"""Bit-sliced AES on uint32 lanes, with AND, XOR and NOT and without tables.
 
 A lane is a group of 32 blocks. Plane i holds bit i of every byte of the state:
 uint32[16, lanes], where row 4 * r + c is the byte at row r and column c of the
 AES state, and bit j of a word belongs to block j of its lane. A state is the
 tuple of its 8 planes. Gates work on whole planes; ShiftRows and MixColumns
-take rows of a plane in another order, the same for all data.
+permute the rows of a plane, in the same way for all data.
 
-The rounds are a loop: unrolled, XLA does not finish compiling them.
+The rounds are a loop, because XLA does not finish compiling them unrolled.
 """
 
 import functools
@@ -33,7 +33,7 @@ _ROW, _COLUMN = np.divmod(np.arange(16), 4)
 
 
 def transpose_bits(x: jax.Array) -> jax.Array:
-  """Returns y with bit j of `y[i]` equal to bit i of `x[j]`; an involution.
+  """Transpose bits: bit j of `y[i]` is bit i of `x[j]`. An involution.
 
   Args:
     x: uint32[32, ...], transposed as 32 x 32 bits at each trailing index.
@@ -43,7 +43,7 @@ def transpose_bits(x: jax.Array) -> jax.Array:
   """
   shape = x.shape
   for s, mask in _SWAPS:
-    x = x.reshape(16 // s, 2, s, *shape[1:])
+    x = x.reshape(16 // s, 2, s, *shape[1:])  # [32, ...] -> pairs of s rows
     a, b = x[:, 0], x[:, 1]
     t = ((a >> np.uint32(s)) ^ b) & np.uint32(mask)
     x = jnp.stack([a ^ (t << np.uint32(s)), b ^ t], axis=1).reshape(shape)
@@ -51,7 +51,7 @@ def transpose_bits(x: jax.Array) -> jax.Array:
 
 
 def masks(round_keys: jax.Array) -> jax.Array:
-  """Returns round keys as planes, with the constant 0x63 of the S-box.
+  """Return round keys as planes, with the constant 0x63 of the S-box.
 
   Args:
     round_keys: uint32[rounds + 1, 4], big-endian words.
@@ -61,34 +61,37 @@ def masks(round_keys: jax.Array) -> jax.Array:
   """
   x = words.swap(round_keys)
   x = x.at[1:].set(x[1:] ^ np.uint32(0x63636363))
+  # Bit i of byte r of word c: [rounds + 1, 8, 4, 4] -> [rounds + 1, 8, 16, 1].
   shift = np.arange(32, dtype=np.uint32).reshape(4, 8).T[None, :, :, None]
   bits = (x[:, None, None, :] >> shift) & np.uint32(1)
   return (np.uint32(0) - bits).reshape(-1, 8, 16, 1)
 
 
 def to_planes(blocks: jax.Array) -> State:
-  """Returns the planes of uint32[32, 4, lanes], words in memory order."""
+  """Return the planes of uint32[32, 4, lanes], words in memory order."""
   lanes = blocks.shape[-1]
+  # [32 bits, 4 words, lanes] -> [4 rows, 8 bits, 4 columns, lanes]
   planes = transpose_bits(blocks).reshape(4, 8, 4, lanes)
   return tuple(planes[:, i].reshape(16, lanes) for i in range(8))
 
 
 def from_planes(state: State) -> jax.Array:
-  """Returns uint32[32, 4, lanes]: inverse of `to_planes`."""
+  """Return uint32[32, 4, lanes], the inverse of `to_planes`."""
   lanes = state[0].shape[-1]
+  # 8 times [16, lanes] -> [4 rows, 8 bits, 4 columns, lanes]
   planes = jnp.stack([x.reshape(4, 4, lanes) for x in state], axis=1)
   return transpose_bits(planes.reshape(32, 4, lanes))
 
 
 def counter_planes(counter: jax.Array, lanes: int) -> State:
-  """Returns the planes of the counter blocks of a tile.
+  """Return the planes of the counter blocks of a tile.
 
   Blocks of a tile differ in their last word and in one carry out of it, so
-  this word alone is transposed.
+  only this word is transposed.
 
   Args:
-    counter: uint32[4], the tile's first counter block, big-endian words.
-    lanes: how many; block j * lanes + l is bit j of lane l.
+    counter: uint32[4], the first counter block of the tile, big-endian words.
+    lanes: Number of lanes; block j * lanes + l is bit j of lane l.
   """
   index = jnp.arange(32 * lanes, dtype=jnp.uint32).reshape(32, lanes)
   last = counter[3] + index
@@ -109,7 +112,7 @@ def counter_planes(counter: jax.Array, lanes: int) -> State:
 
 
 def _shifted(sign: int) -> np.ndarray:
-  """Returns which row ShiftRows, or its inverse, takes each row from."""
+  """Return the source row of each row under ShiftRows or its inverse."""
   return 4 * _ROW + (_COLUMN + sign * _ROW) % 4
 
 
@@ -122,7 +125,7 @@ def _take_index(x: jax.Array, rows: np.ndarray) -> jax.Array:
 
 
 def _opaque(fn: Callable[..., Any]) -> Callable[..., Any]:
-  """Returns `fn` as a call that XLA neither inlines nor fuses across."""
+  """Wrap `fn` in a call that XLA neither inlines nor fuses across."""
   called = jax.jit(fn)
 
   def call(*args: Any) -> Any:
@@ -133,7 +136,7 @@ def _opaque(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _mixed(rolled: list[State], key: jax.Array) -> State:
-  """Returns MixColumns plus the round key, from the state rolled by rows."""
+  """Return MixColumns plus the round key, from the state rolled by rows."""
   a, b, c, d = rolled
   two = [x ^ y for x, y in zip(a, b, strict=True)]
   two = [two[7], *two[:7]]
@@ -145,7 +148,7 @@ def _mixed(rolled: list[State], key: jax.Array) -> State:
 
 
 def _mix_rows(key: jax.Array, q: State, rows: np.ndarray) -> State:
-  """Returns `_mixed` of planes whose rows are first put in another order."""
+  """Return `_mixed` of planes whose rows are permuted first."""
   rows = np.concatenate([rows, rows])
   rolled = [
     tuple(_take_slices(x, rows[4 * r : 4 * r + 16]) for x in q)
@@ -155,7 +158,7 @@ def _mix_rows(key: jax.Array, q: State, rows: np.ndarray) -> State:
 
 
 def _mix_slices(key: jax.Array, q: State, rows: np.ndarray) -> State:
-  """Does the same by way of longer planes, whose slices are contiguous."""
+  """Return the same through longer planes, whose slices are contiguous."""
   rows = np.concatenate([rows, rows])[:28]
 
   def mix(key: jax.Array, *longer: jax.Array) -> State:
@@ -167,13 +170,13 @@ def _mix_slices(key: jax.Array, q: State, rows: np.ndarray) -> State:
 
 
 class _Form(NamedTuple):
-  """How a compiler wants the same rounds.
+  """The rounds in the form that suits a compiler.
 
   Attributes:
-    take: gives a plane's rows in another order.
-    mix: MixColumns plus the round key, of planes in another order.
-    stage: makes a function a unit of compilation, or leaves it alone.
-    sub: the S-box.
+    take: Function that permutes the rows of a plane.
+    mix: MixColumns plus the round key, of planes with permuted rows.
+    stage: Decorator that makes a function a unit of compilation, or identity.
+    sub: S-box.
   """
 
   take: Callable[[jax.Array, np.ndarray], jax.Array]
@@ -182,13 +185,13 @@ class _Form(NamedTuple):
   sub: Callable[[State], State]
 
 
-# XLA's CPU backend gives each plane a kernel of its own and repeats in it all
-# that the plane depends on; opaque stages repeat less.
+# XLA's CPU backend makes one kernel for each plane and repeats in it everything
+# that the plane depends on. Opaque stages reduce the repetition.
 _staged = sbox.staged(_opaque)
 
 
 def _sub_flat(q: State) -> State:
-  """Returns the S-box of planes as vectors: one loop, not one for each row."""
+  """Return the S-box of flattened planes, in one loop for all rows."""
   shape = q[0].shape
   return tuple(
     x.reshape(shape) for x in _staged(tuple(x.reshape(-1) for x in q))
@@ -226,8 +229,8 @@ def _decrypt(masks: jax.Array, state: State, form: _Form) -> State:
     return sbox.unaffine(tuple(form.take(x, _shifted(-1)) for x in q))
 
   def unsub(q: State) -> State:
-    # Inversion in GF(2^8) is its own inverse, so the forward S-box stands
-    # between two inverse linear maps.
+    # Inversion in GF(2^8) is its own inverse, so the inverse S-box is the
+    # forward S-box between two inverse linear maps.
     return sbox.unaffine(form.sub(form.stage(enter)(*q)))
 
   def body(q: State, key: jax.Array) -> tuple[State, None]:
@@ -255,20 +258,20 @@ def _on_platform(
 
 
 def accelerator_rounds(masks: jax.Array, state: State) -> State:
-  """Encrypts in the form that accelerators get; to be read and counted."""
+  """Encrypt in the form for accelerators; for tests and cost estimates."""
   return _encrypt(masks, state, form=_ACCELERATOR)
 
 
 def encrypt_planes(masks: jax.Array, state: State) -> State:
-  """Returns the planes after all rounds.
+  """Encrypt the planes of a state.
 
   Args:
     masks: uint32[rounds + 1, 8, 16, 1], from `masks`.
-    state: 8 planes uint32[16, lanes].
+    state: 8 planes, uint32[16, lanes].
   """
   return _on_platform(_encrypt, masks, state)
 
 
 def decrypt_planes(masks: jax.Array, state: State) -> State:
-  """Returns the planes before all rounds: inverse of `encrypt_planes`."""
+  """Decrypt the planes of a state, the inverse of `encrypt_planes`."""
   return _on_platform(_decrypt, masks, state)

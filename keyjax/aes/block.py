@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from keyjax.aes import bitslice, host, words
 from keyjax.aes.host import Impl
 
-# Lanes of 32 blocks in a tile: its planes stay in a core's cache, or fill an
-# accelerator and stay in its.
+# Lanes of 32 blocks in a tile. On a CPU the planes of a tile stay in the cache
+# of a core; on an accelerator they fill the device and stay in its cache.
 CPU_LANES = 1 << 8
 ACCELERATOR_LANES = 1 << 15
 
@@ -22,7 +22,7 @@ def choose(
   device: Callable[..., Any],
   *args: jax.Array,
 ) -> Any:
-  """Returns `host.choose`'s choice; `device` also takes a tile's lanes."""
+  """Call `host.choose`; `device` also takes the largest number of lanes."""
   accelerator = functools.partial(device, ACCELERATOR_LANES)
   if impl != "device":
     return host.choose(impl, on_host, accelerator, *args)
@@ -31,7 +31,7 @@ def choose(
 
 
 def tile_lanes(most: int, num_blocks: int) -> int:
-  """Returns how many lanes a tile has when so many blocks are wanted."""
+  """Return the number of lanes in a tile for a number of blocks."""
   return max(1, min(most, -(-num_blocks // 32)))
 
 
@@ -40,12 +40,12 @@ def in_tiles(
   make: Callable[[jax.Array], bitslice.State],
   xs: jax.Array,
 ) -> jax.Array:
-  """Encrypts or decrypts tile after tile.
+  """Encrypt or decrypt tile after tile.
 
   Args:
-    crypt: from planes to planes.
-    make: gives a tile's planes from one of `xs`.
-    xs: what makes each tile, [tiles, ...].
+    crypt: Function from planes to planes.
+    make: Function from an element of `xs` to the planes of a tile.
+    xs: Inputs of `make`, [tiles, ...].
 
   Returns:
     uint32[tiles * 32 * lanes, 4]; block j * lanes + l of a tile is bit j of
@@ -53,6 +53,7 @@ def in_tiles(
   """
 
   def tile(x: jax.Array) -> jax.Array:
+    # [32, 4, lanes] -> [32, lanes, 4]
     return bitslice.from_planes(crypt(make(x))).transpose(0, 2, 1)
 
   return jax.lax.map(tile, xs).reshape(-1, 4)
@@ -66,7 +67,7 @@ def _crypt(
 ) -> jax.Array:
   n, lanes = blocks.shape[0], tile_lanes(most_lanes, blocks.shape[0])
   padded = jnp.pad(blocks, ((0, -n % (32 * lanes)), (0, 0)))
-  tiles = padded.reshape(-1, 32, lanes, 4)
+  tiles = padded.reshape(-1, 32, lanes, 4)  # [tiles, 32, lanes, 4]
   keys = bitslice.masks(round_keys)
   out = in_tiles(
     lambda s: crypt(keys, s),
@@ -79,7 +80,7 @@ def _crypt(
 def raw_encrypt(
   round_keys: jax.Array, blocks: jax.Array, impl: Impl
 ) -> jax.Array:
-  """Returns encrypted blocks, uint32[n, 4] in memory order both."""
+  """Encrypt blocks uint32[n, 4] in memory order."""
   return choose(
     impl,
     lambda k, x: host.crypt_blocks(k, x, "encrypt"),
@@ -92,7 +93,7 @@ def raw_encrypt(
 def raw_decrypt(
   round_keys: jax.Array, blocks: jax.Array, impl: Impl
 ) -> jax.Array:
-  """Returns decrypted blocks, uint32[n, 4] in memory order both."""
+  """Decrypt blocks uint32[n, 4] in memory order."""
   return choose(
     impl,
     lambda k, x: host.crypt_blocks(k, x, "decrypt"),
@@ -106,13 +107,13 @@ def raw_decrypt(
 def encrypt_blocks(
   round_keys: jax.Array, blocks: jax.Array, *, impl: Impl = "auto"
 ) -> jax.Array:
-  """Encrypts each block by itself (ECB): a part of modes, not a mode to use.
+  """Encrypt each block separately (ECB), as a building block of modes.
 
   Args:
     round_keys: uint32[rounds + 1, 4], from `expand_key`.
     blocks: uint32[n, 4], big-endian words.
-    impl: "host" for OpenSSL, "device" for the bit-sliced circuit, "auto" for
-      the first on a CPU and the second elsewhere.
+    impl: "host" for OpenSSL, "device" for the bit-sliced circuit, or "auto" for
+      the host on a CPU and the device elsewhere.
 
   Returns:
     uint32[n, 4], big-endian words.
@@ -134,12 +135,12 @@ def encrypt_blocks(
 def decrypt_blocks(
   round_keys: jax.Array, blocks: jax.Array, *, impl: Impl = "auto"
 ) -> jax.Array:
-  """Decrypts each block by itself: inverse of `encrypt_blocks`.
+  """Decrypt each block separately, the inverse of `encrypt_blocks`.
 
   Args:
     round_keys: uint32[rounds + 1, 4], from `expand_key`.
     blocks: uint32[n, 4], big-endian words.
-    impl: as in `encrypt_blocks`.
+    impl: Same as in `encrypt_blocks`.
 
   Returns:
     uint32[n, 4], big-endian words.

@@ -1,4 +1,4 @@
-"""AES in counter mode: any slice of a keystream, made alone."""
+"""AES in counter mode: any slice of a keystream, computed separately."""
 
 import functools
 from typing import Any
@@ -10,20 +10,20 @@ import numpy as np
 from keyjax.aes import bitslice, block, host, words
 from keyjax.aes.host import Impl
 
-# SP 800-38D allows 2^32 - 2 blocks under a key and nonce; so do we for CTR.
+# The limit of SP 800-38D for a key and nonce, also applied to counter mode.
 MAX_BLOCKS = 2**32 - 2
 
 
 def check_length(start: Any, num_blocks: int) -> None:
-  """Raises a ValueError when one key and counter would give too many blocks.
+  """Raise ValueError if one key and counter would produce too many blocks.
 
   A traced start is taken modulo 2^32 and cannot be checked.
   """
   first = int(start) if isinstance(start, int | np.integer) else 0
   if first < 0 or num_blocks < 0 or first + num_blocks > MAX_BLOCKS:
     raise ValueError(
-      f"blocks {first} to {first + num_blocks} asked for: one key and counter "
-      f"give at most {MAX_BLOCKS} (64 GiB)"
+      f"cannot make blocks {first} to {first + num_blocks}: one key and "
+      f"counter allow at most {MAX_BLOCKS} (64 GiB)"
     )
 
 
@@ -34,7 +34,7 @@ def bit_sliced(
   round_keys: jax.Array,
   counter: jax.Array,
 ) -> jax.Array:
-  """Returns what `raw_keystream` does from tiles of at most so many lanes."""
+  """Return `raw_keystream` in tiles of at most `most_lanes` lanes."""
   lanes = block.tile_lanes(most_lanes, num_blocks)
   tiles = -(-num_blocks // (32 * lanes))
   keys = bitslice.masks(round_keys)
@@ -59,7 +59,7 @@ def raw_keystream(
   impl: Impl,
   swapped: bool = False,
 ) -> jax.Array:
-  """Returns uint32[num_blocks, 4] in memory order, or swapped from it."""
+  """Return uint32[num_blocks, 4] in memory order, or big-endian if swapped."""
   return block.choose(
     impl,
     functools.partial(host.keystream, num_blocks, swapped),
@@ -77,23 +77,23 @@ def keystream(
   *,
   impl: Impl = "auto",
 ) -> jax.Array:
-  """Returns blocks of the CTR keystream, beginning at any block.
+  """Return blocks of the CTR keystream, starting at any block.
 
   Block i encrypts `counter + start + i` modulo 2^128 (SP 800-38A, 6.5).
 
   Args:
     round_keys: uint32[rounds + 1, 4], from `expand_key`.
     counter: uint32[4], the first counter block as big-endian words.
-    num_blocks: how many blocks of 16 bytes; static.
-    start: how many blocks to skip, below 2^32; may be traced.
-    impl: "host" for OpenSSL, "device" for the bit-sliced circuit, "auto" for
-      the first on a CPU and the second elsewhere.
+    num_blocks: Number of blocks of 16 bytes; static.
+    start: Number of blocks to skip, below 2^32; may be traced.
+    impl: "host" for OpenSSL, "device" for the bit-sliced circuit, or "auto" for
+      the host on a CPU and the device elsewhere.
 
   Returns:
     uint32[num_blocks, 4], the keystream as big-endian words.
 
   Raises:
-    ValueError: more than 2^32 - 2 blocks, 64 GiB, of one key and counter.
+    ValueError: If the blocks of one key and counter exceed 2^32 - 2, 64 GiB.
 
   References:
     NIST SP 800-38A, "Recommendation for Block Cipher Modes of Operation".

@@ -1,10 +1,10 @@
 """Host functions as custom calls of XLA on a CPU, on XLA's own buffers.
 
-`jax.pure_callback` copies what a function gets and gives, and copies large
-inputs on the thread pool that the calling program occupies, which may wait for
-ever. Here `ctypes` makes the handler that XLA calls: it reads arguments and
-writes results where they lie. XLA keeps this binary interface stable and
-refuses a handler of another major version.
+`jax.pure_callback` copies inputs and outputs, and copies large inputs on the
+thread pool that the calling program occupies, which can deadlock. Here `ctypes`
+makes the handler that XLA calls: it reads arguments and writes results in
+place. XLA keeps this binary interface stable and refuses handlers of another
+major version.
 
 References:
   OpenXLA, "Foreign Function Interface", xla/ffi/api/c_api.h.
@@ -24,7 +24,7 @@ _MAJOR, _MINOR = 0, 3
 _METADATA, _EXECUTE, _INTERNAL = 1, 3, 13
 _DTYPES = {1: np.bool_, 6: np.uint8, 7: np.uint16, 8: np.uint32}
 _READ, _WRITE = 0x100, 0x200
-# New memory costs more than the cipher unless it comes in large pages.
+# New memory costs more than the cipher unless it is in large pages.
 _HUGE_PAGE, _MADV_HUGEPAGE = 1 << 21, 14
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -111,11 +111,11 @@ class _Frame(ctypes.Structure):
 
 
 _Handler = ctypes.CFUNCTYPE(_pointer, ctypes.POINTER(_Frame))
-_handlers: list[Any] = []  # XLA holds bare pointers to them.
+_handlers: list[Any] = []  # XLA holds pointers to them, not references.
 
 
 def _arrays(buffers: _Buffers, flags: int) -> list[np.ndarray]:
-  """Returns the buffers as arrays that own no memory."""
+  """Return the buffers as arrays that own no memory."""
   out = []
   for i in range(buffers.size):
     buffer = buffers.items[i].contents
@@ -131,7 +131,7 @@ def _arrays(buffers: _Buffers, flags: int) -> list[np.ndarray]:
 
 
 def _advise(x: np.ndarray) -> None:
-  """Asks the kernel for large pages where a large result will be written."""
+  """Ask the kernel for large pages for a large result."""
   first = -(-x.ctypes.data // _HUGE_PAGE) * _HUGE_PAGE
   size = (x.ctypes.data + x.nbytes) // _HUGE_PAGE * _HUGE_PAGE - first
   if _LIBC is not None and size > 0:
@@ -143,23 +143,23 @@ def _run(work: Callable[..., None], frame: _Frame) -> None:
   results = _arrays(frame.results, _WRITE)
   for x in results:
     _advise(x)
-  # What `jax.vmap` maps over are leading axes, of size 1 where an argument is
-  # the same for all. The first argument is a matrix.
+  # Leading axes are those of `jax.vmap`, of size 1 for arguments that are not
+  # mapped. The first argument without them is a matrix: [*axes, rows, columns].
   axes = args[0].ndim - 2
   shape = results[0].shape[:axes]
   args = [np.broadcast_to(x, (*shape, *x.shape[axes:])) for x in args]
   for i in itertools.product(*map(range, shape)):
-    at: Any = (*i, ...)  # An array even where no axis is left.
+    at: Any = (*i, ...)  # An array even if no axis is left.
     work([x[at] for x in args], [x[at] for x in results])
 
 
 def register(name: str, work: Callable[..., None]) -> None:
-  """Makes a function one that programs for a CPU may `call`.
+  """Register a function for use by `call` in programs for a CPU.
 
   Args:
-    name: what programs call it.
-    work: from a list of arrays to read and a list of arrays to fill; it may
-      run on any thread and on several at once.
+    name: Name of the custom call.
+    work: Function of a list of arrays to read and a list of arrays to fill. It
+      may run on any thread, and on several at once.
   """
 
   def handle(frame: Any) -> int | None:
@@ -170,7 +170,7 @@ def register(name: str, work: Callable[..., None]) -> None:
     elif frame.stage == _EXECUTE:
       try:
         _run(work, frame)
-      except BaseException as error:  # XLA must hear of each one.
+      except BaseException as error:  # XLA must receive every one.
         text = f"{name}: {type(error).__name__}: {error}".encode()
         args = _Error(ctypes.sizeof(_Error), None, text, _INTERNAL)
         return frame.api.contents.make_error(ctypes.byref(args))
@@ -184,12 +184,15 @@ def register(name: str, work: Callable[..., None]) -> None:
 def call(
   name: str, results: Sequence[jax.ShapeDtypeStruct], *args: jax.Array
 ) -> Any:
-  """Returns a tuple of what a registered function fills.
+  """Call a registered function.
 
   Args:
-    name: what it was registered as.
-    results: their shapes and dtypes.
-    *args: arrays, the first one with two axes.
+    name: Name given to `register`.
+    results: Shapes and dtypes of the results.
+    *args: Arrays; the first one has two axes.
+
+  Returns:
+    Tuple of the filled arrays.
   """
   return jax.ffi.ffi_call(name, tuple(results), vmap_method="expand_dims")(
     *args

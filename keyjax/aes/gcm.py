@@ -1,8 +1,8 @@
 """AES-GCM: authenticated encryption, on the device and on the host.
 
 On the device the counter blocks are bit-sliced AES and the tag is a matrix
-product (`ghash`). On the host OpenSSL does both. Inside `jit` an opening that
-fails cannot raise: the plaintext is replaced by zeros and a flag says so.
+product (`ghash`). On the host OpenSSL computes both. Inside `jit`, `gcm_open`
+cannot raise: if authentication fails, it returns zeros and a false flag.
 
 One key and nonce must never seal two messages. One message has at most
 2^36 - 32 bytes (SP 800-38D), which is checked.
@@ -27,14 +27,15 @@ def _check(data: jax.Array, aad: jax.Array, nonce: jax.Array) -> None:
       raise ValueError(f"{name} is {x.dtype}{list(x.shape)}, not uint8[n]")
   if data.shape[0] > MAX_BYTES:
     raise ValueError(
-      f"{data.shape[0]} bytes: one key and nonce seal at most {MAX_BYTES}"
+      f"cannot seal {data.shape[0]} bytes: one key and nonce allow at most "
+      f"{MAX_BYTES}"
     )
   if nonce.shape[0] == 0:
-    raise ValueError("a nonce of GCM has at least one byte; use 12")
+    raise ValueError("the nonce is empty: GCM needs at least one byte; use 12")
 
 
 def lengths(aad_bytes: int, data_bytes: int) -> jax.Array:
-  """Returns the block that ends a GHASH, uint32[4] in memory order."""
+  """Return the last block of a GHASH, uint32[4] in memory order."""
   data = (8 * aad_bytes).to_bytes(8, "big") + (8 * data_bytes).to_bytes(
     8, "big"
   )
@@ -44,7 +45,7 @@ def lengths(aad_bytes: int, data_bytes: int) -> jax.Array:
 def hashed(
   tables: tuple[jax.Array, ...], aad: jax.Array, ciphertext: jax.Array
 ) -> jax.Array:
-  """Returns GHASH of padded data, padded ciphertext and lengths, uint32[4]."""
+  """Return GHASH of padded data, padded ciphertext and lengths, uint32[4]."""
   blocks = jnp.concatenate(
     [
       words.from_bytes(aad),
@@ -56,14 +57,14 @@ def hashed(
 
 
 def hash_blocks(aad_bytes: int, data_bytes: int) -> int:
-  """Returns how many blocks `hashed` hashes."""
+  """Return the number of blocks that `hashed` hashes."""
   return -(-aad_bytes // 16) + -(-data_bytes // 16) + 1
 
 
 def _first_counter(
   round_keys: jax.Array, nonce: jax.Array, impl: Impl
 ) -> tuple[jax.Array | None, jax.Array]:
-  """Returns the hash key if it was needed, and J0 as big-endian words."""
+  """Return the hash key, if it was needed, and J0 as big-endian words."""
   if nonce.shape[0] == 12:
     j0 = words.swap(words.from_bytes(nonce)[0])
     return None, j0.at[3].set(np.uint32(1))
@@ -77,12 +78,13 @@ def _first_counter(
 def stream(
   round_keys: jax.Array, nonce: jax.Array, num_bytes: int, impl: Impl
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Returns the hash key, the tag's mask and the keystream's bytes."""
+  """Return the hash key, the mask of the tag and the keystream bytes."""
   n = -(-num_bytes // 16)
   hash_key, j0 = _first_counter(round_keys, nonce, impl)
   counters = words.swap(
     words.add32(j0[None], jnp.arange(n + 1, dtype=jnp.uint32))
   )
+  # One cipher call: the zero block, J0 and the counters, [n + 2, 4].
   counters = jnp.concatenate([jnp.zeros((1, 4), jnp.uint32), counters])
   out = block.raw_encrypt(round_keys, counters, impl)
   hash_key = out[0] if hash_key is None else hash_key
@@ -95,7 +97,7 @@ def tag_of(
   aad: jax.Array,
   ciphertext: jax.Array,
 ) -> jax.Array:
-  """Returns the tag uint8[16]."""
+  """Return the tag uint8[16]."""
   digest = hashed(tables, aad, ciphertext)
   return words.to_bytes((digest ^ mask)[None], TAG_BYTES)
 
@@ -138,23 +140,23 @@ def gcm_seal(
   *,
   impl: Impl = "auto",
 ) -> tuple[jax.Array, jax.Array]:
-  """Encrypts and authenticates bytes with AES-GCM.
+  """Encrypt and authenticate bytes with AES-GCM.
 
   Args:
     round_keys: uint32[rounds + 1, 4], from `expand_key`.
-    nonce: uint8[12], never used twice under a key; other lengths are hashed.
+    nonce: uint8[12], never used twice with a key; other lengths are hashed.
     data: uint8[n], at most 2^36 - 32 bytes.
     aad: uint8[m], authenticated but not encrypted; may be empty.
-    impl: "host" for OpenSSL, "device" for the bit-sliced circuit, "auto" for
-      the first on a CPU and the second elsewhere. Of nonces that OpenSSL
-      does not take (below 8 bytes, above 128) it makes the keystream alone,
-      and the tag is a matrix product everywhere.
+    impl: "host" for OpenSSL, "device" for the bit-sliced circuit, or "auto" for
+      the host on a CPU and the device elsewhere. For nonces that OpenSSL does
+      not accept (below 8 bytes or above 128) the host computes the keystream
+      only, and the tag is a matrix product everywhere.
 
   Returns:
     The ciphertext uint8[n] and the tag uint8[16].
 
   Raises:
-    ValueError: an array is not of bytes, or the data is too long.
+    ValueError: If an array does not hold bytes, or the data is too long.
 
   References:
     NIST SP 800-38D, "Galois/Counter Mode (GCM) and GMAC", 2007.
@@ -185,22 +187,22 @@ def gcm_open(
   *,
   impl: Impl = "auto",
 ) -> tuple[jax.Array, jax.Array]:
-  """Opens what `gcm_seal` sealed, or gives zeros and says so.
+  """Decrypt and verify what `gcm_seal` returned.
 
   Args:
     round_keys: uint32[rounds + 1, 4], from `expand_key`.
-    nonce: uint8[12], or as it was sealed.
+    nonce: uint8[12], or the nonce used for sealing.
     ciphertext: uint8[n].
-    tag: uint8[16], or its first 4 to 15 bytes where a protocol cuts it.
+    tag: uint8[16], or its first 4 to 15 bytes if a protocol truncates it.
     aad: uint8[m].
-    impl: as in `gcm_seal`.
+    impl: Same as in `gcm_seal`.
 
   Returns:
-    The plaintext uint8[n], zeros if anything was altered, and bool[]: whether
-    nothing was.
+    The plaintext uint8[n] and the flag bool[], which is true if the ciphertext
+    is authentic. Otherwise the plaintext is all zeros.
 
   Raises:
-    ValueError: an array is not of bytes, or the tag has not 4 to 16 of them.
+    ValueError: If an array does not hold bytes, or the tag is not 4 to 16 long.
   """
   _check(ciphertext, aad, nonce)
   if tag.ndim != 1 or not 4 <= tag.size <= TAG_BYTES:

@@ -3,9 +3,9 @@
 Multiplication by a fixed element of GF(2^128) is linear: a 128 x 128 matrix of
 bits. A block times a power of the hash key is a vector times that power's
 matrix, so a group of blocks is one product of 0/1 values modulo 2, which a
-matrix unit does in int8: 128 multiply-adds a bit, 1,024 a byte. Groups are
+matrix unit computes in int8: 128 multiply-adds a bit, 1,024 a byte. Groups are
 hashed again with a higher power of the key until one is left, so the depth is
-logarithmic and zero blocks in front change nothing.
+logarithmic, and zero blocks in front have no effect.
 
 References:
   NIST SP 800-38D, "Galois/Counter Mode (GCM) and GMAC", section 6.
@@ -25,7 +25,7 @@ _SHIFTS = np.array([8 * (i // 8) + 7 - i % 8 for i in range(32)], np.uint32)
 
 @functools.cache
 def _reduction() -> np.ndarray:
-  """Returns x^128 .. x^254 modulo the field's polynomial, int8[127, 128]."""
+  """Return x^128 .. x^254 modulo the field polynomial, int8[127, 128]."""
   row = np.zeros(128, np.int8)
   row[[0, 1, 2, 7]] = 1
   rows = []
@@ -37,35 +37,37 @@ def _reduction() -> np.ndarray:
 
 
 def to_bits(blocks: jax.Array) -> jax.Array:
-  """Returns uint32[..., 4], memory order, as int8[..., 128] of 0 and 1."""
+  """Unpack uint32[..., 4], memory order, into bits int8[..., 128]."""
   shifts = _SHIFTS.reshape((1,) * blocks.ndim + (32,))
   bits = (blocks[..., None] >> shifts) & np.uint32(1)
+  # [..., 4, 32] -> [..., 128]
   return bits.astype(jnp.int8).reshape(*blocks.shape[:-1], 128)
 
 
 def from_bits(bits: jax.Array) -> jax.Array:
-  """Returns uint32[..., 4]: inverse of `to_bits`."""
+  """Pack bits into uint32[..., 4], the inverse of `to_bits`."""
   words = bits.reshape(*bits.shape[:-1], 4, 32).astype(jnp.uint32)
   shifts = _SHIFTS.reshape((1,) * (words.ndim - 1) + (32,))
   return jnp.sum(words << shifts, axis=-1, dtype=jnp.uint32)
 
 
 def _product(a: jax.Array, b: jax.Array) -> jax.Array:
-  """Returns the product of matrices over GF(2), int8[..., n]."""
+  """Return the product of matrices over GF(2), int8[..., n]."""
   out = jnp.matmul(a, b, preferred_element_type=jnp.int32)
   return (out & 1).astype(jnp.int8)
 
 
 def _matrix(element: jax.Array) -> jax.Array:
-  """Returns the matrix of the multiplication by `element`, int8[128, 128]."""
-  # Row i is the element shifted by i places: a skewed reshape of its copies.
+  """Return the matrix of multiplication by `element`, int8[128, 128]."""
+  # Row i is the element shifted by i places. A skewed reshape of its copies
+  # makes them: [128 * 256] -> [128 * 255] -> [128, 255].
   padded = jnp.pad(element, (0, 128))
   rows = jnp.tile(padded, 128)[: 128 * 255].reshape(128, 255)
   return rows[:, :128] ^ _product(rows[:, 128:], jnp.asarray(_reduction()))
 
 
 def _powers(element: jax.Array, n: int) -> jax.Array:
-  """Returns element^0 .. element^n for a power of two n, int8[n + 1, 128]."""
+  """Return element^0 .. element^n for a power of two n, int8[n + 1, 128]."""
   one = jnp.zeros(128, jnp.int8).at[0].set(1)
   powers = element[None]
   while powers.shape[0] < n:
@@ -76,14 +78,14 @@ def _powers(element: jax.Array, n: int) -> jax.Array:
 
 
 def tables(hash_key: jax.Array, num_blocks: int) -> tuple[jax.Array, ...]:
-  """Returns the matrices that hash up to `num_blocks` blocks.
+  """Return the matrices that hash up to `num_blocks` blocks.
 
   Args:
     hash_key: uint32[4], the encryption of the zero block, memory order.
-    num_blocks: at least 1; static.
+    num_blocks: Number of blocks, at least 1; static.
 
   Returns:
-    One int8[128 * group, 128] a level, and the hash key's own matrix.
+    One int8[128 * group, 128] for each level, and the matrix of the hash key.
   """
   element, levels = to_bits(hash_key), []
   last = _matrix(element)
@@ -97,10 +99,10 @@ def tables(hash_key: jax.Array, num_blocks: int) -> tuple[jax.Array, ...]:
 
 
 def ghash(tables: tuple[jax.Array, ...], blocks: jax.Array) -> jax.Array:
-  """Returns the hash of each row of blocks.
+  """Return the hash of each row of blocks.
 
   Args:
-    tables: from `tables`, for at least as many blocks.
+    tables: Result of `tables` for at least as many blocks.
     blocks: uint32[rows, n, 4], memory order.
 
   Returns:
@@ -112,5 +114,6 @@ def ghash(tables: tuple[jax.Array, ...], blocks: jax.Array) -> jax.Array:
     group = level.shape[0] // 128
     bits = jnp.pad(bits, ((0, 0), (-n % group, 0), (0, 0)))
     n = bits.shape[1] // group
+    # [rows, n * group, 128] -> [rows, n, group * 128] -> [rows, n, 128]
     bits = _product(bits.reshape(rows, n, group * 128), level)
   return from_bits(_product(bits[:, 0], tables[-1]))

@@ -1,9 +1,9 @@
 """AES by OpenSSL on the host, also from inside `jit` on a CPU.
 
 Each function here is a custom call (`ffi`) that reads and writes XLA's own
-memory: no copies, and no bound on sizes. From release 50 on `cryptography`
-lets other threads run while it encrypts, so that the devices which a CPU is
-cut into work at once; before, they take turns.
+memory: there are no copies and no limit on sizes. Since release 50
+`cryptography` releases Python's lock while it encrypts, so that the devices
+into which a CPU is split work in parallel; with older releases they take turns.
 """
 
 import functools
@@ -22,7 +22,7 @@ Impl = Literal["auto", "host", "device"]
 Direction = Literal["encrypt", "decrypt"]
 _Arrays = list[np.ndarray]
 
-# OpenSSL is fastest when source and target stay in a core's cache.
+# OpenSSL is fastest when source and target stay in the cache of a core.
 PIECE = 1 << 17
 _ZEROS = memoryview(bytes(PIECE))
 
@@ -33,26 +33,26 @@ def choose(
   device: Callable[..., Any],
   *args: Any,
 ) -> Any:
-  """Returns `host(*args)` on a CPU and `device(*args)` elsewhere.
+  """Call `host(*args)` on a CPU and `device(*args)` elsewhere.
 
   Args:
-    impl: "auto", or "host" or "device" to have that one everywhere.
-    host: a function of arrays that calls OpenSSL.
-    device: the same function, bit-sliced.
-    *args: arrays.
+    impl: "auto", or "host" or "device" to use that one everywhere.
+    host: Function of arrays that calls OpenSSL.
+    device: The same function, bit-sliced.
+    *args: Arrays.
 
   Raises:
-    ValueError: `impl` is none of the three.
+    ValueError: If `impl` is none of the three.
   """
   if impl == "auto":
     return jax.lax.platform_dependent(*args, cpu=host, default=device)
   if impl not in ("host", "device"):
-    raise ValueError(f'impl is "auto", "host" or "device", got {impl!r}')
+    raise ValueError(f'impl must be "auto", "host" or "device", got {impl!r}')
   return host(*args) if impl == "host" else device(*args)
 
 
 def octets(x: np.ndarray) -> memoryview:
-  """Returns the bytes of a contiguous array, where they lie."""
+  """Return the bytes of a contiguous array, without a copy."""
   return x.reshape(-1).view(np.uint8).data
 
 
@@ -62,7 +62,7 @@ def _ctr(round_keys: np.ndarray, counter: np.ndarray) -> Any:
 
 
 def _fill(args: _Arrays, results: _Arrays) -> None:
-  """Writes a keystream in memory order."""
+  """Write a keystream in memory order."""
   stream, out = _ctr(*args), octets(results[0])
   for i in range(0, len(out), PIECE):
     piece = out[i : i + PIECE]
@@ -70,7 +70,7 @@ def _fill(args: _Arrays, results: _Arrays) -> None:
 
 
 def _fill_swapped(args: _Arrays, results: _Arrays) -> None:
-  """Writes a keystream as big-endian words, swapped while in cache."""
+  """Write a keystream as big-endian words, swapped while in cache."""
   stream, out = _ctr(*args), results[0].reshape(-1)
   scratch = np.empty(min(PIECE // 4, out.size), ">u4")
   view = octets(scratch.view(np.uint32))
@@ -81,7 +81,7 @@ def _fill_swapped(args: _Arrays, results: _Arrays) -> None:
 
 
 def _xor(args: _Arrays, results: _Arrays) -> None:
-  """Writes leaves XOR a keystream; each one begins with a block."""
+  """Write leaves XOR a keystream; each leaf starts at a new block."""
   stream = _ctr(*args[:2])
   for x, out in zip(args[2:], results, strict=True):
     stream.update_into(octets(x), octets(out))
@@ -99,7 +99,8 @@ def _ecb(direction: Direction, args: _Arrays, results: _Arrays) -> None:
     out[i : i + PIECE] = scratch[: len(piece)]
 
 
-def _gcm_seal(args: _Arrays, results: _Arrays) -> None:
+def fill_sealed(args: _Arrays, results: _Arrays) -> None:
+  """Write the ciphertext and the tag of GCM."""
   keys, nonce, data, aad = args
   mode = modes.GCM(nonce.tobytes())
   stream = Cipher(algorithms.AES(schedule.key_of(keys)), mode).encryptor()
@@ -109,7 +110,8 @@ def _gcm_seal(args: _Arrays, results: _Arrays) -> None:
   results[1][:] = np.frombuffer(stream.tag, np.uint8)
 
 
-def _gcm_open(args: _Arrays, results: _Arrays) -> None:
+def fill_opened(args: _Arrays, results: _Arrays) -> None:
+  """Write the plaintext and the flag of GCM; zeros if not authentic."""
   keys, nonce, data, tag, aad = args
   mode = modes.GCM(nonce.tobytes(), tag.tobytes(), min_tag_length=4)
   stream = Cipher(algorithms.AES(schedule.key_of(keys)), mode).decryptor()
@@ -128,23 +130,23 @@ ffi.register("keyjax_keystream_swapped", _fill_swapped)
 ffi.register("keyjax_xor", _xor)
 ffi.register("keyjax_ecb_encrypt", functools.partial(_ecb, "encrypt"))
 ffi.register("keyjax_ecb_decrypt", functools.partial(_ecb, "decrypt"))
-ffi.register("keyjax_gcm_seal", _gcm_seal)
-ffi.register("keyjax_gcm_open", _gcm_open)
+ffi.register("keyjax_gcm_seal", fill_sealed)
+ffi.register("keyjax_gcm_open", fill_opened)
 
 
 def like(x: jax.Array) -> jax.ShapeDtypeStruct:
-  """Returns the shape and the dtype of an array."""
+  """Return the shape and dtype of an array."""
   return jax.ShapeDtypeStruct(x.shape, x.dtype)
 
 
 def keystream(
   num_blocks: int, swapped: bool, round_keys: jax.Array, counter: jax.Array
 ) -> jax.Array:
-  """Returns keystream blocks, uint32[num_blocks, 4].
+  """Return keystream blocks, uint32[num_blocks, 4].
 
   Args:
-    num_blocks: how many.
-    swapped: whether words are big-endian, rather than in memory order.
+    num_blocks: Number of blocks.
+    swapped: True for big-endian words, false for memory order.
     round_keys: uint32[rounds + 1, 4].
     counter: uint32[4], big-endian words.
   """
@@ -156,7 +158,7 @@ def keystream(
 def xor(
   round_keys: jax.Array, counter: jax.Array, *leaves: jax.Array
 ) -> tuple[jax.Array, ...]:
-  """Returns leaves XOR the keystream, each from a block of its own."""
+  """Return leaves XOR the keystream; each leaf starts at a new block."""
   shapes = [like(x) for x in leaves]
   return ffi.call("keyjax_xor", shapes, round_keys, counter, *leaves)
 
@@ -164,20 +166,20 @@ def xor(
 def crypt_blocks(
   round_keys: jax.Array, blocks: jax.Array, direction: Direction
 ) -> jax.Array:
-  """Returns each block encrypted or decrypted, uint32[n, 4] both."""
+  """Encrypt or decrypt blocks, uint32[n, 4]."""
   name = f"keyjax_ecb_{direction}"
   return ffi.call(name, [like(blocks)], round_keys, blocks)[0]
 
 
 def gcm_fits(nonce: int) -> bool:
-  """Tells whether OpenSSL takes a nonce of so many bytes."""
+  """Return whether OpenSSL accepts a nonce of this many bytes."""
   return 8 <= nonce <= 128
 
 
 def gcm_seal(
   round_keys: jax.Array, nonce: jax.Array, data: jax.Array, aad: jax.Array
 ) -> tuple[jax.Array, ...]:
-  """Returns the ciphertext uint8[n] and the tag uint8[16]."""
+  """Return the ciphertext uint8[n] and the tag uint8[16]."""
   results = [like(data), jax.ShapeDtypeStruct((16,), jnp.uint8)]
   return ffi.call("keyjax_gcm_seal", results, round_keys, nonce, data, aad)
 
@@ -189,7 +191,7 @@ def gcm_open(
   tag: jax.Array,
   aad: jax.Array,
 ) -> tuple[jax.Array, ...]:
-  """Returns the plaintext uint8[n], or zeros, and whether it is authentic."""
+  """Return the plaintext uint8[n], or zeros, and the flag of authenticity."""
   results = [like(ciphertext), jax.ShapeDtypeStruct((), jnp.bool_)]
   args = (round_keys, nonce, ciphertext, tag, aad)
   return ffi.call("keyjax_gcm_open", results, *args)

@@ -1,9 +1,9 @@
-"""Keys derived by label on the device: SP 800-108 in counter mode over CMAC.
+"""Key derivation by label on the device: SP 800-108 in counter mode over CMAC.
 
-On the host `keyjax.keys` derives with HKDF-SHA-256; inside `jit`, from round
-keys that are traced, this does the same job with the cipher at hand. The
-schemes make their keys once and on the host, where the secret is, so they use
-the former; this is for programs whose keys never leave the device.
+On the host, `keyjax.keys` derives with HKDF-SHA-256. Inside `jit`, from traced
+round keys, `derive` does the same with AES. Schemes generate their keys once on
+the host, where the secret is, and use the former; this module is for programs
+whose keys never leave the device.
 """
 
 import functools
@@ -17,7 +17,7 @@ from keyjax.aes.host import Impl
 
 
 def _doubled(x: jax.Array) -> jax.Array:
-  """Returns x times 2 in GF(2^128) as CMAC has it, uint32[4] big-endian."""
+  """Return x times 2 in GF(2^128) of CMAC, uint32[4] big-endian."""
   carry = jnp.concatenate([x[1:] >> np.uint32(31), jnp.zeros(1, jnp.uint32)])
   out = (x << np.uint32(1)) | carry
   return out.at[3].set(out[3] ^ (np.uint32(0x87) * (x[0] >> np.uint32(31))))
@@ -27,13 +27,13 @@ def _doubled(x: jax.Array) -> jax.Array:
 def cmac(
   round_keys: jax.Array, messages: jax.Array, *, impl: Impl = "auto"
 ) -> jax.Array:
-  """Returns the CMAC of each message of the same length.
+  """Return the CMAC of each message; all messages have the same length.
 
   Args:
     round_keys: uint32[rounds + 1, 4], from `expand_key`.
     messages: uint8[n, size].
-    impl: "host" for OpenSSL, "device" for the bit-sliced circuit, "auto" for
-      the first on a CPU and the second elsewhere.
+    impl: "host" for OpenSSL, "device" for the bit-sliced circuit, or "auto" for
+      the host on a CPU and the device elsewhere.
 
   Returns:
     uint8[n, 16].
@@ -56,6 +56,7 @@ def cmac(
     end = jnp.full((n, 1), 0x80, jnp.uint8)
     messages = jnp.concatenate([messages, end], axis=1)
     messages = jnp.pad(messages, ((0, 0), (0, -messages.shape[1] % 16)))
+  # uint8[n, 16 * blocks] -> uint32[n, blocks, 4]
   blocks = words.from_bytes(messages.reshape(-1)).reshape(n, -1, 4)
   blocks = blocks.at[:, -1].set(blocks[:, -1] ^ words.swap(subkey)[None])
 
@@ -76,21 +77,21 @@ def derive(
   *,
   impl: Impl = "auto",
 ) -> jax.Array:
-  """Returns bytes bound to a label and a context.
+  """Derive bytes that are bound to a label and a context.
 
   Args:
-    round_keys: uint32[rounds + 1, 4] of a key used for derivation alone.
-    label: what they are for, such as a scheme, a leaf path and a position.
-    length: how many bytes; at most 2^28; static.
+    round_keys: uint32[rounds + 1, 4] of a key that is used only for derivation.
+    label: Purpose of the bytes, such as a scheme, a leaf path and a position.
+    length: Number of bytes, at most 2^28; static.
     context: uint8[n], such as a nonce; may be traced; empty if None.
-    impl: as in `cmac`.
+    impl: Same as in `cmac`.
 
   Returns:
     uint8[length].
 
   Raises:
-    ValueError: `length` is out of range, or the label holds a zero byte,
-      which ends it.
+    ValueError: If `length` is out of range, or the label contains a zero byte,
+      which is its terminator.
 
   References:
     NIST SP 800-108r1, "Recommendation for Key Derivation Using Pseudorandom
@@ -103,9 +104,9 @@ def derive(
     False
   """
   if not 0 < length <= 2**28:
-    raise ValueError(f"{length} bytes asked for; 1 to 2^28 can be derived")
+    raise ValueError(f"length must be 1 to 2^28 bytes, got {length}")
   if "\0" in label:
-    raise ValueError("a label has no zero byte")
+    raise ValueError("a label must not contain a zero byte")
   n = -(-length // 16)
   counters = np.arange(1, n + 1, dtype=">u4").view(np.uint8).reshape(n, 4)
   before = label.encode() + b"\0"

@@ -1,15 +1,15 @@
 """A whole tree under one keystream, sharded or not.
 
-Leaves lie one after the other in the stream, each from a block of its own, and
-a word's place in the stream depends on its place in the leaf alone: any
+Leaves follow each other in the stream, each starting at a new block, and the
+position of a word in the stream depends only on its position in the leaf: every
 sharding gives the same ciphertext. There is one cipher call for all leaves,
-since each call costs a second to compile. A sharded call makes, on every
-device, the blocks of that device's words and no others, and communicates
-nothing; a shard whose rows are no multiple of 16 bytes makes each block once
-for every row that it touches.
+since each call takes a second to compile. A sharded call computes, on every
+device, only the blocks for the words of that device, and communicates nothing.
+A shard whose rows are not a multiple of 16 bytes computes a block once for each
+row that it touches.
 
-Cost: the bytes over the rate of the cipher, divided by the devices; nothing a
-leaf at run time, and a few milliseconds of compilation.
+Cost: the bytes over the rate of the cipher, divided by the devices. A leaf adds
+a few milliseconds of compilation and nothing at run time.
 """
 
 import functools
@@ -35,13 +35,17 @@ def _check(leaves: Sequence[Like]) -> None:
   for leaf in leaves:
     if leaf.dtype not in (jnp.uint8, jnp.uint16, jnp.uint32):
       raise ValueError(
-        f"a leaf of {leaf.dtype}{list(leaf.shape)} is not of unsigned words"
+        f"a leaf is {leaf.dtype}{list(leaf.shape)}, not of unsigned words "
+        "(uint8, uint16 or uint32)"
       )
   ctr.check_length(0, sum(map(_num_blocks, leaves)))
 
 
 def _view(stream: jax.Array, like: Like) -> jax.Array:
-  """Returns the stream's bytes, in memory order, as words like a leaf's."""
+  """View the bytes of a stream, in memory order, as the words of a leaf.
+
+  uint32[blocks, 4] -> the shape and dtype of the leaf
+  """
   out = stream.reshape(-1)
   if like.dtype != jnp.uint32:
     out = jax.lax.bitcast_convert_type(out, like.dtype).reshape(-1)
@@ -56,25 +60,25 @@ def xor_words(
   shardings: Sequence[NamedSharding] | None = None,
   impl: Impl = "auto",
 ) -> list[jax.Array]:
-  """Encrypts leaves in counter mode, or decrypts them: it is its own inverse.
+  """Encrypt or decrypt leaves in counter mode; it is its own inverse.
 
   Args:
     round_keys: uint32[rounds + 1, 4], from `expand_key`.
     counter: uint32[4], the first counter block as big-endian words; never
-      used twice under a key.
-    leaves: arrays of uint8, uint16 or uint32 (`tree.as_words`).
-    shardings: how each leaf lies on one mesh, for leaves that are sharded;
-      static. Every dimension is divisible by its shards.
-    impl: "host" for OpenSSL, "device" for the bit-sliced circuit, "auto" for
-      the first on a CPU and the second elsewhere.
+      used twice with a key.
+    leaves: Arrays of uint8, uint16 or uint32 (`tree.as_words`).
+    shardings: Sharding of each leaf, all on one mesh; static. Every dimension
+      must be divisible by its number of shards. None if leaves are unsharded.
+    impl: "host" for OpenSSL, "device" for the bit-sliced circuit, or "auto" for
+      the host on a CPU and the device elsewhere.
 
   Returns:
-    Leaves of the same shapes, dtypes and shardings.
+    Leaves with the same shapes, dtypes and shardings.
 
   Raises:
-    ValueError: a leaf is not of unsigned words, all of them exceed what one
-      key and counter may encrypt, the shardings are on several meshes, or one
-      cuts a leaf of gigabytes into runs of a few bytes.
+    ValueError: If a leaf does not hold unsigned words, the leaves exceed what
+      one key and counter may encrypt, the shardings use several meshes, or a
+      sharding splits a leaf of gigabytes into runs of a few bytes.
 
   Example:
     >>> from keyjax.aes import expand_key
@@ -100,23 +104,23 @@ def pads(
   shardings: Sequence[NamedSharding] | None = None,
   impl: Impl = "auto",
 ) -> list[jax.Array]:
-  """Returns what `xor_words` mixes with leaves, for a caller that mixes.
+  """Return the keystream that `xor_words` combines with each leaf.
 
-  Without `shardings` every device makes the whole stream; with them, its own
-  part alone.
+  Without `shardings` every device computes the whole stream; with them, only
+  its own part.
 
   Args:
     round_keys: uint32[rounds + 1, 4], from `expand_key`.
     counter: uint32[4]; see `xor_words`.
-    leaves: arrays, or shapes and dtypes, of uint8, uint16 or uint32.
-    shardings: see `xor_words`.
-    impl: see `xor_words`.
+    leaves: Arrays, or shapes and dtypes, of uint8, uint16 or uint32.
+    shardings: See `xor_words`.
+    impl: See `xor_words`.
 
   Returns:
-    Arrays of the leaves' shapes and dtypes.
+    Arrays with the shapes and dtypes of the leaves.
 
   Raises:
-    ValueError: see `xor_words`.
+    ValueError: See `xor_words`.
 
   Example:
     >>> from keyjax.aes import expand_key
@@ -137,9 +141,9 @@ def pads(
 def _stream(
   round_keys: jax.Array, counter: jax.Array, num_blocks: int, impl: Impl
 ) -> jax.Array:
-  """Returns uint32[num_blocks, 4], in memory order."""
+  """Return uint32[num_blocks, 4], in memory order."""
   made = ctr.raw_keystream(round_keys, counter, num_blocks, impl)
-  # A barrier, so that the keystream is made once and not fused into each use.
+  # The barrier makes XLA compute the keystream once, not in each use.
   return jax.lax.optimization_barrier(made)
 
 
@@ -171,22 +175,23 @@ def _axes(entry: str | tuple[str, ...] | None) -> tuple[str, ...]:
 def _groups(
   local: Like, spec: PartitionSpec, shards: list[int]
 ) -> tuple[jax.Array, int]:
-  """Returns where a shard's groups of bytes lie in its leaf, and their size.
+  """Return the positions of the groups of bytes of a shard, and their size.
 
-  A group is as many contiguous bytes as divide both a block and what is
-  contiguous in the shard, so that it never crosses the end of a block.
+  The size of a group is the greatest common divisor of a block and of the
+  contiguous bytes of the shard, so no group crosses the end of a block.
 
   Args:
-    local: the shard.
-    spec: how the leaf is sharded.
-    shards: into how many parts each dimension is cut.
+    local: Shard.
+    spec: Sharding of the leaf.
+    shards: Number of shards of each dimension.
 
   Returns:
-    uint32[n], the places in units of groups, and the bytes of a group.
+    Positions within the leaf in units of groups, uint32[n], and the number of
+    bytes of a group.
 
   Raises:
-    ValueError: there are more groups than a place can count; they would begin
-      the keystream anew.
+    ValueError: If there are 2^32 groups or more: positions would wrap around
+      and the keystream would repeat.
   """
   entries = [*spec, *(None,) * (local.ndim - len(spec))]
   cut = max((d for d in range(local.ndim) if shards[d] > 1), default=0)
@@ -195,10 +200,10 @@ def _groups(
   whole = math.prod(local.shape) * math.prod(shards) * local.dtype.itemsize
   if whole // size >= 2**32:
     raise ValueError(
-      f"a leaf of {whole} bytes is cut into runs of {run}, too many of them: "
-      "cut it along another axis"
+      f"a leaf of {whole} bytes is split into runs of {run}, too many of them: "
+      "shard it along another axis"
     )
-  place = jnp.arange(-(-run // size), dtype=jnp.uint32)
+  position = jnp.arange(-(-run // size), dtype=jnp.uint32)
   stride = -(-run // size)
   for d in range(cut, -1, -1):
     if local.ndim == 0:
@@ -208,20 +213,22 @@ def _groups(
       count = np.uint32(jax.lax.axis_size(name))
       first = first * count + jax.lax.axis_index(name).astype(jnp.uint32)
     if d == cut:
-      place = place + first * np.uint32(stride)
+      position = position + first * np.uint32(stride)
     else:
       index = jnp.arange(local.shape[d], dtype=jnp.uint32)
       index = index + first * np.uint32(local.shape[d])
-      place = (index[:, None] * np.uint32(stride) + place[None]).reshape(-1)
+      position = (index[:, None] * np.uint32(stride) + position[None]).reshape(
+        -1
+      )
       stride *= local.shape[d]
     stride *= shards[d]
-  return place, size
+  return position, size
 
 
 def _at(
   round_keys: jax.Array, counter: jax.Array, index: jax.Array, impl: Impl
 ) -> jax.Array:
-  """Returns the keystream's blocks at any places, uint32[n, 4]."""
+  """Return the blocks of the keystream at any positions, uint32[n, 4]."""
 
   def counters(index: jax.Array) -> jax.Array:
     base = counter.reshape((1,) * index.ndim + (4,))
@@ -232,6 +239,7 @@ def _at(
   ) -> jax.Array:
     n, lanes = index.shape[0], block.tile_lanes(most_lanes, index.shape[0])
     keys = bitslice.masks(round_keys)
+    # [n] -> [tiles, 32, lanes]
     tiles = jnp.pad(index, (0, -n % (32 * lanes))).reshape(-1, 32, lanes)
     return block.in_tiles(
       lambda s: bitslice.encrypt_planes(keys, s),
@@ -253,23 +261,23 @@ def _local(
   counts: list[list[int]],
   impl: Impl,
 ) -> list[jax.Array]:
-  """Returns what is mixed with the shards that one device holds."""
-  places, parts, start = [], [], 0
+  """Return the keystream for the shards of one device."""
+  positions, parts, start = [], [], 0
   for shard, spec, count in zip(shards, specs, counts, strict=True):
-    place, size = _groups(shard, spec, count)
+    position, size = _groups(shard, spec, count)
     per_block = np.uint32(16 // size)
-    places.append(place // per_block + np.uint32(start))
-    parts.append((place % per_block, size))
+    positions.append(position // per_block + np.uint32(start))
+    parts.append((position % per_block, size))
     whole = shard.size * math.prod(count) * shard.dtype.itemsize
     start += -(-whole // 16)
-  stream = _at(round_keys, counter, jnp.concatenate(places), impl)
+  stream = _at(round_keys, counter, jnp.concatenate(positions), impl)
   out, first = [], 0
   for shard, (part, size) in zip(shards, parts, strict=True):
     blocks = stream[first : first + part.shape[0]]
     first += part.shape[0]
     if size < 16:
       raw = jax.lax.bitcast_convert_type(blocks, jnp.uint8)
-      raw = raw.reshape(-1, 16 // size, size)
+      raw = raw.reshape(-1, 16 // size, size)  # [blocks, groups, bytes]
       raw = jnp.take_along_axis(raw, part[:, None, None], axis=1)
       width = shard.dtype.itemsize
       pad = jax.lax.bitcast_convert_type(
@@ -290,7 +298,9 @@ def _sharded(
 ) -> list[jax.Array]:
   meshes = {s.mesh for s in shardings}
   if len(meshes) != 1:
-    raise ValueError(f"all leaves lie on one mesh, got {len(meshes)}")
+    raise ValueError(
+      f"all leaves must be on one mesh, got {len(meshes)} meshes"
+    )
   mesh, specs = meshes.pop(), [s.spec for s in shardings]
   counts = [
     [

@@ -1,12 +1,28 @@
 """AES-256-CTR as an implementation of `jax.random`, for noise and masks.
 
 A key is 256 bits. Its random bits, its children by `split` and its children by
-`fold_in` are blocks of its keystream from three ranges that never meet, so one
-key never gives a block twice, and two keys meet with a probability of 2^-256
-for each pair. At most 2^32 - 2 blocks, 64 GiB, come from one key in one call.
+`fold_in` are blocks of its keystream from three disjoint ranges, so one key
+never returns a block twice; two keys collide with a probability of 2^-256 for
+each pair. One call returns at most 2^32 - 2 blocks, 64 GiB, from one key.
 
-`jax.random` prints the data of a key array: never print one made here. A seed
-is for tests; `from_secret` makes keys that nobody can guess.
+`jax.random` prints the data of a key array: never print a key of this
+implementation. Seeds are for tests; `from_secret` returns keys that cannot be
+guessed.
+
+Example:
+  Gaussian noise from a secret, for instance for differential privacy:
+
+  >>> from keyjax import Secret
+  >>> from keyjax.aes import prng
+  >>> rng = prng.from_secret(Secret.generate(), "noise/step 0")
+  >>> first, second = jax.random.split(rng)
+  >>> jax.random.normal(first, (2, 3)).shape
+  (2, 3)
+
+  As any implementation of `jax.random`, with a seed, for tests alone:
+
+  >>> jax.random.bits(jax.random.key(7, impl=prng.impl), (2,))
+  Array([..., ...], dtype=uint32)
 """
 
 import math
@@ -28,7 +44,8 @@ _WORDS = {8: jnp.uint8, 16: jnp.uint16, 32: jnp.uint32, 64: jnp.uint64}
 def _blocks(
   key: jax.Array, kind: int, index: jax.Array | int, n: int
 ) -> jax.Array:
-  """Returns n blocks of a key's keystream, uint32[n, 4]."""
+  """Return n blocks of the keystream of a key, uint32[n, 4]."""
+  # uint32[8] -> uint8[8, 4] -> uint8[32]
   raw = jax.lax.bitcast_convert_type(key, jnp.uint8).reshape(32)
   counter = jnp.zeros(4, jnp.uint32).at[0].set(np.uint32(kind))
   counter = counter.at[2].set(jnp.asarray(index).astype(jnp.uint32))
@@ -58,7 +75,7 @@ def _random_bits(
   key: jax.Array, bit_width: int, shape: Sequence[int]
 ) -> jax.Array:
   if bit_width not in _WORDS:
-    raise ValueError(f"random bits come in 8, 16, 32 or 64, not {bit_width}")
+    raise ValueError(f"bit_width must be 8, 16, 32 or 64, got {bit_width}")
   size = math.prod(shape)
   words = _blocks(key, _BITS, 0, -(-size * bit_width // 128)).reshape(-1)
   if bit_width == 64:
@@ -79,14 +96,14 @@ impl = define_prng_impl(
 
 
 def from_secret(secret: Secret, label: str) -> jax.Array:
-  """Returns a key of `jax.random` derived from a secret.
+  """Derive a key for `jax.random` from a secret.
 
   Args:
-    secret: where it comes from.
-    label: what it is for; another label, another stream.
+    secret: Secret to derive from.
+    label: Purpose of the key. Different labels yield independent streams.
 
   Returns:
-    A scalar PRNG key array; `jax.random` functions take it as any other.
+    A scalar PRNG key array, accepted by all functions of `jax.random`.
 
   References:
     NIST SP 800-90A, "Random Number Generation Using Deterministic Random Bit

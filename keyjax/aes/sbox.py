@@ -1,12 +1,12 @@
 """The S-box of AES as a circuit of AND, XOR and NOT, without a table.
 
-A circuit runs on anything that has `&` and `^`: planes of uint32 lanes on a
-device, NumPy arrays, Python integers. Its time does not depend on data. Plane
-i holds bit i of every byte.
+The circuit works on anything with `&` and `^`: planes of uint32 lanes on a
+device, NumPy arrays, Python integers. Its time does not depend on the data.
+Plane i holds bit i of every byte.
 
 References:
   Boyar, Peralta. "A Small Depth-16 Circuit for the AES S-Box". SEC 2012.
-  (Here in the form of 113 gates, 32 of them AND, of the same authors.)
+  (This is the form with 113 gates, 32 of them AND, by the same authors.)
 """
 
 import functools
@@ -18,10 +18,10 @@ Planes = tuple[Any, ...]
 
 
 def forward(q: Planes) -> Planes:
-  """Returns the planes of `S(x) ^ 0x63` for the planes of x.
+  """Return the planes of `S(x) ^ 0x63` for the planes of x.
 
-  The constant 0x63 of the affine map belongs to the round keys
-  (`bitslice.masks`): a XOR with it commutes with ShiftRows and MixColumns.
+  The constant 0x63 of the affine map is part of the round keys
+  (`bitslice.masks`): XOR with it commutes with ShiftRows and MixColumns.
   """
   y = _linear(q)
   return _leave(y, _invert(*_enter(y)))
@@ -30,10 +30,10 @@ def forward(q: Planes) -> Planes:
 def staged(
   wrap: Callable[[Callable[..., Planes]], Callable[..., Planes]],
 ) -> Callable[[Planes], Planes]:
-  """Returns `forward` as three wrapped stages for planes computed apart.
+  """Return `forward` as three wrapped stages for planes computed separately.
 
-  A compiler that computes each plane of a stage by itself shares nothing
-  between them; here a plane takes fewer gates, and all of them take more.
+  For a compiler that computes each plane of a stage separately and shares
+  nothing between them: one plane takes fewer gates, all planes together more.
   """
   enter = wrap(lambda *q: _enter(_linear(q)))
   invert, leave = wrap(_invert), wrap(_leave_apart)
@@ -41,14 +41,14 @@ def staged(
 
 
 def unaffine(q: Planes) -> Planes:
-  """Returns the planes of the inverse of the S-box's linear map."""
+  """Apply the inverse of the linear map of the S-box to planes."""
   return tuple(
     q[(i + 2) % 8] ^ q[(i + 5) % 8] ^ q[(i + 7) % 8] for i in range(8)
   )
 
 
 def _linear(q: Planes) -> Planes:
-  """Returns the sums y0 .. y21 that both halves of the circuit use."""
+  """Return the sums y0 .. y21 that both halves of the circuit use."""
   x7, x6, x5, x4, x3, x2, x1, x0 = q
   y14, y13, y9, y8, t0 = x3 ^ x5, x0 ^ x6, x0 ^ x3, x0 ^ x5, x1 ^ x2
   y1 = t0 ^ x7
@@ -65,7 +65,7 @@ def _linear(q: Planes) -> Planes:
 
 
 def _enter(y: Planes) -> Planes:
-  """Returns what is to be inverted in GF(2^4), four planes."""
+  """Return the four planes of the element of GF(2^4) to invert."""
   t2, t7, t12 = y[12] & y[15], y[13] & y[16], y[9] & y[11]
   t14, t16 = (y[14] & y[17]) ^ t12, (y[8] & y[10]) ^ t12
   return (
@@ -77,7 +77,7 @@ def _enter(y: Planes) -> Planes:
 
 
 def _invert(t21: Any, t22: Any, t23: Any, t24: Any) -> Planes:
-  """Returns the inverse in GF(2^4), four planes."""
+  """Return the inverse in GF(2^4), four planes."""
   t25, t26 = t21 ^ t22, t21 & t23
   t27 = t24 ^ t26
   t29 = (t25 & t27) ^ t22
@@ -87,7 +87,7 @@ def _invert(t21: Any, t22: Any, t23: Any, t24: Any) -> Planes:
 
 
 def _leave(y: Planes, inverse: Planes) -> Planes:
-  """Returns the S-box's planes from its input's sums and the inverse."""
+  """Return the planes of the S-box from the input sums and the inverse."""
   t29, t33, t37, t40 = inverse
   t41, t42, t43, t44 = t40 ^ t37, t29 ^ t33, t29 ^ t40, t33 ^ t37
   t45 = t42 ^ t41
@@ -116,9 +116,9 @@ def _leave(y: Planes, inverse: Planes) -> Planes:
 
 @functools.cache
 def _sums() -> list[list[list[int]]]:
-  """Returns which inputs to sum for each plane of `_leave` and each inverse.
+  """Return the inputs to sum for each plane of `_leave` and each inverse.
 
-  `_leave` is bilinear in its input and the inverse: unit vectors tell it all.
+  `_leave` is bilinear in its input and the inverse, so unit vectors suffice.
   """
   y = _linear(tuple(1 << i for i in range(8)))
   sums = [
@@ -131,7 +131,7 @@ def _sums() -> list[list[list[int]]]:
 
 
 def _leave_apart(*args: Any) -> Planes:
-  """Returns what `_leave` does, each plane from the inputs directly."""
+  """Return the same as `_leave`, each plane directly from the inputs."""
   x, inverse = args[:8], args[8:]
   xor = functools.partial(functools.reduce, operator.xor)
   return tuple(

@@ -1,8 +1,8 @@
 """The key schedule of AES (FIPS 197, section 5.2), on the host and traced.
 
-A schedule is stored as uint32[rounds + 1, 4], words big-endian: what FIPS 197
-calls w[0] .. w[4 * rounds + 3]. It is a chain, so it is the one part that does
-not run in parallel; it costs microseconds a key.
+A schedule is stored as uint32[rounds + 1, 4], big-endian words: w[0] ..
+w[4 * rounds + 3] of FIPS 197. It is a chain and thus the only part that does
+not run in parallel; it takes microseconds a key.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ _RCON = np.array([1, 2, 4, 8, 16, 32, 64, 128, 27, 54], np.uint32) << 24
 
 
 def expand_key(key: bytes | jax.Array | np.ndarray) -> jax.Array:
-  """Returns the round keys of an AES key.
+  """Return the round keys of an AES key.
 
   Args:
     key: 16, 24 or 32 bytes, or uint8[16 | 24 | 32], which may be traced.
@@ -27,8 +27,8 @@ def expand_key(key: bytes | jax.Array | np.ndarray) -> jax.Array:
     uint32[rounds + 1, 4], the round keys as big-endian words.
 
   Raises:
-    ValueError: the key has another length.
-    TypeError: the key is an array of another dtype than uint8.
+    ValueError: If the key has another length.
+    TypeError: If the key is an array with a dtype other than uint8.
 
   References:
     FIPS 197, "Advanced Encryption Standard", section 5.2.
@@ -46,26 +46,28 @@ def expand_key(key: bytes | jax.Array | np.ndarray) -> jax.Array:
 
 
 def key_of(round_keys: np.ndarray) -> bytes:
-  """Returns the key that begins a schedule; runs on the host."""
+  """Return the key at the start of a schedule, on the host."""
   size = {r + 1: n for n, r in ROUNDS.items()}[round_keys.shape[0]]
   return round_keys.astype(">u4").tobytes()[:size]
 
 
 def _checked(key: Any) -> Any:
   if key.dtype != np.uint8:
-    raise TypeError(f"an AES key is made of uint8, got {key.dtype}")
+    raise TypeError(f"an AES key must have dtype uint8, got {key.dtype}")
   if key.ndim != 1 or key.shape[0] not in ROUNDS:
-    raise ValueError(f"an AES key has 16, 24 or 32 bytes, got {key.shape}")
+    raise ValueError(
+      f"an AES key has 16, 24 or 32 bytes, got shape {key.shape}"
+    )
   return key
 
 
 def _words(key: Any) -> Any:
-  b = key.astype(np.uint32).reshape(-1, 4)
+  b = key.astype(np.uint32).reshape(-1, 4)  # [4 * Nk] -> [Nk, 4 bytes]
   return b[:, 0] << 24 | b[:, 1] << 16 | b[:, 2] << 8 | b[:, 3]
 
 
 def _sub(word: Any) -> Any:
-  """Applies the S-box to each byte of a word: every 8th bit is a lane."""
+  """Apply the S-box to each byte of a word: every 8th bit is a lane."""
   ones = np.uint32(0x01010101)
   q = tuple((word >> np.uint32(i)) & ones for i in range(8))
   out: Any = np.uint32(0x63636363)
@@ -79,7 +81,7 @@ def _rotate(word: Any) -> Any:
 
 
 def _step(words: list[Any], rcon: Any) -> list[Any]:
-  """Returns the next Nk words of the schedule from the last Nk."""
+  """Return the next Nk words of the schedule from the last Nk."""
   out = [words[0] ^ _sub(_rotate(words[-1])) ^ rcon]
   for i, word in enumerate(words[1:], 1):
     last = _sub(out[-1]) if len(words) == 8 and i == 4 else out[-1]
@@ -108,5 +110,5 @@ def _expand_traced(key: jax.Array) -> jax.Array:
     return out, out
 
   _, rest = jax.lax.scan(body, first, jnp.asarray(_RCON[:steps]))
-  words = jnp.concatenate([first, rest.reshape(-1)])
+  words = jnp.concatenate([first, rest.reshape(-1)])  # [steps, Nk] -> [words]
   return words[: 4 * (rounds + 1)].reshape(-1, 4)

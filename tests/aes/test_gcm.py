@@ -135,10 +135,10 @@ def check_in_a_loop(cases):
   for key, nonce, data, aad, sealed, tag in cases:
     out, full = np.ones(len(sealed), np.uint8), np.zeros(16, np.uint8)
     if data is not None:
-      host._gcm_seal(arrays(key, nonce, data, aad), [out, full])
+      host.fill_sealed(arrays(key, nonce, data, aad), [out, full])
       assert bytes(out) == sealed and bytes(full)[: len(tag)] == tag
     valid = np.zeros((), np.bool_)
-    host._gcm_open(arrays(key, nonce, sealed, tag, aad), [out, valid])
+    host.fill_opened(arrays(key, nonce, sealed, tag, aad), [out, valid])
     assert valid == (data is not None)
     assert bytes(out) == (bytes(len(sealed)) if data is None else data)
     total += 1

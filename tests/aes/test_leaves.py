@@ -79,7 +79,9 @@ def test_a_sharded_tree_gives_the_same_bytes_and_talks_to_nobody(inputs, impl):
 
 
 def test_leaves_that_cannot_be_encrypted_are_refused(inputs):
-  with pytest.raises(ValueError, match=r"float32\[3\] is not of unsigned"):
+  with pytest.raises(
+    ValueError, match=r"a leaf is float32\[3\], not of unsigned"
+  ):
     aes.xor_words(*inputs, [jnp.zeros(3)])
   huge = jax.ShapeDtypeStruct((2**20, 2**17), jnp.uint8)
   with pytest.raises(ValueError, match="64 GiB"):
