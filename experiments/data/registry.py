@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from experiments.data.dataset import Dataset
-from experiments.registry import Registry
+from experiments.run.registry import Registry
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from experiments import data
 from experiments.models.base import Classifier
-from experiments.registry import Registry
+from experiments.run.registry import Registry
 
 
 class Entry(NamedTuple):

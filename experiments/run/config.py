@@ -12,14 +12,14 @@ from ml_collections import ConfigDict
 
 
 class ConfigArgumentError(Exception):
-  """The word after the colon in `--config=FILE:WORD` is missing or unknown.
+  """Missing or unknown word after the colon in `--config=FILE:WORD`.
 
   Not a ValueError: ml_collections would turn that into a traceback.
   """
 
 
 def base() -> ConfigDict:
-  """Returns the defaults."""
+  """Return the defaults."""
   config = ConfigDict()
   config.name = ""  # What rows and reports call this run.
 
@@ -83,44 +83,56 @@ def base() -> ConfigDict:
 
 
 def meaning(config: ConfigDict) -> dict[str, Any]:
-  """Returns a config as JSON, without what changes no bit of a run."""
+  """Return a config as JSON, without fields that do not affect results."""
   found = json.loads(config.to_json_best_effort())
   found["train"].pop("prefetch", None)
   return found
 
 
 def mnist(name: str) -> ConfigDict:
-  """Returns the MNIST recipe: a small strided CNN, Adam."""
+  """Return the MNIST recipe: a small strided CNN, Adam."""
   config = base()
-  config.name, config.dataset, config.model = name, "mnist", "cnn"
-  config.train.epochs, config.train.pad = 6.0, 2
+  config.name = name
+  config.dataset = "mnist"
+  config.model = "cnn"
+  config.train.epochs = 6.0
+  config.train.pad = 2
   return config
 
 
 def gtsrb(name: str) -> ConfigDict:
-  """Returns the GTSRB recipe: a strided CNN, Adam, no augmentation.
+  """Return the GTSRB recipe: a strided CNN, Adam, no augmentation.
 
   Signs fill their images: shifts cost 6 points of accuracy.
   """
   config = base()
-  config.name, config.dataset, config.model = name, "gtsrb", "cnn"
+  config.name = name
+  config.dataset = "gtsrb"
+  config.model = "cnn"
   config.model_args.features = (32, 64)
-  config.train.batch_size, config.train.epochs = 64, 6.0
+  config.train.batch_size = 64
+  config.train.epochs = 6.0
   return config
 
 
 def cifar10(name: str) -> ConfigDict:
-  """Returns the block-wise papers' recipe: ResNet-18, 200 epochs of SGD.
+  """Return the recipe of the block-wise papers: ResNet-18, 200 epochs of SGD.
 
   MaungMaung and Kiya, arXiv 2105.14756: momentum 0.9, weight decay 5e-4, a
   triangle from 0 to 0.2 and back, batches of 128, crops and flips.
   """
   config = base()
-  config.name, config.dataset, config.model = name, "cifar10", "resnet18"
+  config.name = name
+  config.dataset = "cifar10"
+  config.model = "resnet18"
   train = config.train
-  train.optimizer, train.learning_rate, train.schedule = "sgd", 0.2, "triangle"
-  train.epochs, train.weight_decay = 200.0, 5e-4
-  train.pad, train.flip = 4, True
+  train.optimizer = "sgd"
+  train.learning_rate = 0.2
+  train.schedule = "triangle"
+  train.epochs = 200.0
+  train.weight_decay = 5e-4
+  train.pad = 4
+  train.flip = True
   train.checkpoint_every = 2000
   return config
 
@@ -146,19 +158,25 @@ def recipe(dataset: str, name: str) -> ConfigDict:
 
 
 def shakespeare(name: str) -> ConfigDict:
-  """Returns a small character transformer's recipe, for two CPU cores.
+  """Return the recipe of a small character transformer, for two CPU cores.
 
   Its layout and AdamW are GPT-2's; see `experiments.models.lm`.
   """
   config = base()
-  config.name, config.dataset = name, "tinyshakespeare"
+  config.name = name
+  config.dataset = "tinyshakespeare"
   config.model = "gpt_micro"
   config.model_args.update(features=96, depth=3, heads=4)
   train = config.train
-  train.batch_size, train.epochs = 32, 2.0
-  train.optimizer, train.learning_rate, train.clip = "adamw", 3e-3, 1.0
-  train.weight_decay, train.decay_leaves = 0.1, ".*kernel"
-  config.evaluate.batch_size, config.evaluate.wrong_images = 100, 100
+  train.batch_size = 32
+  train.epochs = 2.0
+  train.optimizer = "adamw"
+  train.learning_rate = 3e-3
+  train.clip = 1.0
+  train.weight_decay = 0.1
+  train.decay_leaves = ".*kernel"
+  config.evaluate.batch_size = 100
+  config.evaluate.wrong_images = 100
   return config
 
 
@@ -166,12 +184,12 @@ RECIPES = {"mnist": mnist, "gtsrb": gtsrb, "cifar10": cifar10}
 
 
 def scheme(name: str, title: str = "", **kwargs: Any) -> ConfigDict:
-  """Returns a protection for `config.schemes`.
+  """Return a protection for `config.schemes`.
 
   Args:
-    name: a name of `experiments.protection.lock.names()`.
-    title: what people call it, in reports.
-    **kwargs: arguments of the scheme's factory; see
+    name: Name in `experiments.protection.lock.names()`.
+    title: Title in reports.
+    **kwargs: Arguments of the scheme's factory; see
       `experiments.protection.lock`.
   """
   spec = ConfigDict({"scheme": name, "title": title or name})
@@ -180,7 +198,7 @@ def scheme(name: str, title: str = "", **kwargs: Any) -> ConfigDict:
 
 
 def deep_lock_forms() -> dict[str, ConfigDict]:
-  """Returns Deep-Lock as every data set's config compares it."""
+  """Return the forms of Deep-Lock that every data set's config compares."""
   return {
     "float32": scheme("deep_lock", "Deep-Lock, float32"),
     "int8": scheme("deep_lock", "Deep-Lock, int8", int8=True),
@@ -195,10 +213,10 @@ def deep_lock_forms() -> dict[str, ConfigDict]:
 
 
 def table_schemes(**adv_params: Any) -> dict[str, ConfigDict]:
-  """Returns the schemes of the table of results, in its order.
+  """Return the schemes of the table of results, in its order.
 
   Args:
-    **adv_params: AdvParams' limits, which depend on the data.
+    **adv_params: Limits of AdvParams, which depend on the data.
   """
   return {
     **deep_lock_forms(),
@@ -211,7 +229,7 @@ def table_schemes(**adv_params: Any) -> dict[str, ConfigDict]:
 
 
 def set_schemes(config: ConfigDict, **schemes: ConfigDict) -> None:
-  """Adds protections to a config, which is locked again afterwards."""
+  """Add protections to a config, which is locked again afterwards."""
   with config.schemes.unlocked():
     for label, spec in schemes.items():
       config.schemes[label] = spec
@@ -249,8 +267,11 @@ def attack(
     **attacker: Fields of `keyjax.attacks.game.Attacker`.
   """
   spec = ConfigDict({"attack": name, "title": title or name})
-  spec.schemes, spec.fraction, spec.trials = schemes, fraction, trials
-  spec.steps, spec.points = steps, points
+  spec.schemes = schemes
+  spec.fraction = fraction
+  spec.trials = trials
+  spec.steps = steps
+  spec.points = points
   spec.grid = ConfigDict({"settings": grid}, convert_dict=False)
   spec.attacker = ConfigDict(attacker)
   if picture:  # Absent otherwise: rows are named by all fields of a spec.

@@ -58,7 +58,7 @@ def test_mean_interval_is_students() -> None:
 @pytest.mark.parametrize("values", [[0.25], [0.1, 0.1, 0.1]])
 def test_mean_interval_without_spread(values: list[float]) -> None:
   low, high = intervals.mean_interval(np.array(values))
-  assert low == high == np.mean(values), "the value lies in its interval"
+  assert low == high == np.mean(values), "the value is in its interval"
 
 
 def test_difference_is_newcombes() -> None:

@@ -213,7 +213,7 @@ def test_preempted_processes_save_and_go_on(
     texts = finish(processes)
   assert [p.returncode for p in processes] == [75, 75], texts
   assert all("is saved; run the same command" in t for t in texts)
-  # It goes on with one process: other hosts, the same batches.
+  # It resumes in one process: other hosts, the same batches.
   process = start(folder)
   (text,) = finish([process])
   assert process.returncode == 0, text

@@ -1,4 +1,4 @@
-"""A run whose training checkpoints are sealed, and goes on from them."""
+"""A run whose training checkpoints are sealed, and that resumes from them."""
 
 import pathlib
 from collections.abc import Iterator

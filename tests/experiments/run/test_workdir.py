@@ -38,7 +38,7 @@ def test_runs_have_ids_so_that_keys_never_mix(tmp_path: pathlib.Path) -> None:
   assert a.key_path != b.key_path
   assert a.key_path.parent == b.key_path.parent == tmp_path / "keys"
   assert not a.secret == b.secret
-  # The same place again, after somebody deleted the run.
+  # The same place again, after the run was deleted.
   (tmp_path / "a" / "run.json").unlink()
   again = Workdir(config(), str(tmp_path / "a"), home)
   assert again.key_path != a.key_path

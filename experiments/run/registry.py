@@ -1,4 +1,4 @@
-"""Things by name, each registered by the module that defines it."""
+"""Entries by name, each registered by the module that defines it."""
 
 import importlib
 import pkgutil
@@ -8,20 +8,20 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-  """Things by name.
+  """Entries by name.
 
   Every module of a package registers what it defines when it is imported, and
-  the registry imports them all: a new thing is one new file.
+  the registry imports them all: a new entry is one new file.
 
   Attributes:
     entries: What has been registered, by name.
   """
 
   def __init__(self, kind: str, package: str) -> None:
-    """Make an empty registry.
+    """Create an empty registry.
 
     Args:
-      kind: What is registered, for error messages.
+      kind: Kind of entry, for error messages.
       package: Package whose modules register it.
     """
     self.entries: dict[str, T] = {}
