@@ -1,7 +1,9 @@
 """Entries by name, each registered by the module that defines it."""
 
+import contextlib
 import importlib
 import pkgutil
+from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -37,6 +39,16 @@ class Registry(Generic[T]):
     if name in self.entries:
       raise ValueError(f"A {self._kind} {name!r} is registered already.")
     self.entries[name] = entry
+
+  @contextlib.contextmanager
+  def temporary(self) -> Iterator[None]:
+    """Forget the entries that are added in the block when it ends."""
+    self.names()
+    before = dict(self.entries)
+    try:
+      yield
+    finally:
+      self.entries = before
 
   def names(self) -> tuple[str, ...]:
     """Return all names, in alphabetical order."""

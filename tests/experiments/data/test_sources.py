@@ -14,6 +14,7 @@ from experiments import data, models, prepare
 from experiments.data import sets
 from experiments.data.registry import DATASETS, Entry
 from experiments.protection import check
+from experiments.protection.lock import build_all
 from experiments.run.config import base, scheme, set_schemes
 
 SENTENCE = "the cat sat on the mat; the dog did not. "
@@ -151,24 +152,26 @@ def test_a_data_set_is_one_new_file(
 ) -> None:
   """It is loaded, configured, checked and refused by name; nothing else."""
   (tmp_path / "stripes.py").write_text(NEW)
-  monkeypatch.setattr(sets, "__path__", [*sets.__path__, str(tmp_path)])
-  monkeypatch.setattr(DATASETS, "entries", {**DATASETS.entries})
-  monkeypatch.delitem(sys.modules, f"{sets.__name__}.stripes", raising=False)
-  assert "stripes" in data.names()
-  assert data.load("stripes", num_train=4).train_images.shape == (4, 4, 4, 1)
-  made = config(dataset="stripes", model="mlp", num_train=4)
-  made.model_args.hidden = (3,)
-  made.train.batch_size = 2 * jax.device_count()
-  made.num_train = made.train.batch_size
-  set_schemes(made, hpnn=scheme("hpnn", units=3))
-  dataset = data.from_config(made)
-  check.config(made, dataset, models.from_config(made, dataset))
-  with pytest.raises(
-    ValueError, match="stripes is made here: .* nothing to pr"
-  ):
-    prepare.prepare("stripes")
-  with pytest.raises(ValueError, match="'stripe'.*, stripes, "):
-    data.load("stripe")
+  with DATASETS.temporary():
+    monkeypatch.setattr(sets, "__path__", [*sets.__path__, str(tmp_path)])
+    monkeypatch.delitem(sys.modules, f"{sets.__name__}.stripes", raising=False)
+    assert "stripes" in data.names()
+    assert data.load("stripes", num_train=4).train_images.shape == (4, 4, 4, 1)
+    made = config(dataset="stripes", model="mlp", num_train=4)
+    made.model_args.hidden = (3,)
+    made.train.batch_size = 2 * jax.device_count()
+    made.num_train = made.train.batch_size
+    set_schemes(made, hpnn=scheme("hpnn", units=3))
+    dataset = data.from_config(made)
+    model = models.from_config(made, dataset)
+    locks = build_all(made.schemes, model)
+    check.check_config(made, dataset, model, locks)
+    with pytest.raises(
+      ValueError, match="stripes is made here: .* nothing to pr"
+    ):
+      prepare.prepare("stripes")
+    with pytest.raises(ValueError, match="'stripe'.*, stripes, "):
+      data.load("stripe")
 
 
 def test_two_data_sets_cannot_have_one_name() -> None:
