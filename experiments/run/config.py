@@ -1,7 +1,7 @@
 """The configuration of a run: every field, its default and its meaning.
 
 A file in `configs/` starts from `base()` and changes what differs. The result
-is locked: a misspelt field is an error that names the field. Configs hold no
+is locked: a misspelled field is an error that names the field. Configs hold no
 key material; secrets come from the operating system (`experiments.main`).
 """
 
@@ -21,18 +21,18 @@ class ConfigArgumentError(Exception):
 def base() -> ConfigDict:
   """Return the defaults."""
   config = ConfigDict()
-  config.name = ""  # What rows and reports call this run.
+  config.name = ""  # Name of the run in rows and reports.
 
   config.dataset = "digits"  # See experiments.data.names().
   config.data_dir = ""  # TFDS folder; empty: see data.find_data_dir.
-  config.text = ""  # The file of dataset "text".
-  config.context = 64  # Characters of an example, where the data are text.
-  config.image_size = 224  # Of imagenet2012, read as it goes.
-  # Shape and classes of dataset "fake": random numbers, to measure speed. A
+  config.text = ""  # File of dataset "text".
+  config.context = 64  # Characters per example of a text.
+  config.image_size = 224  # Of imagenet2012, which is streamed.
+  # Shape and classes of dataset "fake": random numbers, for measuring speed. A
   # shape such as (64,) makes text.
   config.fake = ConfigDict({"shape": (32, 32, 3), "classes": 10})
-  config.num_train = 0  # Fewer training images than there are; 0: all.
-  config.num_test = 0
+  config.num_train = 0  # Number of training images; 0: all.
+  config.num_test = 0  # Number of test images; 0: all.
 
   config.model = "cnn"  # See experiments.models.create.
   config.model_args = ConfigDict(convert_dict=False)
@@ -43,31 +43,31 @@ def base() -> ConfigDict:
   train.optimizer = "adam"  # adam, adamw or sgd (momentum 0.9).
   train.learning_rate = 2e-3  # Peak.
   train.schedule = "cosine"  # cosine, triangle (0 -> peak -> 0) or constant.
-  train.warmup = 0.05  # Share of the steps; cosine alone.
+  train.warmup = 0.05  # Share of the steps; only for cosine.
   train.weight_decay = 0.0
-  train.decay_leaves = ".*"  # Those that decay, by path: `conv_0/kernel`.
-  train.clip = 0.0  # Largest norm of the gradient; 0: any.
-  train.ema = 0.0  # Decay of averaged params, which are then kept; 0: none.
+  train.decay_leaves = ".*"  # Regex of leaves that decay, as `conv_0/kernel`.
+  train.clip = 0.0  # Largest norm of the gradient; 0: no limit.
+  train.ema = 0.0  # Decay of averaged params, which are then used; 0: none.
   train.label_smoothing = 0.0
   train.pad = 0  # Random shifts by up to this many pixels.
   train.flip = False  # Random mirror images.
   train.cutout = 0  # Side of a black square in every image.
   train.mixup = 0.0  # Images mixed in shares from Beta(mixup, mixup); 0: none.
-  train.dtype = "float32"  # Or bfloat16: of the computation alone.
-  train.accumulate = 1  # Parts of a batch that a device takes one by one.
-  train.remat = False  # Compute each block again in the backward pass.
-  train.seed = 0  # Of the initial weights, the order and the augmentation.
+  train.dtype = "float32"  # Or bfloat16; only of the computation.
+  train.accumulate = 1  # Parts of a batch, computed one at a time.
+  train.remat = False  # Recompute each block in the backward pass.
+  train.seed = 0  # Of initial weights, order and augmentation.
   train.parallel = "pmap"  # pmap, shard_map or fsdp.
   train.log_every = 50  # Steps.
   train.checkpoint_every = 500  # Steps.
-  train.keep = 2  # Checkpoints.
-  train.threads = 0  # That prepare batches ahead; 0: none.
+  train.keep = 2  # Number of checkpoints.
+  train.threads = 0  # Threads that prepare batches ahead; 0: none.
   train.prefetch = 2  # Batches copied to the devices ahead; 0: none.
-  train.profile = (0, 0)  # First and last step to trace; from 1.
+  train.profile = (0, 0)  # First and last step to trace, from 1.
 
   encrypt = config.encrypt = ConfigDict()  # Of training checkpoints.
-  encrypt.recipients = ""  # Public keys, with commas; empty: plain.
-  encrypt.identity = ""  # file:PATH, env:NAME or fd:N: opens them to resume.
+  encrypt.recipients = ""  # Public keys, by commas; empty: plain.
+  encrypt.identity = ""  # file:PATH, env:NAME or fd:N, to resume.
 
   evaluate = config.evaluate = ConfigDict()
   evaluate.batch_size = 500
@@ -84,9 +84,9 @@ def base() -> ConfigDict:
 
 def meaning(config: ConfigDict) -> dict[str, Any]:
   """Return a config as JSON, without fields that do not affect results."""
-  found = json.loads(config.to_json_best_effort())
-  found["train"].pop("prefetch", None)
-  return found
+  fields = json.loads(config.to_json_best_effort())
+  fields["train"].pop("prefetch", None)
+  return fields
 
 
 def mnist(name: str) -> ConfigDict:
