@@ -154,8 +154,8 @@ def histograms(schemes: Sequence[Scheme]) -> Html | None:
   return section(
     "Weights before and after",
     "The array in which most weights changed. Outliers tell an attacker where "
-    "to look. The model and the key were made for this picture only: weights "
-    "before and after would reveal a key.",
+    "to look. An untrained model and its key were made for this picture only: "
+    "the weights of the trained one, before and after, would reveal its key.",
     *(_histogram(s, s.figures["histogram"]) for s in shown),
   )
 

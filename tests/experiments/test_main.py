@@ -185,18 +185,22 @@ def test_a_cipher_with_its_key_is_the_plain_model(
   assert right["nonfinite"] == 0
 
 
-def test_what_is_shipped_opens_to_the_trained_weights(done: Job) -> None:
-  """As a user does it: the locked folder and the key file, nothing else."""
+def plain_variables(done: Job) -> Any:
+  """Return the variables of the plain model, from its last checkpoint."""
   digits = data.load("digits", num_train=192, num_test=50)
-  made = config()
-  model = models.create(
-    "mlp", 10, digits.mean, digits.std, **dict(made.model_args)
-  )
+  model = models.from_config(config(), digits)
   with jax.numpy_dtype_promotion("standard"):
-    optimizer = train.make_optimizer(made.train, 24)
+    optimizer = train.make_optimizer(config().train, 24)
     like = train.init_state(model, optimizer, digits, 0)
     with checkpoint.Manager(done.folder / "plain" / "checkpoints") as manager:
-      plain = manager.restore(like).variables
+      return manager.restore(like).variables
+
+
+def test_what_is_shipped_opens_to_the_trained_weights(done: Job) -> None:
+  """As a user does it: only the locked folder and the key file."""
+  digits = data.load("digits", num_train=192, num_test=50)
+  model = models.from_config(config(), digits)
+  plain = plain_variables(done)
   this = lock.build("deep_lock", {}, model)
   key = keys.load(done.key_folder / "deep_lock.key")
   shapes = jax.eval_shape(this.scheme.encrypt, key, plain)
@@ -270,8 +274,33 @@ def test_the_report_and_the_table(done: Job) -> None:
   assert str(done.folder / "results.json") in done.text.replace("\n", "")
 
 
+def test_the_picture_of_weights_is_of_an_untrained_model(done: Job) -> None:
+  """The trained weights next to the locked file would reveal the key."""
+  outcome = json.loads((done.folder / "adv" / "outcome.json").read_text())
+  picture = outcome["figures"]["histogram"]
+  assert 1 <= picture["changed"] <= 48
+  digits = data.load("digits", num_train=192, num_test=50)
+  model = models.from_config(config(), digits)
+  with jax.numpy_dtype_promotion("standard"):
+    untrained = jax.jit(model.init)(
+      jax.random.key(config().train.seed + 1),
+      data.to_input(digits.train_images[:1]),
+    )
+  paths, leaves, _ = keyjax.tree.flatten(untrained)
+  weights = leaves[paths.index(picture["leaf"])]
+  counts, _ = np.histogram(np.ravel(weights), bins=picture["edges"])
+  assert counts.tolist() == picture["before"]
+  trained = dict(
+    zip(paths, jax.tree.leaves(plain_variables(done)), strict=True)
+  )
+  counts, _ = np.histogram(
+    np.ravel(trained[picture["leaf"]]), bins=picture["edges"]
+  )
+  assert counts.tolist() != picture["before"]
+
+
 def shown(rows: list[dict[str, Any]], width: int) -> str:
-  """Returns the table as a terminal of some width shows it."""
+  """Return the table as a terminal of some width shows it."""
   console = rich.console.Console(width=width, record=True, file=io.StringIO())
   console.print(main.table(rows))
   return console.export_text()
