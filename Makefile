@@ -22,7 +22,7 @@ help:
 	@echo "make quickstart   install and run the main job (digits, about 2 minutes)"
 	@echo "make test         install and run lint, types, doctests and tests"
 	@echo "make test-all     the same with every slow test (about an hour)"
-	@echo "make lint         ruff and mypy alone"
+	@echo "make lint         ruff, mypy and banned words"
 	@echo "make clean        remove .venv, .cache and runs"
 
 $(VENV)/.run: pyproject.toml
@@ -47,6 +47,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
+	$(BIN)/python .ci/english.py
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format

@@ -3,12 +3,13 @@ r"""Images restored from their ciphertexts alone: no model, no key, no label.
     python -m experiments.attack --config=configs/attack_jigsaw.py \
       --workdir=runs/attack_jigsaw
 
-`--config.dataset=cifar10` takes another data set; of one with fewer than 2,000
-training images, lower `--config.attacks.model_1000.attacker.ciphertexts` and
-the like. The figures are in docs/attacks/pixel_shuffle.md. Each row holds the
-share of the key's positions, and in `details` that of pixels and the PSNR of
-restored images; WORKDIR/restored.png shows some. The network is trained for
-one step, since the attack does not look at it.
+`--config.dataset=cifar10` takes another data set; for one with fewer than 2,000
+training images, lower the number of ciphertexts of each row, for instance
+`--config.attacks.model_1000.attacker.ciphertexts`. The figures are in
+docs/attacks/pixel_shuffle.md. Each row holds the share of the key's positions,
+and in `details` the share of pixels and the PSNR of restored images;
+WORKDIR/restored.png shows some. The network is trained for one step, since the
+attack does not look at it.
 """
 
 from ml_collections import ConfigDict

@@ -6,7 +6,7 @@ Python numbers, empty arrays - passes through every scheme unchanged.
 
 Ciphertext is stored in unsigned words of the leaf's width (`as_words`). As
 floats it contains NaN and subnormal values, which do not survive `x + 0` or a
-collective; `as_floats` returns that view, which is what a thief would run.
+collective; `as_floats` returns that view, which is what an attacker would run.
 """
 
 import re
@@ -266,7 +266,7 @@ def alike(out: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def as_floats(locked: PyTree, like: PyTree) -> PyTree:
-  """Return the float view of ciphertext: what a thief would run.
+  """Return the float view of ciphertext: what an attacker would run.
 
   Args:
     locked: Tree whose locked leaves are words.

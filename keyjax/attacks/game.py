@@ -62,7 +62,7 @@ class Attacker:
       input-keyed model, without labels; none of them is among `images`.
     schedule: Whether they know which key bit each neuron of HPNN meets: the
       device's private map.
-    has_key: Whether they hold the key: an authorised user, not a thief.
+    has_key: Whether they hold the key, as an authorised user does.
     queries: Number of inputs that the authorised model answers with logits.
     known_weights: Number of consecutive plain weights of `known_leaf`, at an
       unknown place in it.

@@ -14,7 +14,7 @@ IMPLS = ("host", "device")
 COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute")
 KEY = bytes(range(16))
 COUNTER = (0, 0, 0, 2**32 - 5)
-# Shapes, dtypes and how they lie on a mesh of x = 4 and y = 2.
+# Shapes, dtypes and shardings over a mesh of x = 4 and y = 2.
 LEAVES = (
   ((8, 6), np.uint32, P("x", "y")),
   ((4, 4, 16), np.uint8, P(None, "x", "y")),

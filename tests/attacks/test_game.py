@@ -95,7 +95,7 @@ def test_a_schedule_is_in_no_view_without_its_grant() -> None:
 
 
 def arrays(view: views.View) -> list[Any]:
-  """All that a view holds; what is behind the oracle's door is not his."""
+  """All arrays of a view, without what the oracle hides."""
   leaves = jax.tree.leaves(vars(view))
   return [x for x in leaves if isinstance(x, np.ndarray | jax.Array)]
 

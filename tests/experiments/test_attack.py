@@ -149,7 +149,7 @@ def test_rows_resumption_and_report(
   goals = {a["attack"]: a["goal"] for a in card["attacks"]}
   assert goals["owner"] == "transfer"
 
-  # A second run plays what is missing alone, and mends a line cut short.
+  # A second run plays only missing rows, and repairs a truncated line.
   file = folder / "rows.jsonl"
   lines = file.read_text().splitlines(keepends=True)
   assert len(lines) == len(rows)

@@ -54,8 +54,8 @@ def test_text_is_written_and_grows(bucket: str) -> None:
   files.append(file, "one\n")
   files.append(file, "two\n")
   assert file.read_text() == "one\ntwo\n"
-  files.write(file, "anew")
-  assert file.read_text() == "anew"
+  files.write(file, "again")
+  assert file.read_text() == "again"
   assert files.names(file.parent) == ["a.txt"]
 
 

@@ -210,6 +210,6 @@ def test_of_two_that_begin_at_once_one_claims_the_folder(
   assert held is not None
   with pytest.raises(WorkdirError, match="another process works in"):
     Workdir(base(), str(tmp_path))
-  assert not [*tmp_path.iterdir()], "an id that no key lies under"
+  assert not [*tmp_path.iterdir()], "an id without a key"
   os.close(held)
   Workdir(base(), str(tmp_path))
