@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import sys
 from typing import (
   Any,
   ClassVar,
@@ -114,6 +115,7 @@ def flip_bits(
 
 
 _KEY_TYPES: dict[str, type] = {}
+_SPECS: dict[str, Any] = {}  # The import of the file that defined a class.
 _BUILT_IN = "keyjax.schemes."
 
 
@@ -136,15 +138,29 @@ def key_dataclass(cls: type[_K]) -> type[_K]:
     ValueError: If a key class of this module and name exists.
   """
   name = type_name(cls)
-  # A notebook may run a cell again.
-  if name in _KEY_TYPES and cls.__module__ != "__main__":
+  spec = getattr(sys.modules.get(cls.__module__), "__spec__", None)
+  if name in _KEY_TYPES and not _runs_again(cls.__module__, spec, _SPECS[name]):
     raise ValueError(
       f"a key class {name} is registered already: rename one of the two, or "
       "key files could not tell them apart"
     )
   made = flax.struct.dataclass(cls, repr=False, kw_only=True)
   _KEY_TYPES[name] = made
+  _SPECS[name] = spec
   return made
+
+
+def _runs_again(module: str, spec: Any, before: Any) -> bool:
+  """Return whether one file defines its classes again.
+
+  A notebook runs a cell again; a file is reloaded, or imported again after an
+  error. Each import of a file has a spec of its own.
+  """
+  if module == "__main__":
+    return True
+  if spec is None or before is None or spec is before:
+    return False
+  return spec.origin is not None and spec.origin == before.origin
 
 
 def type_name(cls: type) -> str:
@@ -229,7 +245,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
 
 class _UnknownTypeError(Exception):
-  """A key file names a key class that is not registered, or not unique."""
+  """The class of a key file is not registered, or not unique."""
 
 
 def _pack(key: Any) -> Any:
@@ -264,9 +280,20 @@ def _unpack(data: Any) -> Any:
   return jnp.asarray(data[kind]) if kind == "array" else data[kind]
 
 
+def _load_schemes(name: str) -> None:
+  """Import the schemes of KeyJAX, which else happens when one is used."""
+  try:
+    schemes.load()
+  except Exception as error:  # Such as a clash of names: not the file's fault.
+    raise _UnknownTypeError(
+      f"a key of the class {name!r}, and the schemes of KeyJAX cannot be "
+      f"loaded: {error}"
+    ) from error
+
+
 def _key_type(name: str) -> type:
   if name not in _KEY_TYPES:
-    schemes.load()  # Schemes are imported when first used.
+    _load_schemes(name)
   if name in _KEY_TYPES:
     return _KEY_TYPES[name]
   # Early files have only the name of the class; prefer KeyJAX's own classes.

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import hashlib
 import hmac
+import importlib
 import os
 import pathlib
 import pickle
@@ -242,6 +243,62 @@ def test_a_notebook_may_define_a_key_class_again(
   again = row_key("__main__")
   keys.save(tmp_path / "key", again(order=jnp.arange(3)))
   assert isinstance(keys.load(tmp_path / "key"), again)
+
+
+AGAIN = """
+import jax
+from keyjax import keys
+
+@keys.key_dataclass
+class RowKey(keys.Key):
+  order: jax.Array
+"""
+
+
+def test_a_file_may_be_imported_again(
+  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  monkeypatch.syspath_prepend(tmp_path)
+  file = tmp_path / "edited_rows.py"
+  file.write_text(AGAIN + "undefined_name\n")
+  with pytest.raises(NameError):
+    importlib.import_module("edited_rows")
+  file.write_text(AGAIN + "# The error is fixed.\n")
+  module = importlib.import_module("edited_rows")
+  module = importlib.reload(module)
+  keys.save(tmp_path / "key", module.RowKey(order=jnp.arange(3)))
+  assert type(keys.load(tmp_path / "key")) is module.RowKey
+  file.write_text(AGAIN + AGAIN)
+  with pytest.raises(ValueError, match="edited_rows.RowKey is registered"):
+    importlib.reload(module)
+
+
+def test_another_file_of_one_module_name_is_refused(
+  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  for folder in ("a", "b"):
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "same_rows.py").write_text(AGAIN)
+  with monkeypatch.context() as patch:
+    patch.syspath_prepend(tmp_path / "a")
+    importlib.import_module("same_rows")
+  del sys.modules["same_rows"]
+  monkeypatch.syspath_prepend(tmp_path / "b")
+  with pytest.raises(ValueError, match="same_rows.RowKey is registered"):
+    importlib.import_module("same_rows")
+
+
+def test_schemes_that_do_not_load_are_not_the_fault_of_a_file(
+  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  save_as(tmp_path / "key", scheme_keys()["chain"], "rows.RowKey")
+
+  def load() -> None:
+    raise ValueError("a scheme 'deep_lock' is registered already")
+
+  monkeypatch.setattr(keyjax.schemes, "load", load)
+  with pytest.raises(ValueError, match="'deep_lock' is registered already"):
+    keys.load(tmp_path / "key")
 
 
 def save_as(path: pathlib.Path, key: Any, name: str) -> None:

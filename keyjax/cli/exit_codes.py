@@ -65,8 +65,9 @@ _CODES: tuple[tuple[type[Exception], int], ...] = (
 
 
 def _message(error: Exception) -> str:
-  if isinstance(error, OSError) and error.strerror and error.filename:
-    return f"{error.filename}: {error.strerror.lower()}"
+  if isinstance(error, OSError) and error.strerror:
+    if error.filename is not None:  # It may be empty.
+      return f"{error.filename}: {error.strerror.lower()}"
   return " ".join(str(error).split())
 
 

@@ -72,6 +72,7 @@ def test_rewrap_needs_a_key_that_opens(run, people):
     ("keyjax-x25519:AAAA", 2, "cut or misread"),
     ("bob", 2, "looks like keyjax-x25519"),
     ("@absent.pub", 4, "no such file"),
+    ("@", 4, ": no such file"),
     ("@empty.pub", 2, "holds no public key"),
     ("bob.key.pub", 2, "did you mean @bob.key.pub?"),
     ("bob.key", 2, "did you mean @bob.key.pub?"),

@@ -113,6 +113,13 @@ def test_a_second_kind_of_one_name_is_refused():
     keyring.kinds()["mine"] = keyring.Kind(name="mine")
 
 
+@pytest.mark.parametrize("name", ["", "Toy", "a b", "a:b", "-a", "file", "env"])
+def test_a_name_that_arguments_could_not_tell_apart_is_refused(name):
+  with pytest.raises(ValueError, match="cannot be called"):
+    keyring.register(keyring.Kind(name=name))
+  assert name not in keyring.kinds()
+
+
 def test_other_objects_have_no_kind():
   for wrong in (None, b"key", keyring.HpkePrivateKey.generate().public):
     with pytest.raises(keyring.KeyringError, match="is not a private key"):

@@ -269,6 +269,9 @@ def test_local_services(tmp_path):
   assert (tmp_path / "a.key").stat().st_mode & 0o777 == 0o600
   assert "a" not in keyring.KmsKey(kms, "arn:aws:12345").id.split("-")
   assert "12345" not in keyring.KmsKey(kms, "arn:aws:12345").id
+  (tmp_path / "_METADATA").touch()
+  with pytest.raises(keyring.KeyringError, match="is inside the checkpoint"):
+    keyring.KmsKey(kms, "a").wrap(bytes(32), CONTEXT)
 
 
 def test_misbehaving_services_are_refused(tmp_path):

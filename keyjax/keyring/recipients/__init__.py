@@ -13,6 +13,7 @@ import datetime
 import functools
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NoReturn, Protocol
@@ -207,14 +208,22 @@ class Kind:
 
 
 _KINDS: dict[str, Kind] = {}
+_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+# How arguments of the command line begin that are not named for a kind.
+_RESERVED = ("env", "fd", "file", "keyring")
 
 
 def register(kind: Kind) -> Kind:
   """Add a kind of key, for key files, texts and the command line.
 
   Raises:
-    ValueError: If there is a kind of this name.
+    ValueError: If there is a kind of this name, or it cannot be one.
   """
+  if not _NAME.fullmatch(kind.name) or kind.name in _RESERVED:
+    raise ValueError(
+      f"a kind of key cannot be called {kind.name!r}: lower case letters, "
+      f"digits and hyphens, and not {', '.join(_RESERVED)}"
+    )
   if kind.name in _KINDS:
     raise ValueError(f"there is a kind of key {kind.name!r} already")
   _KINDS[kind.name] = kind

@@ -98,7 +98,11 @@ class LocalKms:
     Secret.generate().save(self._path(key_id))
 
   def encrypt(self, key_id: str, plaintext: bytes, context: bytes) -> bytes:
-    """Encrypt and authenticate bytes under a key, bound to a context."""
+    """Encrypt and authenticate bytes under a key, bound to a context.
+
+    Raises:
+      KeyringError: If there is no such key, or the folder is in a checkpoint.
+    """
     return seal(self._key(key_id), plaintext, context)
 
   def decrypt(self, key_id: str, ciphertext: bytes, context: bytes) -> bytes:
@@ -118,8 +122,10 @@ class LocalKms:
     return self._folder / f"{key_id}.key"
 
   def _key(self, key_id: str) -> bytes:
+    path = self._path(key_id)
+    private_files.refuse_checkpoint_folder(path)
     try:
-      secret = parse_key(private_files.read(self._path(key_id)))
+      secret = parse_key(private_files.read(path))
     except FileNotFoundError:
       raise KeyringError(f"there is no key {key_id} in this service") from None
     if not isinstance(secret, Secret):
