@@ -56,7 +56,7 @@ def hits(path: pathlib.Path) -> list[str]:
   found = []
   for number, line in enumerate(path.read_text().splitlines(), 1):
     for pattern, reason in _PATTERNS.items():
-      for match in pattern.finditer(line):
+      for match in pattern.finditer(line.replace("_", " ")):
         where = f"{path.relative_to(ROOT)}:{number}"
         found.append(f"{where}: {match.group()!r}: {reason}")
   return found

@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def nist():
-  """Returns a reader of a file of the package cryptography-vectors."""
+  """Return a function that reads a file of cryptography-vectors."""
   vectors = pytest.importorskip("cryptography_vectors")
 
   def read(name):

@@ -1,4 +1,4 @@
-"""AES on blocks: FIPS 197, NIST CAVP and Monte Carlo, both realisations."""
+"""AES on blocks: FIPS 197, NIST CAVP and Monte Carlo, both implementations."""
 
 import re
 
@@ -38,7 +38,7 @@ def ecb(key, data):
   ("bits", "impl"), ((128, "device"), *((bits, "host") for bits in BITS))
 )
 def test_fips_197_appendix_c(bits, impl):
-  # The device meets all three keys in `test_cavp_ecb`, compiled once for each.
+  # On the device, `test_cavp_ecb` includes all three keys in its programs.
   keys = aes.expand_key(bytes(range(bits // 8)))
   plain, cipher = (
     words(bytes.fromhex(PLAIN)),
@@ -75,7 +75,7 @@ def test_key_expansion_traced_equals_host_and_maps(size):
   np.testing.assert_array_equal(aes.expand_key(keys[0]), host[0])
 
 
-def test_a_key_of_another_size_or_type_is_refused():
+def test_keys_of_other_sizes_or_types_are_refused():
   with pytest.raises(ValueError, match="16, 24 or 32 bytes"):
     aes.expand_key(bytes(20))
   with pytest.raises(TypeError, match="uint8"):
@@ -93,7 +93,7 @@ def read_ecb(text, field):
 
 
 def check_ecb(keys, plain, cipher, impl):
-  """All cases of a key size in one call: padded to the longest message."""
+  """Check all cases of a key size in one call, padded to one length."""
   most = max(map(len, plain))
   schedules = np.stack([aes.expand_key(k) for k in keys])
   for crypt, source, target in (
@@ -126,7 +126,7 @@ def test_cavp_ecb(bits, impl, nist, capsys):
 
 
 def monte_carlo_host(key, block, rounds, inner):
-  """The Monte Carlo test of AESAVS, section 6.4.1, by OpenSSL."""
+  """Run the Monte Carlo test of AESAVS, section 6.4.1, with OpenSSL."""
   out = []
   for _ in range(rounds):
     encryptor = Cipher(algorithms.AES(key), modes.ECB()).encryptor()
@@ -140,7 +140,7 @@ def monte_carlo_host(key, block, rounds, inner):
 
 
 def monte_carlo(key, block, rounds, inner, impl):
-  """The same as one compiled program: keys chain through the schedule."""
+  """Run the same test as one compiled program, key expansions included."""
 
   def encrypt(state, _):
     schedule, before, block = state
@@ -166,7 +166,7 @@ def monte_carlo(key, block, rounds, inner, impl):
 
 
 @pytest.mark.vectors
-def test_monte_carlo_host_gives_the_published_first_answer():
+def test_monte_carlo_host_returns_the_first_published_answer():
   # ECBMCT128.rsp of NIST's AESAVS, encrypt, COUNT = 0.
   key = bytes.fromhex("139a35422f1d61de3c91787fe0507afd")
   block = bytes.fromhex("b9145a768b7dc489a096b546f43b231f")

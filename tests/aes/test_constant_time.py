@@ -1,8 +1,8 @@
-"""No address depends on a secret: read from the compiled programs.
+"""No address depends on a secret, as read from the compiled programs.
 
-Every instruction of the optimised HLO is followed from the secret parameters
-on. A gather, a slice at a computed place, a sort or a branch fails the test
-when what chooses the place comes from a secret.
+A taint analysis follows the secret parameters through every instruction of the
+optimised HLO. A gather, a slice at a computed index, a sort or a branch fails
+the test if its index or condition depends on a secret.
 """
 
 import re
@@ -18,8 +18,8 @@ from keyjax.aes import bitslice, ghash
 
 LINE = re.compile(r"^\s*(ROOT )?%?([\w.\-]+) = (.*)$")
 NAME = re.compile(r"%([\w.\-]+)")
-# For each operation, the first operand that is a place.
-PLACES = {
+# For each operation, the first operand that is an index.
+INDICES = {
   "gather": 1,
   "scatter": 1,
   "dynamic-slice": 1,
@@ -30,7 +30,7 @@ PLACES = {
 
 
 def balanced(text, start):
-  """Returns the end of the parenthesis that opens at `start`."""
+  """Return the index of the parenthesis that closes the one at `start`."""
   depth = 0
   for i in range(start, len(text)):
     depth += {"(": 1, ")": -1}.get(text[i], 0)
@@ -53,7 +53,7 @@ def parse_line(line) -> Iterator[tuple]:
 
 
 def parse(text):
-  """Returns {computation: its instructions} and the entry's name."""
+  """Return {computation: instructions} and the name of the entry."""
   computations, entry, current = {}, None, None
   for line in text.splitlines():
     head = re.match(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$", line)
@@ -77,7 +77,7 @@ def union(a, b):
 
 
 class Follower:
-  """Follows taint through a module; collects what a secret addresses."""
+  """Taint analysis of a module; `found` are operations indexed by secrets."""
 
   def __init__(self, text):
     self.computations, self.entry = parse(text)
@@ -92,7 +92,7 @@ class Follower:
       self.seen.add(op)
       operands = [values[x] for x in NAME.findall(args)]
       values[out] = self.step(op, args, attributes, operands, params)
-      if op in PLACES and any(map(any_of, operands[PLACES[op] :])):
+      if op in INDICES and any(map(any_of, operands[INDICES[op] :])):
         self.found.add(op)
       if root:
         result = values[out]
@@ -131,7 +131,7 @@ class Follower:
 
 
 def addressed_by_secrets(fn, *args, public=()):
-  """Returns the operations of compiled `fn` whose place is secret."""
+  """Return the operations of compiled `fn` with a secret index."""
   text = jax.jit(fn).lower(*args).compile().as_text()
   follower = Follower(text)
   secret = [i not in public for i in range(len(jax.tree.leaves(args)))]
@@ -187,12 +187,12 @@ def u8(n):
     ),
   ),
 )
-def test_no_place_depends_on_a_secret(name, fn, args):
+def test_no_index_depends_on_a_secret(name, fn, args):
   assert addressed_by_secrets(fn, *args) == set(), name
 
 
-def test_nor_in_the_form_for_accelerators():
-  # Compiled here for the CPU: the program, not the target, is what is read.
+def test_no_index_depends_on_a_secret_in_the_form_for_accelerators():
+  # Compiled for the CPU: the analysis concerns the program, not the target.
   masks = jax.ShapeDtypeStruct((11, 8, 16, 1), jnp.uint32)
   state = (jax.ShapeDtypeStruct((16, 1), jnp.uint32),) * 8
   assert (
@@ -211,7 +211,7 @@ def test_nor_in_the_form_for_accelerators():
       lambda x: x[1] > 0, lambda x: (x[0] ^ 1, x[1] - 1), (t, i)), {"branch"}),
   ),
 )  # fmt: skip
-def test_the_reader_finds_what_it_looks_for(fn, want):
+def test_the_analysis_finds_secret_indices(fn, want):
   table = jnp.arange(256, dtype=jnp.int32)
   if "cond" in fn.__code__.co_names:
     table = table.astype(jnp.float32)
@@ -222,7 +222,7 @@ def test_the_reader_finds_what_it_looks_for(fn, want):
   assert follower.found & want
 
 
-def test_a_place_that_is_public_passes():
+def test_public_indices_pass():
   def fn(table, i):
     return jax.lax.dynamic_slice(table, (i,), (1,)) ^ 1
 

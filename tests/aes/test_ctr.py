@@ -1,4 +1,4 @@
-"""Counter mode: standards, OpenSSL, any slice, and every way to run it."""
+"""Counter mode: standards, OpenSSL, slices, and JAX transformations."""
 
 import functools
 import re
@@ -46,7 +46,7 @@ def words(data):
 
 
 def stream(key, counter, size, start=0, impl="auto"):
-  """Returns bytes of a keystream from KeyJAX."""
+  """Return bytes of a keystream from KeyJAX."""
   blocks = aes.keystream(
     aes.expand_key(key), words(counter), -(-size // 16), start, impl=impl
   )
@@ -113,7 +113,7 @@ COUNTERS = st.one_of(
   counter=COUNTERS,
   start=st.one_of(st.integers(0, 40), st.integers(2**32 - 60, 2**32 - 40)),
 )
-def test_differs_nowhere_from_openssl(impl, sizes, seed, counter, start):
+def test_equals_openssl(impl, sizes, seed, counter, start):
   key, size = seed[: sizes[0]], sizes[1]
   got = stream(key, counter, size, start, impl)
   assert got == openssl(key, counter, size, start)
@@ -128,7 +128,7 @@ def test_many_tiles(impl):
 
 
 @pytest.mark.parametrize("impl", IMPLS)
-def test_any_slice_can_be_made_alone(impl):
+def test_any_slice_can_be_computed_separately(impl):
   key = bytes(16)
   whole = openssl(key, COUNTER, 2 * SIZE)
   for start in (0, 1, 31, 32, 33):
@@ -136,7 +136,7 @@ def test_any_slice_can_be_made_alone(impl):
     assert part == whole[16 * start :][:SIZE]
 
 
-def test_the_two_realisations_agree_by_default():
+def test_host_and_device_agree_with_the_default():
   key = bytes(range(32))
   default = stream(key, COUNTER, SIZE)
   assert default == stream(key, COUNTER, SIZE, impl="host")
@@ -158,7 +158,7 @@ def test_eager_jit_vmap_pmap_and_shard_map_agree(impl):
     jax.jit(jax.vmap(one))(schedules, counters), eager
   )
   np.testing.assert_array_equal(jax.pmap(one)(schedules, counters), eager)
-  # Each shard begins where the one before it ended.
+  # Each shard starts where the previous one ends.
   spec, mesh = PartitionSpec("x"), Mesh(devices, "x")
 
   @jax.jit
@@ -186,7 +186,6 @@ def test_vmap_over_keys_or_counters_alone():
 
 
 def test_a_thousand_keys_at_once():
-  # More schedules than one callback takes.
   keys = np.random.default_rng(0).integers(0, 256, (600, 16), np.uint8)
   schedules = jax.jit(jax.vmap(aes.expand_key))(jnp.asarray(keys))
   one = functools.partial(aes.keystream, num_blocks=1, impl="host")
@@ -200,7 +199,7 @@ def test_a_thousand_keys_at_once():
   np.testing.assert_array_equal(both[2, 1], one(schedules[2], pair[1]))
 
 
-def test_streams_that_live_at_once_are_not_one_buffer():
+def test_keystreams_do_not_share_a_buffer():
   keys = [aes.expand_key(bytes([i]) * 16) for i in range(2)]
   zero = jnp.zeros(4, jnp.uint32)
   first, second = (aes.keystream(k, zero, 5000, impl="host") for k in keys)
@@ -209,7 +208,7 @@ def test_streams_that_live_at_once_are_not_one_buffer():
     assert np.asarray(got).astype(">u4").tobytes() == want
 
 
-def test_the_system_s_openssl_opens_it(tmp_path):
+def test_the_openssl_command_decrypts(tmp_path):
   program = shutil.which("openssl")
   if program is None:
     pytest.skip("no openssl command on this machine")
@@ -224,7 +223,7 @@ def test_the_system_s_openssl_opens_it(tmp_path):
   assert opened.stdout == plain
 
 
-def test_the_bytes_of_one_key_and_counter_are_limited():
+def test_blocks_of_one_key_and_counter_are_limited():
   keys, counter = aes.expand_key(bytes(16)), jnp.zeros(4, jnp.uint32)
   with pytest.raises(ValueError, match="64 GiB"):
     aes.keystream(keys, counter, 2, start=2**32 - 3)
@@ -234,7 +233,7 @@ def test_the_bytes_of_one_key_and_counter_are_limited():
     aes.keystream(keys, counter, 1, start=-1)
 
 
-def test_another_key_compiles_nothing():
+def test_other_keys_need_no_compilation():
   counter = jnp.zeros(4, jnp.uint32)
   for impl in IMPLS:
     fn = jax.jit(functools.partial(aes.keystream, num_blocks=3, impl=impl))

@@ -1,4 +1,4 @@
-"""Host functions as custom calls: what they see, and what happens when not."""
+"""Host functions as custom calls: memory, vmap, errors and threads."""
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,7 @@ def two():
 
 
 @pytest.mark.parametrize("shape", ((), (0,), (3,), (2, 0, 4), (1 << 20,)))
-def test_reads_and_writes_where_arrays_lie(shape):
+def test_reads_and_writes_in_place(shape):
   x = jnp.arange(np.prod(shape), dtype=jnp.uint32).reshape(shape)
   out, size = jax.jit(scale)(two(), x)
   np.testing.assert_array_equal(out, 2 * x)
@@ -61,7 +61,7 @@ def test_an_error_in_a_function_reaches_the_caller():
 
   with pytest.raises(jax.errors.JaxRuntimeError, match="no such luck"):
     jax.block_until_ready(fails(two()))
-  assert scale(two(), jnp.uint32(4))[0] == 8  # And nothing is left broken.
+  assert scale(two(), jnp.uint32(4))[0] == 8  # Later calls work.
 
 
 def test_large_results_on_every_device_at_once():

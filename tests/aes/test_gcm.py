@@ -1,4 +1,4 @@
-"""AES-GCM: NIST CAVP, Wycheproof, OpenSSL, and what tampering gives."""
+"""AES-GCM: NIST CAVP, Wycheproof, OpenSSL, and tampering."""
 
 import collections
 import re
@@ -43,7 +43,7 @@ def schedules(keys):
 
 
 def check_seal(cases, impl):
-  """Cases of one shape in one call."""
+  """Check cases of one shape in one call."""
   key, nonce, data, aad, sealed, tag = zip(*cases, strict=True)
   got, tags = jax.vmap(lambda *x: aes.gcm_seal(*x, impl=impl))(
     schedules(key), *map(batch, (nonce, data, aad))
@@ -54,7 +54,7 @@ def check_seal(cases, impl):
 
 
 def check_open(cases, impl):
-  """Cases of one shape in one call; data is None where it must fail."""
+  """Check cases of one shape in one call; data is None if it must fail."""
   key, nonce, data, aad, sealed, tag = zip(*cases, strict=True)
   got, valid = jax.vmap(lambda *x: aes.gcm_open(*x, impl=impl))(
     schedules(key), *map(batch, (nonce, sealed, tag, aad))
@@ -66,7 +66,7 @@ def check_open(cases, impl):
 
 
 def read_cavp(text):
-  """Yields (key, nonce, data or None, aad, sealed, tag)."""
+  """Yield (key, nonce, data or None, aad, sealed, tag)."""
   for case in re.split(r"\nCount = ", text)[1:]:
     f = dict(re.findall(r"^(\w+) =[ ]?(\w*)", case, re.M))
     data = None if "FAIL" in case else bytes.fromhex(f["PT"])
@@ -84,7 +84,7 @@ def by_shape(cases, with_tag=True):
 
 
 def check_cavp(nist, bits, impl, every, capsys):
-  """Runs the cases of every n-th shape: n to seal, n to open."""
+  """Run the cases of every n-th shape, with one n to seal and one to open."""
   total = 0
   for name, check, step in (
     ("EncryptExtIV", check_seal, every[0]),
@@ -122,7 +122,7 @@ def test_cavp_device(bits, every, nist, capsys):
 
 
 def arrays(key, *rest):
-  """Returns what the host's functions take: all they read is the key."""
+  """Return arguments of the functions of `host`, which only read the key."""
   keys = np.zeros((schedule.ROUNDS[len(key)] + 1, 4), np.uint32)
   words = np.frombuffer(key, ">u4")
   keys.reshape(-1)[: words.size] = words
@@ -130,7 +130,7 @@ def arrays(key, *rest):
 
 
 def check_in_a_loop(cases):
-  """Runs what a custom call runs, without compiling for each shape."""
+  """Run the function of the custom call, without compiling each shape."""
   total = 0
   for key, nonce, data, aad, sealed, tag in cases:
     out, full = np.ones(len(sealed), np.uint8), np.zeros(16, np.uint8)
@@ -163,13 +163,13 @@ def test_cavp_host_in_full(bits, nist, capsys):
 @pytest.mark.vectors
 @pytest.mark.parametrize("bits", (128, 192, 256))
 def test_cavp_device_in_full(bits, nist, capsys):
-  # One opening in eight meets each of the seven lengths of a tag.
+  # Every eighth shape to open covers all seven tag lengths.
   assert check_cavp(nist, bits, "device", (1, 8), capsys) == 7875 + 990
 
 
 @pytest.fixture(scope="module")
 def gcm_cases():
-  """All cases as `read_cavp` has them; refused ones have no plaintext."""
+  """All cases in the form of `read_cavp`; invalid ones have no plaintext."""
   out = []
   for t in wycheproof.cases("aes_gcm_test.json"):
     fields = ("key", "iv", "msg", "aad", "ct", "tag")
@@ -181,8 +181,8 @@ def gcm_cases():
 
 @pytest.mark.vectors
 def test_wycheproof_host(gcm_cases, capsys):
-  # OpenSSL takes nonces of 8 to 128 bytes; the others are in the full test,
-  # and so is the compilation of every shape.
+  # OpenSSL accepts nonces of 8 to 128 bytes. The slow test covers the others
+  # and compiles every shape.
   some = [c for c in gcm_cases if host.gcm_fits(len(c[1]))]
   total = check_in_a_loop(some)
   assert total == len(some) > 280
@@ -238,7 +238,7 @@ def check_wycheproof(cases, impl):
     *(("device", n) for n in (0, 15, 16, 17)),
   ),
 )
-def test_seals_as_openssl_does_and_opens(impl, size):
+def test_seals_like_openssl_and_opens(impl, size):
   rng = np.random.default_rng(size)
   key, nonce, data, aad = map(rng.bytes, (16, 12, size, 20))
   sealed, tag = seal(key, nonce, data, aad, impl)
@@ -246,7 +246,7 @@ def test_seals_as_openssl_does_and_opens(impl, size):
   assert unseal(key, nonce, sealed, tag, aad, impl) == (data, True)
 
 
-def test_seals_as_openssl_does_above_what_a_callback_takes():
+def test_seals_large_data_like_openssl():
   rng = np.random.default_rng(0)
   key, nonce, data = map(rng.bytes, (32, 12, 70_000))
   sealed, tag = seal(key, nonce, data, b"", "auto")
@@ -255,7 +255,7 @@ def test_seals_as_openssl_does_above_what_a_callback_takes():
 
 
 @pytest.mark.parametrize("impl", IMPLS)
-def test_any_flipped_bit_gives_zeros_and_a_flag(impl):
+def test_any_flipped_bit_returns_zeros_and_a_flag(impl):
   rng = np.random.default_rng(1)
   key, nonce, data, aad = map(rng.bytes, (16, 12, 17, 20))
   parts = [nonce, *seal(key, nonce, data, aad, impl), aad]
@@ -270,7 +270,7 @@ def test_any_flipped_bit_gives_zeros_and_a_flag(impl):
   assert unseal(key, *parts, impl) == (data, True)
 
 
-def test_arrays_of_another_kind_are_refused():
+def test_other_arrays_are_refused():
   keys, nonce = aes.expand_key(bytes(16)), jnp.zeros(12, jnp.uint8)
   data = jnp.zeros(4, jnp.uint8)
   with pytest.raises(ValueError, match=r"data is uint32\[4\]"):
@@ -284,7 +284,7 @@ def test_arrays_of_another_kind_are_refused():
 
 
 def multiply(x, y):
-  """Multiplies in GF(2^128), bit by bit (SP 800-38D, algorithm 1)."""
+  """Multiply in GF(2^128), bit by bit (SP 800-38D, algorithm 1)."""
   z = 0
   for i in range(128):
     if x >> (127 - i) & 1:
@@ -299,7 +299,7 @@ def multiply(x, y):
   n=st.sampled_from((1, 2, 64, 65, 130)),
   seed=st.integers(0, 2**32),
 )
-def test_ghash_is_the_sum_it_is_defined_as(key, n, seed):
+def test_ghash_equals_its_definition(key, n, seed):
   data = np.random.default_rng(seed).bytes(16 * n)
   want = 0
   for i in range(n):

@@ -55,7 +55,7 @@ def test_cmac_of_many_messages_equals_openssl():
 
 
 def cmac_wycheproof():
-  """Cases by the sizes of key and message: one compilation a group."""
+  """Return the cases by size of key and message, one compilation each."""
   groups = collections.defaultdict(list)
   for t in wycheproof.cases("aes_cmac_test.json"):
     key, message = bytes.fromhex(t["key"]), bytes.fromhex(t["msg"])
@@ -117,8 +117,8 @@ def test_derive_equals_openssl(impl, size, length, context):
   assert bytes(np.asarray(got)) == want
 
 
-def test_derived_bytes_are_a_key_inside_one_program():
-  """A traced master key and nonce give another schedule and keystream."""
+def test_derived_bytes_work_as_a_key_inside_one_program():
+  """Nonces that are traced lead to different keystreams."""
 
   @jax.jit
   def stream(master, nonce):

@@ -36,7 +36,7 @@ def leaves():
 
 
 def expected():
-  """Each leaf's bytes XOR OpenSSL's keystream from the leaf's own block."""
+  """XOR each leaf with OpenSSL's keystream, starting at a new block."""
   counter = b"".join(x.to_bytes(4, "big") for x in COUNTER)
   stream = Cipher(algorithms.AES(KEY), modes.CTR(counter)).encryptor()
   out = []
@@ -55,7 +55,7 @@ def inputs():
 
 
 @pytest.mark.parametrize("impl", IMPLS)
-def test_each_leaf_begins_at_a_block_of_its_own(inputs, impl):
+def test_each_leaf_starts_at_a_new_block(inputs, impl):
   locked = aes.xor_words(*inputs, list(map(jnp.asarray, leaves())), impl=impl)
   for got, want in zip(locked, expected(), strict=True):
     assert got.dtype == want.dtype
@@ -63,7 +63,7 @@ def test_each_leaf_begins_at_a_block_of_its_own(inputs, impl):
 
 
 @pytest.mark.parametrize("impl", IMPLS)
-def test_a_sharded_tree_gives_the_same_bytes_and_talks_to_nobody(inputs, impl):
+def test_a_sharded_tree_has_the_same_bytes_and_no_communication(inputs, impl):
   mesh = Mesh(np.array(jax.devices()).reshape(4, 2), ("x", "y"))
   shardings = [NamedSharding(mesh, spec) for _, _, spec in LEAVES]
   placed = jax.device_put(leaves(), shardings)
@@ -96,7 +96,7 @@ def test_leaves_that_cannot_be_encrypted_are_refused(inputs):
     )
 
 
-def test_a_leaf_cut_so_finely_that_the_keystream_would_begin_anew(inputs):
+def test_shards_so_fine_that_the_keystream_would_repeat_are_refused(inputs):
   sharding = NamedSharding(Mesh(np.array(jax.devices()), "x"), P(None, "x"))
 
   def make(x):

@@ -28,7 +28,7 @@ def big_endian(words):
   return np.asarray(words).astype(">u4").tobytes()
 
 
-def test_each_range_is_the_stream_that_openssl_gives(rng):
+def test_each_range_equals_openssl(rng):
   key = data(rng).tobytes()
   assert big_endian(jax.random.bits(rng, (9,))) == ctr(key, 0, 36)
   assert big_endian(data(jax.random.split(rng, 3))) == ctr(key, 1 << 96, 96)
@@ -43,8 +43,8 @@ def test_a_key_comes_from_a_secret_and_a_label(rng):
   assert (data(other) != data(rng)).any()
 
 
-def test_children_and_bits_never_meet(rng):
-  """All keys of a small tree of splits and folds, and their bits, differ."""
+def test_children_and_bits_are_distinct(rng):
+  """Compare all keys of a small tree of splits and folds, and their bits."""
   children = [rng]
   for parent in (rng, *jax.random.split(rng, 3)):
     children += list(jax.random.split(parent, 4))
@@ -92,6 +92,6 @@ def test_uniform_and_normal_have_their_moments(rng):
   assert abs(chi2 - 255) < 5 * np.sqrt(2 * 255)
 
 
-def test_a_seed_gives_the_key_it_names():
+def test_a_seed_is_the_start_of_its_key():
   key = jax.random.key(7, impl=prng.impl)
   np.testing.assert_array_equal(data(key), [7, 0, 0, 0, 0, 0, 0, 0])

@@ -20,8 +20,8 @@ from keyjax.secrets import Secret
 pytestmark = pytest.mark.tpu_aot
 COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute")
 TOPOLOGIES = ("v5e:4x4", "v6e:4x4")
-# What a chip does in a second: 32-bit operations (4 units of 8 x 128 lanes at
-# the clock that its matrix units' peak implies, an assumption), bytes of HBM.
+# Rates of a chip a second: 32-bit operations (4 units of 8 x 128 lanes at the
+# clock implied by the peak of its matrix units, an assumption), bytes of HBM.
 CHIPS = {
   "TPU v5 lite": (4 * 1024 * 1.5e9, 819e9),
   "TPU v6 lite": (4 * 1024 * 1.75e9, 1640e9),
@@ -41,7 +41,7 @@ def mesh(request):
 
 
 def compiled(mesh, fn, *shapes):
-  """Compiles `fn` with its arguments on every chip."""
+  """Compile `fn` with its arguments on every chip."""
   whole = NamedSharding(mesh, P())
   args = [
     jax.tree.map(
@@ -94,7 +94,7 @@ def test_compiles_for_a_slice(mesh, name):
 
 
 def costs(mesh, fn, *shapes):
-  """Returns the operations and bytes of a program, bodies of loops once."""
+  """Return operations and bytes of a program, counting loop bodies once."""
   found = compiled(mesh, fn, *shapes).cost_analysis()
   return np.array([found["flops"], found["bytes accessed"]])
 
@@ -108,7 +108,7 @@ def test_estimated_rate(mesh, capsys):
     return bitslice.accelerator_rounds(masks, state)
 
   masks = jax.ShapeDtypeStruct((3, 8, 16, 1), jnp.uint32)
-  # Half of two rounds stands for a body of the loop that is counted once.
+  # Half of two rounds approximates a body of the loop, which is counted once.
   body = costs(mesh, two_rounds, masks, *planes) / 2
   total = costs(mesh, tile, KEYS, COUNTER) + (rounds - 2) * body
   kind = mesh.devices.flat[0].device_kind
@@ -141,7 +141,7 @@ def test_random_bits_compile_for_a_slice(mesh):
   compiled(mesh, draw, data)
 
 
-def test_a_sharded_tree_talks_to_nobody(mesh):
+def test_a_sharded_tree_needs_no_communication(mesh):
   shardings = [NamedSharding(mesh, P("x")), NamedSharding(mesh, P(None, "x"))]
   leaves = [
     jax.ShapeDtypeStruct((64, 128), jnp.uint32, sharding=shardings[0]),

@@ -100,7 +100,7 @@ def arrays(view: views.View) -> list[Any]:
   return [x for x in leaves if isinstance(x, np.ndarray | jax.Array)]
 
 
-def test_ciphertexts_are_of_images_that_he_does_not_have() -> None:
+def test_ciphertexts_are_of_images_the_attacker_does_not_have() -> None:
   target = hidden.target(hidden.PATCHES, "shf")
   view = views.view(target, Attacker(images=700, ciphertexts=700))
   assert view.ciphertexts is not None and view.ciphertexts.shape[0] == 700

@@ -139,7 +139,7 @@ def test_without_batch_norm_nothing_is_claimed() -> None:
 
 
 @pytest.mark.parametrize("kind", ["deep_lock", "hpnn", "normed"])
-def test_a_licensee_tunes_under_his_key(kind: str) -> None:
+def test_a_licensee_tunes_under_their_key(kind: str) -> None:
   if kind == "hpnn":
     target = hidden.target(hidden.DEEP, "hpnn")
   elif kind == "normed":

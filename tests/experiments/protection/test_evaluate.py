@@ -106,7 +106,7 @@ def test_keys_at_once_equal_one_after_another() -> None:
   assert len(set(together.correct.tolist())) > 1, "keys differ"
 
 
-def test_a_thief_and_the_plain_condition() -> None:
+def test_a_stolen_file_and_the_plain_condition() -> None:
   alone = lock.Lock(keyjax.identity(), False, lambda v: v, read_off)
   images = evaluate.pack(IMAGES, LABELS, 8)
   found = evaluate.count_without_key(alone, PLAIN, images)

@@ -347,7 +347,7 @@ def test_each_figure_may_be_missing():
     parse(report.render(rows, {"hpnn": rest}))
 
 
-def test_marks_lie_at_their_accuracies():
+def test_marks_are_drawn_at_their_accuracies():
   levels = charts.Levels(charts.Estimate(0.9, 0.85, 0.95), 0.1)
   value = charts.Estimate
   drawn = charts.keys(levels, value(0.8), value(0.3), value(0.2), WRONG)

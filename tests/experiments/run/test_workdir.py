@@ -23,7 +23,7 @@ def config(**fields: object) -> ConfigDict:
   return made
 
 
-def test_a_run_goes_on_with_its_own_secret(tmp_path: pathlib.Path) -> None:
+def test_a_run_resumes_with_its_own_secret(tmp_path: pathlib.Path) -> None:
   first = Workdir(config(), str(tmp_path / "run"))
   assert first.folder("shf").is_dir()
   second = Workdir(config(), str(tmp_path / "run"))
