@@ -39,6 +39,7 @@ from keyjax.attacks import near_keys
 from keyjax.card.collect import CONDITIONS
 from tests import trees
 from tests.conftest import ROOT
+from tests.experiments import command
 
 LABELS = ("deep_lock", "int8", "adv", "hpnn", "shf", "chain")
 WRONG, NEAR = 3, 2
@@ -506,8 +507,8 @@ MISTAKES = {
 def test_a_mistake_is_one_clear_line(name: str, tmp_path: pathlib.Path) -> None:
   args, message = MISTAKES[name]
   folder = tmp_path / "run"
-  ended = shell(*(a.format(folder) for a in args))
-  assert ended.returncode != 0
+  ended = command.run("main", *(a.format(folder) for a in args))
+  assert ended.code == 1
   assert "Traceback" not in ended.stderr
   (line,) = ended.stderr.strip().splitlines()
   assert line.startswith("error: ") and re.search(message, line), line
@@ -517,7 +518,7 @@ def test_a_mistake_is_one_clear_line(name: str, tmp_path: pathlib.Path) -> None:
 
 def test_the_workdir_of_another_run_is_one_clear_line(done: Job) -> None:
   ended = shell(QUICKSTART, f"--workdir={done.folder}")
-  assert ended.returncode != 0
+  assert ended.returncode == 1
   (line,) = ended.stderr.strip().splitlines()
   assert re.search("^error: .*holds another run: its config differs at", line)
 
