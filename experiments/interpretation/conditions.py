@@ -71,7 +71,7 @@ def conditions(
   ]
 
 
-def layers(target: Target) -> tuple[str, ...]:
+def layer_paths(target: Target) -> tuple[str, ...]:
   """Return the paths of the layers that have a kernel."""
   shapes = jax.eval_shape(target.init, jax.random.key(0))
   return tuple(
@@ -92,7 +92,7 @@ def activations_of(
   Returns:
     float32[n, features] by `PATH in` and `PATH out`.
   """
-  names = layers(target)
+  names = layer_paths(target)
   parts = [
     jax.device_get(
       _activations(

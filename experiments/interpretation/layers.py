@@ -9,7 +9,7 @@ from experiments.interpretation.conditions import (
   CONDITIONS,
   Condition,
   activations_of,
-  layers,
+  layer_paths,
   saliency_maps,
 )
 from experiments.protection.job import Rows
@@ -108,7 +108,7 @@ def probes(
   test_images = target.test.image[: sizes.probe_test]
   train_labels = target.train.label[: len(train_images)]
   test_labels = target.test.label[: len(test_images)]
-  names = layers(target)
+  names = layer_paths(target)
   taps = [f"{path} in" for path in names] + [f"{names[-1]} out"]
   rows = []
   for name in CONDITIONS:
@@ -175,7 +175,7 @@ def tuning(target: Target, sizes: Sizes) -> Rows:
       row["interval"] += ", Bonferroni over settings"
     return row
 
-  for path in layers(target):
+  for path in layer_paths(target):
     rows.append(play(path, True, f"params/{path}/.*"))
   return [*rows, play("all layers", True), play("from scratch", False)]
 

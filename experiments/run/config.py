@@ -160,7 +160,7 @@ def recipe(dataset: str, name: str) -> ConfigDict:
 def shakespeare(name: str) -> ConfigDict:
   """Return the recipe of a small character transformer, for two CPU cores.
 
-  Its layout and AdamW are GPT-2's; see `experiments.models.lm`.
+  Its architecture and AdamW are those of GPT-2; see `experiments.models.lm`.
   """
   config = base()
   config.name = name

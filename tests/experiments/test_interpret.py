@@ -20,7 +20,7 @@ from experiments.run import config as configs
 from experiments.run.config import scheme, set_schemes
 
 SMALL = Sizes(
-  images=120,
+  images=300,
   wrong=3,
   probe_train=300,
   probe_test=300,
@@ -36,9 +36,11 @@ Rows = list[dict[str, Any]]
 
 def tiny() -> ConfigDict:
   config = configs.base()
-  config.name, config.model = "tiny", "mlp"
+  config.name = "tiny"
+  config.model = "mlp"
   config.model_args.hidden = (32, 16)
-  config.train.epochs, config.train.batch_size = 6.0, 64
+  config.train.epochs = 6.0
+  config.train.batch_size = 64
   config.train.learning_rate = 1e-2
   set_schemes(
     config,
@@ -59,7 +61,7 @@ def pick(rows: Rows, **fields: Any) -> Rows:
   return [r for r in rows if all(r[k] == v for k, v in fields.items())]
 
 
-def test_every_figure_has_its_interval_or_says_why_not(done) -> None:
+def test_every_figure_has_its_interval_or_says_why_there_is_none(done) -> None:
   rows, _ = done
   assert {r["metric"] for r in rows} == set(layers.measures(10))
   for row in rows:
@@ -143,8 +145,11 @@ def test_the_page_and_resumption(done, capsys) -> None:
 
 def test_text_is_refused(tmp_path: pathlib.Path) -> None:
   config = configs.base()
-  config.name, config.dataset, config.model = "t", "fake", "gpt_micro"
-  config.fake.shape, config.fake.classes = (16,), 20
+  config.name = "t"
+  config.dataset = "fake"
+  config.model = "gpt_micro"
+  config.fake.shape = (16,)
+  config.fake.classes = 20
   set_schemes(config, hpnn=scheme("hpnn", layers=".*mlp.*"))
   with pytest.raises(ValueError, match="is text"):
     job.run(config, str(tmp_path / "t"))
@@ -154,11 +159,11 @@ def test_most_keys_without_a_figure_are_no_figure() -> None:
   good = np.random.default_rng(0).normal(size=(30, 5))
   bad = np.full((30, 5), np.nan)
   gram = layers.similarity.gram(good)
-  said = layers.similar(gram, [good, bad, bad])
-  assert said["value"] is None and said["interval"] == "not finite"
-  assert said["not_finite"] == 2 and said["nonfinite"] == 60
-  said = layers.similar(gram, [good, good, bad])
-  assert said["value"] == pytest.approx(1) and said["keys"] == 2
+  found = layers.similar(gram, [good, bad, bad])
+  assert found["value"] is None and found["interval"] == "not finite"
+  assert found["not_finite"] == 2 and found["nonfinite"] == 60
+  found = layers.similar(gram, [good, good, bad])
+  assert found["value"] == pytest.approx(1) and found["keys"] == 2
   flat = layers.similar(gram, [np.ones((30, 5))])
   assert flat["value"] is None and flat["interval"] == "does not vary"
 

@@ -47,9 +47,11 @@ WRONG, NEAR = 3, 2
 
 def config() -> ConfigDict:
   made = base()
-  made.name, made.model = "tiny", "mlp"
+  made.name = "tiny"
+  made.model = "mlp"
   made.model_args.hidden = (16,)
-  made.num_train, made.num_test = 192, 50
+  made.num_train = 192
+  made.num_test = 50
   made.train.update(batch_size=64, epochs=8.0, checkpoint_every=8)
   made.train.learning_rate = 2e-2
   made.evaluate.update(
@@ -77,7 +79,7 @@ class Job(NamedTuple):
 
 @contextlib.contextmanager
 def captured(file: IO[str]) -> Iterator[None]:
-  """Sends both streams to a file: Python's, and the process's own."""
+  """Send both streams to a file: those of Python, and of the process."""
   saved = [os.dup(1), os.dup(2)]
   for stream in (1, 2):
     os.dup2(file.fileno(), stream)
@@ -202,16 +204,16 @@ def test_what_is_shipped_opens_to_the_trained_weights(done: Job) -> None:
   digits = data.load("digits", num_train=192, num_test=50)
   model = models.from_config(config(), digits)
   plain = plain_variables(done)
-  this = lock.build("deep_lock", {}, model)
+  protection = lock.build("deep_lock", {}, model)
   key = keys.load(done.key_folder / "deep_lock.key")
-  shapes = jax.eval_shape(this.scheme.encrypt, key, plain)
+  shapes = jax.eval_shape(protection.scheme.encrypt, key, plain)
   locked = checkpoint.restore_plain(
     done.folder / "deep_lock" / "locked", shapes
   )
-  opened = jax.jit(this.scheme.decrypt)(key, locked)
+  opened = jax.jit(protection.scheme.decrypt)(key, locked)
   trees.assert_same_bits(opened, plain)
   images = data.to_float(digits.test_images)
-  logits = keyjax.authorize(this.scheme, key, model.apply)(locked, images)
+  logits = keyjax.authorize(protection.scheme, key, model.apply)(locked, images)
   np.testing.assert_array_equal(logits, model.apply(plain, images))
   (right,) = of(done, scheme="deep_lock", condition="right")
   hits = logits.argmax(-1) == digits.test_labels
@@ -261,7 +263,7 @@ def test_near_keys_are_graded(done: Job) -> None:
     distances = [r["distance"] for r in near]
     assert distances == sorted(set(distances))
     most = near_keys.max_distance(key)
-    # Random keys have half of the bits wrong; nobody guesses them all wrong.
+    # Random keys have half of the bits wrong; no guess has all of them wrong.
     most = most // 2 if "bits" in near_keys.unit(key) else most
     assert distances[0] == 1 and distances[-1] == most
     assert {r["unit"] for r in near} == {near_keys.unit(key)}
@@ -342,7 +344,7 @@ def test_no_lock_and_attacks_in_the_config(
   assert "no lock" in lines[-1]
 
 
-# ------------------------------------------------------------ going on, again
+# ------------------------------------------------------------------ resuming
 
 
 def test_a_second_run_changes_nothing(done: Job) -> None:
@@ -360,8 +362,8 @@ def test_a_second_run_changes_nothing(done: Job) -> None:
   assert again.text.count("done before") == len(LABELS)
 
 
-def test_a_run_that_stopped_goes_on(done: Job, tmp_path: pathlib.Path) -> None:
-  """Without one protection's outcome, with its key and its locked params."""
+def test_a_run_that_stopped_resumes(done: Job, tmp_path: pathlib.Path) -> None:
+  """Without one outcome, but with its key and its locked params."""
   copy = tmp_path / "run"
   shutil.copytree(done.folder, copy)
   shutil.copytree(done.key_folder.parent, tmp_path / "run.keys")
@@ -374,7 +376,7 @@ def test_a_run_that_stopped_goes_on(done: Job, tmp_path: pathlib.Path) -> None:
       assert a["value"] == b["value"], (a, b)
 
 
-def test_a_lost_key_is_not_replaced_beside_locked_params(
+def test_a_lost_key_is_not_replaced_next_to_locked_params(
   done: Job, tmp_path: pathlib.Path
 ) -> None:
   copy = tmp_path / "run"
@@ -391,7 +393,7 @@ def test_a_lost_key_is_not_replaced_beside_locked_params(
 
 
 def needles(key: Any) -> Iterator[bytes]:
-  """What would give a key away: its bytes, hex, and lists of its numbers."""
+  """Yield what would reveal a key: its bytes, hex, and lists of its numbers."""
   for leaf in jax.tree.leaves(key):
     array = np.asarray(leaf).reshape(-1)[:16]
     if array.size < 16 and array.dtype.itemsize * array.size < 16:

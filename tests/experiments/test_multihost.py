@@ -31,9 +31,11 @@ from experiments.run.config import base, scheme, set_schemes
 
 def get_config():
   config = base()
-  config.name, config.model = "two", "mlp"
+  config.name = "two"
+  config.model = "mlp"
   config.model_args.hidden = (16,)
-  config.num_train, config.num_test = 192, 50
+  config.num_train = 192
+  config.num_test = 50
   config.train.update(batch_size=64, epochs=20.0, log_every=1)
   config.train.update(checkpoint_every=12, pad=1)
   config.evaluate.update(wrong_keys=2, wrong_images=20, distance_keys=1)
@@ -53,7 +55,7 @@ def start(
   secret: str | None = SECRET,
   *more: str,
 ) -> subprocess.Popen[str]:
-  """Starts the main job: one process with 8 devices, or one of two with 4."""
+  """Start the main job: one process with 8 devices, or one of two with 4."""
   config = folder.parent / "config.py"
   config.write_text(CONFIG)
   args = [sys.executable, "-m", "experiments.main", f"--config={config}"]
@@ -82,7 +84,7 @@ def start_two(
 
 
 def finish(processes: list[subprocess.Popen[str]]) -> list[str]:
-  """Waits; returns what each printed."""
+  """Wait; return what each process printed."""
   try:
     return [p.communicate(timeout=180)[0] for p in processes]
   finally:
@@ -112,7 +114,7 @@ def losses(folder: pathlib.Path, label: str) -> np.ndarray:
 
 
 def state(folder: pathlib.Path, label: str) -> Any:
-  """Returns the last checkpoint of a finished run as NumPy arrays."""
+  """Return the last checkpoint of a finished run as NumPy arrays."""
   digits = data.load("digits", num_train=192, num_test=50)
   model = models.create("mlp", 10, digits.mean, digits.std, hidden=(16,))
   optimizer = train.make_optimizer(base().train, STEPS)
@@ -123,8 +125,9 @@ def state(folder: pathlib.Path, label: str) -> Any:
 
 
 def wait_for_step(folder: pathlib.Path, label: str, step: int) -> None:
-  """Waits until a run has logged a step."""
-  file, end = folder / label / "metrics.jsonl", time.monotonic() + 120
+  """Wait until a run has logged a step."""
+  file = folder / label / "metrics.jsonl"
+  end = time.monotonic() + 120
   while time.monotonic() < end:
     if file.exists() and len(file.read_text().splitlines()) >= step:
       return

@@ -20,8 +20,12 @@ CONTEXT = 16
 
 def config() -> ConfigDict:
   made = base()
-  made.name, made.dataset, made.model = "text", "python_help", "gpt_micro"
-  made.context, made.num_train, made.num_test = CONTEXT, 512, 30
+  made.name = "text"
+  made.dataset = "python_help"
+  made.model = "gpt_micro"
+  made.context = CONTEXT
+  made.num_train = 512
+  made.num_test = 30
   made.model_args.update(features=16, depth=1)
   made.train.update(
     batch_size=32, epochs=8.0, optimizer="adamw", learning_rate=3e-2
@@ -102,8 +106,8 @@ def test_perplexity_is_that_of_a_uniform_guess() -> None:
     jax.eval_shape(model.init, jax.random.key(0), x),
   )
   images = evaluate.pack(text.test_images[:5], text.test_labels[:5], 4)
-  this = lock.build("deep_lock", {}, model)
-  counts = evaluate.count_without_key(this, zeros, images)
+  protection = lock.build("deep_lock", {}, model)
+  counts = evaluate.count_without_key(protection, zeros, images)
   assert counts.total == 5 * CONTEXT and counts.unit == "characters"
   assert counts.perplexity == pytest.approx([text.num_classes], rel=1e-5)
   (correct,) = counts.correct

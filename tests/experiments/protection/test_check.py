@@ -114,7 +114,8 @@ def test_numbers_and_names(field: str, value: Any, message: str) -> None:
 
 def test_a_decay_that_matches_nothing() -> None:
   def change(config: Any) -> None:
-    config.train.weight_decay, config.train.decay_leaves = 0.1, "kernel"
+    config.train.weight_decay = 0.1
+    config.train.decay_leaves = "kernel"
 
   with pytest.raises(ValueError, match="decay_leaves='kernel' matches no leaf"):
     run(change)

@@ -68,7 +68,7 @@ def test_images_with_logits_that_are_not_finite_are_counted() -> None:
   found = evaluate.count(LOCK, spoilt, keys, images)
   bad = int(np.isin(LABELS, [0, 2]).sum())
   assert found.nonfinite.tolist() == [bad, bad]
-  # The argmax of NaN is class 0: it is "right" there, and shown beside.
+  # The argmax of NaN is class 0: it is "right" there, and counted as well.
   zeros = int((LABELS == 0).sum())
   assert found.correct.tolist() == [23 - bad + zeros, zeros]
 
@@ -107,8 +107,8 @@ def test_keys_at_once_equal_one_after_another() -> None:
 
 
 def test_a_stolen_file_and_the_plain_condition() -> None:
-  alone = lock.Lock(keyjax.identity(), False, lambda v: v, read_off)
+  unlocked = lock.Lock(keyjax.identity(), False, lambda v: v, read_off)
   images = evaluate.pack(IMAGES, LABELS, 8)
-  found = evaluate.count_without_key(alone, PLAIN, images)
+  found = evaluate.count_without_key(unlocked, PLAIN, images)
   assert (found.correct.tolist(), found.total) == ([23], 23)
   assert evaluate.count_without_key(LOCK, LOCKED, images).correct[0] == 0

@@ -49,17 +49,17 @@ def test_every_name_is_tested() -> None:
 @pytest.mark.parametrize("name", LOCKS)
 def test_each_name_builds_a_working_lock(name: str) -> None:
   args, kind, trains = LOCKS[name]
-  this = lock.build(name, args, MODEL)
-  assert this.trains == trains
-  prepared = this.prepare(VARIABLES)
+  protection = lock.build(name, args, MODEL)
+  assert protection.trains == trains
+  prepared = protection.prepare(VARIABLES)
   trees.assert_same_bits(prepared, VARIABLES)
   secret = Secret.generate()
-  key = this.scheme.keygen(secret, prepared, BATCH)
+  key = protection.scheme.keygen(secret, prepared, BATCH)
   assert isinstance(key, kind)
-  locked = jax.jit(this.scheme.encrypt)(key, prepared)
-  opened = jax.jit(this.scheme.decrypt)(key, locked)
+  locked = jax.jit(protection.scheme.encrypt)(key, prepared)
+  opened = jax.jit(protection.scheme.decrypt)(key, locked)
   trees.assert_same_bits(opened, prepared)
-  logits = this.scheme.bind(key, this.apply)(opened, BATCH["image"])
+  logits = protection.scheme.bind(key, protection.apply)(opened, BATCH["image"])
   plain = MODEL.apply(VARIABLES, BATCH["image"])
   same = np.array_equal(logits, plain)
   assert same is not trains, "only what trains under the key binds it"
@@ -81,11 +81,11 @@ def test_arguments_reach_the_schemes() -> None:
 
 
 def test_int8_locks_only_the_values_of_kernels() -> None:
-  this = lock.build("deep_lock", {"int8": True}, MODEL)
-  assert not this.trains
-  prepared = this.prepare(VARIABLES)
-  key = this.scheme.keygen(Secret.generate(), prepared, BATCH)
-  locked = jax.jit(this.scheme.encrypt)(key, prepared)
+  protection = lock.build("deep_lock", {"int8": True}, MODEL)
+  assert not protection.trains
+  prepared = protection.prepare(VARIABLES)
+  key = protection.scheme.keygen(Secret.generate(), prepared, BATCH)
+  locked = jax.jit(protection.scheme.encrypt)(key, prepared)
   head = locked["params"]["head"]
   assert isinstance(head["kernel"], quantize.Quantized)
   assert head["kernel"].values.dtype == jnp.uint8
@@ -94,24 +94,25 @@ def test_int8_locks_only_the_values_of_kernels() -> None:
     (prepared["params"]["head"]["bias"], head["bias"]),
   ):
     np.testing.assert_array_equal(was, now)
-  opened = jax.jit(this.scheme.decrypt)(key, locked)
+  opened = jax.jit(protection.scheme.decrypt)(key, locked)
   trees.assert_same_bits(opened, prepared)
   rounded = quantize.dequantize(prepared)
   np.testing.assert_array_equal(
-    this.apply(opened, BATCH["image"]), MODEL.apply(rounded, BATCH["image"])
+    protection.apply(opened, BATCH["image"]),
+    MODEL.apply(rounded, BATCH["image"]),
   )
   near = MODEL.apply(VARIABLES, BATCH["image"])
   np.testing.assert_allclose(
-    this.apply(prepared, BATCH["image"]), near, atol=0.1
+    protection.apply(prepared, BATCH["image"]), near, atol=0.1
   )
 
 
 def test_a_chain_of_chains() -> None:
   inner = ("chain", {"parts": (("hpnn", {}), ("deep_lock", {}))})
-  this = lock.build("chain", {"parts": (("shf", {}), inner)}, MODEL)
-  key = this.scheme.keygen(Secret.generate(), VARIABLES, BATCH)
-  locked = jax.jit(this.scheme.encrypt)(key, VARIABLES)
-  opened = jax.jit(this.scheme.decrypt)(key, locked)
+  protection = lock.build("chain", {"parts": (("shf", {}), inner)}, MODEL)
+  key = protection.scheme.keygen(Secret.generate(), VARIABLES, BATCH)
+  locked = jax.jit(protection.scheme.encrypt)(key, VARIABLES)
+  opened = jax.jit(protection.scheme.decrypt)(key, locked)
   trees.assert_same_bits(opened, VARIABLES)
   assert isinstance(key[1], tuple)
 

@@ -35,9 +35,11 @@ def as_users_run_it() -> Iterator[None]:
 
 def config(**fields: Any) -> ConfigDict:
   made = base()
-  made.name, made.model = "tiny", "mlp"
+  made.name = "tiny"
+  made.model = "mlp"
   made.model_args.hidden = (8,)
-  made.num_train, made.num_test = 128, 40
+  made.num_train = 128
+  made.num_test = 40
   made.train.update(batch_size=64, epochs=2.0, checkpoint_every=2, log_every=1)
   made.train.update(fields)
   made.evaluate.update(wrong_keys=2, wrong_images=20, distance_keys=1)
@@ -48,7 +50,7 @@ def config(**fields: Any) -> ConfigDict:
 # -------------------------------------------------------------------- files
 
 
-def test_text_is_written_and_grows(bucket: str) -> None:
+def test_text_is_written_and_appended(bucket: str) -> None:
   file = files.path(f"{bucket}/a.txt")
   assert files.names(file.parent) == []
   files.append(file, "one\n")

@@ -38,7 +38,9 @@ def settings(key: Any, folder: pathlib.Path) -> Any:
   return config
 
 
-def test_a_run_is_sealed_and_goes_on(key: Any, tmp_path: pathlib.Path) -> None:
+def test_a_run_is_encrypted_and_resumes(
+  key: Any, tmp_path: pathlib.Path
+) -> None:
   config = settings(key, tmp_path)
   dataset = data.load("digits", num_train=128, num_test=10)
   model = models.create(
@@ -58,28 +60,26 @@ def test_a_run_is_sealed_and_goes_on(key: Any, tmp_path: pathlib.Path) -> None:
 
   run()
   path = tmp_path / "run/checkpoints/2"
-  told = checkpoint.inspect(path)
-  assert told["envelope"]["recipients"] == [key.public.id]
+  public = checkpoint.inspect(path)
+  assert public["envelope"]["recipients"] == [key.public.id]
   leaves = checkpoint.inspect(path, key)["leaves"]
   assert any("kernel" in leaf["path"] for leaf in leaves)
   config.train.epochs = 2.0
   run()
   assert checkpoint.inspect(tmp_path / "run/checkpoints/4", key)["step"] == 4
-  # Without the key the run does not go on.
+  # Without the key the run does not resume.
   config.encrypt.identity = ""
   with pytest.raises(keyring.CannotOpen):
     run()
 
 
-def test_the_run_keeps_no_word_of_keys(
-  key: Any, tmp_path: pathlib.Path
-) -> None:
+def test_the_run_file_names_no_keys(key: Any, tmp_path: pathlib.Path) -> None:
   config = settings(key, tmp_path)
   Workdir(config, str(tmp_path / "work"))
   text = (tmp_path / "work/run.json").read_text()
   assert "me.key" not in text and "keyjax-" not in text
   config.encrypt.identity = ""
-  Workdir(config, str(tmp_path / "work"))  # Who may open a run can change.
+  Workdir(config, str(tmp_path / "work"))  # May change between resumptions.
 
 
 def test_mistakes(key: Any, tmp_path: pathlib.Path) -> None:

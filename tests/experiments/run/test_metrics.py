@@ -30,7 +30,7 @@ def lines(folder: pathlib.Path) -> list[dict[str, float]]:
 
 
 def scalars(folder: pathlib.Path) -> dict[tuple[str, int], float]:
-  """Reads TensorBoard's records: length, checksum, event, checksum."""
+  """Read TensorBoard's records: length, checksum, event, checksum."""
   found = {}
   for file in sorted((folder / "tensorboard").iterdir()):
     content = file.read_bytes()
@@ -48,8 +48,12 @@ def test_lines_and_tensorboard_say_the_same(tmp_path: pathlib.Path) -> None:
   found = lines(tmp_path)
   assert [x["step"] for x in found] == [2, 4, 6]
   assert set(found[0]) == {
-    *("step", "loss", "accuracy"),
-    *("characters_per_second", "step_seconds", "seconds_left"),
+    "step",
+    "loss",
+    "accuracy",
+    "characters_per_second",
+    "step_seconds",
+    "seconds_left",
   }
   shown = scalars(tmp_path)
   for line in found:

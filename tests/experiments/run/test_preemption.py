@@ -36,7 +36,7 @@ def test_a_second_interrupt_stops_at_once() -> None:
   assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_an_interrupt_that_is_ignored_stays_so() -> None:
+def test_an_ignored_interrupt_stays_ignored() -> None:
   before = signal.signal(signal.SIGINT, signal.SIG_IGN)
   try:
     with preemption.watch() as preempted:
@@ -47,23 +47,23 @@ def test_an_interrupt_that_is_ignored_stays_so() -> None:
 
 
 @pytest.mark.parametrize(
-  "stop, status, said",
+  "stop, status, message",
   [
     (preemption.Preempted(7, 60), 75, "step 7 of 60 is saved"),
     (KeyboardInterrupt(), 130, "run the same command again"),
   ],
 )
-def test_the_command_line_ends_in_one_line(
+def test_a_stop_is_one_line_and_an_exit_code(
   stop: BaseException,
   status: int,
-  said: str,
+  message: str,
   capsys: pytest.CaptureFixture[str],
 ) -> None:
   with pytest.raises(SystemExit) as ended, errors.reported():
     raise stop
   assert ended.value.code == status
   (line,) = capsys.readouterr().err.splitlines()
-  assert said in line
+  assert message in line
 
 
 def test_other_threads_leave_signals_alone() -> None:
@@ -79,6 +79,6 @@ def test_other_threads_leave_signals_alone() -> None:
   assert seen == [False]
 
 
-def test_message_says_what_to_do() -> None:
+def test_the_message_tells_how_to_resume() -> None:
   text = str(preemption.Preempted(7, 60))
   assert "step 7 of 60 is saved" in text and "same command" in text

@@ -1,4 +1,4 @@
-"""The folders of a run: keys elsewhere, no other run's folder, no lost key."""
+"""The folders of a run: separate keys, no other run's folder, no lost key."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def test_runs_have_ids_so_that_keys_never_mix(tmp_path: pathlib.Path) -> None:
   assert not again.secret == a.secret
 
 
-def test_keys_are_private_and_beside_the_folder(
+def test_keys_are_private_and_next_to_the_folder(
   tmp_path: pathlib.Path,
 ) -> None:
   run = Workdir(config(), str(tmp_path / "run"))
@@ -79,7 +79,8 @@ def test_another_run_is_refused_by_the_field_that_differs(
 ) -> None:
   Workdir(config(), str(tmp_path / "run"))
   other = config()
-  target, name = other, path.split(".")[-1]
+  target = other
+  name = path.split(".")[-1]
   for part in path.split(".")[:-1]:
     target = target[part]
   assert target[name] != value
@@ -91,7 +92,7 @@ def test_another_run_is_refused_by_the_field_that_differs(
   assert (tmp_path / "run" / "run.json").read_text() == before
 
 
-def test_a_scheme_more_is_another_run(tmp_path: pathlib.Path) -> None:
+def test_one_more_scheme_is_another_run(tmp_path: pathlib.Path) -> None:
   Workdir(config(), str(tmp_path / "run"))
   other = config()
   set_schemes(other, hpnn=scheme("hpnn"))
@@ -203,7 +204,7 @@ def test_a_folder_that_another_process_works_in(tmp_path: pathlib.Path) -> None:
   subprocess.run(other, check=True, cwd=ROOT)
 
 
-def test_of_two_that_begin_at_once_one_claims_the_folder(
+def test_only_one_of_two_simultaneous_runs_claims_the_folder(
   tmp_path: pathlib.Path,
 ) -> None:
   held = private_files.lock_folder(tmp_path)

@@ -129,7 +129,8 @@ def test_mixup_mixes_neighbours() -> None:
 
 def test_the_loss_of_mixed_and_smoothed_labels() -> None:
   logits = jnp.asarray(RNG.normal(size=(8, 4)).astype(np.float32))
-  label, other = BATCH["label"], np.roll(BATCH["label"], 1)
+  label = BATCH["label"]
+  other = np.roll(label, 1)
   share = RNG.random(8).astype(np.float32)
   logp = np.asarray(jax.nn.log_softmax(logits))
   rows = np.arange(8)
@@ -219,7 +220,8 @@ def test_averaged_params() -> None:
 
 def test_bfloat16_computes_and_float32_learns() -> None:
   config = base()
-  config.model, config.model_args.hidden = "mlp", (6,)
+  config.model = "mlp"
+  config.model_args.hidden = (6,)
   digits = data.load("digits", num_train=8, num_test=4)
   out = {}
   for dtype in ("float32", "bfloat16"):

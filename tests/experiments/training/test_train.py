@@ -175,12 +175,21 @@ def cases() -> dict[str, Any]:
   return {
     "recipe": (
       settings(
-        **{"pad": 1, "flip": True, "cutout": 2, "mixup": 0.3},
-        **{"optimizer": "adamw", "weight_decay": 0.1, "clip": 1.0},
-        **{"ema": 0.5, "label_smoothing": 0.1, "accumulate": 2},
-        **{"decay_leaves": ".*kernel"},
+        pad=1,
+        flip=True,
+        cutout=2,
+        mixup=0.3,
+        optimizer="adamw",
+        weight_decay=0.1,
+        clip=1.0,
+        ema=0.5,
+        label_smoothing=0.1,
+        accumulate=2,
+        decay_leaves=".*kernel",
       ),
-      *(create(), None, ()),
+      create(),
+      None,
+      (),
     ),
     "hpnn": (
       settings(
@@ -189,15 +198,21 @@ def cases() -> dict[str, Any]:
         schedule="triangle",
         weight_decay=1e-3,
       ),
-      *(model, hpnn.scheme, key),
+      model,
+      hpnn.scheme,
+      key,
     ),
     "sharded": (
       settings(parallel="fsdp", weight_decay=1e-3),
-      *(create(hidden=(256,)), None, ()),
+      create(hidden=(256,)),
+      None,
+      (),
     ),
     "batch norm": (
       settings(batch_size=16, epochs=3 / 8, pad=1),
-      *(create("resnet18", width=2), None, ()),
+      create("resnet18", width=2),
+      None,
+      (),
     ),
   }
 
@@ -280,7 +295,8 @@ def test_the_key_matters_to_training(tmp_path: pathlib.Path) -> None:
   config, model, scheme, key = cases()["hpnn"]
   plain = fit(tmp_path / "plain", config, model)
   under = fit(tmp_path / "locked", config, model, scheme, key)
-  a, b = plain["params"]["head"]["kernel"], under["params"]["head"]["kernel"]
+  a = plain["params"]["head"]["kernel"]
+  b = under["params"]["head"]["kernel"]
   assert not np.allclose(a, b, atol=1e-3)
 
 
