@@ -45,6 +45,10 @@ def prepare(name: str, data_dir: str | None = None) -> str:
     ConnectionError: If the published files cannot be reached.
     MissingDataError: If files that users download themselves are missing.
   """
+  if name not in data.names():
+    raise ValueError(
+      f"Unknown data set {name!r}: choose from {', '.join(names())}."
+    )
   entry = DATASETS.get(name)
   if entry.preparation is None:
     raise ValueError(f"{name} {entry.origin}: there is nothing to prepare.")
