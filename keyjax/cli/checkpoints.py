@@ -267,15 +267,18 @@ def decrypt(args: argparse.Namespace) -> Result:
   total = public_view(args.source)["bytes"]
   identities = KeyReader(args).identities(args.identity)
   key = read_verify_key(args.verify_key)
-  with progress_bar("opening", args.json, 2 * total, "both"):
-    leaves = keyjax.checkpoint.export_weights(
-      args.source,
-      args.target,
-      identities,
-      kind=kind,
-      leaves=args.leaves,
-      verify_key=key,
-    )
+  try:
+    with progress_bar("opening", args.json, 2 * total, "both"):
+      leaves = keyjax.checkpoint.export_weights(
+        args.source,
+        args.target,
+        identities,
+        kind=kind,
+        leaves=args.leaves,
+        verify_key=key,
+      )
+  except ArgumentError as error:  # No leaf matches; the message has a few.
+    raise Failure(USAGE, f"{error}; `keyjax inspect` shows them") from None
   document = {"format": kind, "leaves": leaves, "path": args.target}
   return Result(document, [f"{args.target} holds {leaves} leaves, unencrypted"])
 

@@ -116,6 +116,7 @@ def test_selected_leaves_are_written(run, owner, kind):
   "leaves, sentence",
   [
     ("dense", "no leaf matches 'dense' with"),
+    ("dense", "; `keyjax inspect` shows them"),
     ("(", "--leaves: not a regular expression"),
   ],
 )
