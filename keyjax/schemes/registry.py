@@ -100,7 +100,7 @@ def register(
   Raises:
     ValueError: If the name is taken.
   """
-  if name in _ENTRIES or name == "chain":
+  if name in _ENTRIES or name in _CLASSES or name == "chain":
     raise ValueError(f"a scheme {name!r} is registered already")
   _ENTRIES[name] = Entry(name, factory, security_class, **declared)
   classify(name, security_class)
@@ -112,8 +112,13 @@ def unregister(name: str) -> None:
 
 
 def classify(name: str, security_class: SecurityClass) -> None:
-  """State the class of a mechanism that is not a scheme with its own name."""
-  _CLASSES[name] = security_class
+  """State the class of a mechanism that is not a scheme with its own name.
+
+  Raises:
+    ValueError: If it has another class already.
+  """
+  if _CLASSES.setdefault(name, security_class) != security_class:
+    raise ValueError(f"{name!r} has a security class already")
 
 
 def names() -> list[str]:

@@ -238,3 +238,8 @@ def test_a_name_is_registered_once(module: ModuleType) -> None:
     registry.register("mask", module.mask)
   with pytest.raises(ValueError, match="'chain' is registered already"):
     registry.register("chain", module.mask)
+  # A mechanism that is classified, and is no scheme of that name.
+  with pytest.raises(ValueError, match="'pixel_shuffle' is registered already"):
+    registry.register("pixel_shuffle", module.mask)
+  with pytest.raises(ValueError, match="'deep_lock' has a security class"):
+    registry.classify("deep_lock", registry.CRYPTOGRAPHIC)
