@@ -11,6 +11,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SKIPPED = {".ci/english.py", "tests/vectors/README.md"}
+IGNORED = (".venv", ".cache", ".git", "runs", "build")
 
 # Regular expressions, without regard to case, and what to write instead.
 BANNED = {
@@ -64,22 +65,18 @@ def hits(path: pathlib.Path) -> list[str]:
 
 def files() -> list[pathlib.Path]:
   """Return the files of this checkout that hold prose."""
-  found = [ROOT / "Makefile", ROOT / "pyproject.toml"]
-  for pattern in ("*.py", "*.md"):
-    found += ROOT.rglob(pattern)
-  hidden = (".venv", ".cache", ".git", "runs", "build")
-  return [
-    path
-    for path in sorted(found)
-    if not path.relative_to(ROOT).parts[0].startswith(hidden)
-    and str(path.relative_to(ROOT)) not in SKIPPED
-  ]
+  tops = [p for p in ROOT.iterdir() if not p.name.startswith(IGNORED)]
+  found = [ROOT / "Makefile", ROOT / "pyproject.toml", *ROOT.glob("*.md")]
+  for folder in (p for p in tops if p.is_dir()):
+    found += [*folder.rglob("*.py"), *folder.rglob("*.md")]
+  return sorted(p for p in found if str(p.relative_to(ROOT)) not in SKIPPED)
 
 
 def main(given: list[str]) -> int:
   """Print all hits; the exit code is 1 if there are any."""
-  paths = [pathlib.Path(name).resolve() for name in given] or files()
-  found = [hit for path in paths if path in files() for hit in hits(path)]
+  known = files()
+  paths = [pathlib.Path(name).resolve() for name in given] or known
+  found = [hit for path in paths if path in known for hit in hits(path)]
   print("\n".join(found) or "english: no banned words")
   return bool(found)
 
