@@ -49,8 +49,10 @@ def _table() -> np.ndarray:
 
 SBOX = _table()
 INV_SBOX = np.argsort(SBOX).astype(np.uint8)
-# 8 steps of the chain per iteration: 3.5 times the rate of one (x86-64 CPU).
+# 8 steps of the chain per iteration: 3.5 times the rate of one (x86-64 CPU) and
+# seconds more to compile, which does not pay for short chains.
 _UNROLL = 8
+_LONG = 256
 
 
 @keys.key_dataclass
@@ -351,7 +353,8 @@ def key_schedule(master: jax.Array, num_steps: int) -> jax.Array:
   """
   step = functools.partial(_schedule_step, master.shape[0])
   first = (tuple(master), jnp.uint32(1))
-  return jax.lax.scan(step, first, None, length=num_steps, unroll=_UNROLL)[1]
+  unroll = _UNROLL if num_steps >= _LONG else 1
+  return jax.lax.scan(step, first, None, length=num_steps, unroll=unroll)[1]
 
 
 def _schedule_step(size: int, carry: Any, _: None) -> tuple[Any, jax.Array]:

@@ -129,13 +129,15 @@ def test_what_accelerators_compute_is_the_table(dtype: str) -> None:
     np.testing.assert_array_equal(deep_lock.sub_bytes(words, inverse), want)
 
 
+# Below and above the length from which the chain is unrolled.
+@pytest.mark.parametrize("steps", [40, 300])
 @pytest.mark.parametrize("size", [16, 32])
-def test_the_schedule_continues_as_the_reference(size: int) -> None:
+def test_the_schedule_continues_as_the_reference(size: int, steps: int) -> None:
   master = Secret.generate().derive("test", size)
   nk = size // 4
   words = np.frombuffer(master, ">u4").astype(np.uint32)
-  made = np.asarray(deep_lock.key_schedule(jnp.asarray(words), 300))
-  want = b"".join(expand(master, 301 * nk)[nk:])
+  made = np.asarray(deep_lock.key_schedule(jnp.asarray(words), steps))
+  want = b"".join(expand(master, (steps + 1) * nk)[nk:])
   assert made.astype(">u4").tobytes() == want
 
 
