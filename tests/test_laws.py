@@ -138,7 +138,18 @@ CASES = [
   for dtype in trees.DTYPES
   if not (dtype == "int8" and name in FLOAT_ONLY)
 ]
-per_case = pytest.mark.parametrize(("name", "dtype"), CASES)
+# Combinations are put to other dtypes than float32 by the slow tests.
+COMBINED = ("chain", "chain_rolled", "masked", "partition", "nested")
+
+
+def case(name: str, dtype: str) -> Any:
+  long = name in COMBINED and dtype != "float32"
+  return pytest.param(name, dtype, marks=[pytest.mark.slow] if long else [])
+
+
+per_case = pytest.mark.parametrize(
+  ("name", "dtype"), [case(*names) for names in CASES]
+)
 
 
 @functools.cache
@@ -160,7 +171,7 @@ def without_rng(params: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-  ("name", "dtype"), [case for case in CASES if case[1] != "float16"]
+  ("name", "dtype"), [case(*names) for names in CASES if "float16" not in names]
 )
 def test_laws_check_passes(name: str, dtype: str) -> None:
   scheme = TREE_SCHEMES[name][0]()

@@ -107,8 +107,19 @@ def check_ecb(keys, plain, cipher, impl):
 
 
 @pytest.mark.vectors
-@pytest.mark.parametrize("impl", IMPLS)
-@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize(
+  ("bits", "impl"),
+  [
+    # The circuit of another key size takes seconds to compile.
+    pytest.param(
+      bits,
+      impl,
+      marks=[pytest.mark.slow] if impl == "device" and bits != 128 else [],
+    )
+    for bits in BITS
+    for impl in IMPLS
+  ],
+)
 def test_cavp_ecb(bits, impl, nist, capsys):
   keys = [bytes(range(bits // 8))]
   plain, cipher = [bytes.fromhex(PLAIN)], [bytes.fromhex(CIPHER[bits])]

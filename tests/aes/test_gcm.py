@@ -113,7 +113,7 @@ def test_cavp_host(bits, nist, capsys):
   (
     (128, (41, 263)),
     pytest.param(192, (41, 263), marks=pytest.mark.slow),
-    (256, (75, 525)),
+    pytest.param(256, (75, 525), marks=pytest.mark.slow),
   ),
 )
 def test_cavp_device(bits, every, nist, capsys):

@@ -322,6 +322,7 @@ def test_missing_gcsfs_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
 # ------------------------------------------------------------ command line
 
 
+@pytest.mark.slow
 def test_the_command_line(
   bucket: str,
   tmp_path: pathlib.Path,

@@ -187,6 +187,7 @@ def test_processes_see_disjoint_rows() -> None:
     np.testing.assert_array_equal(np.concatenate(both), whole[step]["image"])
 
 
+@pytest.mark.slow
 def test_killed_process_and_restart(
   two: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
@@ -229,7 +230,11 @@ def test_preempted_processes_save_and_go_on(
   "secrets, text",
   [
     ((SECRET, None), "not all of them were given the secret"),
-    ((SECRET, OTHER), "not all processes were given the same secret"),
+    pytest.param(
+      (SECRET, OTHER),
+      "not all processes were given the same secret",
+      marks=pytest.mark.slow,
+    ),
   ],
 )
 def test_host_without_the_secret_refuses(
@@ -243,6 +248,7 @@ def test_host_without_the_secret_refuses(
   assert not any(s in t for s in secrets if s for t in texts)
 
 
+@pytest.mark.slow
 def test_other_secret_on_resumption_is_refused(
   one: pathlib.Path,
 ) -> None:

@@ -65,6 +65,7 @@ def test_header_size_at_a_million(r):
     assert len(keyring.cover(DEPTH, spread(r))) == bound
 
 
+@pytest.mark.slow
 def test_a_thousand_of_a_million_are_excluded():
   chosen = random.Random(1)
   revoked = chosen.sample(range(MANY), 1000)

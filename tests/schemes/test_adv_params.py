@@ -97,9 +97,9 @@ def reference(secret: Secret, opts: gradient_search.Options) -> tuple[Any, int]:
   [
     {},
     {"beta": 0.1, "theta": 0.3},
-    {"max_changes": 1},
+    pytest.param({"max_changes": 1}, marks=pytest.mark.slow),
     {"max_layers": 2, "max_steps": 9, "max_params": 4},
-    {"theta": 1.0, "loss_threshold": 3.0},
+    pytest.param({"theta": 1.0, "loss_threshold": 3.0}, marks=pytest.mark.slow),
   ],
 )
 def test_takes_the_papers_steps(kwargs: dict[str, Any]) -> None:

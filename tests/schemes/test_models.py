@@ -135,7 +135,13 @@ INT8 = {"int8": True, "schedule": "counter"}
 
 @pytest.mark.parametrize(
   ("name", "args"),
-  [("vit", {}), ("lm", {}), *((n, INT8) for n in ("vit", "mixer", "lm"))],
+  [
+    pytest.param("vit", {}, marks=pytest.mark.slow),
+    ("lm", {}),
+    pytest.param("vit", INT8, marks=pytest.mark.slow),
+    ("mixer", INT8),
+    ("lm", INT8),
+  ],
 )
 def test_deep_lock_gives_the_same_logits(
   name: str, args: dict[str, Any]
@@ -163,7 +169,9 @@ def test_deep_lock_gives_the_same_logits(
     assert np.isfinite(other).all()
 
 
-@pytest.mark.parametrize("name", ["vit", "lm"])
+@pytest.mark.parametrize(
+  "name", [pytest.param("vit", marks=pytest.mark.slow), "lm"]
+)
 def test_adv_params_undoes_itself(name: str) -> None:
   model, variables, batch = case(name)
 

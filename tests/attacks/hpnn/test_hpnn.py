@@ -32,7 +32,9 @@ def right(target: game.Target) -> float:
   return referee.accuracy(target.authorized(), target.test).value
 
 
-@pytest.mark.parametrize("model", [toys.DEEP, toys.CONV])
+@pytest.mark.parametrize(
+  "model", [toys.DEEP, pytest.param(toys.CONV, marks=pytest.mark.slow)]
+)
 def test_an_oracle_gives_every_bit(model: nn.Module) -> None:
   target = toys.target(model, "hpnn")
   assert right(target) > 0.9

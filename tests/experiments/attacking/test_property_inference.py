@@ -45,6 +45,7 @@ def share(own: shadows.Nets, targets: shadows.Nets, of: str) -> float:
   return float((guessed == targets.label).mean())
 
 
+@pytest.mark.slow
 def test_a_missing_class_shows_in_plain_weights_and_not_in_ciphertext() -> None:
   own, targets = halves(0.0)
   assert share(own, targets, "sets of neurons") > 0.85

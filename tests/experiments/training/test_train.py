@@ -220,7 +220,9 @@ def cases() -> dict[str, Any]:
 @pytest.mark.parametrize(
   "name",
   [
-    pytest.param(x, marks=[pytest.mark.slow] if x == "batch norm" else [])
+    pytest.param(
+      x, marks=[pytest.mark.slow] if x in ("batch norm", "recipe") else []
+    )
     for x in cases()
   ],
 )
