@@ -53,7 +53,8 @@ def test_each_name_builds_a_working_lock(name: str) -> None:
   assert protection.trains == trains
   prepared = protection.prepare(VARIABLES)
   trees.assert_same_bits(prepared, VARIABLES)
-  secret = Secret.generate()
+  # One in 24 permutations of a block of 4 pixels changes nothing: not this.
+  secret = Secret(bytes(range(32)))
   key = protection.scheme.keygen(secret, prepared, BATCH)
   assert isinstance(key, kind)
   locked = jax.jit(protection.scheme.encrypt)(key, prepared)
