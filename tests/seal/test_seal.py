@@ -21,8 +21,10 @@ IMPLS = ("host", "device")
 FLAT = "cannot open: the key or the context is wrong, or the data is damaged"
 
 
-def cases():
-  for t in wycheproof.cases("c2sp_chunked_encryption_aes_128_gcm_test.json"):
+def cases(bits=128):
+  """Yield the cases of Cobblestone-128 or Cobblestone-256."""
+  name = f"c2sp_chunked_encryption_aes_{bits}_gcm_test.json"
+  for t in wycheproof.cases(name):
     key = bytes.fromhex(t["key"])
     context = bytes.fromhex(t["ctx"])
     yield t, key, zlib.decompress(bytes.fromhex(t["ct"])), context
@@ -34,9 +36,10 @@ def matches(t, data):
 
 
 @pytest.mark.vectors
-def test_wycheproof_on_the_host(capsys):
+@pytest.mark.parametrize("bits", (128, 256))
+def test_wycheproof_on_the_host(bits, capsys):
   counts = {"valid": 0, "invalid": 0}
-  for t, key, sealed, context in cases():
+  for t, key, sealed, context in cases(bits):
     if t["result"] == "valid":
       data = s.unseal(key, sealed, context)
       assert matches(t, data)
@@ -48,12 +51,13 @@ def test_wycheproof_on_the_host(capsys):
     counts[t["result"]] += 1
   assert counts == {"valid": 10, "invalid": 25}
   with capsys.disabled():
-    print("\nWycheproof chunked encryption host: 35 cases, 0 failures")
+    print(f"\nWycheproof Cobblestone-{bits} host: 35 cases, 0 failures")
 
 
 @pytest.mark.vectors
-def test_wycheproof_as_a_stream():
-  for t, key, sealed, context in cases():
+@pytest.mark.parametrize("bits", (128, 256))
+def test_wycheproof_as_a_stream(bits):
+  for t, key, sealed, context in cases(bits):
     out = []
     failed = False
     try:
