@@ -131,7 +131,7 @@ def _refuse(number: int) -> NoReturn:
     USAGE,
     f"argument {number} looks like a private key or a share of one: other "
     "users can see the command line; give file:PATH, env:NAME or fd:NUMBER, "
-    "and replace this key",
+    "and stop using this key",
   )
 
 

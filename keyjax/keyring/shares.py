@@ -101,10 +101,10 @@ def combine_shares(
     data = shamir_mnemonic.combine_mnemonics(lines[:needed], _ascii(passphrase))
     secret = Secret(data)
   except (shamir_mnemonic.MnemonicError, ValueError):
-    raise KeyringError("these shares do not belong together") from None
+    raise KeyringError("these shares are of different secrets") from None
   if fingerprint not in (None, secret.fingerprint()):
     raise KeyringError(
-      "the shares or the passphrase are those of another secret"
+      "the shares or the passphrase give a key with a different fingerprint"
     )
   return secret
 

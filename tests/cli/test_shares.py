@@ -1,4 +1,5 @@
 import pathlib
+import re
 
 import pytest
 from shamir_mnemonic.wordlist import WORDLIST
@@ -47,7 +48,7 @@ def test_a_misread_word_is_refused_and_not_repeated(run, shares):
   answer = run("combine", *pair, "--out", "again", "--plain")
   assert answer.code == 1 and "share 1" in answer.err
   # No word of the message could be one of a share, whatever the shares.
-  assert not set(answer.err.split()) & set(WORDLIST)
+  assert not set(re.findall("[a-z]+", answer.err.lower())) & set(WORDLIST)
 
 
 def test_shares_of_two_secrets_do_not_mix(run, shares):
@@ -63,9 +64,10 @@ def test_the_fingerprint_in_the_files_is_checked(run, shares):
   pair = [pathlib.Path(f"shares/share-{i}.txt") for i in (1, 2)]
   for path in pair:
     head, words, _ = path.read_text().split("\n")
-    path.write_text(f"{head[:-4]}0000\n{words}\n")
+    last = "0" if head[-1] != "0" else "1"
+    path.write_text(f"{head[:-1]}{last}\n{words}\n")
   answer = run("combine", *pair, "--out", "again", "--plain")
-  assert answer.code == 1 and "those of another secret" in answer.err
+  assert answer.code == 1 and "a different fingerprint" in answer.err
 
 
 def test_shares_are_printed_when_asked(run, shares):
