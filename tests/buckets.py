@@ -8,7 +8,6 @@ What it does not have is Google's consistency, credentials and limits.
 import contextlib
 import http.server
 import logging
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
@@ -20,6 +19,8 @@ import tensorstore as ts
 from gcp_storage_emulator import server
 from gcp_storage_emulator.exceptions import NotFound
 from gcp_storage_emulator.handlers import objects
+
+from tests import ports
 
 FORBIDDEN = "forbidden"  # A bucket without access.
 after_write: list[Callable[[], None]] = []  # Called by the server.
@@ -81,9 +82,7 @@ def serving() -> Iterator[None]:
   """Serve `gs://bucket` to this process and its children."""
   import gcsfs
 
-  with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
-    port = free.getsockname()[1]
+  port = ports.free_port()
   running = server.create_server(
     "127.0.0.1", port, in_memory=True, default_bucket="bucket"
   )

@@ -19,5 +19,5 @@ def bucket_server():
 @pytest.fixture
 def bucket(bucket_server, request):
   """Return the path of an empty folder in a bucket."""
-  name = "".join(c if c.isalnum() else "-" for c in request.node.name)
+  name = "".join(c if c.isalnum() else "-" for c in request.node.nodeid)
   return f"gs://bucket/{name}"

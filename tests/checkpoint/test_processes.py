@@ -1,7 +1,6 @@
 """Two real processes save together; they, and one alone, restore it."""
 
 import pathlib
-import socket
 import subprocess
 import sys
 
@@ -12,14 +11,13 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from keyjax import Secret, checkpoint
 from keyjax.keyring import SymmetricKey
+from tests import ports
 from tests.checkpoint import two
 from tests.conftest import ROOT
 
 
 def run(folder: pathlib.Path, job: str, where: str = "") -> None:
-  with socket.socket() as free:
-    free.bind(("localhost", 0))
-    port = free.getsockname()[1]
+  port = ports.free_port()
   children = [
     subprocess.Popen(
       [sys.executable, "-m", "tests.checkpoint.two"]

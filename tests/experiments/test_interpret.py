@@ -18,6 +18,7 @@ from experiments.interpretation.layers import Sizes
 from experiments.report.layered import Point, layered
 from experiments.run import config as configs
 from experiments.run.config import scheme, set_schemes
+from tests import repeatable
 
 SMALL = Sizes(
   images=300,
@@ -53,7 +54,11 @@ def tiny() -> ConfigDict:
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Rows, pathlib.Path]:
   folder = tmp_path_factory.mktemp("interpret") / "run"
-  with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+  with (
+    repeatable.secrets("interpret"),
+    jax.numpy_dtype_promotion("standard"),
+    jax.numpy_rank_promotion("allow"),
+  ):
     return job.run(tiny(), str(folder), "", SECRET, SMALL), folder
 
 

@@ -37,7 +37,7 @@ from keyjax import card as cards
 from keyjax import checkpoint, keys
 from keyjax.attacks import near_keys
 from keyjax.card.collect import CONDITIONS
-from tests import trees
+from tests import repeatable, trees
 from tests.conftest import ROOT
 from tests.experiments import command
 
@@ -96,6 +96,7 @@ def captured(file: IO[str]) -> Iterator[None]:
 def job(folder: pathlib.Path) -> Job:
   with (
     tempfile.TemporaryFile("w+") as out,
+    repeatable.secrets("main"),
     pytest.MonkeyPatch.context() as patch,
     jax.numpy_dtype_promotion("standard"),
     jax.numpy_rank_promotion("allow"),
@@ -214,7 +215,7 @@ def test_what_is_shipped_opens_to_the_trained_weights(done: Job) -> None:
     done, scheme="deep_lock", metric="accuracy", condition="no_key"
   )
   stolen = keyjax.tree.as_floats(locked, plain)
-  # One word in 256 is not finite; by chance there may be none.
+  # One word in 256 is not finite.
   bad = int(keyjax.tree.count_nonfinite(stolen))
   assert no_key["nonfinite_weights"] == bad < 1210 // 16
   opened = jax.jit(protection.scheme.decrypt)(key, locked)

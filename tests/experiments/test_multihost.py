@@ -5,7 +5,6 @@ import json
 import os
 import pathlib
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,7 +19,7 @@ from experiments import data, models
 from experiments.run.config import base
 from experiments.training import train
 from keyjax import Secret, checkpoint, keyring
-from tests import flags, trees
+from tests import flags, ports, trees
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.multiprocess
@@ -76,9 +75,7 @@ def start(
 def start_two(
   folder: pathlib.Path, *secrets: str | None
 ) -> list[subprocess.Popen[str]]:
-  with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
-    port = free.getsockname()[1]
+  port = ports.free_port()
   secrets = secrets or (SECRET, SECRET)
   return [start(folder, i, port, s) for i, s in enumerate(secrets)]
 
@@ -192,7 +189,7 @@ def test_killed_process_and_restart(
   two: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
   folder = tmp_path / "run"
-  step = int(np.random.default_rng().integers(13, STEPS - 20))
+  step = int(np.random.default_rng().integers(13, STEPS // 2))
   with killed_at_exit(start_two(folder)):
     wait_for_step(folder, "hpnn", step)
   lines = (folder / "hpnn" / "metrics.jsonl").read_text().splitlines()

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from experiments import data, main, models
 from experiments.run import results
 from experiments.run.config import base, scheme, set_schemes
+from tests import repeatable
 
 LABELS = ("float32", "hpnn")
 CONTEXT = 16
@@ -46,6 +47,7 @@ def config() -> ConfigDict:
 def done(tmp_path_factory: pytest.TempPathFactory) -> Any:
   folder = tmp_path_factory.mktemp("text") / "run"
   with (
+    repeatable.secrets("text"),
     jax.numpy_dtype_promotion("standard"),
     jax.numpy_rank_promotion("allow"),
   ):
