@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from keyjax.errors import KeyringError
+from keyjax.errors import ArgumentError, KeyringError
 
 PRIVATE = 0o600
 _CHECKPOINT_MARKERS = (
@@ -28,6 +28,8 @@ _CHECKPOINT_MARKERS = (
   "manifest.ocdbt",
 )
 _LOCK_TIMEOUT = 10.0
+# File systems allow 255; `.NAME.0123456789abcdef.part` must fit.
+_MAX_NAME_BYTES = 255 - 23
 
 
 def refuse_checkpoint_folder(path: str | os.PathLike[str]) -> None:
@@ -61,6 +63,7 @@ def create(
 
   Raises:
     FileExistsError: If `path` exists.
+    ArgumentError: If its name is too long.
     OSError: If the file cannot be written; nothing is left then.
 
   Example:
@@ -86,9 +89,11 @@ def creating(
 
   Raises:
     FileExistsError: If `path` exists.
+    ArgumentError: If its name is too long.
     OSError: If the file cannot be written; nothing is left then.
   """
   path = pathlib.Path(path)
+  check_name_length(path)
   path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
   if path.exists():
     raise FileExistsError(f"{path} exists; a {what} is never overwritten")
@@ -130,9 +135,11 @@ def replacing(
     mode: Permissions, limited by the umask. None keeps those of `path`.
 
   Raises:
+    ArgumentError: If its name is too long.
     OSError: If the file cannot be written; the old one is still there then.
   """
   path = pathlib.Path(path)
+  check_name_length(path)
   new_mode = PRIVATE if mode is None else mode
   with _new_part(path, new_mode) as (part, file):
     if mode is None:
@@ -142,6 +149,16 @@ def replacing(
     os.replace(part, path)
   _remove_abandoned_parts(path)
   sync_folder(path.parent)
+
+
+def check_name_length(path: pathlib.Path) -> None:
+  """Raise an ArgumentError if the name of a new file is too long."""
+  size = len(os.fsencode(path.name))
+  if size > _MAX_NAME_BYTES:
+    raise ArgumentError(
+      f"the file name {path.name[:16]}... has {size} bytes: at most "
+      f"{_MAX_NAME_BYTES} are possible"
+    )
 
 
 @contextlib.contextmanager

@@ -289,6 +289,19 @@ def test_malformed_cards_are_refused(card, path, value, sentence):
     cards.check(put(card, path, value))
 
 
+def test_the_class_of_another_packages_scheme_is_its_own_statement(card):
+  assert cards.unknown_mechanisms(card) == []
+  theirs = put(card, ("scheme", "parts", 0, "mechanism"), "theirs")
+  assert cards.unknown_mechanisms(theirs) == ["theirs"]
+  assert cards.parse_card(cards.format_card(theirs)) == theirs
+  # One of the words all the same, and next to it a known scheme is checked.
+  theirs["scheme"]["parts"].append(card["scheme"]["parts"][0])
+  cards.check(theirs)
+  for at, text in ((0, "unbreakable"), (1, "obfuscation")):
+    with pytest.raises(cards.CardError, match=text):
+      cards.check(put(theirs, ("scheme", "parts", at, "class"), text))
+
+
 def test_no_field_may_be_missing(card):
   found = {p[: i + 1] for p in paths(card) for i in range(len(p))}
   for path in sorted(found, key=str):

@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from keyjax import private_files
-from keyjax.errors import KeyringError
+from keyjax.errors import ArgumentError, KeyringError
 from tests.conftest import ROOT
 
 
@@ -185,3 +185,15 @@ def test_a_locked_folder(tmp_path: pathlib.Path) -> None:
   again = private_files.lock_folder(tmp_path)
   assert again is not None
   os.close(again)
+
+
+def test_a_name_that_is_too_long_is_refused_before_anything_is_written(
+  tmp_path: pathlib.Path,
+) -> None:
+  longest = tmp_path / ("\xe4" * 116)  # Two bytes each.
+  private_files.create(longest, b"key")
+  private_files.replace(longest, b"new")
+  for write in (private_files.create, private_files.replace):
+    with pytest.raises(ArgumentError, match="nn... has 240 bytes: at most 232"):
+      write(tmp_path / "new" / ("n" * 240), b"key")
+  assert os.listdir(tmp_path) == [longest.name]

@@ -12,12 +12,14 @@ the model's bytes, and the checklist of Carlini et al. (arXiv 1902.06705).
 
 **Guarantees.** A card that verifies under the signer's public key has not
 changed since it was signed. The same rows give the same bytes. Every score has
-an interval, no number is NaN, the security class is the library's own, and
-anything that looks like a private key is refused.
+an interval, no number is NaN, the security class is the one that the scheme's
+own file declares, and anything that looks like a private key is refused.
 
 **Known breaks.** A signature states who vouches for a card, not that it is
-true: the signer can invent rows. Attacks that were not tried are not on it. An
-unsigned card, or one that is checked without a key, proves nothing.
+true: the signer can invent rows. The class of a scheme that is not registered
+where the card is read is the card's own statement: `unknown_mechanisms` names
+such schemes. Attacks that were not tried are not on it. An unsigned card, or
+one that is checked without a key, proves nothing.
 
 References:
   M. Mitchell et al., "Model Cards for Model Reporting", 2019.
@@ -35,6 +37,7 @@ from keyjax.card.document import (
   read_card,
   schema,
   sign,
+  unknown_mechanisms,
   verify,
 )
 from keyjax.card.errors import CardError
@@ -52,5 +55,6 @@ __all__ = [
   "read_rows",
   "schema",
   "sign",
+  "unknown_mechanisms",
   "verify",
 ]

@@ -23,7 +23,7 @@ from keyjax.keyring.signing import (
   verify_key_id,
 )
 from keyjax.leaks import looks_secret
-from keyjax.schemes.registry import security_class
+from keyjax.schemes.registry import is_known, security_class
 
 KIND = "card"
 VERSION = 1
@@ -52,7 +52,8 @@ def check(card: Mapping[str, Any]) -> None:
   Raises:
     CardError: If it has another version or form, a value is outside its
       interval, a class is not the scheme's, the checklist is incomplete, or
-      something looks like a private key.
+      something looks like a private key. The class of a scheme that is not
+      registered here is not checked; see `unknown_mechanisms`.
   """
   if card.get("keyjax") != KIND:
     raise CardError("this is not a KeyJAX card")
@@ -90,8 +91,20 @@ def _check_numbers(card: Mapping[str, Any]) -> None:
       raise CardError(f"there is no run {row['run']}")
 
 
+def unknown_mechanisms(card: Mapping[str, Any]) -> list[str]:
+  """Return the mechanisms of a card that are not registered here.
+
+  They are those of other packages: the card alone states their class.
+  """
+  names = {part["mechanism"] for part in card["scheme"]["parts"]}
+  return sorted(name for name in names if not is_known(name))
+
+
 def _check_classes(card: Mapping[str, Any]) -> None:
+  unknown = unknown_mechanisms(card)
   for part in card["scheme"]["parts"]:
+    if part["mechanism"] in unknown:
+      continue
     known = security_class(part["mechanism"], part["options"])
     if part["class"] != known:
       raise CardError(

@@ -149,7 +149,9 @@ def write_weights(
 ) -> None:
   """Write unencrypted weights atomically, readable only by their owner.
 
-  In a bucket, everyone who may read the bucket can read them.
+  A file gets mode 600, and an Orbax folder mode 700, whatever the umask: run
+  chmod to share them. Missing parent folders get the ordinary mode. In a
+  bucket, everyone who may read the bucket can read them.
 
   Args:
     path: New file or folder.
@@ -167,6 +169,8 @@ def write_weights(
   if kind not in WEIGHT_FORMATS:
     raise ValueError(f"format {kind!r}: choose one of {WEIGHT_FORMATS}")
   _check_on_disk(path, kind)
+  if not locations.is_remote(path):
+    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
   if kind == "orbax":
     old_umask = os.umask(0o077)
     try:
@@ -261,7 +265,9 @@ def export_weights(
   leaves: LeafSelection | None = None,
   verify_key: VerifyKey | None = None,
 ) -> int:
-  """Open a checkpoint and write it unencrypted; a file gets mode 600.
+  """Open a checkpoint and write it unencrypted, readable only by its owner.
+
+  See `write_weights` for the modes of files and folders.
 
   Args:
     path: Folder of the checkpoint.

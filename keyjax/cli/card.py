@@ -145,7 +145,9 @@ def _add_check(commands: Any) -> None:
     summary="check a card's form, signature and model",
     details="""
 Without --verify-key the signature is not checked, and anyone may have written
-the card. With it, an unsigned card is refused. The network is not used.
+the card. With it, an unsigned card is refused. The class of a scheme of another
+package, which is not installed here, is not checked either: the output names
+it. The network is not used.
 """,
     examples=_CHECK,
   )
@@ -173,9 +175,18 @@ def check(args: argparse.Namespace) -> Result:
   elif "signature" in card:
     signature = "not checked"
   model = "not checked" if args.model is None else "checked"
-  document = {"card": args.card, "model": model, "signature": signature}
+  unknown = keyjax.card.unknown_mechanisms(card)
+  document = {
+    "card": args.card,
+    "model": model,
+    "signature": signature,
+    "unknown_mechanisms": unknown,
+  }
   line = f"{args.card}: form: right; signature: {signature}; model: {model}"
-  return Result(document, [line])
+  stated = [
+    f"{name} is not known here: its class is not checked" for name in unknown
+  ]
+  return Result(document, [line, *stated])
 
 
 def _add_show(commands: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich import box, console, table, text
 
+from keyjax.card import unknown_mechanisms
 from keyjax.cli.output import printable, size
 
 
@@ -52,7 +53,12 @@ def lines(card: Mapping[str, Any]) -> list[str]:
 
 def _head(card: Mapping[str, Any]) -> list[str]:
   scheme, data, model = card["scheme"], card["data"], card["model"]
-  parts = [f"{p['mechanism']}: {p['class']}" for p in scheme["parts"]]
+  unknown = unknown_mechanisms(card)
+  parts = [
+    f"{p['mechanism']}: {p['class']}"
+    + (" (as stated; not known here)" if p["mechanism"] in unknown else "")
+    for p in scheme["parts"]
+  ]
   keys = [f"{k['fingerprint']} {k['version']}" for k in card["keys"]]
   signature = card.get("signature")
   signed = "no"

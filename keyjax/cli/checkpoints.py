@@ -234,8 +234,9 @@ def _add_decrypt(commands: Any) -> None:
     summary="open weights and write them unencrypted",
     details="""
 OUT is new. Its suffix determines the format: .safetensors, .msgpack, or none
-for a plain Orbax checkpoint, which is a folder. With --leaves, only the chunks
-that hold these leaves are read and opened.
+for a plain Orbax checkpoint, which is a folder. Only you can read it (mode 600,
+or 700 for a folder), whatever the umask: use chmod to share it. With --leaves,
+only the chunks that hold these leaves are read and opened.
 """,
     examples="""
 keyjax decrypt model-1 opened.safetensors -i file:bob.key

@@ -39,17 +39,26 @@ _HEX = re.compile(rb"[0-9a-fA-F]{64}")
 _VERSION = 1
 
 
-def as_identity(key: PrivateKey) -> Identity:
+def as_identity(key: PrivateKey | Identity) -> Identity:
   """Return the identity of a private key.
 
+  Args:
+    key: Private key, or an identity, which is returned as it is.
+
   Raises:
-    KeyringError: If the key signs, and opens nothing.
+    KeyringError: If the key signs, and opens nothing, or is not a key.
 
   Example:
-    >>> as_identity(Secret.generate())
-    <SymmetricKey aes:...>
+    >>> identity = as_identity(Secret.generate())
+    >>> identity, as_identity(identity) is identity
+    (<SymmetricKey aes:...>, True)
   """
-  kind = kind_of(key)
+  try:
+    kind = kind_of(key)
+  except KeyringError:
+    if callable(getattr(key, "unwrap", None)):
+      return key
+    raise
   if kind.identity is None:
     raise KeyringError("a signing key signs checkpoints; it opens none")
   return kind.identity(key)

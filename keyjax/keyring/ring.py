@@ -93,9 +93,11 @@ class Keyring(Private):
 
     Raises:
       FileExistsError: If `path` exists.
+      ArgumentError: If the name of the file is too long.
       KeyringError: If the name cannot be used, or `path` is in a checkpoint.
     """
     path = pathlib.Path(path)
+    private_files.check_name_length(path)
     private_files.refuse_checkpoint_folder(path)
     empty = State(
       name=check_name(name, "keyring"),

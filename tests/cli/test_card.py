@@ -5,6 +5,7 @@ import pathlib
 
 import pytest
 
+import keyjax
 from keyjax import cli, keyring
 from tests.cards import write_rows
 from tests.cli.conftest import assert_silent, process
@@ -39,6 +40,7 @@ def test_made_signed_checked_shown(run, signer):
     "card": "card.json",
     "model": "checked",
     "signature": "checked",
+    "unknown_mechanisms": [],
   }
   shown = run("card", "show", "card.json")
   assert shown.code == 0
@@ -49,6 +51,22 @@ def test_made_signed_checked_shown(run, signer):
   assert whole.json == json.loads(pathlib.Path("card.json").read_text())
   for answer in (made, checked, shown, whole):
     assert_silent(answer, "s.key")
+
+
+def test_a_reader_without_the_package_of_a_scheme(run, folder, signer):
+  source, verify = signer
+  run(*MAKE, *COUNTER)
+  card = keyjax.card.read_card("card.json")
+  card["scheme"]["parts"][0]["mechanism"] = "theirs\x1b[2J"
+  card = keyjax.card.sign(card, keyring.read_key(source))
+  (folder / "theirs.json").write_bytes(keyjax.card.format_card(card))
+  checked = run("card", "check", "theirs.json", "--verify-key", verify)
+  assert checked.code == 0, checked.err
+  assert "theirs\\x1b[2J is not known here: its class is not" in checked.out
+  shown = run("card", "show", "theirs.json")
+  text = "theirs\\x1b[2J: cryptographic (as stated; not known here)"
+  assert shown.code == 0 and text in shown.out
+  assert "\x1b" not in checked.out + shown.out
 
 
 def test_without_a_key_the_signature_is_not_checked(run, signer):

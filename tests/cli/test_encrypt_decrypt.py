@@ -83,6 +83,20 @@ def test_every_format_can_be_written(run, owner, kind):
   same(read_plain(kind, "out")[0], tree()["dense"]["bias"])
 
 
+@pytest.mark.parametrize("name", ["out", "out.msgpack", "out.safetensors"])
+def test_new_parents_have_the_ordinary_mode_and_weights_are_private(
+  run, owner, folder, name
+):
+  old = os.umask(0o022)
+  try:
+    answer = run("decrypt", "model", f"a/b/{name}", *KEY, "--leaves", "step")
+  finally:
+    os.umask(old)
+  assert answer.code == 0, answer.err
+  for path, bits in (("a", 0), ("a/b", 0), (f"a/b/{name}", 0o077)):
+    assert (folder / path).stat().st_mode & 0o077 == 0o055 & ~bits, path
+
+
 @pytest.mark.parametrize("name", ["out.npz", "a/out.pt", "out.safetensor"])
 def test_an_unknown_suffix_is_refused(run, owner, folder, name):
   answer = run("decrypt", "model", name, *KEY)

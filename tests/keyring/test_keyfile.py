@@ -248,11 +248,27 @@ def test_unsuitable_pem_is_refused():
 
 def test_every_key_is_an_identity(key):
   identity = keyring.as_identity(key)
+  assert keyring.as_identity(identity) is identity
   if not hasattr(identity, "wrap"):
     assert isinstance(key, keyring.DeviceKeys)
     return
   envelope = keyring.seal_envelope(bytes(32), [identity], checkpoint="a")
   assert keyring.open_envelope(envelope, [identity]).data_key == bytes(32)
+
+
+def test_an_identity_without_a_key_file_stays_as_it_is(tmp_path):
+  service = keyring.LocalKms(tmp_path / "kms")
+  root = Secret.generate()
+  ring = keyring.Keyring.create(tmp_path / "ring", root, "team")
+  for identity in (
+    keyring.Passphrase(WORDS, CHEAP),
+    keyring.KmsKey(service, "key"),
+    *ring.identities(),
+  ):
+    assert keyring.as_identity(identity) is identity
+  for other in (None, "key", keyring.SigningKey.generate().public):
+    with pytest.raises(keyring.KeyringError, match="is not a private key"):
+      keyring.as_identity(other)
 
 
 @pytest.mark.parametrize("kind", ["x25519", "mlkem768x25519", "rsa"])
