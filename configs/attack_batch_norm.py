@@ -27,9 +27,11 @@ _FRACTIONS = {"10 %": 0.1, "100 %": 1.0}
 def get_config() -> ConfigDict:
   """Return the config."""
   config = base()
-  config.name, config.model = "attack_batch_norm", "resnet18"
+  config.name = "attack_batch_norm"
+  config.model = "resnet18"
   config.model_args.width = 8
-  config.train.batch_size, config.train.epochs = 64, 12.0
+  config.train.batch_size = 64
+  config.train.epochs = 12.0
   set_schemes(
     config,
     none=scheme("identity", "no lock"),

@@ -21,9 +21,12 @@ from experiments.run.config import (
 def get_config() -> ConfigDict:
   """Return the config."""
   config = base()
-  config.name, config.dataset = "attack_cryptanalytic", "digits"
-  config.model, config.model_args.hidden = "mlp", (16,)
-  config.train.epochs, config.train.learning_rate = 30.0, 1e-2
+  config.name = "attack_cryptanalytic"
+  config.dataset = "digits"
+  config.model = "mlp"
+  config.model_args.hidden = (16,)
+  config.train.epochs = 30.0
+  config.train.learning_rate = 1e-2
   set_schemes(
     config,
     none=scheme("identity", "no lock"),

@@ -24,7 +24,8 @@ from experiments.run.config import (
 def get_config() -> ConfigDict:
   """Return the config."""
   config = cifar10("attack_deep_lock_resnet18")
-  config.train.batch_size, config.train.epochs = 8, 1e-6  # One step.
+  config.train.batch_size = 8
+  config.train.epochs = 1e-6  # One step.
   config.train.schedule = "cosine"
   set_schemes(
     config,

@@ -65,7 +65,8 @@ def get_config() -> ConfigDict:
     shf_m2=scheme("shf", "SHF, M=2", block_size=2),
     np_m2=scheme("np", "NP, M=2", block_size=2),
   )
-  tuning, two = {}, {"fraction": 0.02, "steps": 300}
+  tuning = {}
+  two = {"fraction": 0.02, "steps": 300}
   for i, (name, share) in enumerate(_FRACTIONS.items()):
     few = {"fraction": share, "steps": 120, "points": 3, "grid": _TUNE}
     tuning |= {

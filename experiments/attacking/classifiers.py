@@ -57,7 +57,8 @@ def statistics(params: Any) -> np.ndarray:
 
 def ordered(params: Any) -> np.ndarray:
   """Return all weights, with neurons sorted by the norm of outgoing ones."""
-  sets, bias = neurons(params), arrays(params)[3]
+  sets = neurons(params)
+  bias = arrays(params)[3]
   size = np.linalg.norm(sets[..., -bias.shape[1] :], axis=-1)
   order = np.argsort(size, axis=1)[..., None]
   sets = np.take_along_axis(sets, order, 1)
@@ -83,7 +84,8 @@ def sets(train: Any, label: np.ndarray, test: Any, steps: int = 200) -> Any:
   a, b = neurons(train), neurons(test)
   mean, std = a.mean((0, 1)), a.std((0, 1)) + 1e-6
   last, other = arrays(train)[3], arrays(test)[3]
-  middle, wide = last.mean(0), last.std(0) + 1e-6
+  middle = last.mean(0)
+  wide = last.std(0) + 1e-6
   x = (a - mean) / std, (last - middle) / wide
   z = (b - mean) / std, (other - middle) / wide
   rng = np.random.default_rng(0)

@@ -130,7 +130,9 @@ def _head(rows: Sequence[Row], scores: Sequence[Row]) -> Html:
 
 def heat(row: Row) -> float:
   """Return how far an attacker got towards the goal, from 0 to 1."""
-  value, chance, most = number(row["value"]) or 0.0, 0.0, 1.0
+  value = number(row["value"]) or 0.0
+  chance = 0.0
+  most = 1.0
   if row["metric"] == "function":
     chance = 1 / (number(row.get("classes")) or 10)
     most = number(row.get("right")) or 1.0

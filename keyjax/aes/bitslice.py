@@ -99,7 +99,8 @@ def counter_planes(counter: jax.Array, lanes: int) -> State:
   carry = (last < counter[3]).astype(jnp.uint32) << places
   carry = jnp.sum(carry, axis=0, dtype=jnp.uint32)
   one = jnp.uint32(1)
-  before, after = counter[:3], words.add(counter, ~counter[3])
+  before = counter[:3]
+  after = words.add(counter, ~counter[3])
   after = words.add(after, one)[:3]
   spread = [
     (np.uint32(0) - ((x[None] >> places) & one))[..., None]

@@ -65,7 +65,8 @@ def _crypt(
   round_keys: jax.Array,
   blocks: jax.Array,
 ) -> jax.Array:
-  n, lanes = blocks.shape[0], tile_lanes(most_lanes, blocks.shape[0])
+  n = blocks.shape[0]
+  lanes = tile_lanes(most_lanes, blocks.shape[0])
   padded = jnp.pad(blocks, ((0, -n % (32 * lanes)), (0, 0)))
   tiles = padded.reshape(-1, 32, lanes, 4)  # [tiles, 32, lanes, 4]
   keys = bitslice.masks(round_keys)

@@ -31,7 +31,8 @@ def _reduction() -> np.ndarray:
   rows = []
   for _ in range(127):
     rows.append(row)
-    carry, row = row[127], np.concatenate([np.zeros(1, np.int8), row[:127]])
+    carry = row[127]
+    row = np.concatenate([np.zeros(1, np.int8), row[:127]])
     row[[0, 1, 2, 7]] ^= carry
   return np.stack(rows)
 
@@ -87,14 +88,16 @@ def tables(hash_key: jax.Array, num_blocks: int) -> tuple[jax.Array, ...]:
   Returns:
     One int8[128 * group, 128] for each level, and the matrix of the hash key.
   """
-  element, levels = to_bits(hash_key), []
+  element = to_bits(hash_key)
+  levels = []
   last = _matrix(element)
   while num_blocks > 1:
     group = min(GROUP, 1 << (num_blocks - 1).bit_length())
     powers = _powers(element, group)
     matrices = jax.vmap(_matrix)(powers[group - 1 :: -1])
     levels.append(matrices.reshape(group * 128, 128))
-    element, num_blocks = powers[group], -(-num_blocks // group)
+    element = powers[group]
+    num_blocks = -(-num_blocks // group)
   return (*levels, last)
 
 

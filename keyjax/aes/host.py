@@ -63,7 +63,8 @@ def _ctr(round_keys: np.ndarray, counter: np.ndarray) -> Any:
 
 def _fill(args: _Arrays, results: _Arrays) -> None:
   """Write a keystream in memory order."""
-  stream, out = _ctr(*args), octets(results[0])
+  stream = _ctr(*args)
+  out = octets(results[0])
   for i in range(0, len(out), PIECE):
     piece = out[i : i + PIECE]
     stream.update_into(_ZEROS[: len(piece)], piece)
@@ -71,7 +72,8 @@ def _fill(args: _Arrays, results: _Arrays) -> None:
 
 def _fill_swapped(args: _Arrays, results: _Arrays) -> None:
   """Write a keystream as big-endian words, swapped while in cache."""
-  stream, out = _ctr(*args), results[0].reshape(-1)
+  stream = _ctr(*args)
+  out = results[0].reshape(-1)
   scratch = np.empty(min(PIECE // 4, out.size), ">u4")
   view = octets(scratch.view(np.uint32))
   for i in range(0, out.size, PIECE // 4):
@@ -91,7 +93,8 @@ def _xor(args: _Arrays, results: _Arrays) -> None:
 def _ecb(direction: Direction, args: _Arrays, results: _Arrays) -> None:
   cipher = Cipher(algorithms.AES(schedule.key_of(args[0])), modes.ECB())
   stream = cipher.encryptor() if direction == "encrypt" else cipher.decryptor()
-  data, out = octets(args[1]), octets(results[0])
+  data = octets(args[1])
+  out = octets(results[0])
   scratch = memoryview(bytearray(min(PIECE, len(data)) + 15))
   for i in range(0, len(data), PIECE):
     piece = data[i : i + PIECE]

@@ -237,7 +237,8 @@ def _at(
   def device(
     most_lanes: int, round_keys: jax.Array, index: jax.Array
   ) -> jax.Array:
-    n, lanes = index.shape[0], block.tile_lanes(most_lanes, index.shape[0])
+    n = index.shape[0]
+    lanes = block.tile_lanes(most_lanes, index.shape[0])
     keys = bitslice.masks(round_keys)
     # [n] -> [tiles, 32, lanes]
     tiles = jnp.pad(index, (0, -n % (32 * lanes))).reshape(-1, 32, lanes)
@@ -262,7 +263,9 @@ def _local(
   impl: Impl,
 ) -> list[jax.Array]:
   """Return the keystream for the shards of one device."""
-  positions, parts, start = [], [], 0
+  positions = []
+  parts = []
+  start = 0
   for shard, spec, count in zip(shards, specs, counts, strict=True):
     position, size = _groups(shard, spec, count)
     per_block = np.uint32(16 // size)
@@ -271,7 +274,8 @@ def _local(
     whole = shard.size * math.prod(count) * shard.dtype.itemsize
     start += -(-whole // 16)
   stream = _at(round_keys, counter, jnp.concatenate(positions), impl)
-  out, first = [], 0
+  out = []
+  first = 0
   for shard, (part, size) in zip(shards, parts, strict=True):
     blocks = stream[first : first + part.shape[0]]
     first += part.shape[0]
@@ -301,7 +305,8 @@ def _sharded(
     raise ValueError(
       f"all leaves must be on one mesh, got {len(meshes)} meshes"
     )
-  mesh, specs = meshes.pop(), [s.spec for s in shardings]
+  mesh = meshes.pop()
+  specs = [s.spec for s in shardings]
   counts = [
     [
       math.prod(mesh.shape[a] for a in _axes(e))

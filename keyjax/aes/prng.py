@@ -37,7 +37,9 @@ from keyjax.aes import ctr
 from keyjax.aes.schedule import expand_key
 from keyjax.secrets import Secret
 
-_BITS, _SPLIT, _FOLD = 0, 1, 2
+_BITS = 0
+_SPLIT = 1
+_FOLD = 2
 _WORDS = {8: jnp.uint8, 16: jnp.uint16, 32: jnp.uint32, 64: jnp.uint64}
 
 

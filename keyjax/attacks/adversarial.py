@@ -40,7 +40,8 @@ def score(value: Adversarial, target: Target) -> Score:
     for x in (clean, value.image)
   )
   right = plain == label
-  hits, total = int((right & (changed != label)).sum()), int(right.sum())
+  hits = int((right & (changed != label)).sum())
+  total = int(right.sum())
   low, high = intervals.clopper_pearson(hits, total) if total else (0.0, 1.0)
   details = {"images": total, "victims": len(label), "epsilon": value.epsilon}
   return Score(hits / max(total, 1), low, high, details)

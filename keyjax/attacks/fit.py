@@ -83,9 +83,12 @@ def fit(
   else:
     mask = _collections(mask)[0]
   step_fn, rule = _step(apply_fn, recipe.optimizer, rest is not None)
-  state, order = rule.init(params), np.random.default_rng(seed)
+  state = rule.init(params)
+  order = np.random.default_rng(seed)
   size = min(recipe.batch_size, len(data.label))
-  rows, steps, flops = np.zeros(0, np.int64), max(marks), 0.0
+  rows = np.zeros(0, np.int64)
+  steps = max(marks)
+  flops = 0.0
   for i in range(1, steps + 1):
     if len(rows) < size:
       rows = order.permutation(len(data.label))

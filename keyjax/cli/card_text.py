@@ -52,7 +52,9 @@ def lines(card: Mapping[str, Any]) -> list[str]:
 
 
 def _head(card: Mapping[str, Any]) -> list[str]:
-  scheme, data, model = card["scheme"], card["data"], card["model"]
+  scheme = card["scheme"]
+  data = card["data"]
+  model = card["model"]
   unknown = unknown_mechanisms(card)
   parts = [
     f"{p['mechanism']}: {p['class']}"

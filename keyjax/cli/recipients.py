@@ -158,7 +158,8 @@ keyjax revoke model-1 model-2 -i file:bob.key --recipient @carol.key.pub \\
 def revoke(args: argparse.Namespace) -> Result:
   """Write a checkpoint again under a new data key, without some recipients."""
   envelope = public_view(args.path)["envelope"]
-  before, formerly_revoked = envelope["recipients"], envelope["revoked"]
+  before = envelope["recipients"]
+  formerly_revoked = envelope["revoked"]
   revoked = recipient_ids(args.recipient)
   if unknown := [name for name in revoked if name not in before]:
     raise Failure(USAGE, f"{unknown[0]} is no recipient of {args.path}")

@@ -74,7 +74,8 @@ def fit(x: np.ndarray, labels: np.ndarray, classes: int) -> Probe:
   varies = deviation > 1e-7 * max(float(np.abs(x).max()), 1e-30)
   scale = varies / np.where(varies, deviation, 1)
   probe = Probe(mean, scale, np.zeros(0), np.zeros(0), 0.0)
-  z, targets = probe.standardise(x), np.eye(classes, dtype=np.float32)[labels]
+  z = probe.standardise(x)
+  targets = np.eye(classes, dtype=np.float32)[labels]
   cut = len(x) - len(x) // 5
   tried = [
     ((z[cut:] @ w + b).argmax(1) == labels[cut:]).mean()
@@ -92,8 +93,10 @@ def _solve(
 
   The smaller of the two normal equations is solved.
   """
-  middle, offset = z.mean(0), targets.mean(0)
-  z, targets = z - middle, targets - offset
+  middle = z.mean(0)
+  offset = targets.mean(0)
+  z = z - middle
+  targets = targets - offset
   wide = z.shape[1] > len(z)
   normal = (z @ z.T if wide else z.T @ z).astype(np.float64)
   side = targets if wide else z.T @ targets

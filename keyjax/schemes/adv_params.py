@@ -278,7 +278,8 @@ def _make_key(
 ) -> AdvKey:
   before = [np.asarray(tree.as_words(x)) for x in _at(params, chosen)]
   after = [np.asarray(tree.as_words(x)) for x in state.leaves]
-  layer, index = np.asarray(state.slot_layer), np.asarray(state.slot_index)
+  layer = np.asarray(state.slot_layer)
+  index = np.asarray(state.slot_index)
   flip = np.zeros(options.max_params, np.uint32)
   for k in range(options.max_params):
     if layer[k] >= 0:

@@ -266,7 +266,8 @@ def _unlock_leaf(x: jax.Array, pad: jax.Array, dtype: Any) -> jax.Array:
 
 def _share(stream: jax.Array, leaf: tree.LeafSpec) -> jax.Array:
   """Cut 32-bit keystream words to a leaf's width and shape."""
-  dtype, size = tree.word_dtype(leaf.dtype), int(np.prod(leaf.shape))
+  dtype = tree.word_dtype(leaf.dtype)
+  size = int(np.prod(leaf.shape))
   width = dtype.itemsize * 8
   shifts = np.arange(32 - width, -1, -width, dtype=np.uint32)
   # [words, 1] >> [1, per word] -> [words, per word] -> [words * per word]
@@ -312,7 +313,8 @@ def _by_planes(
   words: jax.Array, circuit: Callable[[sbox.Planes], sbox.Planes]
 ) -> jax.Array:
   """Apply a circuit to the bits of each byte, at their position in the word."""
-  ones, bit = _each_byte(words, 1), words.dtype.type
+  ones = _each_byte(words, 1)
+  bit = words.dtype.type
   planes = tuple((words >> bit(i)) & ones for i in range(8))
   moved = [plane << bit(i) for i, plane in enumerate(circuit(planes))]
   return functools.reduce(jnp.bitwise_or, moved)

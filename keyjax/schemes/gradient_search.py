@@ -158,7 +158,8 @@ def _step(
   score = jnp.stack([f.score for f in found])[layer]
   index = jnp.stack([f.at for f in found])[layer]
   active = score > 0
-  leaves, counts = [], []
+  leaves = []
+  counts = []
   for i, f in enumerate(found):
     here = active & (layer == i)
     leaves.append(_write(state.leaves[i], f.at, f.value, here))

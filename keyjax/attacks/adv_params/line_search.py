@@ -46,7 +46,8 @@ def line_search(
   )
   params = view.stolen()
   search = _Search(view.apply_fn, params)
-  best_loss, best = float(search.loss(params, rest)), params
+  best_loss = float(search.loss(params, rest))
+  best = params
   flops = search.flops(params, batch)
   marks = budget.marks()
   yield Claim(Model(params, view.apply_fn), Cost())

@@ -75,7 +75,9 @@ def exhaust(view: View, budget: Budget) -> Iterator[Claim]:
   measure = _losses(view.scheme, view.apply_fn)
   params = view.stolen()
   data = [jnp.asarray(x[:_IMAGES]) for x in view.data]
-  best, least, tried = None, np.inf, 0
+  best = None
+  least = np.inf
+  tried = 0
   start = time.perf_counter()
   while batch := list(itertools.islice(keys, _AT_ONCE)):
     # The last batch is padded to the compiled size.
@@ -84,7 +86,8 @@ def exhaust(view: View, budget: Budget) -> Iterator[Claim]:
     losses = np.asarray(measure(stacked, params, *data))[: len(batch)]
     losses = np.where(np.isnan(losses), np.inf, losses)
     if losses.min() < least:
-      best, least = batch[int(losses.argmin())], float(losses.min())
+      best = batch[int(losses.argmin())]
+      least = float(losses.min())
     tried += len(batch)
   rate = tried / (time.perf_counter() - start)
   yield Claim(best, Cost(steps=tried), {"keys_a_second": rate})

@@ -83,7 +83,8 @@ def _imitate(
   queries: int,
 ) -> Iterator[Claim]:
   start = view.init(jax.random.key(budget.seed))
-  marks, chosen = budget.marks(), Recipe(**recipe)
+  marks = budget.marks()
+  chosen = Recipe(**recipe)
   for at in fit(view.apply_fn, start, data, marks, chosen, budget.seed):
     cost = Cost(steps=at.step, queries=queries, flops=at.flops)
     yield Claim(Model(at.params, view.apply_fn), cost)

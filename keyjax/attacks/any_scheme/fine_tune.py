@@ -149,7 +149,8 @@ def _train(
   # The file before the first step.
   yield Claim(start, Cost(), details)
   more = {**details, "images": len(view.data.label)}
-  run, marks = start.apply_fn, budget.marks()
+  run = start.apply_fn
+  marks = budget.marks()
   for at in fit(run, start.params, view.data, marks, recipe, budget.seed):
     cost = Cost(steps=at.step, flops=at.flops)
     yield Claim(Model(at.params, run), cost, more)

@@ -45,8 +45,10 @@ def random_keys(view: View, budget: Budget) -> Iterator[Claim]:
   def guess() -> Any:
     return scheme.keygen(Secret.generate(), view.like, {"image": image})
 
-  best, least = guess(), float("inf")
-  start, marks = time.perf_counter(), budget.marks()
+  best = guess()
+  least = float("inf")
+  start = time.perf_counter()
+  marks = budget.marks()
   for step in range(1, budget.steps + 1):
     key = guess()
     loss = float(loss_of(key, view.locked))

@@ -65,7 +65,9 @@ def peel(locked: Any, like: Any) -> Stream:
     like: The plain tree or its shapes.
   """
   paths, shapes, _ = tree.flatten(like)
-  words, leaves, start = [], [], 0
+  words = []
+  leaves = []
+  start = 0
   for path, x, y in zip(paths, shapes, tree.flatten(locked)[1], strict=True):
     if not tree.lockable(x) or y.dtype == x.dtype:
       continue

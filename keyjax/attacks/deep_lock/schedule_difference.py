@@ -100,7 +100,8 @@ def _links(apart: np.ndarray, h: int, nk: int) -> list[tuple[int, int]]:
 def _solutions(apart: np.ndarray, h: int, nk: int) -> np.ndarray:
   """Return the values that x_h may have, uint32[m]; none if too many."""
   i = 4 * (h + 1)
-  given, made = apart[i - 1], apart[i] ^ apart[i - nk]
+  given = apart[i - 1]
+  made = apart[i] ^ apart[i - nk]
   turn = 8 if i % nk == 0 else 0  # RotWord, at the first word of a group.
   given = _rotate(given, turn)
   parts = [

@@ -15,7 +15,8 @@ _NEIGHBOURS = 64  # Words before and after a candidate that are checked.
 _SURE = 45.0  # Bits: 2^24 places, and less than 2^-20 wrong.
 _HOPELESS = -8.0
 # After this many neighbours, keep this many candidates at most.
-_CROWD_AFTER, _CROWD = 8, 64
+_CROWD_AFTER = 8
+_CROWD = 64
 _CHUNK = 1 << 15
 
 
@@ -112,5 +113,6 @@ def _evidence(
       if n == _CROWD_AFTER and alive.sum() > _CROWD:  # Many are right.
         alive &= total[keep] >= np.partition(total[keep], -_CROWD)[-_CROWD]
       if not alive.all():
-        keep, state = keep[alive], [w[alive] for w in state]
+        keep = keep[alive]
+        state = [w[alive] for w in state]
   return total

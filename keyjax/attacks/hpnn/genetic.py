@@ -57,9 +57,11 @@ def genetic(
   marks = set(budget.marks())
   for step in range(1, budget.steps + 1):
     child = _child(pool, losses, rng)
-    found, worst = measure(child), int(losses.argmax())
+    found = measure(child)
+    worst = int(losses.argmax())
     if found < losses[worst]:
-      pool[worst], losses[worst] = child, found
+      pool[worst] = child
+      losses[worst] = found
     if step in marks:
       best = int(losses.argmin())
       more = {"loss": float(losses[best])}

@@ -50,7 +50,8 @@ def flips(
   images, want = (x[:IMAGES] for x in data)
   measure = sign_model.hard_loss(problem.apply_fn, kind)
   args = problem.params, problem.units
-  best, tries = float(measure(*args, values, images, want)), 1
+  best = float(measure(*args, values, images, want))
+  tries = 1
   yield tries, values, best
   improved = True
   while improved:
@@ -58,9 +59,12 @@ def flips(
     for at in order:
       trial = values.copy()
       trial[at] *= -1
-      found, tries = float(measure(*args, trial, images, want)), tries + 1
+      found = float(measure(*args, trial, images, want))
+      tries += 1
       if found < best:
-        values, best, improved = trial, found, True
+        values = trial
+        best = found
+        improved = True
       yield tries, values, best
 
 
@@ -71,7 +75,9 @@ def _attack(view: View, budget: Budget, loss: str) -> Iterator[Claim]:
   start = rng.choice(SIGNS, problem.size)
   queries = view.oracle.used if view.oracle else 0
   marks = set(budget.marks())
-  tries, values, found = 0, start, 0.0
+  tries = 0
+  values = start
+  found = 0.0
   for tries, values, found in flips(problem, start, data, loss, problem.free):
     if tries in marks:
       yield _claim(problem, values, tries, queries, found)

@@ -112,7 +112,8 @@ def correct(
   Yields:
     The number of tries, the best signs, and their relative residual.
   """
-  signs, last = relax.rounded(theta), np.asarray(problem.units[path])
+  signs = relax.rounded(theta)
+  last = np.asarray(problem.units[path])
   # Twice as many equations as unknowns; more only take time.
   count = 2 * -(-last.size // data[1].shape[1]) + 8
   data = data[0][:count], data[1][:count]

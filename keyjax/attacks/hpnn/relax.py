@@ -87,7 +87,8 @@ def descend(
   at = jnp.asarray(theta)
   state = _ADAM.init(at)
   images, want = (np.asarray(x) for x in data)
-  size, rows = min(_BATCH, len(want)), np.zeros(0, np.int64)
+  size = min(_BATCH, len(want))
+  rows = np.zeros(0, np.int64)
   for i in range(steps):
     if len(rows) < size:
       rows = rng.permutation(len(want))
@@ -134,8 +135,10 @@ def solve(
 
   known = statistics.oriented(problem, measure) if informed else []
   queries = view.oracle.used if view.oracle else 0
-  marks, spent = set(budget.marks()), 0
-  best, chosen = np.inf, np.ones(problem.size, np.float32)
+  marks = set(budget.marks())
+  spent = 0
+  best = np.inf
+  chosen = np.ones(problem.size, np.float32)
   each = max(budget.steps // starts, 1)
   for i in range(starts):
     theta = rng.normal(0, _SPREAD, problem.size).astype(np.float32)

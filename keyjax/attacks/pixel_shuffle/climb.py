@@ -45,16 +45,21 @@ def climb(view: View, budget: Budget, by: str = "loss") -> Iterator[Claim]:
       `loss`, where it must help.
   """
   rng = np.random.default_rng(budget.seed)
-  score, marks = _Scorer(view, by), set(budget.marks())
+  score = _Scorer(view, by)
+  marks = set(budget.marks())
   key = block_keys.guess(view, rng)
-  high, step, since = score(key), 0, 0
+  high = score(key)
+  step = 0
+  since = 0
   while step < budget.steps:
     swaps = list(_swaps(key))
     for i, j in swaps:
       trial = _swapped(key, i, j)
       if trial is None:
         continue
-      step, since, found = step + 1, since + 1, score(trial)
+      step += 1
+      since += 1
+      found = score(trial)
       if found > high or (found == high and by == "accuracy"):
         since = 0 if found > high else since
         key, high = trial, found

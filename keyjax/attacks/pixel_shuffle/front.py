@@ -57,7 +57,8 @@ def _train(
   """Train the parameters of a front; the network's weights are frozen."""
   start = {"params": theta, "net": view.stolen()}
   apply = in_front(view.apply_fn, front, block_keys.block_size(view))
-  recipe, marks = Recipe(learning_rate=learning_rate), budget.marks()
+  recipe = Recipe(learning_rate=learning_rate)
+  marks = budget.marks()
   for at in fit(apply, start, view.data, marks, recipe, budget.seed):
     yield Cost(steps=at.step, flops=at.flops), at.params
 

@@ -101,7 +101,8 @@ def jigsaw(
   """
   assert view.ciphertexts is not None
   images = view.ciphertexts
-  m, more = block_keys.block_size(view), {"ciphertexts": len(images)}
+  m = block_keys.block_size(view)
+  more = {"ciphertexts": len(images)}
   useful = template == "images" and len(view.data.image) > 0
   own = view.data.image if useful else None
   key = solve(view.name, m, images, own, budget.steps, budget.seed)
@@ -131,7 +132,8 @@ def solve(
   if kind == "ffx":
     return table_key(images, m)
   found = correlations(images, m)
-  rng, size = np.random.default_rng(seed), found.shape[-1]
+  rng = np.random.default_rng(seed)
+  size = found.shape[-1]
   starts = [rng.permutation(size) for _ in range(max(restarts, 1))]
   order = arrange(found, model(images, m), starts)
   if own is not None:  # The model cannot tell colours apart.
@@ -225,7 +227,8 @@ def _uphill(
         order[[i, j]] = order[[j, i]]
         trial = _agreement(found, want, order)
         if trial > high + 1e-12:
-          high, improved = trial, True
+          high = trial
+          improved = True
         else:
           order[[i, j]] = order[[j, i]]
   return order, high

@@ -60,7 +60,8 @@ class FlatOracle:
     if len(x) > self._oracle.left:
       raise Unsuitable(f"the queries ran out: {self._oracle.used} were asked")
     images = x.reshape(-1, *self.shape).astype(self._dtype)
-    parts, start = [], 0
+    parts = []
+    start = 0
     while start < len(x):
       # Powers of two: a handful of compiled shapes, and no query wasted.
       count = 1 << ((len(x) - start).bit_length() - 1)
@@ -244,7 +245,8 @@ def _gradient(
   other = np.stack(thirds) / np.sqrt(oracle.size)
   near = oracle.round(point + np.concatenate([np.diag(inward), other]))
   logits = oracle(np.concatenate([point[None], near]))
-  change, moved = logits[1:] - logits[0], near - point
+  change = logits[1:] - logits[0]
+  moved = near - point
   gradient = change[:-3] / np.diag(moved)[:, None]
   error = np.abs(moved[-3:] @ gradient - change[-3:]).max()
   return gradient if error < _SLACK * oracle.noise else None

@@ -84,16 +84,15 @@ def cryptanalytic(
     sign is known, so that no affine rest is left).
   """
   assert view.oracle is not None
-  hidden, shape = _hidden(view), view.data.image.shape[1:]
+  hidden = _hidden(view)
+  shape = view.data.image.shape[1:]
   details: dict[str, Any] = {"hidden": hidden, "neurons": 0, "reason": ""}
   model = None
   try:
     if not hidden:
       raise Unsuitable("the model is no MLP with one hidden layer")
-    oracle, rng = (
-      FlatOracle(view.oracle, shape),
-      np.random.default_rng(budget.seed),
-    )
+    oracle = FlatOracle(view.oracle, shape)
+    rng = np.random.default_rng(budget.seed)
     oracle.listen(rng)
     draw = _Inputs(view, oracle, rng)
     copy = _recover(oracle, draw, hidden, num_lines, rounds, polish)
@@ -132,12 +131,14 @@ class _Inputs:
   def __init__(
     self, view: View, oracle: FlatOracle, rng: np.random.Generator
   ) -> None:
-    self._oracle, self._rng = oracle, rng
+    self._oracle = oracle
+    self._rng = rng
     images = np.asarray(view.data.image, np.float64)
     self._images = images.reshape(-1, oracle.size)
 
   def __call__(self, count: int) -> np.ndarray:
-    rng, size = self._rng, self._oracle.size
+    rng = self._rng
+    size = self._oracle.size
     bright = rng.random((count, size)) < rng.random((count, 1))
     sharp = np.minimum(1.5 * rng.random((count, 1)), 1)
     x = sharp * bright + (1 - sharp) * rng.random((count, size))
@@ -166,10 +167,12 @@ def _recover(
   steps: int,
 ) -> Layers:
   """Return the network, after rounds of lines where it is still wrong."""
-  start, count = draw(num_lines), 2 * (hidden + oracle.size + 1)
+  start = draw(num_lines)
+  count = 2 * (hidden + oracle.size + 1)
   x = draw(count)
   logits = oracle(x)
-  read, classes = layers.none(oracle.size, logits.shape[1]), logits.shape[1]
+  read = layers.none(oracle.size, logits.shape[1])
+  classes = logits.shape[1]
   for _ in range(rounds):
     found = bends.find(oracle, start, draw(num_lines), hidden)
     read = _extend(read, oracle, found, hidden)
@@ -177,7 +180,8 @@ def _recover(
     fresh = draw.on_both_sides(read, count)
     want = oracle(fresh)
     error = np.abs(layers.forward(copy, fresh) - want).max(-1)
-    x, logits = np.concatenate([x, fresh]), np.concatenate([logits, want])
+    x = np.concatenate([x, fresh])
+    logits = np.concatenate([logits, want])
     if read.neurons == hidden:
       break
     start = fresh[np.argsort(-error)[:num_lines]]
@@ -186,7 +190,8 @@ def _recover(
   if not complete or not layers.can_polish(copy):
     return copy
   more = draw.on_both_sides(read, 4 * hidden * (oracle.size + 1) // classes)
-  x, logits = np.concatenate([x, more]), np.concatenate([logits, oracle(more)])
+  x = np.concatenate([x, more])
+  logits = np.concatenate([logits, oracle(more)])
   for _ in range(steps):
     copy = layers.polish(copy, x, logits)
   return copy
@@ -225,7 +230,8 @@ def _judge(
   copy: Layers, oracle: FlatOracle, fresh: np.ndarray
 ) -> dict[str, Any]:
   """Return the copy's errors on inputs that it was not made from."""
-  want, got = oracle(fresh), layers.forward(copy, fresh)
+  want = oracle(fresh)
+  got = layers.forward(copy, fresh)
   return {
     "neurons": copy.neurons,
     "noise": oracle.noise,

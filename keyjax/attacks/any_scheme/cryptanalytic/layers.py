@@ -100,7 +100,8 @@ def polish(layers: Layers, x: np.ndarray, logits: np.ndarray) -> Layers:
   # The last layer is eliminated by projection: what remains of a change of
   # rows after the last layer is fitted again.
   base = np.linalg.qr(np.concatenate([hidden * on, ones], 1))[0]
-  size, classes = ones.shape[1], logits.shape[1]
+  size = ones.shape[1]
+  classes = logits.shape[1]
   matrix = np.empty((len(x), classes, layers.neurons, size))
   for j in range(layers.neurons):
     part = ones * on[:, j : j + 1]
