@@ -2,9 +2,9 @@ r"""Download a data set and prepare it for `experiments.data`.
 
   python -m experiments.prepare cifar10 --data_dir=DIR
 
-TFDS downloads the published files, checks them against its checksums and
-writes `array_record`. By default the folder is the one that `experiments.data`
-reads.
+Without a name it lists the data sets. TFDS downloads the published files,
+checks them against its checksums and writes `array_record`. By default the
+folder is the one that `experiments.data` reads.
 """
 
 import contextlib

@@ -38,8 +38,9 @@ that are run without -i. Work is done on the CPU unless JAX_PLATFORMS says
 otherwise.
 
 `keyjax COMMAND --help` has examples for each command. They work in the order of
-this list, in a folder that contains a model.safetensors and the rows.jsonl of
-attacks (which `card` reads).
+this list, in a folder with a model.safetensors (in Python,
+`keyjax.checkpoint.write_weights` writes one) and, for `card`, the rows.jsonl of
+`experiments.attack`.
 
 Completion: put eval "$(keyjax --print-completion bash)", or the one for zsh,
 into your shell's startup file."""
