@@ -1,8 +1,8 @@
 """A local object server with Cloud Storage's JSON API.
 
-`gcp-storage-emulator`, and what it leaves out and TensorStore needs: the
-generation of what is read, and writes that are refused when it has changed.
-What it does not have is Google's consistency, credentials and limits.
+`gcp-storage-emulator`, extended by what TensorStore needs: the generation of
+objects that are read, and writes that are refused if it has changed. It does
+not model Google's consistency, credentials and limits.
 """
 
 import contextlib
@@ -87,7 +87,7 @@ def serving() -> Iterator[None]:
     "127.0.0.1", port, in_memory=True, default_bucket="bucket"
   )
   url = f"http://127.0.0.1:{port}"
-  # About absent objects, and Google's credentials.
+  # They report absent objects and missing credentials.
   for name in ("gcsfs", "gcp_storage_emulator", "google.auth"):
     logging.getLogger(name).setLevel(logging.CRITICAL)
   with pytest.MonkeyPatch.context() as patch:

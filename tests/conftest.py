@@ -1,4 +1,4 @@
-"""Fixtures of several folders."""
+"""Fixtures for several folders."""
 
 import pathlib
 

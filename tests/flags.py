@@ -1,7 +1,7 @@
 """XLA flags of the tests and of the processes that they start."""
 
 # A busy machine may take minutes to bring 8 virtual devices to a collective:
-# by default XLA ends the process after 40 seconds. One LLVM module a program
+# by default XLA ends the process after 40 seconds. One LLVM module per program
 # costs less processor time than 32, and the tests use all processors anyway.
 _FLAGS = (
   "--xla_cpu_collective_call_warn_stuck_timeout_seconds=120",

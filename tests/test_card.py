@@ -211,7 +211,7 @@ def test_several_schemes_need_a_label():
     cards.make(rows())
 
 
-def test_rows_without_a_mechanism_are_of_an_older_release():
+def test_rows_of_an_older_release_have_no_mechanism():
   old = [{k: v for k, v in r.items() if k != "mechanism"} for r in rows()]
   with pytest.raises(cards.CardError, match="do not have 'mechanism'"):
     cards.make(old, "counter")
@@ -289,12 +289,12 @@ def test_malformed_cards_are_refused(card, path, value, sentence):
     cards.check(put(card, path, value))
 
 
-def test_the_class_of_another_packages_scheme_is_its_own_statement(card):
+def test_the_class_of_a_scheme_of_another_package_is_not_checked(card):
   assert cards.unknown_mechanisms(card) == []
   theirs = put(card, ("scheme", "parts", 0, "mechanism"), "theirs")
   assert cards.unknown_mechanisms(theirs) == ["theirs"]
   assert cards.parse_card(cards.format_card(theirs)) == theirs
-  # One of the words all the same, and next to it a known scheme is checked.
+  # It must be one of the known words, and a known scheme is still checked.
   theirs["scheme"]["parts"].append(card["scheme"]["parts"][0])
   cards.check(theirs)
   for at, text in ((0, "unbreakable"), (1, "obfuscation")):
@@ -345,7 +345,7 @@ def signed(request, card):
   return cards.sign(card, key), key
 
 
-def test_a_signature_goes_with_the_file(signed):
+def test_a_signature_is_part_of_the_file(signed):
   card, key = signed
   data = cards.format_card(card)
   cards.verify(cards.parse_card(data), key.public)

@@ -1,4 +1,4 @@
-"""Imports point down: from commands to the ground floor, and never in a circle.
+"""Imports point down: from commands to the ground floor, without cycles.
 
 Imports inside functions count as well.
 """
@@ -79,12 +79,12 @@ def folders() -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("graph", [modules, folders])
-def test_no_import_goes_in_a_circle(graph) -> None:
+def test_there_are_no_import_cycles(graph) -> None:
   assert len(graph()) > 20
   graphlib.TopologicalSorter(graph()).prepare()
 
 
-def test_a_circle_would_be_found() -> None:
+def test_an_import_cycle_would_be_found() -> None:
   known = {"keyjax.a", "keyjax.b"}
   lazy = "def f():\n  from keyjax import a"
   graph = {
@@ -101,7 +101,7 @@ def test_the_library_never_imports_the_experiments() -> None:
       assert not [x for x in others if x.startswith("experiments")], module
 
 
-def test_arrows_between_folders_of_experiments_point_down() -> None:
+def test_imports_between_folders_of_experiments_point_down() -> None:
   tier = {name: i for i, names in enumerate(TIERS) for name in names}
   for module, others in modules().items():
     here = folder(module)

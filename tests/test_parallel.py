@@ -12,7 +12,7 @@ from keyjax import parallel
 from tests import trees
 
 ROWS, RATE = 16, 0.5
-HOWS = ("pmap", "shard_map")  # Both run the step once a device.
+HOWS = ("pmap", "shard_map")  # Both run the step once on each device.
 # Small integers: sums and means over rows are exact, in any order.
 RNG = np.random.default_rng(0)
 BATCH = {
@@ -210,7 +210,7 @@ def test_replicate_puts_the_same_bits_everywhere(count: int) -> None:
 
 
 @pytest.mark.parametrize("how", [*HOWS, "fsdp"])
-def test_a_batch_put_ahead_is_not_copied_again(how: str) -> None:
+def test_a_prefetched_batch_is_not_copied_again(how: str) -> None:
   devices = jax.devices()[:4]
   run = parallel.data_parallel(step, how, devices)
   placed = parallel.put(BATCH, how, devices)
@@ -227,6 +227,6 @@ def test_a_batch_put_ahead_is_not_copied_again(how: str) -> None:
   trees.assert_same_bits(jax.device_get(again), jax.device_get(expected))
 
 
-def test_a_batch_put_ahead_must_divide_too() -> None:
+def test_a_prefetched_batch_must_divide_too() -> None:
   with pytest.raises(ValueError, match="16 rows does not divide over 3"):
     parallel.put(BATCH, "pmap", jax.devices()[:3])

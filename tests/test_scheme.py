@@ -95,7 +95,7 @@ def test_partition_takes_the_first_match() -> None:
     keyjax.partition({})
 
 
-def test_a_key_that_is_an_argument_is_no_constant() -> None:
+def test_a_key_that_is_an_argument_is_not_a_constant() -> None:
   """JAX may write compiled programs to a cache: no key may be in them."""
   scheme = keyjax.pixel_shuffle("shf", 4)
   images = jnp.zeros((1, 8, 8, 3))

@@ -16,7 +16,7 @@ X = jnp.zeros((1, 8, 8, 1))
 
 
 class Deep(nn.Module):
-  """Two hidden layers, so that signs lie behind signs."""
+  """Two hidden layers, so that signs follow signs."""
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -26,7 +26,7 @@ class Deep(nn.Module):
 
 
 class Conv(nn.Module):
-  """A convolution, whose outputs cannot be moved one at a time."""
+  """A convolution, whose outputs cannot be changed one at a time."""
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -36,7 +36,7 @@ class Conv(nn.Module):
 
 
 class Patches(nn.Module):
-  """Sees blocks of 4 x 4 pixels, as keyed networks of the papers do."""
+  """A network that sees blocks of 4 x 4 pixels, as those of the papers do."""
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -52,13 +52,13 @@ DEEP, CONV, PATCHES = Deep(), Conv(), Patches()
 def target(
   model: nn.Module, name: str, units: int = 64, block_size: int = 4
 ) -> Target:
-  """Trains a model under a scheme's key, and ships it.
+  """Train a model under a scheme's key, and return it as shipped.
 
   Args:
-    model: one of those above.
+    model: One of the modules above.
     name: `hpnn`, `shf`, `np` or `ffx`.
-    units: key bits of HPNN.
-    block_size: of the others.
+    units: Key bits of HPNN.
+    block_size: Block size of the others.
   """
   scheme = (
     keyjax.hpnn(model.apply, units=units)
@@ -67,7 +67,7 @@ def target(
   )
   train, test = toys.digits()
   start = model.init(jax.random.key(0), X)
-  # Not a secret that guards anything: the figures are to repeat themselves.
+  # Not a real secret: the figures must be repeatable.
   secret = Secret(bytes(range(32)))
   key = scheme.keygen(secret, start, {"image": X})
   bound = scheme.bind(key, model.apply)

@@ -18,7 +18,7 @@ from tests.attacks import toys
 
 
 def xor_scheme() -> keyjax.Scheme:
-  """A toy: every word XOR one 32-bit key. Its weakness is plain."""
+  """A toy: every word XOR one 32-bit key, which a zero reveals."""
   word = keyjax.tree.as_words
   back = keyjax.tree.from_words
   return keyjax.Scheme(
@@ -31,7 +31,7 @@ def xor_scheme() -> keyjax.Scheme:
 
 
 def xor_break(view: views.View, budget: Budget) -> Iterator[Claim]:
-  """Reads the key off a zero bias: every word of it is the key."""
+  """Read the key from a zero bias: each of its words is the key."""
   bias = view.locked["params"]["dense"]["bias"]
   yield Claim(None, Cost(steps=1))
   yield Claim(jnp.asarray(bias)[0], Cost(steps=2), {"looked": 1})
@@ -95,7 +95,7 @@ def test_a_schedule_is_in_no_view_without_its_grant() -> None:
 
 
 def arrays(view: views.View) -> list[Any]:
-  """All arrays of a view, without what the oracle hides."""
+  """Return all arrays of a view, except what the oracle hides."""
   leaves = jax.tree.leaves(vars(view))
   return [x for x in leaves if isinstance(x, np.ndarray | jax.Array)]
 
@@ -134,7 +134,7 @@ def test_an_oracle_counts_and_refuses() -> None:
     view.oracle(images[:2])
 
 
-def test_an_attack_without_its_needs() -> None:
+def test_an_attack_that_lacks_what_it_needs() -> None:
   attack = dataclasses.replace(XOR_BREAK, needs=Attacker(queries=1))
   with pytest.raises(ValueError, match="xor needs"):
     referee.play(attack, planted(), Attacker(), Budget())
@@ -162,7 +162,7 @@ def test_trials_count_games_won() -> None:
 
 
 def test_a_sweep_judges_one_target() -> None:
-  """What a referee keeps of a target is found again for the next setting."""
+  """A referee can reuse what it computed for the previous setting."""
   seen = []
 
   def referee_of(value: Any, target: game.Target) -> game.Score:
@@ -203,11 +203,11 @@ def test_a_function_is_scored_by_accuracy() -> None:
   assert scored(Goal.FUNCTION, model, target).details["nonfinite"] == 397
 
 
-def test_a_key_of_another_structure_is_worth_nothing() -> None:
+def test_a_key_of_another_structure_scores_nothing() -> None:
   assert scored(Goal.KEY, (1, 2), planted()).value == 0
 
 
-def test_a_distinguisher_is_right_or_not() -> None:
+def test_a_distinguisher_is_right_or_wrong() -> None:
   decoy = dataclasses.replace(planted(), genuine=False)
   assert scored(Goal.DISTINGUISH, True, planted()).value == 1
   assert scored(Goal.DISTINGUISH, True, decoy).value == 0
@@ -230,7 +230,7 @@ def test_a_forgery_must_change_something_and_do_as_claimed() -> None:
 # ------------------------------------------------------------------- registry
 
 
-def test_a_new_scheme_is_met_by_the_attacks_on_any() -> None:
+def test_attacks_on_any_scheme_apply_to_a_new_one() -> None:
   names = {a.name for a in registry.applicable("a_scheme_made_up_here")}
   assert {"fine_tune", "scratch", "extract"} <= names
   assert not any("deep_lock" in n for n in names)
@@ -256,4 +256,4 @@ def test_no_key_becomes_a_constant() -> None:
   assert "12345" not in text and "1.23455" not in text
   bound = scheme.bind(target.key, toys.NET.apply)
   text = jax.jit(bound).lower(target.params, images).as_text()
-  assert "1.23455" in text, "this is what it would look like"
+  assert "1.23455" in text, "so the test can fail"

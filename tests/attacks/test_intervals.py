@@ -1,4 +1,4 @@
-"""Intervals, against what their papers and plain sums say."""
+"""Intervals, against their papers and exact sums."""
 
 import math
 
@@ -12,7 +12,7 @@ RNG = np.random.default_rng(0)
 
 
 def tail(n: int, k: int, p: float) -> float:
-  """P(X >= k) for n throws: exact sums, no scipy."""
+  """Return P(X >= k) for n trials: exact sums, no SciPy."""
   return math.fsum(
     math.comb(n, i) * p**i * (1 - p) ** (n - i) for i in range(k, n + 1)
   )
@@ -37,7 +37,7 @@ def test_clopper_pearson_at_the_ends(n: int) -> None:
 
 def test_clopper_pearson_takes_numpy_counts() -> None:
   low, high = intervals.clopper_pearson(np.int32(8), np.int64(10))
-  # The paper's chart, as tables give it for 8 of 10.
+  # Tabulated values for 8 of 10.
   assert (round(low, 4), round(high, 4)) == (0.4439, 0.9748)
   assert type(low) is type(high) is float
 

@@ -39,7 +39,7 @@ NET = Net()
 
 @functools.cache
 def digits() -> tuple[Examples, Examples]:
-  """Training and test images."""
+  """Return training and test images."""
   found = sklearn.datasets.load_digits()
   images = (found.images / 16).astype(np.float32)[..., None]
   labels = found.target.astype(np.int32)
@@ -54,7 +54,7 @@ def init(rng: jax.Array) -> Any:
 
 @functools.cache
 def trained() -> Any:
-  """Params that are right on about 96 % of the digits."""
+  """Return params that classify about 96 % of the digits correctly."""
   fits = fit(
     NET.apply, init(jax.random.key(0)), digits()[0], [400], Recipe("adam", 1e-2)
   )
@@ -62,7 +62,7 @@ def trained() -> Any:
 
 
 def target(scheme: keyjax.Scheme, name: str, **fields: Any) -> Target:
-  """Locks a tree, by default the trained digits model, under a new secret."""
+  """Lock a tree, by default the trained digits model, under a new secret."""
   params = fields.pop("params", None)
   params = trained() if params is None else params
   train, test = digits()

@@ -34,7 +34,7 @@ def make(scheme, params=None):
   return scheme.keygen(keyjax.Secret.generate(), params, batch)
 
 
-def test_what_is_seen_is_after_the_key():
+def test_activations_are_recorded_after_the_key():
   scheme, x = keyjax.hpnn(toys.NET.apply), toys.digits()[1].image[:20]
   key, params = make(scheme), toys.trained()
   locked = look(scheme, key, params, x)
@@ -106,7 +106,7 @@ def test_a_probe_on_the_logits_is_about_as_good_as_the_model():
   assert abs((found == labels).mean() - model) < 0.03 and model > 0.9
 
 
-def test_a_wrong_keys_probe_with_shuffled_labels_gives_chance():
+def test_a_probe_under_a_wrong_key_with_shuffled_labels_is_at_chance():
   scheme = keyjax.masked(keyjax.deep_lock(), quantize.INT8_LEAVES)
   quantized = quantize.quantize(toys.trained())
   right, wrong = make(scheme, quantized), make(scheme, quantized)
@@ -117,12 +117,12 @@ def test_a_wrong_keys_probe_with_shuffled_labels_gives_chance():
   found, labels = probed(plain, (), floats, "head in", shuffled)
   low, high = intervals.clopper_pearson((found == labels).sum(), len(labels))
   assert low - 0.05 < 0.1 < high + 0.05
-  # With the labels, even these weights let a linear reader read.
+  # With the true labels, a linear probe learns even from these weights.
   found, labels = probed(plain, (), floats, "head in")
   assert (found == labels).mean() > 0.5
 
 
-def test_a_probe_bears_huge_values_and_dead_features():
+def test_a_probe_copes_with_huge_values_and_dead_features():
   rng = np.random.default_rng(0)
   labels = rng.integers(0, 4, 200)
   x = np.eye(4)[labels] @ rng.normal(size=(4, 30)) * 1e37
@@ -133,7 +133,7 @@ def test_a_probe_bears_huge_values_and_dead_features():
     probe.fit(x[:9], labels[:9], 4)
 
 
-def test_saliency_with_the_right_key_is_the_plain_networks():
+def test_saliency_with_the_right_key_is_that_of_the_plain_network():
   scheme, test = keyjax.deep_lock(), toys.digits()[1]
   x, y = jnp.asarray(test.image[:12]), jnp.asarray(test.label[:12])
   key, wrong = make(scheme), make(scheme)

@@ -12,7 +12,9 @@ def noise(seed: int, *shape: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("debiased", [True, False])
-def test_identical_is_one_and_orthogonal_maps_and_scale_do_not_matter(debiased):
+def test_identical_activations_give_one_and_rotations_and_scale_do_not_matter(
+  debiased,
+):
   x = noise(0, 40, 60)
   turn = scipy.stats.ortho_group.rvs(60, random_state=1)
   for y in (x, 1e30 * x @ turn + 5, -x, x[:, ::-1]):
@@ -21,7 +23,7 @@ def test_identical_is_one_and_orthogonal_maps_and_scale_do_not_matter(debiased):
   assert similarity.linear_cka(x, stretched, debiased) < 0.99
 
 
-def test_independent_is_zero_on_average_and_the_plug_in_is_not():
+def test_independent_activations_give_zero_unless_biased():
   pairs = [(noise(i, 30, 200), noise(100 + i, 30, 300)) for i in range(40)]
   found = [similarity.linear_cka(*pair) for pair in pairs]
   assert abs(np.mean(found)) < 3 * scipy.stats.sem(found) + 1e-3
@@ -29,7 +31,7 @@ def test_independent_is_zero_on_average_and_the_plug_in_is_not():
   assert similarity.linear_cka(*pairs[0], debiased=False) > 0.8
 
 
-def test_the_plug_in_is_the_published_feature_space_form():
+def test_the_biased_estimate_is_the_published_one():
   x, y = noise(0, 50, 8), noise(1, 50, 5)
   x[:, 0] += y[:, 0]
   a, b = x - x.mean(0), y - y.mean(0)

@@ -102,7 +102,9 @@ def reference(secret: Secret, opts: gradient_search.Options) -> tuple[Any, int]:
     pytest.param({"theta": 1.0, "loss_threshold": 3.0}, marks=pytest.mark.slow),
   ],
 )
-def test_takes_the_papers_steps(kwargs: dict[str, Any]) -> None:
+def test_the_search_takes_the_steps_of_the_paper(
+  kwargs: dict[str, Any],
+) -> None:
   secret, opts = Secret.generate(), options(**kwargs)
   key, trace = run(secret, opts)
   want, steps = reference(secret, opts)

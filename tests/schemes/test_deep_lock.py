@@ -117,7 +117,7 @@ def test_sbox_tables() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32"])
-def test_what_accelerators_compute_is_the_table(dtype: str) -> None:
+def test_the_circuit_of_accelerators_equals_the_table(dtype: str) -> None:
   octets = np.arange(256, dtype=np.uint8)
   words = jnp.asarray(octets.view(dtype))
   for inverse, circuit, table in (
@@ -169,7 +169,7 @@ def test_counter_schedule_is_aes_ctr() -> None:
   stream = Cipher(algorithms.AES256(master), mode).encryptor().update(bytes(40))
   want = bytes(SBOX[b] for b in stream)
   locked = keyjax.deep_lock("counter").encrypt(key, plain)
-  # Bytes in memory; every leaf from a block of its own.
+  # Bytes in memory; every leaf begins at a new block.
   assert np.asarray(locked["v"]).tobytes() == want[:10]
   assert np.asarray(locked["w"]).tobytes() == want[16:]
 

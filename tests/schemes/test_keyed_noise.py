@@ -43,7 +43,7 @@ def test_the_noise_is_aes_ctr() -> None:
     modes.CTR(nonce + bytes(4)),
   ).encryptor()
   stream = np.frombuffer(cipher.update(bytes(48)), "<u4")
-  stream = np.delete(stream, [5, 6, 7])  # "b" begins at a block of its own.
+  stream = np.delete(stream, [5, 6, 7])  # "b" begins at a new block.
   want = stream & np.uint32(0x807FFFFF)
   found = np.concatenate([trees.bits(locked[k]) for k in "ab"])
   np.testing.assert_array_equal(found, want)

@@ -63,7 +63,7 @@ def run(apply_fn: Any, *args: Any) -> jax.Array:
 
 @per_model
 def test_hpnn_is_absorbed_and_a_wrong_key_is_not(name: str) -> None:
-  """Patches, query, key, value, out and both layers of the feed-forward."""
+  """Patches, query, key, value, out and both feed-forward layers."""
   model, variables, batch = case(name)
   scheme = keyjax.hpnn(model.apply)
   with warnings.catch_warnings():

@@ -54,7 +54,7 @@ def test_the_plain_model_serves_encrypted_images(
   folded = moved(variables, keyjax.fold_patch_embedding, key)
   encrypted = pixel_shuffle.transform(key, IMAGES)
   np.testing.assert_allclose(apply(folded, encrypted), plain, atol=2e-4)
-  # Neither of the two alone will do, nor will another key.
+  # Neither of the two alone is enough, nor is another key.
   for v, x in (
     (folded, IMAGES),
     (variables, encrypted),
@@ -68,7 +68,7 @@ def test_the_plain_model_serves_encrypted_images(
 
 
 def test_with_equal_channels_a_fold_only_permutes() -> None:
-  """A fold then is an exact permutation of the kernel's rows."""
+  """In this case a fold is an exact permutation of the kernel's rows."""
   key = make("shf", 4)
   kernel = jnp.asarray(RNG.normal(size=(8, 8, 3, 5)).astype(np.float32))
   bias, same = jnp.zeros(5), ((0.0,) * 3, (1.0,) * 3)

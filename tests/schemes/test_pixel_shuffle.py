@@ -18,7 +18,7 @@ KINDS = ("shf", "np", "ffx")
 
 
 def images(h: int, w: int, c: int, n: int = 2) -> np.ndarray:
-  """Every value of 0..255 occurs."""
+  """Return images in which every value of 0..255 occurs."""
   rng = np.random.default_rng(0)
   out = rng.integers(0, 256, (n, h, w, c), np.uint8)
   out.flat[:256] = np.arange(256)[: out.size]
@@ -86,7 +86,7 @@ def test_ffx_test_vector() -> None:
 @pytest.mark.parametrize(
   ("m", "ones"), [(2, 5), (4, 23), (8, 95), (16, 383), (32, 1535)]
 )
-def test_the_masks_weight(m: int, ones: int) -> None:
+def test_the_weight_of_the_masks(m: int, ones: int) -> None:
   key = make("np", m, images(32, 32, 3))
   assert int(key.mask.sum()) == ones
 

@@ -25,7 +25,7 @@ def loss_fn(params: Any, batch: Any) -> jax.Array:
 
 @functools.cache
 def locked(kind: str) -> Target:
-  """A digits model whose lock works: chance without the key."""
+  """Return a digits model whose lock works: chance without the key."""
   schemes = {
     "bounded": lambda: keyjax.adv_params(
       loss_fn, theta=0.3, beta=0.1, loss_threshold=1000.0
@@ -33,7 +33,7 @@ def locked(kind: str) -> Target:
     "noise": keyjax.keyed_noise,
   }
   name = {"bounded": "adv_params", "noise": "keyed_noise"}[kind]
-  # How far AdvParams goes depends on the order of layers that a secret draws.
+  # The loss that AdvParams reaches depends on the order of layers.
   for i in range(20):
     secret = Secret(bytes([i]) * 32)
     made = toys.target(
@@ -69,7 +69,7 @@ def test_line_search_with_200_images() -> None:
   won = play("line_search", locked("bounded"), images=200)
   assert won.score.value > PLAIN - 0.02
   assert won.cost.steps <= 41 and won.cost.flops > 0
-  # Half of the weights' signs are wrong: one at a time leads nowhere.
+  # Half of the signs are wrong: correcting one at a time changes nothing.
   lost = play("line_search", locked("noise"), steps=10, images=200)
   assert lost.score.value < 0.75
 
@@ -105,7 +105,7 @@ def test_duplicates_of_saturated_steps() -> None:
 
 
 def planted(value: float) -> Target:
-  """One weight of the head, far outside."""
+  """Return a target with one outlier in the head."""
   head = toys.trained()["params"]["head"]
   kernel = head["kernel"].at[0, 0].set(value)
   params = toys.trained()["params"] | {"head": head | {"kernel": kernel}}

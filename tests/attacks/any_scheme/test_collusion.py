@@ -28,7 +28,7 @@ def loss_fn(params: Any, batch: Any) -> jax.Array:
 def with_licensees(
   scheme: keyjax.Scheme, name: str, count: int, **fields: Any
 ) -> Target:
-  """A target, and files of its weights under other secrets."""
+  """Return a target, and files of its weights under other secrets."""
   made = toys.target(scheme, name, **fields)
   train = toys.digits()[0]
   batch = {"image": jnp.asarray(train.image), "label": jnp.asarray(train.label)}
@@ -40,7 +40,7 @@ def with_licensees(
 
 
 def scattered() -> keyjax.Scheme:
-  """A lock that moves 16 weights of 2,048 at places that a secret draws."""
+  """Return a lock that moves 16 of 2,048 weights, chosen by the secret."""
 
   def keygen(secret: Secret, params: Any, batch: Any) -> jax.Array:
     return jnp.asarray(keyjax.secrets.permutation(secret, "places", 2048)[:16])
@@ -62,7 +62,7 @@ def play(name: str, target: Target, count: int, **setting: Any) -> Any:
 
 
 def test_few_changes_are_outvoted() -> None:
-  """The planted weakness: no two secrets move the same weight, or few do."""
+  """The planted weakness: two secrets rarely move the same weight."""
   target = with_licensees(scattered(), "adv_params", 4)
   weights = play("collude_weights", target, 4)
   assert [p.cost.steps for p in weights.curve] == [0, 1, 2, 4]
@@ -76,7 +76,7 @@ def test_few_changes_are_outvoted() -> None:
 
 
 def test_adv_params_in_one_layer_is_one_lock_for_all() -> None:
-  """A secret draws layers and nothing else: there is nothing to outvote."""
+  """The secret only chooses layers: there is nothing to outvote."""
   scheme = keyjax.adv_params(loss_fn, ".*dense/kernel", theta=0.5, max_steps=4)
   target = with_licensees(scheme, "adv_params", 1)
   same = jax.tree.map(tree.same_bits, target.locked, target.licensed[0])
@@ -114,7 +114,7 @@ def test_sizes(files: int, want: list[int]) -> None:
   assert collusion.sizes(views.view(target, Attacker(licensees=9))) == want
 
 
-def test_a_vote_with_what_is_no_number() -> None:
+def test_votes_with_nan_and_infinity() -> None:
   values = np.float32([[np.nan, 1], [3, np.inf], [np.nan, 2]])
   np.testing.assert_array_equal(collusion.vote(values), np.float32([np.nan, 1]))
   half = np.asarray(jnp.bfloat16([[1.5], [2], [2]]))
@@ -127,7 +127,7 @@ def test_a_vote_with_what_is_no_number() -> None:
 
 @pytest.mark.parametrize("key_bits", [128, 256])
 def test_two_licensees_of_the_published_schedule(key_bits: int) -> None:
-  """The XOR of two files is that of two schedules, and gives both."""
+  """The XOR of two files is that of two schedules, and reveals both."""
   scheme = keyjax.deep_lock(key_bits=key_bits)
   target = with_licensees(
     scheme, "deep_lock", 1, options={"key_bits": key_bits}
@@ -146,7 +146,7 @@ def test_two_licensees_of_counter_mode() -> None:
 
 
 @pytest.mark.parametrize("nk", [4, 8])
-def test_both_schedules_come_out_of_their_xor(nk: int) -> None:
+def test_both_schedules_are_recovered_from_their_xor(nk: int) -> None:
   keys = [Secret.generate().derive("k", 4 * nk) for _ in range(2)]
   masters = [jnp.asarray(np.frombuffer(k, np.uint32)) for k in keys]
   streams = [
@@ -158,13 +158,13 @@ def test_both_schedules_come_out_of_their_xor(nk: int) -> None:
   at = found[0][0]
   assert len(got) == 16
   assert got > {tuple(s[at : at + nk].tolist()) for s in streams}
-  # Every one of them has its partner among them.
+  # Each of them has its partner among them.
   assert got == {
     tuple((np.array(w, np.uint32) ^ apart[at : at + nk]).tolist()) for w in got
   }
 
 
-def test_noise_is_no_pair_of_schedules() -> None:
+def test_noise_is_not_a_pair_of_schedules() -> None:
   key = aes.expand_key(bytes(32))
   noise = aes.keystream(jnp.asarray(key), jnp.zeros(4, jnp.uint32), 100)
   assert not [*schedule_difference.states(np.asarray(noise).reshape(-1), 4)]

@@ -36,12 +36,12 @@ class Planted(nn.Module):
 
 
 def planted(model: nn.Module, scheme: keyjax.Scheme | None = None) -> Target:
-  """A network of 10 inputs that nobody trained; its labels are its own."""
+  """Return an untrained network of 10 inputs, labelled by itself."""
   scheme = scheme or keyjax.identity()
   rng = np.random.default_rng(0)
   image = rng.random((64, 2, 5, 1)).astype(np.float32)
   params = model.init(jax.random.key(0), jnp.asarray(image))
-  secret = Secret(bytes(range(32)))  # It guards nothing.
+  secret = Secret(bytes(range(32)))  # Not a real secret.
   key = scheme.keygen(secret, params, {"image": jnp.asarray(image)})
   logits = scheme.bind(key, model.apply)(params, jnp.asarray(image))
   data = Examples(image, np.asarray(logits).argmax(-1))
@@ -88,7 +88,7 @@ def test_in_float32_the_copy_has_the_oracles_labels() -> None:
 
 
 def test_hpnn_is_recovered_with_its_signs() -> None:
-  """The rows are those that the key makes; beside the file they are the key."""
+  """The rows show the signs; together with the file they reveal the key."""
   model = Planted()
   target = planted(model, keyjax.hpnn(model.apply, units=8))
   copy = claim(target)
@@ -115,7 +115,7 @@ def test_hpnn_is_recovered_with_its_signs() -> None:
     (Planted(depth=2), 12_000, "no MLP with one hidden layer"),
   ],
 )
-def test_it_says_why_it_claims_nothing(
+def test_it_states_why_it_makes_no_claim(
   model: nn.Module, queries: int, reason: str
 ) -> None:
   result = played(planted(model), Attacker(queries=queries))

@@ -1,4 +1,4 @@
-"""Exhaustive search: few keys are all tried, and many are not."""
+"""Exhaustive search: small key spaces are tried completely, large ones not."""
 
 import dataclasses
 from typing import Any
@@ -40,17 +40,19 @@ def test_eight_key_bits_of_hpnn() -> None:
   assert won.score.details["bits_right"] == won.score.details["bits"]
   assert won.cost.steps == 256
   lost = referee.play(attack, target, THIEF, budget)
-  assert lost.details["note"].startswith("2^48.0 keys"), "a sign a neuron"
+  assert lost.details["note"].startswith("2^48.0 keys"), (
+    "one sign for each neuron"
+  )
 
 
-def test_a_key_whose_loss_is_no_number_does_not_hide_the_others() -> None:
+def test_a_key_with_a_nan_loss_does_not_hide_the_others() -> None:
   target = toys.target(toys.PATCHES, "shf", block_size=2)
   images = jnp.asarray(views.view(target, THIEF).data.image)
   right = pixel_shuffle.transform(target.key, images)
 
   def breaks(params: Any, x: jax.Array) -> jax.Array:
     logits = target.apply_fn(params, x)
-    if x.shape != right.shape:  # The referee's.
+    if x.shape != right.shape:  # A call of the referee.
       return logits
     return jnp.where(jnp.abs(x - right).max() < 1e-6, logits, jnp.nan)
 

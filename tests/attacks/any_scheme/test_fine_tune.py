@@ -1,4 +1,4 @@
-"""Fine-tuning: worth much where the lock is weak, nothing where it is noise."""
+"""Fine-tuning: it repairs weak locks, and gains nothing from noise."""
 
 import dataclasses
 import functools
@@ -24,7 +24,7 @@ def played(target: Target, name: str) -> referee.AttackResult:
   return referee.sweep(registry.get(name), target, THIEF, BUDGET, GRID)
 
 
-def test_a_file_that_is_not_locked_is_worth_what_it_is() -> None:
+def test_a_file_that_is_not_locked_needs_no_attack() -> None:
   """The planted weakness: nothing is locked."""
   target = toys.target(keyjax.identity(), "identity")
   tuned, fresh = played(target, "fine_tune"), played(target, "scratch")
@@ -33,7 +33,7 @@ def test_a_file_that_is_not_locked_is_worth_what_it_is() -> None:
   assert 0.05 < found["low"] < found["value"] < found["high"]
 
 
-def test_ciphertext_is_worth_no_more_than_fresh_weights() -> None:
+def test_ciphertext_is_no_better_than_fresh_weights() -> None:
   target = toys.target(keyjax.deep_lock("counter"), "deep_lock")
   tuned, fresh = played(target, "fine_tune"), played(target, "scratch")
   assert tuned.details["renewed_leaves"] == 4
@@ -51,7 +51,7 @@ def test_the_curve_begins_with_the_file_as_it_is() -> None:
   assert flops == sorted(flops) and flops[-1] > 60 * 40 * 2 * 2 * 64 * 32
 
 
-def test_the_best_setting_counts_and_its_interval_is_wider() -> None:
+def test_the_best_setting_counts_with_a_wider_interval() -> None:
   target = toys.target(keyjax.identity(), "identity")
   alone = [
     referee.play(registry.get("scratch"), target, THIEF, BUDGET, s)
@@ -93,7 +93,7 @@ def test_batch_statistics_train_too() -> None:
 
 @functools.cache
 def normed() -> Target:
-  """A model with batch norm, in the open."""
+  """Return an unlocked model with batch norm."""
   model, (data, test) = toys.Normed(), toys.digits()
   start = jax.jit(model.init)(jax.random.key(0), data.image[:1])
   params = next(

@@ -29,7 +29,7 @@ def play(name: str, target: Target, **setting: Any) -> referee.AttackResult:
 
 
 def shuffled(kind: str) -> Target:
-  """An input key before a model that was not trained for it."""
+  """Return an input key in front of a model that was not trained for it."""
   secret = Secret(bytes(32))
   return toys.target(keyjax.pixel_shuffle(kind, 4), kind, secret=secret)
 
@@ -60,7 +60,7 @@ def test_a_surrogate_needs_no_file() -> None:
   assert asked.cost.queries == 100 and own.cost.queries == 0
 
 
-def test_no_room_no_win() -> None:
+def test_a_ball_of_radius_0_wins_nothing() -> None:
   target = toys.target(keyjax.identity(), "identity")
   for name in ("transfer_stolen", "transfer_noise"):
     assert play(name, target, epsilon=0.0).score.value == 0
@@ -75,7 +75,7 @@ def test_input_keys(kind: str) -> None:
 
 
 def test_gradients_through_an_input_key() -> None:
-  """Where a step has no gradient, it gets one, and no other value."""
+  """Steps get a gradient; their values do not change."""
   image = jnp.asarray(toys.digits()[1].image[:2])
   key = shuffled("ffx").key
   out = gradient.differentiable(key, image)
@@ -105,13 +105,13 @@ def test_the_ascent_stays_in_the_ball_and_climbs() -> None:
 @pytest.mark.parametrize(
   "ball", [{"epsilon": -1.0}, {"epsilon": np.nan}, {"restarts": 0}]
 )
-def test_a_ball_that_is_none(ball: dict[str, Any]) -> None:
+def test_an_invalid_ball(ball: dict[str, Any]) -> None:
   target = toys.target(keyjax.identity(), "identity")
   with pytest.raises(ValueError, match=r"Ball\(.*restarts 1 or more"):
     play("transfer_stolen", target, **ball)
 
 
-def test_numbers_of_random_keys_and_of_no_training() -> None:
+def test_limits_of_random_keys_and_training_steps() -> None:
   for keys in (0, 65):
     with pytest.raises(ValueError, match=f"keys={keys}: must be from 1 to 64"):
       play("transfer_keys", shuffled("np"), keys=keys)
@@ -141,7 +141,7 @@ def scored(change: Any, epsilon: float = 0.1) -> game.Score:
     (lambda x: 1 - x, "pixels outside the ball"),
   ],
 )
-def test_a_claim_that_breaks_a_rule_is_worth_nothing(
+def test_a_claim_that_breaks_a_rule_scores_nothing(
   change: Any, rule: str
 ) -> None:
   found = scored(change)
@@ -149,7 +149,7 @@ def test_a_claim_that_breaks_a_rule_is_worth_nothing(
   assert re.fullmatch(rule, found.details["outside"])
 
 
-def test_only_victims_that_were_right_count() -> None:
+def test_only_correctly_classified_victims_count() -> None:
   target = toys.target(keyjax.identity(), "identity")
   label = toys.digits()[1].label[:20].copy()
   label[:5] = (label[:5] + 1) % 10  # The model is wrong on these.

@@ -1,4 +1,4 @@
-"""Attacks on Deep-Lock: won where they must be, lost on the counter mode."""
+"""Attacks on Deep-Lock: won where they must be, lost against counter mode."""
 
 import dataclasses
 from typing import Any
@@ -51,7 +51,7 @@ def test_four_known_weights_at_an_unknown_place(bits: int, seed: int) -> None:
 
 @pytest.mark.parametrize("leaf", ["dense/bias", "head/bias", "head/kernel"])
 def test_in_any_leaf(leaf: str) -> None:
-  """Near the stream's ends there are neighbours on one side alone."""
+  """Near the ends of the stream only one side has neighbours."""
   result = play(
     "known_plaintext", locked(), known_weights=4, known_leaf=f"params/{leaf}"
   )
@@ -60,7 +60,7 @@ def test_in_any_leaf(leaf: str) -> None:
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_known_weights_of_16_bits(dtype: Any) -> None:
-  """Nine, because four words may begin inside a word."""
+  """Nine weights, because they may begin in the middle of a word."""
   target = locked(dtype=dtype)
   result = play("known_plaintext", target, known_weights=9)
   assert result.score.value == 1
@@ -81,18 +81,18 @@ def test_known_weights_of_8_bits() -> None:
 
 
 @pytest.mark.parametrize("bits", [128, 256])
-def test_zero_biases_alone(bits: int) -> None:
+def test_zero_biases_are_enough(bits: int) -> None:
   fresh = toys.init(jax.random.key(0))
   assert (
     play("constant_leaves", locked(bits=bits, params=fresh)).score.value == 1
   )
   hard = locked("counter", bits, params=fresh)
   assert play("constant_leaves", hard).score.value == 0
-  # Trained biases are no zeros: the attack says that it found nothing.
+  # Trained biases are not zero: the attack reports that it found nothing.
   assert play("constant_leaves", locked(bits=bits)).score.value == 0
 
 
-def test_scales_of_one_alone() -> None:
+def test_scales_of_one_are_enough() -> None:
   params = toys.trained()["params"]
   params = {"params": params | {"norm": {"scale": jnp.ones(32)}}}
   target = locked(params=params)

@@ -1,4 +1,4 @@
-"""Attacks on pixel shuffles: keys are found, unless nothing leads to them."""
+"""Attacks on pixel shuffles: keys are found, unless there is no evidence."""
 
 import dataclasses
 from typing import Any
@@ -34,7 +34,7 @@ def right(target: game.Target) -> float:
   return referee.accuracy(target.authorized(), target.test).value
 
 
-def test_blocks_are_the_schemes() -> None:
+def test_blocks_are_those_of_the_scheme() -> None:
   key = toys.target(toys.PATCHES, "shf").key
   x = jnp.asarray(np.random.default_rng(0).random((2, 8, 12, 1)), jnp.float32)
   blocks = jnp.take(block_keys.to_blocks(x, 4), key.order, axis=-1)
@@ -76,7 +76,7 @@ def test_swaps_climb(by: str) -> None:
   assert result.score.value > 0.7
 
 
-def test_ciphertexts_and_images_of_ones_own_give_the_permutation() -> None:
+def test_ciphertexts_and_other_images_give_the_permutation() -> None:
   """Digits are 8 x 8: too small for the model of images."""
   target = toys.target(toys.PATCHES, "shf")
   result = played(
@@ -103,7 +103,7 @@ def test_ciphertexts_alone_give_the_mask(kind: str) -> None:
 
 
 def smooth(count: int) -> np.ndarray:
-  """Random images whose neighbours are alike."""
+  """Return random images whose neighbouring pixels are alike."""
   coarse = np.random.default_rng(0).random((count, 6, 6, 1))
   fine = jax.image.resize(jnp.asarray(coarse), (count, 16, 16, 1), "linear")
   return np.asarray(fine, np.float32)
@@ -121,7 +121,7 @@ def test_smooth_images_give_every_position(template: str) -> None:
 
 
 def test_noise_gives_no_position() -> None:
-  """Where pixels are independent, there is nothing to go by."""
+  """Independent pixels are no evidence of their positions."""
   images = np.random.default_rng(0).random((400, 8, 8, 1), np.float32)
   shares = []
   for seed in range(6):
@@ -140,7 +140,7 @@ def test_a_jigsaw_needs_ciphertexts() -> None:
 
 
 def test_a_network_that_ignores_its_input_gives_no_key() -> None:
-  """The fronts have nothing to follow: no image changes the logits."""
+  """No image changes the logits, so no front can learn anything."""
   target = toys.target(toys.PATCHES, "shf")
   dead = jax.tree.map(jnp.zeros_like, target.params)
   target = dataclasses.replace(target, params=dead, locked=dead)
