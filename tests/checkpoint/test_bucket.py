@@ -21,7 +21,7 @@ from tests.checkpoint import damage, test_processes, two
 from tests.conftest import ROOT
 
 pytestmark = [
-  # Third parties: missing credentials, sockets left open.
+  # From other packages: missing credentials, sockets left open.
   pytest.mark.filterwarnings("ignore:.*credentials.*"),
   pytest.mark.filterwarnings("ignore::ResourceWarning"),
   pytest.mark.filterwarnings("ignore::DeprecationWarning"),

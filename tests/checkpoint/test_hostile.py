@@ -218,7 +218,7 @@ def test_wrong_types_of_recipients_and_identities_are_reported(
     checkpoint.restore(tmp_path / "c", people)
 
 
-def test_text_as_key_is_told_which_function_reads_it(
+def test_text_as_a_key_names_the_function_that_reads_it(
   tmp_path: pathlib.Path,
 ) -> None:
   with pytest.raises(TypeError, match="use keyring.parse_recipient of it"):

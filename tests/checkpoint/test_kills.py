@@ -1,4 +1,4 @@
-"""After a kill, a full disk, a read-only folder: the old or the new one."""
+"""A kill, a full disk, a read-only folder: the old or the new checkpoint."""
 
 import json
 import os
@@ -13,8 +13,8 @@ from keyjax import Secret, checkpoint, keyring
 from tests import trees
 from tests.checkpoint.children import Server
 
-# A child that dies at its n-th call of what changes a file system. What
-# TensorStore writes goes through threads of its own: there, time decides.
+# A child that dies at its n-th call that changes a file system. TensorStore
+# writes in its own threads: there, time decides.
 CHILD = """
 import os, pathlib, signal, sys, threading, time
 import numpy as np

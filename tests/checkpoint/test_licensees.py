@@ -27,7 +27,7 @@ def test_marked_copies_are_traced(tmp_path: pathlib.Path, impl) -> None:
     args = copy, TREE, [owner, licensee.recipient()]
     checkpoint.save(*args, salt=licensee.salt, impl=impl)
     assert checkpoint.trace(copy, ring) == name
-    # Someone who replaces the envelope still leaks the messages.
+    # Replacing the envelope does not remove the marks of the messages.
     checkpoint.rewrap(copy, ring.identities(), others)
     assert checkpoint.trace(copy, ring) == name
     again = tmp_path / f"{name}-again"

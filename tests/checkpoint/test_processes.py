@@ -1,4 +1,4 @@
-"""Two real processes save together; they, and one alone, restore it."""
+"""Two real processes save a checkpoint; both, and one alone, restore it."""
 
 import pathlib
 import subprocess

@@ -46,7 +46,7 @@ def test_every_bit_is_restored(
   assert checkpoint.verify(tmp_path / "c", owner) == []
 
 
-def test_a_path_may_go_up(
+def test_a_path_may_contain_parents(
   owner: Any, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
   (tmp_path / "here").mkdir()

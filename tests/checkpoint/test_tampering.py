@@ -1,4 +1,4 @@
-"""However files are altered, values are restored as saved or not at all."""
+"""Altered files: values are restored as saved, or not at all."""
 
 import json
 import os

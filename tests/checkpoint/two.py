@@ -1,7 +1,7 @@
 """The program of each of two processes; see test_processes.py.
 
 Run as `python -m tests.checkpoint.two PORT PROCESS FOLDER JOB WHERE`: the key
-is in FOLDER, the checkpoints in WHERE, which may be of a bucket.
+is in FOLDER, the checkpoints in WHERE, which may be in a bucket.
 """
 
 import os

@@ -123,7 +123,9 @@ def spellings(raw):
   """Return how a key, or its second half, could be printed."""
   texts = []
   for part in (raw, raw[len(raw) // 2 :]):
-    whole = part[: len(part) // 3 * 3]  # The same, whatever follows it.
+    whole = part[
+      : len(part) // 3 * 3
+    ]  # Its base64 does not depend on what follows.
     texts += [part.hex(), base64.b64encode(whole).decode(), repr(part)]
   return [text.lower() for text in texts]
 

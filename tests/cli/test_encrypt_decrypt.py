@@ -55,7 +55,7 @@ def read_plain(kind, path):
 
 
 @pytest.mark.parametrize("kind", ["orbax", "safetensors", "msgpack"])
-def test_there_and_back(run, owner, kind):
+def test_weights_survive_a_round_trip(run, owner, kind):
   path = write_plain(kind)
   sealed = run("encrypt", path, "sealed", *TO, "--step", 12)
   assert sealed.code == 0, sealed.err

@@ -299,7 +299,7 @@ def test_a_terminal_shows_a_bar_and_json_none(owner):
   assert machine.strip().startswith("{") and "\x1b" not in machine
 
 
-def test_a_closed_pipe_is_not_an_error_of_ours(owner, monkeypatch):
+def test_a_closed_pipe_is_not_an_error(owner, monkeypatch):
   read, write = os.pipe()
   os.close(read)
   with os.fdopen(write, "w") as pipe:

@@ -1,4 +1,4 @@
-"""`keyjax public`: what is public of a key, and the id that `inspect` shows."""
+"""`keyjax public`: the public part of a key, and its id as in `inspect`."""
 
 import pathlib
 

@@ -194,7 +194,7 @@ def test_a_damaged_checkpoint_is_not_encrypted_again(run, people):
     data[i] ^= 1
   path.write_bytes(data)
   owner = ("--recipient", people.key.id, "--to", "@bob.key.pub")
-  # A process: others of Orbax's writes may end when this one has failed.
+  # In a process: other writes of Orbax may finish after this one has failed.
   answer = process("revoke", "model", "new", *KEY, *owner)
   # Orbax chooses where parts are stored in the file, and it varies.
   assert answer.code == 1

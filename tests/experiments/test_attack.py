@@ -26,7 +26,7 @@ from keyjax.schemes import registry as schemes
 
 
 def toy() -> keyjax.Scheme:
-  """A scheme of its own: all weights times -1 where a key bit says so."""
+  """Return a toy scheme: a key bit decides whether all weights are negated."""
 
   def keygen(secret: keyjax.Secret, params: Any, batch: Any) -> jax.Array:
     return jnp.asarray(secret.derive("toy", 1)[0] | 1, jnp.uint32)
@@ -108,8 +108,8 @@ def test_rows_resumption_and_report(
   assert "toy does not apply to: none, deep\n" in printed
   assert "tune does not apply" not in printed
   pairs = {(r["scheme"], r["attack"]) for r in rows}
-  # A scheme unknown to the library is met by the attacks for any, and by its
-  # own; Deep-Lock's attacks keep away from it.
+  # The attacks on any scheme and the toy's own run on it; those on Deep-Lock
+  # do not.
   assert {("toy", "tune"), ("toy", "toy")} <= pairs
   assert not {("toy", "known"), ("none", "toy"), ("toy", "scratch")} & pairs
   assert find(rows, "toy", "toy")["metric"] == "key"
@@ -170,7 +170,7 @@ def test_a_rows_name_depends_on_what_it_measures(config: ConfigDict) -> None:
   assert plan.row_name(config, "toy", "tune") != name
   config.attacks.tune.steps = 21
   config.name = "other"
-  config.train.prefetch = 0  # Speed alone.
+  config.train.prefetch = 0  # It changes the speed only.
   assert plan.row_name(config, "deep", "known") == name
   config.attacks.known.trials = 4
   assert plan.row_name(config, "deep", "known") != name
@@ -208,7 +208,7 @@ def test_mistakes_in_an_attack_claim_no_folder(
   assert not (tmp_path / "run").exists()
 
 
-def test_attacks_that_no_scheme_meets(
+def test_attacks_that_apply_to_no_scheme(
   config: ConfigDict, tmp_path: pathlib.Path
 ) -> None:
   for spec in config.attacks.values():

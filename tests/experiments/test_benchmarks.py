@@ -14,7 +14,7 @@ from experiments.benchmarks import inputs, scaling, timing
 
 @pytest.fixture(autouse=True)
 def as_users_run_it() -> Iterator[None]:
-  """Optax needs the standard promotion."""
+  """Allow the standard promotion, which Optax needs."""
   with jax.numpy_dtype_promotion("standard"):
     yield
 

@@ -30,7 +30,7 @@ WORDS = re.compile(
   r"|worth nothing)\b",
   re.IGNORECASE,
 )
-# Words of a claim, and the row of configs/matrix.py that stands behind it.
+# Words of a claim, and the row of configs/matrix.py that supports it.
 CLAIMS = {
   "as confidential as AES-CTR if no nonce": ("counter", "known"),
   "Signs and mantissas of the chosen leaves are": ("keyed_noise", "guess"),
@@ -71,10 +71,10 @@ def sections_of(file: pathlib.Path, *titles: str) -> Iterator[str]:
 
 
 def unbacked(text: str) -> list[str]:
-  """Returns the bold words of a text, but for those that are listed."""
+  """Return the strong claims of a text, except those that are listed."""
   flat = re.sub(r"\s+", " ", text)
   for known in (*CLAIMS, *NOT_CLAIMS):
-    # A listed sentence is taken out as far as its end.
+    # A listed sentence is removed up to its end.
     flat = re.sub(re.escape(known) + r"[^.|]*", "", flat)
   return [
     flat[max(m.start() - 60, 0) : m.end() + 40] for m in WORDS.finditer(flat)
@@ -190,7 +190,7 @@ MECHANISMS = {
 
 
 def lines(scheme: str) -> list[str]:
-  """The lines of a scheme's Guarantees and Known breaks."""
+  """Return the lines of a scheme's Guarantees and Known breaks."""
   file = ROOT / "keyjax" / "schemes" / f"{scheme}.py"
   sections = sections_of(file, "Guarantees", "Known breaks")
   text = re.sub(r"\n\s*(?=[^\s-])", " ", "\n".join(sections))
@@ -198,7 +198,9 @@ def lines(scheme: str) -> list[str]:
 
 
 @pytest.mark.parametrize("scheme", EVIDENCE)
-def test_every_line_has_its_evidence_and_no_other(scheme: str) -> None:
+def test_every_line_has_evidence_and_all_evidence_has_a_line(
+  scheme: str,
+) -> None:
   found = lines(scheme)
   for line in found:
     backing = [phrase for phrase in EVIDENCE[scheme] if phrase in line]
@@ -215,7 +217,7 @@ def test_every_scheme_with_known_breaks_is_listed() -> None:
 
 @pytest.fixture(scope="module")
 def played() -> set[tuple[str, str]]:
-  """Mechanisms and attacks that have a row in some config."""
+  """Return mechanisms and attacks that have a row in some config."""
   found = set()
   for known in commands.known():
     file, *words = known.argument.split(":")
@@ -281,12 +283,12 @@ def matrix() -> ConfigDict:
   return load_config("matrix.py")
 
 
-def test_no_claim_stands_alone() -> None:
+def test_no_claim_is_without_evidence() -> None:
   for name, text in texts().items():
     assert not unbacked(text), f"{name}: no row of the matrix is named for it"
 
 
-def test_a_claim_that_stands_alone_is_found() -> None:
+def test_a_claim_without_evidence_is_found() -> None:
   for text in (
     "The lock is robust\nto fine-tuning.",
     "It resists pruning.",
@@ -297,10 +299,10 @@ def test_a_claim_that_stands_alone_is_found() -> None:
   assert unbacked("nothing known; malleable. It is robust.") != []
 
 
-def test_what_is_listed_is_said() -> None:
+def test_what_is_listed_occurs_in_the_texts() -> None:
   flat = re.sub(r"\s+", " ", " ".join(texts().values()))
   for known in (*CLAIMS, *NOT_CLAIMS):
-    assert known in flat, f"{known!r} is said nowhere: take it off the list"
+    assert known in flat, f"{known!r} occurs nowhere: remove it from the list"
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
@@ -316,7 +318,7 @@ def test_a_claim_has_a_row_with_an_interval(
 
 
 def locked(kind: str) -> Target:
-  """The digits model under the lock that a claim is about, or a weak one."""
+  """Lock the digits model as the claim says, or with a weak lock."""
   schemes = {
     "counter": ("deep_lock", keyjax.deep_lock("counter")),
     "chain": ("deep_lock", keyjax.deep_lock()),
@@ -328,7 +330,7 @@ def locked(kind: str) -> Target:
 
 
 def score(label: str, target: Target, matrix: ConfigDict) -> referee.Score:
-  """Plays the attack of a row against a target, with its own attacker."""
+  """Play the attack of a row against a target, with its own attacker."""
   spec = matrix.attacks[label]
   attacker = rows.attacker_of(spec, len(target.train.label))
   attacker = dataclasses.replace(

@@ -67,14 +67,14 @@ class Case(NamedTuple):
 
   @property
   def network(self) -> str:
-    """What decides the model, as JSON."""
+    """Return what determines the model, as JSON."""
     config = self.config
     args = dict(config.model_args)
     return json.dumps([config.dataset, config.model, args, config.train.dtype])
 
   @property
   def protection(self) -> str:
-    """What decides the lock, as JSON."""
+    """Return what determines the lock, as JSON."""
     spec = self.config.schemes[self.label]
     return json.dumps([spec.scheme, dict(spec.args)])
 
@@ -175,7 +175,7 @@ def test_the_config_loads_and_is_locked(known: commands.Config) -> None:
 
 
 @each_config
-def test_every_attack_is_known_and_meets_a_scheme(
+def test_every_attack_is_known_and_applies_to_a_scheme(
   known: commands.Config,
 ) -> None:
   config = load(known)
@@ -200,7 +200,7 @@ def test_every_scheme_fits_the_model(case: Case) -> None:
   built = lock.build(spec.scheme, dict(spec.args), model)
   scheme = built.scheme
   prepared = jax.eval_shape(built.prepare, variables)
-  if not built.key_from_params:  # Shapes have no values to look at.
+  if not built.key_from_params:  # Shapes have no values.
     key = scheme.keygen(keyjax.Secret.generate(), prepared, {"image": images})
     locked = jax.eval_shape(scheme.encrypt, key, prepared)
     opened = jax.eval_shape(scheme.decrypt, key, locked)
@@ -214,7 +214,7 @@ def test_every_scheme_fits_the_model(case: Case) -> None:
     assert jax.tree.map(lambda x: (x.shape, x.dtype), prepared) == shapes
 
 
-def test_labels_are_files_names() -> None:
+def test_labels_are_names_of_files() -> None:
   for known in CONFIGS:
     for label in load(known).schemes:
       assert re.fullmatch(r"\w+", label), "it names a folder and a key file"

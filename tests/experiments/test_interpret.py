@@ -30,7 +30,7 @@ SMALL = Sizes(
   steps=30,
   maps=16,
 )
-# What a key leaves of so small a network depends on the key.
+# The accuracy of so small a network under a wrong key depends on the key.
 SECRET = keyjax.Secret(bytes([7]) * 32)
 Rows = list[dict[str, Any]]
 
@@ -81,7 +81,7 @@ def test_every_figure_has_its_interval_or_says_why_there_is_none(done) -> None:
   json.dumps(rows, allow_nan=False)
 
 
-def test_hpnns_key_shows_from_the_second_layer_on(done) -> None:
+def test_the_key_of_hpnn_shows_from_the_second_layer(done) -> None:
   found = pick(done[0], scheme="hpnn", metric="cka", condition="wrong")
   where = {(r["layer"], r["side"]): r for r in found}
   assert list(where) == [
@@ -100,7 +100,7 @@ def test_probes_and_retraining(done) -> None:
     (r["condition"], r["layer"], r["side"]): r["value"]
     for r in pick(done[0], scheme="hpnn", metric="probe")
   }
-  # Pixels are what they are in every condition.
+  # Pixels are the same in every condition.
   assert (
     len({v for (_, layer, _), v in read.items() if layer == "dense_0"}) == 1
   )
@@ -123,7 +123,7 @@ def test_ciphertext_is_not_finite_and_the_right_key_is(done) -> None:
   assert seen["head out"]["nonfinite"] == SMALL.images
   fresh = pick(done[0], scheme="float32", condition="fresh", metric="cka")
   assert all(r["value"] is not None for r in fresh)
-  # Nor is the argmax of NaN an accuracy.
+  # The argmax of NaN is not an accuracy either.
   tuned = pick(done[0], scheme="float32", metric="layer_tuning")
   assert [r["layer"] for r in tuned if r["value"] is None] == ["start"]
 
@@ -160,7 +160,7 @@ def test_text_is_refused(tmp_path: pathlib.Path) -> None:
     job.run(config, str(tmp_path / "t"))
 
 
-def test_most_keys_without_a_figure_are_no_figure() -> None:
+def test_there_is_no_figure_if_most_keys_have_none() -> None:
   good = np.random.default_rng(0).normal(size=(30, 5))
   bad = np.full((30, 5), np.nan)
   gram = layers.similarity.gram(good)

@@ -33,7 +33,7 @@ def test_gpt2_has_the_published_size() -> None:
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_no_position_sees_what_comes_after_it(tied: bool) -> None:
+def test_no_position_sees_later_ones(tied: bool) -> None:
   model = create(tied=tied)
   variables = variables_of(model)
   apply = jax.jit(model.apply)
@@ -53,7 +53,7 @@ def test_order_matters() -> None:
   assert float(jnp.abs(logits[0, 1:] - logits[0, :-1]).min(0).max()) > 1e-4
 
 
-def test_bfloat16_computes_and_float32_stays() -> None:
+def test_bfloat16_computes_and_params_stay_float32() -> None:
   model = create(dtype="bfloat16")
   variables = variables_of(model)
   assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(variables))

@@ -201,7 +201,7 @@ def plain_variables(done: Job) -> Any:
 
 
 def test_what_is_shipped_opens_to_the_trained_weights(done: Job) -> None:
-  """As a user does it: only the locked folder and the key file."""
+  """As a user would: with the locked folder and the key file only."""
   digits = data.load("digits", num_train=192, num_test=50)
   model = models.from_config(config(), digits)
   plain = plain_variables(done)
@@ -273,7 +273,7 @@ def test_near_keys_are_graded(done: Job) -> None:
     distances = [r["distance"] for r in near]
     assert distances == sorted(set(distances))
     most = near_keys.max_distance(key)
-    # Random keys have half of the bits wrong; no guess has all of them wrong.
+    # Random keys have half of the bits wrong; no near key needs more.
     most = most // 2 if "bits" in near_keys.unit(key) else most
     assert distances[0] == 1 and distances[-1] == most
     assert {r["unit"] for r in near} == {near_keys.unit(key)}
@@ -326,7 +326,7 @@ def test_the_table_shows_no_argmax_of_nan(done: Job) -> None:
   assert "NaN" not in next(x for x in text.splitlines() if "HPNN " in x)
 
 
-def test_a_narrow_terminal_cuts_no_word(done: Job) -> None:
+def test_a_narrow_terminal_truncates_no_word(done: Job) -> None:
   text = shown(done.rows, 80)
   assert "…" not in text and "..." not in text
   words = re.findall(r"\w+", text)
@@ -407,9 +407,11 @@ def needles(key: Any) -> Iterator[bytes]:
   for leaf in jax.tree.leaves(key):
     array = np.asarray(leaf).reshape(-1)[:16]
     if array.size < 16 and array.dtype.itemsize * array.size < 16:
-      continue  # Few bytes occur by chance.
+      continue  # So few bytes could occur by chance.
     if len(set(array.tolist())) < 3:
-      array = np.asarray(leaf).reshape(-1)  # Bits: only all of them tell.
+      array = np.asarray(leaf).reshape(
+        -1
+      )  # Bits: only all of them identify the key.
     for order in ("<", ">"):
       raw = array.astype(array.dtype.newbyteorder(order)).tobytes()
       yield raw
@@ -481,7 +483,7 @@ def test_the_command_in_help_can_be_copied(program: str) -> None:
   assert re.search(command, flat)
 
 
-# Arguments, with {} for a fresh folder, and what the line on stderr says.
+# Arguments, with {} for a fresh folder, and part of the line on stderr.
 MISTAKES = {
   "field": ([QUICKSTART, "--workdir={}", "--config.nope=1"], "field 'nope'"),
   "inner field": (

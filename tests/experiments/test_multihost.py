@@ -1,4 +1,4 @@
-"""Two real processes train HPNN as one does, and survive losing one."""
+"""Two real processes train HPNN as one does, and resume after one is lost."""
 
 import contextlib
 import json
@@ -155,7 +155,7 @@ def test_two_processes_train_as_one(
   one: pathlib.Path, two: pathlib.Path
 ) -> None:
   for label in ("plain", "hpnn"):
-    # Sums over devices go in another order: equal within float rounding.
+    # Sums over devices have another order: equal within float rounding.
     np.testing.assert_allclose(
       losses(two, label), losses(one, label), rtol=2e-5
     )
@@ -204,7 +204,7 @@ def test_killed_process_and_restart(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_preempted_processes_save_and_go_on(
+def test_preempted_processes_save_and_resume(
   two: pathlib.Path, tmp_path: pathlib.Path, number: int
 ) -> None:
   folder = tmp_path / "run"

@@ -28,13 +28,13 @@ CLASSES = [f"class_{i}" for i in range(10)]
 
 @pytest.fixture
 def served(tmp_path):
-  """Serves a folder; yields it and its address."""
+  """Serve a folder; yield it and its address."""
   folder = tmp_path / "served"
   folder.mkdir()
 
   class Handler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *args):
-      del args  # Unused: silence.
+      del args  # Unused; this silences the log.
 
   handler = functools.partial(Handler, directory=folder)
   with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -58,7 +58,7 @@ def made_up(count, shape, seed=0):
 
 
 def check(dataset, train, test):
-  """TFDS shuffles: compares as sets of (pixels, label)."""
+  """Compare as sets of (pixels, label), because TFDS shuffles."""
   for images, labels, (want_images, want_labels) in (
     (dataset.train_images, dataset.train_labels, train),
     (dataset.test_images, dataset.test_labels, test),
@@ -272,7 +272,7 @@ def test_no_network_is_a_clear_error(monkeypatch, tmp_path, capsys):
     prepare.prepare("mnist", str(tmp_path))
 
 
-def test_imagenet_without_its_archives_says_where_they_go(tmp_path):
+def test_without_its_archives_imagenet_says_where_to_put_them(tmp_path):
   with pytest.raises(data.MissingDataError) as caught:
     prepare.prepare("imagenet2012", str(tmp_path))
   for part in ("img_train.tar", "img_val.tar", str(tmp_path)):

@@ -184,7 +184,7 @@ def test_runs_of_two_configs(
     runs.read([*folders, same])
 
 
-def test_folders_that_are_no_runs(
+def test_folders_that_are_not_runs(
   folders: list[str], tmp_path: pathlib.Path
 ) -> None:
   with pytest.raises(ValueError, match="name the workdirs"):
@@ -212,7 +212,7 @@ def row(mechanism: str, dataset: str, model: str, **options: Any) -> Any:
   return names | {"options": options}
 
 
-def test_papers_are_quoted_where_scheme_and_data_match() -> None:
+def test_figures_of_papers_are_shown_where_scheme_and_data_match() -> None:
   said = published.report(row("shf", "cifar10", "cnn", block_size=4))
   assert "92.56" in said and "resnet18" in said
   said = published.report(row("ffx", "cifar10", "resnet18"))
@@ -234,7 +234,7 @@ def timed(scheme: str, metric: str, value: float, spread: float) -> Any:
   return results.provenance() | names | {"value": value} | ends
 
 
-def test_what_steps_cost_is_a_column(
+def test_the_cost_of_steps_is_a_column(
   folders: list[str], tmp_path: pathlib.Path
 ) -> None:
   file = tmp_path / "overhead.json"

@@ -83,7 +83,7 @@ def test_the_right_key_is_the_plain_model_and_others_are_not(
   right = find(scheme="hpnn", condition="right")["value"]
   assert right == pytest.approx(plain, rel=0.2)
   for condition in ("no_key", "wrong"):
-    # So short a training leaves a lock little to take away: it shows, no more.
+    # After so short a training the lock changes little, but it shows.
     assert find(scheme="hpnn", condition=condition)["value"] != right
 
 
@@ -96,7 +96,7 @@ def test_the_logs_count_characters(done: Any) -> None:
 
 
 def test_perplexity_is_that_of_a_uniform_guess() -> None:
-  """A model of zeros gives every character the same share."""
+  """A model of zeros gives every character the same probability."""
   from experiments.protection import evaluate, lock
 
   made = config()

@@ -74,8 +74,8 @@ def sends_nothing(compiled: Any) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["pmap", "shard_map"])
 @pytest.mark.parametrize("scheme", programs.SCHEMES)
-def test_programs_are_those_of_the_main_job(scheme: str, how: str) -> None:
-  """They also compile for the devices that are here."""
+def test_the_programs_are_those_of_the_main_job(scheme: str, how: str) -> None:
+  """They also compile for the devices of this machine."""
   with jax.numpy_dtype_promotion("standard"):
     here = jax.devices()[:2]
     compiled = programs.inference(scheme, how, here, "mlp")

@@ -5,7 +5,7 @@ import pytest
 from keyjax import Secret, keyring
 
 CHEAP = keyring.Cost(19456, 1, 1)
-# Its import for doctests would register the toy kind in every test process.
+# Importing it for doctests would register the toy kind in every process.
 collect_ignore = ["toy_kind.py"]
 
 

@@ -1,6 +1,6 @@
 """Kill changes of a keyring at each of their system calls.
 
-A program of its own, because it forks: `python -m tests.keyring.killed FOLDER`
+A separate program, because it forks: `python -m tests.keyring.killed FOLDER`
 prints how many kills each change survived, as JSON.
 """
 

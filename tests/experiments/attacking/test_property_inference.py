@@ -1,4 +1,4 @@
-"""Property inference: what plain weights tell, ciphertext does not."""
+"""Property inference: plain weights reveal properties, ciphertext does not."""
 
 import pathlib
 from typing import Any
@@ -57,9 +57,9 @@ def test_a_missing_class_shows_in_plain_weights_and_not_in_ciphertext() -> None:
     for nets in (own, targets)
   ]
   for of in classifiers.CLASSIFIERS:
-    # Four standard deviations of a coin.
+    # Four standard deviations of fair coin flips.
     assert abs(share(*locked, of) - 0.5) < 2 / np.sqrt(NETS), of
-  # Each file has a key of its own: biases of one value are not alike.
+  # Each file has its own key: equal biases give different ciphertexts.
   zeros = jax.tree.map(jnp.zeros_like, own.params)
   file = property_inference.lock_all(scheme, "deep_lock", zeros, None)
   words = np.asarray(tree.as_words(jax.tree.leaves(file)[0]))
@@ -90,7 +90,7 @@ def test_the_order_of_neurons_changes_no_feature() -> None:
 
 @pytest.fixture
 def config() -> ConfigDict:
-  """Two schemes, two attackers, three properties; few small networks."""
+  """Return two schemes, two attackers, three properties, few small networks."""
   made = configs.base()
   made.name = "tiny"
   made.model = "mlp"

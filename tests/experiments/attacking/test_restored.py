@@ -20,7 +20,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def rows(folder: pathlib.Path) -> list[dict[str, Any]]:
-  """The config's rows on the digits, of 1 and 400 images."""
+  """Return the config's rows on the digits, of 1 and 400 images."""
   file = ROOT / "configs" / "attack_jigsaw.py"
   spec = importlib.util.spec_from_file_location("attack_jigsaw", file)
   assert spec is not None and spec.loader is not None

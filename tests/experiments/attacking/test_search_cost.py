@@ -14,7 +14,7 @@ from experiments.run import config as configs
 
 @pytest.fixture
 def config() -> ConfigDict:
-  """Two schemes with a key and one without; no attacks."""
+  """Return a config of two schemes with a key, one without, and no attacks."""
   made = configs.base()
   made.name = "tiny"
   made.model = "mlp"

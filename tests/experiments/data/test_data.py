@@ -169,7 +169,7 @@ def test_real_data(name):
   )
 
 
-def test_cifar10_has_the_papers_statistics_names_and_caveat():
+def test_cifar10_has_published_statistics_names_and_a_caveat():
   folder = folder_or_skip("cifar10")
   dataset = data.load("cifar10", num_train=10, num_test=10)
   assert dataset.mean == (0.4914, 0.4822, 0.4465)
@@ -231,7 +231,7 @@ def test_tfrecord_folder_is_a_clear_error(tmp_path):
 
 @pytest.fixture
 def counted(monkeypatch):
-  """Counts the records that are decoded."""
+  """Count the records that are decoded."""
   folder_or_skip("mnist")
   import tensorflow_datasets as tfds
 
@@ -263,7 +263,7 @@ def test_cache_holds_what_was_decoded(counted, tmp_path):
   assert not list((tmp_path / "cache").rglob("tmp*"))
 
 
-def test_another_size_is_another_entry(counted, tmp_path):
+def test_another_size_has_its_own_entry(counted, tmp_path):
   data.load("mnist", num_train=20, num_test=10)
   assert len(data.load("mnist", num_train=21, num_test=10).train_labels) == 21
   assert len(cached_files(tmp_path)) == 3
@@ -305,7 +305,7 @@ def test_full_disk_leaves_nothing_behind(counted, tmp_path, monkeypatch):
   assert not [p for p in (tmp_path / "cache").rglob("*") if p.is_file()]
 
 
-def test_other_records_under_one_name_and_version_are_other_entries(tmp_path):
+def test_other_records_of_one_name_and_version_have_their_own_entry(tmp_path):
   paths = []
   for content in (b"a", b"ab"):
     folder = tmp_path / str(len(content)) / "cifar10" / "3.0.2"

@@ -14,7 +14,7 @@ from experiments.data import crops, folders
 
 @pytest.fixture
 def numbered():
-  """100 examples whose first pixel is their label is their index."""
+  """Return 100 examples whose first pixel and label are their index."""
   labels = np.arange(100, dtype=np.int32)
   images = np.zeros((100, 4, 4, 1), np.uint8)
   images[:, 0, 0, 0] = labels
@@ -35,7 +35,7 @@ def numbered():
 # -------------------------------------------------------------------- batches
 
 
-def test_batches_are_grain_and_random_access(numbered):
+def test_batches_are_a_grain_data_set_with_random_access(numbered):
   batches = data.batches(numbered, 8, seed=0)
   assert isinstance(batches, grain.MapDataset)
   assert sorted(batches[0]) == ["image", "label"]
@@ -208,7 +208,7 @@ def test_augment_shifts_by_at_most_pad_and_flips(dtype):
   assert set(y) == set(x) == set(range(2, 7))
 
 
-def test_augment_mirrors_about_half():
+def test_augment_mirrors_about_half_of_the_images():
   images = jnp.tile(jnp.arange(4.0).reshape(1, 1, 4, 1), (400, 4, 1, 3))
   out = np.array(data.augment(jax.random.key(0), images, pad=0))
   mirrored = out[:, 0, 0, 0] == 3
@@ -246,7 +246,7 @@ def test_prefetch_draws_ahead_in_order(size: int) -> None:
     next(ahead)
 
 
-def test_an_error_comes_when_its_batch_is_due() -> None:
+def test_an_error_is_raised_when_its_batch_is_due() -> None:
   def source() -> Iterator[int]:
     yield from range(3)
     raise OSError("the disk is gone")

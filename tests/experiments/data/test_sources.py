@@ -1,4 +1,4 @@
-"""Texts and made-up data, data sets from a config, and new data sets."""
+"""Texts and random data, data sets from a config, and new data sets."""
 
 import itertools
 import pathlib
@@ -43,7 +43,7 @@ def test_a_label_is_the_next_character(tmp_path: pathlib.Path) -> None:
   assert found.class_names == tuple(map(repr, symbols))
   read = "".join(symbols[i] for i in found.train_images.ravel())
   assert (SENTENCE * 40).startswith(read)
-  assert len(read) > 0.88 * len(SENTENCE * 40), "the end is for the test"
+  assert len(read) > 0.88 * len(SENTENCE * 40), "the end is the test set"
   images, labels = found.train_images, found.train_labels
   np.testing.assert_array_equal(images[:, 1:], labels[:, :-1])
   np.testing.assert_array_equal(images[1:, 0], labels[:-1, -1])
@@ -88,7 +88,7 @@ def test_text_that_does_not_fit_is_an_error(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("shape, labels", [((6, 5, 3), (9,)), ((12,), (9, 12))])
-def test_fake_data_have_the_shapes_asked_for(
+def test_fake_data_have_the_requested_shapes(
   shape: tuple[int, ...], labels: tuple[int, ...]
 ) -> None:
   made = config(dataset="fake", num_train=9, num_test=2)
@@ -150,7 +150,7 @@ DATASETS.add("stripes", Entry(load, origin="is made here"))
 def test_a_data_set_is_one_new_file(
   tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-  """It is loaded, configured, checked and refused by name; nothing else."""
+  """Load, configure, check and refuse it by name; no other line changes."""
   (tmp_path / "stripes.py").write_text(NEW)
   with DATASETS.temporary():
     monkeypatch.setattr(sets, "__path__", [*sets.__path__, str(tmp_path)])

@@ -94,7 +94,7 @@ def images():
 )
 def test_parameter_count(name, options, parameters):
   if name.startswith("vgg"):
-    # The usual code's convolutions have biases, as ours do.
+    # The convolutions of the common implementation have biases, as here.
     assert "bias" in abstract(name)[0]["params"]["conv_0"]
   assert count(abstract(name, **options)[0]) == parameters
 
@@ -107,7 +107,7 @@ def test_logits_are_float32_by_class_at_several_sizes(name, options, size):
 
 
 @pytest.mark.parametrize(("name", "options"), SHALLOW)
-def test_dtype_is_of_the_computation_only(name, options):
+def test_dtype_is_that_of_the_computation_only(name, options):
   variables, logits, _ = abstract(name, dtype="bfloat16", **options)
   assert logits.dtype == jnp.float32
   assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
@@ -144,7 +144,7 @@ def test_resnet_keeps_the_image_in_its_first_stage():
   ],
 )
 def test_block_shapes_and_shortcut(options, convolutions, shape):
-  """The last 1 x 1 is the shortcut's: only where the shape changes."""
+  """The last 1 x 1 is the shortcut, which exists where the shape changes."""
   block = models.Block(4, **options)
   x = jax.ShapeDtypeStruct((2, 8, 8, 4), jnp.float32)
   out, variables = jax.eval_shape(block.init_with_output, jax.random.key(0), x)
@@ -343,7 +343,7 @@ def test_bad_images_and_stem_are_errors(images):
     initialise(model, images)
 
 
-def test_models_are_hashable_whatever_a_config_gives():
+def test_models_are_hashable_with_any_config_values():
   model = models.create("mlp", 10, [0.5], [0.2], hidden=[4, 4])
   assert hash(model) == hash(
     models.create("mlp", 10, (0.5,), (0.2,), hidden=(4, 4))

@@ -38,7 +38,7 @@ def quick(fun: Any, *args: Any) -> jax.Array:
 
 
 def normalised(x: jax.Array) -> jax.Array:
-  """[b, h, w, c] in [0, 1] as PyTorch takes it: [b, c, h, w]."""
+  """Return [b, h, w, c] in [0, 1] in PyTorch's layout: [b, c, h, w]."""
   return ((x - jnp.array(MEAN)) / jnp.array(STD)).transpose(0, 3, 1, 2)
 
 
@@ -58,7 +58,7 @@ def conv(p: Any, name: str, x: jax.Array, stride: int, pad: int) -> jax.Array:
 
 
 def attend(q: Any, k: Any, v: Any, causal: bool) -> jax.Array:
-  """Heads one by one."""
+  """Compute attention head by head."""
   outs = []
   size = D // HEADS
   for h in range(HEADS):
@@ -74,7 +74,7 @@ def attend(q: Any, k: Any, v: Any, causal: bool) -> jax.Array:
 
 
 def gpt2_arrays() -> Arrays:
-  """Hugging Face's names; Conv1D weights are [in, out]."""
+  """Return arrays by Hugging Face's names; Conv1D weights are [in, out]."""
   found = {"wte.weight": draw(11, D), "wpe.weight": draw(16, D)}
   for i in range(2):
     sizes = {
@@ -151,7 +151,7 @@ def test_an_untied_head_is_transposed(tmp_path: pathlib.Path) -> None:
 
 
 def vit_arrays() -> Arrays:
-  """timm's names; linear weights are [out, in], kernels [out, in, h, w]."""
+  """Return arrays by timm's names: [out, in], kernels [out, in, h, w]."""
   found = {
     "cls_token": draw(1, 1, D),
     "pos_embed": draw(1, 1 + 16, D),
@@ -217,7 +217,7 @@ def test_bfloat16_files_are_read(tmp_path: pathlib.Path) -> None:
 
 
 def resnet_arrays(blocks: tuple[int, ...], bottleneck: bool) -> Arrays:
-  """torchvision's names at width 4."""
+  """Return arrays by torchvision's names, at width 4."""
   found: Arrays = {}
 
   def unit(name: str, norm: str, out: int, size: int, side: int) -> None:

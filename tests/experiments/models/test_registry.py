@@ -44,7 +44,7 @@ register("linear", Linear, fixed={"bias": False})
 
 
 def test_a_model_is_one_new_file(tmp_path, monkeypatch):
-  """It is created, configured, checked and refused by name; nothing else."""
+  """Create, configure, check and refuse it by name; no other line changes."""
   (tmp_path / "linear.py").write_text(NEW)
   with MODELS.temporary():
     monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])

@@ -12,13 +12,13 @@ from experiments.protection import evaluate, lock
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 4, 23).astype(np.int32)
-# Each image's first pixel is its label; the model reads it off.
+# The first pixel of each image is its label, and the model returns it.
 IMAGES = np.zeros((23, 2, 2, 1), np.uint8)
 IMAGES[:, 0, 0, 0] = LABELS
 
 
 def read_off(variables: Any, images: jax.Array) -> jax.Array:
-  """Logits of the class `pixel + shift`; NaN on `spoilt` classes."""
+  """Return logits of the class `pixel + shift`; NaN on `spoilt` classes."""
   classes = jnp.round(images[:, 0, 0, 0] * 255).astype(jnp.int32)
   seen = jax.nn.one_hot((classes + variables["shift"]) % 4, 4)
   bad = variables["spoilt"][classes][:, None]
@@ -42,7 +42,7 @@ LOCKED = SHIFTING.encrypt(jnp.int32(1), PLAIN)
 
 @pytest.mark.parametrize("size", [1, 5, 8, 23, 500])
 def test_known_right_answers(size: int) -> None:
-  """23 does not divide by 5 and 8: the filling rows (label 0) never count."""
+  """5 and 8 do not divide 23: rows of padding (label 0) never count."""
   images = evaluate.pack(IMAGES, LABELS, size)
   keys = [jnp.int32(k) for k in (1, 0, 2, 5)]
   found = evaluate.count(LOCK, LOCKED, keys, images)
@@ -85,7 +85,7 @@ def test_infinite_logits_count_as_well() -> None:
   assert (found.correct[0], found.nonfinite[0]) == (23, 23)
 
 
-def test_keys_at_once_equal_one_after_another() -> None:
+def test_keys_at_once_give_the_same_as_one_by_one() -> None:
   images = evaluate.pack(IMAGES, LABELS, 10)
   weights = {"w": jnp.asarray(RNG.normal(size=(4, 4)).astype(np.float32))}
   scheme = keyjax.pixel_shuffle("shf", 2)

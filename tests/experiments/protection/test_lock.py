@@ -53,7 +53,7 @@ def test_each_name_builds_a_working_lock(name: str) -> None:
   assert protection.trains == trains
   prepared = protection.prepare(VARIABLES)
   trees.assert_same_bits(prepared, VARIABLES)
-  # One in 24 permutations of a block of 4 pixels changes nothing: not this.
+  # One of 24 permutations of 4 pixels changes nothing; this one does.
   secret = Secret(bytes(range(32)))
   key = protection.scheme.keygen(secret, prepared, BATCH)
   assert isinstance(key, kind)
@@ -63,7 +63,7 @@ def test_each_name_builds_a_working_lock(name: str) -> None:
   logits = protection.scheme.bind(key, protection.apply)(opened, BATCH["image"])
   plain = MODEL.apply(VARIABLES, BATCH["image"])
   same = np.array_equal(logits, plain)
-  assert same is not trains, "only what trains under the key binds it"
+  assert same is not trains, "only schemes that train under the key bind it"
 
 
 def test_arguments_reach_the_schemes() -> None:

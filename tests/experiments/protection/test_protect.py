@@ -41,7 +41,7 @@ def job(protection: lock.Lock, log: Any = print) -> Job:
 
 @pytest.mark.parametrize("kind", ["np", "shf"])
 def test_no_wrong_key_is_the_right_one(kind: str) -> None:
-  """M=2 and one channel: 4 masks, 24 orders; a random one is right at times."""
+  """M=2, one channel: 4 masks, 24 orders; random ones are sometimes right."""
   protection = lock.build(kind, {"block_size": 2}, MODEL)
   batch = {"image": jnp.zeros((1, 8, 8, 1))}
   key = protection.scheme.keygen(Secret.generate(), VARIABLES, batch)
@@ -52,11 +52,11 @@ def test_no_wrong_key_is_the_right_one(kind: str) -> None:
     protection.scheme.keygen(Secret.generate(), VARIABLES, batch)
     for _ in range(400)
   ]
-  # Drawn blindly, some are the right one, so the test above can fail.
+  # Some random keys are the right one, so the test above can fail.
   assert any(tree.same_bits(k, key) for k in fresh)
 
 
-def test_without_a_key_none_is_wrong() -> None:
+def test_without_a_key_there_is_no_wrong_key() -> None:
   protection = lock.build("identity", {}, MODEL)
   with pytest.raises(ValueError, match="no key is wrong: remove it"):
     judge.wrong_keys(job(protection), protection, (), VARIABLES, 8)
@@ -86,7 +86,7 @@ def test_without_a_key_nothing_is_wrong_or_near() -> None:
 
 
 def test_near_keys_are_left_out_of_a_new_kind_of_key() -> None:
-  """A dict, where the library knows no distance."""
+  """The key is a dict, for which the library knows no distance."""
   deep = keyjax.deep_lock()
   mine = keyjax.Scheme(
     lambda *args: {"key": deep.keygen(*args)},

@@ -146,7 +146,7 @@ def test_every_scheme_is_in_both_tables_and_in_every_chart():
   assert words(tree.find(".//h1")) == "Two locks on digits, measured"
 
 
-def test_the_tables_say_what_the_rows_say():
+def test_the_tables_show_the_values_of_the_rows():
   tree = parse(report.render(plain() + locked("hpnn"), {}))
   right, no_key, mean, best, api, bad = cells(tree, 0, "hpnn")[1:]
   assert right == "96.25" + "94.2 to 98.2 %" + "−1.5 points"
@@ -235,7 +235,7 @@ def test_what_to_try_next_names_the_other_configs(tmp_path, monkeypatch):
   assert typed[-2] == f"{job}two.py:a \\ --workdir=runs/a_two"
 
 
-def test_a_run_of_a_file_with_several_configs_names_its_own(
+def test_a_run_of_a_file_with_several_configs_names_its_config(
   tmp_path, monkeypatch
 ):
   (tmp_path / "two.py").write_text(TWO)
@@ -268,14 +268,14 @@ def test_nan_is_flagged_and_kept_out_of_the_summary():
   assert captions.count("argmax of NaN, proves nothing") == 2  # Spread, near.
 
 
-def test_a_failed_round_trip_is_said():
+def test_a_failed_round_trip_is_reported():
   rows = [r for r in plain() + locked("hpnn") if r["metric"] != "round_trip"]
   page = report.render(rows, {})
   assert "Not shown to decrypt bit for bit: hpnn" in page
 
 
 @pytest.mark.parametrize("field", ["title", "dataset", "model", "command"])
-def test_markup_in_a_row_stays_text(field):
+def test_markup_in_a_row_is_shown_as_text(field):
   evil = "</style><script>alert(1)</script>\"'&"
   rows = [r | {field: evil} for r in plain() + locked("hpnn")]
   page = report.render(rows, {"hpnn": figures()})
@@ -297,7 +297,7 @@ class _Links(html.parser.HTMLParser):
     self.found += [v for k, v in attrs if k in names]
 
 
-def test_nothing_is_loaded():
+def test_the_page_loads_nothing():
   page = report.render(plain() + locked("shf"), {"shf": figures()})
   links = _Links()
   links.feed(page)
@@ -308,7 +308,7 @@ def test_nothing_is_loaded():
   assert "default-src &#x27;none&#x27;" in page
 
 
-def test_plain_alone():
+def test_a_run_without_locks():
   tree = parse(report.render(plain(), {"plain": {"curve": []}}))
   assert words(tree.find(".//h1")) == "A plain model on digits"
   assert "Nothing was locked" in words(tree.find(".//p[@class='lead']"))
@@ -391,7 +391,7 @@ def _decode(address):
   return np.asarray(PIL.Image.open(io.BytesIO(data)))
 
 
-def test_write_leaves_the_page_alone_in_its_folder(tmp_path):
+def test_write_leaves_only_the_page_in_its_folder(tmp_path):
   page = tmp_path / "report.html"
   rows = json.loads(json.dumps(plain() + locked("hpnn")))
   report.write(page, rows, {"hpnn": figures()})

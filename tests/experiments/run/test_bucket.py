@@ -20,7 +20,7 @@ from keyjax import Secret, checkpoint, keyring
 from tests import buckets, trees
 
 pytestmark = [
-  # Third parties: credentials that are not there, sockets left open.
+  # From other packages: missing credentials, sockets left open.
   pytest.mark.filterwarnings("ignore:.*credentials.*"),
   pytest.mark.filterwarnings("ignore::ResourceWarning"),
   pytest.mark.filterwarnings("ignore::DeprecationWarning"),

@@ -18,7 +18,7 @@ from keyjax import checkpoint, keyring
 
 @pytest.fixture(autouse=True)
 def as_users_run_it() -> Iterator[None]:
-  """Optax needs the standard promotion."""
+  """Allow the standard promotion, which Optax needs."""
   with jax.numpy_dtype_promotion("standard"):
     yield
 
@@ -73,7 +73,9 @@ def test_a_run_is_encrypted_and_resumes(
     run()
 
 
-def test_the_run_file_names_no_keys(key: Any, tmp_path: pathlib.Path) -> None:
+def test_the_run_file_contains_no_names_of_keys(
+  key: Any, tmp_path: pathlib.Path
+) -> None:
   config = settings(key, tmp_path)
   Workdir(config, str(tmp_path / "work"))
   text = (tmp_path / "work/run.json").read_text()

@@ -73,7 +73,7 @@ def test_lines_and_tensorboard_say_the_same(
   assert rate == pytest.approx(10, rel=0.05)
 
 
-def test_a_run_that_resumes_goes_on(tmp_path: pathlib.Path) -> None:
+def test_a_resumed_run_continues_its_lines(tmp_path: pathlib.Path) -> None:
   write(tmp_path, 1, 4)
   write(tmp_path, 3, 6)  # step 4 is done again
   assert [x["step"] for x in lines(tmp_path)] == [2, 4, 6]
@@ -108,7 +108,7 @@ def test_chosen_steps_are_traced(tmp_path: pathlib.Path) -> None:
 
 def test_a_trace_ends_with_the_run(tmp_path: pathlib.Path) -> None:
   write(tmp_path / "a", 1, 2, profile=(2, 5))
-  write(tmp_path / "b", 1, 2, profile=(1, 1))  # none is open any more
+  write(tmp_path / "b", 1, 2, profile=(1, 1))  # the trace is closed
   assert [*(tmp_path / "a/profile").rglob("*.xplane.pb")]
 
 

@@ -1,4 +1,4 @@
-"""A signal is seen after a step, and nothing of it stays behind."""
+"""A signal is noticed after a step, and the handlers are restored."""
 
 import os
 import signal
@@ -12,14 +12,14 @@ from experiments.run import errors, preemption
 
 @pytest.fixture(autouse=True)
 def not_ignored() -> Iterator[None]:
-  """As in a terminal: what a shell starts with & ignores interrupts."""
+  """Handle interrupts as in a terminal: a shell's `&` makes them ignored."""
   before = signal.signal(signal.SIGINT, signal.default_int_handler)
   yield
   signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signal_is_seen_and_the_handler_put_back(number: int) -> None:
+def test_a_signal_is_noticed_and_the_handler_restored(number: int) -> None:
   before = signal.getsignal(number)
   with preemption.watch() as preempted:
     assert not preempted(1)
@@ -79,6 +79,6 @@ def test_other_threads_leave_signals_alone() -> None:
   assert seen == [False]
 
 
-def test_the_message_tells_how_to_resume() -> None:
+def test_the_message_says_how_to_resume() -> None:
   text = str(preemption.Preempted(7, 60))
   assert "step 7 of 60 is saved" in text and "same command" in text

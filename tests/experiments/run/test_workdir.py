@@ -1,4 +1,4 @@
-"""The folders of a run: separate keys, no other run's folder, no lost key."""
+"""The folders of a run: separate keys, one run for each folder, no lost key."""
 
 import json
 import os
@@ -128,7 +128,9 @@ def test_keys_inside_the_folder_are_refused(
   assert not folder.exists()
 
 
-def test_keys_inside_by_a_link_are_refused(tmp_path: pathlib.Path) -> None:
+def test_keys_inside_the_folder_through_a_link_are_refused(
+  tmp_path: pathlib.Path,
+) -> None:
   (tmp_path / "run").mkdir()
   (tmp_path / "link").symlink_to(tmp_path / "run")
   with pytest.raises(WorkdirError, match="must not be in the workdir"):
@@ -148,7 +150,7 @@ def test_a_lost_secret_is_not_replaced(tmp_path: pathlib.Path) -> None:
     Workdir(config(), str(tmp_path / "run"), str(tmp_path / "elsewhere"))
 
 
-def test_a_file_in_place_of_the_folder(tmp_path: pathlib.Path) -> None:
+def test_a_file_instead_of_the_folder(tmp_path: pathlib.Path) -> None:
   (tmp_path / "run").write_text("a file")
   for folder in ("run", "run/below"):
     with pytest.raises(WorkdirError, match="cannot use --workdir=.*run"):
@@ -165,7 +167,7 @@ def test_an_unwritable_folder_for_keys(tmp_path: pathlib.Path) -> None:
       place.mkdir()
     place.chmod(mode)
     if name == "folder" and os.access(place, os.W_OK):
-      continue  # The superuser may.
+      continue  # Root may write anywhere.
     with pytest.raises(WorkdirError, match=f"cannot use --keydir=.*{name}/k"):
       Workdir(config(), str(tmp_path / "run"), str(place / "k"))
     assert not (tmp_path / "run").exists()

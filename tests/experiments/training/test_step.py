@@ -40,7 +40,7 @@ def settings(**fields: Any) -> ConfigDict:
 def one_step(
   config: ConfigDict, model: Any = MODEL, scheme: Any = None, key: Any = ()
 ) -> tuple[Any, dict[str, float]]:
-  """One step on one device; returns the state and the metrics."""
+  """Take one step on one device; return the state and the metrics."""
   optimizer = make_optimizer(config, 10)
   x = data.to_input(jnp.asarray(BATCH["image"][:1]))
   variables = jax.jit(model.init)(jax.random.key(0), x)
@@ -69,7 +69,7 @@ def test_accumulated_gradients_are_those_of_the_batch(parts: int) -> None:
 
 
 def test_accumulation_under_a_key_and_with_batch_statistics() -> None:
-  """The lock is met inside the loop; statistics go from part to part."""
+  """The lock acts inside the loop; statistics pass from part to part."""
   model = models.create("vgg11", 4, (0.5,), (0.25,), width=1)
   x = jax.ShapeDtypeStruct((1, 32, 32, 1), jnp.float32)
   variables = jax.eval_shape(model.init, jax.random.key(0), x)
@@ -110,10 +110,12 @@ def test_cutout_blackens_one_square() -> None:
     assert (hole == rows[:, None] & columns[None, :]).all()
     assert 1 <= rows.sum() <= 4 and 1 <= columns.sum() <= 4
     areas.append(int(hole.sum()))
-  assert max(areas) == 16 and len(set(areas)) > 3, "some reach over the border"
+  assert max(areas) == 16 and len(set(areas)) > 3, (
+    "some extend beyond the border"
+  )
 
 
-def test_mixup_mixes_neighbours() -> None:
+def test_mixup_mixes_neighbouring_images() -> None:
   image, label = (
     jnp.asarray(BATCH["image"] / 255.0),
     jnp.asarray(BATCH["label"]),
@@ -218,7 +220,7 @@ def test_averaged_params() -> None:
 # -------------------------------------------------------------------- numbers
 
 
-def test_bfloat16_computes_and_float32_learns() -> None:
+def test_bfloat16_computes_and_float32_is_updated() -> None:
   config = base()
   config.model = "mlp"
   config.model_args.hidden = (6,)

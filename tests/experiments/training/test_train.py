@@ -28,7 +28,7 @@ DIGITS = data.load("digits", num_train=128, num_test=10)
 
 @pytest.fixture(autouse=True, scope="module")
 def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-  """A run and the runs that resume it share their compiled step."""
+  """Share the compiled step between a run and the runs that resume it."""
   names = {
     "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("cache")),
     "jax_persistent_cache_min_compile_time_secs": 0.1,
@@ -45,7 +45,7 @@ def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def as_users_run_it() -> Iterator[None]:
-  """Optax needs the standard promotion."""
+  """Allow the standard promotion, which Optax needs."""
   with jax.numpy_dtype_promotion("standard"):
     yield
 
@@ -56,7 +56,7 @@ def create(name: str = "mlp", **options: Any) -> models.Classifier:
 
 
 def settings(**fields: Any) -> ConfigDict:
-  """Six steps of 64 rows, and a checkpoint after every second one."""
+  """Return six steps of 64 rows, and a checkpoint after every second one."""
   config = base().train
   config.update(batch_size=64, epochs=3.0, checkpoint_every=2, log_every=1)
   config.update(fields)
@@ -82,7 +82,7 @@ def fit(
 
 
 def lines(folder: pathlib.Path) -> list[dict[str, float]]:
-  """The metrics, without what depends on the clock."""
+  """Return the metrics, except those that depend on the clock."""
   text = (folder / "metrics.jsonl").read_text()
   found = [json.loads(line) for line in text.splitlines()]
   for line in found:
@@ -96,7 +96,7 @@ def lines(folder: pathlib.Path) -> list[dict[str, float]]:
 
 
 def curve(count: int, how: str = "pmap") -> tuple[list[float], Any]:
-  """Six steps by the trainer's own parts, on `count` devices."""
+  """Run six steps with the trainer's own parts, on `count` devices."""
   config, model = settings(), create()
   optimizer = train.make_optimizer(config, 6)
   step = train.make_step(config, model, keyjax.identity(), optimizer)
@@ -121,7 +121,7 @@ def test_any_number_of_devices_gives_the_same_run(
   ):
     np.testing.assert_allclose(x, y, atol=1e-5)
   assert losses[-1] < 0.99 * losses[0]
-  # The trainer is these parts on 8 devices, and nothing more.
+  # The trainer uses only these parts, on 8 devices.
   losses, eight = curve(8)
   assert logged == losses
   trees.assert_same_bits(variables, eight)
@@ -155,7 +155,7 @@ def test_fsdp_trains_as_pmap_does(tmp_path: pathlib.Path) -> None:
 
 @dataclasses.dataclass
 class Breaks:
-  """The training batches, until their disk is gone."""
+  """Training batches whose disk fails."""
 
   source: Any
   last: int
@@ -257,7 +257,9 @@ def test_resumption_gives_the_same_bits(
 
 
 @pytest.mark.parametrize("how", ["pmap", "shard_map", "fsdp"])
-def test_batches_ahead_change_no_bit(how: str, tmp_path: pathlib.Path) -> None:
+def test_prefetched_batches_change_no_bit(
+  how: str, tmp_path: pathlib.Path
+) -> None:
   ends = []
   for ahead in (0, 2, 9):  # More than there are steps.
     config = settings(parallel=how, prefetch=ahead)
@@ -266,7 +268,7 @@ def test_batches_ahead_change_no_bit(how: str, tmp_path: pathlib.Path) -> None:
     trees.assert_same_bits(ends[0], ends[-1])
 
 
-def test_a_run_asked_to_stop_draws_again_what_was_ahead(
+def test_a_run_that_stopped_draws_its_prefetched_batches_again(
   tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
   whole = fit(tmp_path / "whole", settings(), create())
@@ -315,7 +317,7 @@ def test_half_a_line_of_metrics_is_dropped(tmp_path: pathlib.Path) -> None:
 # ------------------------------------------------------------------- errors
 
 
-# What decay makes of 3e38 overflows after a first loss that is finite.
+# The first loss is finite; then decay makes 3e38 overflow.
 @pytest.mark.parametrize("every, decay", [(2, 0.0), (100, 0.0), (1, 100.0)])
 def test_a_loss_that_is_not_finite_is_an_error_and_not_saved(
   every: int, decay: float, tmp_path: pathlib.Path
