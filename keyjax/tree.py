@@ -232,8 +232,8 @@ def from_words(words: Any, dtype: Any) -> jax.Array:
 
 def bits(x: Any) -> np.ndarray:
   """Return a leaf on the host: its words, or its values if not lockable."""
-  if lockable(x):
-    return np.asarray(as_words(x))
+  if lockable(x):  # A view on the host, where no program is compiled.
+    return np.asarray(x).view(word_dtype(x.dtype))
   if jax.dtypes.issubdtype(getattr(x, "dtype", None), jax.dtypes.prng_key):
     return np.asarray(jax.random.key_data(x))
   return np.asarray(x)
@@ -284,6 +284,7 @@ def as_floats(locked: PyTree, like: PyTree) -> PyTree:
   return jax.tree.map(view, locked, like)
 
 
+@jax.jit
 def count_nonfinite(tree: PyTree) -> jax.Array:
   """Return the number of NaN or infinite floats in a tree, int32[]."""
   floats = [

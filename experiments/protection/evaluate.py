@@ -20,8 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+import keyjax
 from experiments import data
-from experiments.protection.lock import Lock
+from experiments.protection.lock import ApplyFn, Lock
 
 
 class Counts(NamedTuple):
@@ -85,7 +86,7 @@ def count(
 ) -> Counts:
   """Count the right answers of a locked model under each of several keys.
 
-  All keys run in one compiled call; each decrypts once.
+  Each key decrypts once.
 
   Args:
     lock: Protection of the model.
@@ -93,12 +94,40 @@ def count(
     keys: Keys of equal tree structure and shapes.
     images: Test images from `pack`.
   """
-  stacked = jax.tree.map(lambda *x: jnp.stack(x), *keys)
-  return _counts(_count_keys(lock, stacked, variables, images), images)
+  size = _keys_at_once()
+  parts = [
+    _count_part(lock, keys[i : i + size], variables, images)
+    for i in range(0, len(keys), size)
+  ]
+  # One array a result: [parts] x [keys of a part] -> [keys]
+  columns = zip(*jax.device_get(parts), strict=True)
+  return _counts(tuple(map(np.hstack, columns)), images)
 
 
-def _counts(totals: Totals, images: Images) -> Counts:
-  """Return the totals of the device as counts."""
+def _keys_at_once() -> int:
+  """Return how many keys run in one call."""
+  # On a CPU, convolutions with the weights of several keys at once took 4 times
+  # as long as one key after another; 16 at once fill an accelerator.
+  return 1 if jax.default_backend() == "cpu" else 16
+
+
+def _count_part(
+  lock: Lock, keys: Sequence[Any], variables: Any, images: Images
+) -> Totals:
+  scheme = lock.scheme
+  if len(keys) > 1:
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *keys)
+    return _count_keys(lock, stacked, variables, images)
+  # Two programs, shared with all that decrypts or runs this model.
+  (key,) = keys
+  opened = jax.jit(scheme.decrypt)(key, variables)
+  if scheme.bind is keyjax.identity().bind:
+    return _count_plain(lock.apply, opened, images)
+  return _count_bound(scheme.bind, lock.apply, key, opened, images)
+
+
+def _counts(totals: Any, images: Images) -> Counts:
+  """Return totals, on the device or on the host, as counts."""
   correct, nonfinite, loss = map(np.atleast_1d, jax.device_get(totals))
   is_text = images.label.ndim > 2
   labels_per_row = images.label.shape[-1] if is_text else 1
@@ -115,16 +144,24 @@ def _counts(totals: Totals, images: Images) -> Counts:
 def _count_keys(
   lock: Lock, keys: Any, variables: Any, images: Images
 ) -> Totals:
+  """Return the totals of stacked keys, all at once."""
+
   def one(key: Any) -> Totals:
     opened = lock.scheme.decrypt(key, variables)
     return _count(lock.scheme.bind(key, lock.apply), opened, images)
 
-  if not jax.tree.leaves(keys):  # Without a key there is nothing to map over.
-    return one(keys)
-  # On a CPU, convolutions with the weights of several keys at once took 4 times
-  # as long as one key after another; 16 at once fill an accelerator.
-  at_once = 1 if jax.default_backend() == "cpu" else 16
-  return jax.lax.map(one, keys, batch_size=at_once)
+  return jax.vmap(one)(keys)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _count_bound(
+  bind: Callable[..., Any],
+  apply_fn: ApplyFn,
+  key: Any,
+  opened: Any,
+  images: Images,
+) -> Totals:
+  return _count(bind(key, apply_fn), opened, images)
 
 
 def count_without_key(lock: Lock, variables: Any, images: Images) -> Counts:
@@ -135,12 +172,12 @@ def count_without_key(lock: Lock, variables: Any, images: Images) -> Counts:
     variables: Plain variables, or ciphertext viewed by `tree.as_floats`.
     images: Test images from `pack`.
   """
-  return _counts(_count_plain(lock, variables, images), images)
+  return _counts(_count_plain(lock.apply, variables, images), images)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _count_plain(lock: Lock, variables: Any, images: Images) -> Totals:
-  return _count(lock.apply, variables, images)
+def _count_plain(apply_fn: ApplyFn, variables: Any, images: Images) -> Totals:
+  return _count(apply_fn, variables, images)
 
 
 def _count(
