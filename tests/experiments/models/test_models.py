@@ -33,8 +33,9 @@ def abstract(name, num_classes=10, size=32, batch=2, **options):
   """Return the variables, logits and module by shape only."""
   model = models.create(name, num_classes, MEAN, STD, **options)
   x = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.float32)
-  variables = jax.eval_shape(model.init, jax.random.key(0), x)
-  logits = jax.eval_shape(model.apply, variables, x)
+  logits, variables = jax.eval_shape(
+    model.init_with_output, jax.random.key(0), x
+  )
   return variables, logits, model
 
 
@@ -66,7 +67,8 @@ def count(variables):
 
 @pytest.fixture(scope="module")
 def images():
-  return jax.random.uniform(jax.random.key(0), (4, 32, 32, 3))
+  rng = np.random.default_rng(0)
+  return jnp.asarray(rng.random((4, 32, 32, 3), np.float32))
 
 
 # ---------------------------------------------------------------------- sizes

@@ -4,8 +4,9 @@ import contextlib
 import dataclasses
 import json
 import pathlib
+import shutil
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -81,6 +82,19 @@ def fit(
   )
 
 
+class Run(NamedTuple):
+  folder: pathlib.Path
+  variables: Any
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
+  """Six steps under the defaults; copy the folder to change it."""
+  folder = tmp_path_factory.mktemp("whole") / "run"
+  with jax.numpy_dtype_promotion("standard"):
+    return Run(folder, fit(folder, settings(), create()))
+
+
 def lines(folder: pathlib.Path) -> list[dict[str, float]]:
   """Return the metrics, except those that depend on the clock."""
   text = (folder / "metrics.jsonl").read_text()
@@ -109,12 +123,10 @@ def curve(count: int, how: str = "pmap") -> tuple[list[float], Any]:
   return losses, jax.device_get(state.variables)
 
 
-def test_any_number_of_devices_gives_the_same_run(
-  tmp_path: pathlib.Path,
-) -> None:
+def test_any_number_of_devices_gives_the_same_run(whole: Run) -> None:
   losses, one = curve(1)
-  variables = fit(tmp_path, settings(), create())
-  logged = [line["loss"] for line in lines(tmp_path)]
+  variables = whole.variables
+  logged = [line["loss"] for line in lines(whole.folder)]
   np.testing.assert_allclose(logged, losses, rtol=1e-5)
   for x, y in zip(
     jax.tree.leaves(variables), jax.tree.leaves(one), strict=True
@@ -133,7 +145,7 @@ def test_shard_map_equals_pmap(
 ) -> None:
   ends = []
   for how in ("pmap", "shard_map"):
-    config = settings(parallel=how, pad=pad, flip=flip, epochs=1.0)
+    config = settings(parallel=how, pad=pad, flip=flip)
     ends.append(fit(tmp_path / how, config, create()))
   trees.assert_same_bits(*ends)
   assert lines(tmp_path / "pmap") == lines(tmp_path / "shard_map")
@@ -142,8 +154,9 @@ def test_shard_map_equals_pmap(
 def test_fsdp_trains_as_pmap_does(tmp_path: pathlib.Path) -> None:
   ends = []
   for how in ("pmap", "fsdp"):
-    model = create(hidden=(256,))  # Its first kernel has 16,384 weights.
-    ends.append(fit(tmp_path / how, settings(parallel=how), model))
+    config, model, *_ = cases()["sharded"]
+    config.parallel = how
+    ends.append(fit(tmp_path / how, config, model))
   for x, y in zip(*map(jax.tree.leaves, ends), strict=True):
     np.testing.assert_allclose(x, y, atol=1e-4)
   logged = [[x["loss"] for x in lines(tmp_path / h)] for h in ("pmap", "fsdp")]
@@ -168,9 +181,9 @@ class Breaks:
 
 def cases() -> dict[str, Any]:
   hpnn = lock.build("hpnn", {"units": 16}, create())
-  images = {"image": data.to_float(jnp.asarray(DIGITS.train_images[:2]))}
+  images = {"image": data.to_float(DIGITS.train_images[:2])}
   model = create()
-  variables = model.init(jax.random.key(0), images["image"])
+  variables = jax.eval_shape(model.init, jax.random.key(0), images["image"])
   key = hpnn.scheme.keygen(Secret.generate(), variables, images)
   return {
     "recipe": (
@@ -204,7 +217,7 @@ def cases() -> dict[str, Any]:
     ),
     "sharded": (
       settings(parallel="fsdp", weight_decay=1e-3),
-      create(hidden=(256,)),
+      create(hidden=(256,)),  # Its first kernel has 16,384 weights.
       None,
       (),
     ),
@@ -262,16 +275,18 @@ def test_prefetched_batches_change_no_bit(
 ) -> None:
   ends = []
   for ahead in (0, 2, 9):  # More than there are steps.
-    config = settings(parallel=how, prefetch=ahead)
-    ends.append(fit(tmp_path / str(ahead), config, create()))
+    config, model = settings(), create()
+    if how == "fsdp":
+      config, model, *_ = cases()["sharded"]
+    config.update(parallel=how, prefetch=ahead)
+    ends.append(fit(tmp_path / str(ahead), config, model))
     assert lines(tmp_path / str(ahead)) == lines(tmp_path / "0")
     trees.assert_same_bits(ends[0], ends[-1])
 
 
 def test_a_run_that_stopped_draws_its_prefetched_batches_again(
-  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+  whole: Run, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-  whole = fit(tmp_path / "whole", settings(), create())
   asked = contextlib.nullcontext(lambda step: step == 3)
   with monkeypatch.context() as patch:
     patch.setattr(train.preemption, "watch", lambda: asked)
@@ -291,8 +306,8 @@ def test_a_run_that_stopped_draws_its_prefetched_batches_again(
   monkeypatch.setattr(data, "batches", lambda *a: Counts(batches(*a)))
   resumed = fit(tmp_path / "parts", settings(), create())
   assert drawn == [3, 4, 5]
-  trees.assert_same_bits(whole, resumed)
-  assert lines(tmp_path / "whole") == lines(tmp_path / "parts")
+  trees.assert_same_bits(whole.variables, resumed)
+  assert lines(whole.folder) == lines(tmp_path / "parts")
 
 
 def test_the_key_matters_to_training(tmp_path: pathlib.Path) -> None:
@@ -304,14 +319,15 @@ def test_the_key_matters_to_training(tmp_path: pathlib.Path) -> None:
   assert not np.allclose(a, b, atol=1e-3)
 
 
-def test_half_a_line_of_metrics_is_dropped(tmp_path: pathlib.Path) -> None:
-  config = settings()
-  fit(tmp_path, config, create())
-  before = lines(tmp_path)
-  with (tmp_path / "metrics.jsonl").open("a") as file:
+def test_half_a_line_of_metrics_is_dropped(
+  whole: Run, tmp_path: pathlib.Path
+) -> None:
+  copy = tmp_path / "run"
+  shutil.copytree(whole.folder, copy)
+  with (copy / "metrics.jsonl").open("a") as file:
     file.write('{"step": 7, "lo')
-  fit(tmp_path, config, create())
-  assert lines(tmp_path) == before
+  fit(copy, settings(), create())
+  assert lines(copy) == lines(whole.folder)
 
 
 # ------------------------------------------------------------------- errors
