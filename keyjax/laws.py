@@ -128,11 +128,19 @@ def _check_vmap(
 ) -> None:
   if not jax.tree.leaves(keys):  # No key to map over.
     return
-  stacked = jax.tree.map(lambda *x: jnp.stack(x), *keys)
-  found = jax.vmap(scheme.encrypt, (0, None))(stacked, params)
-  for i, one in enumerate(want):
-    at = jax.tree.map(lambda x: x[i], found)  # noqa: B023
+  found = jax.vmap(scheme.encrypt, (0, None))(_stack(*keys), params)
+  for one, at in zip(want, _unstack(found), strict=True):
     _same(4, "encrypt differs under vmap", one, at)
+
+
+@jax.jit
+def _stack(*trees: PyTree) -> PyTree:
+  return jax.tree.map(lambda *x: jnp.stack(x), *trees)
+
+
+@jax.jit
+def _unstack(pair: PyTree) -> list[PyTree]:
+  return [jax.tree.map(lambda x, i=i: x[i], pair) for i in range(2)]
 
 
 def _check_wrong(params: PyTree, locked: PyTree, opened: PyTree) -> None:

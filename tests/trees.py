@@ -32,21 +32,20 @@ def params(dtype: str, seed: int = 0) -> dict[str, Any]:
   """Return a tree of every kind of leaf; floats hold -0.0 and subnormals."""
   rng = np.random.default_rng(seed)
 
-  def leaf(*shape: int) -> jax.Array:
+  def leaf(*shape: int, first: tuple[float, ...] = ()) -> jax.Array:
     if dtype == "int8":
       return jnp.asarray(rng.integers(-128, 128, shape), jnp.int8)
-    return jnp.asarray(rng.normal(size=shape).astype(np.float32), dtype)
+    values = np.asarray(rng.normal(size=shape).astype(np.float32))
+    values.reshape(-1)[: len(first)] = first
+    return jnp.asarray(values.astype(jnp.dtype(dtype)))
 
-  special = leaf(8, 3)
-  if dtype != "int8":
-    special = special.at[0, :3].set(jnp.asarray([-0.0, 1e-40, 6e-8], dtype))
   return {
     "conv": {"kernel": leaf(8, 5), "bias": leaf(7)},
-    "dense": {"kernel": special},
+    "dense": {"kernel": leaf(8, 3, first=(-0.0, 1e-40, 6e-8))},
     "scalar": leaf(),
-    "empty": jnp.zeros((0, 4), jnp.float32),
-    "count": jnp.arange(3, dtype=jnp.int32),
-    "flag": jnp.array([True, False]),
+    "empty": jnp.asarray(np.zeros((0, 4), np.float32)),
+    "count": jnp.asarray(np.arange(3, dtype=np.int32)),
+    "flag": jnp.asarray([True, False]),
     "rng": jax.random.key(0),
   }
 

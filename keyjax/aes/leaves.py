@@ -90,7 +90,7 @@ def xor_words(
   """
   _check(leaves)
   if shardings is not None:
-    made = _sharded(round_keys, counter, leaves, shardings, impl)
+    made = pads(round_keys, counter, leaves, shardings=shardings, impl=impl)
     return [x ^ pad for x, pad in zip(leaves, made, strict=True)]
   args = (round_keys, counter, *leaves)
   return list(block.choose(impl, host.xor, _xor, *args))
@@ -131,20 +131,24 @@ def pads(
     True
   """
   _check(leaves)
-  if shardings is not None:
-    return _sharded(round_keys, counter, leaves, shardings, impl)
-  total = sum(map(_num_blocks, leaves))
-  return _views(_stream(round_keys, counter, total, impl), leaves)
+  shapes = tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves)
+  if shardings is None:
+    return _unsharded(round_keys, counter, shapes, impl)
+  return _sharded(round_keys, counter, shapes, tuple(shardings), impl)
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
-def _stream(
-  round_keys: jax.Array, counter: jax.Array, num_blocks: int, impl: Impl
-) -> jax.Array:
-  """Return uint32[num_blocks, 4], in memory order."""
-  made = ctr.raw_keystream(round_keys, counter, num_blocks, impl)
+def _unsharded(
+  round_keys: jax.Array,
+  counter: jax.Array,
+  leaves: tuple[jax.ShapeDtypeStruct, ...],
+  impl: Impl,
+) -> list[jax.Array]:
+  total = sum(map(_num_blocks, leaves))
+  # uint32[blocks, 4], in memory order
+  made = ctr.raw_keystream(round_keys, counter, total, impl)
   # The barrier makes XLA compute the keystream once, not in each use.
-  return jax.lax.optimization_barrier(made)
+  return _views(jax.lax.optimization_barrier(made), leaves)
 
 
 def _views(stream: jax.Array, leaves: Sequence[Like]) -> list[jax.Array]:
@@ -293,11 +297,12 @@ def _local(
   return out
 
 
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
 def _sharded(
   round_keys: jax.Array,
   counter: jax.Array,
-  leaves: Sequence[Like],
-  shardings: Sequence[NamedSharding],
+  leaves: tuple[jax.ShapeDtypeStruct, ...],
+  shardings: tuple[NamedSharding, ...],
   impl: Impl,
 ) -> list[jax.Array]:
   meshes = {s.mesh for s in shardings}

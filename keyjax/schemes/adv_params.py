@@ -181,7 +181,7 @@ def encrypt(key: AdvKey, params: Any) -> Any:
   keys.require_vector(key.index, NAME)
   leaves, treedef = tree.check_spec(key.spec, params, NAME, words=False)
   out = [
-    _flip(key, i, x) if s.locked else x
+    _flip(key, np.int32(i), x) if s.locked else x
     for i, (x, s) in enumerate(zip(leaves, key.spec, strict=True))
   ]
   return jax.tree.unflatten(treedef, out)
@@ -190,7 +190,8 @@ def encrypt(key: AdvKey, params: Any) -> Any:
 decrypt = encrypt
 
 
-def _flip(key: AdvKey, i: int, leaf: jax.Array) -> jax.Array:
+@jax.jit
+def _flip(key: AdvKey, i: jax.Array, leaf: jax.Array) -> jax.Array:
   words = tree.as_words(leaf)
   flat = words.reshape(-1)  # [...] -> [n]
   # Slots of other leaves point past the end, where updates are dropped.
@@ -276,8 +277,8 @@ def _make_key(
   spec: tree.Spec,
   options: Options,
 ) -> AdvKey:
-  before = [np.asarray(tree.as_words(x)) for x in _at(params, chosen)]
-  after = [np.asarray(tree.as_words(x)) for x in state.leaves]
+  before = [tree.bits(x) for x in _at(params, chosen)]
+  after = [tree.bits(x) for x in state.leaves]
   layer = np.asarray(state.slot_layer)
   index = np.asarray(state.slot_index)
   flip = np.zeros(options.max_params, np.uint32)

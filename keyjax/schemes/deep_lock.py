@@ -237,12 +237,13 @@ def _transform(key: Any, params: Any, shardings: Any, inverse: bool) -> Any:
     pads = counter.pads(key, shardings, NAME)
   unit = _unlock_leaf if inverse else _lock_leaf
   out = [
-    x if pad is None else unit(x, pad, s.dtype)
+    x if pad is None else unit(x, pad, dtype=s.dtype)
     for x, s, pad in zip(leaves, key.spec, pads, strict=True)
   ]
   return jax.tree.unflatten(treedef, out)
 
 
+@jax.jit
 def _chain_pads(key: ChainKey) -> list[jax.Array | None]:
   """Return the keystream of each leaf, and None for unlocked leaves."""
   keys.require_shape(key.master, ((4,), (8,)), NAME)
@@ -255,11 +256,13 @@ def _chain_pads(key: ChainKey) -> list[jax.Array | None]:
   ]
 
 
+@functools.partial(jax.jit, static_argnames="dtype")
 def _lock_leaf(x: jax.Array, pad: jax.Array, dtype: Any) -> jax.Array:
   del dtype
   return tree.alike(sub_bytes(tree.as_words(x) ^ pad, inverse=False), x)
 
 
+@functools.partial(jax.jit, static_argnames="dtype")
 def _unlock_leaf(x: jax.Array, pad: jax.Array, dtype: Any) -> jax.Array:
   return tree.alike(tree.from_words(sub_bytes(x, inverse=True) ^ pad, dtype), x)
 
@@ -326,6 +329,7 @@ def _each_byte(words: jax.Array, value: int) -> Any:
   return dtype.type(int.from_bytes(bytes([value]) * dtype.itemsize, "big"))
 
 
+@functools.partial(jax.jit, static_argnames="num_words")
 def keystream(key: ChainKey, num_words: int) -> jax.Array:
   """Return the words that are XORed with the parameters, uint32[num_words].
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from keyjax import tree
 
@@ -59,7 +60,10 @@ def run(
   """
   leaves = tree.flatten(params)[1]
   first = tuple(jnp.asarray(leaves[i]) for i in chosen)
-  args = (order, params, batch, tuple(_bounds(x, options.beta) for x in first))
+  bounds = tuple(
+    _bounds(span, low, high, options.beta) for span, low, high in _ranges(first)
+  )
+  args = (order, params, batch, bounds)
   state = _start(first, options.max_params)
   if jax.default_backend() != "cpu":
     return _loop(chosen, loss_fn, options, state, *args)
@@ -117,9 +121,9 @@ def _start(leaves: tuple[jax.Array, ...], slots: int) -> State:
   zero = jnp.int32(0)
   return State(
     leaves=leaves,
-    counts=tuple(jnp.zeros(x.shape, jnp.int32) for x in leaves),
-    slot_layer=jnp.full(slots, -1, jnp.int32),
-    slot_index=jnp.zeros(slots, jnp.int32),
+    counts=tuple(jnp.asarray(np.zeros(x.shape, np.int32)) for x in leaves),
+    slot_layer=jnp.asarray(np.full(slots, -1, np.int32)),
+    slot_index=jnp.asarray(np.zeros(slots, np.int32)),
     position=zero,
     layer_steps=zero,
     steps=zero,
@@ -129,13 +133,20 @@ def _start(leaves: tuple[jax.Array, ...], slots: int) -> State:
   )
 
 
-def _bounds(x: jax.Array, beta: float | None) -> Bounds:
+@jax.jit
+def _ranges(leaves: tuple[jax.Array, ...]) -> list[Bounds]:
+  """Return each layer's range R, its least and its largest value."""
+  ends = [(x.min(), x.max()) for x in leaves]
+  return [(high - low, low, high) for low, high in ends]
+
+
+def _bounds(
+  span: jax.Array, low: jax.Array, high: jax.Array, beta: float | None
+) -> Bounds:
   """Return a layer's range R and the bounds of its values."""
-  low, high = x.min(), x.max()
-  span = high - low
   if beta is None:
-    limit = jnp.finfo(x.dtype).max
-    return span, jnp.full_like(low, -limit), jnp.full_like(high, limit)
+    limit = jnp.finfo(low.dtype).max
+    return span, jnp.asarray(-limit), jnp.asarray(limit)
   return span, low + beta * span, high - beta * span
 
 

@@ -126,6 +126,7 @@ def _mix(key: NoiseKey, params: Any, shardings: Any) -> Any:
   return jax.tree.unflatten(treedef, out)
 
 
+@jax.jit
 def _mix_leaf(x: jax.Array, pad: jax.Array) -> jax.Array:
   words = tree.as_words(x) ^ (pad & _mask(x.dtype))
   return tree.alike(tree.from_words(words, x.dtype), x)
