@@ -23,9 +23,10 @@ help:
 	@echo "make test         install and run lint, types, doctests and tests"
 	@echo "make test-all     the same with every slow test (about an hour)"
 	@echo "make lint         ruff, mypy and banned words"
-	@echo "make clean        remove .venv, .cache and runs"
+	@echo "make clean        remove .venv, .cache, runs and what was compiled"
 
-$(VENV)/.run: pyproject.toml
+# The compiled cipher is part of the installation.
+$(VENV)/.run: pyproject.toml setup.py $(wildcard keyjax/aes/csrc/*.[ch])
 	@$(PYTHON) -c 'import sys; v = sys.version_info; \
 	  sys.exit(0 if v >= (3, 11) else f"KeyJAX needs Python 3.11 or newer; {sys.executable} is {v[0]}.{v[1]}. Try: make PYTHON=python3.12")'
 	@echo "Installing KeyJAX into $(VENV) (about 1 GB, a minute or two) ..."
@@ -60,4 +61,4 @@ test-all: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not tpu_aot" $(ARGS)
 
 clean:
-	rm -rf $(VENV) .cache runs
+	rm -rf $(VENV) .cache build runs keyjax/aes/csrc/*.so

@@ -4,12 +4,14 @@ import os
 
 import pytest
 
-from tests import flags
+from tests import flags, native
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = " ".join(
   (os.environ.get("XLA_FLAGS", ""), flags.with_devices(8))
 )
+
+native.build()  # A checkout that was not installed has no compiled cipher.
 
 import jax  # noqa: E402
 

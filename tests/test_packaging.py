@@ -17,6 +17,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from keyjax.aes import native
 from tests.conftest import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -95,10 +96,10 @@ def wheel(tmp_path_factory):
   folder = tmp_path_factory.mktemp("wheel")
   source = folder / "source"
   source.mkdir()
-  for name in ("pyproject.toml", "README.md", "LICENSE"):
+  for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
     shutil.copy(ROOT / name, source)
   for name in ("keyjax", "experiments", "tests", "configs"):
-    ignored = shutil.ignore_patterns("__pycache__", "vectors")
+    ignored = shutil.ignore_patterns("__pycache__", "vectors", "*.so")
     shutil.copytree(ROOT / name, source / name, ignore=ignored)
   command = [sys.executable, "-m", "pip", "wheel", ".", "--quiet", "--no-deps"]
   command += ["--no-index", "--no-build-isolation", "--wheel-dir", str(folder)]
@@ -124,6 +125,16 @@ def test_the_wheel_holds_the_library_alone(unpacked):
     assert (unpacked / "keyjax" / name).is_file()
   here = {p.relative_to(ROOT) for p in (ROOT / "keyjax").rglob("*.py")}
   assert {p.relative_to(unpacked) for p in unpacked.rglob("*.py")} == here
+
+
+@pytest.mark.packaging
+def test_the_wheel_holds_the_compiled_cipher(wheel, unpacked):
+  if shutil.which("cc") is None:
+    pytest.skip("no C compiler")
+  assert "-cp311-abi3-" in wheel.name
+  for name in native.LIBRARIES:
+    built = (native.FOLDER / f"{name}.abi3.so").is_file()
+    assert (unpacked / "keyjax/aes/csrc" / f"{name}.abi3.so").is_file() == built
 
 
 def closure(wheel_metadata: str) -> set[str]:

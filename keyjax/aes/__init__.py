@@ -3,9 +3,11 @@
 Two implementations return the same bytes. On an accelerator the cipher is a
 circuit of AND, XOR and NOT on uint32 lanes (`bitslice`), GHASH is a matrix
 product over GF(2) (`ghash`), and no address depends on a secret, which a test
-verifies in the compiled programs. On the host, also inside `jit` on a CPU,
-OpenSSL works on XLA's own memory (`host`, `ffi`). `impl="auto"` chooses by
-platform when a program is lowered; "host" and "device" force one, for tests.
+verifies in the compiled programs. On the host, inside `jit` on a CPU,
+machine code with the AES instructions of the processor works on XLA's own
+memory (`host`, `native`). `impl="auto"` chooses by platform when a program is
+lowered; "host" and "device" force one, for tests. Where no machine code was
+compiled, or with KEYJAX_NATIVE=0, as `jax.export` needs it, "auto" is "device".
 
 Cost:
 
@@ -13,12 +15,10 @@ Cost:
   68 for AES-256; GCM adds 1,024 int8 multiply-adds a byte on the matrix unit.
   Memory beyond input and output is one tile (`block`), whatever the size.
 * leaves: one cipher call for a whole tree (`xor_words`). A leaf adds a
-  millisecond of compilation with OpenSSL, about 20 with the circuit, and
+  millisecond of compilation in machine code, about 20 with the circuit, and
   nothing at run time.
 * devices and hosts: each device computes the keystream of its own shards and
-  communicates nothing, so the time falls with their number. A CPU that is split
-  into several devices needs `cryptography` 50 for this: older releases hold
-  Python's lock while OpenSSL runs.
+  communicates nothing, so the time falls with their number.
 * keys: another key of the same size needs no compilation.
 
 Limits: one key and counter, or one key and nonce, encrypt at most 2^32 - 2

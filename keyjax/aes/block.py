@@ -23,6 +23,7 @@ def choose(
   *args: jax.Array,
 ) -> Any:
   """Call `host.choose`; `device` also takes the largest number of lanes."""
+  impl = host.resolve(impl)
   accelerator = functools.partial(device, ACCELERATOR_LANES)
   if impl != "device":
     return host.choose(impl, on_host, accelerator, *args)
@@ -113,8 +114,8 @@ def encrypt_blocks(
   Args:
     round_keys: uint32[rounds + 1, 4], from `expand_key`.
     blocks: uint32[n, 4], big-endian words.
-    impl: "host" for OpenSSL, "device" for the bit-sliced circuit, or "auto" for
-      the host on a CPU and the device elsewhere.
+    impl: "host" for machine code, "device" for the bit-sliced circuit, or
+      "auto" for the host on a CPU and the device elsewhere.
 
   Returns:
     uint32[n, 4], big-endian words.

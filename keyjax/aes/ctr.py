@@ -86,8 +86,8 @@ def keystream(
     counter: uint32[4], the first counter block as big-endian words.
     num_blocks: Number of blocks of 16 bytes; static.
     start: Number of blocks to skip, below 2^32; may be traced.
-    impl: "host" for OpenSSL, "device" for the bit-sliced circuit, or "auto" for
-      the host on a CPU and the device elsewhere.
+    impl: "host" for machine code, "device" for the bit-sliced circuit, or
+      "auto" for the host on a CPU and the device elsewhere.
 
   Returns:
     uint32[num_blocks, 4], the keystream as big-endian words.

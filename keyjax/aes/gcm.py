@@ -1,8 +1,9 @@
 """AES-GCM: authenticated encryption, on the device and on the host.
 
 On the device the counter blocks are bit-sliced AES and the tag is a matrix
-product (`ghash`). On the host OpenSSL computes both. Inside `jit`, `gcm_open`
-cannot raise: if authentication fails, it returns zeros and a false flag.
+product (`ghash`). On the host machine code computes both. Inside `jit`,
+`gcm_open` cannot raise: if authentication fails, it returns zeros and a false
+flag.
 
 One key and nonce must never seal two messages. One message has at most
 2^36 - 32 bytes (SP 800-38D), which is checked.
@@ -62,31 +63,31 @@ def hash_blocks(aad_bytes: int, data_bytes: int) -> int:
 
 
 def _first_counter(
-  round_keys: jax.Array, nonce: jax.Array, impl: Impl
+  round_keys: jax.Array, nonce: jax.Array
 ) -> tuple[jax.Array | None, jax.Array]:
   """Return the hash key, if it was needed, and J0 as big-endian words."""
   if nonce.shape[0] == 12:
     j0 = words.swap(words.from_bytes(nonce)[0])
     return None, j0.at[3].set(np.uint32(1))
   zero = jnp.zeros((1, 4), jnp.uint32)
-  hash_key = block.raw_encrypt(round_keys, zero, impl)[0]
+  hash_key = block.raw_encrypt(round_keys, zero, "device")[0]
   tables = ghash.tables(hash_key, hash_blocks(0, nonce.shape[0]))
   empty = jnp.zeros(0, jnp.uint8)
   return hash_key, words.swap(hashed(tables, empty, nonce))
 
 
 def stream(
-  round_keys: jax.Array, nonce: jax.Array, num_bytes: int, impl: Impl
+  round_keys: jax.Array, nonce: jax.Array, num_bytes: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Return the hash key, the mask of the tag and the keystream bytes."""
   n = -(-num_bytes // 16)
-  hash_key, j0 = _first_counter(round_keys, nonce, impl)
+  hash_key, j0 = _first_counter(round_keys, nonce)
   counters = words.swap(
     words.add32(j0[None], jnp.arange(n + 1, dtype=jnp.uint32))
   )
   # One cipher call: the zero block, J0 and the counters, [n + 2, 4].
   counters = jnp.concatenate([jnp.zeros((1, 4), jnp.uint32), counters])
-  out = block.raw_encrypt(round_keys, counters, impl)
+  out = block.raw_encrypt(round_keys, counters, "device")
   hash_key = out[0] if hash_key is None else hash_key
   return hash_key, out[1], words.to_bytes(out[2:], num_bytes)
 
@@ -103,20 +104,18 @@ def tag_of(
 
 
 def _seal(
-  impl: Impl,
   round_keys: jax.Array,
   nonce: jax.Array,
   data: jax.Array,
   aad: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  hash_key, mask, pad = stream(round_keys, nonce, data.size, impl)
+  hash_key, mask, pad = stream(round_keys, nonce, data.size)
   tables = ghash.tables(hash_key, hash_blocks(aad.size, data.size))
   ciphertext = data ^ pad
   return ciphertext, tag_of(tables, mask, aad, ciphertext)
 
 
 def _open(
-  impl: Impl,
   round_keys: jax.Array,
   nonce: jax.Array,
   ciphertext: jax.Array,
@@ -124,7 +123,7 @@ def _open(
   aad: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
   size = ciphertext.size
-  hash_key, mask, pad = stream(round_keys, nonce, size, impl)
+  hash_key, mask, pad = stream(round_keys, nonce, size)
   tables = ghash.tables(hash_key, hash_blocks(aad.size, size))
   expected = tag_of(tables, mask, aad, ciphertext)[: tag.size]
   valid = jnp.all(expected == tag)
@@ -147,10 +146,8 @@ def gcm_seal(
     nonce: uint8[12], never used twice with a key; other lengths are hashed.
     data: uint8[n], at most 2^36 - 32 bytes.
     aad: uint8[m], authenticated but not encrypted; may be empty.
-    impl: "host" for OpenSSL, "device" for the bit-sliced circuit, or "auto" for
-      the host on a CPU and the device elsewhere. For nonces that OpenSSL does
-      not accept (below 8 bytes or above 128) the host computes the keystream
-      only, and the tag is a matrix product everywhere.
+    impl: "host" for machine code, "device" for the bit-sliced circuit, or
+      "auto" for the host on a CPU and the device elsewhere.
 
   Returns:
     The ciphertext uint8[n] and the tag uint8[16].
@@ -171,10 +168,7 @@ def gcm_seal(
   """
   _check(data, aad, nonce)
   args = (round_keys, nonce, data, aad)
-  if not host.gcm_fits(nonce.size):
-    return _seal(impl, *args)
-  device = functools.partial(_seal, "device")
-  return host.choose(impl, host.gcm_seal, device, *args)
+  return host.choose(impl, host.gcm_seal, _seal, *args)
 
 
 @functools.partial(jax.jit, static_argnames="impl")
@@ -208,7 +202,4 @@ def gcm_open(
   if tag.ndim != 1 or not 4 <= tag.size <= TAG_BYTES:
     raise ValueError(f"a tag has 4 to {TAG_BYTES} bytes, got {tag.shape}")
   args = (round_keys, nonce, ciphertext, tag, aad)
-  if not host.gcm_fits(nonce.size):
-    return _open(impl, *args)
-  device = functools.partial(_open, "device")
-  return host.choose(impl, host.gcm_open, device, *args)
+  return host.choose(impl, host.gcm_open, _open, *args)

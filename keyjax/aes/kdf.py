@@ -32,8 +32,8 @@ def cmac(
   Args:
     round_keys: uint32[rounds + 1, 4], from `expand_key`.
     messages: uint8[n, size].
-    impl: "host" for OpenSSL, "device" for the bit-sliced circuit, or "auto" for
-      the host on a CPU and the device elsewhere.
+    impl: "host" for machine code, "device" for the bit-sliced circuit, or
+      "auto" for the host on a CPU and the device elsewhere.
 
   Returns:
     uint8[n, 16].

@@ -69,8 +69,8 @@ def xor_words(
     leaves: Arrays of uint8, uint16 or uint32 (`tree.as_words`).
     shardings: Sharding of each leaf, all on one mesh; static. Every dimension
       must be divisible by its number of shards. None if leaves are unsharded.
-    impl: "host" for OpenSSL, "device" for the bit-sliced circuit, or "auto" for
-      the host on a CPU and the device elsewhere.
+    impl: "host" for machine code, "device" for the bit-sliced circuit, or
+      "auto" for the host on a CPU and the device elsewhere.
 
   Returns:
     Leaves with the same shapes, dtypes and shardings.

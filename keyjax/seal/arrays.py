@@ -75,8 +75,8 @@ def seal_array(
   Args:
     key: Key from `seal_key`, with a salt that was never used before.
     data: uint8[n].
-    impl: "host" for OpenSSL, "device" for the bit-sliced circuit, "auto" for
-      "host" on a CPU and "device" elsewhere.
+    impl: "host" for machine code, "device" for the bit-sliced circuit, "auto"
+      for "host" on a CPU and "device" elsewhere.
 
   Raises:
     ValueError: If `data` is not uint8[n], or is too long.

@@ -4,7 +4,7 @@ Each 16 KiB of plaintext is one AES-GCM message: 1,024 counter blocks, and one
 GHASH of 1,025 blocks whose matrices serve every chunk. Chunks are processed
 in groups, one group after another, so that memory beyond input and output is
 constant. `keyjax.seal` derives the keys and writes the header; `host_calls`
-computes the same with OpenSSL.
+computes the same in machine code.
 """
 
 import functools
@@ -137,9 +137,7 @@ def _crypt_on_device(
   rows = data[: n * step].reshape(n, step)
   last = data[n * step :]
   size = last.size - (0 if direction == "encrypt" else TAG_BYTES)
-  hash_key, mask, pad = gcm.stream(
-    round_keys, _last_nonce(base_nonce, n), size, "device"
-  )
+  hash_key, mask, pad = gcm.stream(round_keys, _last_nonce(base_nonce, n), size)
   tables = ghash.tables(
     hash_key, _CHUNK_BLOCKS + 1 if n else -(-size // 16) + 1
   )
@@ -200,8 +198,8 @@ def seal_chunks(
     base_nonce: uint8[12], derived with the key.
     data: uint8[n].
     header: uint8[h], copied to the front of the result.
-    impl: "host" for OpenSSL, "device" for the bit-sliced circuit, "auto" for
-      "host" on a CPU and "device" elsewhere.
+    impl: "host" for machine code, "device" for the bit-sliced circuit, "auto"
+      for "host" on a CPU and "device" elsewhere.
 
   Returns:
     uint8[h + n + 16 * (n // 16384 + 1)].

@@ -1,0 +1,79 @@
+// The part of XLA's foreign function interface that the handlers use, version
+// 0.3 of xla/ffi/api/c_api.h (OpenXLA). XLA keeps this binary interface stable
+// and refuses handlers of a version that it does not support. A test compares
+// every offset with the header that jaxlib ships.
+
+#ifndef KEYJAX_XLA_H_
+#define KEYJAX_XLA_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum { API_MAJOR = 0, API_MINOR = 3 };
+enum { EXTENSION_METADATA = 1, STAGE_EXECUTE = 3, CODE_INTERNAL = 13 };
+enum { TYPE_PRED = 1, TYPE_U8 = 6, TYPE_U16 = 7, TYPE_U32 = 8 };
+
+typedef struct {
+  size_t struct_size;
+  void *extension_start;
+  int major_version;
+  int minor_version;
+} Version;
+
+typedef struct {
+  size_t struct_size;
+  Version api_version;
+} Metadata;
+
+typedef struct {
+  size_t struct_size;
+  int type;
+  void *next;
+  Metadata *metadata;  // If the type is EXTENSION_METADATA.
+} Extension;
+
+typedef struct {
+  size_t struct_size;
+  void *extension_start;
+  const char *message;
+  int code;
+} ErrorArgs;
+
+typedef struct Error Error;
+
+typedef struct {
+  size_t struct_size;
+  void *extension_start;
+  Version api_version;
+  void *internal_api;
+  Error *(*error_create)(ErrorArgs *);
+} Api;
+
+typedef struct {
+  size_t struct_size;
+  void *extension_start;
+  int dtype;
+  void *data;
+  int64_t rank;
+  int64_t *dims;
+} Buffer;
+
+typedef struct {
+  size_t struct_size;
+  void *extension_start;
+  int64_t size;
+  int *types;
+  Buffer **items;
+} Buffers;
+
+typedef struct {
+  size_t struct_size;
+  Extension *extension_start;
+  const Api *api;
+  void *context;
+  int stage;
+  Buffers args;
+  Buffers rets;
+} Frame;
+
+#endif

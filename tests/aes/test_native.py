@@ -1,0 +1,387 @@
+"""The compiled cipher: every size, vmap, signals, the end of a process."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from keyjax import aes
+from keyjax.aes import native
+from tests.aes import frames
+
+# Both forms of the cipher, if this processor can run them.
+LOADED = [name for name in native.LIBRARIES if native.load(name)]
+GROUP = 512  # Bytes that the wide form processes at once.
+SIZES = (0, 1, 15, 16, 17, 127, 128, 129, 511, 512, 513, 1040, 5000)
+
+
+@pytest.fixture(params=LOADED)
+def library(request):
+  return native.load(request.param)
+
+
+def octets(data):
+  return np.frombuffer(bytes(data), np.uint8)
+
+
+def expand(key):
+  return np.asarray(aes.expand_key(key))
+
+
+def words(block):
+  return np.frombuffer(block, ">u4").astype(np.uint32)
+
+
+def encryptor(key, mode):
+  return Cipher(algorithms.AES(key), mode).encryptor()
+
+
+def run(library, name, args, results):
+  assert frames.call(library, name, args, results) is None
+  return results
+
+
+def test_this_machine_has_a_compiled_cipher():
+  if shutil.which("cc") is None:
+    pytest.skip("no C compiler")
+  assert native.available() == (os.environ.get("KEYJAX_NATIVE") != "0")
+
+
+def test_handlers_declare_their_version(library):
+  for name in native.NAMES:
+    assert frames.version(library, name) == (0, 3)
+
+
+def test_the_interface_is_that_of_jaxlib(tmp_path):
+  if shutil.which("cc") is None:
+    pytest.skip("no C compiler")
+  ours = {
+    "Version": "XLA_FFI_Api_Version: major_version minor_version",
+    "Metadata": "XLA_FFI_Metadata: api_version",
+    "Extension": "XLA_FFI_Metadata_Extension: metadata",
+    "ErrorArgs": "XLA_FFI_Error_Create_Args: message code/errc",
+    "Api": "XLA_FFI_Api: api_version error_create/XLA_FFI_Error_Create",
+    "Buffer": "XLA_FFI_Buffer: dtype data rank dims",
+    "Buffers": "XLA_FFI_Args: size types items/args",
+    "Frame": "XLA_FFI_CallFrame: extension_start api stage args rets",
+  }
+  lines = ["#include <xla/ffi/api/c_api.h>", '#include "xla.h"']
+  for name, line in ours.items():
+    theirs, fields = line.split(": ")
+    for field in fields.split():
+      mine, _, other = field.partition("/")
+      a, b = f"{name}, {mine}", f"{theirs}, {other or mine}"
+      lines.append(f'_Static_assert(offsetof({a}) == offsetof({b}), "{a}");')
+  for name, value in (
+    ("EXTENSION_METADATA", "XLA_FFI_Extension_Metadata"),
+    ("STAGE_EXECUTE", "XLA_FFI_ExecutionStage_EXECUTE"),
+    ("CODE_INTERNAL", "XLA_FFI_Error_Code_INTERNAL"),
+    ("API_MAJOR", "XLA_FFI_API_MAJOR"),
+    *((f"TYPE_{x}", f"XLA_FFI_DataType_{x}") for x in ("PRED", "U8", "U32")),
+  ):
+    lines.append(f'_Static_assert((int){name} == (int){value}, "{name}");')
+  source = tmp_path / "check.c"
+  source.write_text("\n".join(lines) + "\n")
+  folders = [f"-I{jax.ffi.include_dir()}", f"-I{native.FOLDER}"]
+  command = ["cc", "-std=c11", "-fsyntax-only", *folders, str(source)]
+  done = subprocess.run(command, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("key_size", (16, 24, 32))
+def test_counter_mode_of_every_size(library, key_size):
+  rng = np.random.default_rng(key_size)
+  key = rng.bytes(key_size)
+  keys = expand(key)
+  # The counter wraps around in each word, inside a group and at its end.
+  for high in (bytes(8), b"\xff" * 8):
+    for low in (0, 2**32 - 3, 2**64 - 32, 2**64 - 9, 2**64 - 1):
+      counter = high + low.to_bytes(8, "big")
+      whole = encryptor(key, modes.CTR(counter)).update(bytes(4 * GROUP))
+      for size in (16, GROUP - 16, GROUP, 3 * GROUP + 48):
+        out = np.zeros((size // 16, 4), np.uint32)
+        for name, dtype in (("", "<u4"), ("_swapped", ">u4")):
+          run(library, f"keyjax_keystream{name}", [keys, words(counter)], [out])
+          assert out.astype(dtype).tobytes() == whole[:size]
+  counter = words(bytes(12) + b"\xff\xff\xff\xfe")
+  stream = encryptor(key, modes.CTR(counter.astype(">u4").tobytes()))
+  leaves = [octets(rng.bytes(size)) for size in SIZES]
+  made = [np.zeros_like(x) for x in leaves]
+  run(library, "keyjax_xor", [keys, counter, *leaves], made)
+  for x, got in zip(leaves, made, strict=True):
+    assert got.tobytes() == stream.update(x.tobytes())
+    stream.update(bytes(-x.size % 16))
+
+
+@pytest.mark.parametrize("key_size", (16, 24, 32))
+def test_blocks_of_every_number(library, key_size):
+  rng = np.random.default_rng(key_size)
+  key = rng.bytes(key_size)
+  for n in (0, 1, 7, 8, 9, 31, 32, 33, 100):
+    blocks = np.frombuffer(rng.bytes(16 * n), np.uint32).reshape(n, 4)
+    sealed, opened = np.zeros_like(blocks), np.zeros_like(blocks)
+    run(library, "keyjax_ecb_encrypt", [expand(key), blocks], [sealed])
+    want = encryptor(key, modes.ECB()).update(blocks.tobytes())
+    assert sealed.tobytes() == want
+    run(library, "keyjax_ecb_decrypt", [expand(key), sealed], [opened])
+    assert opened.tobytes() == blocks.tobytes()
+
+
+@pytest.mark.parametrize("key_size", (16, 24, 32))
+def test_gcm_of_every_size(library, key_size):
+  rng = np.random.default_rng(key_size)
+  key = rng.bytes(key_size)
+  for size in SIZES:
+    for nonce_size, aad_size in ((12, 0), (12, size), (8, 1), (128, 20)):
+      parts = map(rng.bytes, (nonce_size, size, aad_size))
+      nonce, data, aad = parts
+      out, tag = np.ones(size, np.uint8), np.zeros(16, np.uint8)
+      args = [expand(key), octets(nonce), octets(data), octets(aad)]
+      run(library, "keyjax_gcm_seal", args, [out, tag])
+      want = AESGCM(key).encrypt(nonce, data, aad)
+      assert out.tobytes() + tag.tobytes() == want
+      opened, valid = np.ones(size, np.uint8), np.zeros((), np.bool_)
+      args = [*args[:2], out, tag, octets(aad)]
+      run(library, "keyjax_gcm_open", args, [opened, valid])
+      assert valid and opened.tobytes() == data
+
+
+@pytest.mark.parametrize("chunks", (0, 1, 2))
+def test_any_altered_chunk_is_refused(library, chunks):
+  rng = np.random.default_rng(chunks)
+  keys, base = expand(rng.bytes(32)), octets(rng.bytes(12))
+  data = octets(rng.bytes(chunks * (1 << 14) + 600))
+  size = data.size + 16 * (chunks + 1)
+  sealed = np.zeros(size, np.uint8)
+  empty = np.zeros(0, np.uint8)
+  run(library, "keyjax_chunks_seal", [keys, base, data, empty], [sealed])
+  for at in (None, 0, size // 2, size - 1):
+    altered = sealed.copy()
+    if at is not None:
+      altered[at] ^= 128
+    out, valid = np.ones_like(data), np.ones((), np.bool_)
+    run(library, "keyjax_chunks_open", [keys, base, altered], [out, valid])
+    assert valid == (at is None)
+    assert out.tobytes() == (data if at is None else 0 * data).tobytes()
+
+
+def test_axes_of_vmap_are_mapped_in_either_argument(library):
+  rng = np.random.default_rng(0)
+  keys = np.stack([expand(rng.bytes(16)) for _ in range(3)])[:, None]
+  counters = rng.integers(0, 2**32, (1, 2, 4), np.uint32)
+  out = np.zeros((3, 2, 40, 4), np.uint32)
+  run(library, "keyjax_keystream", [keys, counters], [out])
+  for i in range(3):
+    for j in range(2):
+      one = np.zeros((40, 4), np.uint32)
+      args = [keys[i, 0], counters[0, j]]
+      run(library, "keyjax_keystream", args, [one])
+      np.testing.assert_array_equal(out[i, j], one)
+  none = np.zeros((0, 2, 40, 4), np.uint32)
+  run(library, "keyjax_keystream", [keys[:0], counters], [none])
+
+
+def test_other_buffers_are_errors_and_change_nothing(library):
+  keys, nonce = expand(bytes(16)), np.zeros(12, np.uint8)
+  data, tag = np.zeros(40, np.uint8), np.zeros(16, np.uint8)
+  flag, empty = np.zeros((), np.bool_), np.zeros(0, np.uint8)
+  good = [keys, nonce, data, tag, empty]
+  for i, wrong in (
+    (0, keys[:-1]),
+    (0, keys.astype(np.float32)),
+    (0, keys[0]),
+    (1, empty),
+    (2, data[:-1]),
+    (2, np.zeros((2, 20), np.float32)),
+    (3, tag[:3]),
+    (3, np.zeros(17, np.uint8)),
+  ):
+    out, valid = np.full(40, 7, np.uint8), flag.copy()
+    args = [*good[:i], wrong, *good[i + 1 :]]
+    assert frames.call(library, "keyjax_gcm_open", args, [out, valid])
+    assert (out == 7).all() and not valid
+  for name, args, results in (
+    ("keyjax_gcm_open", good[:-1], [data, flag]),
+    ("keyjax_gcm_open", good, [data]),
+    ("keyjax_gcm_open", [], [data, flag]),
+    ("keyjax_gcm_open", good, []),
+    ("keyjax_chunks_open", [keys, nonce, data], [data, flag]),
+    ("keyjax_chunks_open", [keys, nonce[:11], data], [data[:24], flag]),
+    ("keyjax_chunks_seal", [keys, nonce, data, tag], [data]),
+    ("keyjax_xor", [keys, words(bytes(16)), data], [data[1:]]),
+    ("keyjax_xor", [keys, words(bytes(16)), data, data], [data]),
+    ("keyjax_ecb_encrypt", [keys, data], [data]),
+    ("keyjax_keystream", [keys, words(bytes(12))], [keys]),
+    ("keyjax_keystream", [keys[None][[0, 0]], keys[None, 0]], [keys[None]]),
+  ):
+    assert frames.call(library, name, args, results), name
+
+
+def test_other_stages_do_nothing(library):
+  keys, out = expand(bytes(16)), np.full((2, 4), 7, np.uint32)
+  args = [keys, words(bytes(16))]
+  for stage in (0, 1, 2):
+    assert frames.call(library, "keyjax_keystream", args, [out], stage) is None
+  assert (out == 7).all()
+
+
+def test_an_error_reaches_the_caller_of_a_program():
+  keys, counter = aes.expand_key(bytes(16)), jnp.zeros(4, jnp.uint32)
+  out = [jax.ShapeDtypeStruct((2, 4), jnp.uint32)]
+
+  @jax.jit
+  def fails(keys, counter):
+    return native.call("keyjax_keystream", out, keys, counter)[0]
+
+  with pytest.raises(jax.errors.JaxRuntimeError, match="sizes do not match"):
+    jax.block_until_ready(fails(keys[:-1], counter))
+  assert fails(keys, counter).shape == (2, 4)  # Later calls work.
+
+
+def test_large_results_on_every_device_at_once():
+  n = jax.local_device_count()
+  counters = jnp.arange(4 * n, dtype=jnp.uint32).reshape(n, 4)
+  keys = jnp.stack([aes.expand_key(bytes(16))] * n)
+  x = jnp.ones((n, 1 << 20), jnp.uint32)
+  out = jax.pmap(lambda k, c, x: aes.xor_words(k, c, [x])[0])(keys, counters, x)
+  for i in (0, n - 1):
+    want = aes.keystream(keys[i], counters[i], 1 << 18, impl="host")
+    want = np.asarray(want).byteswap().reshape(-1) ^ 1
+    np.testing.assert_array_equal(out[i], want)
+
+
+PREPARE = """
+import signal, sys, time
+import jax, jax.numpy as jnp, numpy as np
+import keyjax
+from keyjax import aes, seal
+from keyjax.aes import native
+from keyjax.seal import device
+
+key = seal.seal_key(bytes(32), salt=bytes(24))
+data = jnp.arange(2000, dtype=jnp.uint8)
+scheme = keyjax.deep_lock("counter")
+"""
+STORM = """
+good = bytes(seal.seal_array(key, data))
+altered = jnp.asarray(np.frombuffer(good, np.uint8)).at[100].add(1)[56:]
+args = key.round_keys, key.base_nonce, altered
+
+def step():
+  assert bytes(seal.seal_array(key, data)) == good, "wrong bytes"
+  out, valid = device.open_chunks(*args)
+  assert not valid and not np.asarray(out).any(), "forged"
+
+def interrupt(*_):
+  raise KeyboardInterrupt("\\udcff")  # No encoding has this character.
+
+step()
+signal.signal(signal.SIGALRM, interrupt)
+steps, interrupts, end = 0, 0, time.monotonic() + float(sys.argv[1])
+while time.monotonic() < end:
+  try:
+    try:
+      signal.setitimer(signal.ITIMER_REAL, 3e-4)
+      while True:
+        step()
+        steps += 1
+    finally:
+      interrupts += 1
+  except KeyboardInterrupt:
+    pass
+print(steps, interrupts)
+assert interrupts > 100
+"""
+PENDING = """
+size, how = int(sys.argv[1]), sys.argv[2]
+params = {"w": jnp.ones((size, size))}
+locked = scheme.keygen(keyjax.Secret(b"T" * 32), params, None)
+run = jax.jit(scheme.encrypt)
+pending = run(locked, params)
+if how == "thread":
+  import threading
+  for daemon in (False, True):
+    threading.Thread(target=run, args=(locked, params), daemon=daemon).start()
+if how == "os._exit":
+  import os
+  os._exit(0)
+if how == "exception":
+  raise RuntimeError("\\udcff")
+"""
+
+
+def start(script, *args, **env):
+  """Run a script in a process of its own, for a minute at most."""
+  env = os.environ | {"JAX_PLATFORMS": "cpu"} | env
+  command = [sys.executable, "-c", PREPARE + script, *args]
+  return subprocess.run(
+    command, capture_output=True, text=True, env=env, timeout=120
+  )
+
+
+@pytest.mark.parametrize(
+  "seconds", ("1", pytest.param("60", marks=pytest.mark.slow))
+)
+def test_signals_change_no_result(seconds):
+  done = start(STORM, seconds)
+  assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("size", ("2500", *(
+  pytest.param(size, marks=pytest.mark.slow) for size in ("10", "300", "6000")
+)))  # fmt: skip
+@pytest.mark.parametrize(
+  "how",
+  (
+    "exception",
+    *(
+      pytest.param(how, marks=pytest.mark.slow)
+      for how in ("end", "thread", "os._exit")
+    ),
+  ),
+)
+def test_a_process_ends_while_a_call_is_pending(how, size):
+  done = start(PENDING, size, how)
+  if how == "exception":
+    assert done.returncode == 1 and "RuntimeError" in done.stderr
+  else:
+    assert done.returncode == 0, done.stderr
+
+
+CIRCUIT = """
+from jax import export
+
+assert not native.available()
+try:
+  seal.seal_array(key, data, impl="host")
+except RuntimeError as error:
+  assert "KEYJAX_NATIVE=0" in str(error)
+else:
+  raise AssertionError
+params, x = {"w": jnp.ones((8, 8))}, jnp.ones((2, 8))
+locked = scheme.keygen(keyjax.Secret(b"T" * 32), params, None)
+leaves, tree = jax.tree.flatten(locked)
+
+@jax.jit
+def run(leaves, params, x):
+  bound = keyjax.authorize(
+    scheme, jax.tree.unflatten(tree, leaves), lambda p, x: x @ p["w"]
+  )
+  return bound(params, x)
+
+sealed = scheme.encrypt(locked, params)
+made = export.export(run)(leaves, sealed, x)
+assert (made.call(leaves, sealed, x) == 8).all()
+"""
+
+
+def test_the_circuit_replaces_it_and_can_be_exported():
+  done = start(CIRCUIT, KEYJAX_NATIVE="0")
+  assert done.returncode == 0, done.stderr
