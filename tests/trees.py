@@ -50,6 +50,22 @@ def params(dtype: str, seed: int = 0) -> dict[str, Any]:
   }
 
 
+def variables(model: Any, x: Any, deviation: float = 0.3) -> Any:
+  """Return variables of a Linen model, drawn by NumPy: nothing is compiled.
+
+  Args:
+    model: Linen module.
+    x: Input, or its shape.
+    deviation: Standard deviation; large enough for every bias, scale and
+      projection to matter.
+  """
+  rng = np.random.default_rng(0)
+  shapes = jax.eval_shape(model.init, jax.random.key(0), x)
+  return jax.tree.map(
+    lambda s: jnp.asarray(rng.normal(0, deviation, s.shape), s.dtype), shapes
+  )
+
+
 def loss(tree: Any, batch: Any) -> jax.Array:
   """Return a loss with a gradient everywhere, for AdvParams on any tree."""
   floats = [

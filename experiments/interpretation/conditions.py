@@ -14,6 +14,7 @@ from experiments.protection.job import Job
 from keyjax import tree
 from keyjax.attacks.game import Target
 from keyjax.interpret import activations, saliency
+from keyjax.scheme import BindFn
 
 _BATCH = 500
 _UNLOCKED = keyjax.identity()
@@ -93,13 +94,14 @@ def activations_of(
     float32[n, features] by `PATH in` and `PATH out`.
   """
   names = layer_paths(target)
+  bind, key = _binding(condition)
   parts = [
     jax.device_get(
       _activations(
-        condition.scheme,
+        bind,
         target.apply_fn,
         names,
-        condition.key,
+        key,
         condition.params,
         jnp.asarray(batch),
       )
@@ -112,6 +114,15 @@ def activations_of(
   }
 
 
+def _binding(condition: Condition) -> tuple[BindFn, Any]:
+  """Return a condition's `bind` and key; no key if it binds nothing.
+
+  So all conditions that run the plain model share one program.
+  """
+  bind = condition.scheme.bind
+  return bind, () if bind is _UNLOCKED.bind else condition.key
+
+
 def _batches(images: np.ndarray) -> Iterator[np.ndarray]:
   for start in range(0, len(images), _BATCH):
     yield images[start : start + _BATCH]
@@ -119,14 +130,14 @@ def _batches(images: np.ndarray) -> Iterator[np.ndarray]:
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _activations(
-  scheme: keyjax.Scheme,
+  bind: BindFn,
   apply_fn: Any,
   names: tuple[str, ...],
   key: Any,
   params: Any,
   x: jax.Array,
 ) -> dict[str, jax.Array]:
-  forward = scheme.bind(key, apply_fn)
+  forward = bind(key, apply_fn)
   return activations.record(forward, names)(params, x)
 
 
@@ -134,11 +145,12 @@ def saliency_maps(
   target: Target, condition: Condition, images: np.ndarray, labels: np.ndarray
 ) -> dict[str, np.ndarray]:
   """Return saliency maps, float32[n, h, w], by the name of their method."""
+  bind, key = _binding(condition)
   return jax.device_get(
     _saliency_maps(
-      condition.scheme,
+      bind,
       target.apply_fn,
-      condition.key,
+      key,
       condition.params,
       jnp.asarray(images),
       jnp.asarray(labels),
@@ -148,14 +160,14 @@ def saliency_maps(
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _saliency_maps(
-  scheme: keyjax.Scheme,
+  bind: BindFn,
   apply_fn: Any,
   key: Any,
   params: Any,
   x: jax.Array,
   y: jax.Array,
 ) -> dict[str, jax.Array]:
-  forward = scheme.bind(key, apply_fn)
+  forward = bind(key, apply_fn)
   rng = jax.random.key(0)
   return {
     "gradient": saliency.gradient(forward, params, x, y),

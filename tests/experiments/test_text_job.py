@@ -31,7 +31,7 @@ def config() -> ConfigDict:
   made.train.update(
     batch_size=32, epochs=8.0, optimizer="adamw", learning_rate=3e-2
   )
-  made.train.update(weight_decay=0.1, decay_leaves=".*kernel", clip=1.0)
+  made.train.update(weight_decay=0.1, decay_leaves=".*kernel")
   made.evaluate.update(
     batch_size=16, wrong_keys=2, wrong_images=10, distance_keys=1
   )

@@ -159,9 +159,9 @@ def test_attackers_see_its_public_options(module: ModuleType) -> None:
 def config() -> ConfigDict:
   made = configs.base()
   made.name, made.model = "tiny", "mlp"
-  made.model_args.hidden = (8,)
-  made.num_train, made.num_test = 192, 40
-  made.train.update(batch_size=64, epochs=4.0, learning_rate=2e-2)
+  made.model_args.hidden = (16,)
+  made.num_train, made.num_test = 64, 40
+  made.train.update(batch_size=64, epochs=12.0, learning_rate=2e-2)
   made.evaluate.update(
     batch_size=40, wrong_keys=2, wrong_images=20, distance_keys=1
   )

@@ -95,6 +95,7 @@ def config() -> ConfigDict:
   made.name = "tiny"
   made.model = "mlp"
   made.model_args.hidden = (16,)
+  made.num_train = 600  # Two halves of one size.
   configs.set_schemes(
     made,
     none=configs.scheme("identity", "no lock"),

@@ -3,7 +3,6 @@
 import pathlib
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from tests import trees
 
 DIGITS = data.load("digits", num_train=40, num_test=20)
 MODEL = models.create("cnn", 10, DIGITS.mean, DIGITS.std, features=(2,))
-VARIABLES = MODEL.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+VARIABLES = trees.variables(MODEL, jnp.zeros((1, 8, 8, 1)), deviation=0.1)
 
 
 LABEL = "tested"

@@ -1,5 +1,6 @@
 """The recipe: each option of `config.train` does what its name says."""
 
+import functools
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ from experiments.run.config import base
 from experiments.training import step, train
 from experiments.training.optimizer import averaged, make_optimizer
 from keyjax import Secret, parallel
+from tests import trees
 
 RNG = np.random.default_rng(0)
 BATCH = {
@@ -43,13 +45,18 @@ def one_step(
   """Take one step on one device; return the state and the metrics."""
   optimizer = make_optimizer(config, 10)
   x = data.to_input(jnp.asarray(BATCH["image"][:1]))
-  variables = jax.jit(model.init)(jax.random.key(0), x)
+  variables = trees.variables(model, x)
   opt_state = optimizer.init(variables["params"])
   state = step.State(jnp.int32(0), variables, opt_state)
   made = step.make_step(config, model, scheme or keyjax.identity(), optimizer)
   run = parallel.data_parallel(made, "pmap", jax.devices()[:1])
   state, metrics = run(jax.device_get(state), key, BATCH)
   return jax.device_get(state), {k: float(v) for k, v in metrics.items()}
+
+
+@functools.cache
+def plain_step() -> tuple[Any, dict[str, float]]:
+  return one_step(settings())
 
 
 def assert_close(a: Any, b: Any, atol: float = 1e-6) -> None:
@@ -60,9 +67,9 @@ def assert_close(a: Any, b: Any, atol: float = 1e-6) -> None:
 # -------------------------------------------------------------- accumulation
 
 
-@pytest.mark.parametrize("parts", [2, 8])
+@pytest.mark.parametrize("parts", [2, pytest.param(8, marks=pytest.mark.slow)])
 def test_accumulated_gradients_are_those_of_the_batch(parts: int) -> None:
-  whole, metrics = one_step(settings())
+  whole, metrics = plain_step()
   cut, cut_metrics = one_step(settings(accumulate=parts))
   assert_close(whole.variables, cut.variables)
   assert metrics == pytest.approx(cut_metrics, rel=1e-5)
@@ -158,8 +165,16 @@ def test_each_augmentation_changes_the_images(field: str) -> None:
   np.testing.assert_array_equal(changed, again)
 
 
-def test_smoothing_and_mixing_reach_the_step() -> None:
-  _, metrics = one_step(settings())
+def uniform_shares(rng: Any, a: Any, b: Any, shape: Any) -> jax.Array:
+  """Stand in for `jax.random.beta`, which takes seconds to compile."""
+  return jax.random.uniform(rng, shape)
+
+
+def test_smoothing_and_mixing_reach_the_step(
+  monkeypatch: pytest.MonkeyPatch,
+) -> None:
+  monkeypatch.setattr(jax.random, "beta", uniform_shares)
+  _, metrics = plain_step()
   _, smooth = one_step(settings(label_smoothing=0.3))
   _, mixed = one_step(settings(mixup=0.5))
   losses = {x["loss"] for x in (metrics, smooth, mixed)}
