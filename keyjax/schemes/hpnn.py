@@ -40,16 +40,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keyjax import keys, secrets, tree
+from keyjax import keys, secrets
 from keyjax.scheme import ApplyFn, Scheme, from_batch
-from keyjax.schemes import registry
-from keyjax.schemes.hpnn_sites import (
-  WEIGHTS,
-  Site,
-  find_sites,
-  module_of,
-  select,
-)
+from keyjax.schemes import hpnn_choice, hpnn_lock, registry
 from keyjax.secrets import Secret
 
 NAME = "hpnn"
@@ -111,6 +104,7 @@ def hpnn(
   layers: str | None = None,
   units: int = 256,
   image: Callable[[Any], Any] = lambda batch: batch["image"],
+  compare: bool | None = None,
 ) -> Scheme:
   """Return the HPNN scheme for an unmodified linen model.
 
@@ -118,7 +112,18 @@ def hpnn(
 
   Guarantees:
     - Capacity: the locked model computes exactly the function of a plain one
-      with `absorb(key, params)`, so nothing is lost by locking.
+      with `absorb(key, params)`, so nothing is lost by locking. `keygen` runs
+      both with random weights and signs, and compares the output of every
+      module. A layer that fails is left out of the default layers, and the
+      warning names it; where `layers` names it, it is locked, and the warning
+      says that it cannot be absorbed.
+    - A layer is multiplied once for each outermost call of its path: a
+      subclass that calls `super().__call__` and modules that share a scope are
+      one layer. Layers in `nn.remat`, `nn.scan` and `nn.vmap` have one row of
+      signs for all their copies.
+    - A pass that runs some of the locked layers only, such as `method="encode"`
+      or an early exit, is locked there. It is refused if it reads the weights
+      of a locked layer without a call that the lock can see.
     - One compiled program serves every key.
 
   Known breaks:
@@ -132,16 +137,28 @@ def hpnn(
     - Fine-tuning recovers the function: a wrong key is the right network
       with some rows negated.
     - A lock after an identity sum has no weights before it and cannot be
-      absorbed; the theorem does not cover it (`keygen` warns).
+      absorbed; the theorem does not cover it (`keygen` warns). Nor does it
+      cover a kernel whose last axis is not the output, LoRA, a kernel that is
+      also used transposed, a normalization without scale, and a nonlinearity or
+      a sum inside the module.
+    - A lock before an even function, such as a square, changes nothing
+      (`keygen` warns).
+    - The methods of a module other than `__call__` are not locked, nor are
+      layers of other libraries inside a linen module, nor a part of the model
+      that is jitted (`keygen` warns, or refuses).
 
   Args:
     apply_fn: `model.apply`, plain and not jitted; called as
-      `apply_fn(params, images)` on shapes only.
+      `apply_fn(params, images)`, traced and on random weights.
     layers: Regular expression of module paths such as `block_.*/conv_1`; by
-      default every Dense and Conv except the last, whose output is the logits.
+      default every Dense and Conv except the last, whose output is the logits,
+      as far as they can be absorbed.
     units: Number of multiply-accumulate units and key bits; `matrix_units`
       returns that of this machine.
     image: Function from a batch to the model's input, for `keygen`.
+    compare: Whether `keygen` compares the locked model with the absorbed one,
+      which takes two passes of eight examples and two more copies of the
+      params; by default it does for params of up to 2 GiB, and warns above.
 
   Returns:
     A scheme with `keygen` and `bind`.
@@ -171,8 +188,9 @@ def hpnn(
   def keygen(secret: Secret, params: Any, batch: Any) -> HpnnKey:
     keys.require_secret(secret, NAME)
     x = from_batch(image, batch, NAME)
-    sites = select(find_sites(apply_fn, params, x), layers)
-    _warn_unabsorbable(sites)
+    sites, found = hpnn_choice.choose(apply_fn, params, x, layers, compare)
+    for text in found:
+      warnings.warn(f"{NAME}: {text}", stacklevel=2)
     return HpnnKey(
       bits=jnp.asarray(secrets.bits(secret, f"{NAME}/bits", units)),
       units={
@@ -219,17 +237,6 @@ def used_units(key: HpnnKey) -> np.ndarray:
   return np.unique(np.concatenate([np.asarray(u) for u in key.units.values()]))
 
 
-def _warn_unabsorbable(sites: list[Site]) -> None:
-  weightless = [s.path for s in sites if not s.weighted]
-  if weightless:
-    warnings.warn(
-      f"{NAME}: {', '.join(weightless)} has no weights of its own (an identity "
-      "sum or an activation), so its lock cannot be absorbed and the capacity "
-      "theorem does not cover it; lock inside the branch instead",
-      stacklevel=3,
-    )
-
-
 def bind(key: HpnnKey, apply_fn: ApplyFn) -> ApplyFn:
   """Return the forward pass of a device that holds the key.
 
@@ -248,84 +255,75 @@ def bind(key: HpnnKey, apply_fn: ApplyFn) -> ApplyFn:
 
   def bound(params: Any, *args: Any, **kwargs: Any) -> Any:
     met: set[str] = set()
-    with nn.intercept_methods(_lock(key, met)):
+    with nn.intercept_methods(hpnn_lock.multiply(_rows(key), met)):
       out = apply_fn(params, *args, **kwargs)
-    missing = sorted(set(key.units) - met)
-    if missing:
-      raise ValueError(
-        f"{NAME}: the forward pass did not run {', '.join(missing[:4])}: "
-        "the key is for another model, or a part of the model is jitted"
-      )
+    _check_met(key, met, apply_fn, params, args, kwargs)
     return out
 
   return bound
 
 
-def _lock(key: HpnnKey, met: set[str]) -> Callable[..., Any]:
-  """Return an interceptor that multiplies outputs by their signs."""
+def _check_met(
+  key: HpnnKey,
+  met: set[str],
+  apply_fn: ApplyFn,
+  params: Any,
+  args: Any,
+  kwargs: Any,
+) -> None:
+  """Check that a pass without some locked modules does not use their weights.
 
-  def interceptor(next_fn: Any, args: Any, kwargs: Any, context: Any) -> Any:
-    out = next_fn(*args, **kwargs)
-    path = "/".join(context.module.path)
-    if context.method_name != "__call__" or path not in key.units:
-      return out
-    met.add(path)
-    return out * _row(key.signs(path), out)
+  An encoder alone, or an early exit, has no need of the other modules.
+  """
+  missing = set(key.units) - met
+  if not missing:
+    return
+  idle = hpnn_lock.unread(apply_fn, params, args, kwargs, missing)
+  hidden = sorted(missing - idle)
+  if not hidden:
+    return
+  known = {module for module, _ in hpnn_lock.weights(params)}
+  cause = (
+    "a part of the model is jitted, or uses their weights without a call"
+    if known >= set(hidden)
+    else "the key is for another model, or a part of the model is jitted"
+  )
+  raise hpnn_lock.LockError(
+    f"{NAME}: the forward pass did not run {', '.join(hidden[:4])}: {cause}"
+  )
 
-  return interceptor
 
-
-def _row(signs: jax.Array, out: jax.Array) -> jax.Array:
-  if signs.shape[-1] != out.shape[-1]:
-    raise ValueError(
-      f"{NAME}: the key locks {signs.shape[-1]} neurons where the model has "
-      f"{out.shape[-1]}: it is for another model"
-    )
-  leading = tuple(range(out.ndim - 1))
-  return jnp.expand_dims(signs.astype(out.dtype), leading)  # [f] -> [.., f]
+def _rows(key: HpnnKey) -> hpnn_lock.Rows:
+  return {path: key.signs(path) for path in key.units}
 
 
 def absorb(key: HpnnKey, params: Any) -> Any:
   """Convert a locked model to an equivalent plain one, or back: phi_k.
 
+  It is exact for the modules that `hpnn` locks by default, and for others
+  unless `keygen` warned of them.
+
   Args:
     key: Key of `hpnn`.
-    params: Variables (`{"params": ...}`), or the params alone.
+    params: Variables (`{"params": ...}`), or the params alone. Leaves may be in
+      boxes such as `nn.Partitioned`, or quantized by `keyjax.quantize`.
 
   Returns:
     The tree with kernel, bias and scale of each locked neuron negated where
     its sign is -1. Applying it twice returns `params`, bit for bit.
 
   Raises:
-    ValueError: If a locked module has no weights in `params`.
+    ValueError: If a locked module has no weights in `params`, or one that is
+      not an array.
   """
   keys.require(key, HpnnKey, NAME)
-  paths, leaves, treedef = tree.flatten(params)
-  out, met = [], set()
-  for path, leaf in zip(paths, leaves, strict=True):
-    module, name = module_of(path)
-    if module in key.units and name in WEIGHTS:
-      met.add(module)
-      leaf = _negate(leaf, key.signs(module))
-    out.append(leaf)
-  _check_absorbed(key, met)
-  return jax.tree.unflatten(treedef, out)
-
-
-def _negate(leaf: jax.Array, signs: jax.Array) -> jax.Array:
-  """Flip sign bits: a product would lose subnormal values on some devices."""
-  words = tree.as_words(leaf)
-  top = words.dtype.type(1 << (8 * words.dtype.itemsize - 1))
-  flip = _row((signs < 0).astype(words.dtype) * top, words)
-  return tree.from_words(words ^ flip, leaf.dtype)
-
-
-def _check_absorbed(key: HpnnKey, met: set[str]) -> None:
+  absorbed, met = hpnn_lock.negate(params, _rows(key))
   missing = sorted(set(key.units) - met)
   if missing:
     raise ValueError(
       f"{NAME}: {', '.join(missing[:4])} has no weights to absorb the lock"
     )
+  return absorbed
 
 
 def _check_not_jitted(apply_fn: ApplyFn) -> None:

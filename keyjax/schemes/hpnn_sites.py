@@ -1,6 +1,7 @@
 """The modules of a linen model whose outputs HPNN may lock."""
 
 import re
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -8,8 +9,7 @@ import jax
 
 from keyjax import tree
 from keyjax.scheme import ApplyFn
-
-WEIGHTS = ("kernel", "bias", "scale")
+from keyjax.schemes import hpnn_lock
 
 
 class Site(NamedTuple):
@@ -17,9 +17,22 @@ class Site(NamedTuple):
 
   path: str
   features: int
-  weighted: bool  # It has its own kernel, bias or scale.
+  weighted: bool  # It has its own kernel or scale.
   dense: bool  # It has a kernel.
   hidden: bool = False  # A mask hides its weights.
+  transposed: bool = False  # The last axis of its kernel is not the output.
+
+
+class Sites(NamedTuple):
+  """The modules that a forward pass calls.
+
+  Attributes:
+    sites: Those that return an array, in the order of their last call.
+    called: Paths of all.
+  """
+
+  sites: list[Site]
+  called: set[str]
 
 
 def find_sites(apply_fn: ApplyFn, params: Any, x: Any) -> list[Site]:
@@ -32,15 +45,29 @@ def find_sites(apply_fn: ApplyFn, params: Any, x: Any) -> list[Site]:
     params: Variables or their shapes; modules that a mask hides are marked.
     x: Input, or its shape.
   """
+  return find_calls(apply_fn, params, x).sites
+
+
+def find_calls(apply_fn: ApplyFn, params: Any, x: Any) -> Sites:
+  """List the sites of `find_sites`, and every module that is called."""
   found: dict[str, Site] = {}
+  called: set[str] = set()
+  others: set[str] = set()
+  calls = hpnn_lock.Outermost()
 
   def record(next_fn: Any, args: Any, kwargs: Any, context: Any) -> Any:
-    out = next_fn(*args, **kwargs)
-    path = "/".join(context.module.path)
-    if context.method_name == "__call__" and path and _is_array(out):
+    path = hpnn_lock.path_of(context)
+    called.add(path)
+    if context.method_name != "__call__" or not path:
+      return next_fn(*args, **kwargs)
+    out, outermost = calls.call(path, lambda: next_fn(*args, **kwargs))
+    if outermost:
       # A module called twice is one site; modules are ordered by last call.
       found.pop(path, None)
-      found[path] = _site(context.module, path, out)
+      if hpnn_lock.is_array(out):
+        found[path] = _site(context.module, path, out)
+      else:
+        others.add(path)
     return out
 
   def probe(variables: Any, inputs: Any) -> Any:
@@ -49,38 +76,38 @@ def find_sites(apply_fn: ApplyFn, params: Any, x: Any) -> list[Site]:
 
   jax.eval_shape(probe, tree.reveal(params), x)
   hidden = _hidden_modules(params)
-  return [s._replace(hidden=s.path in hidden) for s in found.values()]
-
-
-def _is_array(x: Any) -> bool:
-  return hasattr(x, "shape") and x.ndim > 0
+  sites = [
+    s._replace(hidden=s.path in hidden)
+    for s in found.values()
+    if s.path not in others
+  ]
+  return Sites(sites, called)
 
 
 def _site(module: nn.Module, path: str, out: Any) -> Site:
-  if getattr(module, "transpose_kernel", False):
-    raise ValueError(
-      f"hpnn: {path} has a transposed kernel, whose last axis is not the "
-      "output: it cannot be absorbed"
-    )
-  own = module.variables.get("params", {})
-  weighted = any(name in own for name in WEIGHTS)
-  dense = weighted and "kernel" in own
-  return Site(path, out.shape[-1], weighted, dense)
+  params = module.variables.get("params", {})
+  # A submodule may have the name of a weight.
+  own = {
+    name
+    for name in hpnn_lock.FACTORS
+    if name in params and not isinstance(params[name], Mapping)
+  }
+  return Site(
+    path,
+    out.shape[-1],
+    weighted=bool(own),
+    dense="kernel" in own,
+    transposed=bool(getattr(module, "transpose_kernel", False)),
+  )
 
 
 def _hidden_modules(params: Any) -> set[str]:
   paths, leaves, _ = tree.flatten(params)
   return {
-    module_of(p)[0]
+    hpnn_lock.module_of(p)[0]
     for p, x in zip(paths, leaves, strict=True)
     if isinstance(x, tree.Hidden)
   }
-
-
-def module_of(path: str) -> tuple[str, str]:
-  """Split `params/conv_0/kernel` into the module's path and the name."""
-  module, _, name = path.removeprefix("params/").rpartition("/")
-  return module, name
 
 
 def select(sites: list[Site], layers: str | None) -> list[Site]:

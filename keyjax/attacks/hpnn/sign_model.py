@@ -17,7 +17,7 @@ import optax
 from keyjax.attacks.game import Model
 from keyjax.attacks.views import View
 from keyjax.scheme import ApplyFn, PyTree
-from keyjax.schemes import hpnn_sites
+from keyjax.schemes import hpnn_choice, hpnn_lock, hpnn_sites
 from keyjax.schemes.hpnn import HpnnKey
 
 Units = dict[str, jax.Array]
@@ -49,18 +49,21 @@ def pose(view: View) -> Problem:
       `options` may hold `layers`, as for `hpnn`.
   """
   x = jnp.zeros((1, *view.data.image.shape[1:]))
-  sites = hpnn_sites.find_sites(view.apply_fn, view.like, x)
-  chosen = hpnn_sites.select(sites, view.options.get("layers"))
   units: Units = {}
   if view.schedule is None:
     start = 0
-    for site in chosen:
+    layers = view.options.get("layers")
+    chosen = hpnn_choice.choose(view.apply_fn, view.like, x, layers)
+    for site in chosen.sites:
       units[site.path] = jnp.arange(start, start + site.features)
       start += site.features
     size = start
   else:
     known = view.schedule.units
-    units = {s.path: jnp.asarray(known[s.path]) for s in chosen}
+    sites = hpnn_sites.find_sites(view.apply_fn, view.like, x)
+    units = {
+      s.path: jnp.asarray(known[s.path]) for s in sites if s.path in known
+    }
     size = view.schedule.size
   backwards = np.concatenate([np.asarray(u) for u in reversed(units.values())])
   _, first = np.unique(backwards, return_index=True)
@@ -80,17 +83,8 @@ def forward(
     values: float[size], the signs.
     x: float[n, h, w, c], images.
   """
-
-  def interceptor(next_fn: Any, args: Any, kwargs: Any, context: Any) -> Any:
-    out = next_fn(*args, **kwargs)
-    path = "/".join(context.module.path)
-    if context.method_name != "__call__" or path not in units:
-      return out
-    # [size] -> [features] -> [1, ..., features]
-    row = jnp.take(values, units[path]).astype(out.dtype)
-    return out * row.reshape((1,) * (out.ndim - 1) + (-1,))
-
-  with nn.intercept_methods(interceptor):
+  rows = {path: jnp.take(values, unknowns) for path, unknowns in units.items()}
+  with nn.intercept_methods(hpnn_lock.multiply(rows, set())):
     return apply_fn(params, x)
 
 

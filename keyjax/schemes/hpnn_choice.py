@@ -1,0 +1,199 @@
+"""Which modules HPNN can lock such that `absorb` is exact.
+
+A module's name does not say what it does with its kernel, so `choose` compares:
+the locked model, and the plain one with absorbed weights, under random weights
+and random signs, which are not those of a key.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from keyjax import tree
+from keyjax.scheme import ApplyFn
+from keyjax.schemes import hpnn_lock, hpnn_sites, hpnn_twin
+from keyjax.schemes.hpnn_sites import Site
+
+_CACHED = 16
+
+
+class Choice(NamedTuple):
+  """The modules to lock, and warnings for the owner."""
+
+  sites: tuple[Site, ...]
+  warnings: tuple[str, ...]
+
+
+_choices: dict[Any, Choice] = {}
+
+
+def choose(
+  apply_fn: ApplyFn,
+  params: Any,
+  x: Any,
+  layers: str | None,
+  compare: bool | None = None,
+) -> Choice:
+  """Choose the modules to lock; cached by the shapes of params and inputs.
+
+  Args:
+    apply_fn: `model.apply`.
+    params: Variables or their shapes.
+    x: Input, or its shape.
+    layers: Regular expression of paths. By default every Dense and Conv except
+      the last, without those for which `absorb` is wrong.
+    compare: As for `hpnn`.
+
+  Raises:
+    ValueError: If no module is left, or the lock does not reach one.
+  """
+  at = (apply_fn, layers, compare, _shapes(params), _shapes(x))
+  try:
+    found = _choices.get(at)
+  except TypeError:  # Something that cannot be hashed.
+    return _choose(apply_fn, params, x, layers, compare)
+  if found is None:
+    found = _choose(apply_fn, params, x, layers, compare)
+    while len(_choices) >= _CACHED:
+      _choices.pop(next(iter(_choices)), None)
+    _choices[at] = found
+  return found
+
+
+def _shapes(x: Any) -> Any:
+  _, leaves, treedef = tree.flatten(x)
+  described = tuple(
+    (
+      isinstance(leaf, tree.Hidden),
+      getattr(leaf, "shape", None),
+      str(getattr(leaf, "dtype", type(leaf))),
+    )
+    for leaf in leaves
+  )
+  return treedef, described
+
+
+def _choose(
+  apply_fn: ApplyFn,
+  params: Any,
+  x: Any,
+  layers: str | None,
+  compare: bool | None,
+) -> Choice:
+  calls = hpnn_sites.find_calls(apply_fn, params, x)
+  chosen = hpnn_sites.select(calls.sites, layers)
+  params = tree.reveal(params)
+  _check_reached(apply_fn, params, x, chosen)
+  warnings = [
+    *_out_of_sight(apply_fn, params, x, calls.called),
+    *_weightless(chosen),
+  ]
+  differ, found = _compare(apply_fn, params, x, chosen, layers, compare)
+  warnings += found
+  if differ:
+    names = ", ".join(s.path for s in chosen if s.path in differ)
+    warnings.append(
+      f"to negate the kernel, bias and scale of {names} does not negate the "
+      "output (they are used on another axis, with other weights or in another "
+      "place, or a nonlinearity or a sum follows), so "
+      + (
+        "no lock is placed there"
+        if layers is None
+        else "its lock cannot be absorbed"
+      )
+    )
+  if layers is None:
+    chosen = [s for s in chosen if s.path not in differ]
+  if not chosen:
+    raise ValueError(
+      f"hpnn: nothing is left to lock: {warnings[-1]}; `layers=` locks a layer "
+      "that cannot be absorbed"
+    )
+  return Choice(tuple(chosen), tuple(warnings))
+
+
+def _compare(
+  apply_fn: ApplyFn,
+  params: Any,
+  x: Any,
+  chosen: list[Site],
+  layers: str | None,
+  compare: bool | None,
+) -> tuple[set[str], list[str]]:
+  """Return the modules that `absorb` gets wrong, and warnings."""
+  transposed = [s.path for s in chosen if s.transposed]
+  if transposed and layers is not None:
+    raise ValueError(
+      f"hpnn: {', '.join(transposed)} has a transposed kernel, whose last axis "
+      "is not the output: it cannot be absorbed"
+    )
+  sites = [s for s in chosen if s.weighted and not s.transposed]
+  if not sites or compare is False:
+    return set(transposed), []
+  try:
+    found = hpnn_twin.compare(apply_fn, params, x, sites, bool(compare))
+  except hpnn_twin.Incomparable as error:
+    return set(transposed), [
+      f"the locked model was not compared with the absorbed one: {error}; "
+      "compare them before you rely on `absorb`"
+    ]
+  warnings = []
+  if not found.effective:
+    warnings.append(
+      "the lock changes no output of the model: it protects nothing"
+    )
+  return {*transposed, *found.differ}, warnings
+
+
+def _weightless(chosen: list[Site]) -> Iterator[str]:
+  paths = [s.path for s in chosen if not s.weighted]
+  if paths:
+    yield (
+      f"{', '.join(paths)} has no kernel or scale of its own (an identity sum, "
+      "an activation, a normalization without scale), so its lock cannot be "
+      "absorbed and the capacity theorem does not cover it; lock the layer "
+      "before it instead"
+    )
+
+
+def _check_reached(
+  apply_fn: ApplyFn, params: Any, x: Any, chosen: list[Site]
+) -> None:
+  """Trace the locked pass on the shapes of the trace that found the modules.
+
+  A part of the model that is jitted now runs from JAX's cache, without a lock.
+  """
+  met: set[str] = set()
+  rows = {s.path: jnp.ones(s.features, jnp.int8) for s in chosen}
+
+  def locked(variables: Any, inputs: Any) -> Any:
+    with nn.intercept_methods(hpnn_lock.multiply(rows, met)):
+      return apply_fn(variables, inputs)
+
+  jax.eval_shape(locked, params, x)
+  missing = [s.path for s in chosen if s.path not in met]
+  if missing:
+    raise ValueError(
+      f"hpnn: the lock does not reach {', '.join(missing[:4])}: a part of the "
+      "model is jitted, and JAX's cache would not see the lock"
+    )
+
+
+def _out_of_sight(
+  apply_fn: ApplyFn, params: Any, x: Any, called: set[str]
+) -> Iterator[str]:
+  """Warn of kernels that are used without a call that the lock can see."""
+  owners = {m for m, name in hpnn_lock.weights(params) if name == "kernel"}
+  apart = owners - called
+  if not apart:
+    return
+  unread = hpnn_lock.unread(apply_fn, params, (x,), {}, apart)
+  if apart - unread:
+    yield (
+      f"{', '.join(sorted(apart - unread)[:4])} has a kernel that is used "
+      "without the call of a linen module (a part of the model is jitted, or "
+      "of another library), so no lock can be placed there"
+    )
