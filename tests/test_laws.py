@@ -1,13 +1,15 @@
-"""The seven laws, for every scheme, combinator and dtype.
+"""The laws, for every scheme, combinator and dtype.
 
 1. decrypt(encrypt(p)) is p, bit for bit.
 2. Structure, shapes and sharding are kept; dtypes too, or a cipher's words.
 3. A chain undoes itself in reverse.
 4. eager = jit = vmap over keys = pmap = sharded over a mesh.
 5. One compilation serves every key.
-6. A wrong key never restores an encrypted leaf.
+6. Something is locked; a wrong key never restores an encrypted leaf, nor runs
+   the bound pass.
 7. No two leaves, positions, nonces or encryptions share a keystream. It fails
    for Deep-Lock's published chain: two files under one secret share theirs.
+8. Absorbed params run plain compute what the key holder computes.
 """
 
 import functools
@@ -178,7 +180,9 @@ def without_rng(params: Any) -> Any:
 )
 def test_laws_check_passes(name: str, dtype: str) -> None:
   scheme = TREE_SCHEMES[name][0]()
-  laws.check(scheme, trees.params(dtype), BATCH)
+  laws.check(
+    scheme, trees.params(dtype), BATCH, locks_nothing=name == "identity"
+  )
 
 
 @per_case
@@ -382,6 +386,18 @@ def test_5_one_compilation_serves_every_key(name: str) -> None:
     forward(key, params)
 
 
+@pytest.mark.parametrize("name", BOUND_SCHEMES)
+def test_laws_check_passes_for_bound_schemes(name: str) -> None:
+  absorb = keyjax.absorb if name == "hpnn" else None
+  laws.check(
+    BOUND_SCHEMES[name](),
+    bound_setup(name)[1],
+    BATCH,
+    apply_fn=Net().apply,
+    absorb=absorb,
+  )
+
+
 # Schemes that break a law, and the error.
 PLAIN = {"w": jnp.asarray(np.random.default_rng(0).normal(size=64), "float32")}
 
@@ -405,6 +421,10 @@ def constant(key: Any, params: Any) -> Any:
   return jax.tree.map(lambda x: -x, params)
 
 
+def plain(key: Any, params: Any) -> Any:
+  return params
+
+
 def eager(key: Any, params: Any) -> Any:
   if isinstance(key, jax.core.Tracer):
     return params
@@ -424,12 +444,67 @@ def eager(key: Any, params: Any) -> Any:
     ({"encrypt": eager, "decrypt": constant}, "law 4: encrypt .* under jit"),
     ({"keygen": lambda *_: 3}, "law 5: the key contains a int"),
     ({"encrypt": constant, "decrypt": constant}, "law 6: .* restores w"),
+    ({"encrypt": plain, "decrypt": plain}, "law 6: nothing is locked"),
   ],
 )
 def test_a_broken_law_is_named(functions: dict[str, Any], message: str) -> None:
   laws.check(broken(), PLAIN)
   with pytest.raises(laws.LawError, match=message):
     laws.check(broken(**functions), PLAIN)
+
+
+def test_6_something_is_locked() -> None:
+  with pytest.raises(laws.LawError, match=r"nothing is .*locks_nothing=True"):
+    laws.check(keyjax.identity(), PLAIN)
+  laws.check(keyjax.identity(), PLAIN, locks_nothing=True)
+  with pytest.raises(laws.LawError, match="locks something"):
+    laws.check(keyjax.keyed_noise(".*"), PLAIN, locks_nothing=True)
+  # `rolled` finds nothing in the words of a cipher.
+  silent = broken(encrypt=plain, decrypt=plain)
+  for parts, at in (
+    ((silent, broken()), 0),
+    ((keyjax.keyed_noise(".*"), silent), 1),
+  ):
+    with pytest.raises(laws.LawError, match=f"law 6: part {at} of the chain"):
+      laws.check(keyjax.chain(*parts), PLAIN)
+
+
+def test_6_and_8_a_bound_pass() -> None:
+  """Schemes whose `bind` breaks a law."""
+
+  def apply_fn(params: Any, x: jax.Array) -> jax.Array:
+    return x @ params["w"].reshape(8, 8)
+
+  def bound(change: Any) -> Scheme:
+    def bind(key: Any, apply_fn: Any) -> Any:
+      return lambda params, x: change(key, apply_fn(params, x))
+
+    return broken(encrypt=plain, decrypt=plain, bind=bind)
+
+  def check(scheme: Scheme, absorb: Any = None) -> None:
+    batch = {"image": jnp.asarray(np.eye(8), "float32") + 1}
+    laws.check(scheme, PLAIN, batch, apply_fn=apply_fn, absorb=absorb)
+
+  def times(key: Any, y: jax.Array) -> jax.Array:
+    return y * (1 + key.astype(jnp.float32))
+
+  def eager_only(key: Any, y: jax.Array) -> jax.Array:
+    return y if isinstance(key, jax.core.Tracer) else 2 * y
+
+  check(bound(times))
+  for change, message in (
+    (lambda key, y: y, "law 6: nothing is locked"),
+    (lambda key, y: -y, "law 6: .* same with a wrong key"),
+    (eager_only, "law 4: the bound pass differs under jit"),
+  ):
+    with pytest.raises(laws.LawError, match=message):
+      check(bound(change))
+  with pytest.raises(laws.LawError, match="law 8: .* something else"):
+    check(bound(times), absorb=plain)
+  with pytest.raises(laws.LawError, match=r"pass apply_fn=model\.apply"):
+    laws.check(bound(times), PLAIN)
+  with pytest.raises(ValueError, match="absorb= needs apply_fn="):
+    laws.check(broken(), PLAIN, absorb=plain)
 
 
 def test_5_a_static_key_is_compiled_again() -> None:

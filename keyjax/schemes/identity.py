@@ -7,7 +7,10 @@ NAME = "identity"
 
 
 def identity() -> Scheme:
-  """Return the scheme that protects nothing: the plain condition."""
+  """Return the scheme that protects nothing: the plain condition.
+
+  `laws.check` takes it with `locks_nothing=True`.
+  """
   return Scheme(keygen=lambda secret, params, batch: ())
 
 
