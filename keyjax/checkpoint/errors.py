@@ -24,6 +24,8 @@ _STORAGE_STATUS = (
   "UNAUTHENTICATED",
   "UNAVAILABLE",
 )
+# TensorStore appends these to the text of an error, in any order.
+_DETAILS = re.compile(r" \[(?:os_error_code|tensorstore_spec)=")
 _STORAGE_NUMBERS = (errno.EACCES, errno.EIO, errno.EPERM, errno.ESTALE)
 
 
@@ -51,6 +53,8 @@ def _in_one_line(what: str, error: Exception) -> str:
   cause = _cause(error)
   # Its texts may print values of arrays: only the start of the first line.
   text = str(cause).strip()
-  system = re.search(r"([^:\[\]]+) \[os_error_code=", text)
-  reason = system[1].strip() if system else text.split("\n")[0][:160]
+  if "[os_error_code=" in text:
+    reason = _DETAILS.split(text)[0].rpartition(":")[2].strip()
+  else:
+    reason = text.split("\n")[0][:160]
   return f"{what}: {reason or type(cause).__name__}"

@@ -18,6 +18,7 @@ from jax.sharding import PartitionSpec as P
 
 import keyjax
 from keyjax import Secret, checkpoint, quantize
+from keyjax.checkpoint import errors
 from tests import trees
 from tests.checkpoint.children import Server
 
@@ -386,6 +387,17 @@ for step in range(2, 10_000):
     checkpoint.save_plain(folder / f"c{step}", constant(step))
 """
 )
+
+
+def test_the_cause_is_found_in_any_order_of_details() -> None:
+  body = 'OUT_OF_RANGE: Error writing "a/.zarray": Failed to write 13 bytes to '
+  body += "file 4: File too large"
+  code, spec = "[os_error_code='27']", "[tensorstore_spec='{\\\"path\\\":1}']"
+  for details in (code, f"{code} {spec}", f"{spec} {code}"):
+    error = errors.storage_error("no save", ValueError(f"{body} {details}"))
+    assert str(error) == "no save: File too large"
+  error = errors.storage_error("no save", ValueError(f"a: b {spec}"))
+  assert str(error).startswith("no save: a: b")
 
 
 @pytest.mark.faults
