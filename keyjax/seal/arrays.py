@@ -1,5 +1,6 @@
 """Sealed arrays and trees, inside and outside `jit`; see `keyjax.seal`."""
 
+import functools
 from typing import Any
 
 import jax
@@ -110,10 +111,21 @@ def unseal_array(
     SealError: If no message has this size.
   """
   size_of_plain(sealed.shape[0])
+  return _unseal(key.round_keys, key.base_nonce, key.header, sealed, impl)
+
+
+@functools.partial(jax.jit, static_argnames="impl")
+def _unseal(
+  round_keys: jax.Array,
+  base_nonce: jax.Array,
+  header: jax.Array,
+  sealed: jax.Array,
+  impl: Impl,
+) -> tuple[jax.Array, jax.Array]:
   data, valid = device.open_chunks(
-    key.round_keys, key.base_nonce, sealed[HEADER_BYTES:], impl=impl
+    round_keys, base_nonce, sealed[HEADER_BYTES:], impl=impl
   )
-  valid = valid & jnp.all(sealed[:HEADER_BYTES] == key.header)
+  valid = valid & jnp.all(sealed[:HEADER_BYTES] == header)
   return jnp.where(valid, data, np.uint8(0)), valid
 
 

@@ -35,7 +35,11 @@ def ecb(key, data):
 
 @pytest.mark.vectors
 @pytest.mark.parametrize(
-  ("bits", "impl"), ((128, "device"), *((bits, "host") for bits in BITS))
+  ("bits", "impl"),
+  (
+    pytest.param(128, "device", marks=pytest.mark.slow),
+    *((bits, "host") for bits in BITS),
+  ),
 )
 def test_fips_197_appendix_c(bits, impl):
   # On the device, `test_cavp_ecb` includes all three keys in its programs.
@@ -186,7 +190,15 @@ def test_monte_carlo_host_returns_the_first_published_answer():
 
 
 @pytest.mark.vectors
-@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize(
+  "bits",
+  (
+    # `test_cavp_ecb` and `test_ctr.test_sp_800_38a` have these key sizes.
+    pytest.param(128, marks=pytest.mark.slow),
+    pytest.param(192, marks=pytest.mark.slow),
+    256,
+  ),
+)
 def test_monte_carlo(bits, capsys):
   rng = np.random.default_rng(bits)
   key, block = rng.bytes(bits // 8), rng.bytes(16)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from jax.sharding import Mesh, PartitionSpec
 
 from keyjax import aes
+from keyjax.aes import ctr
 
 IMPLS = ("host", "device")
 # Bytes of the usual keystream, 33 blocks: more than one lane of 32.
@@ -92,7 +93,7 @@ def test_rfc_3686(impl, nist, capsys):
 
 # Sizes of keys and keystreams: the cipher compiles for each pair.
 SIZES = st.sampled_from(
-  (*((16, n) for n in (0, 1, 15, 16, 17, SIZE)), (24, SIZE), (32, SIZE))
+  (*((16, n) for n in (0, 1, 15, 16, SIZE)), (24, SIZE), (32, SIZE))
 )
 # Near a carry out of the last word, and out of all 128 bits.
 COUNTERS = st.one_of(
@@ -147,8 +148,8 @@ def test_host_and_device_agree_with_the_default():
 def test_eager_jit_vmap_pmap_and_shard_map_agree(impl):
   devices = np.array(jax.devices())
   n = len(devices)
-  schedules = jnp.stack([aes.expand_key(bytes([i]) * 16) for i in range(n)])
-  counters = jnp.stack([words(bytes([i]) * 16) for i in range(n)])
+  schedules = np.stack([aes.expand_key(bytes([i]) * 16) for i in range(n)])
+  counters = np.stack([words(bytes([i]) * 16) for i in range(n)])
   size = SIZE // 16
   one = functools.partial(aes.keystream, num_blocks=size, impl=impl)
   eager = np.stack(
@@ -175,8 +176,8 @@ def test_eager_jit_vmap_pmap_and_shard_map_agree(impl):
 
 
 def test_vmap_over_keys_or_counters_alone():
-  schedules = jnp.stack([aes.expand_key(bytes([i]) * 16) for i in range(3)])
-  counters = jnp.stack([words(bytes([i]) * 16) for i in range(3)])
+  schedules = np.stack([aes.expand_key(bytes([i]) * 16) for i in range(3)])
+  counters = np.stack([words(bytes([i]) * 16) for i in range(3)])
   for impl in IMPLS:
     one = functools.partial(aes.keystream, num_blocks=SIZE // 16, impl=impl)
     by_key = jax.vmap(one, (0, None))(schedules, counters[1])
@@ -194,7 +195,7 @@ def test_a_thousand_keys_at_once():
     want = openssl(keys[i].tobytes(), bytes(16), 16)
     assert np.asarray(got[i]).astype(">u4").tobytes() == want
   # Two axes at once.
-  pair = jnp.stack([words(bytes([i]) * 16) for i in range(2)])
+  pair = np.stack([words(bytes([i]) * 16) for i in range(2)])
   both = jax.vmap(jax.vmap(one, (None, 0)), (0, None))(schedules[:3], pair)
   np.testing.assert_array_equal(both[2, 1], one(schedules[2], pair[1]))
 
@@ -234,9 +235,9 @@ def test_blocks_of_one_key_and_counter_are_limited():
 
 
 def test_other_keys_need_no_compilation():
-  counter = jnp.zeros(4, jnp.uint32)
   for impl in IMPLS:
-    fn = jax.jit(functools.partial(aes.keystream, num_blocks=3, impl=impl))
-    for i in range(3):
-      fn(aes.expand_key(bytes([i]) * 16), counter)
-    assert fn._cache_size() == 1
+    stream(bytes(16), COUNTER, SIZE, impl=impl)
+    programs = ctr._keystream._cache_size()
+    for i in range(1, 3):
+      stream(bytes([i]) * 16, bytes([i]) * 16, SIZE, start=i, impl=impl)
+    assert ctr._keystream._cache_size() == programs > 0

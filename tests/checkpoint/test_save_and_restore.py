@@ -71,7 +71,7 @@ def test_the_device_seals_and_opens_the_same(
   tree = {
     "w": jax.device_put(np.arange(16, dtype=np.float32), sharding),
     "n": 3,
-    "b": jnp.arange(32) % 3 == 0,
+    "b": jax.device_put(np.arange(32) % 3 == 0, jax.devices()[0]),
   }
   for i, (one, other) in enumerate((("device", "host"), ("host", "device"))):
     path = tmp_path / str(i)

@@ -34,9 +34,20 @@ for stored in (
   identity = keyring.as_identity(again)
   assert keyring.open_envelope(envelope, [identity]).data_key == bytes(32)
 """
+# All commands in one process, since each start takes a second.
 SHELL = """
+import contextlib
+import io
+import json
 from keyjax.cli import main
-sys.exit(main(sys.argv[1:]))
+
+for arguments in json.loads(sys.argv[1]):
+  with contextlib.redirect_stdout(io.StringIO()) as out:
+    try:
+      code = main(arguments)
+    except SystemExit as exit:  # From --help.
+      code = exit.code
+  print(json.dumps([arguments, code, out.getvalue()]))
 """
 
 
@@ -78,29 +89,28 @@ def test_a_kind_is_one_file_on_the_command_line(run, tmp_path):
 
   weights = {"w": np.arange(6, dtype=np.float32)}
   safetensors.numpy.save_file(weights, tmp_path / "model.safetensors")
-  for argv in (
+  commands = (
     ["keygen", "toy", "toy.key", "--pub", "--plain"],
     ["encrypt", "model.safetensors", "a", "--to", "@toy.key.pub"],
     ["decrypt", "a", "a.safetensors", "-i", "file:toy.key"],
     ["encrypt", "model.safetensors", "b", "--to", "toy:hello"],
     ["rewrap", "b", "-i", "toy:hello", "--to", "file:toy.key", "--keep"],
     ["decrypt", "b", "b.safetensors", "-i", "toy:hello"],
-  ):
-    done = run(SHELL, *argv)
-    assert done.returncode == 0, (argv, done.stderr)
+    ["public", "toy.key", "--json"],
+    ["public", "toy.key.pub", "--json"],
+    ["keygen", "--help"],
+  )
+  done = run(SHELL, json.dumps(commands))
+  assert done.returncode == 0, done.stderr
+  results = [json.loads(line) for line in done.stdout.splitlines()]
+  assert [x[:2] for x in results] == [[x, 0] for x in commands], done.stderr
   for name in "ab":
     found = safetensors.numpy.load_file(tmp_path / f"{name}.safetensors")
     np.testing.assert_array_equal(found["w"], weights["w"])
-  shown = run(SHELL, "public", "toy.key", "--json")
-  (key,) = json.loads(shown.stdout)["keys"]
+  private, public, told = (x[2] for x in results[-3:])
+  (key,) = json.loads(private)["keys"]
   assert key["kind"] == "toy" and key["recipient"].startswith("keyjax-toy:")
-  assert (
-    key
-    == json.loads(run(SHELL, "public", "toy.key.pub", "--json").stdout)["keys"][
-      0
-    ]
-  )
-  told = run(SHELL, "keygen", "--help").stdout
+  assert json.loads(public)["keys"] == [key]
   assert "  toy               for tests alone" in told
   assert "toy:TEXT, for --to and -i: the toy key of a text" in told
 

@@ -119,9 +119,11 @@ def test_wycheproof_inside_jit_in_full():
     assert data is None or matches(t, data)
 
 
-@pytest.mark.parametrize("size", (16, 32))
+SIZES = (0, 1, 15, 16, 17, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 100_000)
+
+
 @pytest.mark.parametrize(
-  "n", (0, 1, 15, 16, 17, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 100_000)
+  ("size", "n"), (*((32, n) for n in SIZES), (16, 17), (16, CHUNK + 1))
 )
 def test_bytes_and_arrays_agree(size, n):
   rng = np.random.default_rng(n)
@@ -138,7 +140,11 @@ def test_bytes_and_arrays_agree(size, n):
   assert open_in_jit(key, sealed, b"here", "auto") == data
 
 
-@pytest.mark.parametrize("n", (CHUNK - 1, CHUNK + 1))
+# Messages of one chunk are in `test_wycheproof_inside_jit`, and sealed on a
+# device in tests/checkpoint/test_save_and_restore.py.
+@pytest.mark.parametrize(
+  "n", (pytest.param(CHUNK - 1, marks=pytest.mark.slow), CHUNK + 1)
+)
 def test_the_device_seals_the_same_bytes(n):
   rng = np.random.default_rng(n)
   key = rng.bytes(32)
@@ -236,7 +242,7 @@ def test_many_programs_at_once_do_not_wait_for_each_other():
   rng = np.random.default_rng(0)
   data = jnp.asarray(rng.integers(0, 256, (n, 40 * CHUNK), np.uint8))
   keys = [s.seal_key(bytes([i]) * 16, salt=bytes(24)) for i in range(n)]
-  stacked = jax.tree.map(lambda *x: jnp.stack(x), *keys)
+  stacked = jax.tree.map(lambda *x: np.stack(x), *keys)
   run = jax.pmap(lambda k, x: s.seal_array(k, x, impl="host"))
   first = run(stacked, data)
   second = run(stacked, data[::-1])
