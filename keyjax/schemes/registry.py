@@ -20,7 +20,6 @@ Security classes:
 
 import enum
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -79,19 +78,6 @@ class Entry(NamedTuple):
     return {p.name: p.default for p in parameters if p.default is not p.empty}
 
 
-# Names of this package, with their modules, which may not be imported yet.
-_BUILT_IN = {
-  "adv_params": "adv_params",
-  "deep_lock": "deep_lock",
-  "ffx": "pixel_shuffle",
-  "hpnn": "hpnn",
-  "identity": "identity",
-  "keyed_noise": "keyed_noise",
-  "np": "pixel_shuffle",
-  "patch_embedding": "patch_embedding",
-  "pixel_shuffle": "pixel_shuffle",
-  "shf": "pixel_shuffle",
-}
 _ENTRIES: dict[str, Entry] = {}
 _CLASSES: dict[str, SecurityClass] = {}
 
@@ -114,18 +100,13 @@ def register(
   Raises:
     ValueError: If the name is taken.
   """
+  home = getattr(factory, "__module__", None) or ""
+  if not home.startswith(f"{schemes.__name__}."):
+    schemes.load()  # Their names are taken, even if nothing has used them yet.
   if name in _ENTRIES or name in _CLASSES or name == "chain":
     raise ValueError(f"a scheme {name!r} is registered already")
-  _refuse_built_in(name)
   _ENTRIES[name] = Entry(name, factory, security_class, **declared)
   classify(name, security_class)
-
-
-def _refuse_built_in(name: str) -> None:
-  """Raise a ValueError for a name whose module has not been imported."""
-  home = _BUILT_IN.get(name)
-  if home and f"{schemes.__name__}.{home}" not in sys.modules:
-    raise ValueError(f"a scheme {name!r} is part of KeyJAX: use another name")
 
 
 def unregister(name: str) -> None:
@@ -139,7 +120,6 @@ def classify(name: str, security_class: SecurityClass) -> None:
   Raises:
     ValueError: If it has another class already.
   """
-  _refuse_built_in(name)
   if _CLASSES.setdefault(name, security_class) != security_class:
     raise ValueError(f"{name!r} has a security class already")
 
