@@ -16,7 +16,7 @@ def library(name: str) -> setuptools.Extension:
     f"keyjax.aes.csrc.{name}",
     sources=[str(FOLDER / f"{name}.c")],
     depends=[str(path) for path in sorted(FOLDER.glob("*.[ch]"))],
-    extra_compile_args=["-std=c11", "-O3", "-fvisibility=hidden"],
+    extra_compile_args=["-std=c11", "-O3", "-g0", "-fvisibility=hidden"],
     optional=True,
     py_limited_api=True,
   )

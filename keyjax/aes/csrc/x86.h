@@ -16,6 +16,8 @@
 #pragma GCC target("aes,pclmul,ssse3")
 #endif
 
+#define HAS(feature) __builtin_cpu_supports(feature)
+
 #if defined(WIDE)
 
 typedef __m512i Vector;
@@ -25,9 +27,8 @@ typedef __m512i Vector;
 #define XOR _mm512_xor_si512
 
 static int supported(void) {
-  return __builtin_cpu_supports("avx512f") &&
-         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("vaes") &&
-         __builtin_cpu_supports("vpclmulqdq");
+  __builtin_cpu_init();
+  return HAS("avx512f") && HAS("avx512bw") && HAS("vaes") && HAS("vpclmulqdq");
 }
 
 static inline Vector repeat128(__m128i x) {
@@ -63,8 +64,8 @@ typedef __m128i Vector;
 #define XOR _mm_xor_si128
 
 static int supported(void) {
-  return __builtin_cpu_supports("aes") && __builtin_cpu_supports("pclmul") &&
-         __builtin_cpu_supports("ssse3");
+  __builtin_cpu_init();
+  return HAS("aes") && HAS("pclmul") && HAS("ssse3");
 }
 
 static inline Vector repeat128(__m128i x) { return x; }
