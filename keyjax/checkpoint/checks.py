@@ -7,9 +7,12 @@ import jax
 import numpy as np
 
 from keyjax import keys
+from keyjax.checkpoint.parts.stored_leaf import StoredLeaf
 from keyjax.keyring import Identity, Recipient
 from keyjax.secrets import Secret
 from keyjax.tree import path_str
+
+_LEAVES = (jax.Array, np.ndarray, np.generic, StoredLeaf, int, float)
 
 
 def check_tree(tree: Any) -> None:
@@ -29,7 +32,7 @@ def check_tree(tree: Any) -> None:
       "a checkpoint holds at least one array; this tree is empty"
     )
   for path, x in leaves:
-    if not isinstance(x, jax.Array | np.ndarray | np.generic | int | float):
+    if not isinstance(x, _LEAVES):
       raise ValueError(
         f"a checkpoint holds arrays; leaf {path_str(path)} is of type "
         f"{type(x).__name__}"

@@ -20,7 +20,6 @@ from keyjax.checkpoint.checks import (
 from keyjax.checkpoint.errors import (
   CheckpointContentError,
   CheckpointStorageError,
-  read_error,
   storage_error,
 )
 from keyjax.checkpoint.format import signature as signatures
@@ -164,8 +163,7 @@ class Manager:
 
   def _save_args(self, step: int, state: Any) -> ocp.args.Composite:
     if self._recipients is None:
-      item = ocp.args.StandardSave(plain.without_empty_arrays(state))
-      return ocp.args.Composite(**{_ITEM: item})
+      return ocp.args.Composite(**{_ITEM: plain.save_args(state)})
     sealed = seal_tree(
       state,
       self._recipients,
@@ -193,23 +191,12 @@ class Manager:
       what = "checkpoint" if step is None else f"step {step}"
       raise FileNotFoundError(f"no {what} in {self._folder}")
     if self._recipients is None:
-      return self._restore_plain(like, step)
+      item = self._folder / str(step) / _ITEM
+      return plain.read_plain(item, like, what=f"could not read step {step}")
     opened = open_checkpoint(
       self._folder / str(step), self._identities, step, self._verify_key
     )
     return restore_opened(opened, like, leaves=None, impl=self._impl)
-
-  def _restore_plain(self, like: Any, step: int) -> Any:
-    written = plain.without_empty_arrays(like)
-    item = ocp.args.StandardRestore(plain.restore_target(written))
-    try:
-      stored = self._manager.item_metadata(step)[_ITEM]
-      plain.check_same_tree(stored, written)
-      args = ocp.args.Composite(**{_ITEM: item})
-      tree = self._manager.restore(step, args=args)[_ITEM]
-      return plain.with_empty_arrays(tree, like)
-    except Exception as error:
-      raise read_error(f"could not read step {step}", error) from None
 
   def wait(self) -> None:
     """Wait until all saves are on disk.

@@ -14,12 +14,15 @@ from keyjax.checkpoint.format import layout, tree_structure
 from keyjax.checkpoint.format import signature as signatures
 from keyjax.checkpoint.format.manifest import (
   DTYPES,
+  RNG_KIND,
   Leaf,
   Manifest,
   unset_digests,
 )
 from keyjax.checkpoint.format.manifest_json import seal_manifest, to_bytes
-from keyjax.checkpoint.parts import sealing
+from keyjax.checkpoint.format.origin import Origin
+from keyjax.checkpoint.parts import rng_keys, sealing
+from keyjax.checkpoint.parts.stored_leaf import StoredLeaf
 from keyjax.checkpoint.storage import folders, orbax_writer, processes
 from keyjax.checkpoint.storage.locations import absolute_path
 from keyjax.checkpoint.storage.orbax_writer import LazyArray, SealedArrays
@@ -47,7 +50,7 @@ def save(
 
   Args:
     path: New folder, on a disk or in a bucket (`gs://...`).
-    tree: Pytree of arrays and numbers, with any sharding.
+    tree: Pytree of arrays, numbers and JAX PRNG keys, with any sharding.
     recipients: Recipients; each can open it alone.
     step: Training step; sealed.
     metadata: Dict of at most 1 MiB as JSON; sealed.
@@ -75,6 +78,32 @@ def save(
     >>> restore(path, owner)
     {'w': Array([0, 1, 2], dtype=int32)}
   """
+  save_with_origin(
+    path,
+    tree,
+    recipients,
+    step=step,
+    metadata=metadata,
+    signer=signer,
+    salt=salt,
+    impl=impl,
+    origin=None,
+  )
+
+
+def save_with_origin(
+  path: str | os.PathLike[str],
+  tree: Any,
+  recipients: Recipient | Iterable[Recipient],
+  *,
+  step: int,
+  metadata: dict[str, Any] | None,
+  signer: signatures.Signer | None,
+  salt: sealing.Salt = sealing.random_salt,
+  impl: Impl = "auto",
+  origin: Origin | None,
+) -> None:
+  """Save a tree and the description of the files that it is from."""
   folder = absolute_path(path)
   folders.check_absent(folder)
   sealed = seal_tree(
@@ -86,6 +115,7 @@ def save(
     impl=impl,
     lazy=True,
     salt=salt,
+    origin=origin,
   )
   orbax_writer.write(folder, sealed)
 
@@ -100,6 +130,7 @@ def seal_tree(
   impl: Impl,
   lazy: bool,
   salt: sealing.Salt = sealing.random_salt,
+  origin: Origin | None = None,
 ) -> SealedArrays:
   """Seal a tree in memory, or, if lazy, when it is written; see `save`."""
   check_tree(tree)
@@ -112,7 +143,7 @@ def seal_tree(
     tree, step, metadata or {}, signed=signer is not None
   )
   checkpoint, data_key = processes.new_id_and_data_key()
-  manifest = manifest._replace(id=checkpoint)
+  manifest = manifest._replace(id=checkpoint, origin=origin)
   messages = sealing.stream_messages(
     manifest, data_key, leaves, jax.process_index(), impl, salt
   )
@@ -208,7 +239,12 @@ def describe_tree(
   """
   with_paths = jax.tree_util.tree_leaves_with_path(tree)
   paths = [path_str(path) for path, _ in with_paths]
-  leaves = [x for _, x in with_paths]
+  kinds = [
+    _kind(path, x) for path, (_, x) in zip(paths, with_paths, strict=True)
+  ]
+  leaves = [
+    jax.random.key_data(x) if rng_keys.is_rng(x) else x for _, x in with_paths
+  ]
   if len(set(paths)) < len(paths):
     twice = next(p for p in paths if paths.count(p) > 1)
     raise ValueError(f"two leaves have the path {twice}")
@@ -222,11 +258,11 @@ def describe_tree(
       path=path,
       dtype=dtype,
       shape=tuple(np.shape(leaf)),
-      kind=_kind(leaf),
+      kind=kind,
       parts=tuple(leaf_parts),
     )
-    for path, dtype, leaf, leaf_parts in zip(
-      paths, dtypes, leaves, parts, strict=True
+    for path, dtype, leaf, kind, leaf_parts in zip(
+      paths, dtypes, leaves, kinds, parts, strict=True
     )
   )
   manifest = Manifest(
@@ -243,10 +279,6 @@ def describe_tree(
 
 def _dtype(path: str, leaf: Any) -> str:
   name = str(leaf.dtype) if hasattr(leaf, "dtype") else ""
-  if jax.dtypes.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.prng_key):
-    raise ValueError(
-      f"leaf {path} is a PRNG key: store jax.random.key_data of it"
-    )
   if not name:
     name = {bool: "bool", int: "int64"}.get(type(leaf), "float64")
   if isinstance(leaf, int) and not -(2**63) <= leaf < 2**63:
@@ -259,9 +291,11 @@ def _dtype(path: str, leaf: Any) -> str:
   return name
 
 
-def _kind(leaf: Any) -> str:
+def _kind(path: str, leaf: Any) -> str:
+  if rng_keys.is_rng(leaf):
+    return RNG_KIND + rng_keys.generator(path, leaf)
   if isinstance(leaf, jax.Array):
     return "jax"
-  if isinstance(leaf, np.ndarray | np.generic):
+  if isinstance(leaf, np.ndarray | np.generic | StoredLeaf):
     return "numpy"
   return "int" if type(leaf) is int else type(leaf).__name__

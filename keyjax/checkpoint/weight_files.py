@@ -1,35 +1,49 @@
 """Unencrypted weights: plain Orbax checkpoints, safetensors, msgpack.
 
 `read_weights` and `write_weights` convert between files and trees;
-`import_weights` and `export_weights` between files and sealed checkpoints.
+`import_weights` and `export_weights` between files and sealed checkpoints. The
+latter two read and write safetensors one leaf at a time.
 """
 
+import contextlib
 import os
 import pathlib
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import flax
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
-from safetensors import SafetensorError
-from safetensors import numpy as safetensors
 
 from keyjax import private_files
+from keyjax.checkpoint.checks import check_tree
 from keyjax.checkpoint.errors import CheckpointContentError, read_error
+from keyjax.checkpoint.format.origin import Origin
 from keyjax.checkpoint.format.signature import Signer, VerifyKey
+from keyjax.checkpoint.opened import open_checkpoint
+from keyjax.checkpoint.parts import rng_keys
 from keyjax.checkpoint.parts.restore_plan import LeafSelection
+from keyjax.checkpoint.parts.stored_leaf import in_memory
 from keyjax.checkpoint.plain import save_plain
-from keyjax.checkpoint.restore import restore
-from keyjax.checkpoint.save import save
+from keyjax.checkpoint.restore import restore_opened
+from keyjax.checkpoint.save import save_with_origin
 from keyjax.checkpoint.storage import folders, locations
+from keyjax.checkpoint.weights import safetensors_export, safetensors_reading
+from keyjax.checkpoint.weights.find_tree import find_tree
+from keyjax.checkpoint.weights.orbax_restore import restore_on_host
 from keyjax.errors import ArgumentError
 from keyjax.keyring import Identity, Recipient
 from keyjax.tree import path_str
 
 WEIGHT_FORMATS = ("orbax", "safetensors", "msgpack")
 _SUFFIXES = {".safetensors": "safetensors", ".msgpack": "msgpack"}
+
+
+class _Weights(NamedTuple):
+  """Weights to be read, and the files that they are from."""
+
+  tree: Any
+  origin: Origin | None = None
 
 
 def weight_format(
@@ -48,7 +62,10 @@ def weight_format(
     >>> weight_format("model.safetensors"), weight_format("run", "orbax")
     ('safetensors', 'orbax')
   """
-  found = _SUFFIXES.get(pathlib.Path(path).suffix, default)
+  path = pathlib.Path(path)
+  if path.name.endswith(safetensors_reading.INDEX_SUFFIX):
+    return "safetensors"
+  found = _SUFFIXES.get(path.suffix, default)
   if found is None:
     raise ArgumentError(
       f"{path} is neither an Orbax checkpoint, which is a folder, nor a file "
@@ -92,72 +109,91 @@ def read_weights(path: str | os.PathLike[str]) -> Any:
   """Read unencrypted weights.
 
   Args:
-    path: Orbax folder, on a disk or in a bucket, or a file on a disk.
+    path: File on a disk: `.safetensors`, `.safetensors.index.json` of Hugging
+      Face (all files that it lists), or `.msgpack`. Or a folder, on a disk or
+      in a bucket, that holds one tree: an Orbax checkpoint, a step of a
+      CheckpointManager or its folder, or safetensors files and their index.
 
   Returns:
-    A tree of NumPy arrays: nested dicts, or flat by name for safetensors.
+    A tree of NumPy arrays: nested dicts, or flat by name for safetensors. JAX
+    PRNG keys are arrays of JAX.
 
   Raises:
     FileNotFoundError: If there is nothing at `path`.
-    ArgumentError: If the suffix of a file names no format.
-    CheckpointContentError: If it cannot be read as the format of its suffix.
+    ArgumentError: If the suffix of a file names no format, or a folder holds
+      no tree, or several.
+    CheckpointContentError: If it cannot be read as the format of its suffix,
+      or has a dtype that is not supported.
   """
+  with _open_weights(path) as weights:
+    return jax.tree.map(in_memory, weights.tree)
+
+
+@contextlib.contextmanager
+def _open_weights(path: str | os.PathLike[str]) -> Iterator[_Weights]:
+  """Open weights; tensors of safetensors files are not read yet."""
   location = locations.absolute_path(path)
-  if locations.is_remote(location):
+  is_remote = locations.is_remote(location)
+  if is_remote:
     _check_on_disk(path, weight_format(path, "orbax"))
-  if not locations.is_whole(location):
+  if not (locations.is_whole(location) or locations.is_remote_folder(location)):
     raise FileNotFoundError(f"there is no file or folder {path}")
-  if locations.is_remote(location) or location.is_dir():
-    return _read_orbax(location)
-  readers: dict[str, Callable[[Any], Any]] = {
-    "safetensors": safetensors.load_file,
-    "msgpack": _read_msgpack,
-  }
-  kind = weight_format(path)
+  if is_remote or location.is_dir():
+    location = find_tree(location)
+    if is_remote or location.is_dir():
+      yield _Weights(_read_orbax(location))
+      return
+  kind = weight_format(location)
+  if kind == "msgpack":
+    yield _Weights(_read_msgpack(location))
+    return
+  with safetensors_reading.open_files(location) as (tree, origin):
+    yield _Weights(tree, origin)
+
+
+def _read_orbax(folder: Any) -> Any:
   try:
-    return readers[kind](path)
+    return restore_on_host(folder)
+  except Exception as error:
+    what = f"could not read the checkpoint {folder}"
+    raise read_error(what, error) from None
+
+
+def _read_msgpack(path: pathlib.Path) -> Any:
+  try:
+    return flax.serialization.msgpack_restore(path.read_bytes())
   except OSError:
     raise
   except Exception as error:  # Libraries differ in what they raise for damage.
-    if not isinstance(error, SafetensorError | ValueError | TypeError):
+    if not isinstance(error, ValueError | TypeError):
       raise
     raise CheckpointContentError(
-      f"{path} is damaged, or is not a {kind} file"
+      f"{path} is damaged, or is not a msgpack file"
     ) from None
 
 
-def _read_msgpack(path: str | os.PathLike[str]) -> Any:
-  return flax.serialization.msgpack_restore(pathlib.Path(path).read_bytes())
-
-
-def _read_orbax(path: pathlib.Path) -> Any:
-  try:
-    with ocp.PyTreeCheckpointer() as checkpointer:
-      found = checkpointer.metadata(path).item_metadata
-      if found is None:
-        raise ValueError("it holds no tree in the clear")
-      on_host = jax.tree.map(
-        lambda _: ocp.RestoreArgs(restore_type=np.ndarray), found.tree
-      )
-      return checkpointer.restore(path, restore_args=on_host)
-  except Exception as error:
-    raise read_error(f"could not read the checkpoint {path}", error) from None
-
-
 def write_weights(
-  path: str | os.PathLike[str], tree: Any, kind: str | None = None
+  path: str | os.PathLike[str],
+  tree: Any,
+  kind: str | None = None,
+  *,
+  metadata: Mapping[str, str] | None = None,
+  shard_bytes: int | None = None,
 ) -> None:
   """Write unencrypted weights atomically, readable only by their owner.
 
-  A file gets mode 600, and an Orbax folder mode 700, whatever the umask: run
-  chmod to share them. Missing parent folders get the ordinary mode. In a
-  bucket, everyone who may read the bucket can read them.
+  A file gets mode 600, and a folder mode 700, whatever the umask: run chmod to
+  share them. Missing parent folders get the ordinary mode. In a bucket,
+  everyone who may read the bucket can read them.
 
   Args:
     path: New file or folder.
     tree: Pytree of arrays.
     kind: One of `WEIGHT_FORMATS`; None for that of the suffix, Orbax for
       other suffixes.
+    metadata: `__metadata__` of safetensors files, such as {"format": "pt"}.
+    shard_bytes: For safetensors, write a folder of files of at most this size,
+      and an index, as Hugging Face does.
 
   Raises:
     FileExistsError: If something is there.
@@ -165,9 +201,7 @@ def write_weights(
       `path` is in a bucket.
     OSError, CheckpointStorageError: If it cannot be written.
   """
-  kind = kind or weight_format(path, "orbax")
-  if kind not in WEIGHT_FORMATS:
-    raise ValueError(f"format {kind!r}: choose one of {WEIGHT_FORMATS}")
+  kind = _checked_format(path, kind, metadata, shard_bytes)
   _check_on_disk(path, kind)
   if not locations.is_remote(path):
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -178,34 +212,45 @@ def write_weights(
     finally:
       os.umask(old_umask)
   elif kind == "msgpack":
-    state = flax.serialization.to_state_dict(jax.tree.map(np.asarray, tree))
-    private_files.create(path, flax.serialization.msgpack_serialize(state))
+    _write_msgpack(path, tree)
   else:
-    _write_safetensors(path, _by_dotted_name(tree))
+    check_tree(tree)
+    safetensors_export.write_tree(path, tree, metadata, shard_bytes)
 
 
-def _by_dotted_name(tree: Any) -> dict[str, np.ndarray]:
-  """Return arrays by names with dots, as is usual in safetensors."""
-  leaves = jax.tree_util.tree_leaves_with_path(tree)
-  named = [(path_str(path).replace("/", "."), x) for path, x in leaves]
-  arrays = {
-    name: np.ascontiguousarray(x).reshape(np.shape(x)) for name, x in named
-  }
-  if len(arrays) < len(leaves):
-    raise ValueError("two leaves have one name with dots: use another format")
-  return arrays
+def _checked_format(
+  path: str | os.PathLike[str],
+  kind: str | None,
+  metadata: Mapping[str, str] | None,
+  shard_bytes: int | None,
+) -> str:
+  kind = kind or weight_format(path, "orbax")
+  if kind not in WEIGHT_FORMATS:
+    raise ValueError(f"format {kind!r}: choose one of {WEIGHT_FORMATS}")
+  if kind != "safetensors" and not (metadata is None and shard_bytes is None):
+    raise ValueError(f"{kind} has no metadata and no shards: use safetensors")
+  return kind
 
 
-def _write_safetensors(
-  path: str | os.PathLike[str], arrays: dict[str, np.ndarray]
-) -> None:
-  with private_files.creating(path) as (part, _):
-    try:
-      safetensors.save_file(arrays, part)
-    except (SafetensorError, KeyError):
+def _write_msgpack(path: str | os.PathLike[str], tree: Any) -> None:
+  def on_host(leaf_path: Any, leaf: Any) -> Any:
+    if rng_keys.is_rng(leaf):
       raise ValueError(
-        "safetensors does not support this dtype: use another format"
-      ) from None
+        f"leaf {path_str(leaf_path)} is a PRNG key, which msgpack does not "
+        "support: use Orbax, or store jax.random.key_data of it"
+      )
+    # Flax keeps the type of NumPy and Python numbers.
+    is_number = isinstance(leaf, np.generic | bool | int | float)
+    return leaf if is_number else np.asarray(leaf)
+
+  check_tree(tree)
+  tree = jax.tree_util.tree_map_with_path(on_host, tree)
+  state = flax.serialization.to_state_dict(tree)
+  try:
+    data = flax.serialization.msgpack_serialize(state)
+  except (OverflowError, TypeError, ValueError) as error:
+    raise ValueError(f"msgpack cannot hold this tree: {error}") from None
+  private_files.create(path, data)
 
 
 def import_weights(
@@ -219,9 +264,13 @@ def import_weights(
 ) -> int:
   """Seal weights of another format.
 
+  Safetensors files are read part by part. Their headers with `__metadata__`,
+  their order and their index are sealed too, so that `export_weights` writes
+  the same bytes.
+
   Args:
-    source: File that ends in `.safetensors` or `.msgpack` (Flax), or the
-      folder of a plain Orbax checkpoint. It is left as it is, unencrypted.
+    source: Weights that `read_weights` reads. They are left as they are,
+      unencrypted.
     path: New folder.
     recipients: Recipients; each can open it alone.
     step: Training step.
@@ -233,7 +282,8 @@ def import_weights(
 
   Raises:
     FileNotFoundError: If there is nothing at `source`.
-    ArgumentError: If the suffix of `source` names no format.
+    ArgumentError: If the suffix of `source` names no format, or a folder holds
+      no tree, or several.
     CheckpointError: If it is damaged, or the checkpoint cannot be written.
     FileExistsError, KeyringError: As `save`.
 
@@ -243,17 +293,26 @@ def import_weights(
     >>> from keyjax import Secret
     >>> from keyjax.keyring import SymmetricKey
     >>> owner, folder = SymmetricKey(Secret.generate()), tempfile.mkdtemp()
-    >>> save_file({"w": np.arange(3)}, f"{folder}/w.safetensors")
+    >>> save_file({"w": np.arange(3)}, f"{folder}/w.safetensors", {"a": "b"})
     >>> import_weights(f"{folder}/w.safetensors", f"{folder}/sealed", owner)
     1
-    >>> export_weights(f"{folder}/sealed", f"{folder}/w.msgpack", owner)
+    >>> export_weights(f"{folder}/sealed", f"{folder}/x.safetensors", owner)
     1
-    >>> pathlib.Path(f"{folder}/w.msgpack").exists()
+    >>> first, second = (pathlib.Path(folder, f"{x}.safetensors") for x in "wx")
+    >>> first.read_bytes() == second.read_bytes()
     True
   """
-  tree = read_weights(source)
-  save(path, tree, recipients, step=step, metadata=metadata, signer=signer)
-  return len(jax.tree.leaves(tree))
+  with _open_weights(source) as weights:
+    save_with_origin(
+      path,
+      weights.tree,
+      recipients,
+      step=step,
+      metadata=metadata,
+      signer=signer,
+      origin=weights.origin,
+    )
+    return len(jax.tree.leaves(weights.tree))
 
 
 def export_weights(
@@ -264,19 +323,28 @@ def export_weights(
   kind: str | None = None,
   leaves: LeafSelection | None = None,
   verify_key: VerifyKey | None = None,
+  metadata: Mapping[str, str] | None = None,
+  shard_bytes: int | None = None,
 ) -> int:
   """Open a checkpoint and write it unencrypted, readable only by its owner.
 
-  See `write_weights` for the modes of files and folders.
+  See `write_weights` for the modes of files and folders. Safetensors files are
+  written one leaf at a time; a checkpoint that `import_weights` made of them
+  becomes the same bytes.
 
   Args:
     path: Folder of the checkpoint.
     target: New file that ends in `.safetensors` (names with dots) or
       `.msgpack`, or else a new folder for a plain Orbax checkpoint.
     identities: Keys, one of which opens it.
-    kind: One of `WEIGHT_FORMATS`, whatever the suffix.
+    kind: One of `WEIGHT_FORMATS`, whatever the suffix. With "safetensors", a
+      checkpoint that was sealed from several files with an index becomes such
+      a folder again, unless `target` ends in `.safetensors`.
     leaves: Leaves to export; see `restore`.
     verify_key: Public key whose signature is required.
+    metadata: `__metadata__` of safetensors files, instead of that of the file
+      that was sealed.
+    shard_bytes: Maximum size of each safetensors file; see `write_weights`.
 
   Returns:
     The number of leaves.
@@ -287,8 +355,13 @@ def export_weights(
     ValueError: If the format cannot hold such a tree.
     FileNotFoundError, KeyringError, CheckpointError: As `restore`.
   """
-  kind = kind or weight_format(target, "orbax")
+  kind = _checked_format(target, kind, metadata, shard_bytes)
   check_new(target, kind)
-  tree = restore(path, identities, leaves=leaves, verify_key=verify_key)
+  opened = open_checkpoint(path, identities, verify_key=verify_key)
+  if kind == "safetensors":
+    return safetensors_export.write_opened(
+      target, opened, leaves, metadata, shard_bytes
+    )
+  tree = restore_opened(opened, None, leaves, "auto")
   write_weights(target, tree, kind)
   return len(jax.tree.leaves(tree))

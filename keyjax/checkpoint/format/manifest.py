@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from keyjax.checkpoint.format.layout import Index, Part, Streams
+from keyjax.checkpoint.format.origin import Origin
 
 KINDS = ("jax", "numpy", "int", "float", "bool")
+RNG_KIND = "rng:"
 _DTYPES = (
   "bool int4 int8 int16 int32 int64 uint4 uint8 uint16 uint32 uint64 "
   "float16 float32 float64 bfloat16 complex64 complex128 "
@@ -29,7 +31,8 @@ class Leaf(NamedTuple):
     path: Path, such as `params/dense/kernel`.
     dtype: Name in `DTYPES`.
     shape: Shape of the whole leaf.
-    kind: One of `KINDS`: "jax", "numpy", or the type of a Python number.
+    kind: One of `KINDS`: "jax", "numpy", or the type of a Python number; or
+      `rng:` and the name of its generator, for the words of JAX PRNG keys.
     parts: Its boxes, which cover it exactly once.
   """
 
@@ -44,6 +47,12 @@ class Leaf(NamedTuple):
     """Bytes of an element."""
     return DTYPES[self.dtype].itemsize
 
+  @property
+  def rng(self) -> str:
+    """Name of the generator of PRNG keys; empty for other leaves."""
+    is_rng = self.kind.startswith(RNG_KIND)
+    return self.kind.removeprefix(RNG_KIND) if is_rng else ""
+
 
 class Manifest(NamedTuple):
   """What a checkpoint holds.
@@ -57,6 +66,7 @@ class Manifest(NamedTuple):
     streams: How the sealed bytes are stored.
     digests: SHA-256 of the message of each part, hexadecimal, in the order of
       the leaves; None if the checkpoint is not signed.
+    origin: Files that it was sealed from; None for a tree.
   """
 
   id: str
@@ -66,6 +76,7 @@ class Manifest(NamedTuple):
   metadata: dict[str, Any]
   streams: Streams
   digests: tuple[str, ...] | None
+  origin: Origin | None = None
 
   @property
   def used(self) -> list[int]:

@@ -6,16 +6,18 @@ before anything is allocated.
 """
 
 import math
+import re
 from typing import Any
 
 import numpy as np
 
 from keyjax import seal
 from keyjax.checkpoint.errors import CheckpointContentError
-from keyjax.checkpoint.format import layout, tree_structure
+from keyjax.checkpoint.format import layout, origin, tree_structure
 from keyjax.checkpoint.format.manifest import (
   DTYPES,
   KINDS,
+  RNG_KIND,
   Leaf,
   Manifest,
   message_context,
@@ -26,6 +28,8 @@ from keyjax.keyring.data_keys import leaf_key
 from keyjax.keyring.encoding import dump, parse
 
 VERSION = 1
+# With PRNG keys or an origin, which releases that write only 1 cannot read.
+VERSION_WITH_ORIGIN = 2
 MAX_SIZE = 1 << 26
 MAX_SEALED_SIZE = seal.size_of_sealed(MAX_SIZE)
 MAX_METADATA = 1 << 20
@@ -33,6 +37,7 @@ _MAX_ITEMS = 1 << 22
 _MAX_RANK = 32
 _MAX_PATH = 4096
 _MIN_SIZE = 1 << 12
+_RNG_NAME = re.compile(r"[a-z0-9_]{1,32}")
 _FIELDS = {
   "digests",
   "id",
@@ -41,7 +46,6 @@ _FIELDS = {
   "step",
   "streams",
   "tree",
-  "version",
 }
 
 
@@ -94,7 +98,7 @@ def to_bytes(manifest: Manifest) -> bytes:
   try:
     if len(dump(manifest.metadata)) > MAX_METADATA:
       raise ValueError(f"metadata has more than {MAX_METADATA} bytes")
-    data = dump(manifest._asdict() | {"leaves": leaves, "version": VERSION})
+    data = dump(_optional_fields(manifest) | {"leaves": leaves})
   except KeyringError as error:
     raise ValueError(f"metadata: {error}") from None
   data = data.ljust(layout.padme(max(len(data), _MIN_SIZE)))
@@ -103,6 +107,16 @@ def to_bytes(manifest: Manifest) -> bytes:
   except CheckpointContentError as error:
     raise ValueError(f"this tree cannot be stored: {error}") from None
   return data
+
+
+def _optional_fields(manifest: Manifest) -> dict[str, Any]:
+  """Return the fields of a manifest, with its version and origin."""
+  fields = manifest._asdict()
+  found = fields.pop("origin")
+  if found is None and not any(leaf.rng for leaf in manifest.leaves):
+    return fields | {"version": VERSION}
+  json = None if found is None else origin.to_json(found)
+  return fields | {"origin": json, "version": VERSION_WITH_ORIGIN}
 
 
 def from_bytes(data: bytes) -> Manifest:
@@ -119,19 +133,21 @@ def from_bytes(data: bytes) -> Manifest:
   except KeyringError as error:
     raise CheckpointContentError(str(error)) from None
   version = fields.pop("version", None)
-  if type(version) is not int or version != VERSION:
+  if type(version) is not int or not VERSION <= version <= VERSION_WITH_ORIGIN:
     raise CheckpointContentError(
       f"a manifest of version {version!r:.20}: this release of KeyJAX reads "
-      f"version {VERSION}"
+      f"versions {VERSION} and {VERSION_WITH_ORIGIN}"
     )
-  fields["version"] = version
-  _require(set(fields) == _FIELDS, "missing or unknown fields")
+  is_newer = version == VERSION_WITH_ORIGIN
+  expected = _FIELDS | {"origin"} if is_newer else _FIELDS
+  _require(set(fields) == expected, "missing or unknown fields")
   _require(_is_id(fields["id"]), "no id")
   _require(_is_count(fields["step"]), "no step")
   _require(type(fields["metadata"]) is dict, "no metadata")
   _require(len(dump(fields["metadata"])) <= MAX_METADATA, "too much metadata")
   count = _stream_count(fields["streams"])
   leaves = _leaves(fields["leaves"], count)
+  _require(is_newer or not any(x.rng for x in leaves), "a kind of leaf")
   tree_structure.check(fields["tree"], len(leaves))
   streams = layout.choose_streams(used_bytes(leaves, count))
   _require(fields["streams"] == list(streams), "streams of another size")
@@ -144,7 +160,12 @@ def from_bytes(data: bytes) -> Manifest:
     metadata=fields["metadata"],
     streams=streams,
     digests=digests,
+    origin=_origin(fields.get("origin"), len(leaves)),
   )
+
+
+def _origin(value: Any, leaves: int) -> origin.Origin | None:
+  return None if value is None else origin.from_json(value, leaves)
 
 
 def _require(condition: bool, what: str) -> None:
@@ -210,7 +231,10 @@ def check_leaf(leaf: list[Any], streams: int) -> None:
   _require(type(path) is str and len(path) <= _MAX_PATH, "a path")
   _require(path.isascii() or _is_utf8(path), "a path")
   _require(type(dtype) is str and dtype in DTYPES, "a dtype")
-  _require(type(kind) is str and kind in KINDS, "a kind of leaf")
+  _require(type(kind) is str, "a kind of leaf")
+  is_rng = kind.startswith(RNG_KIND) and dtype == "uint32"
+  is_rng = is_rng and bool(_RNG_NAME.fullmatch(kind.removeprefix(RNG_KIND)))
+  _require(is_rng or kind in KINDS, "a kind of leaf")
   _require(_is_index(shape), "a shape")
   # NumPy counts as if no axis were empty.
   elements = math.prod(n or 1 for n in shape)

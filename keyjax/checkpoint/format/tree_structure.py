@@ -4,6 +4,7 @@ Dicts, lists, tuples and None are restored as they were; every other node (a
 dataclass, a named tuple, an optax state) becomes a dict of its fields.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -44,10 +45,45 @@ def _describe(node: Any, numbers: Any, depth: int) -> Any:
 
 def _name(entry: Any) -> str | int:
   for field in ("key", "name", "idx"):
-    value = getattr(entry, field, None)
-    if isinstance(value, str | int):
-      return value
+    if hasattr(entry, field):
+      value = getattr(entry, field)
+      return value if isinstance(value, str | int) else str(value)
   return str(entry)
+
+
+def names(structure: Any) -> list[str]:
+  """Return a name with dots for each leaf, as is usual in safetensors.
+
+  Keys are kept as they are, so that a flat dict has its keys as names.
+
+  Args:
+    structure: Structure from `describe`.
+
+  Example:
+    >>> names(describe({"mlp/~/linear": {"w": 1.0}, "x": [2.0, 3.0]}))
+    ['mlp/~/linear.w', 'x.0', 'x.1']
+  """
+  return [".".join(keys) for keys in leaf_keys(structure)]
+
+
+def leaf_keys(structure: Any) -> list[tuple[str, ...]]:
+  """Return the keys that lead to each leaf, as text.
+
+  Example:
+    >>> leaf_keys(describe({"x": [2.0, 3.0]}))
+    [('x', '0'), ('x', '1')]
+  """
+  return list(_keys(structure, ()))
+
+
+def _keys(node: Any, above: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+  if isinstance(node, int):
+    yield above
+  elif node is not None:
+    ((kind, children),) = node.items()
+    named = children if kind == "dict" else enumerate(children)
+    for name, child in named:
+      yield from _keys(child, (*above, str(name)))
 
 
 def rebuild(structure: Any, leaves: dict[int, Any], count: int) -> Any:

@@ -11,6 +11,7 @@ from keyjax.checkpoint.errors import CheckpointContentError
 from keyjax.checkpoint.format import layout, tree_structure
 from keyjax.checkpoint.format.layout import Box
 from keyjax.checkpoint.format.manifest import DTYPES, Leaf, Manifest
+from keyjax.checkpoint.parts import rng_keys
 from keyjax.checkpoint.parts.opening import LeafRequest
 from keyjax.checkpoint.parts.sealing import uses_device
 from keyjax.errors import ArgumentError
@@ -122,7 +123,7 @@ def _plan_leaves(
 
 
 def _check_targets(leaves: list[Leaf], targets: dict[str, Any]) -> None:
-  have = {leaf.path: f"{leaf.dtype}{list(leaf.shape)}" for leaf in leaves}
+  have = {leaf.path: _describe_stored(leaf) for leaf in leaves}
   want = {path: _describe(x, have.get(path, "")) for path, x in targets.items()}
   for path in sorted({*have, *want}):
     found = have.get(path, "absent")
@@ -131,6 +132,13 @@ def _check_targets(leaves: list[Leaf], targets: dict[str, Any]) -> None:
       raise CheckpointContentError(
         f"leaf {path} is {found} there, {wanted} was expected"
       )
+
+
+def _describe_stored(leaf: Leaf) -> str:
+  if leaf.rng:
+    shape = rng_keys.check_words(leaf.rng, leaf.shape)
+    return f"{rng_keys.key_type(leaf.rng)[0]}{list(shape)}"
+  return f"{leaf.dtype}{list(leaf.shape)}"
 
 
 def _describe(x: Any, found: str) -> str:
@@ -143,9 +151,11 @@ def _describe(x: Any, found: str) -> str:
 
 def _target_as_saved(leaf: Leaf) -> Any:
   dtype = DTYPES[leaf.dtype]
+  if leaf.rng:
+    return jax.ShapeDtypeStruct(leaf.shape, dtype)
   if leaf.kind in ("int", "float", "bool"):
     return {"int": 0, "float": 0.0, "bool": False}[leaf.kind]
-  if leaf.kind == "jax" and jax.dtypes.canonicalize_dtype(dtype) == dtype:
+  if leaf.kind == "jax" and fits_jax(dtype):
     return jax.ShapeDtypeStruct(leaf.shape, dtype)
   return np.empty((), dtype)
 
@@ -154,12 +164,21 @@ def _plan_leaf(
   number: int, leaf: Leaf, target: Any, impl: Impl
 ) -> tuple[LeafRequest, Assemble]:
   """Return the boxes to open for a target, and how to make a leaf of them."""
-  whole = LeafRequest(number, [((0,) * len(leaf.shape), leaf.shape)], None)
+  if leaf.rng:
+    return _plan_rng_keys(number, leaf, target, impl)
+  whole = whole_leaf(number, leaf)
   if isinstance(target, np.ndarray | np.generic):
     return whole, lambda boxes: boxes[0]
   if isinstance(target, int | float):
     return whole, lambda boxes: boxes[0].item()
   sharding = getattr(target, "sharding", None)
+  if not fits_jax(leaf.dtype):
+    if sharding is None:
+      return whole, lambda boxes: boxes[0]
+    raise ArgumentError(
+      f"leaf {leaf.path} is of {leaf.dtype}, which JAX holds only with "
+      "jax_enable_x64: request a NumPy array"
+    )
   if sharding is None:
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   index: Any = sharding.addressable_devices_indices_map(leaf.shape)
@@ -175,6 +194,39 @@ def _plan_leaf(
   boxes = list(dict.fromkeys(by_device.values()))
   assemble = _copy_to_devices(leaf, sharding, boxes, by_device)
   return LeafRequest(number, boxes, None), assemble
+
+
+def fits_jax(dtype: Any) -> bool:
+  """Return whether JAX arrays keep a dtype; without x64, not all do.
+
+  Example:
+    >>> fits_jax("float32")
+    True
+  """
+  dtype = DTYPES.get(str(dtype), dtype)
+  return bool(jax.dtypes.canonicalize_dtype(dtype) == dtype)
+
+
+def whole_leaf(number: int, leaf: Leaf) -> LeafRequest:
+  """Return the request of a whole leaf in host memory."""
+  start = (0,) * len(leaf.shape)
+  return LeafRequest(leaf=number, boxes=[(start, leaf.shape)], devices=None)
+
+
+def _plan_rng_keys(
+  number: int, leaf: Leaf, target: Any, impl: Impl
+) -> tuple[LeafRequest, Assemble]:
+  """Plan a leaf of PRNG keys, of which the words are stored."""
+  rng_keys.check_words(leaf.rng, leaf.shape)
+  words = jax.ShapeDtypeStruct(
+    leaf.shape,
+    DTYPES[leaf.dtype],
+    sharding=rng_keys.sharding_of_words(target, leaf.rng)
+    if rng_keys.is_rng(target)
+    else None,
+  )
+  request, assemble = _plan_leaf(number, leaf._replace(kind="jax"), words, impl)
+  return request, lambda boxes: rng_keys.from_words(assemble(boxes), leaf.rng)
 
 
 def _copy_to_devices(

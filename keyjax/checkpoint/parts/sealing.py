@@ -23,6 +23,7 @@ from keyjax.checkpoint.format.manifest import (
   padding_context,
   part_context,
 )
+from keyjax.checkpoint.parts.stored_leaf import StoredLeaf
 from keyjax.keyring.data_keys import leaf_key
 from keyjax.seal import seal_array, seal_into, seal_key, size_of_plain
 
@@ -243,6 +244,8 @@ class SegmentSealer:
 
 def _part_of(array: Any, part: Part, on_device: bool) -> Any:
   """Return a part of an array, from a shard that this process holds."""
+  if isinstance(array, StoredLeaf):
+    return array.read(part.start, part.stop)
   shards = array.addressable_shards if isinstance(array, jax.Array) else ()
   for shard in shards:
     start, stop = layout.slice_bounds(shard.index, array.shape)

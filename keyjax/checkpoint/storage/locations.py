@@ -118,6 +118,18 @@ def is_whole(path: str | os.PathLike[str]) -> bool:
     return (place / _COMMITTED).exists()
 
 
+def is_remote_folder(path: Any) -> bool:
+  """Return whether a bucket has a folder there, complete or not.
+
+  Raises:
+    CheckpointStorageError: If the bucket cannot be reached.
+  """
+  if not is_remote(path):
+    return False
+  with bucket_errors(path):
+    return path.is_dir()
+
+
 def size(path: Any) -> int:
   """Return the size in bytes of a file, or of all files of a folder.
 

@@ -1,0 +1,1 @@
+"""Weights of other formats, read and written one leaf at a time."""
