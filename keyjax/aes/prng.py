@@ -25,6 +25,7 @@ Example:
   Array([..., ...], dtype=uint32)
 """
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -43,6 +44,7 @@ _FOLD = 2
 _WORDS = {8: jnp.uint8, 16: jnp.uint16, 32: jnp.uint32, 64: jnp.uint64}
 
 
+@functools.partial(jax.jit, static_argnames=("kind", "n"))
 def _blocks(
   key: jax.Array, kind: int, index: jax.Array | int, n: int
 ) -> jax.Array:
