@@ -83,6 +83,8 @@ class Targets:
     lock = self.job.locks[label]
     variables = protect.train_locked(self.job, label, self.trained)
     key = protect.load_or_make_key(self.job, label, variables)
+    init = jax.jit(model.init)  # The program that training starts with.
+    example = self._train.image[:1]
     target = Target(
       name=spec.scheme,
       scheme=lock.scheme,
@@ -90,7 +92,7 @@ class Targets:
       params=jax.tree.map(jnp.asarray, lock.prepare(variables)),
       locked=None,
       apply_fn=model.apply,
-      init=jax.jit(lambda rng: model.init(rng, self._train.image[:1])),
+      init=lambda rng: init(rng, example),
       train=self._train,
       test=self._test,
       options=dict(spec.args),
