@@ -362,7 +362,7 @@ def test_4_bound_passes(name: str) -> None:
 @functools.cache
 def bound_setup(name: str) -> tuple[Scheme, Any, list[Any], list[Any]]:
   scheme = BOUND_SCHEMES[name]()
-  variables = Net().init(jax.random.key(1), IMAGES)
+  variables = trees.fresh(Net(), IMAGES)
   made = [scheme.keygen(Secret.generate(), variables, BATCH) for _ in range(8)]
   return scheme, variables, made, [scheme.encrypt(k, variables) for k in made]
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -64,6 +65,25 @@ def variables(model: Any, x: Any, deviation: float = 0.3) -> Any:
   return jax.tree.map(
     lambda s: jnp.asarray(rng.normal(0, deviation, s.shape), s.dtype), shapes
   )
+
+
+def fresh(model: nn.Module, x: Any) -> Any:
+  """Return variables as a Linen model starts with, drawn by NumPy."""
+  shapes = jax.eval_shape(model.init, jax.random.key(0), x)
+  rng = np.random.default_rng(0)
+
+  def leaf(path: Any, like: Any) -> jax.Array:
+    name = path[-1].key
+    if name in ("bias", "mean", "scale", "var"):
+      value = float(name in ("scale", "var"))
+      return jnp.asarray(np.full(like.shape, value, like.dtype))
+    drawn = rng.normal(size=like.shape)
+    while (outside := np.abs(drawn) > 2).any():  # Flax truncates there too.
+      drawn[outside] = rng.normal(size=outside.sum())
+    drawn /= 0.88 * np.sqrt(np.prod(like.shape[:-1]))
+    return jnp.asarray(drawn.astype(like.dtype))
+
+  return jax.tree_util.tree_map_with_path(leaf, shapes)
 
 
 def loss(tree: Any, batch: Any) -> jax.Array:

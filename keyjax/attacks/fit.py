@@ -82,8 +82,8 @@ def fit(
     mask = _mask(params, recipe.layers, prefix=rest is not None)
   else:
     mask = _collections(mask)[0]
-  step_fn, rule = _step(apply_fn, recipe.optimizer, rest is not None)
-  state = rule.init(params)
+  step_fn, init = _step(apply_fn, recipe.optimizer, rest is not None)
+  state = init(params)
   order = np.random.default_rng(seed)
   size = min(recipe.batch_size, len(data.label))
   rows = np.zeros(0, np.int64)
@@ -123,7 +123,7 @@ def _mask(params: PyTree, layers: str, prefix: bool) -> PyTree:
 
 @functools.lru_cache(maxsize=16)
 def _step(apply_fn: ApplyFn, optimizer: str, collections: bool) -> Any:
-  """Return a compiled step, and the rule that starts its state."""
+  """Return a compiled step, and the function that starts its state."""
   if optimizer not in _RULES:
     raise ValueError(f"optimizer={optimizer!r}: choose {', '.join(_RULES)}")
   rule = _RULES[optimizer]()
@@ -148,7 +148,7 @@ def _step(apply_fn: ApplyFn, optimizer: str, collections: bool) -> Any:
     move = lambda p, u, m: p - (rate * m).astype(p.dtype) * u  # noqa: E731
     return jax.tree.map(move, params, updates, mask), rest, state
 
-  return step, rule
+  return step, jax.jit(rule.init)
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:

@@ -224,9 +224,8 @@ def search(
   spec = tree.make_spec(params, NAME)
   chosen = _matching(spec, layers)
   order = secrets.permutation(secret, f"{NAME}/layers", len(chosen))
-  first = jnp.asarray(order[: options.max_layers])
   state = gradient_search.run(
-    tuple(chosen), loss_fn, options, first, params, batch
+    tuple(chosen), loss_fn, options, jnp.asarray(order), params, batch
   )
   _check_finite(state)
   key = _make_key(state, np.asarray(chosen), params, spec, options)

@@ -14,7 +14,6 @@ import numpy as np
 from keyjax import tree
 
 LossFn = Callable[[Any, Any], jax.Array]
-Bounds = tuple[jax.Array, jax.Array, jax.Array]
 
 
 class Options(NamedTuple):
@@ -27,6 +26,24 @@ class Options(NamedTuple):
   max_changes: int
   max_params: int
   loss_threshold: float
+
+
+class Limits(NamedTuple):
+  """Where the search stops; traced, so that one program serves all limits."""
+
+  max_layers: int
+  max_steps: int
+  max_changes: int
+  loss_threshold: float
+
+
+class Bounds(NamedTuple):
+  """A layer's range R and theta, and the bounds of its values."""
+
+  span: jax.Array
+  theta: jax.Array
+  low: jax.Array
+  high: jax.Array
 
 
 class State(NamedTuple):
@@ -61,22 +78,28 @@ def run(
   leaves = tree.flatten(params)[1]
   first = tuple(jnp.asarray(leaves[i]) for i in chosen)
   bounds = tuple(
-    _bounds(span, low, high, options.beta) for span, low, high in _ranges(first)
+    _bounds(low, high, span, options) for low, high, span in _ranges(first)
   )
-  args = (order, params, batch, bounds)
+  limits = Limits(
+    max_layers=min(options.max_layers, len(chosen)),
+    max_steps=options.max_steps,
+    max_changes=options.max_changes,
+    loss_threshold=options.loss_threshold,
+  )
+  args = (limits, order, params, batch, bounds)
   state = _start(first, options.max_params)
   if jax.default_backend() != "cpu":
-    return _loop(chosen, loss_fn, options, state, *args)
+    return _loop(chosen, loss_fn, state, *args)
   while not state.done:
-    state = _turn(chosen, loss_fn, options, state, *args)
+    state = _turn(chosen, loss_fn, state, *args)
   return state
 
 
 def _turn_fn(
   chosen: tuple[int, ...],
   loss_fn: LossFn,
-  options: Options,
   state: State,
+  limits: Limits,
   order: jax.Array,
   params: Any,
   batch: Any,
@@ -92,28 +115,27 @@ def _turn_fn(
     return loss_fn(tree.reveal(jax.tree.unflatten(treedef, full)), batch)
 
   loss, grads = jax.value_and_grad(loss_of)(state.leaves)
-  over = (loss > options.loss_threshold) | ~jnp.isfinite(loss)
+  over = (loss > limits.loss_threshold) | ~jnp.isfinite(loss)
   state = state._replace(
     loss=loss.astype(jnp.float32),
     first_loss=jnp.where(state.steps == 0, loss, state.first_loss),
-    done=over | (state.position >= order.size),
+    done=over | (state.position >= limits.max_layers),
   )
-  step = functools.partial(_step, grads, bounds, order, options)
+  step = functools.partial(_step, grads, bounds, order, limits)
   return jax.lax.cond(state.done, lambda s: s, step, state)
 
 
-_turn = functools.partial(jax.jit, static_argnums=(0, 1, 2))(_turn_fn)
+_turn = functools.partial(jax.jit, static_argnums=(0, 1))(_turn_fn)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _loop(
   chosen: tuple[int, ...],
   loss_fn: LossFn,
-  options: Options,
   state: State,
   *args: Any,
 ) -> State:
-  turn = lambda s: _turn_fn(chosen, loss_fn, options, s, *args)  # noqa: E731
+  turn = lambda s: _turn_fn(chosen, loss_fn, s, *args)  # noqa: E731
   return jax.lax.while_loop(lambda s: ~s.done, turn, state)
 
 
@@ -134,33 +156,36 @@ def _start(leaves: tuple[jax.Array, ...], slots: int) -> State:
 
 
 @jax.jit
-def _ranges(leaves: tuple[jax.Array, ...]) -> list[Bounds]:
-  """Return each layer's range R, its least and its largest value."""
+def _ranges(
+  leaves: tuple[jax.Array, ...],
+) -> list[tuple[jax.Array, jax.Array, jax.Array]]:
+  """Return each layer's least and largest value, and their difference R."""
   ends = [(x.min(), x.max()) for x in leaves]
-  return [(high - low, low, high) for low, high in ends]
+  return [(low, high, high - low) for low, high in ends]
 
 
 def _bounds(
-  span: jax.Array, low: jax.Array, high: jax.Array, beta: float | None
+  low: jax.Array, high: jax.Array, span: jax.Array, options: Options
 ) -> Bounds:
-  """Return a layer's range R and the bounds of its values."""
-  if beta is None:
-    limit = jnp.finfo(low.dtype).max
-    return span, jnp.asarray(-limit), jnp.asarray(limit)
-  return span, low + beta * span, high - beta * span
+  theta = jnp.asarray(options.theta, span.dtype)
+  if options.beta is None:
+    limit = jnp.finfo(span.dtype).max
+    return Bounds(span, theta, jnp.asarray(-limit), jnp.asarray(limit))
+  margin = options.beta * span
+  return Bounds(span, theta, low + margin, high - margin)
 
 
 def _step(
   grads: tuple[jax.Array, ...],
   bounds: tuple[Bounds, ...],
   order: jax.Array,
-  options: Options,
+  limits: Limits,
   state: State,
 ) -> State:
   """Change one parameter, or go to the next layer when none is left."""
   layer = order[jnp.minimum(state.position, order.size - 1)]
   found = [
-    _best(i, g, x, n, b, state, options)
+    _best(i, g, x, n, b, state, limits)
     for i, (g, x, n, b) in enumerate(
       zip(grads, state.leaves, state.counts, bounds, strict=True)
     )
@@ -177,7 +202,7 @@ def _step(
     counts.append(_write(state.counts[i], f.at, f.changes, here))
   state = _record(state, layer, index, active)
   layer_steps = state.layer_steps + 1
-  leave = ~active | (layer_steps >= options.max_steps)
+  leave = ~active | (layer_steps >= limits.max_steps)
   return state._replace(
     leaves=tuple(leaves),
     counts=tuple(counts),
@@ -201,19 +226,18 @@ def _best(
   counts: jax.Array,
   bounds: Bounds,
   state: State,
-  options: Options,
+  limits: Limits,
 ) -> _Best:
   """Find the free parameter of a layer with the largest |gradient|."""
-  span, low, high = bounds
-  free = (counts < options.max_changes).reshape(-1)  # bool[n]
+  free = (counts < limits.max_changes).reshape(-1)  # bool[n]
   # With all slots taken, only parameters that have one may change again.
   slot = jnp.where(state.slot_layer == i, state.slot_index, x.size)
   owned = jnp.zeros(x.size, bool).at[slot].set(True, mode="drop")
   free &= owned | (state.slot_layer < 0).any()
   flat = x.reshape(-1)  # [...] -> [n]
   slope = grad.reshape(-1)
-  raw = flat + jnp.asarray(options.theta, x.dtype) * jnp.sign(slope) * span
-  moved = jnp.clip(raw, low, high)
+  raw = flat + bounds.theta * jnp.sign(slope) * bounds.span
+  moved = jnp.clip(raw, bounds.low, bounds.high)
   free &= moved != flat  # Not those pushed against a bound they are at.
   score = jnp.where(free, jnp.abs(slope).astype(jnp.float32), -1.0)
   index = jnp.argmax(score).astype(jnp.int32)
@@ -224,7 +248,7 @@ def _best(
     score[index],
     index,
     value,
-    jnp.where(saturated, options.max_changes, count).astype(jnp.int32),
+    jnp.where(saturated, limits.max_changes, count).astype(jnp.int32),
   )
 
 

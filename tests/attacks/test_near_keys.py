@@ -37,7 +37,7 @@ FIXED = Secret(bytes(range(32)))  # Distances of random keys do not vary.
 def made(name: str) -> Any:
   if name != "hpnn":
     return SCHEMES[name].keygen(FIXED, PLAIN, BATCH)
-  variables = NET.init(jax.random.key(0), BATCH["image"])
+  variables = trees.fresh(NET, BATCH["image"])
   return keyjax.hpnn(NET.apply, units=64).keygen(FIXED, variables, BATCH)
 
 

@@ -19,7 +19,7 @@ IMAGES = jnp.asarray(RNG.random((32, 8, 8, 1)).astype(np.float32))
 LABELS = jnp.asarray(RNG.integers(0, 4, 32))
 BATCH = {"image": IMAGES, "label": LABELS}
 MODEL = models.create("mlp", 4, (0.5,), (0.25,), hidden=(16, 12))
-VARIABLES = MODEL.init(jax.random.key(0), IMAGES)
+VARIABLES = trees.fresh(MODEL, IMAGES)
 
 
 def loss_fn(variables: Any, batch: Any) -> jax.Array:

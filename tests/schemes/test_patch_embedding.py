@@ -37,7 +37,7 @@ def moved(variables: Any, move: Any, key: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def variables() -> Any:
-  made = jax.jit(VIT.init)(jax.random.key(0), IMAGES)
+  made = trees.fresh(VIT, IMAGES)
   bias = jnp.asarray(RNG.normal(size=32).astype(np.float32))
   made["params"]["patch_embedding"]["bias"] = bias
   return made

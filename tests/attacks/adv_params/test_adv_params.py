@@ -14,6 +14,7 @@ from keyjax import Secret
 from keyjax.attacks import fit, referee, registry, views
 from keyjax.attacks.adv_params import kernels, sparse_tune
 from keyjax.attacks.game import Attacker, Budget, Model, Target
+from tests import trees
 from tests.attacks import toys
 
 
@@ -139,7 +140,7 @@ def test_without_batch_norm_nothing_is_estimated() -> None:
 
 def test_batch_statistics_are_those_of_the_images() -> None:
   model, data = toys.Normed(), toys.digits()[0]
-  start = model.init(jax.random.key(0), data.image[:1])
+  start = trees.fresh(model, data.image[:1])
   assert fit.has_statistics(start) and not fit.has_statistics(toys.trained())
   done = fit.estimate(model.apply, start, data.image, rounds=1500)
   hidden = data.image.reshape(len(data.image), -1) @ np.asarray(

@@ -14,6 +14,7 @@ from keyjax import Secret
 from keyjax.attacks import referee, registry, views
 from keyjax.attacks.game import Attacker, Budget, Examples, Target
 from keyjax.schemes import hpnn
+from tests import trees
 
 THIEF = Attacker(knows_scheme=False, has_locked=False, queries=12_000)
 BIAS = nn.initializers.normal(0.3)
@@ -40,7 +41,11 @@ def planted(model: nn.Module, scheme: keyjax.Scheme | None = None) -> Target:
   scheme = scheme or keyjax.identity()
   rng = np.random.default_rng(0)
   image = rng.random((64, 2, 5, 1)).astype(np.float32)
-  params = model.init(jax.random.key(0), jnp.asarray(image))
+  params = jax.tree.map(
+    lambda x: x if x.ndim > 1 else rng.normal(scale=0.3, size=x.shape),
+    trees.fresh(model, image),
+  )
+  params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), params)
   secret = Secret(bytes(range(32)))  # Not a real secret.
   key = scheme.keygen(secret, params, {"image": jnp.asarray(image)})
   logits = scheme.bind(key, model.apply)(params, jnp.asarray(image))

@@ -12,6 +12,7 @@ from keyjax.attacks import fit, referee, registry, views
 from keyjax.attacks.any_scheme import extract, fine_tune
 from keyjax.attacks.game import Attacker, Budget, Target
 from keyjax.schemes import hpnn
+from tests import trees
 from tests.attacks import hidden_toys as hidden
 from tests.attacks import toys
 
@@ -81,7 +82,7 @@ def test_only_the_chosen_layers_train() -> None:
 
 def test_batch_statistics_train_too() -> None:
   model, data = toys.Normed(), toys.digits()[0]
-  start = model.init(jax.random.key(0), data.image[:1])
+  start = trees.fresh(model, data.image[:1])
   recipe = fit.Recipe(layers=".*norm.*")
   done = next(iter(fit.fit(model.apply, start, data, [1], recipe))).params
   paths = keyjax.tree.flatten(start)[0]
@@ -95,7 +96,7 @@ def test_batch_statistics_train_too() -> None:
 def normed() -> Target:
   """Return an unlocked model with batch norm."""
   model, (data, test) = toys.Normed(), toys.digits()
-  start = jax.jit(model.init)(jax.random.key(0), data.image[:1])
+  start = trees.fresh(model, data.image[:1])
   params = next(
     fit.fit(model.apply, start, data, [60], fit.Recipe("adam", 1e-2))
   ).params
@@ -104,7 +105,7 @@ def normed() -> Target:
     params=params,
     locked=params,
     apply_fn=model.apply,
-    init=lambda rng: model.init(rng, data.image[:1]),
+    init=lambda rng: trees.fresh(model, data.image[:1]),
     train=data,
     test=test,
   )

@@ -15,6 +15,7 @@ from keyjax.attacks import game, referee, registry, views
 from keyjax.attacks.game import Attacker, Budget
 from keyjax.attacks.hpnn import linear, sign_model, sign_referees, statistics
 from keyjax.schemes import hpnn
+from tests import trees
 from tests.attacks import hidden_toys as toys
 from tests.attacks import toys as plain_toys
 
@@ -139,7 +140,7 @@ def test_fresh_weights_tell_nothing() -> None:
   """The signs of random weights are in no statistic and no label."""
   model = toys.CONV
   scheme = keyjax.hpnn(model.apply, units=64)
-  params = model.init(jax.random.key(1), toys.X)
+  params = trees.fresh(model, toys.X)
   wins = []
   for _ in range(8):
     key = scheme.keygen(Secret.generate(), params, {"image": toys.X})
@@ -188,7 +189,7 @@ class Even(nn.Module):
 
 def locked(model: nn.Module) -> tuple[Any, Any, sign_referees.Symmetries]:
   scheme = keyjax.hpnn(model.apply, units=16)
-  params = model.init(jax.random.key(0), toys.X)
+  params = trees.fresh(model, toys.X)
   key = scheme.keygen(Secret.generate(), params, {"image": toys.X})
   images = plain_toys.digits()[1].image[:16]
   return params, key, sign_referees.symmetries(model.apply, params, key, images)
@@ -227,7 +228,7 @@ def test_an_even_activation_frees_every_neuron() -> None:
 def test_neurons_without_weights_are_free() -> None:
   model = toys.DEEP
   scheme = keyjax.hpnn(model.apply, units=64)
-  params = model.init(jax.random.key(0), toys.X)["params"]
+  params = trees.fresh(model, toys.X)["params"]
   params["dense_0"]["kernel"] = params["dense_0"]["kernel"].at[:, 3].set(0.0)
   params["dense_1"]["kernel"] = params["dense_1"]["kernel"].at[5].set(0.0)
   tree = {"params": params}
