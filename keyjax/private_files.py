@@ -6,6 +6,7 @@ leaves the old file, or the new one, never a part. By default files have mode
 600 and are refused when others can read them.
 """
 
+import codecs
 import contextlib
 import fcntl
 import io
@@ -226,6 +227,31 @@ def read(path: str | os.PathLike[str]) -> bytes:
   """
   with open_to_read(path) as file:
     return file.read()
+
+
+def as_utf8(data: bytes) -> bytes:
+  r"""Return ASCII or Unicode text as UTF-8 without a byte order mark.
+
+  Editors and shells of Windows write marks and UTF-16. Data that is not text
+  is returned as it is.
+
+  Example:
+    >>> as_utf8("key".encode("utf-16")), as_utf8(b"\xef\xbb\xbfkey")
+    (b'key', b'key')
+  """
+  if data.startswith(codecs.BOM_UTF8):
+    return data.removeprefix(codecs.BOM_UTF8)
+  zeros = [byte == 0 for byte in data[:2]]
+  if data.startswith(codecs.BOM_UTF16_LE) or zeros == [False, True]:
+    encoding = "utf-16-le"
+  elif data.startswith(codecs.BOM_UTF16_BE) or zeros == [True, False]:
+    encoding = "utf-16-be"
+  else:
+    return data
+  try:
+    return data.decode(encoding).removeprefix("\ufeff").encode()
+  except UnicodeError:
+    return data
 
 
 def read_limited(path: str | os.PathLike[str], size: int) -> bytes:

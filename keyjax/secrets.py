@@ -74,7 +74,9 @@ class Secret:
     """
     text = private_files.read(path)
     try:
-      return cls(bytes.fromhex(text.decode("ascii").strip()))
+      return cls(
+        bytes.fromhex(private_files.as_utf8(text).decode("ascii").strip())
+      )
     except ValueError:
       raise ValueError(f"{path} does not hold a secret") from None
 

@@ -7,6 +7,8 @@ import jax
 import numpy as np
 
 from keyjax import keys
+from keyjax.checkpoint.format.manifest import DTYPES
+from keyjax.checkpoint.parts import rng_keys
 from keyjax.checkpoint.parts.stored_leaf import StoredLeaf
 from keyjax.keyring import Identity, Recipient
 from keyjax.secrets import Secret
@@ -37,6 +39,26 @@ def check_tree(tree: Any) -> None:
         f"a checkpoint holds arrays; leaf {path_str(path)} is of type "
         f"{type(x).__name__}"
       )
+    if not rng_keys.is_rng(x):
+      leaf_dtype(path_str(path), x)
+
+
+def leaf_dtype(path: str, leaf: Any) -> str:
+  """Return the name of a leaf's dtype in NumPy, or of a Python number's.
+
+  Raises:
+    ValueError: If the dtype is not supported, or a number is too large.
+  """
+  if isinstance(leaf, int) and not -(2**63) <= leaf < 2**63:
+    raise ValueError(f"leaf {path} does not fit into 64 bits")
+  if not hasattr(leaf, "dtype"):
+    return {bool: "bool", int: "int64"}.get(type(leaf), "float64")
+  name = np.dtype(leaf.dtype).name
+  if name not in DTYPES:
+    raise ValueError(
+      f"leaf {path} is of {name}, which is not supported: cast it"
+    )
+  return name
 
 
 def checked_step(step: Any) -> int:

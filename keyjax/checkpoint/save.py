@@ -9,7 +9,12 @@ import jax
 import numpy as np
 
 from keyjax.aes.host import Impl
-from keyjax.checkpoint.checks import as_recipients, check_tree, checked_step
+from keyjax.checkpoint.checks import (
+  as_recipients,
+  check_tree,
+  checked_step,
+  leaf_dtype,
+)
 from keyjax.checkpoint.format import layout, tree_structure
 from keyjax.checkpoint.format import signature as signatures
 from keyjax.checkpoint.format.manifest import (
@@ -248,7 +253,7 @@ def describe_tree(
   if len(set(paths)) < len(paths):
     twice = next(p for p in paths if paths.count(p) > 1)
     raise ValueError(f"two leaves have the path {twice}")
-  dtypes = [_dtype(p, x) for p, x in zip(paths, leaves, strict=True)]
+  dtypes = [leaf_dtype(p, x) for p, x in zip(paths, leaves, strict=True)]
   itemsizes = [DTYPES[name].itemsize for name in dtypes]
   count = jax.process_count()
   boxes = layout.assign_parts(list(zip(leaves, itemsizes, strict=True)), count)
@@ -275,20 +280,6 @@ def describe_tree(
     digests=unset_digests(described) if signed else None,
   )
   return leaves, manifest
-
-
-def _dtype(path: str, leaf: Any) -> str:
-  name = str(leaf.dtype) if hasattr(leaf, "dtype") else ""
-  if not name:
-    name = {bool: "bool", int: "int64"}.get(type(leaf), "float64")
-  if isinstance(leaf, int) and not -(2**63) <= leaf < 2**63:
-    raise ValueError(f"leaf {path} does not fit into 64 bits")
-  name = np.dtype(leaf.dtype).name if hasattr(leaf, "dtype") else name
-  if name not in DTYPES:
-    raise ValueError(
-      f"leaf {path} is of {name}, which is not supported: cast it"
-    )
-  return name
 
 
 def _kind(path: str, leaf: Any) -> str:

@@ -11,6 +11,7 @@ import pathlib
 from typing import Any
 
 import keyjax
+from keyjax import private_files
 from keyjax.cli.exit_codes import (
   FILES,
   REFUSED,
@@ -120,8 +121,8 @@ def public_lines(name: str) -> list[str]:
     refuse_file(name)
     return [name]
   path = name[1:]
-  with open(path, encoding="utf-8", errors="replace") as file:
-    text = file.read(_MAX_TEXT)
+  with open(path, "rb") as file:
+    text = private_files.as_utf8(file.read(_MAX_TEXT)).decode(errors="replace")
   lines = [line.strip() for line in text.splitlines()]
   found = [line for line in lines if line and not line.startswith("#")]
   if any(looks_secret(line) and "PUBLIC KEY" not in line for line in found):
@@ -153,7 +154,7 @@ def read_json_object(path: str | None) -> dict[str, Any]:
   if path is None:
     return {}
   try:
-    found = json.loads(pathlib.Path(path).read_text("utf-8"))
+    found = json.loads(private_files.as_utf8(pathlib.Path(path).read_bytes()))
   except (ValueError, RecursionError):
     found = None
   if not isinstance(found, dict):

@@ -46,6 +46,27 @@ class PrintCompletion(argparse.Action):
     parser.exit(0)
 
 
+class PrintVersion(argparse.Action):
+  """The option that prints the version and exits."""
+
+  def __call__(
+    self,
+    parser: argparse.ArgumentParser,
+    namespace: argparse.Namespace,
+    values: Any,
+    option_string: str | None = None,
+  ) -> None:
+    """Print the version of the installed package."""
+    from importlib import metadata  # Needed only here.
+
+    try:
+      version = metadata.version("keyjax")
+    except metadata.PackageNotFoundError:
+      version = "of a checkout that is not installed"
+    print(f"{parser.prog} {version}")
+    parser.exit(0)
+
+
 def add_group(
   commands: Any, name: str, *, summary: str, details: str, examples: str
 ) -> argparse.ArgumentParser:

@@ -22,6 +22,7 @@ from keyjax.cli.parsers import (
   SHELLS,
   Parser,
   PrintCompletion,
+  PrintVersion,
   unknown_arguments,
 )
 from keyjax.leaks import looks_secret
@@ -91,6 +92,12 @@ def build() -> Parser:
     action=PrintCompletion,
     choices=SHELLS,
     help="print a completion script and exit",
+  )
+  parser.add_argument(
+    "--version",
+    action=PrintVersion,
+    nargs=0,
+    help="print the version of KeyJAX and exit",
   )
   commands = parser.add_subparsers(
     metavar="COMMAND", required=True, parser_class=Parser

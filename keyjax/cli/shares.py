@@ -153,6 +153,6 @@ def _read_share(path: str) -> str:
   try:
     if len(data) > _MAX_SHARE:
       raise ValueError
-    return data.decode("ascii")
+    return private_files.as_utf8(data).decode("ascii")
   except ValueError:
     raise Failure(REFUSED, f"{path} is not a share") from None

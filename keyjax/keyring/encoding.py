@@ -161,6 +161,7 @@ def parse_line(
   Raises:
     KeyringError: If it is not such a line, of an unknown kind, or misread.
   """
+  text = text.removeprefix("\ufeff")  # Editors of Windows write this mark.
   head, colon, body = _COMMENT.sub("", text).strip().partition(":")
   kind = head.removeprefix(PUBLIC_PREFIX)
   if not head.startswith(PUBLIC_PREFIX) or not colon or kind not in kinds:

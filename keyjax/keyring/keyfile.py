@@ -16,6 +16,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives import serialization
 
+from keyjax import private_files
 from keyjax.errors import KeyringError, WrongPassphrase
 from keyjax.keyring.encoding import (
   checksum,
@@ -112,7 +113,8 @@ def parse_key(text: str | bytes | bytearray, passphrase: Ask = None) -> Any:
   """Read a private key in any of the three forms.
 
   Args:
-    text: Text that `protect_key` or `format_key` returned, or PEM.
+    text: Text that `protect_key` or `format_key` returned, or PEM; UTF-8 or
+      UTF-16, with or without a byte order mark.
     passphrase: Passphrase, or a function that asks for it when it is needed.
 
   Returns:
@@ -124,9 +126,9 @@ def parse_key(text: str | bytes | bytearray, passphrase: Ask = None) -> Any:
     KeyringError: If it is not a private key, or needs a passphrase.
   """
   data = text.encode("utf-8") if isinstance(text, str) else bytes(text)
-  data = data.strip()
   if len(data) > MAX_KEY:
     raise KeyringError(f"{len(data)} bytes: no private key is that long")
+  data = private_files.as_utf8(data).strip()
   if data.startswith(b"-----BEGIN"):
     return _parse_pem(data, passphrase)
   if data.startswith(b"{"):

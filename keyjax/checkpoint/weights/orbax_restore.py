@@ -219,7 +219,7 @@ def _undo_replacing(
 ) -> np.ndarray:
   if 0 in shape:
     return np.empty(shape, dtype)
-  return np.asarray(value).astype(dtype)
+  return np.asarray(value).view(dtype)
 
 
 def _putter(

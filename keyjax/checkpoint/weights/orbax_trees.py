@@ -3,13 +3,14 @@
 What Orbax does not store is recorded in the metadata of the tree, for
 `restore_plain`: the shape of empty arrays, dtypes that TensorStore does not
 have, keys of dicts that are numbers, and names that would be one. Other readers
-see zeros, wider integers, text and numbered leaves.
+see zeros, bytes, text and numbered leaves.
 """
 
 import json
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -22,8 +23,8 @@ from keyjax.checkpoint.storage import locations
 Keys = tuple[str, ...]
 _RECORD = "keyjax"
 _VERSION = 1
-# TensorStore's zarr driver does not have them.
-_WIDER = {"uint4": np.uint8, "uint2": np.uint8}
+# TensorStore does not have them: stored as bytes.
+_AS_BYTES = ("uint2", "uint4", "float8_e4m3")
 
 
 class StoredArray(NamedTuple):
@@ -122,7 +123,7 @@ def _number_name(number: int) -> str:
 def _is_replaced(leaf: Any) -> bool:
   if not hasattr(leaf, "dtype"):
     return False
-  return 0 in np.shape(leaf) or str(leaf.dtype) in _WIDER
+  return 0 in np.shape(leaf) or str(leaf.dtype) in _AS_BYTES
 
 
 def _describe_replaced(keys: Keys, leaf: Any) -> tuple[str, list[int], str]:
@@ -140,10 +141,14 @@ def _replace(leaf: Any) -> Any:
     return leaf
   if rng_keys.is_rng(leaf):
     leaf = jax.random.key_data(leaf)
-  dtype = _WIDER.get(str(leaf.dtype), leaf.dtype)
+  as_bytes = str(leaf.dtype) in _AS_BYTES
   if 0 in np.shape(leaf):
-    return np.zeros((1,), dtype)
-  return leaf.astype(dtype)
+    return np.zeros((1,), np.uint8 if as_bytes else leaf.dtype)
+  if isinstance(leaf, jax.Array):
+    is_float = leaf.dtype == "float8_e4m3"
+    to_bytes = jax.lax.bitcast_convert_type if is_float else jnp.astype
+    return to_bytes(leaf, jnp.uint8)
+  return np.asarray(leaf).view(np.uint8)
 
 
 def _has_number_keys(tree: Any) -> bool:
