@@ -16,6 +16,7 @@ from keyjax.checkpoint.errors import CheckpointError, read_error
 from keyjax.checkpoint.storage import folders
 from keyjax.checkpoint.storage.locations import (
   absolute_path,
+  is_remote,
   is_remote_folder,
   is_whole,
 )
@@ -98,7 +99,10 @@ def restore_plain(
   if not (is_whole(folder) or is_remote_folder(folder)):
     raise FileNotFoundError(f"no checkpoint at {folder}")
   what = f"could not read the checkpoint {folder}"
-  return read_plain(find_tree(folder), like, what=what, alone=alone)
+  found = find_tree(folder)
+  if not (is_remote(folder) or found.is_dir()):
+    raise ArgumentError(f"{found} is a file: use read_weights")
+  return read_plain(found, like, what=what, alone=alone)
 
 
 def read_plain(path: Any, like: Any, *, what: str, alone: bool = False) -> Any:

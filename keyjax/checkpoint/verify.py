@@ -90,7 +90,8 @@ def inspect(
   Returns:
     `format`, `version`, `bytes` (as stored) and `envelope` (ids); none of this
     is authenticated. With keys also `id`, `step`, `metadata`, `signed`,
-    `processes` and `leaves`: path, dtype, shape, bytes, parts.
+    `processes` and `leaves`: path, dtype, shape, bytes, parts. If it was sealed
+    from safetensors files, `origin` has their names and `__metadata__`.
 
   Raises:
     FileNotFoundError, KeyringError, CheckpointError: As `restore`.
@@ -118,7 +119,7 @@ def _describe(manifest: Manifest) -> dict[str, Any]:
     }
     for leaf in manifest.leaves
   ]
-  return {
+  found = {
     "id": manifest.id,
     "step": manifest.step,
     "metadata": manifest.metadata,
@@ -126,6 +127,12 @@ def _describe(manifest: Manifest) -> dict[str, Any]:
     "processes": manifest.streams.processes,
     "leaves": leaves,
   }
+  if manifest.origin is not None:
+    found["origin"] = [
+      {"metadata": dict(file.metadata or ()), "name": file.name}
+      for file in manifest.origin.files
+    ]
+  return found
 
 
 def verify(

@@ -55,11 +55,13 @@ def _add_encrypt(commands: Any) -> None:
     "encrypt",
     summary="seal weights for recipients",
     details="""
-IN is a plain Orbax checkpoint, or a file whose name ends in .safetensors or
-.msgpack. OUT is a new folder, written completely or not at all. Names, shapes,
-dtypes, the step and the metadata are encrypted too; without a key, only the
-total size and the ids of the recipients can be read. IN is not changed: delete
-it if others must not read it.
+IN is a file whose name ends in .safetensors, .safetensors.index.json (with the
+files that it lists) or .msgpack, or a folder with one tree: a plain Orbax
+checkpoint, a CheckpointManager, or files from Hugging Face. OUT is a new
+folder, written completely or not at all. Names, shapes, dtypes, the step and
+the metadata are encrypted too; without a key, only the total size and the ids
+of the recipients can be read. IN is not changed: delete it if others must not
+read it.
 """,
     examples="""
 keyjax encrypt model.safetensors model-1 --step 1000 --to @alice.key.pub \\
@@ -234,9 +236,11 @@ def _add_decrypt(commands: Any) -> None:
     summary="open weights and write them unencrypted",
     details="""
 OUT is new. Its suffix determines the format: .safetensors, .msgpack, or none
-for a plain Orbax checkpoint, which is a folder. Only you can read it (mode 600,
-or 700 for a folder), whatever the umask: use chmod to share it. With --leaves,
-only the chunks that hold these leaves are read and opened.
+for a plain Orbax checkpoint, which is a folder. What was encrypted from a
+safetensors file becomes the same bytes; from several files with an index, such
+a folder again with --format safetensors. Only you can read it (mode 600, or 700
+for a folder), whatever the umask: use chmod to share it. With --leaves, only
+the chunks that hold these leaves are read and opened.
 """,
     examples="""
 keyjax decrypt model-1 opened.safetensors -i file:bob.key

@@ -20,7 +20,7 @@ def find_tree(folder: Any) -> Any:
   """Return the only tree of a folder: a folder of Orbax, or a file.
 
   Args:
-    folder: Folder on a disk or in a bucket.
+    folder: Folder on a disk or in a bucket; a file is returned as it is.
 
   Raises:
     ArgumentError: If there are several; the message lists them.
@@ -28,6 +28,8 @@ def find_tree(folder: Any) -> Any:
     FileNotFoundError: If nothing complete is in a bucket.
     CheckpointStorageError: If a bucket cannot be reached.
   """
+  if not locations.is_remote(folder) and folder.is_file():
+    return folder
   with locations.bucket_errors(folder):
     refuse_sealed(folder)
     is_whole = locations.is_whole(folder)

@@ -174,7 +174,8 @@ def read_tree(path: Any, checkpointer: ocp.Checkpointer) -> StoredTree:
   found = checkpointer.metadata(path).item_metadata
   if found is None:
     raise CheckpointContentError("it holds no tree in the clear")
-  record = (getattr(found, "custom_metadata", None) or {}).get(_RECORD)
+  custom = getattr(found, "custom_metadata", None)
+  record = custom.get(_RECORD) if isinstance(custom, dict) else None
   generators = _generators(path)
   arrays = {
     keys: _stored_array(x, generators.get(".".join(keys), ""))
@@ -204,14 +205,21 @@ def _with_record(
   arrays: dict[Keys, StoredArray], metadata: Any, record: Any
 ) -> StoredTree:
   """Return a tree with what was recorded about it, which is not trusted."""
+  version = record.get("version") if isinstance(record, dict) else None
+  if isinstance(record, dict) and version != _VERSION:
+    raise CheckpointContentError(
+      f"what KeyJAX recorded about its tree has version {version!r:.20}: this "
+      f"release reads version {_VERSION}"
+    )
   try:
-    if record["version"] != _VERSION:
-      raise CheckpointContentError(
-        f"version {record['version']!r:.20} of what KeyJAX records about a "
-        f"tree: this release reads version {_VERSION}"
-      )
     keys, arrays = _apply_record(arrays, record)
-  except (KeyError, IndexError, TypeError, ValueError):
+  except (
+    CheckpointContentError,
+    KeyError,
+    IndexError,
+    TypeError,
+    ValueError,
+  ):
     raise CheckpointContentError(
       "what KeyJAX recorded about its tree is damaged"
     ) from None
