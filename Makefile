@@ -58,7 +58,7 @@ test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-all: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not tpu_aot" $(ARGS)
+	KEYJAX_TEST_ALL=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not tpu_aot" $(ARGS)
 
 clean:
 	rm -rf $(VENV) .cache build runs keyjax/aes/csrc/*.so

@@ -112,6 +112,15 @@ EVIDENCE = {
       SCHEMES.format("hpnn") + "capacity_theorem_training_commutes_with_phi",
       SCHEMES.format("hpnn") + "absorb_makes_an_equivalent_plain_model",
     ],
+    "once for each outermost call": [
+      SCHEMES.format("hpnn_absorb") + "a_layer_is_multiplied_once_and_absorbed",
+      SCHEMES.format("hpnn_absorb") + "inside_a_scan",
+    ],
+    "some of the locked layers only": [
+      SCHEMES.format("hpnn_absorb") + "a_pass_in_two_halves",
+      SCHEMES.format("hpnn_absorb")
+      + "weights_used_without_their_layer_are_refused",
+    ],
     "compiled program serves every key": [
       LAWS + "5_one_compilation_serves_every_key"
     ],
@@ -122,7 +131,16 @@ EVIDENCE = {
     ],
     "Fine-tuning recovers": ["fine_tune", "hpnn_retrain"],
     "identity sum": [
-      SCHEMES.format("hpnn") + "a_lock_after_an_identity_sum_warns"
+      SCHEMES.format("hpnn") + "a_lock_after_an_identity_sum_warns",
+      SCHEMES.format("hpnn_absorb")
+      + "a_layer_that_cannot_be_absorbed_is_left_out",
+    ],
+    "before an even function": [
+      SCHEMES.format("hpnn_absorb") + "a_lock_without_effect_is_named"
+    ],
+    "methods of a module other than": [
+      SCHEMES.format("hpnn_absorb") + "layers_of_another_library_are_named",
+      SCHEMES.format("hpnn_absorb") + "a_jitted_part_is_refused_or_named",
     ],
   },
   "pixel_shuffle": {

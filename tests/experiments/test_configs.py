@@ -79,6 +79,16 @@ class Case(NamedTuple):
     return json.dumps([spec.scheme, dict(spec.args)])
 
 
+# HPNN's keygen runs these models, with random weights.
+SLOW = {
+  ("attack_batch_norm", "hpnn"),
+  ("cifar10_hpnn", "hpnn"),
+  ("imagenet_hpnn", "hpnn"),
+  ("shakespeare_hpnn", "hpnn"),
+  ("shakespeare_hpnn", "hpnn_mlp"),
+}
+
+
 def cases() -> list[Any]:
   """Return a case for each lock of each network; configs share many."""
   found: dict[tuple[str, str], Any] = {}
@@ -87,8 +97,10 @@ def cases() -> list[Any]:
     for label in config.schemes:
       case = Case(config, label)
       name = f"{known.name}-{label}"
+      marks = [pytest.mark.slow] if (known.name, label) in SLOW else []
       found.setdefault(
-        (case.network, case.protection), pytest.param(case, id=name)
+        (case.network, case.protection),
+        pytest.param(case, id=name, marks=marks),
       )
   return list(found.values())
 

@@ -46,7 +46,9 @@ def test_an_oracle_gives_every_bit(model: nn.Module) -> None:
   assert result.cost.queries == 200
 
 
-@pytest.mark.parametrize("model", [toys.DEEP, toys.CONV])
+@pytest.mark.parametrize(
+  "model", [toys.DEEP, pytest.param(toys.CONV, marks=pytest.mark.slow)]
+)
 def test_algebra_gives_every_bit(model: nn.Module) -> None:
   target = toys.target(model, "hpnn")
   thief = Attacker(images=100, queries=200)
