@@ -117,8 +117,8 @@ EVIDENCE = {
       SCHEMES.format("hpnn_absorb") + "inside_a_scan",
     ],
     "some of the locked layers only": [
-      SCHEMES.format("hpnn_absorb") + "a_pass_in_two_halves",
-      SCHEMES.format("hpnn_absorb")
+      SCHEMES.format("hpnn_passes") + "a_pass_in_two_halves",
+      SCHEMES.format("hpnn_passes")
       + "weights_used_without_their_layer_are_refused",
     ],
     "compiled program serves every key": [
@@ -136,11 +136,11 @@ EVIDENCE = {
       + "a_layer_that_cannot_be_absorbed_is_left_out",
     ],
     "before an even function": [
-      SCHEMES.format("hpnn_absorb") + "a_lock_without_effect_is_named"
+      SCHEMES.format("hpnn_passes") + "a_lock_without_effect_is_named"
     ],
     "methods of a module other than": [
-      SCHEMES.format("hpnn_absorb") + "layers_of_another_library_are_named",
-      SCHEMES.format("hpnn_absorb") + "a_jitted_part_is_refused_or_named",
+      SCHEMES.format("hpnn_passes") + "layers_of_another_library_are_named",
+      SCHEMES.format("hpnn_passes") + "a_jitted_part_is_refused_or_named",
     ],
   },
   "pixel_shuffle": {

@@ -1,23 +1,27 @@
 """HPNN on modules of every kind: a lock that `absorb` undoes, or a warning."""
 
-import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from flax import nnx
 
 import keyjax
 from keyjax import Secret, quantize
-from keyjax.schemes import hpnn, hpnn_twin
+from keyjax.schemes import hpnn
 from tests import trees
+from tests.schemes.locked_models import (
+  SECRET,
+  Net,
+  Sub,
+  X,
+  assert_locked_and_absorbed,
+  drawn,
+  keygen,
+)
 
-SECRET = Secret(b"C" * 32)
-X = jax.random.normal(jax.random.key(5), (3, 8))
 PLANES = jax.random.normal(jax.random.key(6), (3, 4, 4, 2))
 TOKENS = jnp.arange(12).reshape(3, 4) % 9
 NORMAL = nn.initializers.normal(1.0)
@@ -30,63 +34,6 @@ def allow_promotion() -> Iterator[None]:
   with jax.numpy_dtype_promotion("standard"):
     with jax.numpy_rank_promotion("allow"):
       yield
-
-
-class Net(nn.Module):
-  """A module, a ReLU and a head; perhaps a layer before them."""
-
-  make: Callable[[], nn.Module]
-  first: bool = False
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    if self.first:
-      x = nn.relu(nn.Dense(8, name="first")(x))
-    x = nn.relu(self.make()(x))
-    return nn.Dense(4, name="head")(x.reshape(len(x), -1))
-
-
-def drawn(model: nn.Module, x: Any) -> Any:
-  """Return variables in which every float matters."""
-  variables = model.init(jax.random.key(0), x)
-  leaves, treedef = jax.tree.flatten(variables)
-  rng = np.random.default_rng(0)
-  made = []
-  for leaf in leaves:
-    size = 0.1 + np.abs(rng.normal(0, 0.5, leaf.shape))
-    sign = rng.choice([-1, 1], leaf.shape)
-    value = size if "batch_stats" in variables else size * sign
-    made.append(jnp.asarray(value, jnp.float32))
-  return jax.tree.unflatten(treedef, made)
-
-
-def keygen(
-  model: nn.Module, variables: Any, x: Any = X, layers: str | None = None
-) -> tuple[hpnn.HpnnKey, list[str]]:
-  """Return a key, and the warnings of `keygen`."""
-  scheme = keyjax.hpnn(model.apply, layers, units=16)
-  with warnings.catch_warnings(record=True) as found:
-    warnings.simplefilter("always")
-    key = scheme.keygen(SECRET, variables, {"image": x})
-  return key, [str(w.message) for w in found]
-
-
-def assert_locked_and_absorbed(
-  model: nn.Module, key: hpnn.HpnnKey, variables: Any, x: Any = X
-) -> None:
-  locked = hpnn.bind(key, model.apply)(variables, x)
-  plain = model.apply(variables, x)
-  assert float(jnp.abs(locked - plain).max()) > 1e-3
-  twin = model.apply(hpnn.absorb(key, variables), x)
-  np.testing.assert_allclose(locked, twin, rtol=1e-5, atol=1e-5)
-  trees.assert_same_bits(
-    hpnn.absorb(key, hpnn.absorb(key, variables)), variables
-  )
-
-
-class Sub(nn.Dense):
-  def __call__(self, x: jax.Array) -> jax.Array:
-    return super().__call__(x)
 
 
 class SubSub(Sub):
@@ -399,189 +346,6 @@ def test_weights_in_another_form_are_refused() -> None:
     variables["params"]["d"]["kernel"] = kernel
     with pytest.raises(ValueError, match=message):
       hpnn.absorb(key, variables)
-
-
-# ------------------------------------------------------------ partial passes
-
-
-class Coder(nn.Module):
-  def setup(self) -> None:
-    self.enc = nn.Dense(6)
-    self.dec = nn.Dense(8)
-    self.out = nn.Dense(8)
-
-  def encode(self, x: jax.Array) -> jax.Array:
-    return nn.relu(self.enc(x))
-
-  def decode(self, z: jax.Array) -> jax.Array:
-    return self.out(nn.relu(self.dec(z)))
-
-  def last(self, x: jax.Array) -> jax.Array:
-    return self.out(x)
-
-  def borrow(self, x: jax.Array) -> jax.Array:
-    return self.encode(x) @ self.dec.variables["params"]["kernel"]
-
-  def __call__(self, x: jax.Array) -> jax.Array:
-    return self.decode(self.encode(x))
-
-
-def test_a_pass_in_two_halves() -> None:
-  model = Coder()
-  variables = drawn(model, X)
-  key, _ = keygen(model, variables)
-  bound = hpnn.bind(key, model.apply)
-
-  @jax.jit
-  def halves(key: hpnn.HpnnKey, variables: Any) -> jax.Array:
-    apply = hpnn.bind(key, model.apply)
-    z = apply(variables, X, method="encode")
-    return apply(variables, z, method="decode")
-
-  z = bound(variables, X, method="encode")
-  for out in (
-    bound(variables, z, method="decode"),
-    halves(key, variables),
-  ):
-    np.testing.assert_allclose(out, bound(variables, X), rtol=1e-5, atol=1e-6)
-  assert not np.allclose(z, model.apply(variables, X, method="encode"))
-  # None of the locked layers is run here, and none of their weights is used.
-  last = bound(variables, X, method="last")
-  np.testing.assert_array_equal(last, model.apply(variables, X, method="last"))
-
-
-def test_weights_used_without_their_layer_are_refused() -> None:
-  model = Coder()
-  variables = drawn(model, X)
-  key, _ = keygen(model, variables)
-  bound = hpnn.bind(key, model.apply)
-  with pytest.raises(ValueError, match="did not run dec: .*without a call"):
-    bound(variables, X, method="borrow")
-  inner = jax.jit(lambda v, z: model.apply(v, z, method="decode"))
-  z = inner(variables, model.apply(variables, X, method="encode"))
-
-  def apply(v: Any, x: jax.Array) -> jax.Array:
-    return inner(v, model.apply(v, x, method="encode"))
-
-  with pytest.raises(ValueError, match="did not run dec: a part .* is jitted"):
-    hpnn.bind(key, apply)(variables, X)
-  assert z.shape == (3, 8)
-
-
-JITTED = nn.jit(Net)
-
-
-def test_a_jitted_part_is_refused_or_named() -> None:
-  class Outer(nn.Module):
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-      x = nn.relu(nn.Dense(8, name="d")(x))
-      return nn.Dense(4, name="head")(JITTED(GOOD["subclass"], name="j")(x))
-
-  model = Outer()
-  variables = model.init(jax.random.key(0), X)
-  with pytest.raises(ValueError, match="does not reach j/d, j/head: .* jitted"):
-    keygen(model, variables)
-  # A pass before it has filled JAX's cache, so that nothing inside is seen.
-  model.apply(variables, X)
-  key, (text,) = keygen(model, variables)
-  assert list(key.units) == ["d"]
-  assert "j/d, j/head has a kernel" in text and "jitted" in text
-
-
-def test_layers_of_another_library_are_named() -> None:
-  class Block(nnx.Module):
-    def __init__(self, rngs: nnx.Rngs):
-      self.inner = nnx.Linear(8, 8, rngs=rngs)
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-      return nnx.relu(self.inner(x))
-
-  model = Net(lambda: nnx.bridge.ToLinen(Block, name="n"), first=True)
-  variables = model.init(jax.random.key(0), X)
-  key, (text,) = keygen(model, variables)
-  assert list(key.units) == ["first"] and "n/inner has a kernel" in text
-
-
-# ------------------------------------------------------------ the comparison
-
-
-def test_a_lock_without_effect_is_named() -> None:
-  class Even(nn.Module):
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-      return nn.Dense(8, name="d")(x) ** 2
-
-  model = Net(lambda: Even(name="e"))
-  _, (text,) = keygen(model, model.init(jax.random.key(0), X))
-  assert "the lock changes no output" in text
-
-
-def test_passes_that_cannot_be_compared(
-  monkeypatch: pytest.MonkeyPatch,
-) -> None:
-  model = Net(GOOD["subclass"])
-  variables = drawn(model, X)
-  monkeypatch.setattr(hpnn_twin, "MOST_BYTES", 10)
-  _, (text,) = keygen(model, variables)
-  assert "was not compared" in text and "GiB" in text
-  for compare in (False, True):
-    scheme = keyjax.hpnn(model.apply, compare=compare)
-    with warnings.catch_warnings():
-      warnings.simplefilter("error")
-      scheme.keygen(SECRET, variables, {"image": X})
-
-  class Nan(nn.Module):
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-      return nn.Dense(8, name="d")(x) * jnp.log(-1.0)
-
-  model = Net(lambda: Nan(name="n"))
-  monkeypatch.undo()
-  key, (text,) = keygen(model, model.init(jax.random.key(0), X))
-  assert "was not compared" in text and "NaN" in text
-  assert list(key.units) == ["n/d"]
-
-
-class Unusual(nn.Module):
-  """Roots of weights, a mask of infinities, state, and more than one output."""
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
-    x = nn.Dense(8, name="d")(x)
-    self.sow("intermediates", "before", x)
-    x = nn.BatchNorm(use_running_average=False, name="n")(x)
-    root = jnp.sqrt(self.param("root", nn.initializers.ones, (8,)))
-    x = nn.Dense(4, name="head")(nn.relu(x) * root)
-    return jnp.where(x > 0, x, -jnp.inf), {"sum": x.sum(), "count": 3}
-
-
-def test_unusual_models_are_compared() -> None:
-  model = Unusual()
-  variables = model.init(jax.random.key(0), X)
-  mutable = ["batch_stats", "intermediates"]
-  scheme = keyjax.hpnn(lambda v, x: model.apply(v, x, mutable=mutable))
-  with warnings.catch_warnings():
-    warnings.simplefilter("error")
-    key = scheme.keygen(SECRET, variables, {"image": X})
-    # One example, and one repeated number.
-    scheme.keygen(SECRET, variables, {"image": jnp.zeros((1, 8))})
-    scheme.keygen(
-      SECRET, variables, {"image": jax.ShapeDtypeStruct((9, 8), float)}
-    )
-  assert list(key.units) == ["d"]
-
-
-def test_a_fixed_batch_size_is_compared() -> None:
-  class Fixed(nn.Module):
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-      return nn.Dense(3, name="last")(Sub(8, name="d")(x.reshape(20, 8)))
-
-  x = jnp.ones((20, 8)).at[0, 0].set(2.0)
-  variables = Fixed().init(jax.random.key(0), x)
-  key, found = keygen(Fixed(), variables, x)
-  assert list(key.units) == ["d"] and not found
 
 
 def test_warnings_and_choice_do_not_depend_on_the_key() -> None:
