@@ -121,11 +121,22 @@ class Budget:
   def marks(self) -> list[int]:
     """Return the steps after which to claim, evenly on a log scale.
 
+    The last step is always among them.
+
+    Raises:
+      ValueError: If `points` is below 1: nothing would be claimed.
+
     Example:
       >>> Budget(steps=100, points=4).marks()
       [1, 5, 22, 100]
+      >>> Budget(steps=100, points=1).marks()
+      [100]
     """
-    found = np.geomspace(1, max(self.steps, 1), self.points)
+    if self.points < 1:
+      raise ValueError(f"points={self.points}: at least 1")
+    last = max(self.steps, 1)
+    found = np.geomspace(1, last, self.points)
+    found[-1] = last  # One point alone would be the first step.
     return sorted(set(found.round().astype(int).tolist()))
 
 

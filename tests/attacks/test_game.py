@@ -257,3 +257,12 @@ def test_no_key_becomes_a_constant() -> None:
   bound = scheme.bind(target.key, toys.NET.apply)
   text = jax.jit(bound).lower(target.params, images).as_text()
   assert "1.23455" in text, "so the test can fail"
+
+
+def test_the_last_step_is_always_scored() -> None:
+  for steps in (0, 1, 2, 7, 1000):
+    for points in (1, 2, 3, 50):
+      marks = Budget(steps=steps, points=points).marks()
+      assert marks[-1] == max(steps, 1) and len(marks) <= points
+  with pytest.raises(ValueError, match="points=0: at least 1"):
+    Budget(points=0).marks()
