@@ -10,6 +10,8 @@ from rich import box, console, table, text
 from keyjax.card import unknown_mechanisms
 from keyjax.cli.output import printable, size
 
+_MOSTLY = 0.5  # Of the predictions; reports strike such accuracies out, too.
+
 
 def lines(card: Mapping[str, Any]) -> list[str]:
   """Return a summary of a card.
@@ -23,10 +25,7 @@ def lines(card: Mapping[str, Any]) -> list[str]:
     *_table(
       "accuracy, %",
       ("condition", "value", "95 %", "keys"),
-      (
-        (x["condition"], _percent(x["value"]), _span(x), str(x["keys"]))
-        for x in card["accuracy"]
-      ),
+      map(_accuracy, card["accuracy"]),
     ),
     *_table(
       "attacks, %",
@@ -92,6 +91,16 @@ def _percent(value: float) -> str:
 
 def _span(row: Mapping[str, Any]) -> str:
   return f"{_percent(row['low'])} - {_percent(row['high'])}"
+
+
+def _accuracy(row: Mapping[str, Any]) -> Sequence[str]:
+  bad = row["nonfinite"] / max(row["images"] * row["keys"], 1)
+  value = _percent(row["value"])
+  span = _span(row)
+  if bad >= _MOSTLY:  # An argmax of NaN is always the first class.
+    value = "-"
+    span = f"{_percent(bad)} not finite: proves nothing"
+  return (row["condition"], value, span, str(row["keys"]))
 
 
 def _attack(row: Mapping[str, Any]) -> Sequence[str]:

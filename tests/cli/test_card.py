@@ -160,3 +160,15 @@ def test_a_process_makes_the_same_bytes(run, folder):
   assert answer.code == 0, answer.err
   again = (folder / "again.json").read_bytes()
   assert again == (folder / "card.json").read_bytes()
+
+
+def test_an_accuracy_of_nan_is_not_shown(run):
+  run(*MAKE, *COUNTER)
+  card = keyjax.card.read_card("card.json")
+  for row in card["accuracy"]:
+    row["nonfinite"] = row["images"] * row["keys"] * 6 // 10
+  pathlib.Path("nan.json").write_bytes(keyjax.card.format_card(card))
+  shown = run("card", "show", "nan.json")
+  assert shown.code == 0 and "60.00 not finite: proves nothing" in shown.out
+  before = run("card", "show", "card.json").out
+  assert "50.00" in before and "proves nothing" not in before
