@@ -49,11 +49,12 @@ BATCH = {"image": IMAGES}
 
 
 def rolled() -> Scheme:
-  """A permutation of each leaf's values: with a XOR it does not commute."""
+  """A permutation of each row: with a XOR it does not commute."""
 
   @jax.jit
   def roll(x: jax.Array, shift: jax.Array) -> jax.Array:
-    return tree.alike(jnp.roll(x.reshape(-1), shift).reshape(x.shape), x)
+    # No leaf is cut along its last axis.
+    return tree.alike(jnp.roll(x, shift, axis=-1) if x.ndim else x, x)
 
   def move(key: jax.Array, params: Any, sign: int) -> Any:
     return jax.tree.map(

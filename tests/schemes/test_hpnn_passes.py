@@ -193,9 +193,8 @@ def test_unusual_models_are_compared() -> None:
     key = scheme.keygen(SECRET, variables, {"image": X})
     # One example, and one repeated number.
     scheme.keygen(SECRET, variables, {"image": jnp.zeros((1, 8))})
-    scheme.keygen(
-      SECRET, variables, {"image": jax.ShapeDtypeStruct((9, 8), float)}
-    )
+    shape = jax.ShapeDtypeStruct((9, 8), jnp.float32)
+    scheme.keygen(SECRET, variables, {"image": shape})
   assert list(key.units) == ["d"]
 
 
