@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keyjax import keys, secrets, tree
+from keyjax import keys, meshes, secrets, tree
 from keyjax.scheme import Scheme
 from keyjax.schemes import gradient_search, registry
 from keyjax.schemes.gradient_search import LossFn, Options, State
@@ -193,15 +193,20 @@ decrypt = encrypt
 @jax.jit
 def _flip(key: AdvKey, i: jax.Array, leaf: jax.Array) -> jax.Array:
   words = tree.as_words(leaf)
-  flat = words.reshape(-1)  # [...] -> [n]
+  words = meshes.as_auto(_flip_words, words, key, i, words)
+  return tree.alike(tree.from_words(words, leaf.dtype), leaf)
+
+
+def _flip_words(key: AdvKey, i: jax.Array, words: jax.Array) -> jax.Array:
+  # Flattening would gather a leaf that is sharded along a later axis.
+  grid = words.reshape(words.shape or (1,))
+  first, *others = jnp.unravel_index(key.index, grid.shape)
   # Slots of other leaves point past the end, where updates are dropped.
-  index = jnp.where(key.leaf == i, key.index, flat.size)
-  # Gather and scatter K slots: [n] -> [K] -> [n].
-  old = flat.at[index].get(mode="fill", fill_value=0)
-  new = old ^ key.flip.astype(flat.dtype)
-  flat = flat.at[index].set(new, mode="drop")
-  out = tree.from_words(flat.reshape(words.shape), leaf.dtype)
-  return tree.alike(out, leaf)
+  first = jnp.where(key.leaf == i, first, grid.shape[0])
+  # Gather and scatter K slots: [...] -> [K] -> [...].
+  slots = grid.at[(first, *others)]
+  new = slots.get(mode="fill", fill_value=0) ^ key.flip.astype(words.dtype)
+  return slots.set(new, mode="drop").reshape(words.shape)
 
 
 def search(

@@ -4,7 +4,9 @@ Leaves take the keystream one after the other, each starting at a new block, in
 the order of their bytes in memory (`keyjax.aes.leaves`).
 """
 
+import functools
 import os
+from collections.abc import Sequence
 from typing import Any, Self
 
 import jax
@@ -12,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from keyjax import aes, keys, tree
+from keyjax import aes, keys, meshes, tree
 from keyjax.aes import schedule
 from keyjax.aes.ctr import MAX_BLOCKS
 
@@ -64,13 +66,17 @@ def check_room(spec: tree.Spec, scheme: str) -> None:
     )
 
 
-def pads(key: Any, shardings: Any, scheme: str) -> list[jax.Array | None]:
+def pads(
+  key: Any, leaves: Sequence[Any], shardings: Any, scheme: str
+) -> list[jax.Array | None]:
   """Return the keystream of each leaf, and None for unlocked leaves.
 
   Args:
     key: Key with `round_keys`, `nonce` and `spec`.
+    leaves: Leaves of the tree that the keystream is for.
     shardings: Tree of `NamedSharding` with the paths of the locked leaves; if
-      None, every device computes the whole keystream.
+      None, those of the leaves over Explicit axes. Over Auto axes every device
+      then computes the whole keystream.
     scheme: Name of the scheme, for errors.
 
   Returns:
@@ -81,12 +87,42 @@ def pads(key: Any, shardings: Any, scheme: str) -> list[jax.Array | None]:
       it.
   """
   keys.require_shape(key.round_keys, ((11, 4), (15, 4)), scheme)
+  locked = [x for x, s in zip(leaves, key.spec, strict=True) if s.locked]
+  args = (key.round_keys, key.nonce)
   if shardings is not None:
     shardings = _leaf_shardings(key.spec, shardings, scheme)
-  found = iter(
-    aes.pads(key.round_keys, key.nonce, _words(key.spec), shardings=shardings)
-  )
+    made = aes.pads(*args, _words(key.spec), shardings=shardings)
+  elif parts := _explicit_shardings(locked):
+    made = _own_pads(*args, locked, key.spec, parts)
+  else:
+    made = meshes.replicated(aes.pads(*args, _words(key.spec)), leaves)
+  found = iter(made)
   return [next(found) if s.locked else None for s in key.spec]
+
+
+# Outside of `jit`, only the leaves know the devices of the mesh.
+@functools.partial(jax.jit, static_argnums=(3, 4), keep_unused=True)
+def _own_pads(
+  round_keys: jax.Array,
+  nonce: jax.Array,
+  leaves: list[jax.Array],
+  spec: tree.Spec,
+  shardings: tuple[NamedSharding, ...],
+) -> list[jax.Array]:
+  """Return the keystream of leaves, each device computing its own part."""
+  del leaves
+  return aes.pads(round_keys, nonce, _words(spec), shardings=shardings)
+
+
+def _explicit_shardings(leaves: list[Any]) -> tuple[NamedSharding, ...] | None:
+  """Return the shardings over Explicit axes; None unless they split a leaf."""
+  found = [meshes.explicit_sharding(x) for x in leaves]
+  on = {s.mesh for s in found if s is not None}
+  if len(on) != 1:
+    return None
+  whole = NamedSharding(on.pop(), PartitionSpec())
+  parts = tuple(s or whole for s in found)
+  return None if all(s.is_fully_replicated for s in parts) else parts
 
 
 def _words(spec: tree.Spec) -> list[jax.ShapeDtypeStruct]:

@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keyjax import aes, keys, tree
+from keyjax import aes, keys, meshes, tree
 from keyjax.aes import sbox
 from keyjax.scheme import Scheme
 from keyjax.schemes import counter, registry
@@ -232,9 +232,9 @@ def _words(leaf: tree.LeafSpec) -> int:
 def _transform(key: Any, params: Any, shardings: Any, inverse: bool) -> Any:
   leaves, treedef = tree.check_spec(key.spec, params, NAME, words=inverse)
   if isinstance(key, ChainKey):
-    pads = _chain_pads(key)
+    pads = meshes.replicated(_chain_pads(key), leaves)
   else:
-    pads = counter.pads(key, shardings, NAME)
+    pads = counter.pads(key, leaves, shardings, NAME)
   unit = _unlock_leaf if inverse else _lock_leaf
   out = [
     x if pad is None else unit(x, pad, dtype=s.dtype)
@@ -294,7 +294,11 @@ def sub_bytes(words: jax.Array, inverse: bool) -> jax.Array:
 
 def _look_up(words: jax.Array, table: np.ndarray) -> jax.Array:
   octets = jax.lax.bitcast_convert_type(words, jnp.uint8)  # [..] -> [.., bytes]
-  out = jnp.asarray(table).at[octets].get(mode="promise_in_bounds")
+
+  def get(x: jax.Array) -> jax.Array:
+    return jnp.asarray(table).at[x].get(mode="promise_in_bounds")
+
+  out = meshes.as_auto(get, octets, octets)
   return jax.lax.bitcast_convert_type(out, words.dtype)
 
 

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
-from keyjax import tree
+from keyjax import meshes, tree
 
 LossFn = Callable[[Any, Any], jax.Array]
 
@@ -87,7 +88,7 @@ def run(
     loss_threshold=options.loss_threshold,
   )
   args = (limits, order, params, batch, bounds)
-  state = _start(first, options.max_params)
+  state = _placed(_start(first, options.max_params), (params, batch))
   if jax.default_backend() != "cpu":
     return _loop(chosen, loss_fn, state, *args)
   while not state.done:
@@ -121,7 +122,11 @@ def _turn_fn(
     first_loss=jnp.where(state.steps == 0, loss, state.first_loss),
     done=over | (state.position >= limits.max_layers),
   )
-  step = functools.partial(_step, grads, bounds, order, limits)
+
+  def step(s: State) -> State:
+    args = (grads, bounds, order, limits, s)
+    return meshes.as_auto(_step, s, *args)
+
   return jax.lax.cond(state.done, lambda s: s, step, state)
 
 
@@ -153,6 +158,22 @@ def _start(leaves: tuple[jax.Array, ...], slots: int) -> State:
     loss=jnp.float32(0),
     done=jnp.bool_(False),
   )
+
+
+def _placed(state: State, others: Any) -> State:
+  """Put all of the state on the Explicit axes of the params or the batch."""
+  arrays = [x for x in jax.tree.leaves(others) if isinstance(x, jax.Array)]
+  on_mesh = filter(meshes.explicit_sharding, arrays)
+  found = next((x.sharding for x in on_mesh), None)
+  if found is None:
+    return state
+  whole = NamedSharding(found.mesh, PartitionSpec())
+  leaves = [
+    x.sharding if meshes.explicit_sharding(x) else whole for x in state.leaves
+  ]
+  places = jax.tree.map(lambda _: whole, state)
+  places = places._replace(leaves=tuple(leaves), counts=tuple(leaves))
+  return jax.device_put(state, places)
 
 
 @jax.jit

@@ -119,9 +119,10 @@ def _mix(key: NoiseKey, params: Any, shardings: Any) -> Any:
   keys.require(key, NoiseKey, NAME)
   keys.require_shape(key.round_keys, ((15, 4),), NAME)
   leaves, treedef = tree.check_spec(key.spec, params, NAME, words=False)
+  pads = counter.pads(key, leaves, shardings, NAME)
   out = [
     x if pad is None else _mix_leaf(x, pad)
-    for x, pad in zip(leaves, counter.pads(key, shardings, NAME), strict=True)
+    for x, pad in zip(leaves, pads, strict=True)
   ]
   return jax.tree.unflatten(treedef, out)
 

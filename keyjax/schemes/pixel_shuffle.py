@@ -19,6 +19,7 @@ arXiv 2105.14756; and IEEE TIFS 16:2709, 2021, arXiv 2010.00801; order of the
 steps as in the authors' evaluation code: transform raw pixels, then normalize.
 """
 
+import functools
 import hashlib
 import hmac
 import math
@@ -30,7 +31,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keyjax import keys, secrets
+from keyjax import keys, meshes, secrets
 from keyjax.scheme import ApplyFn, Scheme, from_batch
 from keyjax.schemes import registry
 from keyjax.secrets import Secret
@@ -282,13 +283,13 @@ def transform(key: PixelKey, x: jax.Array) -> jax.Array:
       the key's, or the pixels are not floats.
   """
   _require(key)
-  return _blockwise(key, x, key.forward)
+  return _blockwise(key, x, type(key).forward)
 
 
 def inverse(key: PixelKey, x: jax.Array) -> jax.Array:
   """Undo `transform`: exactly for SHF, up to rounding for NP and FFX."""
   _require(key)
-  return _blockwise(key, x, key.backward)
+  return _blockwise(key, x, type(key).backward)
 
 
 def _blockwise(key: PixelKey, x: jax.Array, function: Callable) -> jax.Array:
@@ -298,13 +299,20 @@ def _blockwise(key: PixelKey, x: jax.Array, function: Callable) -> jax.Array:
     raise ValueError(
       f"{NAME}: pixels are floats in [0, 1], got {x.dtype}; divide by 255"
     )
-  *lead, h, w, c = x.shape
+  c = x.shape[-1]
   keys.require_vector(key.positions(), NAME)
   size = key.positions().shape[0]
   if size != c * m * m:
     raise ValueError(
       f"{NAME}: the key is for {size // m**2} channels, the images have {c}"
     )
+  _check_sharding(x, m)
+  return meshes.as_auto(functools.partial(_in_blocks, function), x, key, x)
+
+
+def _in_blocks(function: Callable, key: PixelKey, x: jax.Array) -> jax.Array:
+  *lead, h, w, c = x.shape
+  m = key.block_size
   n = len(lead)
   swap = (*range(n), n, n + 2, n + 1, n + 3, n + 4)
   # [.., h, w, c] -> [.., h/m, m, w/m, m, c] -> [.., h/m, w/m, m, m, c]
@@ -313,7 +321,7 @@ def _blockwise(key: PixelKey, x: jax.Array, function: Callable) -> jax.Array:
   flat = blocks.reshape(*shape[:-3], c * m * m)  # -> [.., h/m, w/m, N]
   if not isinstance(key, ShfKey):
     flat = flat.astype(jnp.float32)
-  out = function(flat).astype(x.dtype)
+  out = function(key, flat).astype(x.dtype)
   return out.reshape(shape).transpose(swap).reshape(x.shape)
 
 
@@ -329,6 +337,20 @@ def _check_shape(shape: tuple[int, ...], block_size: int) -> None:
   if h % block_size or w % block_size:
     raise ValueError(
       f"{NAME}: block_size={block_size} does not divide images of {h} x {w}"
+    )
+
+
+def _check_sharding(x: jax.Array, block_size: int) -> None:
+  """Raise a ValueError if Explicit axes split a block."""
+  sharding = meshes.explicit_sharding(x)
+  if sharding is None:
+    return
+  h, w, c = sharding.shard_shape(x.shape)[-3:]
+  if c != x.shape[-1] or h % block_size or w % block_size:
+    raise ValueError(
+      f"{NAME}: images {list(x.shape)} sharded as {sharding.spec} are in parts "
+      f"of {h} x {w} x {c}, which cut blocks of {block_size} x {block_size} x "
+      f"{x.shape[-1]}: shard the batch, or height and width in whole blocks"
     )
 
 

@@ -1,0 +1,78 @@
+"""Meshes: Explicit axes, and keystreams that no device has to send.
+
+`jax.make_mesh` makes Explicit axes by default. There the sharding is a part of
+an array's type, also inside `jit`, and JAX refuses operations whose result has
+no obvious sharding, such as a look-up or most reshapes.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
+
+
+def explicit_sharding(x: Any) -> NamedSharding | None:
+  """Return an array's sharding, or None if no axis of its mesh is Explicit.
+
+  Example:
+    >>> mesh = jax.make_mesh((len(jax.devices()),), ("data",))
+    >>> sharding = NamedSharding(mesh, PartitionSpec("data"))
+    >>> x = jax.numpy.zeros(len(jax.devices()))
+    >>> explicit_sharding(jax.device_put(x, sharding)).spec
+    PartitionSpec('data',)
+    >>> explicit_sharding(x) is None
+    True
+  """
+  found = jax.typeof(x).sharding
+  return found if found.mesh.explicit_axes else None
+
+
+def as_auto(function: Callable[..., Any], like: Any, *args: Any) -> Any:
+  """Call a function that is not written for Explicit axes.
+
+  Inside it the axes are Auto. All arrays that it uses must be in `args`.
+
+  Args:
+    function: Function of pytrees of arrays.
+    like: Tree like the result; the result has its shardings.
+    *args: Arguments of `function`.
+  """
+  found = map(explicit_sharding, jax.tree.leaves((like, args)))
+  mesh = next((s.mesh for s in found if s), None)
+  if mesh is None:
+    return function(*args)
+  whole = NamedSharding(mesh, PartitionSpec())
+  wrapped = jax.sharding.auto_axes(
+    function,
+    axes=mesh.explicit_axes,
+    out_sharding=jax.tree.map(lambda x: explicit_sharding(x) or whole, like),
+  )
+  return wrapped(*args)
+
+
+def replicated(values: Any, leaves: Any) -> Any:
+  """Return values as every device has all of them, on the mesh of leaves.
+
+  Under `jit` the compiler would else cut a keystream like the leaves that use
+  it, and have the devices send each other their parts.
+  """
+  if not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(values)):
+    return values
+  arrays = [x for x in jax.tree.leaves(leaves) if isinstance(x, jax.Array)]
+  meshes = {jax.typeof(x).sharding.mesh for x in arrays}
+  found = [m for m in meshes if not m.empty and not m.manual_axes]
+  return _replicated(values, arrays, found[0]) if len(found) == 1 else values
+
+
+# Outside of `jit`, as under `vmap`, only the leaves know the mesh's devices.
+@functools.partial(jax.jit, static_argnums=2, keep_unused=True)
+def _replicated(values: Any, leaves: Any, mesh: AbstractMesh) -> Any:
+  del leaves
+  whole = NamedSharding(mesh, PartitionSpec())
+  if mesh.explicit_axes:
+    values = jax.sharding.reshard(values, whole)
+  if mesh.auto_axes:
+    values = jax.lax.with_sharding_constraint(values, whole)
+  return values
