@@ -29,6 +29,17 @@ def explicit_sharding(x: Any) -> NamedSharding | None:
   return found if found.mesh.explicit_axes else None
 
 
+def shard_shape(
+  sharding: NamedSharding, shape: tuple[int, ...]
+) -> tuple[int, ...]:
+  """Return the shape of a shard, also inside a `shard_map` over other axes."""
+  out = list(shape)
+  for d, entry in enumerate(sharding.spec):
+    for name in (entry,) if isinstance(entry, str) else entry or ():
+      out[d] //= sharding.mesh.shape[name]
+  return tuple(out)
+
+
 def as_auto(function: Callable[..., Any], like: Any, *args: Any) -> Any:
   """Call a function that is not written for Explicit axes.
 

@@ -118,7 +118,7 @@ def _explicit_shardings(leaves: list[Any]) -> tuple[NamedSharding, ...] | None:
   """Return the shardings over Explicit axes; None unless they split a leaf."""
   found = [meshes.explicit_sharding(x) for x in leaves]
   on = {s.mesh for s in found if s is not None}
-  if len(on) != 1:
+  if len(on) != 1 or any(mesh.manual_axes for mesh in on):
     return None
   whole = NamedSharding(on.pop(), PartitionSpec())
   parts = tuple(s or whole for s in found)

@@ -345,7 +345,7 @@ def _check_sharding(x: jax.Array, block_size: int) -> None:
   sharding = meshes.explicit_sharding(x)
   if sharding is None:
     return
-  h, w, c = sharding.shard_shape(x.shape)[-3:]
+  h, w, c = meshes.shard_shape(sharding, x.shape)[-3:]
   if c != x.shape[-1] or h % block_size or w % block_size:
     raise ValueError(
       f"{NAME}: images {list(x.shape)} sharded as {sharding.spec} are in parts "

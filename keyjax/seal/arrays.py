@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keyjax import aes, tree
+from keyjax import aes, meshes, tree
 from keyjax.aes.host import Impl
 from keyjax.errors import SealError
 from keyjax.keys import Key, key_dataclass
@@ -24,6 +24,7 @@ from keyjax.secrets import Secret
 PyTree = Any
 
 _SECRET_LABEL = "seal/cobblestone-256"
+_WHOLE = np.uint8(0)  # The tag is over all bytes: results are not sharded.
 
 
 @key_dataclass
@@ -88,9 +89,9 @@ def seal_array(
     >>> unseal(key, bytes(seal_array(seal_key(key), data)))
     b'hi'
   """
-  return device.seal_chunks(
-    key.round_keys, key.base_nonce, data, key.header, impl=impl
-  )
+  seal_chunks = functools.partial(device.seal_chunks, impl=impl)
+  args = (key.round_keys, key.base_nonce, data, key.header)
+  return meshes.as_auto(seal_chunks, _WHOLE, *args)
 
 
 def unseal_array(
@@ -111,7 +112,9 @@ def unseal_array(
     SealError: If no message has this size.
   """
   size_of_plain(sealed.shape[0])
-  return _unseal(key.round_keys, key.base_nonce, key.header, sealed, impl)
+  args = (key.round_keys, key.base_nonce, key.header, sealed)
+  unseal_whole = functools.partial(_unseal, impl=impl)
+  return meshes.as_auto(unseal_whole, (_WHOLE, _WHOLE), *args)
 
 
 @functools.partial(jax.jit, static_argnames="impl")
