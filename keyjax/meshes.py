@@ -64,10 +64,10 @@ def as_auto(function: Callable[..., Any], like: Any, *args: Any) -> Any:
 
 
 def replicated(values: Any, leaves: Any) -> Any:
-  """Return values as every device has all of them, on the mesh of leaves.
+  """Replicate values over the mesh of leaves.
 
-  Under `jit` the compiler would else cut a keystream like the leaves that use
-  it, and have the devices send each other their parts.
+  Otherwise the compiler may split a keystream like the leaves that use it, and
+  have the devices send each other their parts.
   """
   if not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(values)):
     return values

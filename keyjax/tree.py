@@ -260,7 +260,8 @@ def alike(out: jax.Array, x: jax.Array) -> jax.Array:
 
   Without it, the compiler may propagate one leaf's sharding to others through
   what they share, such as a keystream. JAX 0.12 has no way to ask for this;
-  there, pass `out_shardings` to `jax.jit` when leaves are sharded differently.
+  there, pass `out_shardings` to `jax.jit` when leaves are sharded differently
+  over Auto axes. Over Explicit axes an operation's result is sharded like `x`.
   """
   return out if shard_alike is None else shard_alike(x, out)[1]
 

@@ -134,10 +134,10 @@ def deep_lock(
     nonce: 12 bytes for `counter`; by default a fresh nonce for each `keygen`.
       Pass the stored one to recreate the key of an existing ciphertext, never
       to encrypt a second time.
-    shardings: For `counter` and params that are split over devices: a tree of
-      `NamedSharding` like the params. Each device then computes the keystream
-      of its own shards and sends nothing; without it, each computes all of it.
-      The ciphertext is the same.
+    shardings: For `counter` and params that are split over Auto axes: a tree
+      of `NamedSharding` like the params. Each device then computes only the
+      keystream of its own shards, as it always does over Explicit axes. The
+      ciphertext is the same.
 
   Returns:
     A scheme with `keygen`, `encrypt` and `decrypt`. Encrypted leaves have the

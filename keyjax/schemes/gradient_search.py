@@ -163,8 +163,8 @@ def _start(leaves: tuple[jax.Array, ...], slots: int) -> State:
 def _placed(state: State, others: Any) -> State:
   """Put all of the state on the Explicit axes of the params or the batch."""
   arrays = [x for x in jax.tree.leaves(others) if isinstance(x, jax.Array)]
-  on_mesh = filter(meshes.explicit_sharding, arrays)
-  found = next((x.sharding for x in on_mesh), None)
+  shardings = [x.sharding for x in arrays if meshes.explicit_sharding(x)]
+  found = next((s for s in shardings if isinstance(s, NamedSharding)), None)
   if found is None:
     return state
   whole = NamedSharding(found.mesh, PartitionSpec())

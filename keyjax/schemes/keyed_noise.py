@@ -72,7 +72,7 @@ def keyed_noise(
     nonce: 12 bytes; by default a fresh nonce for each `keygen`. Pass the
       stored one to recreate the key of an existing file, never to encrypt a
       second time.
-    shardings: For params that are split over devices: a tree of
+    shardings: For params that are split over Auto axes: a tree of
       `NamedSharding` like the params; see `deep_lock`.
 
   Returns:

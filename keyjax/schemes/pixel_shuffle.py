@@ -280,7 +280,7 @@ def transform(key: PixelKey, x: jax.Array) -> jax.Array:
 
   Raises:
     ValueError: If M does not divide the image, the number of channels is not
-      the key's, or the pixels are not floats.
+      the key's, the pixels are not floats, or Explicit axes split a block.
   """
   _require(key)
   return _blockwise(key, x, type(key).forward)
