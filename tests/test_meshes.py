@@ -185,6 +185,7 @@ def test_adv_params_in_one_loop(monkeypatch: pytest.MonkeyPatch) -> None:
   trees.assert_same_bits(found, key)
 
 
+@pytest.mark.slow
 def test_adv_params_with_a_sharded_batch() -> None:
   def loss(params: Any, batch: Any) -> jax.Array:
     return trees.loss(params, None) + 0 * batch.sum()
@@ -299,6 +300,7 @@ def test_sealed_bytes() -> None:
   trees.assert_same_bits(opened, data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["shf", "np"])
 def test_a_patch_embedding_sharded_over_features(name: str) -> None:
   key, _, _ = image_setup(name)
