@@ -20,8 +20,8 @@ def explicit_sharding(x: Any) -> NamedSharding | None:
     >>> mesh = jax.make_mesh((len(jax.devices()),), ("data",))
     >>> sharding = NamedSharding(mesh, PartitionSpec("data"))
     >>> x = jax.numpy.zeros(len(jax.devices()))
-    >>> explicit_sharding(jax.device_put(x, sharding)).spec
-    PartitionSpec('data',)
+    >>> tuple(explicit_sharding(jax.device_put(x, sharding)).spec)
+    ('data',)
     >>> explicit_sharding(x) is None
     True
   """
