@@ -212,12 +212,9 @@ class _Bound:
       raise LawError("law 4: the bound pass differs under jit")
     if not jax.tree.leaves(key):
       return not _near(self._plain(self._params), jitted[0])
-    stacked = jax.tree.map(
-      lambda *x: jnp.stack(x), *zip(keys, locked, strict=True)
-    )
-    mapped = jax.vmap(self._forward)(*stacked)
-    for i, one in enumerate(jitted):
-      if not _near(one, jax.tree.map(lambda x: x[i], mapped)):  # noqa: B023
+    mapped = jax.vmap(self._forward)(_stack(*keys), _stack(*locked))
+    for one, at in zip(jitted, _unstack(mapped), strict=True):
+      if not _near(one, at):
         raise LawError("law 4: the bound pass differs under vmap")
     # Small keys may be equal by chance.
     tried = [other, *(self._new_key() for _ in range(_TRIES))]

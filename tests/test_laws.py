@@ -26,6 +26,7 @@ from jax.sharding import PartitionSpec as P
 
 import keyjax
 from keyjax import Scheme, Secret, aes, keys, laws, secrets, tree
+from keyjax.aes import substitution
 from keyjax.attacks import near_keys
 from keyjax.schemes import deep_lock
 from tests import trees
@@ -589,7 +590,7 @@ def test_7_fails_for_the_published_chain(key_bits: int) -> None:
       [scheme.keygen(secret, plain, None) for plain in (known, hidden)]
     )
   # Without any key: the public S-box undone, the keystream cancels out.
-  pads = [deep_lock.sub_bytes(x["w"], inverse=True) for x in (first, second)]
+  pads = [substitution.sub_bytes(x["w"], inverse=True) for x in (first, second)]
   words = pads[0] ^ pads[1] ^ tree.as_words(known["w"])
   found = tree.from_words(words, jnp.float32)
   np.testing.assert_array_equal(found, hidden["w"])
@@ -615,8 +616,8 @@ def test_7_leaves_take_consecutive_keystream() -> None:
   locked = scheme.encrypt(key, plain)
   stream = np.asarray(deep_lock.keystream(key, 11)).astype(">u4")
   found = [
-    deep_lock.INV_SBOX[np.asarray(locked["a"]).astype(">u4").view(np.uint8)],
-    deep_lock.INV_SBOX[
+    substitution.INV_SBOX[np.asarray(locked["a"]).astype(">u4").view(np.uint8)],
+    substitution.INV_SBOX[
       np.asarray(locked["b"]).reshape(-1).astype(">u2").view(np.uint8)
     ],
   ]

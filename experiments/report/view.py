@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from experiments.report.charts import Estimate, Near
 from experiments.report.style import NUM_COLORS
 from experiments.report.svg import THIN, percent
+from keyjax.card.collect import MOSTLY_NONFINITE
 
-MOSTLY = 0.5  # Share of non-finite outputs from which accuracy is meaningless.
 DASH = "–"
 _MINUS = "\N{MINUS SIGN}"
 _WORDS = "no one two three four five six seven eight nine ten".split()
@@ -120,7 +120,7 @@ def nonfinite(row: Mapping[str, Any]) -> float | None:
 
 def proves_nothing(row: Mapping[str, Any]) -> bool:
   """Return whether an accuracy is mostly the argmax of NaN."""
-  return (nonfinite(row) or 0) >= MOSTLY
+  return (nonfinite(row) or 0) >= MOSTLY_NONFINITE
 
 
 def chance(rows: Sequence[Mapping[str, Any]]) -> float | None:

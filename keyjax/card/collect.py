@@ -23,6 +23,8 @@ _DATA = ("dataset", "source", "classes", "model")
 _INTERVAL = ("value", "low", "high", "interval")
 _COUNTS = ("images", "keys", "nonfinite", "max", "max_high", "min")
 _MAX_BYTES = 1 << 28
+# From this share of NaN or infinite outputs an accuracy is an argmax of NaN.
+MOSTLY_NONFINITE = 0.5
 
 
 def read_rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:

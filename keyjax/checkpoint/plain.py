@@ -8,7 +8,6 @@ Keys and secrets are refused: they belong in files of their own (`keys.save`).
 import os
 from typing import Any
 
-import jax
 import orbax.checkpoint as ocp
 
 from keyjax.checkpoint.checks import check_tree
@@ -21,21 +20,16 @@ from keyjax.checkpoint.storage.locations import (
   is_whole,
 )
 from keyjax.checkpoint.weights.find_tree import find_tree
-from keyjax.checkpoint.weights.orbax_restore import restore_tree
+from keyjax.checkpoint.weights.orbax_restore import (
+  process_options,
+  restore_tree,
+)
 from keyjax.checkpoint.weights.orbax_trees import to_orbax
 from keyjax.errors import ArgumentError
 
 
 def _checkpointer(alone: bool) -> ocp.AsyncCheckpointer:
-  handler = ocp.StandardCheckpointHandler()
-  if not alone or jax.process_count() == 1:
-    return ocp.AsyncCheckpointer(handler)
-  process = jax.process_index()
-  options = ocp.options.MultiprocessingOptions(
-    primary_host=process,
-    active_processes={process},
-    barrier_sync_key_prefix=f"process-{process}",
-  )
+  options = process_options(alone)
   return ocp.AsyncCheckpointer(
     ocp.StandardCheckpointHandler(multiprocessing_options=options),
     multiprocessing_options=options,

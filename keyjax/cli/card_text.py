@@ -8,9 +8,8 @@ from typing import Any
 from rich import box, console, table, text
 
 from keyjax.card import unknown_mechanisms
+from keyjax.card.collect import MOSTLY_NONFINITE
 from keyjax.cli.output import printable, size
-
-_MOSTLY = 0.5  # Of the predictions; reports strike such accuracies out, too.
 
 
 def lines(card: Mapping[str, Any]) -> list[str]:
@@ -97,7 +96,7 @@ def _accuracy(row: Mapping[str, Any]) -> Sequence[str]:
   bad = row["nonfinite"] / max(row["images"] * row["keys"], 1)
   value = _percent(row["value"])
   span = _span(row)
-  if bad >= _MOSTLY:  # An argmax of NaN is always the first class.
+  if bad >= MOSTLY_NONFINITE:  # An argmax of NaN is always the first class.
     value = "-"
     span = f"{_percent(bad)} not finite: proves nothing"
   return (row["condition"], value, span, str(row["keys"]))

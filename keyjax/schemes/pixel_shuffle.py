@@ -20,10 +20,7 @@ steps as in the authors' evaluation code: transform raw pixels, then normalize.
 """
 
 import functools
-import hashlib
-import hmac
 import math
-import struct
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -34,11 +31,11 @@ import numpy as np
 from keyjax import keys, meshes, secrets
 from keyjax.scheme import ApplyFn, Scheme, from_batch
 from keyjax.schemes import registry
+from keyjax.schemes.feistel import ffx_table
 from keyjax.secrets import Secret
 
 NAME = "pixel_shuffle"
 KINDS = ("shf", "np", "ffx")
-_FEISTEL_ROUNDS = 10
 
 
 class PixelKey(keys.Key):
@@ -365,33 +362,6 @@ def key_bits(kind: str, block_size: int, channels: int) -> float:
   if kind == "shf":
     return math.lgamma(n + 1) / math.log(2)
   return math.log2(math.comb(n, n - 1 - n // 2))
-
-
-def ffx_table(password: bytes) -> np.ndarray:
-  """Return T(0..255), the FFX encryption of three-digit decimals.
-
-  Example:
-    >>> ffx_table(b"password")[:4].tolist()
-    [355, 522, 858, 133]
-  """
-  return np.array([_ffx(password, v) for v in range(256)], np.int32)
-
-
-def _ffx(password: bytes, value: int) -> int:
-  """Encrypt one of 0..999: a Feistel network over digits, split 1 | 2."""
-  digits = [value // 100, value // 10 % 10, value % 10]
-  a, b = digits[:1], digits[1:]
-  for i in range(_FEISTEL_ROUNDS):
-    # One digest has 48 decimal digits, so its block counter stays 0.
-    message = struct.pack(f"<{len(b) + 2}I", i, *b, 0)
-    number = int.from_bytes(hmac.digest(password, message, hashlib.sha1), "big")
-    c = []
-    for digit in a:
-      number, r = divmod(number, 10)
-      c.append((digit + r) % 10)
-    a, b = b, c
-  x, y, z = a + b
-  return 100 * x + 10 * y + z
 
 
 def _of_kind(kind: str) -> Callable[..., Scheme]:

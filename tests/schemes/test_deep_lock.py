@@ -9,6 +9,7 @@ import pytest
 
 import keyjax
 from keyjax import Secret, masked, quantize, tree
+from keyjax.aes import substitution
 from keyjax.schemes import deep_lock
 from tests import trees
 
@@ -112,8 +113,8 @@ def test_key_schedule_of_fips_197(
 
 
 def test_sbox_tables() -> None:
-  assert deep_lock.SBOX.tolist() == SBOX
-  assert [SBOX[v] for v in deep_lock.INV_SBOX.tolist()] == list(range(256))
+  assert substitution.SBOX.tolist() == SBOX
+  assert [SBOX[v] for v in substitution.INV_SBOX.tolist()] == list(range(256))
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32"])
@@ -121,12 +122,12 @@ def test_the_circuit_of_accelerators_equals_the_table(dtype: str) -> None:
   octets = np.arange(256, dtype=np.uint8)
   words = jnp.asarray(octets.view(dtype))
   for inverse, circuit, table in (
-    (False, deep_lock.sub_bytes_circuit, deep_lock.SBOX),
-    (True, deep_lock.inv_sub_bytes_circuit, deep_lock.INV_SBOX),
+    (False, substitution.sub_bytes_circuit, substitution.SBOX),
+    (True, substitution.inv_sub_bytes_circuit, substitution.INV_SBOX),
   ):
     want = table[octets].view(dtype)
     np.testing.assert_array_equal(circuit(words), want)
-    np.testing.assert_array_equal(deep_lock.sub_bytes(words, inverse), want)
+    np.testing.assert_array_equal(substitution.sub_bytes(words, inverse), want)
 
 
 # Below and above the length from which the chain is unrolled.
@@ -193,7 +194,7 @@ def test_a_nonce_is_fresh_each_time_and_can_be_given() -> None:
 
 def known_words(locked: jax.Array, known: np.ndarray) -> list[int]:
   """Compute k = InvSbox(w') XOR w from 4 known weights, as an attacker can."""
-  octets = deep_lock.INV_SBOX[np.frombuffer(big_endian(locked), np.uint8)]
+  octets = substitution.INV_SBOX[np.frombuffer(big_endian(locked), np.uint8)]
   words = octets.view(">u4").astype(np.uint32)
   return (words ^ known.view(np.uint32)).tolist()
 
@@ -237,7 +238,8 @@ def test_break_zero_biases_are_known_weights() -> None:
 
 def xor_of(a: jax.Array, b: jax.Array) -> np.ndarray:
   inv = [
-    deep_lock.INV_SBOX[np.frombuffer(big_endian(x), np.uint8)] for x in (a, b)
+    substitution.INV_SBOX[np.frombuffer(big_endian(x), np.uint8)]
+    for x in (a, b)
   ]
   return inv[0] ^ inv[1]
 

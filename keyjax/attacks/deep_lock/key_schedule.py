@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from keyjax.aes import substitution
 from keyjax.schemes import deep_lock
 
 _BLOCK = 64  # Groups that a compiled iteration goes back.
@@ -34,7 +35,7 @@ def rcon(group: np.ndarray | int) -> np.ndarray:
 
 def sub_word(words: np.ndarray) -> np.ndarray:
   """Apply the S-box to every byte."""
-  return deep_lock.SBOX[np.ascontiguousarray(words).view(np.uint8)].view(
+  return substitution.SBOX[np.ascontiguousarray(words).view(np.uint8)].view(
     np.uint32
   )
 

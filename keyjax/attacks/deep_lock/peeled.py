@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from keyjax import tree
-from keyjax.schemes.deep_lock import INV_SBOX, SBOX
+from keyjax.aes.substitution import INV_SBOX, SBOX
 
 _DOUBT = 0.02
 _SAMPLES = 1 << 17

@@ -33,8 +33,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from keyjax.aes.substitution import SBOX
 from keyjax.attacks.deep_lock import key_schedule
-from keyjax.schemes.deep_lock import SBOX
 
 _MOST = 1024  # Solutions for a word; more where a byte does not differ.
 

@@ -4,7 +4,6 @@ import functools
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from keyjax.checkpoint.errors import CheckpointContentError
@@ -109,8 +108,3 @@ def check_words(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
       f"PRNG keys of {name} have words {list(words)}, not {list(shape)}"
     )
   return shape[: len(shape) - rank]
-
-
-def host_words(keys: jax.Array) -> np.ndarray:
-  """Return the words of keys on the host."""
-  return np.asarray(jax.random.key_data(keys))

@@ -34,20 +34,25 @@ class _Read(NamedTuple):
   finish: Callable[[Any], Any]
 
 
+def process_options(alone: bool) -> ocp.options.MultiprocessingOptions:
+  """Return Orbax's options for all processes together, or this one alone."""
+  if not alone or jax.process_count() == 1:
+    return ocp.options.MultiprocessingOptions()
+  process = jax.process_index()
+  return ocp.options.MultiprocessingOptions(
+    primary_host=process,
+    active_processes={process},
+    barrier_sync_key_prefix=f"process-{process}",
+  )
+
+
 def checkpointer(alone: bool = False) -> ocp.Checkpointer:
   """Return a checkpointer of trees.
 
   Args:
     alone: With several processes, whether this one acts without the others.
   """
-  if not alone or jax.process_count() == 1:
-    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
-  process = jax.process_index()
-  options = ocp.options.MultiprocessingOptions(
-    primary_host=process,
-    active_processes={process},
-    barrier_sync_key_prefix=f"process-{process}",
-  )
+  options = process_options(alone)
   return ocp.Checkpointer(
     ocp.PyTreeCheckpointHandler(multiprocessing_options=options),
     multiprocessing_options=options,
