@@ -7,7 +7,7 @@ for Python's lock, and the interpreter can end while one is pending.
 
 `pip install` compiles them where there is a C compiler. Without them, on a
 processor without such instructions, or with KEYJAX_NATIVE=0 in the environment,
-the bit-sliced circuit computes the same bytes, at a tenth of the speed or less.
+the bit-sliced circuit computes the same bytes, 7 to 20 times more slowly.
 Programs for `jax.export` need the circuit: a custom call exists only in this
 process.
 

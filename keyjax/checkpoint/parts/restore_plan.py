@@ -136,8 +136,7 @@ def _check_targets(leaves: list[Leaf], targets: dict[str, Any]) -> None:
 
 def _describe_stored(leaf: Leaf) -> str:
   if leaf.rng:
-    shape = rng_keys.check_words(leaf.rng, leaf.shape)
-    return f"{rng_keys.key_type(leaf.rng)[0]}{list(shape)}"
+    return rng_keys.describe(leaf.rng, leaf.shape)
   return f"{leaf.dtype}{list(leaf.shape)}"
 
 

@@ -108,3 +108,16 @@ def check_words(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
       f"PRNG keys of {name} have words {list(words)}, not {list(shape)}"
     )
   return shape[: len(shape) - rank]
+
+
+def describe(name: str, shape: tuple[int, ...]) -> str:
+  """Return the dtype and shape of keys from the shape of their words.
+
+  Raises:
+    CheckpointContentError: As `check_words`.
+
+  Example:
+    >>> describe("threefry2x32", (3, 2))
+    'key<fry>[3]'
+  """
+  return f"{key_type(name)[0]}{list(check_words(name, shape))}"

@@ -49,8 +49,7 @@ class StoredArray(NamedTuple):
   def describe(self) -> str:
     """Return a text such as `uint32[2, 3]` or `key<fry>[]`."""
     if self.generator:
-      shape = rng_keys.check_words(self.generator, self.shape)
-      return f"{rng_keys.key_type(self.generator)[0]}{list(shape)}"
+      return rng_keys.describe(self.generator, self.shape)
     return f"{self.dtype}{list(self.shape)}" if self.dtype else ""
 
 
