@@ -26,7 +26,12 @@ from keyjax.checkpoint.format import signature as signatures
 from keyjax.checkpoint.opened import open_checkpoint
 from keyjax.checkpoint.restore import restore_opened
 from keyjax.checkpoint.save import seal_tree
-from keyjax.checkpoint.storage import folders, locations, orbax_writer
+from keyjax.checkpoint.storage import (
+  commit_mark,
+  folders,
+  locations,
+  orbax_writer,
+)
 from keyjax.checkpoint.storage.sealed_files import is_sealed
 from keyjax.keyring import Identity, Recipient
 
@@ -105,7 +110,8 @@ class Manager:
     if self._recipients is not None:
       handlers = orbax_writer.handlers()
     options = ocp.CheckpointManagerOptions(
-      preservation_policy=policy.LatestN(keep)
+      preservation_policy=policy.LatestN(keep),
+      temporary_path_class=commit_mark.temporary_path_class(self._folder),
     )
     return ocp.CheckpointManager(
       self._folder, options=options, item_handlers=handlers

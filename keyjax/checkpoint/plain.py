@@ -12,7 +12,7 @@ import orbax.checkpoint as ocp
 
 from keyjax.checkpoint.checks import check_tree
 from keyjax.checkpoint.errors import CheckpointError, read_error
-from keyjax.checkpoint.storage import folders
+from keyjax.checkpoint.storage import commit_mark, folders
 from keyjax.checkpoint.storage.locations import (
   absolute_path,
   is_remote,
@@ -28,11 +28,12 @@ from keyjax.checkpoint.weights.orbax_trees import to_orbax
 from keyjax.errors import ArgumentError
 
 
-def _checkpointer(alone: bool) -> ocp.AsyncCheckpointer:
+def _checkpointer(folder: Any, alone: bool) -> ocp.AsyncCheckpointer:
   options = process_options(alone)
   return ocp.AsyncCheckpointer(
     ocp.StandardCheckpointHandler(multiprocessing_options=options),
     multiprocessing_options=options,
+    temporary_path_class=commit_mark.temporary_path_class(folder),
   )
 
 
@@ -64,7 +65,7 @@ def save_plain(
   args = save_args(tree)
   folder = absolute_path(path)
   folders.check_absent(folder)
-  with folders.writing(folder), _checkpointer(alone) as checkpointer:
+  with folders.writing(folder), _checkpointer(folder, alone) as checkpointer:
     checkpointer.save(folder, args=args)
 
 

@@ -14,6 +14,7 @@ from keyjax.keys import Key, key_dataclass
 from keyjax.seal import device
 from keyjax.seal.format import (
   HEADER_BYTES,
+  SALT_BYTES,
   checked_salt,
   derive,
   size_of_plain,
@@ -133,7 +134,11 @@ def _unseal(
 
 
 def seal_tree(secret: Secret, params: PyTree, context: bytes = b"") -> PyTree:
-  """Seal each leaf of a tree, bound to its path, shape and dtype.
+  """Seal each leaf of a tree, bound to this tree, its path, shape and dtype.
+
+  The messages of one call have one random salt, and open only together: a leaf
+  of another tree is refused, whatever the context. A whole older tree opens
+  unless `context` says which one is meant.
 
   Args:
     secret: Secret that the sealing key is derived from.
@@ -155,11 +160,12 @@ def seal_tree(secret: Secret, params: PyTree, context: bytes = b"") -> PyTree:
   """
   key = secret.derive(_SECRET_LABEL, 32)
   paths, leaves, treedef = tree.flatten(params)
+  salt = checked_salt(None)
   messages = []
-  for path, leaf in zip(paths, leaves, strict=True):
-    leaf_context = _leaf_context(context, path, leaf)
+  for number, (path, leaf) in enumerate(zip(paths, leaves, strict=True)):
+    leaf_context = _leaf_context(context, path, leaf) + _in_tree(number)
     data = np.ascontiguousarray(leaf).reshape(-1).view(np.uint8)
-    message = seal(key, data.data, leaf_context)
+    message = seal(key, data.data, leaf_context, salt=salt)
     messages.append(np.frombuffer(message, np.uint8))
   return jax.tree.unflatten(treedef, messages)
 
@@ -180,19 +186,47 @@ def unseal_tree(
 
   Raises:
     SealError: If the secret, the context or `like` is wrong, or a leaf is
-      damaged, missing, or swapped with another.
+      damaged, missing, swapped with another, or of another tree.
   """
   key = secret.derive(_SECRET_LABEL, 32)
   paths, leaves, treedef = tree.flatten(like)
   sealed_paths, messages, _ = tree.flatten(sealed)
   if sealed_paths != paths:
     raise SealError
-  opened = []
-  for path, leaf, message in zip(paths, leaves, messages, strict=True):
-    leaf_context = _leaf_context(context, path, leaf)
-    data = unseal(key, np.asarray(message).data, leaf_context)
-    opened.append(np.frombuffer(data, leaf.dtype).reshape(leaf.shape))
+  messages = [np.asarray(message).data.cast("B") for message in messages]
+  contexts = [
+    _leaf_context(context, path, leaf)
+    for path, leaf in zip(paths, leaves, strict=True)
+  ]
+  in_tree = [text + _in_tree(i) for i, text in enumerate(contexts)]
+  one_salt = len({bytes(message[:SALT_BYTES]) for message in messages}) == 1
+  try:
+    data = _unseal_all(key, messages, in_tree if one_salt else contexts)
+  except SealError:
+    # Earlier releases drew a salt for each leaf, also for the only one.
+    if not (one_salt and len(messages) == 1):
+      raise
+    data = _unseal_all(key, messages, contexts)
+  opened = [
+    np.frombuffer(plain, leaf.dtype).reshape(leaf.shape)
+    for plain, leaf in zip(data, leaves, strict=True)
+  ]
   return jax.tree.unflatten(treedef, opened)
+
+
+def _unseal_all(
+  key: bytes, messages: list[memoryview], contexts: list[bytes]
+) -> list[bytes]:
+  return [unseal(key, m, c) for m, c in zip(messages, contexts, strict=True)]
+
+
+def _in_tree(number: int) -> bytes:
+  """Return what a leaf's context ends with if its tree has one salt.
+
+  The number keeps the keys of two leaves apart even if their paths are equal.
+  A context of earlier releases ends with a shape.
+  """
+  return f"|{number} of one tree".encode()
 
 
 def _leaf_context(context: bytes, path: str, leaf: Any) -> bytes:

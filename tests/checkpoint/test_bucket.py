@@ -87,6 +87,18 @@ def test_sealed_checkpoints(bucket: str) -> None:
     assert b"hidden" not in data and TREE["w"].tobytes() not in data
 
 
+def test_no_object_names_its_path(bucket: str) -> None:
+  place = f"{bucket}/customer"
+  checkpoint.save(f"{place}/sealed", TREE, OWNER)
+  checkpoint.save_plain(f"{place}/plain", TREE)
+  with checkpoint.Manager(f"{place}/run", recipients=OWNER) as manager:
+    manager.save(1, TREE)
+  objects = buckets.everything(bucket)
+  assert "customer/run/1/commit_success.txt" in objects
+  for name, data in objects.items():
+    assert b"customer" not in data and b"gs:" not in data, name
+
+
 def test_only_what_is_wanted_is_read(
   bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -251,6 +251,23 @@ def test_without_a_key_only_a_padded_size_is_visible(
   assert abs(sizes[0] - sizes[1]) < 0.3 * max(sizes)
 
 
+def test_no_file_names_its_path(owner: Any, tmp_path: pathlib.Path) -> None:
+  place = tmp_path / "customer"
+  tree = tree_of("bfloat16")
+  checkpoint.save(place / "sealed", tree, owner)
+  checkpoint.reencrypt(place / "sealed", place / "again", owner, owner)
+  checkpoint.save_plain(place / "plain", tree)
+  checkpoint.export_weights(place / "sealed", place / "opened", owner)
+  for name, recipients in (("run", owner), ("plain-run", None)):
+    with checkpoint.Manager(place / name, recipients=recipients) as manager:
+      manager.save(1, tree)
+  files = [p for p in place.rglob("*") if p.is_file()]
+  assert sum(p.name == "commit_success.txt" for p in files) >= 6
+  for file in files:
+    data = file.read_bytes()
+    assert b"customer" not in data and bytes(tmp_path) not in data, file
+
+
 # ------------------------------------------------------------------- people
 
 

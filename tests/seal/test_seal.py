@@ -336,6 +336,41 @@ def test_a_tree_opens_only_as_it_was(params):
       s.unseal_tree(who, tree, like, context)
 
 
+@pytest.mark.parametrize("context", [b"", b"step 1"])
+def test_a_tree_accepts_no_leaf_of_another_tree(context):
+  secret = Secret.generate()
+  old, new = (
+    s.seal_tree(secret, {"a": np.full(3, n), "b": np.full(3, n)}, context)
+    for n in (1, 2)
+  )
+  like = {"a": np.zeros(3, int), "b": np.zeros(3, int)}
+  for mixed in (new | {"a": old["a"]}, new | {"b": old["b"]}):
+    with pytest.raises(s.SealError):
+      s.unseal_tree(secret, mixed, like, context)
+  # One salt for all leaves, and no two keystreams.
+  assert len({bytes(x[:24]) for x in new.values()}) == 1
+  assert len({bytes(x[24:]) for x in new.values()}) == 2
+  with pytest.raises(s.SealError):  # A tree of one leaf is no leaf.
+    only = s.seal_tree(secret, {"a": np.full(3, 1)}, context)
+    s.unseal_tree(secret, new | only, like, context)
+
+
+def test_trees_of_earlier_releases_open():
+  secret = Secret.generate()
+  key = secret.derive("seal/cobblestone-256", 32)
+  for tree in ({"w": np.arange(3)}, {"v": np.ones(2), "w": np.arange(3)}):
+    sealed = {
+      name: np.frombuffer(
+        s.seal(key, x.data, bytes(8) + f"{name}|{x.dtype}|{x.shape}".encode()),
+        np.uint8,
+      )
+      for name, x in tree.items()
+    }
+    back = s.unseal_tree(secret, sealed, tree)
+    for name, x in tree.items():
+      np.testing.assert_array_equal(back[name], x)
+
+
 def test_a_tree_of_prng_keys_is_refused():
   with pytest.raises(TypeError, match="rng"):
     s.seal_tree(Secret.generate(), {"rng": jax.random.key(0)})

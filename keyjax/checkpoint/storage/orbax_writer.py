@@ -21,7 +21,7 @@ import tensorstore as ts
 
 from keyjax import private_files
 from keyjax.checkpoint.format.layout import Streams
-from keyjax.checkpoint.storage import folders, locations
+from keyjax.checkpoint.storage import commit_mark, folders, locations
 
 FORMAT = "keyjax-sealed"
 VERSION = 1
@@ -152,8 +152,16 @@ def write(path: pathlib.Path, sealed: SealedArrays) -> None:
     CheckpointStorageError: If the disk is full, or the folder cannot be
       written.
   """
-  handler = ocp.CompositeCheckpointHandler(**handlers())
-  with folders.writing(path), ocp.Checkpointer(handler) as checkpointer:
+  completed_by = {
+    "temporary_path_class": commit_mark.temporary_path_class(path)
+  }
+  handler = ocp.CompositeCheckpointHandler(
+    composite_options=ocp.CompositeOptions(**completed_by), **handlers()
+  )
+  with (
+    folders.writing(path),
+    ocp.Checkpointer(handler, **completed_by) as checkpointer,
+  ):
     checkpointer.save(path, args=save_args(sealed))
 
 
