@@ -32,6 +32,7 @@ if TYPE_CHECKING:
   from keyjax.schemes.hpnn import absorb, hpnn
   from keyjax.schemes.identity import identity
   from keyjax.schemes.keyed_noise import keyed_noise
+  from keyjax.schemes.licensee_mark import licensee_mark, trace_marks
   from keyjax.schemes.patch_embedding import (
     fold_patch_embedding,
     unfold_patch_embedding,
@@ -59,12 +60,14 @@ __all__ = [
   "keyring",
   "keys",
   "laws",
+  "licensee_mark",
   "masked",
   "parallel",
   "partition",
   "pixel_shuffle",
   "seal",
   "secrets",
+  "trace_marks",
   "tree",
   "unfold_patch_embedding",
 ]
@@ -83,6 +86,7 @@ _HOMES = {
   "schemes.hpnn": ("absorb", "hpnn"),
   "schemes.identity": ("identity",),
   "schemes.keyed_noise": ("keyed_noise",),
+  "schemes.licensee_mark": ("licensee_mark", "trace_marks"),
   "schemes.patch_embedding": (
     "fold_patch_embedding",
     "unfold_patch_embedding",

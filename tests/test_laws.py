@@ -91,6 +91,7 @@ TREE_SCHEMES = {
   ),
   "adv_params": (adv, lambda path: False),
   "keyed_noise": (keyjax.keyed_noise, lambda path: False),
+  "licensee_mark": (keyjax.licensee_mark, lambda path: False),
   "chain": (
     lambda: keyjax.chain(adv(), keyjax.deep_lock()),
     lambda path: True,
@@ -135,7 +136,13 @@ BOUND_SCHEMES = {
     keyjax.deep_lock(),
   ),
 }
-FLOAT_ONLY = ("adv_params", "keyed_noise", "chain", "partition")
+FLOAT_ONLY = (
+  "adv_params",
+  "keyed_noise",
+  "licensee_mark",
+  "chain",
+  "partition",
+)
 CASES = [
   (name, dtype)
   for name in TREE_SCHEMES

@@ -13,7 +13,8 @@ chance with a probability of 2^-96.
 
 **Known breaks.** The mark is in the ciphertext, not in the weights. A licensee
 who opens their copy and publishes the weights, or seals them again, leaves no
-mark: that requires a watermark or a fingerprint in the weights. Two licensees
+mark: mark the weights too, by `keyjax.licensee_mark` under their
+`weights_secret`. Two licensees
 who compare copies see that they differ, and can publish a file with parts of
 each: nobody can open it, and both are identified. The owner of the keyring can
 make a copy with anyone's mark: a mark is evidence, only a signature is proof.
@@ -59,6 +60,27 @@ class Licensee(Private):
   def secret(self) -> Secret:
     """Key to hand to the licensee: it opens every copy made for them."""
     return self._secret.child("key")
+
+  @property
+  def weights_secret(self) -> Secret:
+    """Secret of the mark in their weights; it stays with the owner.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from keyjax import licensee_mark, trace_marks
+      >>> lab, shop = (
+      ...   Licensee(Grant(name, "", False), Secret.generate())
+      ...   for name in ("lab", "shop"))
+      >>> params, scheme = {"kernel": jnp.ones((64, 64))}, licensee_mark()
+      >>> marks = {
+      ...   x.name: scheme.keygen(x.weights_secret, params, None)
+      ...   for x in (lab, shop)}
+      >>> copy = scheme.encrypt(marks["lab"], params)  # Seal this for the lab.
+      >>> found = trace_marks(marks, params, copy)
+      >>> [name for name, x in found.items() if x.p_value < 1e-6]
+      ['lab']
+    """
+    return self._secret.child("weights")
 
   def recipient(self) -> SymmetricKey:
     """Return their key, to wrap the data key of their copy.

@@ -6,7 +6,7 @@ the order of their bytes in memory (`keyjax.aes.leaves`).
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import jax
@@ -64,6 +64,39 @@ def check_room(spec: tree.Spec, scheme: str) -> None:
     raise ValueError(
       f"{scheme}: more than 64 GiB under one nonce; partition it"
     )
+
+
+def float_spec(params: Any, layers: str, scheme: str) -> tree.Spec:
+  """Describe a tree whose floats at some paths are locked, and nothing else.
+
+  Raises:
+    ValueError: If no leaf of floats matches, or they have more than 64 GiB.
+  """
+  match = tree.matcher(layers)
+  spec = tuple(
+    s._replace(locked=s.locked and s.dtype != "int8" and match(s.path))
+    for s in tree.make_spec(params, scheme)
+  )
+  if not any(s.locked for s in spec):
+    raise ValueError(f"{scheme}: no leaf of floats matches layers={layers!r}")
+  check_room(spec, scheme)
+  return spec
+
+
+def mix(
+  key: Any,
+  params: Any,
+  shardings: Any,
+  scheme: str,
+  mix_leaf: Callable[[jax.Array, jax.Array], jax.Array],
+) -> Any:
+  """Return a tree whose locked leaves are `mix_leaf(leaf, its keystream)`."""
+  leaves, treedef = tree.check_spec(key.spec, params, scheme, words=False)
+  out = [
+    x if pad is None else mix_leaf(x, pad)
+    for x, pad in zip(leaves, pads(key, leaves, shardings, scheme), strict=True)
+  ]
+  return jax.tree.unflatten(treedef, out)
 
 
 def pads(

@@ -90,19 +90,12 @@ def keyed_noise(
     (dtype('float32'), [1.0, -2.0])
   """
   counter.check_nonce(nonce, NAME)
-  match = tree.matcher(layers)
+  tree.matcher(layers)
 
   def keygen(secret: Secret, params: Any, batch: Any) -> NoiseKey:
     del batch  # The key does not depend on data.
     keys.require_secret(secret, NAME)
-    found = tree.make_spec(params, NAME)
-    spec = tuple(
-      s._replace(locked=s.locked and s.dtype != "int8" and match(s.path))
-      for s in found
-    )
-    if not any(s.locked for s in spec):
-      raise ValueError(f"{NAME}: no leaf of floats matches layers={layers!r}")
-    counter.check_room(spec, NAME)
+    spec = counter.float_spec(params, layers, NAME)
     return NoiseKey(
       round_keys=jnp.asarray(aes.expand_key(secret.derive(NAME, 32))),
       nonce=counter.first_block(nonce),
@@ -118,13 +111,7 @@ def keyed_noise(
 def _mix(key: NoiseKey, params: Any, shardings: Any) -> Any:
   keys.require(key, NoiseKey, NAME)
   keys.require_shape(key.round_keys, ((15, 4),), NAME)
-  leaves, treedef = tree.check_spec(key.spec, params, NAME, words=False)
-  pads = counter.pads(key, leaves, shardings, NAME)
-  out = [
-    x if pad is None else _mix_leaf(x, pad)
-    for x, pad in zip(leaves, pads, strict=True)
-  ]
-  return jax.tree.unflatten(treedef, out)
+  return counter.mix(key, params, shardings, NAME, _mix_leaf)
 
 
 @jax.jit

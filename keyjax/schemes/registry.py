@@ -15,6 +15,7 @@ Security classes:
 - *obfuscation*: a cost, not a barrier;
 - *access control by degradation*: worse without the key, and an attacker who
   works on the model recovers its function;
+- *detection only*: a copy can be traced, and nothing is protected;
 - *none*: nothing is protected.
 """
 
@@ -29,6 +30,7 @@ from keyjax.scheme import Scheme
 CRYPTOGRAPHIC = "cryptographic"
 OBFUSCATION = "obfuscation"
 DEGRADATION = "access control by degradation"
+DETECTION = "detection only"
 NONE = "none"
 UNCLASSIFIED = "unclassified"
 

@@ -90,6 +90,10 @@ PIXELS = ATTACKS_ON.format("pixel_shuffle")
 ADV_PARAMS = ATTACKS_ON.format("adv_params")
 LAWS = "test_laws.py::test_"
 SCHEMES = "schemes/test_{}.py::test_"
+MARK = SCHEMES.format("licensee_mark")
+ERASE = ATTACKS_ON.format("licensee_mark").replace(
+  "test_licensee_mark", "test_erase"
+)
 EVIDENCE = {
   "deep_lock": {
     "bit for bit, for every dtype": [LAWS + "laws_check_passes"],
@@ -198,6 +202,36 @@ EVIDENCE = {
       SCHEMES.format("keyed_noise") + "a_second_encryption_has_another_nonce"
     ],
     "No integrity": [SCHEMES.format("keyed_noise") + "the_noise_is_aes_ctr"],
+  },
+  "licensee_mark": {
+    "Removing a mark with its key": [LAWS + "laws_check_passes"],
+    "False accusations are bounded": [
+      MARK + "scores_without_the_mark_keep_to_the_bound",
+      MARK + "the_bound_counts_the_licensees",
+    ],
+    "Traced with p < 1e-6": [
+      MARK + "a_changed_copy_is_traced",
+      MARK + "each_of_three_who_average_is_traced",
+      ERASE + "what_does_not_erase_a_mark",
+    ],
+    "It locks nothing": [ERASE + "what_does_not_erase_a_mark"],
+    "The plain weights remove it": [
+      MARK + "each_copy_is_traced_to_its_licensee_alone"
+    ],
+    "Many licensees together": [
+      "erase_by_licensees",
+      MARK + "the_middle_of_many_copies_is_the_plain_weight",
+    ],
+    "Noise of several steps": [
+      "erase_mark",
+      MARK + "noise_of_many_steps_hides_the_mark",
+    ],
+    "in another order or scale": [
+      MARK + "other_orders_and_scales_leave_nothing_to_compare"
+    ],
+    "can make any licensee's copy": [
+      MARK + "each_copy_is_traced_to_its_licensee_alone"
+    ],
   },
 }
 # Files that hold schemes of other names, or work with their keys.

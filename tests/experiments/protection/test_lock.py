@@ -15,6 +15,7 @@ from keyjax.schemes import (
   deep_lock,
   hpnn,
   keyed_noise,
+  licensee_mark,
   pixel_shuffle,
 )
 from tests import trees
@@ -32,6 +33,7 @@ PARTS = (("shf", {"block_size": 2}), ("hpnn", {"units": 8}), ("deep_lock", {}))
 LOCKS: dict[str, tuple[dict[str, Any], type, bool]] = {
   "identity": ({}, tuple, False),
   "keyed_noise": ({}, keyed_noise.NoiseKey, False),
+  "licensee_mark": ({}, licensee_mark.MarkKey, False),
   "deep_lock": ({"schedule": "counter"}, deep_lock.CounterKey, False),
   "adv_params": ({"max_steps": 2}, adv_params.AdvKey, False),
   "hpnn": ({"units": 8}, hpnn.HpnnKey, True),
