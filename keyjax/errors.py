@@ -11,6 +11,7 @@
       CheckpointError               a checkpoint could not be used
         CheckpointStorageError      (a StorageError too)
         CheckpointContentError      (a ContentError too)
+          CheckpointSignatureError
 
 Other wrong arguments are a `ValueError` or a `TypeError`, as everywhere in
 Python.
@@ -106,3 +107,7 @@ class CheckpointStorageError(CheckpointError, StorageError):
 
 class CheckpointContentError(CheckpointError, ContentError):
   """A checkpoint was found and is refused, or is not the expected one."""
+
+
+class CheckpointSignatureError(CheckpointContentError):
+  """A checkpoint is not signed, or not with the expected key."""

@@ -68,6 +68,7 @@ def base() -> ConfigDict:
   encrypt = config.encrypt = ConfigDict()  # Of training checkpoints.
   encrypt.recipients = ""  # Public keys, by commas; empty: plain.
   encrypt.identity = ""  # file:PATH, env:NAME or fd:N, to resume.
+  encrypt.run = ""  # Id of the run; empty: of its folder, until that is moved.
 
   evaluate = config.evaluate = ConfigDict()
   evaluate.batch_size = 500

@@ -26,10 +26,12 @@ class Encryption(NamedTuple):
     recipients: Public keys that checkpoints are encrypted for; None leaves
       them unencrypted.
     identities: Private keys that decrypt them on resumption.
+    run: Id of the run that they are of; empty for that of its folder.
   """
 
   recipients: list[Recipient] | None = None
   identities: tuple[Identity, ...] = ()
+  run: str = ""
 
 
 UNENCRYPTED = Encryption()
@@ -50,9 +52,9 @@ def read(config: ConfigDict) -> Encryption:
   try:
     recipients: list[Recipient] = [parse_recipient(name) for name in names]
     if not config.identity:
-      return Encryption(recipients)
+      return Encryption(recipients, run=config.run)
     ask = lambda: getpass.getpass("Passphrase of encrypt.identity: ")  # noqa: E731
     identity = as_identity(read_key(config.identity, ask))
   except (KeyringError, OSError) as error:
     raise ValueError(f"encrypt: {error}") from None
-  return Encryption(recipients, (identity,))
+  return Encryption(recipients, (identity,), config.run)

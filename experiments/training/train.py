@@ -82,6 +82,7 @@ def train(
     config.keep,
     recipients=encryption.recipients,
     identities=encryption.identities,
+    run=encryption.run,
   ) as manager:
     if manager.latest() is not None:
       state = manager.restore(state)

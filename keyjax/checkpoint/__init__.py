@@ -84,6 +84,7 @@ recipients) are for weights that a scheme has locked, or that are not secret.
 from keyjax.checkpoint.errors import (
   CheckpointContentError,
   CheckpointError,
+  CheckpointSignatureError,
   CheckpointStorageError,
 )
 from keyjax.checkpoint.manager import Manager
@@ -118,6 +119,7 @@ __all__ = [
   "WEIGHT_FORMATS",
   "CheckpointContentError",
   "CheckpointError",
+  "CheckpointSignatureError",
   "CheckpointStorageError",
   "Manager",
   "Problem",

@@ -11,6 +11,7 @@ from keyjax.checkpoint.format.manifest import DTYPES
 from keyjax.checkpoint.parts import rng_keys
 from keyjax.checkpoint.parts.stored_leaf import StoredLeaf
 from keyjax.keyring import Identity, Recipient
+from keyjax.keyring.encoding import is_name
 from keyjax.secrets import Secret
 from keyjax.tree import path_str
 
@@ -72,6 +73,20 @@ def checked_step(step: Any) -> int:
   if type(step) is not int or step < 0:
     raise ValueError(f"step={step!r}: a whole number, 0 or more")
   return step
+
+
+def check_optional_name(name: str, what: str) -> None:
+  """Raise a ValueError unless this is a name, or empty for none.
+
+  Args:
+    name: 1 to 128 letters, digits and `._:/+@=-`.
+    what: What it names, for the error message.
+  """
+  if name != "" and not is_name(name):
+    raise ValueError(
+      f"{what}={name!r:.160}: 1 to 128 letters, digits or ._:/+@=-, beginning "
+      "with a letter or a digit"
+    )
 
 
 def as_recipients(

@@ -6,12 +6,14 @@ import re
 from keyjax.errors import (
   CheckpointContentError,
   CheckpointError,
+  CheckpointSignatureError,
   CheckpointStorageError,
 )
 
 __all__ = [
   "CheckpointContentError",
   "CheckpointError",
+  "CheckpointSignatureError",
   "CheckpointStorageError",
   "read_error",
   "storage_error",

@@ -15,6 +15,7 @@ from keyjax.checkpoint import plain
 from keyjax.checkpoint.checks import (
   as_identities,
   as_recipients,
+  check_optional_name,
   check_tree,
 )
 from keyjax.checkpoint.errors import (
@@ -23,7 +24,11 @@ from keyjax.checkpoint.errors import (
   storage_error,
 )
 from keyjax.checkpoint.format import signature as signatures
-from keyjax.checkpoint.opened import open_checkpoint
+from keyjax.checkpoint.opened import (
+  OpenedCheckpoint,
+  check_expected,
+  open_checkpoint,
+)
 from keyjax.checkpoint.restore import restore_opened
 from keyjax.checkpoint.save import seal_tree
 from keyjax.checkpoint.storage import (
@@ -34,8 +39,15 @@ from keyjax.checkpoint.storage import (
 )
 from keyjax.checkpoint.storage.sealed_files import is_sealed
 from keyjax.keyring import Identity, Recipient
+from keyjax.keyring.encoding import fingerprint
 
 _ITEM = "state"
+
+
+def _run_of(folder: Any) -> str:
+  """Return the id of the run of a folder: it does not reveal the path."""
+  path = folder if locations.is_remote(folder) else folder.resolve()
+  return fingerprint(os.fsencode(path).rstrip(b"/"))
 
 
 class Manager:
@@ -62,6 +74,8 @@ class Manager:
     *,
     recipients: Recipient | Iterable[Recipient] | None = None,
     identities: Identity | Iterable[Identity] = (),
+    name: str = "",
+    run: str = "",
     signer: signatures.Signer | None = None,
     verify_key: signatures.VerifyKey | None = None,
     impl: Impl = "auto",
@@ -74,21 +88,39 @@ class Manager:
       keep: Number of checkpoints to keep.
       recipients: Recipients who can open them; None for plain checkpoints.
       identities: Keys that open them, to resume a run.
+      name: Name of the model; sealed, and required to restore.
+      run: Id of the run; sealed, and required to restore. By default it is a
+        digest of the folder's absolute path, and checkpoints that record no
+        run, as those of earlier releases, are restored too; those of another
+        run never are. Give one if folders are moved, or to refuse checkpoints
+        without one.
       signer: Private key to sign them with; see `save`.
-      verify_key: Public key whose signature is required to restore.
+      verify_key: Public key whose signature is required to restore; by default
+        that of the signer, if there is one.
       impl: Where arrays are sealed and opened; see `save`.
 
     Raises:
       CheckpointStorageError: If the folder cannot be created or written.
       CheckpointContentError: If it holds sealed checkpoints and there are no
         recipients, or plain ones and there are some.
+      ValueError: If the name or the run has other characters than `save`
+        accepts.
     """
+    check_optional_name(name, "name")
+    check_optional_name(run, "run")
+    signatures.check_signer(signer)
     self._folder = locations.absolute_path(folder)
     self._recipients: list[Recipient] | None = None
     if recipients is not None:
       self._recipients = as_recipients(recipients)
     self._identities = as_identities(identities)
+    self._name = name
+    self._run_is_given = bool(run)
+    self._run = run or _run_of(self._folder)
     self._signer = signer
+    # To restore what a recipient changed would be to sign it at the next save.
+    if signer is not None and verify_key is None:
+      verify_key = signer.public_key()
     self._verify_key = verify_key
     self._impl = impl
     self._closed = False
@@ -174,6 +206,8 @@ class Manager:
       state,
       self._recipients,
       step=step,
+      name=self._name,
+      run=self._run,
       metadata=None,
       signer=self._signer,
       impl=self._impl,
@@ -200,9 +234,27 @@ class Manager:
       item = self._folder / str(step) / _ITEM
       return plain.read_plain(item, like, what=f"could not read step {step}")
     opened = open_checkpoint(
-      self._folder / str(step), self._identities, step, self._verify_key
+      self._folder / str(step),
+      self._identities,
+      step=step,
+      name=self._name or None,
+      verify_key=self._verify_key,
     )
+    self._check_run(opened)
     return restore_opened(opened, like, leaves=None, impl=self._impl)
+
+  def _check_run(self, opened: OpenedCheckpoint) -> None:
+    found = opened.manifest.run
+    if not (found or self._run_is_given):
+      return  # A checkpoint of an earlier release.
+    try:
+      check_expected(opened.files.path, "run", expected=self._run, found=found)
+    except CheckpointContentError as error:
+      if self._run_is_given:
+        raise
+      raise CheckpointContentError(
+        f"{error}; if this run's folder was moved, give run={found!r}"
+      ) from None
 
   def wait(self) -> None:
     """Wait until all saves are on disk.

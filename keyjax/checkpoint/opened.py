@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from keyjax.checkpoint.checks import as_identities
 from keyjax.checkpoint.errors import CheckpointContentError
@@ -41,7 +41,10 @@ class OpenedCheckpoint(NamedTuple):
 def open_checkpoint(
   path: str | os.PathLike[str],
   identities: Identity | Iterable[Identity],
+  *,
   step: int | None = None,
+  name: str | None = None,
+  run: str | None = None,
   verify_key: signature.VerifyKey | None = None,
 ) -> OpenedCheckpoint:
   """Open the envelope and the manifest of a checkpoint.
@@ -50,23 +53,24 @@ def open_checkpoint(
     path: Folder of the checkpoint.
     identities: Keys to try.
     step: Expected training step; None for any.
+    name: Expected name of the model; None for any.
+    run: Expected id of the training run; None for any.
     verify_key: Public key whose signature is required; None to require none.
 
   Raises:
     FileNotFoundError: If there is no complete checkpoint at `path`.
     KeyringError: If no identity opens it.
-    CheckpointError: If it is damaged, of another step, or not signed with this
-      key.
+    CheckpointError: If it is damaged, of another step, model or run, or not
+      signed with this key.
   """
   files = SealedFiles(path)
   envelope = open_envelope(files.envelope, as_identities(identities))
   sealed = files.read_small("manifest", MAX_SEALED_SIZE)
   manifest = open_manifest(envelope.data_key, envelope.checkpoint, sealed)
   _check_size(files, manifest)
-  if step is not None and manifest.step != step:
-    raise CheckpointContentError(
-      f"{files.path} is of step {manifest.step}, not of step {step}"
-    )
+  check_expected(files.path, "step", expected=step, found=manifest.step)
+  check_expected(files.path, "model", expected=name, found=manifest.name)
+  check_expected(files.path, "run", expected=run, found=manifest.run)
   if verify_key is not None:
     signature.verify_signature(
       verify_key,
@@ -82,6 +86,33 @@ def open_checkpoint(
     manifest=manifest,
     data_key=envelope.data_key,
     check_digests=verify_key is not None,
+  )
+
+
+def check_expected(path: Any, what: str, *, expected: Any, found: Any) -> None:
+  """Refuse a checkpoint of another step, name or run than the expected one.
+
+  Args:
+    path: Folder of the checkpoint.
+    what: "step", "model" or "run".
+    expected: Expected value; None for any.
+    found: Value in the manifest; an empty string if it records none.
+
+  Raises:
+    CheckpointContentError: If they differ.
+  """
+  if expected is None or found == expected:
+    return
+  if found == "":
+    raise CheckpointContentError(
+      f"{path} records no {what}, and {what} {expected} is expected"
+    )
+  if expected == "":
+    raise CheckpointContentError(
+      f"{path} is of {what} {found}, and no {what} is expected"
+    )
+  raise CheckpointContentError(
+    f"{path} is of {what} {found}, not of {what} {expected}"
   )
 
 

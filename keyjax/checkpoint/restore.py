@@ -24,6 +24,8 @@ def restore(
   *,
   leaves: LeafSelection | None = None,
   step: int | None = None,
+  name: str | None = None,
+  run: str | None = None,
   verify_key: VerifyKey | None = None,
   impl: Impl = "auto",
 ) -> Any:
@@ -40,6 +42,8 @@ def restore(
     leaves: Paths, or a regular expression for whole paths; `like` then has
       only these leaves.
     step: Expected training step.
+    name: Expected name of the model, as it was given to `save`.
+    run: Expected id of the training run; one that was not recorded differs.
     verify_key: Public key whose signature is required.
     impl: "device" opens arrays on their devices, "host" with OpenSSL; "auto"
       is "device" on accelerators.
@@ -51,10 +55,13 @@ def restore(
     FileNotFoundError: If there is no complete checkpoint at `path`.
     KeyringError: If no identity opens it.
     CheckpointError: If it is damaged or was altered (the message names the
-      leaf), is of another tree or step, or is not signed with this key.
+      leaf), is of another tree, step, model or run, or is not signed with this
+      key.
     ArgumentError: If a requested leaf does not exist.
   """
-  opened = open_checkpoint(path, identities, step, verify_key)
+  opened = open_checkpoint(
+    path, identities, step=step, name=name, run=run, verify_key=verify_key
+  )
   return restore_opened(opened, like, leaves, impl)
 
 
@@ -79,6 +86,8 @@ def read_metadata(
   identities: Identity | Iterable[Identity],
   *,
   step: int | None = None,
+  name: str | None = None,
+  run: str | None = None,
   verify_key: VerifyKey | None = None,
 ) -> dict[str, Any]:
   """Return the metadata that was given to `save`, without reading leaves.
@@ -87,11 +96,15 @@ def read_metadata(
     path: Folder of the checkpoint.
     identities: Keys, one of which opens it.
     step: Expected training step.
+    name: Expected name of the model, as it was given to `save`.
+    run: Expected id of the training run; one that was not recorded differs.
     verify_key: Public key whose signature is required; without it, a recipient
       may have written other metadata.
 
   Raises:
     FileNotFoundError, KeyringError, CheckpointError: As `restore`.
   """
-  opened = open_checkpoint(path, identities, step, verify_key)
+  opened = open_checkpoint(
+    path, identities, step=step, name=name, run=run, verify_key=verify_key
+  )
   return opened.manifest.metadata

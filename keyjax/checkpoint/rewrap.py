@@ -7,7 +7,10 @@ import jax
 import numpy as np
 
 from keyjax.checkpoint.checks import as_identities, as_recipients
-from keyjax.checkpoint.errors import storage_error
+from keyjax.checkpoint.errors import (
+  CheckpointSignatureError,
+  storage_error,
+)
 from keyjax.checkpoint.format import layout
 from keyjax.checkpoint.format import signature as signatures
 from keyjax.checkpoint.format.manifest import (
@@ -24,6 +27,7 @@ from keyjax.checkpoint.storage.locations import absolute_path
 from keyjax.checkpoint.storage.sealed_files import SealedFiles
 from keyjax.keyring import Identity, Recipient, rewrap_envelope
 from keyjax.keyring.data_keys import leaf_key
+from keyjax.keyring.rewrap import next_revoked
 from keyjax.seal import Opener, SealError, size_of_plain
 
 
@@ -76,6 +80,8 @@ def reencrypt(
   identities: Identity | Iterable[Identity],
   recipients: Recipient | Iterable[Recipient],
   *,
+  revoked: Iterable[str] = (),
+  reinstate: bool = False,
   signer: signatures.Signer | None = None,
   verify_key: signatures.VerifyKey | None = None,
   salt: sealing.Salt = sealing.random_salt,
@@ -83,23 +89,32 @@ def reencrypt(
   """Write a checkpoint again under a new data key, as revocation needs.
 
   One part after another is opened and sealed again, so that memory does not
-  grow with the checkpoint. The copy has a new id and the same step and
-  metadata. Then delete the old folder and its copies: a revoked recipient can
-  open those forever.
+  grow with the checkpoint. The copy has a new id and the same step, name, run
+  and metadata. Then delete the old folder and its copies: a revoked recipient
+  can open those forever.
+
+  Every recipient can replace weights in the old checkpoint, and a signature
+  vouches for all of them. So with a signer the old one must be signed too, by
+  the same key unless `verify_key` names another.
 
   Args:
     path: Folder of the checkpoint.
     new_path: New folder.
     identities: Keys, one of which opens the old one.
     recipients: Recipients of the new one.
+    revoked: Ids to add to those that the old envelope lists as revoked.
+    reinstate: Whether a revoked recipient may be a recipient again.
     signer: Private key to sign with; a signature does not carry over.
-    verify_key: Public key whose signature the old one must have.
+    verify_key: Public key whose signature the old one must have; by default
+      that of the signer, if there is one.
     salt: Returns the salt of each message; see `save`.
 
   Raises:
     FileNotFoundError: If there is no complete checkpoint at `path`.
     FileExistsError: If `new_path` exists.
-    KeyringError: If no identity opens it, or a recipient cannot be used.
+    KeyringError: If no identity opens it, or a recipient cannot be used or was
+      revoked.
+    CheckpointSignatureError: If it is not signed as required.
     CheckpointContentError: If it is damaged.
     CheckpointStorageError: If the new one cannot be written.
     ValueError: If it is called with several processes.
@@ -111,7 +126,11 @@ def reencrypt(
   folder = absolute_path(new_path)
   folders.check_absent(folder)
   signatures.check_signer(signer)
-  old = open_checkpoint(path, identities, verify_key=verify_key)
+  recipients = as_recipients(recipients)
+  old = _open_to_sign(path, identities, signer, verify_key)
+  revoked = next_revoked(
+    old.files.envelope, recipients, revoked, reinstate=reinstate
+  )
   checkpoint, data_key = processes.new_id_and_data_key()
   manifest = _in_one_stream(old.manifest, checkpoint, signed=signer is not None)
   sealed = seal_messages(
@@ -122,8 +141,30 @@ def reencrypt(
     signer,
     lazy=True,
     salt=salt,
+    revoked=revoked,
   )
   orbax_writer.write(folder, sealed)
+
+
+def _open_to_sign(
+  path: str | os.PathLike[str],
+  identities: Identity | Iterable[Identity],
+  signer: signatures.Signer | None,
+  verify_key: signatures.VerifyKey | None,
+) -> OpenedCheckpoint:
+  """Open a checkpoint whose content a signer, if there is one, vouches for."""
+  required = verify_key
+  if signer is not None and verify_key is None:
+    required = signer.public_key()
+  try:
+    return open_checkpoint(path, identities, verify_key=required)
+  except CheckpointSignatureError as error:
+    if verify_key is not None:
+      raise
+    raise CheckpointSignatureError(
+      f"{error}: any recipient may have changed {path}, so it is not signed "
+      "again; give verify_key, the key of who signed it, or no signer"
+    ) from None
 
 
 def _in_one_stream(old: Manifest, checkpoint: str, signed: bool) -> Manifest:

@@ -11,6 +11,7 @@ import numpy as np
 from keyjax.aes.host import Impl
 from keyjax.checkpoint.checks import (
   as_recipients,
+  check_optional_name,
   check_tree,
   checked_step,
   leaf_dtype,
@@ -43,6 +44,8 @@ def save(
   recipients: Recipient | Iterable[Recipient],
   *,
   step: int = 0,
+  name: str = "",
+  run: str = "",
   metadata: dict[str, Any] | None = None,
   signer: signatures.Signer | None = None,
   salt: sealing.Salt = sealing.random_salt,
@@ -58,6 +61,9 @@ def save(
     tree: Pytree of arrays, numbers and JAX PRNG keys, with any sharding.
     recipients: Recipients; each can open it alone.
     step: Training step; sealed.
+    name: Name of the model: letters, digits and `._:/+@=-`; sealed. `restore`
+      can require it.
+    run: Id of the training run, of the same characters; sealed.
     metadata: Dict of at most 1 MiB as JSON; sealed.
     signer: Ed25519 or ML-DSA-65 private key of `cryptography`.
     salt: Returns the salt of each message. `Licensee.salt` marks a copy, so
@@ -88,6 +94,8 @@ def save(
     tree,
     recipients,
     step=step,
+    name=name,
+    run=run,
     metadata=metadata,
     signer=signer,
     salt=salt,
@@ -102,6 +110,8 @@ def save_with_origin(
   recipients: Recipient | Iterable[Recipient],
   *,
   step: int,
+  name: str = "",
+  run: str = "",
   metadata: dict[str, Any] | None,
   signer: signatures.Signer | None,
   salt: sealing.Salt = sealing.random_salt,
@@ -115,6 +125,8 @@ def save_with_origin(
     tree,
     recipients,
     step=step,
+    name=name,
+    run=run,
     metadata=metadata,
     signer=signer,
     impl=impl,
@@ -130,6 +142,8 @@ def seal_tree(
   recipients: Recipient | Iterable[Recipient],
   *,
   step: int,
+  name: str = "",
+  run: str = "",
   metadata: dict[str, Any] | None,
   signer: signatures.Signer | None,
   impl: Impl,
@@ -142,13 +156,15 @@ def seal_tree(
   sealing.check_impl(impl)
   signatures.check_signer(signer)
   step = checked_step(step)
+  check_optional_name(name, "name")
+  check_optional_name(run, "run")
   if metadata is not None and type(metadata) is not dict:
     raise ValueError("metadata is a dict, or None")
   leaves, manifest = describe_tree(
     tree, step, metadata or {}, signed=signer is not None
   )
   checkpoint, data_key = processes.new_id_and_data_key()
-  manifest = manifest._replace(id=checkpoint, origin=origin)
+  manifest = manifest._replace(id=checkpoint, origin=origin, name=name, run=run)
   messages = sealing.stream_messages(
     manifest, data_key, leaves, jax.process_index(), impl, salt
   )
@@ -165,6 +181,7 @@ def seal_messages(
   signer: signatures.Signer | None,
   lazy: bool,
   salt: sealing.Salt = sealing.random_salt,
+  revoked: Iterable[str] = (),
 ) -> SealedArrays:
   """Return the arrays of a checkpoint: segments, manifest and signature.
 
@@ -176,12 +193,14 @@ def seal_messages(
     signer: Private key to sign with.
     lazy: Whether to seal messages when they are written.
     salt: Returns the salt of the manifest.
+    revoked: Ids of former recipients, for the envelope.
   """
   envelope = seal_envelope(
     data_key,
     as_recipients(recipients),
     checkpoint=manifest.id,
     created=now(),
+    revoked=revoked,
   )
   digests: list[bytes] = []
   sealer = sealing.SegmentSealer(

@@ -89,9 +89,10 @@ def inspect(
 
   Returns:
     `format`, `version`, `bytes` (as stored) and `envelope` (ids); none of this
-    is authenticated. With keys also `id`, `step`, `metadata`, `signed`,
-    `processes` and `leaves`: path, dtype, shape, bytes, parts. If it was sealed
-    from safetensors files, `origin` has their names and `__metadata__`.
+    is authenticated. With keys also `id`, `step`, `name`, `run` (empty if none
+    was given to `save`), `metadata`, `signed`, `processes` and `leaves`: path,
+    dtype, shape, bytes, parts. If it was sealed from safetensors files,
+    `origin` has their names and `__metadata__`.
 
   Raises:
     FileNotFoundError, KeyringError, CheckpointError: As `restore`.
@@ -122,6 +123,8 @@ def _describe(manifest: Manifest) -> dict[str, Any]:
   found = {
     "id": manifest.id,
     "step": manifest.step,
+    "name": manifest.name,
+    "run": manifest.run,
     "metadata": manifest.metadata,
     "signed": manifest.digests is not None,
     "processes": manifest.streams.processes,
@@ -139,6 +142,9 @@ def verify(
   path: str | os.PathLike[str],
   identities: Identity | Iterable[Identity],
   *,
+  step: int | None = None,
+  name: str | None = None,
+  run: str | None = None,
   verify_key: signatures.VerifyKey | None = None,
 ) -> list[Problem]:
   """Open every chunk of a checkpoint, including the padding.
@@ -146,6 +152,9 @@ def verify(
   Args:
     path: Folder of the checkpoint.
     identities: Keys, one of which opens it.
+    step: Expected training step.
+    name: Expected name of the model.
+    run: Expected id of the training run.
     verify_key: Public key whose signature is required.
 
   Returns:
@@ -154,10 +163,12 @@ def verify(
   Raises:
     FileNotFoundError: If there is no complete checkpoint at `path`.
     KeyringError: If no identity opens it.
-    CheckpointError: If its header or its manifest cannot be read, or it is not
-      signed with this key.
+    CheckpointError: If its header or its manifest cannot be read, or it is of
+      another step, model or run, or not signed with this key.
   """
-  opened = open_checkpoint(path, identities, verify_key=verify_key)
+  opened = open_checkpoint(
+    path, identities, step=step, name=name, run=run, verify_key=verify_key
+  )
   return [
     *_check_signature(opened),
     *_check_leaves(opened),

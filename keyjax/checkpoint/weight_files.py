@@ -259,6 +259,8 @@ def import_weights(
   recipients: Recipient | Iterable[Recipient],
   *,
   step: int = 0,
+  name: str = "",
+  run: str = "",
   metadata: dict[str, Any] | None = None,
   signer: Signer | None = None,
 ) -> int:
@@ -274,6 +276,8 @@ def import_weights(
     path: New folder.
     recipients: Recipients; each can open it alone.
     step: Training step.
+    name: Name of the model; see `save`.
+    run: Id of the training run; see `save`.
     metadata: Dict of at most 1 MiB as JSON.
     signer: Private key to sign with.
 
@@ -308,6 +312,8 @@ def import_weights(
       weights.tree,
       recipients,
       step=step,
+      name=name,
+      run=run,
       metadata=metadata,
       signer=signer,
       origin=weights.origin,
@@ -322,6 +328,9 @@ def export_weights(
   *,
   kind: str | None = None,
   leaves: LeafSelection | None = None,
+  step: int | None = None,
+  name: str | None = None,
+  run: str | None = None,
   verify_key: VerifyKey | None = None,
   metadata: Mapping[str, str] | None = None,
   shard_bytes: int | None = None,
@@ -341,6 +350,9 @@ def export_weights(
       checkpoint that was sealed from several files with an index becomes such
       a folder again, unless `target` ends in `.safetensors`.
     leaves: Leaves to export; see `restore`.
+    step: Expected training step.
+    name: Expected name of the model.
+    run: Expected id of the training run.
     verify_key: Public key whose signature is required.
     metadata: `__metadata__` of safetensors files, instead of that of the file
       that was sealed.
@@ -357,7 +369,9 @@ def export_weights(
   """
   kind = _checked_format(target, kind, metadata, shard_bytes)
   check_new(target, kind)
-  opened = open_checkpoint(path, identities, verify_key=verify_key)
+  opened = open_checkpoint(
+    path, identities, step=step, name=name, run=run, verify_key=verify_key
+  )
   if kind == "safetensors":
     return safetensors_export.write_opened(
       target, opened, leaves, metadata, shard_bytes

@@ -14,6 +14,7 @@ from keyjax.cli.key_reader import KeyReader, default_identity, read_verify_key
 from keyjax.cli.output import Result, progress_bar, size
 from keyjax.cli.parsers import (
   add_command,
+  add_expected,
   add_identities,
   add_passphrase,
   add_path,
@@ -58,10 +59,10 @@ def _add_encrypt(commands: Any) -> None:
 IN is a file whose name ends in .safetensors, .safetensors.index.json (with the
 files that it lists) or .msgpack, or a folder with one tree: a plain Orbax
 checkpoint, a CheckpointManager, or files from Hugging Face. OUT is a new
-folder, written completely or not at all. Names, shapes, dtypes, the step and
-the metadata are encrypted too; without a key, only the total size and the ids
-of the recipients can be read. IN is not changed: delete it if others must not
-read it.
+folder, written completely or not at all. Names, shapes, dtypes, the step, the
+run and the metadata are encrypted too; without a key, only the total size and
+the ids of the recipients can be read. IN is not changed: delete it if others
+must not read it.
 """,
     examples="""
 keyjax encrypt model.safetensors model-1 --step 1000 --to @alice.key.pub \\
@@ -79,6 +80,16 @@ keyjax encrypt model.safetensors model-1 --step 1000 --to @alice.key.pub \\
     default=0,
     metavar="N",
     help="training step, stored encrypted; 0 by default",
+  )
+  parser.add_argument(
+    "--name", default="", help="name of the model, stored encrypted"
+  )
+  parser.add_argument(
+    "--run",
+    dest="of_run",
+    default="",
+    metavar="RUN",
+    help="id of the training run, stored encrypted",
   )
   add_path(
     parser,
@@ -107,6 +118,8 @@ def encrypt(args: argparse.Namespace) -> Result:
       args.target,
       recipients,
       step=args.step,
+      name=args.name,
+      run=args.of_run,
       metadata=metadata,
       signer=None if signer is None else signer.private,
     )
@@ -130,8 +143,8 @@ def _add_inspect(commands: Any) -> None:
     summary="show what a checkpoint contains",
     details="""
 Without a key: what anyone can read, none of which is authenticated. With a key:
-the step, the metadata and the leaves. Tensors are not read; `verify` reads
-them.
+the step, the names of model and run, the metadata and the leaves. Tensors are
+not read; `verify` reads them.
 """,
     examples="""
 keyjax inspect model-1
@@ -176,6 +189,8 @@ def _sealed_lines(found: dict[str, Any]) -> list[str]:
   total = sum(leaf["bytes"] for leaf in leaves)
   return [
     f"step        {found['step']}",
+    *([f"name        {found['name']}"] if found["name"] else []),
+    *([f"run         {found['run']}"] if found["run"] else []),
     f"signed      {signed}",
     f"metadata    {json.dumps(found['metadata'], sort_keys=True)}",
     f"leaves      {len(leaves)}, {size(total)}",
@@ -194,7 +209,8 @@ def _add_verify(commands: Any) -> None:
     summary="open every chunk and report what is damaged, and where",
     details="""
 Anyone who can open a checkpoint can also write one: only --verify-key proves
-that it is the owner's.
+that it is the owner's, and only --step, --name and --run that it is not another
+of theirs.
 """,
     examples="""
 keyjax verify model-1 -i file:bob.key --verify-key @owner.key.pub
@@ -203,6 +219,7 @@ keyjax verify model-1 -i file:bob.key --verify-key @owner.key.pub
   _add_checkpoint(parser)
   add_identities(parser)
   add_verify_key(parser)
+  add_expected(parser)
   add_passphrase(parser)
   add_root(parser)
 
@@ -213,7 +230,14 @@ def verify(args: argparse.Namespace) -> Result:
   identities = KeyReader(args).identities(args.identity)
   key = read_verify_key(args.verify_key)
   with progress_bar("opening every chunk", args.json, total, "read"):
-    problems = keyjax.checkpoint.verify(args.path, identities, verify_key=key)
+    problems = keyjax.checkpoint.verify(
+      args.path,
+      identities,
+      step=args.step,
+      name=args.name,
+      run=args.of_run,
+      verify_key=key,
+    )
   document = {
     "path": args.path,
     "problems": [problem._asdict() for problem in problems],
@@ -261,6 +285,7 @@ keyjax decrypt model-1 kernels.safetensors -i file:bob.key \\
   )
   add_identities(parser)
   add_verify_key(parser)
+  add_expected(parser)
   add_passphrase(parser)
   add_root(parser)
 
@@ -280,6 +305,9 @@ def decrypt(args: argparse.Namespace) -> Result:
         identities,
         kind=kind,
         leaves=args.leaves,
+        step=args.step,
+        name=args.name,
+        run=args.of_run,
         verify_key=key,
       )
   except ArgumentError as error:  # No leaf matches; the message has a few.

@@ -194,6 +194,17 @@ def add_verify_key(parser: Any) -> None:
   )
 
 
+def add_expected(parser: Any) -> None:
+  """Add `--step`, `--name` and `--run`, which a checkpoint must be of."""
+  parser.add_argument(
+    "--step", type=number, metavar="N", help="expected training step"
+  )
+  parser.add_argument("--name", help="expected name of the model")
+  parser.add_argument(
+    "--run", dest="of_run", metavar="RUN", help="expected id of the run"
+  )
+
+
 def number(text: str) -> int:
   """Return a non-negative integer.
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import keyjax
@@ -22,7 +21,6 @@ from keyjax.cli.parsers import (
   add_signer,
   add_verify_key,
 )
-from keyjax.errors import CannotOpen
 
 
 def add(commands: Any) -> None:
@@ -128,7 +126,9 @@ def _add_revoke(commands: Any) -> None:
 Anyone who could open PATH may have kept its data key, so a new envelope would
 not be enough: OUT has a new data key, wrapped only for --to. Delete PATH and
 its copies: its recipients can open those forever, and anyone who copied the
-weights keeps them. A signature does not carry over: give --sign.
+weights keeps them. A signature does not carry over: give --sign. Any recipient
+can have replaced weights in PATH, so it must then have a signature too: by the
+same key, or by --verify-key.
 """,
     examples="""
 keyjax revoke model-1 model-2 -i file:bob.key --recipient @carol.key.pub \\
@@ -157,9 +157,7 @@ keyjax revoke model-1 model-2 -i file:bob.key --recipient @carol.key.pub \\
 
 def revoke(args: argparse.Namespace) -> Result:
   """Write a checkpoint again under a new data key, without some recipients."""
-  envelope = public_view(args.path)["envelope"]
-  before = envelope["recipients"]
-  formerly_revoked = envelope["revoked"]
+  before = public_view(args.path)["envelope"]["recipients"]
   revoked = recipient_ids(args.recipient)
   if unknown := [name for name in revoked if name not in before]:
     raise Failure(USAGE, f"{unknown[0]} is no recipient of {args.path}")
@@ -167,11 +165,8 @@ def revoke(args: argparse.Namespace) -> Result:
   identities = reader.identities(args.identity)
   recipients = reader.recipients(args.to)
   after = [recipient.id for recipient in recipients]
-  _check_recipients(
-    after,
-    revoked=revoked,
-    formerly_revoked=() if args.reinstate else formerly_revoked,
-  )
+  if both := [name for name in after if name in revoked]:
+    raise Failure(USAGE, f"{both[0]} is both revoked and in --to")
   # A key that does not open the checkpoint is reported before anything else.
   total = keyjax.checkpoint.inspect(args.path, identities)["bytes"]
   with keyring_errors_as(USAGE):
@@ -186,16 +181,11 @@ def revoke(args: argparse.Namespace) -> Result:
       args.target,
       identities,
       recipients,
+      revoked=revoked,
+      reinstate=args.reinstate,
       signer=None if signer is None else signer.private,
       verify_key=verify_key,
     )
-    listed = [*revoked, *(x for x in formerly_revoked if x not in after)]
-    # The envelope names the revoked, so that they learn why it does not open.
-    # If the caller is not among the recipients, it cannot be changed.
-    with contextlib.suppress(CannotOpen):
-      keyjax.checkpoint.rewrap(
-        args.target, identities, recipients, revoked=listed
-      )
   dropped = [n for n in before if n not in after and n not in revoked]
   lines = [f"{args.target} opens for {name}" for name in after]
   lines += [f"{name} was revoked" for name in revoked]
@@ -210,21 +200,6 @@ def revoke(args: argparse.Namespace) -> Result:
     "revoked": revoked,
   }
   return Result(document, lines)
-
-
-def _check_recipients(
-  names: Iterable[str],
-  *,
-  revoked: Collection[str],
-  formerly_revoked: Collection[str],
-) -> None:
-  for name in names:
-    if name in revoked:
-      raise Failure(USAGE, f"{name} is both revoked and in --to")
-    if name in formerly_revoked:
-      raise Failure(
-        USAGE, f"{name} was revoked; only --reinstate gives access again"
-      )
 
 
 def _add_rotate(commands: Any) -> None:

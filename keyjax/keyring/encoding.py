@@ -112,6 +112,11 @@ def field(
   return data
 
 
+def is_name(text: object) -> bool:
+  """Return whether this is a name as `check_name` requires."""
+  return isinstance(text, str) and bool(_NAME.fullmatch(text))
+
+
 def check_name(text: str, what: str) -> str:
   """Return a public name unchanged.
 
@@ -119,7 +124,7 @@ def check_name(text: str, what: str) -> str:
     KeyringError: If it is not 1 to 128 letters, digits and `._:/+@=-`. Such
       names can be printed, and used in paths, without further care.
   """
-  if not isinstance(text, str) or not _NAME.fullmatch(text):
+  if not is_name(text):
     raise KeyringError(
       f"{what}: a name has 1 to 128 letters, digits or ._:/+@=- and begins "
       "with a letter or a digit"

@@ -49,20 +49,41 @@ def rewrap_envelope(
   """
   opened = open_envelope(envelope, identities)
   recipients = list(recipients)
-  former = set(parse_document(envelope)["revoked"])
-  back = former & {recipient.id for recipient in recipients}
-  if back and not reinstate:
-    raise KeyringError(
-      f"recipient {min(back)} was revoked; only `reinstate` gives access again"
-    )
   return seal_envelope(
     opened.data_key,
     recipients,
     checkpoint=opened.checkpoint,
     created=opened.created,
     metadata=opened.metadata,
-    revoked=[*(former - back), *revoked],
+    revoked=next_revoked(envelope, recipients, revoked, reinstate=reinstate),
   )
+
+
+def next_revoked(
+  envelope: bytes,
+  recipients: Iterable[Recipient],
+  revoked: Iterable[str],
+  *,
+  reinstate: bool,
+) -> list[str]:
+  """Return the revoked ids of the envelope that replaces another.
+
+  Args:
+    envelope: Envelope to replace, which an identity has opened.
+    recipients: Recipients of the new envelope.
+    revoked: Ids to add to those that the old envelope lists.
+    reinstate: As `rewrap_envelope`.
+
+  Raises:
+    KeyringError: If a recipient was revoked and is not reinstated.
+  """
+  former = set(parse_document(envelope)["revoked"])
+  back = former & {recipient.id for recipient in recipients}
+  if back and not reinstate:
+    raise KeyringError(
+      f"recipient {min(back)} was revoked; only `reinstate` gives access again"
+    )
+  return sorted((former - back).union(revoked))
 
 
 def existing_recipients(

@@ -360,6 +360,10 @@ def test_a_recipient_cannot_forge_what_is_signed(
     checkpoint.restore(path, owner, verify_key=signer.public_key())
   (problem,) = checkpoint.verify(path, owner)
   assert problem.where == "w" and "not what was signed" in problem.what
+  # Nor does the owner sign it for them.
+  with pytest.raises(checkpoint.CheckpointError, match="leaf w does not open"):
+    checkpoint.reencrypt(path, tmp_path / "d", owner, owner, signer=signer)
+  assert not (tmp_path / "d").exists()
 
 
 # ----------------------------------------------------------------- mistakes

@@ -67,6 +67,8 @@ class Manifest(NamedTuple):
     digests: SHA-256 of the message of each part, hexadecimal, in the order of
       the leaves; None if the checkpoint is not signed.
     origin: Files that it was sealed from; None for a tree.
+    name: Name of the model; empty if none was given.
+    run: Id of the training run; empty if none was given.
   """
 
   id: str
@@ -77,6 +79,8 @@ class Manifest(NamedTuple):
   streams: Streams
   digests: tuple[str, ...] | None
   origin: Origin | None = None
+  name: str = ""
+  run: str = ""
 
   @property
   def used(self) -> list[int]:

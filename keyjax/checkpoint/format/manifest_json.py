@@ -25,11 +25,12 @@ from keyjax.checkpoint.format.manifest import (
 )
 from keyjax.errors import KeyringError
 from keyjax.keyring.data_keys import leaf_key
-from keyjax.keyring.encoding import dump, parse
+from keyjax.keyring.encoding import dump, is_name, parse
 
 VERSION = 1
 # With PRNG keys or an origin, which releases that write only 1 cannot read.
 VERSION_WITH_ORIGIN = 2
+VERSION_WITH_NAMES = 3  # The name of the model, the id of the run, or both.
 MAX_SIZE = 1 << 26
 MAX_SEALED_SIZE = seal.size_of_sealed(MAX_SIZE)
 MAX_METADATA = 1 << 20
@@ -110,13 +111,16 @@ def to_bytes(manifest: Manifest) -> bytes:
 
 
 def _optional_fields(manifest: Manifest) -> dict[str, Any]:
-  """Return the fields of a manifest, with its version and origin."""
+  """Return the fields of a manifest, with its version, origin and names."""
   fields = manifest._asdict()
   found = fields.pop("origin")
+  names = {"name": fields.pop("name"), "run": fields.pop("run")}
+  json = {"origin": None if found is None else origin.to_json(found)}
+  if any(names.values()):
+    return fields | json | names | {"version": VERSION_WITH_NAMES}
   if found is None and not any(leaf.rng for leaf in manifest.leaves):
     return fields | {"version": VERSION}
-  json = None if found is None else origin.to_json(found)
-  return fields | {"origin": json, "version": VERSION_WITH_ORIGIN}
+  return fields | json | {"version": VERSION_WITH_ORIGIN}
 
 
 def from_bytes(data: bytes) -> Manifest:
@@ -133,14 +137,19 @@ def from_bytes(data: bytes) -> Manifest:
   except KeyringError as error:
     raise CheckpointContentError(str(error)) from None
   version = fields.pop("version", None)
-  if type(version) is not int or not VERSION <= version <= VERSION_WITH_ORIGIN:
+  if type(version) is not int or not VERSION <= version <= VERSION_WITH_NAMES:
     raise CheckpointContentError(
       f"a manifest of version {version!r:.20}: this release of KeyJAX reads "
-      f"versions {VERSION} and {VERSION_WITH_ORIGIN}"
+      f"versions {VERSION} to {VERSION_WITH_NAMES}"
     )
-  is_newer = version == VERSION_WITH_ORIGIN
+  is_newer = version >= VERSION_WITH_ORIGIN
   expected = _FIELDS | {"origin"} if is_newer else _FIELDS
+  has_names = version == VERSION_WITH_NAMES
+  expected |= {"name", "run"} if has_names else set()
   _require(set(fields) == expected, "missing or unknown fields")
+  names = [fields.get("name", ""), fields.get("run", "")]
+  _require(all(x == "" or is_name(x) for x in names), "a name")
+  _require(any(names) == has_names, "no name")
   _require(_is_id(fields["id"]), "no id")
   _require(_is_count(fields["step"]), "no step")
   _require(type(fields["metadata"]) is dict, "no metadata")
@@ -161,6 +170,8 @@ def from_bytes(data: bytes) -> Manifest:
     streams=streams,
     digests=digests,
     origin=_origin(fields.get("origin"), len(leaves)),
+    name=names[0],
+    run=names[1],
   )
 
 

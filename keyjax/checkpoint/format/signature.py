@@ -15,7 +15,10 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ed25519, mldsa
 
 from keyjax import seal
-from keyjax.checkpoint.errors import CheckpointContentError
+from keyjax.checkpoint.errors import (
+  CheckpointContentError,
+  CheckpointSignatureError,
+)
 from keyjax.checkpoint.format.manifest import message_context
 from keyjax.errors import KeyringError
 from keyjax.keyring.data_keys import leaf_key
@@ -94,21 +97,22 @@ def verify_signature(
     sealed: Sealed signature.
 
   Raises:
-    CheckpointContentError: If there is no signature, or not by this key.
+    CheckpointSignatureError: If there is no signature, or not by this key.
+    CheckpointContentError: If what should be the signature does not open.
     TypeError: If the key is of an unknown kind.
   """
   expected = _algorithm(verify_key, _VERIFIERS)
   record = read_signature(data_key, checkpoint, sealed)
   algorithm = field(record, "algorithm", str)
   if algorithm == "none":
-    raise CheckpointContentError("this checkpoint is not signed")
+    raise CheckpointSignatureError("this checkpoint is not signed")
   try:
     if algorithm != expected:
       raise InvalidSignature
     signature = field(record, "signature", bytes)
     verify_key.verify(signature, _signed_bytes(checkpoint, manifest))
   except (InvalidSignature, KeyringError):
-    raise CheckpointContentError(
+    raise CheckpointSignatureError(
       "this checkpoint was not signed with the expected key"
     ) from None
 
