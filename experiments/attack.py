@@ -44,6 +44,7 @@ from experiments.protection.job import open_job
 from experiments.report import attacks as report
 from experiments.run import files, results
 from experiments.run import flags as run_flags
+from keyjax.attacks import verdict
 
 Row = dict[str, Any]
 _ONLY = flags.DEFINE_string(
@@ -91,6 +92,8 @@ def run(
   prices = [r for r in rows if r["metric"] == search_cost.METRIC]
   if scores:
     console.print(table(scores))
+    for title, words in verdicts(scores).items():
+      console.print(f"{title}: {words}", markup=False)
   if prices:
     console.print(search_cost.table(prices))
   picture = _draw(config, targets, pairs, rows)
@@ -177,10 +180,28 @@ def table(rows: Sequence[Row]) -> rich.table.Table:
       r["attack_title"],
       r["metric"],
       f"{100 * r['value']:.1f}",
-      f"{100 * r['low']:.1f} - {100 * r['high']:.1f}",
+      _interval(r),
       f"{r['cost']['seconds']:.3g}",
     )
   return made
+
+
+def verdicts(rows: Sequence[Row]) -> dict[str, str]:
+  """Return the verdict on each scheme, by its title."""
+  by: dict[str, list[Row]] = {}
+  for row in rows:
+    by.setdefault(row["title"], []).append(row)
+  return {
+    title: verdict.in_words(own[0]["mechanism"], own[0]["options"], own, rows)
+    for title, own in by.items()
+  }
+
+
+def _interval(row: Row) -> str:
+  """Return a row's interval; a dash for one key, which has none."""
+  if row["low"] == row["high"]:
+    return "-"
+  return f"{100 * row['low']:.1f} - {100 * row['high']:.1f}"
 
 
 def main(argv: list[str]) -> None:

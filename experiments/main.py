@@ -34,6 +34,7 @@ from experiments.report.view import proves_nothing
 from experiments.run import flags as run_flags
 from experiments.run import results
 from keyjax import parallel
+from keyjax.attacks import verdict
 
 _MULTIHOST = flags.DEFINE_bool(
   "multihost", False, "Join the other hosts of a TPU slice."
@@ -96,6 +97,8 @@ def run(
   results.write_json(folder / "results.json", rows)
   report.write(folder / "report.html", rows, figures)
   console.print(table(rows))
+  for title, words in verdicts(rows).items():
+    console.print(f"{title}: {words}", markup=False)
   console.print(f"Rows:   {folder / 'results.json'}")
   console.print(f"Report: {folder / 'report.html'}")
   console.print(f"Ship:   {folder}/<scheme>/locked")
@@ -112,10 +115,21 @@ def table(rows: list[dict[str, Any]]) -> rich.table.Table:
   made = rich.table.Table(title=f"{rows[0]['dataset']}, test accuracy in %")
   made.add_column("scheme", overflow="fold")
   names = ("right key", "no key", "wrong (mean)", "wrong (max)")
-  for name in (*names, "not finite", "key bytes"):
+  for name in (*names, "not finite", "key bits"):
     made.add_column(name, justify="right", overflow="fold", width=7)
   for label in dict.fromkeys(r["scheme"] for r in rows):
     made.add_row(*_cells([r for r in rows if r["scheme"] == label]))
+  return made
+
+
+def verdicts(rows: list[dict[str, Any]]) -> dict[str, str]:
+  """Return the class and the verdict of each scheme, by its title."""
+  made = {}
+  for row in rows:
+    if row["mechanism"]:  # The plain model has none.
+      stated = verdict.known(row["mechanism"], row["options"])
+      words = verdict.in_words(row["mechanism"], row["options"])
+      made[row["title"]] = f"{stated.security_class}; {words}"
   return made
 
 
@@ -126,9 +140,10 @@ def _cells(rows: list[dict[str, Any]]) -> list[str]:
     return [title, _percent(by_condition["plain"], "value"), *["-"] * 5]
   right = _percent(by_condition["right"], "value")
   no_key = _percent(by_condition["no_key"], "value")
-  key_bytes = str(results.find(rows, metric="key_bytes")["value"])
+  space = [r["value"] for r in rows if r["metric"] == "key_bits"]
+  key_bits = f"{space[0]:.1f}" if space else "-"
   if "wrong" not in by_condition:  # There is no key.
-    return [title, right, no_key, "-", "-", "-", key_bytes]
+    return [title, right, no_key, "-", "-", "-", key_bits]
   wrong = by_condition["wrong"]
   nonfinite = wrong["nonfinite"] / (wrong["images"] * wrong["keys"])
   return [
@@ -138,7 +153,7 @@ def _cells(rows: list[dict[str, Any]]) -> list[str]:
     _percent(wrong, "value"),
     _percent(wrong, "max"),
     f"{100 * nonfinite:.1f} %",
-    key_bytes,
+    key_bits,
   ]
 
 

@@ -30,6 +30,7 @@ class Games:
     attack = registry.get(spec.attack)
     target = self._targets.get(scheme)
     attacker = rows.attacker_of(spec, len(target.train.label))
+    budget = rows.budget_of(self._config, label)
     result: referee.AttackResult | None
     if attacker.has_base and target.base is None:
       result = None
@@ -37,10 +38,9 @@ class Games:
       targets = self._targets.with_fresh_keys(
         scheme, spec.trials, decoys=attack.goal == Goal.DISTINGUISH
       )
-      result = referee.trials(attack, targets, attacker, rows.budget_of(spec))
+      result = referee.trials(attack, targets, attacker, budget)
     else:
       grid = spec.grid.settings or attack.grid
-      budget = rows.budget_of(spec)
       result = referee.sweep(attack, target, attacker, budget, grid)
     row = game_row(self._config, scheme, label, attack, attacker, result)
     if attack.goal == Goal.FUNCTION:
@@ -70,7 +70,7 @@ def game_row(
     value=result.score.value,
     low=result.score.low,
     high=result.score.high,
-    interval=_interval(attack, config.attacks[label]),
+    interval=_interval(attack, config.attacks[label], result),
     cost=result.cost._asdict(),
     curve=[
       p.cost._asdict()
@@ -82,9 +82,13 @@ def game_row(
   )
 
 
-def _interval(attack: Attack, spec: ConfigDict) -> str:
+def _interval(
+  attack: Attack, spec: ConfigDict, result: referee.AttackResult
+) -> str:
   if spec.trials:
     return f"Clopper-Pearson over {spec.trials} games"
   if attack.goal in OVER_IMAGES:
     return "Clopper-Pearson over images, Bonferroni over settings"
-  return "one game: exact"
+  if result.score.low < result.score.high:
+    return "Clopper-Pearson over 1 game"
+  return "one game: no interval"

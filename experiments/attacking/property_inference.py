@@ -137,7 +137,9 @@ class PropertyInference:
     self, name: str, count: int, steps: int
   ) -> tuple[shadows.Nets, shadows.Nets]:
     job = self._targets.job
-    seed = 2 * list(shadows.PROPERTIES).index(name)
+    kinds = list(shadows.PROPERTIES)
+    run = job.config.train.seed
+    seed = 2 * (len(kinds) * run + kinds.index(name))
     first, second = (
       shadows.train(
         job.model,

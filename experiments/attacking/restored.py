@@ -54,7 +54,7 @@ def _restore(
   spec = config.attacks[label]
   target = targets.get(scheme)
   attacker = rows.attacker_of(spec, len(target.train.label))
-  budget = rows.budget_of(spec)
+  budget = rows.budget_of(config, label)
   # The row keeps no key: the same attack finds the same one again.
   view = views.view(target, attacker, budget.seed)
   *_, claim = registry.get(spec.attack).run(view, budget, **row["setting"])

@@ -21,9 +21,10 @@ def attacker_of(spec: ConfigDict, num_train: int) -> Attacker:
   return Attacker(**fields)
 
 
-def budget_of(spec: ConfigDict) -> Budget:
-  """Return the budget of an attack in a config."""
-  return Budget(steps=spec.steps, points=spec.points)
+def budget_of(config: ConfigDict, label: str) -> Budget:
+  """Return the budget of an attack; the seed of a run is its attacker's too."""
+  spec = config.attacks[label]
+  return Budget(steps=spec.steps, points=spec.points, seed=config.train.seed)
 
 
 def fields(
@@ -37,7 +38,7 @@ def fields(
     "game": spec.attack,
     "attacker": vars(attacker),
     "fraction": spec.fraction,
-    "budget": vars(budget_of(spec)) | {"trials": spec.trials},
+    "budget": vars(budget_of(config, label)) | {"trials": spec.trials},
   }
 
 

@@ -33,6 +33,7 @@ def render(
   sections = [
     text.head(plain, schemes),
     panels.by_key(schemes, levels),
+    tables.worths(schemes),
     tables.accuracies(plain, schemes),
     text.conditions(schemes),
     tables.costs(schemes),

@@ -1,9 +1,9 @@
 """The report of attacks: scores, score against cost, and the price of keys."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from experiments.report import page, text
+from experiments.report import page, text, worth
 from experiments.report.page import Html, definitions, element, section
 from experiments.report.style import NUM_COLORS
 from experiments.report.svg import (
@@ -21,13 +21,13 @@ from experiments.report.svg import (
 from experiments.report.view import (
   DASH,
   how_many,
-  number,
   points,
   seconds,
   span,
 )
+from experiments.report.worth import Worth
 from experiments.run import files
-from keyjax.attacks import intervals
+from keyjax.attacks.verdict import gain, progress
 
 Row = Mapping[str, Any]
 _GOALS = {
@@ -64,6 +64,7 @@ def render(rows: Sequence[Row]) -> str:
   scores = [r for r in rows if r["metric"] != "log10_years"]
   sections = [
     _head(rows, scores),
+    _worth(scores, prices),
     *(_scores(scores) if scores else []),
     _prices(prices),
     text.provenance(rows, _LIMITS),
@@ -75,33 +76,22 @@ def _scores(rows: Sequence[Row]) -> list[Html | None]:
   return [_heat_map(rows), _gains(rows), _curves(rows), _meaning(rows)]
 
 
-class Gain(NamedTuple):
-  """Gain of stolen weights over training from scratch."""
-
-  value: float
-  low: float
-  high: float
-
-
-def gain(row: Row, rows: Sequence[Row]) -> Gain | None:
-  """Return a fine-tuning row's gain over the row from scratch, if any.
-
-  Training from scratch has as many images and takes as many steps.
-  """
-  if row["game"] != "fine_tune" or row["value"] is None:
-    return None
-  for other in rows:
-    if (
-      other["game"] == "scratch"
-      and other["attacker"]["images"] == row["attacker"]["images"]
-      and other["cost"]["steps"] == row["cost"]["steps"]
-    ):
-      low, high = intervals.difference(
-        (row["value"], row["low"], row["high"]),
-        (other["value"], other["low"], other["high"]),
-      )
-      return Gain(row["value"] - other["value"], low, high)
-  return None
+def _worth(rows: Sequence[Row], prices: Sequence[Row]) -> Html:
+  """Return each scheme's class, key space, best known break and verdict."""
+  bits = {r["scheme"]: r.get("key_bits") for r in prices}
+  first = {r["scheme"]: r for r in reversed([*rows, *prices])}
+  order = dict.fromkeys(r["scheme"] for r in [*rows, *prices])
+  return worth.table(
+    Worth(
+      title=first[label]["title"],
+      mechanism=first[label]["mechanism"],
+      options=first[label]["options"],
+      bits=bits.get(label),
+      rows=tuple(r for r in rows if r["scheme"] == label),
+      baselines=tuple(rows),
+    )
+    for label in order
+  )
 
 
 def _titles(rows: Sequence[Row], name: str, title: str) -> dict[str, str]:
@@ -126,21 +116,6 @@ def _head(rows: Sequence[Row], scores: Sequence[Row]) -> Html:
     element("h1", "Every lock with its break"),
     element("p", lead, class_="lead"),
   )
-
-
-def heat(row: Row) -> float:
-  """Return how far an attacker got towards the goal, from 0 to 1."""
-  value = number(row["value"]) or 0.0
-  chance = 0.0
-  most = 1.0
-  if row["metric"] == "function":
-    chance = 1 / (number(row.get("classes")) or 10)
-    most = number(row.get("right")) or 1.0
-  if row["metric"] == "distinguish":
-    chance = 0.5
-  if most <= chance:  # The owner's own model has learned nothing.
-    return 0.0
-  return min(1.0, max(0.0, (value - chance) / (most - chance)))
 
 
 def _heat_map(rows: Sequence[Row]) -> Html:
@@ -171,12 +146,14 @@ def _cell(row: Row | None, rows: Sequence[Row]) -> Html:
     return element("td", DASH, element("small", row["note"]), class_="none")
   found = gain(row, rows)
   exact = row["low"] == row["high"]
+  bad = row.get("details", {}).get("nonfinite", 0)
   return element(
     "td",
     element("b", f"{100 * row['value']:.1f}"),
     None if exact else element("small", span([row["low"], row["high"]])),
     element("small", points(100 * found.value)) if found else None,
-    style=f"--heat: {heat(row):.3f}",
+    element("small", f"{bad:,} not finite") if bad else None,
+    style=f"--heat: {progress(row):.3f}",
     title=f"{row['metric']}, {_GOALS[row['metric']]}",
   )
 

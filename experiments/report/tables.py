@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from experiments.report import worth
 from experiments.report.page import Html, element, flag, section
 from experiments.report.svg import THIN, percent
 from experiments.report.view import (
@@ -16,6 +17,7 @@ from experiments.report.view import (
   seconds,
   span,
 )
+from experiments.report.worth import Worth
 
 
 def accuracies(plain: Scheme, schemes: Sequence[Scheme]) -> Html | None:
@@ -48,13 +50,28 @@ def accuracies(plain: Scheme, schemes: Sequence[Scheme]) -> Html | None:
   return section("The numbers", _table(head, rows), _note(note))
 
 
+def worths(schemes: Sequence[Scheme]) -> Html | None:
+  """Return the table of classes, key spaces, known breaks and verdicts."""
+  if not schemes:
+    return None
+  return worth.table(
+    Worth(
+      title=s.title,
+      mechanism=str(s.field("mechanism")),
+      options=s.field("options") or {},
+      bits=s.cost("key_bits"),
+    )
+    for s in schemes
+  )
+
+
 def costs(schemes: Sequence[Scheme]) -> Html | None:
   """Return the table of costs: a row per scheme."""
   if not schemes:
     return None
   head = (
     "cost",
-    "key",
+    "key, stored",
     "changed parameters",
     "encrypt",
     "decrypt",

@@ -200,8 +200,8 @@ def span(shares: Sequence[float | None]) -> str:
 
 
 def interval(estimate: Estimate) -> str | None:
-  """Return an estimate's interval, in percent."""
-  if estimate.low is None or estimate.high is None:
+  """Return an estimate's interval, in percent, if it has one with a width."""
+  if None in (estimate.low, estimate.high) or estimate.low == estimate.high:
     return None
   return span([estimate.low, estimate.high])
 

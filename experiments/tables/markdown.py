@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.tables import steps
+from keyjax.attacks import verdict
 
 Row = Mapping[str, Any]
 _HEAD = (
@@ -12,11 +13,13 @@ _HEAD = (
   "no key, %",
   "wrong keys, %: mean; largest",
   "drop, points: no key; wrong keys",
-  "key, bytes",
+  "class",
+  "key space, bits",
   "changed parameters",
   "encrypt; decrypt, ms",
   "times plain: training step; forward pass; opened ahead",
   "not finite",
+  "verdict",
   "papers report, %",
 )
 
@@ -69,13 +72,25 @@ def _cells(rows: Sequence[Row], overhead: str) -> list[str]:
     _share(no_key),
     _wrong(wrong) if wrong else "-",
     "; ".join(_drop(by, x) for x in found),
-    _number(by["key_bytes", ""]),
+    verdict.known(rows[0]["mechanism"], rows[0]["options"]).security_class,
+    key_space(rows),
     _changed(by),
     _times(by),
     overhead,
     _not_finite(found),
+    verdict.in_words(rows[0]["mechanism"], rows[0]["options"]),
     papers,
   ]
+
+
+def key_space(rows: Sequence[Row]) -> str:
+  """Return the bits of a scheme's key space, over seeds; `-` if unknown."""
+  bits = [x for r in rows if r["metric"] == "key_bits" for x in r["values"]]
+  if not bits:
+    return "-"
+  low = f"{min(bits):.1f}".removesuffix(".0")
+  high = f"{max(bits):.1f}".removesuffix(".0")
+  return low if low == high else f"{low} to {high}"
 
 
 def _wrong(row: Row) -> str:

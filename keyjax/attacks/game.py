@@ -266,7 +266,11 @@ compiled = functools.lru_cache(maxsize=16)(jax.jit)
 
 
 class Score(NamedTuple):
-  """A share and its 95 % interval; `details` go to the row."""
+  """A share and its 95 % interval; `details` go to the row.
+
+  An interval without width is none: the share of one key or of one file that
+  was found, which says nothing about other keys.
+  """
 
   value: float
   low: float

@@ -199,8 +199,15 @@ def trials(
 # ------------------------------------------------------------------- referees
 
 
+_WON_OR_LOST = (Goal.DISTINGUISH, Goal.FORGE)
+
+
 def score(attack: Attack, value: Any, target: Target) -> Score:
   """Score a claim; a claim of None scores 0."""
+  if value is None and attack.goal in _WON_OR_LOST:
+    return _one_game(False)
+  if value is None and attack.goal == Goal.FUNCTION:
+    return Score(0.0, *intervals.clopper_pearson(0, len(target.test.label)))
   if value is None:
     return Score(0.0, 0.0, 0.0)
   return (attack.referee or _REFEREES[attack.goal])(value, target)
@@ -239,16 +246,19 @@ def _weights(value: Any, target: Target) -> Score:
 
 
 def _distinguish(value: bool, target: Target) -> Score:
-  right = float(bool(value) == target.genuine)
-  return Score(right, right, right)
+  return _one_game(bool(value) == target.genuine)
 
 
 def _forge(value: Forgery, target: Target) -> Score:
   opened = target.scheme.decrypt(target.key, value.locked)
   same = tree.same_bits(opened, value.edit(target.params))
   moved = not tree.same_bits(opened, target.params)
-  won = float(same and moved)
-  return Score(won, won, won)
+  return _one_game(same and moved)
+
+
+def _one_game(won: bool) -> Score:
+  """Return the score of a game that is won or lost, with its wide interval."""
+  return Score(float(won), *intervals.clopper_pearson(won, 1))
 
 
 def _alike(a: Any, b: Any) -> bool:
@@ -256,7 +266,11 @@ def _alike(a: Any, b: Any) -> bool:
 
 
 def _share(claimed: Any, true: Any) -> Score:
-  """Return the share of array elements with the same bits."""
+  """Return the share of array elements with the same bits.
+
+  It is that of one key, counted in full: an interval over keys takes several
+  games.
+  """
   if not _alike(claimed, true):
     return Score(0.0, 0.0, 0.0)
   right = total = 0

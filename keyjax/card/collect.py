@@ -13,7 +13,7 @@ from keyjax.card.errors import CardError
 from keyjax.card.evidence import Found
 from keyjax.errors import KeyringError
 from keyjax.keyring.encoding import check_name, dump
-from keyjax.schemes.registry import security_class
+from keyjax.schemes.registry import parts, security_class
 
 Row = Mapping[str, Any]
 CONDITIONS = ("plain", "right", "api", "no_key", "wrong")
@@ -157,6 +157,7 @@ def _scheme(rows: Sequence[Row], label: str) -> dict[str, Any]:
   return {
     "label": label,
     "title": _one(rows, "title"),
+    **_key_space(rows),
     "parts": [
       {"mechanism": n, "options": o, "class": security_class(n, o)}
       for n, o in _parts(name, options)
@@ -164,12 +165,17 @@ def _scheme(rows: Sequence[Row], label: str) -> dict[str, Any]:
   }
 
 
+def _key_space(rows: Sequence[Row]) -> dict[str, float]:
+  """Return the bits of the smallest key space that the rows counted, if any."""
+  found = [r["value"] for r in rows if r.get("metric") == "key_bits"]
+  found += [r["key_bits"] for r in rows if r.get("key_bits") is not None]
+  return {"key_bits": min(found)} if found else {}
+
+
 def _parts(name: str, options: Any) -> list[tuple[str, dict[str, Any]]]:
-  if name != "chain":
-    return [(name, options)]
   try:
-    return [p for n, o in options["parts"] for p in _parts(n, o)]
-  except (KeyError, TypeError, ValueError):
+    return parts(name, options)
+  except (TypeError, ValueError):
     raise CardError("the rows of a chain do not list its parts") from None
 
 

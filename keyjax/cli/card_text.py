@@ -7,6 +7,7 @@ from typing import Any
 
 from rich import box, console, table, text
 
+from keyjax.attacks import verdict
 from keyjax.card import unknown_mechanisms
 from keyjax.card.collect import MOSTLY_NONFINITE
 from keyjax.cli.output import printable, size
@@ -59,6 +60,7 @@ def _head(card: Mapping[str, Any]) -> list[str]:
     + (" (as stated; not known here)" if p["mechanism"] in unknown else "")
     for p in scheme["parts"]
   ]
+  bits = scheme.get("key_bits")
   keys = [f"{k['fingerprint']} {k['version']}" for k in card["keys"]]
   signature = card.get("signature")
   signed = "no"
@@ -76,6 +78,9 @@ def _head(card: Mapping[str, Any]) -> list[str]:
   return [
     f"scheme      {scheme['label']} ({scheme['title']})",
     f"class       {'; '.join(parts)}",
+    *([f"key space   {bits:.1f} bits"] if bits is not None else []),
+    f"known break {verdict.known(*_mechanism(card)).breaks}",
+    f"verdict     {_verdict(card)}",
     *(f"key         {key.strip()}" for key in keys),
     f"data        {data['dataset']}, {data['model']}",
     f"model       {digest}",
@@ -84,11 +89,28 @@ def _head(card: Mapping[str, Any]) -> list[str]:
   ]
 
 
+def _mechanism(card: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+  parts = [(p["mechanism"], p["options"]) for p in card["scheme"]["parts"]]
+  return parts[0] if len(parts) == 1 else ("chain", {"parts": parts})
+
+
+def _verdict(card: Mapping[str, Any]) -> str:
+  """Return the verdict, given the attacks on the card."""
+  classes = card["data"]["classes"]
+  rows = [
+    {**x, "metric": x["goal"], "attack_title": x["title"], "classes": classes}
+    for x in card["attacks"]
+  ]
+  return printable(verdict.in_words(*_mechanism(card), rows))
+
+
 def _percent(value: float) -> str:
   return f"{100 * value:.2f}"
 
 
 def _span(row: Mapping[str, Any]) -> str:
+  if row["low"] == row["high"]:  # One game, or keys that are all alike.
+    return "-"
   return f"{_percent(row['low'])} - {_percent(row['high'])}"
 
 

@@ -336,6 +336,19 @@ def _security_class(options: Mapping[str, Any]) -> str:
   return classes.get(str(schedule), registry.UNCLASSIFIED)
 
 
+def _known_break(options: Mapping[str, Any]) -> str | None:
+  return {
+    registry.OBFUSCATION: (
+      "four known float32 weights, such as zero biases, give the master key"
+    ),
+    registry.CRYPTOGRAPHIC: "",
+  }.get(_security_class(options))
+
+
 registry.register(
-  NAME, deep_lock, security_class=_security_class, locks_int8=True
+  NAME,
+  deep_lock,
+  security_class=_security_class,
+  known_break=_known_break,
+  locks_int8=True,
 )

@@ -377,5 +377,6 @@ for _kind in KINDS:
     _kind,
     _of_kind(_kind),
     security_class=registry.DEGRADATION,
+    known_break="100 transformed images that were overheard give the key",
     picture="inputs",
   )

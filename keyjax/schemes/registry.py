@@ -55,6 +55,8 @@ class Entry(NamedTuple):
     factory: Function of options that returns the scheme. Parameters called
       `apply_fn` and `loss_fn` are no options: the model supplies them.
     security_class: Security class, or a function from options to it.
+    known_break: Best known break in words, or a function from options to it;
+      empty if no break is known, None if the scheme does not say.
     key_source: What the key is made from.
     check: For `KeySource.PARAMS`, `check(params, **options)`: raises a
       ValueError if no key can be made for params of these shapes.
@@ -68,6 +70,7 @@ class Entry(NamedTuple):
   name: str
   factory: Callable[..., Scheme]
   security_class: SecurityClass = UNCLASSIFIED
+  known_break: str | Callable[[Options], str | None] | None = None
   key_source: KeySource = KeySource.SECRET
   check: Callable[..., None] | None = None
   locks_int8: bool = False
@@ -208,6 +211,37 @@ def security_class(name: str, options: Options) -> str:
   schemes.load()
   found = _CLASSES.get(name, UNCLASSIFIED)
   return found if isinstance(found, str) else found(options)
+
+
+def known_break(name: str, options: Options) -> str | None:
+  """Return the best known break of a scheme; empty if none is known.
+
+  Args:
+    name: Name of the scheme.
+    options: Arguments of its factory.
+
+  Returns:
+    The break in words; None for a scheme that does not say.
+  """
+  entry = find(name)
+  if entry is None or entry.known_break is None:
+    return None
+  found = entry.known_break
+  return found if isinstance(found, str) else found(options)
+
+
+def parts(name: str, options: Options) -> list[tuple[str, dict[str, Any]]]:
+  """Return the names and options of a chain's parts, or of the scheme itself.
+
+  Raises:
+    ValueError: If the options of a chain do not list its parts.
+  """
+  if name != "chain":
+    return [(name, dict(options))]
+  try:
+    return [p for n, o in options["parts"] for p in parts(n, o)]
+  except (KeyError, TypeError, ValueError):
+    raise ValueError("the options of a chain do not list its parts") from None
 
 
 def is_known(name: str) -> bool:

@@ -14,12 +14,11 @@ from ml_collections import ConfigDict
 import keyjax
 from experiments import attack as command
 from experiments.attacking import plan
-from experiments.report import attacks as report
 from experiments.run import config as configs
 from experiments.run import results
 from keyjax import card as cards
 from keyjax import tree
-from keyjax.attacks import registry
+from keyjax.attacks import registry, verdict
 from keyjax.attacks.game import Attacker, Budget, Claim, Goal
 from keyjax.attacks.views import View
 from keyjax.schemes import registry as schemes
@@ -134,7 +133,7 @@ def test_rows_resumption_and_report(
   norms = find(rows, "toy", "norms")
   assert norms["value"] is None and "no batch norm" in norms["note"]
   assert "right" not in won
-  tuned = report.gain(find(rows, "none", "tune"), rows)
+  tuned = verdict.gain(find(rows, "none", "tune"), rows)
   assert tuned is not None and tuned.low < tuned.value < tuned.high
   page = (folder / "attacks.html").read_text()
   assert "a toy" in page and "the toy&#x27;s break" in page
@@ -254,10 +253,10 @@ def test_several_rows_are_written_or_none(
 def test_a_row_without_a_base_model() -> None:
   row = {"value": None, "note": "there is no base model", "metric": "key"}
   assert command.summary(row) == "there is no base model"
-  assert report.heat(row | {"value": None}) == 0
-  assert report.heat({"metric": "distinguish", "value": 0.75}) == 0.5
+  assert verdict.progress(row | {"value": None}) == 0
+  assert verdict.progress({"metric": "distinguish", "value": 0.75}) == 0.5
   done = {"metric": "function", "value": 0.1, "classes": 10, "right": 0.9}
-  assert report.heat(done) == 0
-  assert report.heat(done | {"value": 0.5}) == pytest.approx(0.5)
-  assert report.heat(done | {"value": 0.5, "right": 0.1}) == 0
-  assert report.heat({"metric": "transfer", "value": 0.3}) == 0.3
+  assert verdict.progress(done) == 0
+  assert verdict.progress(done | {"value": 0.5}) == pytest.approx(0.5)
+  assert verdict.progress(done | {"value": 0.5, "right": 0.1}) == 0
+  assert verdict.progress({"metric": "transfer", "value": 0.3}) == 0.3

@@ -37,6 +37,7 @@ def scheme_rows(base: dict[str, Any], seed: int, changed: int) -> list[Any]:
     results.number(base, "parameters", 610),
     results.number(base, "changed_parameters", changed),
     results.number(base, "key_bytes", 16),
+    results.number(base, "key_bits", 128.0 if changed else 44.25 + seed),
     results.number(base, "encrypt_seconds", 0.001 * (1 + seed)),
     results.number(base, "decrypt_seconds", 0.002),
     judge.accuracy(base, right, "right"),
@@ -131,8 +132,10 @@ def test_the_page_says_nan_in_words(folders: list[str]) -> None:
   head, rule, plain, deep_lock, shf = markdown.table(rows)
   assert len({line.count("|") for line in (head, rule, plain, shf)}) == 1
   assert plain.startswith("| plain | ") and " ± " in plain
-  assert "none" in shf.split("|")[10]
-  assert "| 16 |" in deep_lock and "all 610" in deep_lock
+  assert "none" in shf.split("|")[11]
+  assert "| obfuscation | 128 | all 610 |" in deep_lock
+  assert "| broken by: four known float32 weights" in deep_lock
+  assert "| access control by degradation | 44.2 to 45.2 |" in shf
   for row in rows:
     if row["metric"] == "accuracy" and row["condition"] in ("no_key", "wrong"):
       row["nonfinite"] = row["seen"] if row["scheme"] == "float32" else 1
@@ -249,9 +252,9 @@ def test_the_cost_of_steps_is_a_column(
   assert found == rows[:3]
   seeds = over_seeds.rows(runs.read(folders))
   _, _, plain, deep_lock, shf = markdown.table(seeds, found)
-  assert deep_lock.split("|")[9] == " 1; 1.10 [1.05, 1.15]; - "
-  assert shf.split("|")[9] == " 1.02 [1.01, 1.03]; -; - "
-  assert plain.split("|")[9] == " - "
+  assert deep_lock.split("|")[10] == " 1; 1.10 [1.05, 1.15]; - "
+  assert shf.split("|")[10] == " 1.02 [1.01, 1.03]; -; - "
+  assert plain.split("|")[10] == " - "
   page = markdown.page(seeds, found)
   assert "medians of the ratios to plain" in page
   assert "medians of the ratios" not in markdown.page(seeds)
