@@ -40,6 +40,15 @@ FIELDS = (
 )
 
 
+# From the top of the checkout: all but figures and texts.
+_CODE = (
+  ":/",
+  ":(top,exclude)results",
+  ":(top,exclude)docs",
+  ":(top,exclude)*.md",
+)
+
+
 def provenance() -> dict[str, str]:
   """Return the command, commit, hardware, versions and date of this run."""
   now = datetime.datetime.now(datetime.UTC)
@@ -59,7 +68,10 @@ def _command() -> str:
 
 
 def commit() -> str:
-  """Return the commit, with `-dirty` if tracked files differ from it."""
+  """Return the commit, with `-dirty` if its code was changed.
+
+  Results, and the documentation that quotes them, are written between runs.
+  """
   folder = pathlib.Path(__file__).parent
   git = ["git", "-C", str(folder)]
   try:
@@ -70,7 +82,7 @@ def commit() -> str:
       check=True,
     ).stdout.strip()
     changed = subprocess.run(
-      [*git, "status", "--porcelain", "--untracked-files=no"],
+      [*git, "status", "--porcelain", "--untracked-files=no", "--", *_CODE],
       capture_output=True,
       text=True,
       check=True,
