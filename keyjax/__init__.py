@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     secrets,
     tree,
   )
+  from keyjax.key_change import rekey
   from keyjax.scheme import (
     Scheme,
     authorize,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
   from keyjax.schemes.licensee_mark import licensee_mark, trace_marks
   from keyjax.schemes.patch_embedding import (
     fold_patch_embedding,
+    rekey_patch_embedding,
     unfold_patch_embedding,
   )
   from keyjax.schemes.pixel_shuffle import pixel_shuffle
@@ -65,6 +67,8 @@ __all__ = [
   "parallel",
   "partition",
   "pixel_shuffle",
+  "rekey",
+  "rekey_patch_embedding",
   "seal",
   "secrets",
   "trace_marks",
@@ -73,6 +77,7 @@ __all__ = [
 ]
 
 _HOMES = {
+  "key_change": ("rekey",),
   "secrets": ("Secret",),
   "scheme": (
     "Scheme",
@@ -89,6 +94,7 @@ _HOMES = {
   "schemes.licensee_mark": ("licensee_mark", "trace_marks"),
   "schemes.patch_embedding": (
     "fold_patch_embedding",
+    "rekey_patch_embedding",
     "unfold_patch_embedding",
   ),
   "schemes.pixel_shuffle": ("pixel_shuffle",),

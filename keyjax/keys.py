@@ -77,6 +77,17 @@ class Key:
     """Return inputs as they travel to the model; None if they are unchanged."""
     return None
 
+  def rebind(self, new: Self, params: Any) -> Any:
+    """Return params that do under `new` what `params` do under this key.
+
+    Of the pass that the scheme binds; a scheme that only encrypts returns
+    `params`.
+    """
+    del new, params
+    raise TypeError(
+      f"{type(self).__name__}: the model must be trained for another key"
+    )
+
   def neuron_schedule(self) -> Any:
     """Return the map from neurons to key bits; None if there is none."""
     return None

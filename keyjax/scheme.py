@@ -84,6 +84,17 @@ class Scheme(NamedTuple):
   bind: BindFn = _keep_apply
 
 
+def binds(scheme: Scheme) -> bool:
+  """Return whether the authorised pass may be another than the plain one.
+
+  Example:
+    >>> from keyjax import deep_lock, pixel_shuffle
+    >>> binds(deep_lock()), binds(pixel_shuffle("shf"))
+    (False, True)
+  """
+  return scheme.bind is not _keep_apply
+
+
 def from_batch(take: Callable[[Any], Any], batch: Any, scheme: str) -> Any:
   """Return the part of a batch that a scheme looks at.
 

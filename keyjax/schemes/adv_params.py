@@ -70,6 +70,11 @@ class AdvKey(keys.Key):
     """Return the number of changed parameters."""
     return num_changes(self)
 
+  def rebind(self, new: Self, params: Any) -> Any:
+    """Return the params: the pass is the plain one."""
+    del new
+    return params
+
   def entropy_bits(self) -> float:
     """Return the bits of the positions; those of the values are not counted."""
     leaf = np.asarray(self.leaf)[np.asarray(self.flip) != 0]

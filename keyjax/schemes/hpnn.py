@@ -92,6 +92,10 @@ class HpnnKey(keys.Key):
     units = {path: np.array(unit) for path, unit in self.units.items()}
     return Schedule(units, self.bits.size)
 
+  def rebind(self, new: Self, params: Any) -> Any:
+    """Absorb this key into the weights, and the new one out of them."""
+    return absorb(new, absorb(self, params))
+
   def signs(self, path: str) -> jax.Array:
     """Return L of one module, int8[features] of +1 and -1."""
     # [units] gathered at [features] -> [features]

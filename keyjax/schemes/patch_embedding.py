@@ -100,6 +100,31 @@ def unfold_patch_embedding(
   return _normalized(plain, offset + _shift(key, raw), kernel, mean, std)
 
 
+def rekey_patch_embedding(
+  old: Key,
+  new: Key,
+  kernel: jax.Array,
+  bias: jax.Array,
+  mean: Sequence[float],
+  std: Sequence[float],
+) -> tuple[jax.Array, jax.Array]:
+  """Convert a layer for images under one key into one for another key.
+
+  Args:
+    old: Key of the images that the layer was made for.
+    new: Key of the images that it will see; of either kind.
+    kernel: As in `fold_patch_embedding`, with the other arguments and errors.
+    bias: Bias.
+    mean: Mean of each channel.
+    std: Standard deviation of each channel.
+
+  Returns:
+    The kernel and the bias: outputs are the same up to float rounding.
+  """
+  plain = unfold_patch_embedding(old, kernel, bias, mean, std)
+  return fold_patch_embedding(new, *plain, mean, std)
+
+
 def _raw(
   key: Key,
   kernel: jax.Array,

@@ -48,6 +48,14 @@ class PixelKey(keys.Key):
     """Return transformed images."""
     return transform(self, inputs)
 
+  def rebind(self, new: Self, params: Any) -> Any:
+    """Raise: the first layer, which sees the images, is not known here."""
+    del new, params
+    raise TypeError(
+      f"{NAME}: a model sees other images under another key: train it further, "
+      "or, if its first layer takes whole blocks, use rekey_patch_embedding"
+    )
+
   def positions(self) -> jax.Array:
     """Return the array of the key that has one element a position, [N]."""
     raise NotImplementedError
