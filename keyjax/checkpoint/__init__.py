@@ -3,6 +3,7 @@
     owner = SymmetricKey(Secret.generate())
     checkpoint.save("runs/a/100", state, [owner, colleague], step=100)
     state = checkpoint.restore("runs/a/100", owner, like=state, step=100)
+    checkpoint.save("model", state, owner, name="net-a", run="a", signer=key)
     kernel = checkpoint.restore("runs/a/100", owner, leaves=".*dense/kernel")
 
 A sealed checkpoint is an Orbax checkpoint (atomic, asynchronous, by many
@@ -11,20 +12,23 @@ each checkpoint, is wrapped for the recipients in an envelope
 (`keyjax.keyring`). Each part of each leaf is one message of
 c2sp.org/chunked-encryption (`keyjax.seal`) under a key derived for its leaf,
 bound to the checkpoint's id, the step, and the leaf's path, dtype, shape and
-the part's position. A manifest - names, shapes, dtypes, structure, metadata,
-headers of the safetensors files that were sealed - is one more such message,
-and so is the padding. `format/` defines the bytes, `parts/` seals and opens
-leaves, `storage/` writes and reads files, and `weights/` those of other
-formats. No other part of KeyJAX depends on Orbax.
+the part's position. A manifest - the name of the model, the id of the run, paths, shapes,
+dtypes, structure, metadata, headers of the safetensors files that were sealed -
+is one more such message, and so is the padding. `format/` defines the bytes,
+`parts/` seals and opens leaves, `storage/` writes and reads files, and
+`weights/` those of other formats. No other part of KeyJAX depends on Orbax.
 
 **Guarantees.**
 
 - Without a recipient's key, no value, name, shape, dtype, size of a leaf, step,
-  metadata or signer is revealed. Visible are the padded total size and the
-  padded size of the manifest (within 12 %; it grows with the number of leaves),
-  the number of processes that wrote it, the ids of the recipients and of the
-  revoked, the checkpoint's random id, and the times that the file system and
-  Orbax record. In a `Manager` the folder's name is the step.
+  model, run, metadata or signer is revealed. Visible are the padded total size
+  and the padded size of the manifest (within 12 %; it grows with the number of
+  leaves), the number of processes that wrote it, the ids and kinds of the
+  recipients, the ids of the revoked, the checkpoint's random id, and the times
+  that the file system and Orbax record. No file holds the path or the host that
+  it was saved to, so that a copy does not reveal them; `commit_success.txt` of
+  checkpoints of earlier releases holds the absolute path (`reencrypt` writes
+  one without). In a `Manager` the folder's name is the step.
 - What is returned is what was saved, bit for bit, or there is an error. Flipped
   bits, truncated or missing files, parts or chunks swapped within a checkpoint
   or between two, and the manifest or envelope of another checkpoint are all
@@ -35,22 +39,32 @@ formats. No other part of KeyJAX depends on Orbax.
   bucket (`gs://...`) Orbax writes the object `commit_success.txt` last, and a
   folder without it is not a checkpoint; see *buckets* below.
 - With a signer, and `verify_key` on restore: only the signer, and no recipient,
-  can have produced it or changed a bit of it.
+  can have produced it or changed a bit of it. Nothing here signs again what is
+  not signed: `reencrypt` and a `Manager` with a signer open only what that
+  signer, or the owner of `verify_key`, has signed.
+- With `step`, `name` and `run` on restore too: the signer saved it as of this
+  step, model and run. A `Manager` requires the step, and its own run of all
+  checkpoints that record one.
 
 **Known breaks.** What each attacker can do:
 
 - *With the files, or the whole storage account*: delete them, keep them
   forever, observe who may open what and when it is written. Replace a newer
-  checkpoint by an older one: give `step` to detect it. Write checkpoints of
-  their own for a recipient whose public key they know: give `verify_key` to
-  detect it. They see a rewrap, and can restore the old envelope.
+  checkpoint by an older one: give `step` to detect it. Replace it by one of
+  another model or run of the same owner: give `name` and `run` to detect it;
+  without a `run` of its own, a `Manager` accepts a checkpoint that records
+  none. Write checkpoints of their own for a recipient whose public key they
+  know: give `verify_key` to detect it. They see a rewrap, and can restore the
+  old envelope, with its recipients and its list of the revoked.
 - *With the files and an old key*: anyone who could open a checkpoint once can
   open that ciphertext forever, with the old envelope or the data key; `rewrap`
   does not undo that. `reencrypt` protects against those who obtain the new
   files later, not what they read before. A recipient's key opens everything
   that was ever wrapped for it.
 - *As a recipient*: replace parts and manifest, which is not detected in an
-  unsigned checkpoint. Share the data key.
+  unsigned checkpoint. Share the data key. Restore the old envelope, or write
+  another one. What an owner exports without `verify_key` and imports with a
+  signer is signed as it is.
 - *On the host while it saves or restores*: read weights and data key from
   memory, and from swap and core dumps. With `impl="device"` weights stay on
   the device, which receives the keys of their parts; the host still knows the

@@ -279,7 +279,7 @@ def import_weights(
     name: Name of the model; see `save`.
     run: Id of the training run; see `save`.
     metadata: Dict of at most 1 MiB as JSON.
-    signer: Private key to sign with.
+    signer: Private key to sign with. It vouches for `source` as it is.
 
   Returns:
     The number of leaves.

@@ -24,15 +24,16 @@ next data key instead.
 What an attacker can and cannot do:
 
 - *With an envelope or a keyring file, and no key*: read the id of the
-  checkpoint, the ids of recipients, and sizes; for `Broadcast` the numbers of
-  the revoked. Destroy or hide the file. Guess a passphrase at the cost of
-  Argon2id for each guess. They cannot read a key; change, add or remove a
-  recipient unnoticed; make the reader use much memory; or learn from its errors
-  which key or passphrase was nearly right.
+  checkpoint, the ids of recipients and of the revoked, and sizes; for
+  `Broadcast` the numbers of the revoked. Destroy or hide the file. Guess a
+  passphrase at the cost of Argon2id for each guess. They cannot read a key;
+  change, add or remove a recipient unnoticed; make the reader use much memory;
+  or learn from its errors which key or passphrase was nearly right.
 - *With write access to the storage*: replace an envelope or keyring with a
   complete older version, which restores its statuses and recipients. Write an
-  envelope of their own for anyone whose public key they know. Signatures of
-  checkpoints, and a version that the reader expects, prevent both.
+  envelope of their own for anyone whose public key they know. Neither is
+  detected here. A checkpoint of theirs is, by `verify_key`; an older one, or
+  one of another run, by the expected step, name and run.
 - *With a recipient's private key*: open everything wrapped for it, including
   what was recorded earlier: envelopes have no forward secrecy. Write envelopes
   as this recipient could.
