@@ -118,12 +118,30 @@ def fine_tune_keyed(
     layers: Regular expression of the leaf paths that train.
     **recipe: Fields of `fit.Recipe`.
   """
+  settings = {"layers": layers, **recipe}
+  yield from train_keyed(view, view.key, view.opened(), budget, settings)
+
+
+def train_keyed(
+  view: View,
+  key: Any,
+  params: PyTree,
+  budget: Budget,
+  recipe: Mapping[str, Any],
+) -> Iterator[Claim]:
+  """Train plain params under a key of the view's scheme.
+
+  Args:
+    view: At least the scheme and labelled images.
+    key: Key that the model is trained under.
+    params: Variables to start from.
+    budget: Its `steps` are training steps.
+    recipe: Fields of `fit.Recipe`.
+  """
   assert view.scheme is not None
-  opened = view.opened()
-  start = Model({**opened, _KEY: view.key}, _keyed(view.scheme, view.apply_fn))
-  more = {"layers": layers}
-  chosen = Recipe(layers=layers, **recipe)
-  yield from _train(view, start, budget, chosen, more)
+  start = Model({**params, _KEY: key}, _keyed(view.scheme, view.apply_fn))
+  chosen = Recipe(**recipe)
+  yield from _train(view, start, budget, chosen, {"layers": chosen.layers})
 
 
 @registry.register(

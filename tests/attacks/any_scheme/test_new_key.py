@@ -1,0 +1,37 @@
+"""Training for a new key, after which the old one is of no use."""
+
+import dataclasses
+
+import keyjax
+from keyjax.attacks import game, referee, registry, views
+from keyjax.attacks.any_scheme import new_key
+from keyjax.attacks.game import Attacker, Budget, Model
+from tests.attacks import toys
+
+OWNER = Attacker(has_key=True, images=400)
+BUDGET = Budget(steps=150, points=2)
+
+
+def test_training_for_a_new_key_brings_the_accuracy_back() -> None:
+  target = toys.target(keyjax.pixel_shuffle("shf", 8), "shf")
+  view = views.view(target, OWNER)
+  claims = list(new_key.train_new_key(view, BUDGET, learning_rate=1e-2))
+  first, *_, last = (
+    referee.accuracy(c.value, target.test).value for c in claims
+  )
+  assert first < 0.5 and last > 0.8
+  params = {k: v for k, v in claims[-1].value.params.items() if k != ".key"}
+  old = Model((target.key, params), game.keyed(target.scheme, toys.NET.apply))
+  assert referee.accuracy(old, target.test).value < 0.5
+
+
+def test_a_model_from_scratch_starts_at_chance() -> None:
+  target = toys.target(keyjax.pixel_shuffle("shf", 8), "shf")
+  result = referee.play(
+    registry.get("train_new_key"),
+    target,
+    OWNER,
+    dataclasses.replace(BUDGET, steps=1),
+    {"learning_rate": 1e-2, "fresh": True},
+  )
+  assert result.curve[0].score.value < 0.35
