@@ -12,11 +12,12 @@ each checkpoint, is wrapped for the recipients in an envelope
 (`keyjax.keyring`). Each part of each leaf is one message of
 c2sp.org/chunked-encryption (`keyjax.seal`) under a key derived for its leaf,
 bound to the checkpoint's id, the step, and the leaf's path, dtype, shape and
-the part's position. A manifest - the name of the model, the id of the run, paths, shapes,
-dtypes, structure, metadata, headers of the safetensors files that were sealed -
-is one more such message, and so is the padding. `format/` defines the bytes,
-`parts/` seals and opens leaves, `storage/` writes and reads files, and
-`weights/` those of other formats. No other part of KeyJAX depends on Orbax.
+the part's position. A manifest - the name of the model, the id of the run,
+paths, shapes, dtypes, structure, metadata, headers of the safetensors files
+that were sealed - is one more such message, and so is the padding. `format/`
+defines the bytes, `parts/` seals and opens leaves, `storage/` writes and reads
+files, and `weights/` those of other formats. No other part of KeyJAX depends on
+Orbax.
 
 **Guarantees.**
 
