@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from keyjax.aes import bitslice, host, words
+from keyjax.aes import bitslice, checks, host, words
 from keyjax.aes.host import Impl
 
 # Lanes of 32 blocks in a tile. On a CPU the planes of a tile stay in the cache
@@ -120,6 +120,9 @@ def encrypt_blocks(
   Returns:
     uint32[n, 4], big-endian words.
 
+  Raises:
+    ValueError: If an array has another shape or dtype.
+
   References:
     FIPS 197, "Advanced Encryption Standard", section 5.1.
 
@@ -130,6 +133,8 @@ def encrypt_blocks(
     >>> [hex(x) for x in encrypt_blocks(key, block[None])[0]]
     ['0x69c4e0d8', '0x6a7b0430', '0xd8cdb780', '0x70b4c55a']
   """
+  checks.round_keys(round_keys)
+  checks.array("blocks", blocks, jnp.uint32, ("n", 4))
   return words.swap(raw_encrypt(round_keys, words.swap(blocks), impl))
 
 
@@ -147,7 +152,12 @@ def decrypt_blocks(
   Returns:
     uint32[n, 4], big-endian words.
 
+  Raises:
+    ValueError: If an array has another shape or dtype.
+
   References:
     FIPS 197, "Advanced Encryption Standard", section 5.3.
   """
+  checks.round_keys(round_keys)
+  checks.array("blocks", blocks, jnp.uint32, ("n", 4))
   return words.swap(raw_decrypt(round_keys, words.swap(blocks), impl))

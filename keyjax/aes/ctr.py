@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keyjax.aes import bitslice, block, host, words
+from keyjax.aes import bitslice, block, checks, host, words
 from keyjax.aes.host import Impl
 
 # The limit of SP 800-38D for a key and nonce, also applied to counter mode.
@@ -19,7 +19,12 @@ def check_length(start: Any, num_blocks: int) -> None:
 
   A traced start is taken modulo 2^32 and cannot be checked.
   """
-  first = int(start) if isinstance(start, int | np.integer) else 0
+  if not jnp.issubdtype(jnp.result_type(start), jnp.integer) or jnp.ndim(start):
+    raise ValueError(
+      f"start is {jnp.result_type(start)}{list(jnp.shape(start))}, not a whole "
+      "number of blocks"
+    )
+  first = 0 if isinstance(start, jax.core.Tracer) else int(start)
   if first < 0 or num_blocks < 0 or first + num_blocks > MAX_BLOCKS:
     raise ValueError(
       f"cannot make blocks {first} to {first + num_blocks}: one key and "
@@ -93,7 +98,8 @@ def keystream(
     uint32[num_blocks, 4], the keystream as big-endian words.
 
   Raises:
-    ValueError: If the blocks of one key and counter exceed 2^32 - 2, 64 GiB.
+    ValueError: If the blocks of one key and counter exceed 2^32 - 2, 64 GiB, or
+      an array has another shape or dtype.
 
   References:
     NIST SP 800-38A, "Recommendation for Block Cipher Modes of Operation".
@@ -106,6 +112,8 @@ def keystream(
     >>> hex(keystream(key, zero, 1, start=2)[0, 0])
     '0x388dace'
   """
+  checks.round_keys(round_keys)
+  checks.counter(counter)
   check_length(start, num_blocks)
   first = np.uint32(start) if isinstance(start, int | np.integer) else start
   return _keystream(round_keys, counter, num_blocks, first, impl)

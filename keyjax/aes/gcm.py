@@ -15,17 +15,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keyjax.aes import block, ghash, host, words
+from keyjax.aes import block, checks, ghash, host, words
 from keyjax.aes.host import Impl
 
 MAX_BYTES = 2**36 - 32
 TAG_BYTES = 16
 
 
-def _check(data: jax.Array, aad: jax.Array, nonce: jax.Array) -> None:
+def _check(
+  round_keys: jax.Array, data: jax.Array, aad: jax.Array, nonce: jax.Array
+) -> None:
+  checks.round_keys(round_keys)
   for name, x in (("data", data), ("aad", aad), ("nonce", nonce)):
-    if x.ndim != 1 or x.dtype != jnp.uint8:
-      raise ValueError(f"{name} is {x.dtype}{list(x.shape)}, not uint8[n]")
+    checks.array(name, x, jnp.uint8, ("n",))
   if data.shape[0] > MAX_BYTES:
     raise ValueError(
       f"cannot seal {data.shape[0]} bytes: one key and nonce allow at most "
@@ -153,7 +155,7 @@ def gcm_seal(
     The ciphertext uint8[n] and the tag uint8[16].
 
   Raises:
-    ValueError: If an array does not hold bytes, or the data is too long.
+    ValueError: If an array has another dtype or shape, or the data is too long.
 
   References:
     NIST SP 800-38D, "Galois/Counter Mode (GCM) and GMAC", 2007.
@@ -166,7 +168,7 @@ def gcm_seal(
     >>> bytes(sealed).hex(), bytes(tag).hex()
     ('0388dace60b6a392f328c2b971b2fe78', 'ab6e47d42cec13bdf53a67b21257bddf')
   """
-  _check(data, aad, nonce)
+  _check(round_keys, data, aad, nonce)
   args = (round_keys, nonce, data, aad)
   return host.choose(impl, host.gcm_seal, _seal, *args)
 
@@ -196,10 +198,12 @@ def gcm_open(
     is authentic. Otherwise the plaintext is all zeros.
 
   Raises:
-    ValueError: If an array does not hold bytes, or the tag is not 4 to 16 long.
+    ValueError: If an array has another dtype or shape, or the tag is not 4 to
+      16 bytes long.
   """
-  _check(ciphertext, aad, nonce)
-  if tag.ndim != 1 or not 4 <= tag.size <= TAG_BYTES:
+  _check(round_keys, ciphertext, aad, nonce)
+  checks.array("tag", tag, jnp.uint8, ("n",))
+  if not 4 <= tag.size <= TAG_BYTES:
     raise ValueError(f"a tag has 4 to {TAG_BYTES} bytes, got {tag.shape}")
   args = (round_keys, nonce, ciphertext, tag, aad)
   return host.choose(impl, host.gcm_open, _open, *args)

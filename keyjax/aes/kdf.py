@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keyjax.aes import block, words
+from keyjax.aes import block, checks, words
 from keyjax.aes.host import Impl
 
 
@@ -38,6 +38,9 @@ def cmac(
   Returns:
     uint8[n, 16].
 
+  Raises:
+    ValueError: If an array has another shape or dtype.
+
   References:
     NIST SP 800-38B, "The CMAC Mode for Authentication", 2005.
 
@@ -48,6 +51,8 @@ def cmac(
     >>> bytes(tag[0]).hex()
     'bb1d6929e95937287fa37d129b756746'
   """
+  checks.round_keys(round_keys)
+  checks.array("messages", messages, jnp.uint8, ("n", "size"))
   n, size = messages.shape
   zero = jnp.zeros((1, 4), jnp.uint32)
   subkey = _doubled(words.swap(block.raw_encrypt(round_keys, zero, impl)[0]))
@@ -90,8 +95,8 @@ def derive(
     uint8[length].
 
   Raises:
-    ValueError: If `length` is out of range, or the label contains a zero byte,
-      which is its terminator.
+    ValueError: If `length` is out of range, the label contains a zero byte,
+      which is its terminator, or an array has another shape or dtype.
 
   References:
     NIST SP 800-108r1, "Recommendation for Key Derivation Using Pseudorandom
@@ -107,6 +112,8 @@ def derive(
     raise ValueError(f"length must be 1 to 2^28 bytes, got {length}")
   if "\0" in label:
     raise ValueError("a label must not contain a zero byte")
+  if context is not None:
+    checks.array("context", context, jnp.uint8, ("n",))
   n = -(-length // 16)
   counters = np.arange(1, n + 1, dtype=">u4").view(np.uint8).reshape(n, 4)
   before = label.encode() + b"\0"

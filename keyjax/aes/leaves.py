@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from keyjax.aes import bitslice, block, ctr, host, words
+from keyjax.aes import bitslice, block, checks, ctr, host, words
 from keyjax.aes.host import Impl
 
 Like = jax.Array | jax.ShapeDtypeStruct
@@ -31,7 +31,11 @@ def _num_blocks(leaf: Like) -> int:
   return -(-leaf.size * leaf.dtype.itemsize // 16)
 
 
-def _check(leaves: Sequence[Like]) -> None:
+def _check(
+  round_keys: jax.Array, counter: jax.Array, leaves: Sequence[Like]
+) -> None:
+  checks.round_keys(round_keys)
+  checks.counter(counter)
   for leaf in leaves:
     if leaf.dtype not in (jnp.uint8, jnp.uint16, jnp.uint32):
       raise ValueError(
@@ -76,9 +80,10 @@ def xor_words(
     Leaves with the same shapes, dtypes and shardings.
 
   Raises:
-    ValueError: If a leaf does not hold unsigned words, the leaves exceed what
-      one key and counter may encrypt, the shardings use several meshes, or a
-      sharding splits a leaf of gigabytes into runs of a few bytes.
+    ValueError: If a leaf does not hold unsigned words, `round_keys` or
+      `counter` has another shape or dtype, the leaves exceed what one key and
+      counter may encrypt, the shardings use several meshes, or a sharding
+      splits a leaf of gigabytes into runs of a few bytes.
 
   Example:
     >>> from keyjax.aes import expand_key
@@ -88,7 +93,7 @@ def xor_words(
     >>> xor_words(key, zero, locked)[0]
     Array([0, 1, 2, 3, 4], dtype=uint8)
   """
-  _check(leaves)
+  _check(round_keys, counter, leaves)
   if shardings is not None:
     made = pads(round_keys, counter, leaves, shardings=shardings, impl=impl)
     return [x ^ pad for x, pad in zip(leaves, made, strict=True)]
@@ -130,7 +135,7 @@ def pads(
     >>> bool((mixed == xor_words(key, zero, [leaf])[0]).all())
     True
   """
-  _check(leaves)
+  _check(round_keys, counter, leaves)
   shapes = tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves)
   if shardings is None:
     return _unsharded(round_keys, counter, shapes, impl)

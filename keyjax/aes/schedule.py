@@ -51,6 +51,30 @@ def key_of(round_keys: np.ndarray) -> bytes:
   return round_keys.astype(">u4").tobytes()[:size]
 
 
+def check_expanded(round_keys: Any) -> None:
+  """Raise a ValueError if round keys are not those of any AES key.
+
+  Nothing else would show that some of them were altered. Traced round keys
+  are not checked: the cipher uses them as they are, on every platform.
+
+  Example:
+    >>> check_expanded(expand_key(bytes(16)))
+    >>> check_expanded(expand_key(bytes(16)).at[10, 3].add(1))
+    Traceback (most recent call last):
+    ...
+    ValueError: these round keys are not the schedule of an AES key: they were \
+altered
+  """
+  if isinstance(round_keys, jax.core.Tracer):
+    return
+  words = np.asarray(round_keys)
+  key = np.frombuffer(key_of(words), np.uint8)
+  if not np.array_equal(_expand_host(key), words):
+    raise ValueError(
+      "these round keys are not the schedule of an AES key: they were altered"
+    )
+
+
 def _checked(key: Any) -> Any:
   if key.dtype != np.uint8:
     raise TypeError(f"an AES key must have dtype uint8, got {key.dtype}")

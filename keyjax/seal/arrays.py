@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from keyjax import aes, meshes, tree
+from keyjax.aes import checks, schedule
 from keyjax.aes.host import Impl
 from keyjax.errors import SealError
 from keyjax.keys import Key, key_dataclass
@@ -41,6 +42,12 @@ class SealKey(Key):
   round_keys: jax.Array
   base_nonce: jax.Array
   header: jax.Array
+
+  def check(self) -> None:
+    """Raise a ValueError if a shape is wrong, or round keys were altered."""
+    checks.round_keys(self.round_keys)
+    checks.array("header", self.header, np.uint8, (HEADER_BYTES,))
+    schedule.check_expanded(self.round_keys)
 
 
 def seal_key(
@@ -82,7 +89,8 @@ def seal_array(
       for "host" on a CPU and "device" elsewhere.
 
   Raises:
-    ValueError: If `data` is not uint8[n], or is too long.
+    ValueError: If `data` is not uint8[n] or is too long, or the key was
+      altered.
 
   Example:
     >>> key = Secret.generate().derive("demo", 16)
@@ -90,6 +98,7 @@ def seal_array(
     >>> unseal(key, bytes(seal_array(seal_key(key), data)))
     b'hi'
   """
+  key.check()
   seal_chunks = functools.partial(device.seal_chunks, impl=impl)
   args = (key.round_keys, key.base_nonce, data, key.header)
   return meshes.as_auto(seal_chunks, _WHOLE, *args)
@@ -111,7 +120,10 @@ def unseal_array(
 
   Raises:
     SealError: If no message has this size.
+    ValueError: If `sealed` is not uint8[m], or the key was altered.
   """
+  key.check()
+  checks.array("sealed", sealed, np.uint8, ("m",))
   size_of_plain(sealed.shape[0])
   args = (key.round_keys, key.base_nonce, key.header, sealed)
   unseal_whole = functools.partial(_unseal, impl=impl)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keyjax.aes import block, gcm, ghash, host, words
+from keyjax.aes import block, checks, gcm, ghash, host, words
 from keyjax.aes.host import Direction, Impl
 from keyjax.seal import host_calls
 from keyjax.seal.format import (
@@ -175,9 +175,12 @@ def _last_nonce(base_nonce: jax.Array, index: int) -> jax.Array:
   return base_nonce ^ jnp.asarray(last)
 
 
-def _check(data: jax.Array) -> None:
-  if data.ndim != 1 or data.dtype != jnp.uint8:
-    raise ValueError(f"data is {data.dtype}{list(data.shape)}, not uint8[n]")
+def _check(
+  round_keys: jax.Array, base_nonce: jax.Array, data: jax.Array
+) -> None:
+  checks.round_keys(round_keys)
+  checks.array("base_nonce", base_nonce, jnp.uint8, (12,))
+  checks.array("data", data, jnp.uint8, ("n",))
   if data.shape[0] // CHUNK_BYTES >= 2**32:
     raise ValueError("more than 2^32 chunks do not fit a device")
 
@@ -205,9 +208,10 @@ def seal_chunks(
     uint8[h + n + 16 * (n // 16384 + 1)].
 
   Raises:
-    ValueError: If `data` does not consist of bytes, or is too long.
+    ValueError: If an array has another dtype or shape, or `data` is too long.
   """
-  _check(data)
+  _check(round_keys, base_nonce, data)
+  checks.array("header", header, jnp.uint8, ("n",))
   args = (round_keys, base_nonce, data, header)
   return host.choose(impl, host_calls.seal, _seal_on_device, *args)
 
@@ -233,9 +237,10 @@ def open_chunks(
     and whether all chunks are authentic, bool[].
 
   Raises:
-    ValueError: If no message has chunks of that size.
+    ValueError: If an array has another dtype or shape, or no message has chunks
+      of that size.
   """
-  _check(sealed)
+  _check(round_keys, base_nonce, sealed)
   size_in_chunks(sealed.size)  # Raises for a size that no message has.
   args = (round_keys, base_nonce, sealed)
   return host.choose(impl, host_calls.unseal, _open_on_device, *args)
