@@ -8,6 +8,7 @@ errors contain no key bytes.
 
 import hmac
 import os
+import re
 from typing import Any, NoReturn
 
 import numpy as np
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from keyjax import private_files
 
 SECRET_BYTES = 32
+_HEX = re.compile(rb"[0-9a-fA-F]{64}")
 _ZERO_COUNTER = bytes(16)
 
 
@@ -72,13 +74,11 @@ class Secret:
       PermissionError: If a group or everyone can read the file.
       ValueError: If the file does not hold a secret.
     """
-    text = private_files.read(path)
-    try:
-      return cls(
-        bytes.fromhex(private_files.as_utf8(text).decode("ascii").strip())
-      )
-    except ValueError:
-      raise ValueError(f"{path} does not hold a secret") from None
+    # No error may contain the text, as a UnicodeDecodeError would.
+    text = private_files.as_utf8(private_files.read(path)).strip()
+    if not _HEX.fullmatch(text):
+      raise ValueError(f"{path} does not hold a secret")
+    return cls(bytes.fromhex(text.decode("ascii")))
 
   def save(self, path: str | os.PathLike[str]) -> None:
     """Write the secret to a new file with mode 600.

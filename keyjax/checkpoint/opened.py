@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from keyjax.checkpoint.checks import as_identities
 from keyjax.checkpoint.errors import CheckpointContentError
@@ -36,6 +36,9 @@ class OpenedCheckpoint(NamedTuple):
 
   def __repr__(self) -> str:
     return f"<OpenedCheckpoint {self.files.path}>"
+
+  def __reduce_ex__(self, protocol: Any) -> NoReturn:
+    raise TypeError("an OpenedCheckpoint is not pickled: it holds a key")
 
 
 def open_checkpoint(

@@ -19,6 +19,7 @@ from keyjax.cli.exit_codes import (
   Failure,
   keyring_errors_as,
 )
+from keyjax.keyring.encoding import decode_secret
 from keyjax.leaks import looks_secret
 
 SOURCES = ("file", "env", "fd")
@@ -62,10 +63,7 @@ def read_passphrase(source: str) -> str:
     keyring_errors_as(USAGE),
     keyjax.keyring.read_source(source, "passphrase") as data,
   ):
-    try:
-      text = data.decode("utf-8").rstrip("\r\n")
-    except UnicodeDecodeError:
-      raise Failure(USAGE, "the passphrase is not UTF-8 text") from None
+    text = decode_secret(data, "passphrase").rstrip("\r\n")
   if not text:
     raise Failure(USAGE, "the passphrase is empty")
   return text

@@ -149,10 +149,7 @@ def combine(args: argparse.Namespace) -> Result:
 
 
 def _read_share(path: str) -> str:
-  data = private_files.read(path)
-  try:
-    if len(data) > _MAX_SHARE:
-      raise ValueError
-    return private_files.as_utf8(data).decode("ascii")
-  except ValueError:
-    raise Failure(REFUSED, f"{path} is not a share") from None
+  data = private_files.as_utf8(private_files.read(path))
+  if len(data) > _MAX_SHARE or not data.isascii():
+    raise Failure(REFUSED, f"{path} is not a share")
+  return data.decode("ascii")

@@ -7,6 +7,7 @@ parsers cannot read different contents from the same bytes.
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import json
 import re
@@ -52,11 +53,13 @@ def parse(data: bytes, what: str, *, size: int, items: int) -> dict[str, Any]:
     raise KeyringError(f"{what} of {len(data)} bytes: at most {size} are read")
   if sum(data.count(mark) for mark in (b"[", b"{", b",")) > items:
     raise KeyringError(f"{what} has too many parts")
-  try:
+  document: Any = None
+  canonical: bool | None = None
+  with contextlib.suppress(ValueError, RecursionError):
     document = json.loads(data, parse_constant=_refuse)
     canonical = isinstance(document, dict) and dump(document) == data
-  except (ValueError, RecursionError):
-    raise KeyringError(f"{what} is not JSON") from None
+  if canonical is None:  # Not in `except`: JSON's errors contain the document.
+    raise KeyringError(f"{what} is not JSON")
   if not canonical:
     raise KeyringError(f"{what} is not a JSON object in its canonical form")
   return document
@@ -64,6 +67,34 @@ def parse(data: bytes, what: str, *, size: int, items: int) -> dict[str, Any]:
 
 def _refuse(constant: str) -> NoReturn:
   raise ValueError(f"{constant} is not JSON")
+
+
+def encode_secret(text: str, what: str) -> bytes:
+  """Return secret text as UTF-8; a `UnicodeEncodeError` would contain it.
+
+  Args:
+    text: Passphrase, or a key as text.
+    what: Name of it, for the error.
+
+  Raises:
+    KeyringError: If it has half of a surrogate pair, which is how Python reads
+      bytes that are not UTF-8.
+  """
+  data = text.encode("utf-8", "surrogatepass")
+  decode_secret(data, what)
+  return data
+
+
+def decode_secret(data: bytes | bytearray, what: str) -> str:
+  """Return UTF-8 as secret text; a `UnicodeDecodeError` would contain it.
+
+  Raises:
+    KeyringError: If it is not UTF-8.
+  """
+  text = data.decode("utf-8", "surrogateescape")
+  if any("\ud800" <= c <= "\udfff" for c in text):
+    raise KeyringError(f"the {what} is not UTF-8 text")
+  return text
 
 
 def encode(data: bytes) -> str:

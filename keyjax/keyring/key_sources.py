@@ -19,6 +19,7 @@ from collections.abc import Iterator
 
 from keyjax import private_files
 from keyjax.errors import KeyringError, WrongPassphrase
+from keyjax.keyring.encoding import encode_secret
 from keyjax.keyring.keyfile import (
   MAX_KEY,
   Ask,
@@ -151,7 +152,7 @@ def _from_env(name: str, what: str) -> bytearray:
   value = os.environ.get(name)
   if value is None:
     raise KeyringError(f"the environment variable of the {what} is not set")
-  return bytearray(value, "utf-8")
+  return bytearray(encode_secret(value, what))
 
 
 def _from_descriptor(number: str, what: str) -> bytearray:

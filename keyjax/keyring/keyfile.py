@@ -9,8 +9,10 @@ because a guess at a passphrase costs only 2,048 rounds of SHA-256 there, which
 is too little to protect a passphrase that someone remembers.
 """
 
+import contextlib
 import os
 import re
+import unicodedata
 from collections.abc import Callable
 from typing import Any
 
@@ -23,12 +25,18 @@ from keyjax.keyring.encoding import (
   decode,
   dump,
   encode,
+  encode_secret,
   field,
   parse,
   split_checksum,
 )
 from keyjax.keyring.recipients import Identity, kind_of, kinds
-from keyjax.keyring.recipients.passphrase import SALT_BYTES, Cost, stretch
+from keyjax.keyring.recipients.passphrase import (
+  SALT_BYTES,
+  Cost,
+  normalized,
+  stretch,
+)
 from keyjax.seal import SealError, seal, unseal
 from keyjax.secrets import Secret
 
@@ -115,7 +123,8 @@ def parse_key(text: str | bytes | bytearray, passphrase: Ask = None) -> Any:
   Args:
     text: Text that `protect_key` or `format_key` returned, or PEM; UTF-8 or
       UTF-16, with or without a byte order mark.
-    passphrase: Passphrase, or a function that asks for it when it is needed.
+    passphrase: Passphrase, or a function that asks for it when it is needed;
+      composed and decomposed accents are the same in all forms.
 
   Returns:
     A `Secret`, `HpkePrivateKey`, `RsaIdentity`, `DeviceKeys` or `SigningKey`,
@@ -125,7 +134,10 @@ def parse_key(text: str | bytes | bytearray, passphrase: Ask = None) -> Any:
     WrongPassphrase: If the passphrase is wrong, or the text is damaged.
     KeyringError: If it is not a private key, or needs a passphrase.
   """
-  data = text.encode("utf-8") if isinstance(text, str) else bytes(text)
+  if isinstance(text, str):
+    data = encode_secret(text, "private key")
+  else:
+    data = bytes(text)
   if len(data) > MAX_KEY:
     raise KeyringError(f"{len(data)} bytes: no private key is that long")
   data = private_files.as_utf8(data).strip()
@@ -153,7 +165,9 @@ def export_pem(key: PrivateKey, passphrase: str) -> str:
   kind = kind_of(key)
   if kind.to_openssl is None:
     raise KeyringError(f"OpenSSL reads no key of kind {kind.name}")
-  encryption = serialization.BestAvailableEncryption(passphrase.encode())
+  encryption = serialization.BestAvailableEncryption(
+    encode_secret(normalized(passphrase), "passphrase")
+  )
   data = kind.to_openssl(key).private_bytes(
     encoding=serialization.Encoding.PEM,
     format=serialization.PrivateFormat.PKCS8,
@@ -230,14 +244,21 @@ def _parse_pem(data: bytes, passphrase: Ask) -> PrivateKey:
   except Exception:  # `cryptography` raises several types here.
     raise KeyringError("this PEM holds no private key") from None
   if key is None:
-    try:
-      key = load(data, _ask(passphrase).encode())
-    except ValueError:
-      raise WrongPassphrase from None
+    key = _decrypt_pem(data, _ask(passphrase))
   for kind in kinds().values():
     if kind.from_openssl and (found := kind.from_openssl(key)) is not None:
       return found
   raise KeyringError("this PEM holds neither an X25519 nor an RSA key")
+
+
+def _decrypt_pem(data: bytes, passphrase: str) -> Any:
+  """Decrypt PEM, whose writers may have left the passphrase as it was typed."""
+  encode_secret(passphrase, "passphrase")
+  split = unicodedata.normalize("NFD", passphrase)
+  for text in dict.fromkeys((normalized(passphrase), passphrase, split)):
+    with contextlib.suppress(ValueError):
+      return serialization.load_pem_private_key(data, text.encode())
+  raise WrongPassphrase
 
 
 def _file_key(secret: Secret) -> bytes:

@@ -15,14 +15,21 @@ References:
   A. Shamir, "How to share a secret", CACM 22(11), 1979.
 """
 
+import contextlib
 from collections.abc import Iterable
 
 import shamir_mnemonic
+from shamir_mnemonic.shamir import (
+  EncryptedMasterSecret,
+  ShareGroup,
+  recover_ems,
+)
 from shamir_mnemonic.share import Share
 
 from keyjax.errors import KeyringError
-from keyjax.secrets import Secret
+from keyjax.secrets import SECRET_BYTES, Secret
 
+_APART = "these shares are of different secrets"
 _MAX_SHARES = 16
 
 
@@ -74,14 +81,15 @@ def combine_shares(
   """Restore a secret from shares.
 
   Args:
-    shares: Any k of them, in any order; additional ones are allowed.
+    shares: Any k of them, in any order; additional ones are allowed. Shares in
+      several groups, which other implementations make, are read too.
     passphrase: Passphrase that was given to `split_secret`.
     fingerprint: Expected `Secret.fingerprint()` of the result.
 
   Raises:
-    KeyringError: If there are too few shares, they are of different secrets or
-      misread, or the result has another fingerprint. The message contains none
-      of their words.
+    KeyringError: If there are too few shares, one of them is of another secret
+      or misread, the secret does not have 32 bytes, or the result has another
+      fingerprint. The message contains none of their words.
 
   Example:
     >>> a, b, c = split_secret(Secret.generate(), 3, 3)
@@ -92,16 +100,13 @@ def combine_shares(
   # Two copies of a share count once.
   lines = list(dict.fromkeys(" ".join(s.lower().split()) for s in shares))
   parsed = [_read(line, number) for number, line in enumerate(lines, 1)]
-  needed = parsed[0].member_threshold if parsed else 2
-  if len(lines) < needed:
+  groups = _complete_groups(parsed)
+  data = _recover(groups).decrypt(_ascii(passphrase))
+  if len(data) != SECRET_BYTES:
     raise KeyringError(
-      f"{len(lines)} different shares, and {needed} are needed"
+      f"these shares are of a secret of {len(data)} bytes, not {SECRET_BYTES}"
     )
-  try:
-    data = shamir_mnemonic.combine_mnemonics(lines[:needed], _ascii(passphrase))
-    secret = Secret(data)
-  except (shamir_mnemonic.MnemonicError, ValueError):
-    raise KeyringError("these shares are of different secrets") from None
+  secret = Secret(data)
   if fingerprint not in (None, secret.fingerprint()):
     raise KeyringError(
       "the shares or the passphrase give a key with a different fingerprint"
@@ -109,14 +114,72 @@ def combine_shares(
   return secret
 
 
-def _read(line: str, number: int) -> Share:
-  try:
-    return Share.from_mnemonic(line)
-  except (shamir_mnemonic.MnemonicError, ValueError):
+def _complete_groups(shares: list[Share]) -> list[list[Share]]:
+  """Return the groups that have enough shares, if these are enough groups."""
+  if not shares:
+    raise KeyringError("0 different shares, and 2 are needed")
+  if len({share.common_parameters() for share in shares}) > 1:
+    raise KeyringError(_APART)
+  groups: dict[int, list[Share]] = {}
+  for share in shares:
+    groups.setdefault(share.group_index, []).append(share)
+  for group in groups.values():
+    # Not one number of two shares, nor two numbers of shares that are needed.
+    if len({share.index for share in group}) != len(group) or (
+      len({share.member_threshold for share in group}) > 1
+    ):
+      raise KeyringError(_APART)
+  complete = [g for g in groups.values() if len(g) >= g[0].member_threshold]
+  needed = shares[0].group_threshold
+  if len(complete) >= needed:
+    return complete
+  if shares[0].group_count == 1:
     raise KeyringError(
-      f"share {number} of those given is misread: it has a wrong, missing or "
-      "unlisted word"
-    ) from None
+      f"{len(shares)} different shares, and {shares[0].member_threshold} are "
+      "needed"
+    )
+  counts = ", ".join(
+    f"{len(g)} of {g[0].member_threshold} shares of group {number + 1}"
+    for number, g in sorted(groups.items())
+  )
+  raise KeyringError(
+    f"{len(complete)} complete groups of shares, and {needed} are needed; "
+    f"given are {counts}"
+  )
+
+
+def _recover(groups: list[list[Share]]) -> EncryptedMasterSecret:
+  """Return the encrypted secret, on which all shares must agree."""
+  found = set()
+  with contextlib.suppress(shamir_mnemonic.MnemonicError):
+    for group in groups:
+      for share in group:
+        others = [g for g in groups if g is not group]
+        chosen = [_first(group, share), *(_first(g, g[0]) for g in others)]
+        enough = chosen[: share.group_threshold]
+        found.add(recover_ems(dict(enough)))
+    if len(found) == 1:
+      return found.pop()
+  # Not in `except`: errors of the other library quote words of the shares.
+  raise KeyringError(_APART)
+
+
+def _first(group: list[Share], share: Share) -> tuple[int, ShareGroup]:
+  """Return a group's number, and as many shares as are needed, one given."""
+  others = [other for other in group if other is not share]
+  out = ShareGroup()
+  for one in [share, *others][: share.member_threshold]:
+    out.add(one)
+  return share.group_index, out
+
+
+def _read(line: str, number: int) -> Share:
+  with contextlib.suppress(shamir_mnemonic.MnemonicError, ValueError):
+    return Share.from_mnemonic(line)
+  raise KeyringError(
+    f"share {number} of those given is misread: it has a wrong, missing or "
+    "unlisted word"
+  )
 
 
 def _ascii(passphrase: str) -> bytes:

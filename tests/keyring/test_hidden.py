@@ -7,6 +7,8 @@ import traceback
 import pytest
 
 from keyjax import Secret, keyring
+from keyjax.cli import inputs
+from keyjax.cli.exit_codes import Failure
 from keyjax.keyring import encoding
 from tests.keyring.conftest import CHEAP
 
@@ -90,6 +92,40 @@ def test_tracebacks_contain_no_key(holders, tmp_path):
       raise AssertionError("it was not refused")
     for spelling in (*spellings(MATERIAL), WORDS, body[:12]):
       assert spelling not in shown.replace("MATERIAL", "")
+
+
+def test_no_error_of_an_encoding_contains_a_passphrase(monkeypatch, tmp_path):
+  """`UnicodeError.object` is the whole text; Python reads bytes this way."""
+  words = WORDS + "\udcff"
+  monkeypatch.setenv("KEYJAX_TEST", words)
+  (tmp_path / "words").write_bytes(WORDS.encode() + b"\xff")
+  (tmp_path / "words").chmod(0o600)
+  rsa = keyring.RsaIdentity.generate(2048)
+  protected = keyring.protect_key(Secret.generate(), WORDS, CHEAP)
+  pem = keyring.export_pem(rsa, WORDS)
+  for attempt in (
+    lambda: keyring.protect_key(Secret.generate(), words, CHEAP),
+    lambda: keyring.parse_key(protected, words),
+    lambda: keyring.parse_key(pem, words),
+    lambda: keyring.parse_key(words),
+    lambda: keyring.export_pem(rsa, words),
+    lambda: keyring.Passphrase(words, CHEAP).wrap(bytes(32), b""),
+    lambda: keyring.read_key("env:KEYJAX_TEST"),
+    lambda: inputs.read_passphrase("env:KEYJAX_TEST"),
+    lambda: inputs.read_passphrase(f"file:{tmp_path / 'words'}"),
+  ):
+    with pytest.raises((keyring.KeyringError, Failure)) as error:
+      attempt()
+    assert str(error.value).endswith("is not UTF-8 text")
+    context = error.value
+    while context := context.__cause__ or context.__context__:
+      assert not isinstance(context, UnicodeError)
+
+
+def test_no_error_of_json_contains_the_document():
+  with pytest.raises(keyring.KeyringError, match="is not JSON") as error:
+    encoding.parse(b'{"key": "' + WORDS.encode(), "it", size=99, items=9)
+  assert error.value.__context__ is None
 
 
 def test_errors_hide_their_causes():

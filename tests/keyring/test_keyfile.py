@@ -227,6 +227,27 @@ def test_pem_of_openssl(tmp_path):
     assert same(keyring.parse_key(there), key)
 
 
+def test_passphrases_of_pem_are_normalized():
+  composed, split = (
+    f"caf{e} au lait, six words" for e in ("\u00e9", "e\u0301")
+  )
+  key = keyring.HpkePrivateKey.generate("x25519")
+  for text in (composed, split):
+    pem = keyring.export_pem(key, text)
+    # OpenSSL opens it with the composed form, which most keyboards make.
+    assert serialization.load_pem_private_key(pem.encode(), composed.encode())
+    # Other programs, and earlier versions, encrypt under what was typed.
+    typed = serialization.BestAvailableEncryption(text.encode())
+    theirs = x25519.X25519PrivateKey.from_private_bytes(key.reveal())
+    pkcs8 = serialization.PrivateFormat.PKCS8
+    other = theirs.private_bytes(serialization.Encoding.PEM, pkcs8, typed)
+    for typed in (composed, split):
+      assert keyring.parse_key(pem, typed).id == key.id
+      assert keyring.parse_key(other, typed).id == key.id
+  with pytest.raises(keyring.WrongPassphrase):
+    keyring.parse_key(pem, "cafe au lait, six words")
+
+
 def test_unsuitable_pem_is_refused():
   hybrid = keyring.HpkePrivateKey.generate()
   with pytest.raises(keyring.KeyringError, match="random passphrase of 20"):

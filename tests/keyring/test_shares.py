@@ -1,12 +1,16 @@
 """Shares: any k restore, fewer do not, and no error contains their words."""
 
+import collections
+import dataclasses
 import itertools
 import random
 
 import pytest
 import shamir_mnemonic
+from shamir_mnemonic.share import Share
 
 from keyjax import Secret, keyring
+from tests import wycheproof
 
 
 @pytest.mark.parametrize("needed, shares", [(2, 2), (2, 3), (3, 5), (16, 16)])
@@ -55,10 +59,10 @@ def test_misread_shares_are_refused():
   ):
     with pytest.raises(keyring.KeyringError, match=MISREAD) as error:
       keyring.combine_shares([wrong, made[1]])
-    assert error.value.__cause__ is None and error.value.__suppress_context__
+    assert error.value.__cause__ is None and error.value.__context__ is None
   with pytest.raises(keyring.KeyringError, match=APART) as error:
     keyring.combine_shares([made[0], other[1]])
-  assert error.value.__cause__ is None and error.value.__suppress_context__
+  assert error.value.__cause__ is None and error.value.__context__ is None
 
 
 # Complete messages: errors of the other library quote words of the shares.
@@ -107,5 +111,66 @@ def test_shares_of_other_implementations():
   made = shamir_mnemonic.generate_mnemonics(1, [(2, 2)], data)[0]
   assert keyring.combine_shares(made) == Secret(data)
   short = shamir_mnemonic.generate_mnemonics(1, [(2, 2)], bytes(16))[0]
-  with pytest.raises(keyring.KeyringError, match="different secrets"):
+  message = "^these shares are of a secret of 16 bytes, not 32$"
+  with pytest.raises(keyring.KeyringError, match=message):
     keyring.combine_shares(short)
+
+
+def groups():
+  """Return shares in three groups, 1 of 1, 2 of 3 and 2 of 2; two restore."""
+  data, sizes = bytes(range(32)), [(1, 1), (2, 3), (2, 2)]
+  return shamir_mnemonic.generate_mnemonics(
+    2, sizes, data, iteration_exponent=0
+  )
+
+
+def test_shares_in_groups():
+  (alone,), (a, b, c), (d, e) = groups()
+  for enough in (
+    [alone, a, c],
+    [e, b, d, a],
+    [alone, a, b, c, d],
+    [a, alone, b, c, d, e],
+  ):
+    assert keyring.combine_shares(enough) == Secret(bytes(range(32)))
+  few = "^1 complete groups of shares, and 2 are needed; given are "
+  for shares, counts in (
+    ([alone, a], "1 of 1 shares of group 1, 1 of 2 shares of group 2$"),
+    ([a, b, c], "3 of 2 shares of group 2$"),
+  ):
+    with pytest.raises(keyring.KeyringError, match=few + counts):
+      keyring.combine_shares(shares)
+
+
+def test_an_additional_share_of_another_secret_is_refused():
+  made = keyring.split_secret(Secret.generate(), 2, 3)
+  other = keyring.split_secret(Secret.generate(), 2, 3)
+  for shares in ([*made[:2], other[2]], [other[0], *made]):
+    with pytest.raises(keyring.KeyringError, match=APART):
+      keyring.combine_shares(shares)
+  # A share that differs in its value alone, as another split might make it.
+  forged = dataclasses.replace(Share.from_mnemonic(made[2]), value=bytes(32))
+  for shares in ([*made[:2], forged.mnemonic()], [forged.mnemonic(), made[0]]):
+    with pytest.raises(keyring.KeyringError, match=APART):
+      keyring.combine_shares(shares)
+  (alone,), (a, b, _), _ = groups()
+  _, _, foreign = groups()
+  with pytest.raises(keyring.KeyringError, match=APART):
+    keyring.combine_shares([alone, a, b, *foreign])
+
+
+@pytest.mark.vectors
+def test_the_vectors_of_slip39():
+  done = collections.Counter()
+  for name, shares, secret, *_ in wycheproof.read("slip39.json"):
+    if len(secret) == 64:
+      found = keyring.combine_shares(shares, "TREZOR")
+      assert found == Secret(bytes.fromhex(secret)), name
+    else:
+      with pytest.raises(keyring.KeyringError) as error:
+        keyring.combine_shares(shares, "TREZOR")
+      # A secret of 128 bits is read, and is not a Secret.
+      assert bool(secret) == ("secret of 16 bytes" in str(error.value)), name
+      assert error.value.__context__ is None
+    done[len(secret)] += 1
+  assert done == {64: 7, 32: 8, 0: 30}

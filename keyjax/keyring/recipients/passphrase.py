@@ -20,7 +20,7 @@ from typing import NamedTuple
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from keyjax.errors import KeyringError
-from keyjax.keyring.encoding import encode, field
+from keyjax.keyring.encoding import encode, encode_secret, field
 from keyjax.keyring.recipients import (
   Argument,
   Kind,
@@ -69,24 +69,33 @@ class Cost(NamedTuple):
     return self
 
 
+def normalized(passphrase: str) -> str:
+  r"""Return a passphrase in NFC: composed and decomposed accents are the same.
+
+  Example:
+    >>> normalized("cafe\u0301") == "caf\u00e9"
+    True
+  """
+  return unicodedata.normalize("NFC", passphrase)
+
+
 def stretch(passphrase: str, salt: bytes, cost: Cost) -> Secret:
   """Derive a secret from a passphrase with Argon2id.
 
   Args:
-    passphrase: Text, normalized to NFC: composed and decomposed accents are
-      the same.
+    passphrase: Text, which is `normalized`.
     salt: 16 random bytes.
     cost: Cost of one guess, checked here before memory is allocated.
 
   Raises:
-    KeyringError: If the passphrase is empty, or the cost is refused.
+    KeyringError: If the passphrase is empty or no text, or the cost is refused.
 
   Example:
     >>> stretch("correct horse", bytes(16), Cost(19456, 1, 1))
     <Secret ...>
   """
-  text = unicodedata.normalize("NFC", passphrase)
-  if not text:
+  data = encode_secret(normalized(passphrase), "passphrase")
+  if not data:
     raise KeyringError("an empty passphrase protects nothing")
   cost.check()
   return Secret(
@@ -96,7 +105,7 @@ def stretch(passphrase: str, salt: bytes, cost: Cost) -> Secret:
       iterations=cost.passes,
       lanes=cost.lanes,
       memory_cost=cost.memory,
-    ).derive(text.encode("utf-8"))
+    ).derive(data)
   )
 
 
