@@ -197,7 +197,11 @@ def test_a_leftover_of_a_killed_process_does_not_block(
 def test_key_files_hold_every_kind_of_key(tmp_path: pathlib.Path) -> None:
   for name, key in scheme_keys().items():
     keys.save(tmp_path / name, key)
-    trees.assert_same_bits(keys.load(tmp_path / name), key)
+    loaded = keys.load(tmp_path / name)
+    if isinstance(key, keys.OneTimeKey):
+      assert loaded.opens_only
+      loaded = loaded.replace(opens_only=False)
+    trees.assert_same_bits(loaded, key)
     assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
 
 
@@ -370,6 +374,35 @@ def test_keys_show_only_their_size() -> None:
   ):
     size = sum(x.nbytes for x in jax.tree.leaves(key))
     assert repr(key).endswith(f"{size} bytes, not shown>")
+
+
+def test_keys_are_copied_and_not_pickled() -> None:
+  for name, key in scheme_keys().items():
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+      with pytest.raises(TypeError, match="is not pickled: write it to a file"):
+        pickle.dumps({name: [key]}, protocol)
+    assert jax.tree.structure(copy.deepcopy([key])) == jax.tree.structure([key])
+    trees.assert_same_bits(copy.copy(key), key)
+
+
+def test_no_error_of_a_damaged_file_contains_a_key(
+  tmp_path: pathlib.Path,
+) -> None:
+  key = scheme_keys()["chain"]
+  keys.save(tmp_path / "key", key)
+  data = (tmp_path / "key").read_bytes()
+  secret = Secret.generate()
+  text = secret._bytes.hex().encode()
+  for load, broken in (
+    (keys.load, data + b"more"),
+    (Secret.load, text[:-1] + b"\xff"),
+    (Secret.load, text[:-1] + b"z"),
+  ):
+    (tmp_path / "broken").unlink(missing_ok=True)
+    private_files.create(tmp_path / "broken", broken)
+    with pytest.raises(ValueError) as error:
+      load(tmp_path / "broken")
+    assert error.value.__cause__ is None and error.value.__context__ is None
 
 
 def test_a_traced_key_has_a_repr() -> None:

@@ -82,14 +82,15 @@ class Targets:
     spec = self.job.config.schemes[label]
     lock = self.job.locks[label]
     variables = protect.train_locked(self.job, label, self.trained)
-    key = protect.load_or_make_key(self.job, label, variables)
+    prepared = jax.tree.map(jnp.asarray, lock.prepare(variables))
+    key = protect.claim_key(self.job, label, variables, prepared)
     init = jax.jit(model.init)  # The program that training starts with.
     example = self._train.image[:1]
     target = Target(
       name=spec.scheme,
       scheme=lock.scheme,
       key=key,
-      params=jax.tree.map(jnp.asarray, lock.prepare(variables)),
+      params=prepared,
       locked=None,
       apply_fn=model.apply,
       init=lambda rng: init(rng, example),

@@ -116,8 +116,8 @@ def protect(
     job.log(f"{label}: done before")
     return load_outcome(file)
   lock = job.locks[label]
-  key = load_or_make_key(job, label, variables)
   prepared = jax.tree.map(jnp.asarray, lock.prepare(variables))
+  key = claim_key(job, label, variables, prepared)
   rows, locked = _lock_and_ship(job, label, key, prepared)
   job.log(f"{label}: evaluating")
   judged = judge.judge(
@@ -171,8 +171,30 @@ def load_or_make_key(job: Job, label: str, variables: Any) -> Any:
     job.workdir.secret.child(label), lock.prepare(variables), keygen_batch(job)
   )
   if first:
-    keys.save(file, key)
+    keys.save(file, key, unused=True)
   return key
+
+
+def claim_key(job: Job, label: str, variables: Any, prepared: Any) -> Any:
+  """Load or make a protection's key, to encrypt one tree alone.
+
+  Args:
+    job: The job.
+    label: Label of the protection.
+    variables: Variables that the key is made for.
+    prepared: Tree that it encrypts, from `Lock.prepare`.
+
+  Raises:
+    ValueError: If the key has encrypted another tree, such as the weights of a
+      training run that was deleted.
+  """
+  load_or_make_key(job, label, variables)
+  try:
+    return keys.claim(job.workdir.key_file(label), prepared)
+  except ValueError as error:
+    raise ValueError(
+      f"{label}: {error}; a run makes one when that file is moved away"
+    ) from None
 
 
 def _lock_and_ship(

@@ -53,6 +53,14 @@ class AdvKey(keys.Key):
   flip: jax.Array
   spec: tree.Spec = keys.static()
 
+  def check(self) -> None:
+    """Raise a ValueError if a position is outside its leaf."""
+    used = np.asarray(self.leaf) >= 0
+    keys.require_range(self.leaf[used], len(self.spec), "leaf")
+    sizes = np.array([math.prod(s.shape) for s in self.spec])
+    index = np.asarray(self.index)[used]
+    keys.require_range(index // sizes[self.leaf[used]], 1, "index")
+
   def near(self, distance: int, rng: np.random.Generator) -> Self:
     """Move positions to other parameters of the same leaf."""
     index = np.array(self.index)

@@ -40,6 +40,10 @@ class CounterModeKey(keys.Key):
     del new
     return params
 
+  def check(self) -> None:
+    """Raise a ValueError if some round keys were altered."""
+    schedule.check_expanded(self.round_keys)
+
   def _aes_key(self) -> bytes:
     return schedule.key_of(np.asarray(self.round_keys))
 
@@ -122,9 +126,10 @@ def pads(
 
   Raises:
     ValueError: If a locked leaf has no sharding, or one that does not divide
-      it.
+      it, or round keys were altered.
   """
   keys.require_shape(key.round_keys, ((11, 4), (15, 4)), scheme)
+  key.check()
   locked = [x for x, s in zip(leaves, key.spec, strict=True) if s.locked]
   args = (key.round_keys, key.nonce)
   if shardings is not None:

@@ -73,18 +73,20 @@ class ChainKey(keys.Key):
 
 
 @keys.key_dataclass
-class CounterKey(counter.CounterModeKey):
+class CounterKey(counter.CounterModeKey, keys.OneTimeKey):
   """Key of the hardened schedule, for one encryption.
 
   Attributes:
     round_keys: uint32[rounds + 1, 4], AES round keys.
     nonce: uint32[4], first counter block; public, unique under a secret.
     spec: leaves that it encrypts.
+    opens_only: see `keys.OneTimeKey`.
   """
 
   round_keys: jax.Array
   nonce: jax.Array
   spec: tree.Spec = keys.static()
+  opens_only: bool = keys.static(default=False)
 
 
 def deep_lock(
@@ -105,6 +107,8 @@ def deep_lock(
       key is for one encryption: other weights under it, such as the next
       state of a training run, are a two-time pad. Seal those instead
       (`keyjax.checkpoint`).
+    - `counter`: a key that was read from a file encrypts one tree, which the
+      file remembers, or none (`keys.OneTimeKey`).
 
   Known breaks:
     - `chain`: an AES key schedule can be run backwards. One known round key
@@ -171,6 +175,8 @@ def deep_lock(
 
   def encrypt(key: keys.Key, params: Any) -> Any:
     keys.require(key, kind, name)
+    if isinstance(key, CounterKey):
+      keys.require_unspent(key, name)
     return _transform(key, params, shardings, inverse=False)
 
   def decrypt(key: keys.Key, params: Any) -> Any:

@@ -76,6 +76,12 @@ class HpnnKey(keys.Key):
   bits: jax.Array
   units: dict[str, jax.Array]
 
+  def check(self) -> None:
+    """Raise a ValueError if a bit is no bit, or a unit has none."""
+    keys.require_range(self.bits, 2, "bits")
+    for unit in self.units.values():
+      keys.require_range(unit, self.bits.size, "units")
+
   def near(self, distance: int, rng: np.random.Generator) -> Self:
     """Flip bits that some neuron uses."""
     bits = np.array(self.bits)

@@ -29,18 +29,20 @@ NAME = "keyed_noise"
 
 
 @keys.key_dataclass
-class NoiseKey(counter.CounterModeKey):
+class NoiseKey(counter.CounterModeKey, keys.OneTimeKey):
   """The key of one encryption.
 
   Attributes:
     round_keys: uint32[15, 4], AES-256 round keys.
     nonce: uint32[4], first counter block; public, unique under a secret.
     spec: leaves of the tree; those with `locked` get noise.
+    opens_only: see `keys.OneTimeKey`.
   """
 
   round_keys: jax.Array
   nonce: jax.Array
   spec: tree.Spec = keys.static()
+  opens_only: bool = keys.static(default=False)
 
 
 def keyed_noise(
@@ -64,7 +66,9 @@ def keyed_noise(
     - Leaves that are not chosen stay: an attacker can fine-tune the rest from
       them.
     - One key is for one encryption: a second one, of other weights, shares its
-      keystream with the first. Seal the states of a training run instead.
+      keystream with the first. Seal the states of a training run instead. A key
+      that was read from a file refuses it (`keys.OneTimeKey`), but `decrypt` on
+      plain weights is the same as `encrypt`.
     - No integrity: a flipped bit in the file is a flipped bit in the weights.
 
   Args:
@@ -102,14 +106,20 @@ def keyed_noise(
       spec=spec,
     )
 
-  def mix(key: NoiseKey, params: Any) -> Any:
+  def encrypt(key: NoiseKey, params: Any) -> Any:
+    keys.require(key, NoiseKey, NAME)
+    keys.require_unspent(key, NAME)
     return _mix(key, params, shardings)
 
-  return Scheme(keygen, mix, mix)  # It is its own inverse.
+  def decrypt(key: NoiseKey, params: Any) -> Any:
+    keys.require(key, NoiseKey, NAME)
+    return _mix(key, params, shardings)
+
+  return Scheme(keygen, encrypt, decrypt)
 
 
 def _mix(key: NoiseKey, params: Any, shardings: Any) -> Any:
-  keys.require(key, NoiseKey, NAME)
+  """Add or remove the noise: it is its own inverse."""
   keys.require_shape(key.round_keys, ((15, 4),), NAME)
   return counter.mix(key, params, shardings, NAME, _mix_leaf)
 

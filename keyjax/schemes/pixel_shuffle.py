@@ -76,6 +76,11 @@ class ShfKey(PixelKey):
   order: jax.Array
   block_size: int = keys.static()
 
+  def check(self) -> None:
+    """Raise a ValueError if the order is no permutation."""
+    order = np.asarray(self.order)
+    keys.require_range(np.sort(order) - np.arange(order.size), 1, "order")
+
   def positions(self) -> jax.Array:
     """Return the order."""
     return self.order
@@ -165,6 +170,15 @@ class FfxKey(MaskKey):
   mask: jax.Array
   table: jax.Array
   block_size: int = keys.static()
+
+  def check(self) -> None:
+    """Raise a ValueError if the table is not one of 256 different numbers."""
+    table = np.asarray(self.table)
+    keys.require_range(table, 1000, "table")
+    if np.unique(table).size != 256:
+      raise ValueError(
+        "the table of this key has a number twice: it is damaged"
+      )
 
   def forward(self, blocks: jax.Array) -> jax.Array:
     """Look 8-bit values up in the table where the mask is set."""

@@ -107,6 +107,11 @@ def make(name: str) -> keyjax.Scheme:
   }[name]()
 
 
+def _unspent(key: Any) -> Any:
+  one_time = isinstance(key, keys.OneTimeKey)
+  return key.replace(opens_only=False) if one_time else key
+
+
 @pytest.mark.parametrize("name", SCHEMES)
 def test_a_scheme_key_opens_what_it_locked(
   name: str, golden: pathlib.Path
@@ -117,7 +122,9 @@ def test_a_scheme_key_opens_what_it_locked(
   locked = read_tree(folder / f"{name}.npz")
   made = make(name)
   assert tree.same_bits(made.decrypt(key, locked), plain)
-  assert tree.same_bits(made.encrypt(key, plain), locked)
+  # These files do not say what their keys have encrypted.
+  fresh = jax.tree.map(_unspent, key, is_leaf=lambda k: isinstance(k, keys.Key))
+  assert tree.same_bits(made.encrypt(fresh, plain), locked)
   with np.load(folder / "batch.npz") as batch:
     image = jnp.asarray(batch["image"])
   logits = keyjax.authorize(made, key, Net().apply)(locked, image)

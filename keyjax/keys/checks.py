@@ -1,0 +1,65 @@
+"""What a scheme requires of the keys that it is given."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from keyjax.keys.base import OneTimeKey
+from keyjax.secrets import Secret
+
+
+def require(key: Any, cls: type, scheme: str) -> None:
+  """Raise a TypeError unless `key` is a key of this scheme."""
+  if not isinstance(key, cls):
+    raise TypeError(
+      f"{scheme} needs a {cls.__name__}, got {type(key).__name__}: "
+      "this key belongs to another scheme"
+    )
+
+
+def require_secret(secret: Any, scheme: str) -> None:
+  """Raise a TypeError unless a scheme was given a `Secret`."""
+  if not isinstance(secret, Secret):
+    raise TypeError(
+      f"{scheme}: keygen takes a keyjax.Secret, got a "
+      f"{type(secret).__name__}; Secret.generate() makes one"
+    )
+
+
+def require_shape(
+  array: jax.Array, allowed: tuple[tuple[int, ...], ...], scheme: str
+) -> None:
+  """Raise a ValueError unless a key's array has one of some shapes."""
+  if tuple(array.shape) not in allowed:
+    raise ValueError(
+      f"{scheme}: an array of this key has shape {list(array.shape)}, not "
+      f"{' or '.join(str(list(s)) for s in allowed)}: map over stacked keys "
+      "with jax.vmap"
+    )
+
+
+def require_range(array: Any, end: int, name: str) -> None:
+  """Raise a ValueError unless integers of a key are in 0 .. end - 1."""
+  found = np.asarray(array)
+  if found.size and not 0 <= int(found.min()) <= int(found.max()) < end:
+    raise ValueError(f"{name} of this key has impossible values: it is damaged")
+
+
+def require_vector(array: jax.Array, scheme: str) -> None:
+  """Raise a ValueError unless a key's array has one axis."""
+  if array.ndim != 1:
+    raise ValueError(
+      f"{scheme}: an array of this key has shape {list(array.shape)}, not one "
+      "axis: map over stacked keys with jax.vmap"
+    )
+
+
+def require_unspent(key: OneTimeKey, scheme: str) -> None:
+  """Raise a ValueError if a key must not encrypt."""
+  if key.opens_only:
+    raise ValueError(
+      f"{scheme}: this key was read from a file and may have encrypted before; "
+      "a second tree under its nonce would reveal both: make another key with "
+      "keygen, or read an unused one with keyjax.keys.claim(path, params)"
+    )
