@@ -1,0 +1,1 @@
+"""Programs to read and to copy; each says how it is run."""
