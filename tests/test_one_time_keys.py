@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 import keyjax
-from keyjax import Secret, keys
+from keyjax import Secret, keys, seal
 from tests import trees
 
 PARAMS = {"a": {"w": jnp.arange(4.0)}, "n": jnp.int32(3)}
@@ -79,6 +79,17 @@ def test_a_file_remembers_what_claimed_its_key(
   save(other, scheme, unused=True)
   keys.claim(other, PARAMS)
   assert remembered[-40:] != other.read_bytes()[-40:]
+
+
+def test_a_sealing_key_from_a_file_only_opens(tmp_path: pathlib.Path) -> None:
+  key, data = seal.seal_key(bytes(16)), jnp.zeros(20, jnp.uint8)
+  message = seal.seal_array(key, data)
+  keys.save(tmp_path / "key", key)
+  loaded = keys.load(tmp_path / "key")
+  with pytest.raises(ValueError, match=READ):
+    seal.seal_array(loaded, data)
+  opened, valid = seal.unseal_array(loaded, message)
+  assert valid and not opened.any()
 
 
 def test_keys_without_a_nonce_encrypt_any_tree(tmp_path: pathlib.Path) -> None:

@@ -11,7 +11,7 @@ from keyjax import aes, meshes, tree
 from keyjax.aes import checks, schedule
 from keyjax.aes.host import Impl
 from keyjax.errors import SealError
-from keyjax.keys import Key, key_dataclass
+from keyjax.keys import OneTimeKey, key_dataclass, require_unspent, static
 from keyjax.seal import device
 from keyjax.seal.format import (
   HEADER_BYTES,
@@ -30,24 +30,30 @@ _WHOLE = np.uint8(0)  # The tag is over all bytes: results are not sharded.
 
 
 @key_dataclass
-class SealKey(Key):
+class SealKey(OneTimeKey):
   """The key of one message for use inside `jit`; never reused for another.
 
   Attributes:
     round_keys: uint32[rounds + 1, 4].
     base_nonce: uint8[12].
     header: uint8[56], salt and commitment.
+    opens_only: see `keyjax.keys.OneTimeKey`.
   """
 
   round_keys: jax.Array
   base_nonce: jax.Array
   header: jax.Array
+  opens_only: bool = static(default=False)
 
   def check(self) -> None:
     """Raise a ValueError if a shape is wrong, or round keys were altered."""
+    self.check_shapes()
+    schedule.check_expanded(self.round_keys)
+
+  def check_shapes(self) -> None:
+    """Raise a ValueError if a shape or dtype is wrong."""
     checks.round_keys(self.round_keys)
     checks.array("header", self.header, np.uint8, (HEADER_BYTES,))
-    schedule.check_expanded(self.round_keys)
 
 
 def seal_key(
@@ -90,7 +96,7 @@ def seal_array(
 
   Raises:
     ValueError: If `data` is not uint8[n] or is too long, or the key was
-      altered.
+      altered, or read from a file.
 
   Example:
     >>> key = Secret.generate().derive("demo", 16)
@@ -98,6 +104,7 @@ def seal_array(
     >>> unseal(key, bytes(seal_array(seal_key(key), data)))
     b'hi'
   """
+  require_unspent(key, "seal_array")
   key.check()
   seal_chunks = functools.partial(device.seal_chunks, impl=impl)
   args = (key.round_keys, key.base_nonce, data, key.header)
@@ -120,9 +127,9 @@ def unseal_array(
 
   Raises:
     SealError: If no message has this size.
-    ValueError: If `sealed` is not uint8[m], or the key was altered.
+    ValueError: If `sealed` or an array of the key has another shape or dtype.
   """
-  key.check()
+  key.check_shapes()  # Altered round keys open nothing.
   checks.array("sealed", sealed, np.uint8, ("m",))
   size_of_plain(sealed.shape[0])
   args = (key.round_keys, key.base_nonce, key.header, sealed)

@@ -47,7 +47,13 @@ def checked_salt(salt: bytes | None) -> bytes:
 
 
 def chunk_nonce(base_nonce: bytes, index: int) -> bytes:
-  """Return the nonce of a chunk: the base nonce XOR the chunk's index."""
+  """Return the nonce of a chunk: the base nonce XOR the chunk's index.
+
+  Raises:
+    ValueError: If no message has a chunk of that index.
+  """
+  if not 0 <= index < MAX_CHUNKS:
+    raise ValueError(f"chunk {index}: a message has chunks 0 to 2^38 - 1")
   return (int.from_bytes(base_nonce, "big") ^ index).to_bytes(12, "big")
 
 

@@ -15,6 +15,7 @@ from keyjax.seal.format import (
   MAX_CHUNKS,
   SALT_BYTES,
   SEALED_CHUNK_BYTES,
+  TAG_BYTES,
   checked_salt,
   chunk_nonce,
   derive,
@@ -134,9 +135,10 @@ class Opener:
 
     Raises:
       SealError: If the chunk is damaged, or has another index.
+      ValueError: If no message has a chunk of that index.
     """
+    nonce = chunk_nonce(self._base_nonce, index)
     try:
-      nonce = chunk_nonce(self._base_nonce, index)
       return self._cipher.decrypt(nonce, chunk, None)
     except InvalidTag:
       raise SealError from None
@@ -153,10 +155,15 @@ class Opener:
         error.
 
     Raises:
-      SealError: If a chunk is damaged, or has another index.
+      SealError: If a chunk is damaged, has another index, or does not fill the
+        buffer.
+      ValueError: If no message has a chunk of such an index.
     """
     target = memoryview(out).cast("B")
-    for i in range(-(-len(chunks) // SEALED_CHUNK_BYTES)):
+    count = -(-len(chunks) // SEALED_CHUNK_BYTES)
+    if len(target) != len(chunks) - count * TAG_BYTES:
+      raise SealError
+    for i in range(count):
       chunk = chunks[i * SEALED_CHUNK_BYTES : (i + 1) * SEALED_CHUNK_BYTES]
       plain = target[i * CHUNK_BYTES : (i + 1) * CHUNK_BYTES]
       nonce = chunk_nonce(self._base_nonce, first + i)

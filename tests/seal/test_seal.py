@@ -380,3 +380,17 @@ def test_a_key_does_not_show_itself():
   key = os.urandom(32)
   text = repr(s.seal_key(key))
   assert "not shown" in text and "Array" not in text
+
+
+def test_buffers_and_indices_that_no_message_has():
+  key = os.urandom(32)
+  message = memoryview(s.seal(key, bytes(CHUNK)))
+  opener = s.Opener(key, message[: s.HEADER_BYTES])
+  chunks = message[s.HEADER_BYTES :]
+  for size in (0, CHUNK - 1, CHUNK + 1, 2 * CHUNK):
+    with pytest.raises(s.SealError):
+      opener.open_into(0, chunks, bytearray(size))
+  opener.open_into(0, chunks, bytearray(CHUNK))
+  for index in (-1, 2**38):
+    with pytest.raises(ValueError, match=r"a message has chunks 0 to 2\^38"):
+      opener.open_chunk(index, chunks)
