@@ -24,6 +24,8 @@ from keyjax import private_files, schemes, tree
 from keyjax.keys.base import KEY_TYPES, Key, OneTimeKey, type_name
 from keyjax.tree import LeafSpec
 
+_VERSION = 1
+
 
 def save(
   path: str | os.PathLike[str], key: Any, *, unused: bool = False
@@ -116,7 +118,8 @@ encrypted: make another key with keygen
 
 def _file(data: bytes, encrypts: bytes | None) -> bytes:
   """Return the content of a file: a packed key, and what it encrypts."""
-  file = {"keyjax": 1, "key": data, "sha256": hashlib.sha256(data).digest()}
+  digest = hashlib.sha256(data).digest()
+  file = {"keyjax": _VERSION, "key": data, "sha256": digest}
   if encrypts is not None:
     file["encrypts"] = encrypts
   return flax.serialization.msgpack_serialize(file)
@@ -129,7 +132,9 @@ def _read(path: str | os.PathLike[str]) -> tuple[Any, bytes, bytes | None]:
   try:
     file = flax.serialization.msgpack_restore(content)
     data = file["key"]
-    if hashlib.sha256(data).digest() == file["sha256"]:
+    if file["keyjax"] != _VERSION:
+      reason = f"is no key file of version {_VERSION}, which KeyJAX reads"
+    elif hashlib.sha256(data).digest() == file["sha256"]:
       key = _unpack(flax.serialization.msgpack_restore(data))
       return key, data, file.get("encrypts")
   except _UnknownTypeError as unknown:
@@ -160,7 +165,7 @@ def _digest(key: bytes, params: Any) -> bytes:
   mac = hmac.new(mac_key, digestmod="sha256")
   paths, leaves, _ = tree.flatten(params)
   for path, leaf in zip(paths, leaves, strict=True):
-    values = np.ascontiguousarray(tree.bits(leaf))
+    values = tree.bits(leaf)
     head = json.dumps([path, str(getattr(leaf, "dtype", "")), values.shape])
     mac.update(len(head.encode()).to_bytes(8, "big") + head.encode())
     mac.update(values.tobytes())

@@ -1,4 +1,4 @@
-"""Write the format vectors: `python -m tests.formats.make`.
+"""Write the format vectors: `python -m tests.formats.make [NAME ...]`.
 
 What draws random bytes differs at each run, so the files are kept as they were
 written, and a format that changes gets new cases. All secrets in them are for
@@ -9,10 +9,12 @@ files.
 import base64
 import json
 import pathlib
+import sys
 import tempfile
 from collections.abc import Iterator
 from typing import Any
 
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -211,9 +213,12 @@ def leaves_of(made: Any) -> list[list[Any]]:
   ]
 
 
-def file_of(key: Any) -> str:
+def file_of(key: Any, params: Any = None) -> str:
+  """Return the file of a key, which has encrypted `params`."""
   path = pathlib.Path(tempfile.mkdtemp(), "key")
-  scheme_keys.save(path, key)
+  scheme_keys.save(path, key, unused=params is not None)
+  if params is not None:
+    scheme_keys.claim(path, params)
   return text(path.read_bytes())
 
 
@@ -233,7 +238,12 @@ def keystreams() -> dict[str, Any]:
   for name, scheme in made.items():
     key = scheme.keygen(ROOT, params, None)
     locked = leaves_of(scheme.encrypt(key, params))
-    cases.append({"name": name, "key": file_of(key), "locked": locked})
+    file = file_of(key, params)
+    known = flax.serialization.msgpack_restore(base64.b64decode(file))
+    digest = known["encrypts"].hex() or None
+    cases.append(
+      {"name": name, "key": file, "encrypts": digest, "locked": locked}
+    )
   sealed = leaves_of(seal.seal_tree(ROOT, params, b"model-a"))
   return {
     "secret": bytes(range(32)).hex(),
@@ -406,24 +416,27 @@ def checkpoints(private: dict[str, Any]) -> Iterator[dict[str, Any]]:
   )
 
 
-def main() -> None:
+def cases_of_checkpoints(private: dict[str, Any]) -> dict[str, Any]:
+  cases = list(checkpoints(private))
+  return {"secret": bytes(range(32)).hex(), "cases": cases}
+
+
+def main(names: list[str]) -> None:
   private = private_keys()
-  made = {
-    "derivations": derivations(),
-    "key_files": key_files(private),
-    "envelopes": envelopes(private),
-    "keyrings": keyrings(),
-    "scheme_keys": keys_of_schemes(),
-    "keystreams": keystreams(),
-    "checkpoints": {
-      "secret": bytes(range(32)).hex(),
-      "cases": list(checkpoints(private)),
-    },
+  makers = {
+    "derivations": derivations,
+    "key_files": lambda: key_files(private),
+    "envelopes": lambda: envelopes(private),
+    "keyrings": keyrings,
+    "scheme_keys": keys_of_schemes,
+    "keystreams": keystreams,
+    "checkpoints": lambda: cases_of_checkpoints(private),
   }
-  FOLDER.mkdir(parents=True, exist_ok=True)
-  for name, content in made.items():
-    (FOLDER / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+  # Envelopes are for the keys of the key files: make these two together.
+  for name in names or makers:
+    content = json.dumps(makers[name](), indent=1)
+    (FOLDER / f"{name}.json").write_text(f"{content}\n")
 
 
 if __name__ == "__main__":
-  main()
+  main(sys.argv[1:])

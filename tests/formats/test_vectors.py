@@ -18,7 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tensorstore as ts
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from examples import read_envelope, read_keys, read_locked, read_sealed
 from examples.read_envelope import Refused
@@ -36,6 +38,7 @@ from keyjax import (
 )
 from keyjax import keys as scheme_keys
 from keyjax.errors import KeyringError
+from keyjax.keys.base import KEY_TYPES
 from tests import wycheproof
 from tests.conftest import ROOT
 from tests.formats.make import FOLDER, fields_of
@@ -94,7 +97,7 @@ def test_every_label_and_key_class_is_documented() -> None:
   schemes.load()
   built_in = [
     (name, cls)
-    for name, cls in scheme_keys._KEY_TYPES.items()
+    for name, cls in KEY_TYPES.items()
     if cls.__module__.startswith("keyjax.schemes.")
   ]
   assert len(built_in) > 7
@@ -285,8 +288,15 @@ def test_scheme_keys(case: dict[str, Any], tmp_path: pathlib.Path) -> None:
   assert as_numbers(found) == case["fields"]
   loaded = scheme_keys.load(key_file(tmp_path, case["file"]))
   assert json.loads(json.dumps(fields_of(loaded))) == case["fields"]
-  with pytest.raises(ValueError):
-    read_locked.read_key(octets(case["file"])[:-1] + b"?")
+  data = octets(case["file"])
+  assert data.count(b"\xa6keyjax\x01") == 1
+  newer = data.replace(b"\xa6keyjax\x01", b"\xa6keyjax\x02")
+  for altered in (data[:-1] + b"?", newer):
+    with pytest.raises(ValueError):
+      read_locked.read_key(altered)
+    (tmp_path / "key").write_bytes(altered)
+    with pytest.raises(ValueError, match="version 1|does not hold a key"):
+      scheme_keys.load(tmp_path / "key")
 
 
 def tree_of(leaves: list[Any]) -> dict[str, Any]:
@@ -305,6 +315,20 @@ def nested(leaves: dict[str, Any]) -> dict[str, Any]:
   return made
 
 
+def tree_digest(file: bytes, leaves: dict[str, Any]) -> str:
+  """Return what a key's file remembers of the tree that it encrypts."""
+  packed = read_locked.unpack(file)["key"]
+  info = b"keyjax/1/keys/encrypts"
+  key = HKDF(hashes.SHA256(), 32, salt=None, info=info).derive(packed)
+  data = b""
+  for path, (dtype, shape, raw) in leaves.items():
+    head = json.dumps([path, dtype, list(shape)]).encode()
+    data += len(head).to_bytes(8, "big") + head + raw
+  found = hmac.digest(key, data, "sha256")
+  assert read_locked.unpack(file)["encrypts"] == found
+  return found.hex()
+
+
 @pytest.mark.parametrize(
   "case", vectors("keystreams")["cases"], ids=lambda x: x["name"]
 )
@@ -313,6 +337,8 @@ def test_locked_trees(case: dict[str, Any], tmp_path: pathlib.Path) -> None:
   locked = tree_of(case["locked"])
   found = read_locked.unlock(read_locked.read_key(octets(case["key"])), locked)
   assert found == plain
+  if (known := case["encrypts"]) is not None:
+    assert tree_digest(octets(case["key"]), plain) == known
   if case["name"].endswith("128"):  # The same programs, which take seconds.
     return
   key = scheme_keys.load(key_file(tmp_path, case["key"]))
