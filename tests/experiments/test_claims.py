@@ -102,6 +102,10 @@ EVIDENCE = {
       DEEP_LOCK + "two_time_pad",
       "two_time_pad",
     ],
+    "encrypts one tree, which the": [
+      "test_one_time_keys.py::test_a_key_from_a_file_only_decrypts",
+      "test_one_time_keys.py::test_a_file_remembers_what_claimed_its_key",
+    ],
     "key schedule can be run backwards": ["known_plaintext", "constant_leaves"],
     "no nonce. Two models": ["two_time_pad"],
     "same weights under two secrets": ["schedule_difference"],
