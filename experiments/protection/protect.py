@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import keyjax
-from experiments.protection import evaluate, judge
+from experiments.protection import evaluate, judge, outliers
 from experiments.protection.job import (
   Job,
   Outcome,
@@ -229,6 +229,12 @@ def _lock_and_ship(
     results.number(base, "encrypt_seconds", lock_seconds),
     results.number(base, "decrypt_seconds", open_seconds),
   ]
+  found = outliers.find(prepared, locked)
+  if found:
+    rows += [
+      results.number(base, "outside_range", found.outside),
+      results.number(base, "times_range", found.ratio),
+    ]
   return rows, restored
 
 

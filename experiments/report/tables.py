@@ -155,6 +155,16 @@ def _not_finite(s: Scheme) -> Html:
   )
 
 
+def _outside(s: Scheme) -> str | None:
+  """Say how many changed weights are outside the range of their layer."""
+  outside = s.cost("outside_range")
+  if outside is None:
+    return None
+  text = f"{count(outside)} outside their layer's range"
+  times = s.cost("times_range")
+  return f"{text}, up to {times:.3g} times" if outside and times else text
+
+
 def _costs(s: Scheme) -> list[Html]:
   key = s.cost("key_bytes")
   same = s.cost("round_trip")
@@ -168,7 +178,7 @@ def _costs(s: Scheme) -> list[Html]:
   exact = DASH if same is None else "yes" if same else "NO"
   return [
     _cell(DASH if key is None else f"{count(key)}{THIN}B"),
-    _cell(count(changed), note),
+    _cell(count(changed), note, _outside(s)),
     _cell(seconds(s.cost("encrypt_seconds"))),
     _cell(seconds(s.cost("decrypt_seconds"))),
     _cell(exact),

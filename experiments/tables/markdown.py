@@ -140,8 +140,17 @@ def _changed(by: Mapping[tuple[str, str], Row]) -> str:
   whole = by["parameters", ""]["value"]
   changed = by["changed_parameters", ""]
   if min(changed["values"]) == whole:
-    return f"all {whole:,.0f}"
-  return f"{_number(changed)} of {whole:,.0f}"
+    text = f"all {whole:,.0f}"
+  else:
+    text = f"{_number(changed)} of {whole:,.0f}"
+  outside = by.get(("outside_range", ""))
+  if not outside:
+    return text
+  text += f"; {_number(outside)} outside their layer's range"
+  if not max(outside["values"]):
+    return text
+  most = max(by["times_range", ""]["values"])
+  return f"{text}, up to {most:.3g} times its largest"
 
 
 def _not_finite(found: Sequence[Row]) -> str:

@@ -1,6 +1,6 @@
 """AdvParams: a few parameters pushed along the gradient of the loss.
 
-The search, on a batch of training images:
+The published search, on a batch of training images:
 
 1. choose at most `max_layers` layers at random (from the secret);
 2. in a layer l, let R = max W_l - min W_l, and, if beta is given, bounds
@@ -9,6 +9,20 @@ The search, on a batch of training images:
    that is neither at a bound nor changed `max_changes` times, and step
    w <- w + theta sign(dLoss/dw) R, clipped to the bounds;
 4. stop when the loss exceeds `loss_threshold`; else go to the next layer.
+
+Without beta the steps are unbounded, and most changed weights end outside the
+range of their layer. The search "in_range" is ours. It keeps every weight in
+[min W_l + beta R, max W_l - beta R], where, to first order, the best value of a
+weight w is at one end: the gain is the larger of g (high - w) and g (low - w).
+
+1. choose at most `max_layers` layers at random; in them, each weight may change
+   with probability 1/2 (all from the secret);
+2. take the 16 weights of all layers with the largest gain, at most `max_steps`
+   of a layer, and compute the loss with each of them moved;
+3. keep the move with the largest loss. The weight goes to a random place in the
+   outer share theta of the range (from the secret), so that no value repeats;
+4. stop when the loss exceeds `loss_threshold`, after `max_params` moves, or
+   when no move raises the loss; below the threshold, `keygen` warns.
 
 The key is positions and the XOR of the bit patterns before and after, so that
 decryption is exact: `(w + d) - d == w` holds for only 3 of 4 floats.
@@ -20,6 +34,7 @@ defaults; those here are from a public re-implementation where it has them.
 """
 
 import math
+import warnings
 from typing import Any, NamedTuple, Self
 
 import jax
@@ -28,8 +43,14 @@ import numpy as np
 
 from keyjax import keys, meshes, secrets, tree
 from keyjax.scheme import Scheme
-from keyjax.schemes import gradient_search, registry
-from keyjax.schemes.gradient_search import LossFn, Options, State
+from keyjax.schemes import gradient_search, range_search, registry
+from keyjax.schemes.gradient_search import (
+  IN_RANGE,
+  PUBLISHED,
+  LossFn,
+  Options,
+  State,
+)
 from keyjax.secrets import Secret
 
 NAME = "adv_params"
@@ -125,6 +146,7 @@ def adv_params(
   max_changes: int = 25,
   max_params: int = 48,
   loss_threshold: float = 10.0,
+  search: str = PUBLISHED,
 ) -> Scheme:
   """Return the AdvParams scheme.
 
@@ -139,19 +161,25 @@ def adv_params(
       no key agility, no key per user.
     - Only tens of scalars are wrong: unbounded steps leave outliers (clip
       them), bounds leave duplicates of `min + beta R`; a few hundred labelled
-      images and a line search along the largest gradients undo the rest.
+      images and a line search along the largest gradients undo the rest, of
+      either search.
     - A public copy of the base model shows every change.
 
   Args:
     loss_fn: Mean loss, `loss_fn(params, batch) -> float32[]`.
     layers: Regular expression of leaf paths that may be changed.
-    theta: Step, as a fraction of the layer's range.
-    beta: Margin inside the layer's range, or None for no bounds.
+    theta: Step, as a fraction of the layer's range; in range, the share of it
+      at either end where weights go.
+    beta: Margin inside the layer's range; None: no bounds, or in range no
+      margin.
     max_layers: Number of layers to choose, L.
     max_steps: Largest number of steps in a layer, P.
-    max_changes: Largest number of changes of one parameter, n.
+    max_changes: Largest number of changes of one parameter, n; in range, a
+      parameter changes once.
     max_params: Largest number of changed parameters, and length of the key.
     loss_threshold: Loss at which to stop, in the units of `loss_fn`.
+    search: "published", or "in_range" for a search that keeps every weight
+      inside the range of its layer.
 
   Returns:
     A scheme with `keygen`, `encrypt` and `decrypt`. `keygen` uses the values
@@ -161,13 +189,20 @@ def adv_params(
     ValueError: If an argument is out of range.
   """
   options = Options(
-    theta, beta, max_layers, max_steps, max_changes, max_params, loss_threshold
+    theta=theta,
+    beta=beta,
+    max_layers=max_layers,
+    max_steps=max_steps,
+    max_changes=max_changes,
+    max_params=max_params,
+    loss_threshold=loss_threshold,
+    search=search,
   )
   _check_options(options)
 
   def keygen(secret: Secret, params: Any, batch: Any) -> AdvKey:
     keys.require_secret(secret, NAME)
-    return search(secret, params, batch, loss_fn, layers, options)[0]
+    return find(secret, params, batch, loss_fn, layers, options)[0]
 
   return Scheme(keygen, encrypt, decrypt)
 
@@ -181,6 +216,15 @@ def _check_options(options: Options) -> None:
     raise ValueError(f"{NAME}: theta={options.theta}: above 0")
   if options.beta is not None and not 0 <= options.beta < 0.5:
     raise ValueError(f"{NAME}: beta={options.beta}: from 0 to below 0.5")
+  if options.search not in (PUBLISHED, IN_RANGE):
+    raise ValueError(
+      f"{NAME}: search={options.search!r}: {PUBLISHED!r} or {IN_RANGE!r}"
+    )
+  room = 1 - 2 * (options.beta or 0.0)
+  if options.search == IN_RANGE and options.theta > room:
+    raise ValueError(
+      f"{NAME}: theta={options.theta}: at most 1 - 2 beta = {room:g} in range"
+    )
 
 
 def encrypt(key: AdvKey, params: Any) -> Any:
@@ -222,7 +266,7 @@ def _flip_words(key: AdvKey, i: jax.Array, words: jax.Array) -> jax.Array:
   return slots.set(new, mode="drop").reshape(words.shape)
 
 
-def search(
+def find(
   secret: Secret,
   params: Any,
   batch: Any,
@@ -242,9 +286,11 @@ def search(
   spec = tree.make_spec(params, NAME)
   chosen = _matching(spec, layers)
   order = secrets.permutation(secret, f"{NAME}/layers", len(chosen))
-  state = gradient_search.run(
-    tuple(chosen), loss_fn, options, jnp.asarray(order), params, batch
-  )
+  given = (tuple(chosen), loss_fn, options, order)
+  if options.search == IN_RANGE:
+    state = range_search.run(*given, secret, params, batch)
+  else:
+    state = gradient_search.run(*given, params, batch)
   _check_finite(state)
   key = _make_key(state, np.asarray(chosen), params, spec, options)
   trace = _trace(state, key)
@@ -253,6 +299,15 @@ def search(
       f"{NAME}: nothing was changed: either the loss, {trace.loss_before:.3g} "
       f"before any step, exceeds loss_threshold={options.loss_threshold:g}, "
       "or no gradient differs from 0"
+    )
+  if (
+    options.search == IN_RANGE and not trace.loss_after > options.loss_threshold
+  ):
+    warnings.warn(
+      f"{NAME}: the loss is {trace.loss_after:.3g} after {trace.num_params} "
+      f"changes in range, below loss_threshold={options.loss_threshold:g}: "
+      "measure the accuracy without the key, or raise max_params or max_steps",
+      stacklevel=3,
     )
   return key, trace
 

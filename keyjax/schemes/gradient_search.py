@@ -15,6 +15,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from keyjax import meshes, tree
 
 LossFn = Callable[[Any, Any], jax.Array]
+PUBLISHED = "published"
+IN_RANGE = "in_range"
 
 
 class Options(NamedTuple):
@@ -27,6 +29,7 @@ class Options(NamedTuple):
   max_changes: int
   max_params: int
   loss_threshold: float
+  search: str = PUBLISHED
 
 
 class Limits(NamedTuple):
@@ -66,7 +69,7 @@ def run(
   chosen: tuple[int, ...],
   loss_fn: LossFn,
   options: Options,
-  order: jax.Array,
+  order: np.ndarray,
   params: Any,
   batch: Any,
 ) -> State:
@@ -79,7 +82,7 @@ def run(
   leaves = tree.flatten(params)[1]
   first = tuple(jnp.asarray(leaves[i]) for i in chosen)
   bounds = tuple(
-    _bounds(low, high, span, options) for low, high, span in _ranges(first)
+    _bounds(low, high, span, options) for low, high, span in ranges(first)
   )
   limits = Limits(
     max_layers=min(options.max_layers, len(chosen)),
@@ -87,13 +90,28 @@ def run(
     max_changes=options.max_changes,
     loss_threshold=options.loss_threshold,
   )
-  args = (limits, order, params, batch, bounds)
-  state = _placed(_start(first, options.max_params), (params, batch))
+  args = (limits, jnp.asarray(order), params, batch, bounds)
+  state = placed(start(first, options.max_params), (params, batch))
   if jax.default_backend() != "cpu":
     return _loop(chosen, loss_fn, state, *args)
   while not state.done:
     state = _turn(chosen, loss_fn, state, *args)
   return state
+
+
+def loss_with(
+  chosen: tuple[int, ...], loss_fn: LossFn, params: Any, batch: Any
+) -> Callable[[tuple[jax.Array, ...]], jax.Array]:
+  """Return the loss as a function of the chosen leaves."""
+  _, leaves, treedef = tree.flatten(params)
+
+  def loss_of(layers: tuple[jax.Array, ...]) -> jax.Array:
+    full = list(leaves)
+    for i, x in zip(chosen, layers, strict=True):
+      full[i] = x
+    return loss_fn(tree.reveal(jax.tree.unflatten(treedef, full)), batch)
+
+  return loss_of
 
 
 def _turn_fn(
@@ -107,14 +125,7 @@ def _turn_fn(
   bounds: tuple[Bounds, ...],
 ) -> State:
   """Evaluate the loss and, unless it is high enough, take one step."""
-  _, leaves, treedef = tree.flatten(params)
-
-  def loss_of(layers: tuple[jax.Array, ...]) -> jax.Array:
-    full = list(leaves)
-    for i, x in zip(chosen, layers, strict=True):
-      full[i] = x
-    return loss_fn(tree.reveal(jax.tree.unflatten(treedef, full)), batch)
-
+  loss_of = loss_with(chosen, loss_fn, params, batch)
   loss, grads = jax.value_and_grad(loss_of)(state.leaves)
   over = (loss > limits.loss_threshold) | ~jnp.isfinite(loss)
   state = state._replace(
@@ -144,7 +155,8 @@ def _loop(
   return jax.lax.while_loop(lambda s: ~s.done, turn, state)
 
 
-def _start(leaves: tuple[jax.Array, ...], slots: int) -> State:
+def start(leaves: tuple[jax.Array, ...], slots: int) -> State:
+  """Return the state before any step."""
   zero = jnp.int32(0)
   return State(
     leaves=leaves,
@@ -160,7 +172,7 @@ def _start(leaves: tuple[jax.Array, ...], slots: int) -> State:
   )
 
 
-def _placed(state: State, others: Any) -> State:
+def placed(state: State, others: Any) -> State:
   """Put all of the state on the Explicit axes of the params or the batch."""
   arrays = [x for x in jax.tree.leaves(others) if isinstance(x, jax.Array)]
   shardings = [x.sharding for x in arrays if meshes.explicit_sharding(x)]
@@ -177,7 +189,7 @@ def _placed(state: State, others: Any) -> State:
 
 
 @jax.jit
-def _ranges(
+def ranges(
   leaves: tuple[jax.Array, ...],
 ) -> list[tuple[jax.Array, jax.Array, jax.Array]]:
   """Return each layer's least and largest value, and their difference R."""
@@ -219,9 +231,9 @@ def _step(
   counts = []
   for i, f in enumerate(found):
     here = active & (layer == i)
-    leaves.append(_write(state.leaves[i], f.at, f.value, here))
-    counts.append(_write(state.counts[i], f.at, f.changes, here))
-  state = _record(state, layer, index, active)
+    leaves.append(write(state.leaves[i], f.at, f.value, here))
+    counts.append(write(state.counts[i], f.at, f.changes, here))
+  state = record(state, layer, index, active)
   layer_steps = state.layer_steps + 1
   leave = ~active | (layer_steps >= limits.max_steps)
   return state._replace(
@@ -273,7 +285,7 @@ def _best(
   )
 
 
-def _write(
+def write(
   x: jax.Array, index: jax.Array, value: jax.Array, here: jax.Array
 ) -> jax.Array:
   """Set one entry of a flattened array if `here`; else keep every bit."""
@@ -282,7 +294,7 @@ def _write(
   return flat.reshape(x.shape)
 
 
-def _record(
+def record(
   state: State, layer: jax.Array, index: jax.Array, active: jax.Array
 ) -> State:
   """Assign a slot to a changed parameter, unless it has one."""

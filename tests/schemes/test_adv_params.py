@@ -43,7 +43,7 @@ def options(**kwargs: Any) -> gradient_search.Options:
 
 
 def run(secret: Secret, opts: gradient_search.Options) -> Any:
-  return adv_params.search(secret, VARIABLES, BATCH, loss_fn, ".*kernel", opts)
+  return adv_params.find(secret, VARIABLES, BATCH, loss_fn, ".*kernel", opts)
 
 
 def reference(secret: Secret, opts: gradient_search.Options) -> tuple[Any, int]:
@@ -187,6 +187,92 @@ def test_break_steps_without_bounds_leave_outliers() -> None:
   assert (outside <= (before != after)).all()
 
 
+# ------------------------------------------------------- the in-range search
+
+
+def in_range(secret: Secret, params: Any = VARIABLES, **kwargs: Any) -> Any:
+  opts = options(search="in_range", max_params=6, **kwargs)
+  return adv_params.find(secret, params, BATCH, loss_fn, ".*kernel", opts)
+
+
+def changes(key: Any, params: Any = VARIABLES) -> list[tuple[Any, Any, Any]]:
+  """Return each changed leaf before and after, and where it changed."""
+  locked = adv_params.encrypt(key, params)
+  pairs = zip(jax.tree.leaves(params), jax.tree.leaves(locked), strict=True)
+  found = [(np.asarray(a), np.asarray(b), a != b) for a, b in pairs]
+  return [x for x in found if x[2].any()]
+
+
+@pytest.mark.parametrize("beta", [None, 0.2])
+def test_in_range_no_weight_leaves_its_layers_range(beta: float | None) -> None:
+  secret = Secret.generate()
+  key, trace = warned(secret, max_steps=3, beta=beta)
+  assert trace.num_params == trace.num_steps == 6
+  assert trace.loss_after > trace.loss_before
+  for before, after, where in changes(key):
+    low, high = before.min(), before.max()
+    margin = (beta or 0) * (high - low)
+    moved = after[where]
+    assert where.sum() <= 3  # `max_steps`
+    assert (moved >= low + margin).all() and (moved <= high - margin).all()
+    # In the outer tenths of the range, and no value occurs twice.
+    assert (
+      np.abs(moved - (low + high) / 2) > 0.39 * (high - low) - margin
+    ).all()
+    assert len(np.unique(moved)) == moved.size
+  again, _ = warned(secret, max_steps=3, beta=beta)
+  trees.assert_same_bits(again, key)
+  restored = adv_params.decrypt(key, adv_params.encrypt(key, VARIABLES))
+  trees.assert_same_bits(restored, VARIABLES)
+
+
+def warned(*args: Any, **kwargs: Any) -> Any:
+  with pytest.warns(UserWarning, match="below loss_threshold=1e"):
+    return in_range(*args, **kwargs)
+
+
+def test_in_range_the_secret_decides_where() -> None:
+  keys = [warned(Secret(bytes([i]) * 32))[0] for i in range(2)]
+  places = [
+    set(zip(k.leaf.tolist(), k.index.tolist(), strict=True)) for k in keys
+  ]
+  assert len(places[0] & places[1]) < 6
+  only, _ = warned(Secret(bytes(32)), max_layers=1, max_steps=6)
+  assert len(set(only.leaf.tolist())) == 1
+
+
+def test_in_range_keeps_the_best_of_the_moves_it_tries() -> None:
+  """One step against the loss of each move, one at a time."""
+  secret = Secret.generate()
+  key, trace = warned(secret, max_steps=1, max_layers=1)
+  i, at = int(key.leaf[0]), int(key.index[0])
+  leaves, treedef = jax.tree.flatten(VARIABLES)
+  grads = jax.tree.leaves(jax.grad(loss_fn)(VARIABLES, BATCH))
+  grad = np.asarray(grads[i]).reshape(-1)
+  w = np.asarray(leaves[i]).reshape(-1)
+  words = np.frombuffer(
+    secret.stream(f"adv_params/in_range/{i}", 4 * w.size), "<u4"
+  )
+  step = np.float32(0.1) * (w.max() - w.min()) * (words >> 8) / 2**24
+  ends = np.stack([w.min() + step, w.max() - step])
+  gains = np.where(words & 1, grad * (ends - w), 0)  # [2, n]
+  losses = {}
+  for j in np.argsort(-gains.max(0))[:16]:
+    new = w.copy()
+    new[j] = ends[gains[:, j].argmax(), j]
+    full = [*leaves[:i], jnp.asarray(new.reshape(leaves[i].shape))]
+    changed = jax.tree.unflatten(treedef, full + leaves[i + 1 :])
+    losses[int(j)] = float(loss_fn(changed, BATCH))
+  assert losses[at] == pytest.approx(max(losses.values()), rel=1e-5)
+  assert trace.loss_after == pytest.approx(losses[at], rel=1e-4)
+
+
+def test_in_range_without_a_range() -> None:
+  flat = jax.tree.map(jnp.ones_like, VARIABLES)
+  with pytest.raises(ValueError, match="nothing was changed"):
+    in_range(Secret.generate(), flat)
+
+
 # -------------------------------------------------------------- bad input
 
 
@@ -206,6 +292,11 @@ def test_a_loss_that_is_not_finite() -> None:
     ({"beta": 0.5}, "beta=0.5: from 0 to below 0.5"),
     ({"max_params": 0}, "max_params=0: at least 1"),
     ({"max_steps": -1}, "max_steps=-1"),
+    ({"search": "best"}, "search='best': 'published' or 'in_range'"),
+    (
+      {"search": "in_range", "theta": 0.7, "beta": 0.2},
+      "theta=0.7: at most 1 - 2 beta = 0.6",
+    ),
   ],
 )
 def test_bad_arguments(kwargs: dict[str, Any], message: str) -> None:
