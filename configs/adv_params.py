@@ -1,27 +1,39 @@
-r"""AdvParams on digits, MNIST, GTSRB or CIFAR-10: the word after the colon.
+r"""AdvParams on MNIST, GTSRB or CIFAR-10: the word after the colon.
 
 At most 48 parameters change: by unbounded steps, as published, and by a search
 that stays inside the range of each layer.
 
+AdvParams on MNIST:
+
     python -m experiments.main --config=configs/adv_params.py:mnist \
       --workdir=runs/mnist_adv_params
 
-`python -m experiments.attack` with the same arguments attacks both.
-"""
+2 cores of a Xeon shared with other jobs, 2 minutes, 2026-11-22. plain 99.28 %;
+AdvParams: right key 99.28, none 9.0, wrong keys 9.6.
 
-from typing import Any
+AdvParams on GTSRB:
+
+    python -m experiments.main --config=configs/adv_params.py:gtsrb \
+      --workdir=runs/gtsrb_adv_params
+
+2 cores of a Xeon shared with other jobs, 11 minutes, 2026-11-22. plain 95.40 %;
+AdvParams: right key 95.40, none 9.0, wrong keys 6.5.
+
+AdvParams on CIFAR-10 with ResNet-18:
+
+    python -m experiments.main --config=configs/adv_params.py:cifar10 \
+      --workdir=runs/cifar10_adv_params
+
+Long: for a GPU or TPU (7 images a second on 2 CPU cores). Not run here. The
+authors of the block-wise papers report 95.43 % plain; AdvParams' authors a drop
+of 81.16 points.
+"""
 
 from ml_collections import ConfigDict
 
-from experiments.run.config import (
-  attack,
-  recipe,
-  scheme,
-  set_attacks,
-  set_schemes,
-)
+from experiments.run.config import recipe, scheme, set_schemes
 
-_LIMITS: dict[str, dict[str, Any]] = {
+_LIMITS = {
   "mnist": {"theta": 0.5, "loss_threshold": 1000.0},
   "gtsrb": {
     "theta": 1.0,
@@ -36,38 +48,16 @@ _LIMITS: dict[str, dict[str, Any]] = {
 def get_config(dataset: str = "") -> ConfigDict:
   """Return the config for a data set."""
   config = recipe(dataset, "adv_params")
+  config.evaluate.distance_keys = 1
   set_schemes(
     config,
-    adv_params=scheme(
-      "adv_params", "AdvParams, unbounded", **_LIMITS[dataset]
-    ),
+    adv_params=scheme("adv_params", "AdvParams, unbounded", **_LIMITS[dataset]),
     in_range=scheme(
       "adv_params",
       "AdvParams, in range",
       search="in_range",
       max_steps=48,
       loss_threshold=15.0,
-    ),
-  )
-  set_attacks(
-    config,
-    clip=attack("clip_outliers", "clip outliers"),
-    twice=attack("drop_duplicates", "drop duplicates"),
-    prune=attack("prune_largest", "prune the largest"),
-    search=attack(
-      "line_search",
-      "line search, 200 images",
-      images=200,
-      steps=60,
-      points=3,
-      grid=({"held_out": 0.0},),
-    ),
-    tune=attack(
-      "fine_tune",
-      "fine-tuning, 500 images",
-      images=500,
-      steps=200,
-      points=3,
     ),
   )
   return config

@@ -188,6 +188,16 @@ def test_adv_params_in_one_loop(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:adv_params. the loss is")
+def test_adv_params_in_range() -> None:
+  scheme = adv(search="in_range")
+  key = scheme.keygen(SECRET, PLAIN, None)
+  for kind in AXES:
+    found = scheme.keygen(SECRET, sharded(kind, PLAIN), None)
+    trees.assert_same_bits(found, key)
+
+
+@pytest.mark.slow
 def test_adv_params_with_a_sharded_batch() -> None:
   def loss(params: Any, batch: Any) -> jax.Array:
     return trees.loss(params, None) + 0 * batch.sum()

@@ -246,6 +246,9 @@ def test_round_trips_and_costs(done: Job) -> None:
       "adv": (1, 48),
     }.get(label, (0, 0))
     assert expected[0] <= changed["value"] <= expected[1], label
+    # A ciphertext has no range, and neither has what is not changed.
+    outside = of(done, scheme=label, metric="outside_range")
+    assert len(outside) == (label == "adv")
 
 
 def test_wrong_keys_lose_what_the_drop_says(done: Job) -> None:

@@ -69,6 +69,9 @@ def write(folder: pathlib.Path, seed: int) -> None:
   for label, changed in (("float32", 610), ("shf", 0)):
     spec = this | results.names(label, config.schemes[label])
     rows += scheme_rows(spec, seed, changed)
+    if changed:
+      rows.append(results.number(spec, "outside_range", seed + 1))
+      rows.append(results.number(spec, "times_range", 30 * seed))
   results.write_json(folder / "results.json", rows)
 
 
@@ -133,7 +136,8 @@ def test_the_page_says_nan_in_words(folders: list[str]) -> None:
   assert len({line.count("|") for line in (head, rule, plain, shf)}) == 1
   assert plain.startswith("| plain | ") and " ± " in plain
   assert "none" in shf.split("|")[11]
-  assert "| obfuscation | 128 | all 610 |" in deep_lock
+  outside = "1 to 2 outside their layer's range, up to 30 times its largest"
+  assert f"| obfuscation | 128 | all 610; {outside} |" in deep_lock
   assert "| broken by: four known float32 weights" in deep_lock
   assert "| access control by degradation | 44.2 to 45.2 |" in shf
   for row in rows:

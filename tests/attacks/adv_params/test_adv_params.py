@@ -105,6 +105,26 @@ def test_duplicates_of_saturated_steps() -> None:
   assert won.score.value > accuracy(target, target.locked) + 0.3
 
 
+@pytest.mark.slow
+def test_in_range_locks_as_well_and_comes_back_as_easily() -> None:
+  """Chance without an outlier; a line search undoes it, clipping does not."""
+  scheme = keyjax.adv_params(
+    loss_fn, search="in_range", max_steps=48, loss_threshold=8.0
+  )
+  target = toys.target(scheme, "adv_params", base=toys.trained())
+  assert accuracy(target, target.locked) < 0.2
+  assert 0 < keyjax.schemes.adv_params.num_changes(target.key) < 48
+  pairs = zip(
+    jax.tree.leaves(target.params), jax.tree.leaves(target.locked), strict=True
+  )
+  for before, after in pairs:
+    assert before.min() <= after.min() and after.max() <= before.max()
+  for name in ("clip_outliers", "drop_duplicates"):
+    assert play(name, target).score.value < 0.5
+  won = play("line_search", target, steps=60, images=200)
+  assert won.score.value > PLAIN - 0.05
+
+
 def planted(value: float) -> Target:
   """Return a target with one outlier in the head."""
   head = toys.trained()["params"]["head"]

@@ -89,6 +89,8 @@ def locked(label, title=None, blind=False):
       ("round_trip", 1),
       ("parameters", 22602),
       ("changed_parameters", 17),
+      ("outside_range", 4),
+      ("times_range", 95.2),
       ("key_bytes", 1040),
       ("encrypt_seconds", 0.00444),
       ("decrypt_seconds", 0.000347),
@@ -158,7 +160,8 @@ def test_the_tables_show_the_values_of_the_rows():
   assert bad == "0.0 %"
   key, changed, encrypt, decrypt, same = cells(tree, 2, "hpnn")[1:]
   assert key == "1,040 B"
-  assert changed == "17" + "of 22,602 (0.08 %)"
+  outside = "4 outside their layer's range, up to 95.2 times"
+  assert changed == "17" + "of 22,602 (0.08 %)" + outside
   assert (encrypt, decrypt, same) == ("4.44 ms", "347 µs", "yes")
 
 
