@@ -17,7 +17,7 @@ weight w is at one end: the gain is the larger of g (high - w) and g (low - w).
 
 1. choose at most `max_layers` layers at random; in them, each weight may change
    with probability 1/2 (all from the secret);
-2. take the 16 weights of all layers with the largest gain, at most `max_steps`
+2. take the 8 weights of all layers with the largest gain, at most `max_steps`
    of a layer, and compute the loss with each of them moved;
 3. keep the move with the largest loss. The weight goes to a random place in the
    outer share theta of the range (from the secret), so that no value repeats;

@@ -15,7 +15,7 @@ from keyjax.schemes import gradient_search
 from keyjax.schemes.gradient_search import LossFn, Options, State
 from keyjax.secrets import Secret
 
-_TRIED = 16  # Moves whose loss is computed in each step.
+_TRIED = 8  # Moves whose loss is computed in each step.
 _LABEL = "adv_params/in_range/{}"
 
 

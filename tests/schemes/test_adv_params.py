@@ -257,7 +257,7 @@ def test_in_range_keeps_the_best_of_the_moves_it_tries() -> None:
   ends = np.stack([w.min() + step, w.max() - step])
   gains = np.where(words & 1, grad * (ends - w), 0)  # [2, n]
   losses = {}
-  for j in np.argsort(-gains.max(0))[:16]:
+  for j in np.argsort(-gains.max(0))[:8]:
     new = w.copy()
     new[j] = ends[gains[:, j].argmax(), j]
     full = [*leaves[:i], jnp.asarray(new.reshape(leaves[i].shape))]
