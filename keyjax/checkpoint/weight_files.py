@@ -21,7 +21,7 @@ from keyjax.checkpoint.errors import CheckpointContentError, read_error
 from keyjax.checkpoint.format.origin import Origin
 from keyjax.checkpoint.format.signature import Signer, VerifyKey
 from keyjax.checkpoint.opened import open_checkpoint
-from keyjax.checkpoint.parts import rng_keys
+from keyjax.checkpoint.parts import rng_keys, sealing
 from keyjax.checkpoint.parts.restore_plan import LeafSelection
 from keyjax.checkpoint.parts.stored_leaf import in_memory
 from keyjax.checkpoint.plain import save_plain
@@ -263,6 +263,7 @@ def import_weights(
   run: str = "",
   metadata: dict[str, Any] | None = None,
   signer: Signer | None = None,
+  salt: sealing.Salt = sealing.random_salt,
 ) -> int:
   """Seal weights of another format.
 
@@ -280,6 +281,7 @@ def import_weights(
     run: Id of the training run; see `save`.
     metadata: Dict of at most 1 MiB as JSON.
     signer: Private key to sign with. It vouches for `source` as it is.
+    salt: Returns the salt of each message; see `save`.
 
   Returns:
     The number of leaves.
@@ -316,6 +318,7 @@ def import_weights(
       run=run,
       metadata=metadata,
       signer=signer,
+      salt=salt,
       origin=weights.origin,
     )
     return len(jax.tree.leaves(weights.tree))

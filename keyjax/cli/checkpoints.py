@@ -16,6 +16,7 @@ from keyjax.cli.parsers import (
   add_command,
   add_expected,
   add_identities,
+  add_licensee,
   add_passphrase,
   add_path,
   add_recipients,
@@ -73,6 +74,7 @@ keyjax encrypt model.safetensors model-1 --step 1000 --to @alice.key.pub \\
   add_path(parser, "source", metavar="IN", help="weights to read")
   add_path(parser, "target", metavar="OUT", help="checkpoint to write")
   add_recipients(parser)
+  add_licensee(parser)
   add_signer(parser)
   parser.add_argument(
     "--step",
@@ -108,11 +110,16 @@ def encrypt(args: argparse.Namespace) -> Result:
   reader = KeyReader(args)
   recipients = reader.recipients(args.to)
   signer = reader.signer(args.sign)
+  licensee = reader.licensee(args.licensee)
   total = keyjax.checkpoint.stored_size(args.source)
   with (
     keyring_errors_as(USAGE),
     progress_bar("sealing", args.json, 2 * total, "both"),
   ):
+    marked: dict[str, Any] = {}
+    if licensee is not None:
+      recipients.append(licensee.recipient())
+      marked["salt"] = licensee.salt
     leaves = keyjax.checkpoint.import_weights(
       args.source,
       args.target,
@@ -122,6 +129,7 @@ def encrypt(args: argparse.Namespace) -> Result:
       run=args.of_run,
       metadata=metadata,
       signer=None if signer is None else signer.private,
+      **marked,
     )
   ids = [recipient.id for recipient in recipients]
   document = {

@@ -145,6 +145,16 @@ class KeyReader:
       raise Failure(USAGE, f"{argument.form} is not a recipient")
     return [argument.recipient(rest, self)]
 
+  def licensee(self, name: str | None) -> keyjax.keyring.Licensee | None:
+    """Read the licensee of `--licensee`."""
+    if name is None:
+      return None
+    path, mark, licensee = name.rpartition("#")
+    if not mark:
+      raise Failure(USAGE, "a licensee is named KEYRING#NAME")
+    with keyring_errors_as(USAGE):
+      return self.ring(path).licensee(licensee)
+
   def signer(self, source: str | None) -> keyjax.keyring.SigningKey | None:
     """Read the key of `--sign`."""
     if source is None:

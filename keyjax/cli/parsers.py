@@ -194,6 +194,16 @@ def add_verify_key(parser: Any) -> None:
   )
 
 
+def add_licensee(parser: Any) -> None:
+  """Add `--licensee`."""
+  parser.add_argument(
+    "--licensee",
+    metavar="KEYRING#NAME",
+    help="mark it as the copy of a licensee, who can open it too; `keyring "
+    "issue` makes licensees, and `keyring trace` finds them",
+  )
+
+
 def add_expected(parser: Any) -> None:
   """Add `--step`, `--name` and `--run`, which a checkpoint must be of."""
   parser.add_argument(

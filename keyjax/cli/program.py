@@ -12,6 +12,7 @@ from keyjax.cli import (
   card,
   checkpoints,
   exit_codes,
+  keyrings,
   keys,
   recipients,
   shares,
@@ -102,7 +103,7 @@ def build() -> Parser:
   commands = parser.add_subparsers(
     metavar="COMMAND", required=True, parser_class=Parser
   )
-  for module in (keys, checkpoints, recipients, shares, card):
+  for module in (keys, checkpoints, recipients, shares, card, keyrings):
     module.add(commands)
   return parser
 

@@ -14,6 +14,7 @@ from keyjax.cli.output import Result, progress_bar
 from keyjax.cli.parsers import (
   add_command,
   add_identities,
+  add_licensee,
   add_passphrase,
   add_path,
   add_recipients,
@@ -126,9 +127,12 @@ def _add_revoke(commands: Any) -> None:
 Anyone who could open PATH may have kept its data key, so a new envelope would
 not be enough: OUT has a new data key, wrapped only for --to. Delete PATH and
 its copies: its recipients can open those forever, and anyone who copied the
-weights keeps them. A signature does not carry over: give --sign. Any recipient
-can have replaced weights in PATH, so it must then have a signature too: by the
-same key, or by --verify-key.
+weights keeps them. To revoke licensees of a tree, give the tree without them:
+--to broadcast:SOURCE#DEPTH-REVOKED.
+
+A signature does not carry over: give --sign. Any recipient can have replaced
+weights in PATH, so it must then have a signature too: by the same key, or by
+--verify-key.
 """,
     examples="""
 keyjax revoke model-1 model-2 -i file:bob.key --recipient @carol.key.pub \\
@@ -142,12 +146,13 @@ keyjax revoke model-1 model-2 -i file:bob.key --recipient @carol.key.pub \\
   parser.add_argument(
     "--recipient",
     action="append",
-    required=True,
+    default=[],
     metavar="ID",
     help="who loses access: an id that `inspect` shows, keyjax-KIND:..., or "
     "@FILE; can be repeated",
   )
   add_recipients(parser)
+  add_licensee(parser)
   _add_reinstate(parser)
   add_signer(parser)
   add_verify_key(parser)
@@ -164,6 +169,23 @@ def revoke(args: argparse.Namespace) -> Result:
   reader = KeyReader(args)
   identities = reader.identities(args.identity)
   recipients = reader.recipients(args.to)
+  trees = [
+    tree
+    for tree in recipients
+    if isinstance(tree, keyjax.keyring.Broadcast) and tree.revoked
+  ]
+  if not (revoked or trees):
+    raise Failure(
+      USAGE,
+      "who loses access? give --recipient ID, or a tree without some of its "
+      "licensees: --to broadcast:SOURCE#DEPTH-REVOKED",
+    )
+  licensee = reader.licensee(args.licensee)
+  marked: dict[str, Any] = {}
+  if licensee is not None:
+    with keyring_errors_as(USAGE):
+      recipients.append(licensee.recipient())
+    marked["salt"] = licensee.salt
   after = [recipient.id for recipient in recipients]
   if both := [name for name in after if name in revoked]:
     raise Failure(USAGE, f"{both[0]} is both revoked and in --to")
@@ -185,10 +207,16 @@ def revoke(args: argparse.Namespace) -> Result:
       reinstate=args.reinstate,
       signer=None if signer is None else signer.private,
       verify_key=verify_key,
+      **marked,
     )
   dropped = [n for n in before if n not in after and n not in revoked]
   lines = [f"{args.target} opens for {name}" for name in after]
   lines += [f"{name} was revoked" for name in revoked]
+  lines += [
+    f"licensee {number} of {tree.id} has no access"
+    for tree in trees
+    for number in sorted(tree.revoked)
+  ]
   lines += [f"{name} was not in --to and has no access" for name in dropped]
   lines.append(
     f"delete {args.path} and its copies: whoever could open them still can"

@@ -75,15 +75,32 @@ def next_revoked(
     reinstate: As `rewrap_envelope`.
 
   Raises:
-    KeyringError: If a recipient was revoked and is not reinstated.
+    KeyringError: If a recipient, or a licensee of a `Broadcast`, was revoked
+      and is not reinstated.
   """
-  former = set(parse_document(envelope)["revoked"])
+  document = parse_document(envelope)
+  former = set(document["revoked"])
   back = former & {recipient.id for recipient in recipients}
-  if back and not reinstate:
+  again = [f"recipient {name}" for name in sorted(back)]
+  again += _readmitted(document["recipients"], recipients)
+  if again and not reinstate:
     raise KeyringError(
-      f"recipient {min(back)} was revoked; only `reinstate` gives access again"
+      f"{again[0]} was revoked; only `reinstate` gives access again"
     )
   return sorted((former - back).union(revoked))
+
+
+def _readmitted(
+  stanzas: Iterable[Stanza], recipients: Iterable[Recipient]
+) -> list[str]:
+  """Return which licensees of trees are revoked in stanzas and not again."""
+  checks = {r.id: r.readmits for r in recipients if hasattr(r, "readmits")}
+  found = (
+    (checks[stanza["id"]](stanza), stanza["id"])
+    for stanza in stanzas
+    if stanza["id"] in checks
+  )
+  return [f"licensee {n} of {tree}" for n, tree in found if n is not None]
 
 
 def existing_recipients(

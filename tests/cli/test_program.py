@@ -34,6 +34,7 @@ COMMANDS = (
   "split",
   "combine",
   "card",
+  "keyring",
 )
 
 

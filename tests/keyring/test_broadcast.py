@@ -183,3 +183,38 @@ def test_malformed_device_keys_are_refused():
   for data in (b"", bytes(4), good[:40], good[:132], bytes(200), b"\xff" * 300):
     with pytest.raises(keyring.KeyringError, match="not the keys of one lic"):
       keyring.DeviceKeys.read(data)
+
+
+def test_a_rewrap_readmits_a_licensee_only_if_asked():
+  owner = keyring.SymmetricKey(Secret.generate())
+  tree = keyring.Broadcast(Secret.generate(), 3)
+
+  def sealed(revoked):
+    return keyring.seal_envelope(
+      bytes(32), [owner, tree.revoke(revoked)], checkpoint="m/1"
+    )
+
+  def rewrap(envelope, revoked, wrapped=lambda x: x, **more):
+    people = [owner, wrapped(tree.revoke(revoked))]
+    return keyring.rewrap_envelope(envelope, [owner], people, **more)
+
+  sets = [
+    {i for i in range(8) if chosen >> i & 1} for chosen in range(0, 255, 11)
+  ]
+  for before in sets:
+    envelope = sealed(before)
+    for after in sets:
+      if before <= after:
+        rewrap(envelope, after)
+        continue
+      again = "|".join(map(str, before - after))
+      with pytest.raises(keyring.KeyringError, match=f"licensee ({again}) of"):
+        rewrap(envelope, after)
+  envelope = sealed({3, 5})
+  short = lambda x: keyring.Expiring(x, "2999-01-01T00:00:00Z")  # noqa: E731
+  with pytest.raises(keyring.KeyringError, match="only `reinstate` gives"):
+    rewrap(envelope, {3}, short)
+  back = rewrap(envelope, {3}, reinstate=True)
+  assert keyring.open_envelope(back, [tree.device(5)]).data_key == bytes(32)
+  kept = keyring.existing_recipients(envelope, [owner])
+  keyring.rewrap_envelope(envelope, [owner], kept)

@@ -113,6 +113,11 @@ class Expiring:
     """Wrap a data key for the recipient."""
     return self._recipient.wrap(data_key, context)
 
+  def readmits(self, stanza: Stanza) -> int | None:
+    """Return a licensee who is no longer revoked; see `Broadcast.readmits`."""
+    check = getattr(self._recipient, "readmits", None)
+    return None if check is None else check(stanza)
+
 
 def parse_time(text: str) -> datetime.datetime:
   """Read a time that has a zone.

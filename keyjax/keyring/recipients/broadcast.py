@@ -131,6 +131,32 @@ class Broadcast(Private):
     cover(self.depth, made.revoked)
     return made
 
+  def readmits(self, stanza: Stanza) -> int | None:
+    """Return a licensee whom a stanza of this tree excludes, but not this.
+
+    Args:
+      stanza: Stanza that `wrap` returned, perhaps for other licensees.
+
+    Returns:
+      One such licensee; None if there is none.
+    """
+    nodes = np.frombuffer(field(stanza, "nodes", bytes), _NODE)
+    covered = set(nodes.tolist())
+
+    def first(node: int) -> int | None:
+      if node in covered:
+        return None
+      if node >= 2**self.depth:
+        return node - 2**self.depth
+      left = first(2 * node)
+      return first(2 * node + 1) if left is None else left
+
+    for node in cover(self.depth, self.revoked):
+      above = (node >> up for up in range(self.depth + 1))
+      if covered.isdisjoint(above):
+        return first(node)
+    return None
+
   def device(self, licensee: int) -> "DeviceKeys":
     """Return the depth + 1 keys to hand to one licensee."""
     leaf = _leaf(self.depth, licensee)
