@@ -37,7 +37,11 @@ from keyjax import (
   tree,
 )
 from keyjax import keys as scheme_keys
+from keyjax.checkpoint.format import manifest_json, signature, tree_structure
+from keyjax.checkpoint.storage import sealed_files
 from keyjax.errors import KeyringError
+from keyjax.keyring import envelope, keyfile, ring
+from keyjax.keyring.recipients import broadcast
 from keyjax.keys.base import KEY_TYPES
 from tests import wycheproof
 from tests.conftest import ROOT
@@ -104,6 +108,55 @@ def test_every_label_and_key_class_is_documented() -> None:
   for name, cls in built_in:
     (row,) = re.findall(rf"^\| `{name}` \|.*", documents, re.M)
     assert not [f for f in cls.__dataclass_fields__ if f"`{f}`" not in row], row
+
+
+LIMITS = {
+  "envelopes.md": {
+    "bytes | 2^24 |": envelope.MAX_SIZE == 2**24,
+    "1,024": envelope.MAX_RECIPIENTS == 1024,
+    "14,336": envelope._MAX_ITEMS == 14336,
+    "`sealed` | 2^18 |": envelope.MAX_PRIVATE == 2**18,
+    "at most 12 fields": envelope._MAX_STANZA_FIELDS == 12,
+    "DEPTH at most 30": broadcast.MAX_DEPTH == 30,
+  },
+  "key_files.md": {
+    "65,536 bytes": keyfile.MAX_KEY == 65536,
+    "At most 2^26 bytes": ring._MAX_SIZE == 2**26,
+  },
+  "checkpoints.md": {
+    "most 2^25 bytes and 32,768": sealed_files.MAX_HEADER_BYTES == 2**25
+    and sealed_files._MAX_HEADER_ITEMS == 32768,
+    "67,174,472": manifest_json.MAX_SEALED_SIZE == 67174472,
+    "2^26 bytes and 2^22": manifest_json.MAX_SIZE == 2**26
+    and manifest_json._MAX_ITEMS == 2**22,
+    "at most 2^20 bytes": manifest_json.MAX_METADATA == 2**20,
+    "versions 1 to 3": manifest_json.VERSION_WITH_NAMES == 3,
+    "64. Dataclasses": tree_structure.MAX_DEPTH == 64,
+    "6,072": signature.SEALED_SIZE == 6072,
+  },
+}
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_limits_are_those_of_the_code(name: str) -> None:
+  document = (ROOT / "docs/formats" / name).read_text()
+  for text, same in LIMITS[name].items():
+    assert same and text in document, text
+
+
+def test_the_cost_of_a_passphrase_is_limited() -> None:
+  document = (ROOT / "docs/formats/envelopes.md").read_text()
+  assert "memory from 19,456 to 1,048,576, passes and\nlanes from 1" in document
+  for right in ((19456, 1, 1), (2**20, 4, 16), (19456, 16, 1)):
+    keyring.Cost(*right).check()
+  for wrong in (
+    (19455, 1, 1),
+    (2**20 + 1, 1, 1),
+    (2**20, 5, 1),
+    (19456, 1, 17),
+  ):
+    with pytest.raises(KeyringError, match="Argon2id"):
+      keyring.Cost(*wrong).check()
 
 
 def test_derivations() -> None:
