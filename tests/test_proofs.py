@@ -374,3 +374,25 @@ def test_repairs_add_up() -> None:
     locked[place] = value
   assert (locked == plain).all()
   assert evaluations == changed * n * v < math.comb(n, changed) * v**changed
+
+
+def test_changes_in_range_are_at_the_ends() -> None:
+  n, changed, theta = 10_000, 8, 0.1
+  plain = RNG.normal(size=n)
+  low, high = plain.min(), plain.max()
+  band = theta * (high - low)
+
+  def at_the_ends(w: np.ndarray) -> np.ndarray:
+    return (w <= low + band) | (w >= high - band)
+
+  places = np.flatnonzero(~at_the_ends(plain))[:changed]
+  share = RNG.random(changed) * band
+  locked = plain.copy()
+  locked[places] = np.where(
+    RNG.random(changed) < 0.5, low + share, high - share
+  )
+  found = at_the_ends(locked)
+  assert found[places].all()
+  assert found.sum() == changed + at_the_ends(plain).sum() < n // 100
+  expected = 1e5 * math.erfc(4.4 * (1 - 2 * theta) / math.sqrt(2))
+  assert 42 < expected < 44
