@@ -50,7 +50,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from keyjax import tree
-from keyjax.scheme import ApplyFn, Key, PyTree, Scheme, TreeFn, authorize
+from keyjax.scheme import (
+  ApplyFn,
+  Key,
+  PyTree,
+  Scheme,
+  TreeFn,
+  authorize,
+  require_scheme,
+)
 from keyjax.secrets import Secret
 
 _ENOUGH = 5  # Elements that no wrong key restores by chance.
@@ -87,6 +95,7 @@ def check(
   Raises:
     LawError: If the scheme breaks a law.
   """
+  require_scheme(scheme, "laws.check")
   key, other = (
     scheme.keygen(Secret.generate(), params, batch) for _ in range(2)
   )

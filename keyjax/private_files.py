@@ -254,6 +254,23 @@ def as_utf8(data: bytes) -> bytes:
     return data
 
 
+def other_reader(data: bytes) -> str:
+  r"""Return what reads a key file of another kind, for an error.
+
+  Example:
+    >>> other_reader(b"00" * 32 + b"\n"), other_reader(b"hello")
+    (': it holds a secret, which Secret.load reads', '')
+  """
+  text = as_utf8(data).strip()
+  if re.fullmatch(rb"[0-9a-fA-F]{64}", text):
+    return ": it holds a secret, which Secret.load reads"
+  if text.startswith((b"KEYJAX-", b"-----BEGIN ")):
+    return ": it holds a private key, which keyring.read_key reads"
+  if b"keyjax" in data and b"sha256" in data:
+    return ": it holds a key of a scheme, which keys.load reads"
+  return ""
+
+
 def read_limited(path: str | os.PathLike[str], size: int) -> bytes:
   """Read a private file of at most `size` bytes.
 
@@ -275,7 +292,12 @@ def open_to_read(path: str | os.PathLike[str]) -> io.FileIO:
   Raises:
     PermissionError: If others can read it.
   """
-  file = io.FileIO(os.open(path, os.O_RDONLY))
+  fd = os.open(path, os.O_RDONLY)
+  try:
+    file = io.FileIO(fd)
+  except IsADirectoryError:  # It would name the number of the file.
+    os.close(fd)
+    raise IsADirectoryError(f"{path} is a folder, not a file") from None
   mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
   if mode & 0o077:
     file.close()

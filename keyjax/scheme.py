@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 
-from keyjax import tree
+from keyjax import arguments, keys, tree
 from keyjax.secrets import Secret
 
 PyTree = Any
@@ -53,6 +53,11 @@ class BindFn(Protocol):
 
 def _keep_params(key: Key, params: PyTree) -> PyTree:
   del key  # Nothing is encrypted.
+  if isinstance(params, keys.Key):
+    raise TypeError(
+      "encrypt(key, params) and decrypt(key, params) take the params last, got "
+      f"{arguments.describe(params)}"
+    )
   return params
 
 
@@ -95,20 +100,23 @@ def binds(scheme: Scheme) -> bool:
   return scheme.bind is not _keep_apply
 
 
-def from_batch(take: Callable[[Any], Any], batch: Any, scheme: str) -> Any:
-  """Return the part of a batch that a scheme looks at.
+def require_scheme(value: Any, where: str) -> None:
+  """Raise a TypeError unless a value is a scheme.
 
-  Raises:
-    ValueError: If the batch does not have it.
+  Args:
+    value: The argument.
+    where: The function that got it.
   """
-  try:
-    return take(batch)
-  except (TypeError, KeyError, IndexError):
-    raise ValueError(
-      f"{scheme}: keygen looks at images: give a batch such as "
-      '{"image": float32[b, h, w, c]}, or pass `image=`, a function that '
-      "returns them"
-    ) from None
+  if all(callable(getattr(value, name, None)) for name in Scheme._fields):
+    return
+  hint = "deep_lock() makes one"
+  if isinstance(value, list | tuple) and value:
+    hint = f"give schemes one by one: {where}(a, b), or {where}(*schemes)"
+  elif callable(value) and getattr(value, "__name__", "").isidentifier():
+    hint = f"call it, {value.__name__}(...), to make one"
+  raise TypeError(
+    f"{where}: {arguments.describe(value)} is not a scheme: {hint}"
+  )
 
 
 def authorize(scheme: Scheme, key: Key, apply_fn: ApplyFn) -> ApplyFn:
@@ -140,11 +148,10 @@ def authorize(scheme: Scheme, key: Key, apply_fn: ApplyFn) -> ApplyFn:
     >>> forward(key, locked, 2.0)
     Array([2., 2., 2., 2.], dtype=float32)
   """
-  if not callable(apply_fn):
-    raise TypeError(
-      "authorize(scheme, key, apply_fn): the last argument is a "
-      f"{type(apply_fn).__name__}, not a function"
-    )
+  require_scheme(scheme, "authorize")
+  arguments.require_apply(
+    apply_fn, "authorize(scheme, key, apply_fn): the last argument"
+  )
   bound = scheme.bind(key, apply_fn)
 
   def authorized(params: PyTree, *args: Any, **kwargs: Any) -> Any:
@@ -170,9 +177,12 @@ def chain(*schemes: Scheme) -> Scheme:
 
   Raises:
     ValueError: If no scheme is given.
+    TypeError: If something else is given.
   """
   if not schemes:
     raise ValueError("chain needs at least one scheme; identity() does nothing")
+  for scheme in schemes:
+    require_scheme(scheme, "chain")
 
   def keygen(secret: Secret, params: PyTree, batch: Any) -> Key:
     keys: list[Key] = []
@@ -220,9 +230,9 @@ def _pairs(schemes: tuple[Scheme, ...], key: Key) -> list[tuple[Scheme, Key]]:
 def masked(scheme: Scheme, pattern: str | Callable[[str], bool]) -> Scheme:
   """Return a scheme restricted to the leaves whose path matches.
 
-  The other leaves are wrapped in `tree.Hidden` while the scheme runs; a
-  scheme that calls a model or a loss in `keygen` sees them through
-  `tree.reveal`.
+  The other leaves are wrapped in `tree.Hidden` while the scheme runs, and
+  returned as they were, whatever it does to them; a scheme that calls a model
+  or a loss in `keygen` sees them through `tree.reveal`.
 
   Args:
     scheme: Scheme to restrict.
@@ -238,6 +248,7 @@ def masked(scheme: Scheme, pattern: str | Callable[[str], bool]) -> Scheme:
     >>> {k: str(v.dtype) for k, v in scheme.encrypt(key, params).items()}
     {'a': 'uint32', 'b': 'float32'}
   """
+  require_scheme(scheme, "masked")
   select = tree.matcher(pattern)
 
   def keygen(secret: Secret, params: PyTree, batch: Any) -> Key:
@@ -245,10 +256,12 @@ def masked(scheme: Scheme, pattern: str | Callable[[str], bool]) -> Scheme:
     return scheme.keygen(secret, tree.hide(params, select), batch)
 
   def encrypt(key: Key, params: PyTree) -> PyTree:
-    return tree.unhide(scheme.encrypt(key, tree.hide(params, select)))
+    locked = scheme.encrypt(key, tree.hide(params, select))
+    return tree.merge(locked, params, select)
 
   def decrypt(key: Key, params: PyTree) -> PyTree:
-    return tree.unhide(scheme.decrypt(key, tree.hide(params, select)))
+    opened = scheme.decrypt(key, tree.hide(params, select))
+    return tree.merge(opened, params, select)
 
   return Scheme(keygen, encrypt, decrypt, scheme.bind)
 
@@ -282,8 +295,15 @@ def partition(schemes: Mapping[str, Scheme]) -> Scheme:
     >>> from keyjax import deep_lock, identity
     >>> scheme = partition({".*/bias": identity(), ".*": deep_lock()})
   """
+  if not isinstance(schemes, Mapping):
+    raise TypeError(
+      "partition takes a dict of a scheme for each pattern, got "
+      f"{arguments.describe(schemes)}"
+    )
   if not schemes:
     raise ValueError("partition needs at least one pattern")
+  for scheme in schemes.values():
+    require_scheme(scheme, "partition")
   tests = [tree.matcher(pattern) for pattern in schemes]
 
   def first(i: int) -> Callable[[str], bool]:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from keyjax import private_files
+from keyjax import arguments, private_files
 
 SECRET_BYTES = 32
 _HEX = re.compile(rb"[0-9a-fA-F]{64}")
@@ -51,7 +51,11 @@ class Secret:
       TypeError: If `data` is not bytes.
     """
     if not isinstance(data, bytes | bytearray):
-      raise TypeError(f"a secret is made of bytes, got {type(data).__name__}")
+      raise TypeError(
+        f"a secret is made of bytes, got {arguments.describe(data)}: "
+        "Secret.generate() makes one, Secret.load reads a file, and "
+        "bytes.fromhex reads digits"
+      )
     if len(data) != SECRET_BYTES:
       raise ValueError(
         f"a secret has exactly {SECRET_BYTES} bytes, got {len(data)}"
@@ -75,9 +79,11 @@ class Secret:
       ValueError: If the file does not hold a secret.
     """
     # No error may contain the text, as a UnicodeDecodeError would.
-    text = private_files.as_utf8(private_files.read(path)).strip()
+    data = private_files.read(path)
+    text = private_files.as_utf8(data).strip()
     if not _HEX.fullmatch(text):
-      raise ValueError(f"{path} does not hold a secret")
+      hint = private_files.other_reader(data)
+      raise ValueError(f"{path} does not hold a secret{hint}")
     return cls(bytes.fromhex(text.decode("ascii")))
 
   def save(self, path: str | os.PathLike[str]) -> None:
@@ -132,6 +138,8 @@ class Secret:
 
 
 def _info(label: str) -> bytes:
+  if not isinstance(label, str):
+    raise TypeError(f"a label is text, got {arguments.describe(label)}")
   return b"keyjax/1/" + label.encode("utf-8")
 
 

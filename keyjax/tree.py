@@ -13,10 +13,12 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from keyjax import arguments
+from keyjax.hidden import Hidden, is_hidden
 
 try:
   from jax.experimental.shard_alike import shard_alike
@@ -24,17 +26,6 @@ except ImportError:  # Gone in JAX 0.12.
   shard_alike = None  # type: ignore[assignment]
 PyTree = Any
 _WORDS = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}
-
-
-@flax.struct.dataclass
-class Hidden:
-  """A leaf that a scheme must not see; `masked` makes and removes it."""
-
-  value: Any
-
-
-def _is_hidden(x: Any) -> bool:
-  return isinstance(x, Hidden)
 
 
 class LeafSpec(NamedTuple):
@@ -62,7 +53,7 @@ def flatten(
   A hidden leaf counts as one leaf, so paths do not depend on a mask.
   """
   found, treedef = jax.tree_util.tree_flatten_with_path(
-    params, is_leaf=_is_hidden
+    params, is_leaf=is_hidden
   )
   return [path_str(p) for p, _ in found], [x for _, x in found], treedef
 
@@ -71,8 +62,36 @@ def hide(params: PyTree, select: Callable[[str], bool]) -> PyTree:
   """Hide the leaves whose path is not selected, and hidden leaves again."""
   paths, leaves, treedef = flatten(params)
   out = [
-    x if select(p) and not _is_hidden(x) else Hidden(x)
+    x if select(p) and not is_hidden(x) else Hidden(x)
     for p, x in zip(paths, leaves, strict=True)
+  ]
+  return jax.tree.unflatten(treedef, out)
+
+
+def merge(
+  changed: PyTree, params: PyTree, select: Callable[[str], bool]
+) -> PyTree:
+  """Return the selected leaves of `changed` and the other ones of `params`.
+
+  Args:
+    changed: What a scheme returned for `hide(params, select)`. It may have
+      mapped over the values of hidden leaves too.
+    params: Tree before it was hidden.
+    select: Function of a path.
+
+  Raises:
+    ValueError: If the scheme returned another structure.
+  """
+  paths, leaves, treedef = flatten(params)
+  new_paths, new_leaves, _ = flatten(changed)
+  if new_paths != paths:
+    raise ValueError(
+      "masked: the scheme returned a tree of another structure: "
+      f"{_lacks(paths, new_paths, 'its argument', 'its result')}"
+    )
+  out = [
+    new if select(p) and not is_hidden(old) else old
+    for p, old, new in zip(paths, leaves, new_leaves, strict=True)
   ]
   return jax.tree.unflatten(treedef, out)
 
@@ -80,7 +99,7 @@ def hide(params: PyTree, select: Callable[[str], bool]) -> PyTree:
 def unhide(params: PyTree) -> PyTree:
   """Remove one level of hiding: the inverse of `hide`."""
   return jax.tree.map(
-    lambda x: x.value if _is_hidden(x) else x, params, is_leaf=_is_hidden
+    lambda x: x.value if is_hidden(x) else x, params, is_leaf=is_hidden
   )
 
 
@@ -89,7 +108,7 @@ def reveal(params: PyTree) -> PyTree:
 
   A scheme calls this before it passes `params` to a loss or an `apply_fn`.
   """
-  while any(map(_is_hidden, jax.tree.leaves(params, is_leaf=_is_hidden))):
+  while any(map(is_hidden, jax.tree.leaves(params, is_leaf=is_hidden))):
     params = unhide(params)
   return params
 
@@ -97,7 +116,7 @@ def reveal(params: PyTree) -> PyTree:
 def lockable(leaf: Any) -> bool:
   """Return whether a scheme may change this leaf; see the module docstring."""
   dtype = getattr(leaf, "dtype", None)
-  if dtype is None or _is_hidden(leaf) or leaf.size == 0:
+  if dtype is None or is_hidden(leaf) or leaf.size == 0:
     return False
   if jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
     return False
@@ -128,12 +147,27 @@ def make_spec(params: PyTree, scheme: str) -> Spec:
     for path, x in zip(paths, leaves, strict=True)
   )
   if not any(s.locked for s in spec):
-    seen = ", ".join(f"{s.path or '(root)'}: {s.dtype}" for s in spec[:4])
-    raise ValueError(
-      f"{scheme}: nothing to encrypt: no leaf of floats or int8 among "
-      f"{len(spec)} leaves ({seen or 'an empty tree'})"
-    )
+    raise ValueError(f"{scheme}: nothing to encrypt: {_why_not(spec)}")
   return spec
+
+
+def _why_not(spec: Spec) -> str:
+  """Explain why no leaf of a tree is lockable."""
+  if len(spec) == 1 and not spec[0].path and not spec[0].shape:
+    return (
+      f"params is of type {spec[0].dtype}, not a tree of arrays; give what "
+      "model.init returns, or nnx.state(model)"
+    )
+  hidden = sum(s.dtype == "hidden" for s in spec)
+  more = ""
+  if hidden:
+    every = "all" if hidden == len(spec) else "the others"
+    more = f"; `masked` hides {every}, so check its pattern"
+  seen = ", ".join(f"{s.path or '(root)'}: {s.dtype}" for s in spec[:4])
+  return (
+    f"no array of floats or int8 among {len(spec)} leaves "
+    f"({seen or 'an empty tree'}){more}"
+  )
 
 
 def _shape(leaf: Any) -> tuple[int, ...]:
@@ -145,7 +179,7 @@ def _num_bits(dtype: Any) -> int:
 
 
 def _dtype_name(leaf: Any) -> str:
-  if _is_hidden(leaf):
+  if is_hidden(leaf):
     return "hidden"
   return str(getattr(leaf, "dtype", type(leaf).__name__))
 
@@ -184,12 +218,17 @@ def check_spec(
   return leaves, treedef
 
 
-def _lacks(known: list[str], paths: list[str]) -> str:
-  """Describe how the leaves of a key and of a tree differ."""
+def _lacks(
+  known: list[str],
+  paths: list[str],
+  first: str = "the key",
+  second: str = "the tree",
+) -> str:
+  """Describe how the leaves of two trees differ."""
   parts = []
   for who, some, others in (
-    ("the key", known, paths),
-    ("the tree", paths, known),
+    (first, known, paths),
+    (second, paths, known),
   ):
     only = [p for p in some if p not in set(others)]
     if only:
@@ -304,11 +343,25 @@ def unmatched(pattern: Any, paths: Sequence[str]) -> str:
   return f"no leaf matches {shown} with its whole path; the leaves are {some}"
 
 
+def no_floats(layers: str, spec: Spec) -> str:
+  """Return an error text: no leaf of floats matches, and which leaves exist."""
+  match = matcher(layers)
+  more = ""
+  if any(s.dtype == "hidden" and match(s.path) for s in spec):
+    more = "; `masked` hides those that match"
+  some = ", ".join(f"{s.path}: {s.dtype}" for s in spec[:4])
+  return (
+    f"no leaf of floats matches layers={layers!r} with its whole path; the "
+    f"leaves are {some}{', ...' if len(spec) > 4 else ''}{more}"
+  )
+
+
 def matcher(pattern: str | Callable[[str], bool]) -> Callable[[str], bool]:
   """Return a predicate on leaf paths: the expression must match all of one.
 
   Raises:
     ValueError: If `pattern` is not a regular expression.
+    TypeError: If it is neither text nor a function.
 
   Example:
     >>> matcher(".*kernel")("params/dense/kernel")
@@ -318,6 +371,11 @@ def matcher(pattern: str | Callable[[str], bool]) -> Callable[[str], bool]:
   """
   if callable(pattern):
     return pattern
+  if not isinstance(pattern, str):
+    raise TypeError(
+      "a pattern of leaf paths is a regular expression, such as '.*kernel', or "
+      f"a function of a path, got {arguments.describe(pattern)}"
+    )
   try:
     compiled = re.compile(pattern)
   except re.error as error:

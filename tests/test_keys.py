@@ -98,7 +98,7 @@ def test_a_secret_of_the_wrong_length(data: bytes) -> None:
 
 
 def test_a_secret_of_the_wrong_type() -> None:
-  with pytest.raises(TypeError, match="made of bytes, got str"):
+  with pytest.raises(TypeError, match="made of bytes, got a str"):
     Secret("x" * 32)  # type: ignore[arg-type]
 
 

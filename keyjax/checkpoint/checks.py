@@ -1,16 +1,17 @@
 """Checks of arguments, before anything is read or written."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
-from keyjax import keys
+from keyjax import arguments, keys
 from keyjax.checkpoint.format.manifest import DTYPES
 from keyjax.checkpoint.parts import rng_keys
 from keyjax.checkpoint.parts.stored_leaf import StoredLeaf
-from keyjax.keyring import Identity, Recipient
+from keyjax.keyring import Identity, Keyring, Recipient
 from keyjax.keyring.encoding import is_name
 from keyjax.secrets import Secret
 from keyjax.tree import path_str
@@ -30,6 +31,11 @@ def check_tree(tree: Any) -> None:
       "outside the checkpoint's folder"
     )
   leaves = jax.tree_util.tree_leaves_with_path(tree)
+  if isinstance(tree, str | os.PathLike) or hasattr(tree, "wrap"):
+    raise ValueError(
+      f"the tree is {arguments.describe(tree)}: the order is path, tree, "
+      "recipients"
+    )
   if not leaves:
     raise ValueError(
       "a checkpoint holds at least one array; this tree is empty"
@@ -37,8 +43,8 @@ def check_tree(tree: Any) -> None:
   for path, x in leaves:
     if not isinstance(x, _LEAVES):
       raise ValueError(
-        f"a checkpoint holds arrays; leaf {path_str(path)} is of type "
-        f"{type(x).__name__}"
+        f"a checkpoint holds arrays; leaf {path_str(path) or '(root)'} is of "
+        f"type {type(x).__name__}"
       )
     if not rng_keys.is_rng(x):
       leaf_dtype(path_str(path), x)
@@ -71,7 +77,8 @@ def checked_step(step: Any) -> int:
   if isinstance(step, np.integer):
     step = int(step)
   if type(step) is not int or step < 0:
-    raise ValueError(f"step={step!r}: a whole number, 0 or more")
+    shown = arguments.show(step)
+    raise ValueError(f"step={shown}: a whole number, 0 or more")
   return step
 
 
@@ -116,12 +123,30 @@ def as_identities(
 
 
 def _as_list(values: Any, *, method: str, kind: str, parser: str) -> list[Any]:
-  several = isinstance(values, Iterable) and not isinstance(values, str | bytes)
+  single = isinstance(values, str | bytes | Mapping)
+  several = isinstance(values, Iterable) and not single
   found = list(values) if several else [values]
   for one in found:
     if not (hasattr(one, "id") and callable(getattr(one, method, None))):
       name = type(one).__name__
-      use = {"Secret": "SymmetricKey", "str": parser}.get(name)
-      hint = f": use keyring.{use} of it" if use else ""
+      hint = _hint(one, kind, parser)
       raise TypeError(f"a {name} is not {kind}{hint}")
   return found
+
+
+def _hint(value: Any, kind: str, parser: str) -> str:
+  """Return what to do with something that was given as a key."""
+  if isinstance(value, Secret):
+    return ": use keyring.SymmetricKey of it"
+  if isinstance(value, str):
+    return f": use keyring.{parser} of it"
+  if isinstance(value, os.PathLike):
+    return f": read the file and use keyring.{parser} of it"
+  if isinstance(value, keys.Key):
+    return ": the key of a scheme opens no checkpoint; see keyjax.keyring"
+  if isinstance(value, Keyring):
+    make = "recipient()" if kind == "a recipient" else "identities()"
+    return f": give its {make}"
+  if kind == "an identity" and hasattr(value, "wrap"):
+    return ": it only seals; give the private key that opens"
+  return "; see keyjax.keyring"

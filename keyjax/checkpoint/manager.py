@@ -9,7 +9,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policy
 
-from keyjax import private_files
+from keyjax import arguments, private_files
 from keyjax.aes.host import Impl
 from keyjax.checkpoint import plain
 from keyjax.checkpoint.checks import (
@@ -17,6 +17,7 @@ from keyjax.checkpoint.checks import (
   as_recipients,
   check_optional_name,
   check_tree,
+  checked_step,
 )
 from keyjax.checkpoint.errors import (
   CheckpointContentError,
@@ -38,7 +39,7 @@ from keyjax.checkpoint.storage import (
   orbax_writer,
 )
 from keyjax.checkpoint.storage.sealed_files import is_sealed
-from keyjax.keyring import Identity, Recipient
+from keyjax.keyring import Identity, KeyringError, Recipient
 from keyjax.keyring.encoding import fingerprint
 
 _ITEM = "state"
@@ -103,17 +104,19 @@ class Manager:
       CheckpointStorageError: If the folder cannot be created or written.
       CheckpointContentError: If it holds sealed checkpoints and there are no
         recipients, or plain ones and there are some.
-      ValueError: If the name or the run has other characters than `save`
-        accepts.
+      ValueError: If `keep` is below 1, keys are given without recipients, or
+        the name or the run has other characters than `save` accepts.
     """
     check_optional_name(name, "name")
     check_optional_name(run, "run")
     signatures.check_signer(signer)
     self._folder = locations.absolute_path(folder)
+    keep = arguments.whole_number(keep, "Manager: keep")
     self._recipients: list[Recipient] | None = None
     if recipients is not None:
       self._recipients = as_recipients(recipients)
     self._identities = as_identities(identities)
+    self._check_keys(signer, verify_key)
     self._name = name
     self._run_is_given = bool(run)
     self._run = run or _run_of(self._folder)
@@ -136,6 +139,26 @@ class Manager:
     except OSError as error:
       raise storage_error(f"cannot use {self._folder}", error) from None
     self._check_kind()
+
+  def _check_keys(self, signer: Any, verify_key: Any) -> None:
+    """Refuse keys of sealed checkpoints if those to save would be plain."""
+    if self._recipients:
+      return
+    if self._recipients is not None:
+      raise ValueError(
+        "Manager: recipients is empty: give at least one, or None for plain "
+        "checkpoints"
+      )
+    given = {
+      "identities": bool(self._identities),
+      "signer": signer is not None,
+      "verify_key": verify_key is not None,
+    }
+    if names := [name for name, is_given in given.items() if is_given]:
+      raise ValueError(
+        f"Manager: {' and '.join(names)} without recipients: checkpoints would "
+        "be saved in the clear; give recipients too"
+      )
 
   def _orbax_manager(self, keep: int) -> ocp.CheckpointManager:
     handlers = {_ITEM: ocp.StandardCheckpointHandler()}
@@ -184,6 +207,7 @@ class Manager:
       CheckpointStorageError: If this save or the previous one failed, or
         another Manager saves into the folder.
     """
+    step = checked_step(step)
     check_tree(state)
     if self._closed:
       raise ValueError("this Manager is closed")
@@ -224,12 +248,18 @@ class Manager:
 
     Raises:
       FileNotFoundError: If there is no checkpoint.
+      KeyringError: If no identity opens it.
       CheckpointError: If it cannot be read, or is of another state.
     """
     step = self.latest() if step is None else step
     if step is None or step not in self._manager.all_steps():
       what = "checkpoint" if step is None else f"step {step}"
       raise FileNotFoundError(f"no {what} in {self._folder}")
+    if self._recipients and not self._identities:
+      raise KeyringError(
+        "this Manager has no identities: give it identities=, a key that opens "
+        f"the checkpoints in {self._folder}"
+      )
     if self._recipients is None:
       item = self._folder / str(step) / _ITEM
       return plain.read_plain(item, like, what=f"could not read step {step}")

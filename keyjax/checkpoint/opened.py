@@ -13,7 +13,7 @@ from keyjax.checkpoint.format.manifest_json import (
   open_manifest,
 )
 from keyjax.checkpoint.storage.sealed_files import SealedFiles
-from keyjax.keyring import Identity, open_envelope
+from keyjax.keyring import Identity, KeyringError, open_envelope
 
 _SIZE_CHECKED_FROM = 1 << 28
 
@@ -67,7 +67,10 @@ def open_checkpoint(
       signed with this key.
   """
   files = SealedFiles(path)
-  envelope = open_envelope(files.envelope, as_identities(identities))
+  tried = as_identities(identities)
+  if not tried:
+    raise KeyringError(f"no identity was given: give a key that opens {path}")
+  envelope = open_envelope(files.envelope, tried)
   sealed = files.read_small("manifest", MAX_SEALED_SIZE)
   manifest = open_manifest(envelope.data_key, envelope.checkpoint, sealed)
   _check_size(files, manifest)

@@ -23,6 +23,7 @@ from keyjax.cli.parsers import (
   add_root,
   add_signer,
   add_verify_key,
+  byte_count,
   number,
   pattern,
 )
@@ -270,14 +271,16 @@ def _add_decrypt(commands: Any) -> None:
 OUT is new. Its suffix determines the format: .safetensors, .msgpack, or none
 for a plain Orbax checkpoint, which is a folder. What was encrypted from a
 safetensors file becomes the same bytes; from several files with an index, such
-a folder again with --format safetensors. Only you can read it (mode 600, or 700
-for a folder), whatever the umask: use chmod to share it. With --leaves, only
-the chunks that hold these leaves are read and opened.
+a folder again with --format safetensors. With --max-shard-size, OUT is a folder
+of safetensors files and their index, as Hugging Face writes them. Only you can
+read it (mode 600, or 700 for a folder), whatever the umask: use chmod to share
+it. With --leaves, only the chunks that hold these leaves are read and opened.
 """,
     examples="""
 keyjax decrypt model-1 opened.safetensors -i file:bob.key
 keyjax decrypt model-1 kernels.safetensors -i file:bob.key \\
   --leaves ".*kernel"
+keyjax decrypt model-1 shards -i file:bob.key --max-shard-size 5GB
 """,
   )
   add_path(parser, "source", metavar="IN", help="checkpoint to read")
@@ -291,6 +294,19 @@ keyjax decrypt model-1 kernels.safetensors -i file:bob.key \\
   parser.add_argument(
     "--format", choices=_FORMATS, help="format, whatever the suffix"
   )
+  parser.add_argument(
+    "--max-shard-size",
+    type=byte_count,
+    metavar="SIZE",
+    help="largest size of each safetensors file, such as 5GB or 512MiB",
+  )
+  add_path(
+    parser,
+    "--metadata",
+    metavar="FILE.json",
+    help='metadata of safetensors files, such as {"format": "pt"}, instead of '
+    "that of the file that was encrypted",
+  )
   add_identities(parser)
   add_verify_key(parser)
   add_expected(parser)
@@ -300,8 +316,9 @@ keyjax decrypt model-1 kernels.safetensors -i file:bob.key \\
 
 def decrypt(args: argparse.Namespace) -> Result:
   """Open a checkpoint and write it unencrypted."""
-  kind = args.format or _format_of(args.target)
+  kind = _kind(args)
   keyjax.checkpoint.check_new(args.target, kind)
+  metadata = None if args.metadata is None else read_json_object(args.metadata)
   total = public_view(args.source)["bytes"]
   identities = KeyReader(args).identities(args.identity)
   key = read_verify_key(args.verify_key)
@@ -317,11 +334,33 @@ def decrypt(args: argparse.Namespace) -> Result:
         name=args.name,
         run=args.of_run,
         verify_key=key,
+        metadata=metadata,
+        shard_bytes=args.max_shard_size,
       )
   except ArgumentError as error:  # No leaf matches; the message has a few.
     raise Failure(USAGE, f"{error}; `keyjax inspect` shows them") from None
   document = {"format": kind, "leaves": leaves, "path": args.target}
   return Result(document, [f"{args.target} holds {leaves} leaves, unencrypted"])
+
+
+def _kind(args: argparse.Namespace) -> str:
+  """Return the format to write.
+
+  Raises:
+    Failure: If other options do not fit it.
+  """
+  sharded = args.max_shard_size is not None
+  if sharded and pathlib.PurePath(args.target).suffix == ".safetensors":
+    raise Failure(
+      USAGE,
+      f"{args.target} names one file: with --max-shard-size, name a folder",
+    )
+  kind = args.format or ("safetensors" if sharded else _format_of(args.target))
+  for option in ("max_shard_size", "metadata"):
+    if kind != "safetensors" and getattr(args, option) is not None:
+      name = f"--{option.replace('_', '-')}"
+      raise Failure(USAGE, f"{name} is for safetensors, not for {kind}")
+  return kind
 
 
 def _format_of(path: str) -> str:

@@ -226,6 +226,24 @@ def number(text: str) -> int:
   return int(text)
 
 
+def byte_count(text: str) -> int:
+  """Return a size in bytes: a number, and perhaps a unit.
+
+  Example:
+    >>> byte_count("5GB"), byte_count("512MiB"), byte_count("32")
+    (5000000000, 536870912, 32)
+
+  Raises:
+    ArgumentTypeError: If the text is not a size.
+  """
+  found = re.fullmatch(r"([0-9]{1,15}) ?([KMGT]i?)?B?", text.strip(), re.ASCII)
+  if not found or not int(found[1]):
+    raise argparse.ArgumentTypeError("not a size such as 5GB or 512MiB")
+  unit = found[2] or ""
+  power = " KMGT".index(unit[:1] or " ")
+  return int(found[1]) * (1024 if unit.endswith("i") else 1000) ** power
+
+
 def pattern(text: str) -> str:
   """Return a regular expression.
 

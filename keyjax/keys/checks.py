@@ -5,25 +5,34 @@ from typing import Any
 import jax
 import numpy as np
 
-from keyjax.keys.base import OneTimeKey
+from keyjax import arguments
+from keyjax.keys.base import Key, OneTimeKey
 from keyjax.secrets import Secret
 
 
 def require(key: Any, cls: type, scheme: str) -> None:
   """Raise a TypeError unless `key` is a key of this scheme."""
-  if not isinstance(key, cls):
-    raise TypeError(
-      f"{scheme} needs a {cls.__name__}, got {type(key).__name__}: "
-      "this key belongs to another scheme"
-    )
+  if isinstance(key, cls):
+    return
+  if isinstance(key, Key):
+    problem = "this key belongs to another scheme"
+  elif isinstance(key, Secret):
+    problem = "keygen(secret, params, batch) makes the key of a secret"
+  elif isinstance(key, tuple) and any(isinstance(k, Key) for k in key):
+    problem = "these keys belong to a chain"
+  else:
+    problem = "the key is the first argument, as keygen or keys.load returns it"
+  raise TypeError(
+    f"{scheme} needs a {cls.__name__}, got {arguments.describe(key)}: {problem}"
+  )
 
 
 def require_secret(secret: Any, scheme: str) -> None:
   """Raise a TypeError unless a scheme was given a `Secret`."""
   if not isinstance(secret, Secret):
     raise TypeError(
-      f"{scheme}: keygen takes a keyjax.Secret, got a "
-      f"{type(secret).__name__}; Secret.generate() makes one"
+      f"{scheme}: keygen takes a keyjax.Secret, got "
+      f"{arguments.describe(secret)}; Secret.generate() makes one"
     )
 
 

@@ -20,8 +20,9 @@ import numpy as np
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from keyjax import private_files, schemes, tree
+from keyjax import arguments, private_files, schemes, tree
 from keyjax.keys.base import KEY_TYPES, Key, OneTimeKey, type_name
+from keyjax.secrets import Secret
 from keyjax.tree import LeafSpec
 
 _VERSION = 1
@@ -141,6 +142,9 @@ def _read(path: str | os.PathLike[str]) -> tuple[Any, bytes, bytes | None]:
     reason = f"holds {unknown}"
   except (ValueError, TypeError, KeyError, AttributeError):
     pass
+  hint = private_files.other_reader(content)
+  if "keys.load" not in hint and not reason.startswith("holds"):
+    reason += hint
   # Not in `except`: errors of msgpack contain what they could read.
   raise ValueError(f"{path} {reason}")
 
@@ -189,6 +193,12 @@ def _pack(key: Any) -> Any:
     return {"dict": {k: _pack(v) for k, v in key.items()}}
   if isinstance(key, str | int | float | bool):
     return {"value": key}
+  if not arguments.is_array(key):
+    raise TypeError(
+      f"keys.save takes a key as keygen returns it, got "
+      f"{arguments.describe(key)}"
+      + ("; Secret.save writes secrets" if isinstance(key, Secret) else "")
+    )
   return {"array": np.asarray(key)}
 
 
@@ -237,5 +247,12 @@ def _key_type(name: str) -> type:
     raise _UnknownTypeError(f"a {name!r}, which may be {several}")
   raise _UnknownTypeError(
     f"a key of the class {name!r}, which is not loaded: import the module "
-    "that defines it first"
+    f"that defines it first{_module_hint(name)}"
   )
+
+
+def _module_hint(name: str) -> str:
+  module = name.split(".")[0]
+  if module == "__main__":
+    return ", here the script or notebook that made the file"
+  return f", such as `import {module}`" if "." in name else ""

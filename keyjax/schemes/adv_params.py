@@ -41,7 +41,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keyjax import keys, meshes, secrets, tree
+from keyjax import arguments, keys, meshes, secrets, tree
 from keyjax.scheme import Scheme
 from keyjax.schemes import gradient_search, range_search, registry
 from keyjax.schemes.gradient_search import (
@@ -198,6 +198,12 @@ def adv_params(
     loss_threshold=loss_threshold,
     search=search,
   )
+  arguments.require_function(
+    loss_fn,
+    f"{NAME}: loss_fn",
+    "a function loss_fn(params, batch) that returns the mean loss",
+  )
+  arguments.require_pattern(layers, f"{NAME}: layers")
   _check_options(options)
 
   def keygen(secret: Secret, params: Any, batch: Any) -> AdvKey:
@@ -286,6 +292,7 @@ def find(
   spec = tree.make_spec(params, NAME)
   chosen = _matching(spec, layers)
   order = secrets.permutation(secret, f"{NAME}/layers", len(chosen))
+  _check_loss(loss_fn, params, batch)
   given = (tuple(chosen), loss_fn, options, order)
   if options.search == IN_RANGE:
     state = range_search.run(*given, secret, params, batch)
@@ -312,6 +319,21 @@ def find(
   return key, trace
 
 
+def _check_loss(loss_fn: LossFn, params: Any, batch: Any) -> None:
+  """Raise a ValueError unless the loss of these params and batch is a float."""
+  loss = arguments.check_runs(
+    lambda: jax.eval_shape(loss_fn, tree.reveal(params), batch),
+    f"{NAME}: loss_fn(params, batch)",
+    batch,
+  )
+  found = loss.dtype if arguments.is_array(loss) and not loss.shape else None
+  if found is None or not jnp.issubdtype(found, jnp.floating):
+    raise ValueError(
+      f"{NAME}: loss_fn(params, batch) returns {arguments.describe(loss)}, not "
+      "one float: return the mean loss alone"
+    )
+
+
 def _matching(spec: tree.Spec, layers: str) -> list[int]:
   """Return the indices of the float leaves that match.
 
@@ -324,7 +346,7 @@ def _matching(spec: tree.Spec, layers: str) -> list[int]:
   ]
   chosen = [i for i, s in enumerate(spec) if floating[i] and match(s.path)]
   if not chosen:
-    raise ValueError(f"{NAME}: no leaf of floats matches layers={layers!r}")
+    raise ValueError(f"{NAME}: {tree.no_floats(layers, spec)}")
   return chosen
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from keyjax import aes, keys, meshes, tree
+from keyjax import aes, arguments, keys, meshes, tree
 from keyjax.aes import schedule
 from keyjax.aes.ctr import MAX_BLOCKS
 
@@ -50,7 +50,13 @@ class CounterModeKey(keys.Key):
 
 def check_nonce(nonce: bytes | None, scheme: str) -> None:
   """Raise a ValueError if there is a nonce that does not have 12 bytes."""
-  if nonce is not None and len(nonce) != 12:
+  if nonce is None:
+    return
+  if not isinstance(nonce, bytes):
+    raise TypeError(
+      f"{scheme}: a nonce is 12 bytes, got {arguments.describe(nonce)}"
+    )
+  if len(nonce) != 12:
     raise ValueError(f"{scheme}: a nonce has 12 bytes, got {len(nonce)}")
 
 
@@ -82,12 +88,13 @@ def float_spec(params: Any, layers: str, scheme: str) -> tree.Spec:
     ValueError: If no leaf of floats matches, or they have more than 64 GiB.
   """
   match = tree.matcher(layers)
+  found = tree.make_spec(params, scheme)
   spec = tuple(
     s._replace(locked=s.locked and s.dtype != "int8" and match(s.path))
-    for s in tree.make_spec(params, scheme)
+    for s in found
   )
   if not any(s.locked for s in spec):
-    raise ValueError(f"{scheme}: no leaf of floats matches layers={layers!r}")
+    raise ValueError(f"{scheme}: {tree.no_floats(layers, found)}")
   check_room(spec, scheme)
   return spec
 

@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keyjax import aes, keys, meshes, tree
+from keyjax import aes, arguments, keys, meshes, tree
 from keyjax.aes.substitution import SBOX, sub_bytes
 from keyjax.scheme import Scheme
 from keyjax.schemes import counter, registry
@@ -152,10 +152,9 @@ def deep_lock(
     >>> locked["w"].dtype, scheme.decrypt(key, locked)["w"].tolist()
     (dtype('uint32'), [1.0, 2.0])
   """
-  if schedule not in ("chain", "counter"):
-    raise ValueError(f"schedule={schedule!r}: choose 'chain' or 'counter'")
+  arguments.require_choice(schedule, "schedule", ("chain", "counter"))
   if key_bits not in (128, 256):
-    raise ValueError(f"key_bits={key_bits!r}: choose 128 or 256")
+    raise ValueError(f"key_bits={arguments.show(key_bits)}: choose 128 or 256")
   counter.check_nonce(nonce, NAME)
   for name, value in (("nonce", nonce), ("shardings", shardings)):
     if value is not None and schedule == "chain":

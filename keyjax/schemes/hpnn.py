@@ -40,8 +40,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keyjax import keys, secrets
-from keyjax.scheme import ApplyFn, Scheme, from_batch
+from keyjax import arguments, keys, secrets
+from keyjax.scheme import ApplyFn, Scheme
 from keyjax.schemes import hpnn_choice, hpnn_lock, registry
 from keyjax.secrets import Secret
 
@@ -191,13 +191,14 @@ def hpnn(
     >>> bool(jnp.allclose(locked_apply(params, x), plain))
     True
   """
-  if units < 1:
-    raise ValueError(f"units={units}: at least 1")
-  _check_not_jitted(apply_fn)
+  units = arguments.whole_number(units, "units")
+  if layers is not None:
+    arguments.require_pattern(layers, f"{NAME}: layers")
+  _check_apply(apply_fn)
 
   def keygen(secret: Secret, params: Any, batch: Any) -> HpnnKey:
     keys.require_secret(secret, NAME)
-    x = from_batch(image, batch, NAME)
+    x = arguments.from_batch(image, batch, NAME, "the input of the model", "x")
     sites, found = hpnn_choice.choose(apply_fn, params, x, layers, compare)
     for text in found:
       warnings.warn(f"{NAME}: {text}", stacklevel=2)
@@ -261,7 +262,7 @@ def bind(key: HpnnKey, apply_fn: ApplyFn) -> ApplyFn:
   """
   keys.require(key, HpnnKey, NAME)
   keys.require_vector(key.bits, NAME)
-  _check_not_jitted(apply_fn)
+  _check_apply(apply_fn)
 
   def bound(params: Any, *args: Any, **kwargs: Any) -> Any:
     met: set[str] = set()
@@ -336,7 +337,8 @@ def absorb(key: HpnnKey, params: Any) -> Any:
   return absorbed
 
 
-def _check_not_jitted(apply_fn: ApplyFn) -> None:
+def _check_apply(apply_fn: ApplyFn) -> None:
+  arguments.require_apply(apply_fn, f"{NAME} locks flax.linen models: apply_fn")
   inner: Any = apply_fn
   while isinstance(inner, functools.partial):
     inner = inner.func

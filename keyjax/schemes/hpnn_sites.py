@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 
-from keyjax import tree
+from keyjax import arguments, tree
 from keyjax.scheme import ApplyFn
 from keyjax.schemes import hpnn_lock
 
@@ -74,7 +74,12 @@ def find_calls(apply_fn: ApplyFn, params: Any, x: Any) -> Sites:
     with nn.intercept_methods(record):
       return apply_fn(variables, inputs)
 
-  jax.eval_shape(probe, tree.reveal(params), x)
+  arguments.check_runs(
+    lambda: jax.eval_shape(probe, tree.reveal(params), x),
+    "hpnn: apply_fn(params, x)",
+    x,
+    hint=_variables_hint(params),
+  )
   hidden = _hidden_modules(params)
   sites = [
     s._replace(hidden=s.path in hidden)
@@ -82,6 +87,12 @@ def find_calls(apply_fn: ApplyFn, params: Any, x: Any) -> Sites:
     if s.path not in others
   ]
   return Sites(sites, called)
+
+
+def _variables_hint(params: Any) -> str:
+  if isinstance(params, Mapping) and "params" not in params:
+    return ', params with the collection "params" as model.init returns them'
+  return ""
 
 
 def _site(module: nn.Module, path: str, out: Any) -> Site:
@@ -122,6 +133,12 @@ def select(sites: list[Site], layers: str | None) -> list[Site]:
     pattern = re.compile(layers)
     chosen = [s for s in sites if pattern.fullmatch(s.path)]
   chosen = [s for s in chosen if not s.hidden]
+  if not sites:
+    raise ValueError(
+      "hpnn: apply_fn calls no flax.linen layer that could be locked (a plain "
+      "function, or a model of nnx, Equinox or Haiku): use a scheme that locks "
+      "weights, such as deep_lock, or inputs, such as pixel_shuffle"
+    )
   if not chosen:
     known = ", ".join(s.path for s in sites if s.weighted) or "no module"
     raise ValueError(

@@ -20,7 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from keyjax import aes, keys, tree
+from keyjax import aes, arguments, keys, tree
 from keyjax.scheme import Scheme
 from keyjax.schemes import counter, registry
 from keyjax.secrets import Secret
@@ -94,6 +94,7 @@ def keyed_noise(
     (dtype('float32'), [1.0, -2.0])
   """
   counter.check_nonce(nonce, NAME)
+  arguments.require_pattern(layers, f"{NAME}: layers")
   tree.matcher(layers)
 
   def keygen(secret: Secret, params: Any, batch: Any) -> NoiseKey:

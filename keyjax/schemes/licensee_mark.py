@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keyjax import aes, keys, tree
+from keyjax import aes, arguments, keys, tree
 from keyjax.scheme import Scheme
 from keyjax.schemes import counter, registry
 from keyjax.secrets import Secret
@@ -128,6 +128,7 @@ def licensee_mark(
   """
   if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
     raise ValueError(f"{NAME}: depth={depth!r}: a mantissa bit, 1 or more")
+  arguments.require_pattern(layers, f"{NAME}: layers")
   tree.matcher(layers)
 
   def keygen(secret: Secret, params: Any, batch: Any) -> MarkKey:

@@ -28,8 +28,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keyjax import keys, meshes, secrets
-from keyjax.scheme import ApplyFn, Scheme, from_batch
+from keyjax import arguments, keys, meshes, secrets
+from keyjax.scheme import ApplyFn, Scheme
 from keyjax.schemes import registry
 from keyjax.schemes.feistel import ffx_table
 from keyjax.secrets import Secret
@@ -243,20 +243,21 @@ def pixel_shuffle(
     >>> bool((inverse(key, transform(key, images)) == images).all())
     True
   """
-  if kind not in KINDS:
-    raise ValueError(f"kind={kind!r}: choose 'shf', 'np' or 'ffx'")
-  if not isinstance(block_size, int) or block_size < 1:
-    raise ValueError(f"block_size={block_size!r}: a whole number, at least 1")
+  arguments.require_choice(kind, "kind", KINDS)
+  block_size = arguments.whole_number(block_size, "block_size")
 
   def keygen(secret: Secret, params: Any, batch: Any) -> PixelKey:
     del params  # The key does not depend on the weights.
     keys.require_secret(secret, NAME)
-    shape = jnp.shape(from_batch(image, batch, NAME))
+    images = arguments.from_batch(image, batch, NAME)
+    _check_array(images)
+    shape = images.shape
     _check_shape(shape, block_size)
     return _make_key(secret, kind, block_size, shape[-1])
 
   def bind(key: PixelKey, apply_fn: ApplyFn) -> ApplyFn:
     _require(key)
+    arguments.require_apply(apply_fn, f"{NAME}: apply_fn")
 
     def bound(params: Any, x: jax.Array, *args: Any, **kwargs: Any) -> Any:
       return apply_fn(params, transform(key, x), *args, **kwargs)
@@ -313,6 +314,7 @@ def inverse(key: PixelKey, x: jax.Array) -> jax.Array:
 
 def _blockwise(key: PixelKey, x: jax.Array, function: Callable) -> jax.Array:
   m = key.block_size
+  _check_array(x)
   _check_shape(x.shape, m)
   if not jnp.issubdtype(x.dtype, jnp.floating):
     raise ValueError(
@@ -347,6 +349,13 @@ def _in_blocks(function: Callable, key: PixelKey, x: jax.Array) -> jax.Array:
 def _require(key: Any) -> None:
   if not isinstance(key, PixelKey):
     keys.require(key, ShfKey, NAME)  # Raises.
+
+
+def _check_array(images: Any) -> None:
+  if not arguments.is_array(images):
+    raise TypeError(
+      f"{NAME}: images are an array, got {arguments.describe(images)}"
+    )
 
 
 def _check_shape(shape: tuple[int, ...], block_size: int) -> None:

@@ -262,7 +262,7 @@ print(peak() - before)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("count", "mib"), [(40, 16), (1, 640)])
+@pytest.mark.parametrize(("count", "mib"), [(20, 16), (80, 16), (1, 640)])
 def test_memory_does_not_grow_with_the_file(
   count: int, mib: int, tmp_path: pathlib.Path
 ) -> None:
@@ -285,14 +285,15 @@ def test_memory_does_not_grow_with_the_file(
       [sys.executable, "-c", MEASURE, what, str(a), str(b)],
       capture_output=True,
       text=True,
-      check=True,
+      check=False,
       env=os.environ | {"JAX_PLATFORMS": "cpu"},
     )
+    assert found.returncode == 0, f"{what}: {found.returncode}\n{found.stderr}"
     peaks[what] = int(found.stdout.split()[-1])
   print(f"{count} x {mib} MiB: {peaks} MiB above an idle process")
   assert (
     subprocess.run(["cmp", paths[0], paths[2]], check=False).returncode == 0
   )
-  # Sealing holds some segments, of 32 MiB and their copies.
-  assert peaks["import"] < 720
+  # Six segments of 32 MiB, TensorStore's copies of them, and two parts.
+  assert peaks["import"] < 560
   assert peaks["export"] < 1.2 * mib + 320

@@ -1,12 +1,14 @@
 import json
 import os
 import pathlib
+import re
 
 import flax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors import numpy as safetensors
+from safetensors import safe_open
 
 from keyjax import checkpoint
 from tests.checkpoint import damage
@@ -225,3 +227,65 @@ def test_colliding_names_are_refused(run, owner, folder):
   assert answer.code in (0, 1)
   leftovers = [p.name for p in folder.iterdir() if p.name.startswith(".")]
   assert not leftovers
+
+
+def test_shards_and_metadata(run, owner):
+  safetensors.save_file(
+    {x: np.zeros(4, np.int8) for x in "ab"}, "in.safetensors"
+  )
+  assert run("encrypt", "in.safetensors", "sealed", *TO).code == 0
+  with open("metadata.json", "w") as file:
+    json.dump({"format": "pt"}, file)
+  options = ("--max-shard-size", "4B", "--metadata", "metadata.json")
+  assert run("decrypt", "sealed", "out", *KEY, *options).code == 0
+  assert sorted(os.listdir("out")) == [
+    "model-00001-of-00002.safetensors",
+    "model-00002-of-00002.safetensors",
+    "model.safetensors.index.json",
+  ]
+  with safe_open("out/model-00002-of-00002.safetensors", "np") as opened:
+    assert opened.metadata() == {"format": "pt"} and [*opened.keys()] == ["b"]
+  one = ("decrypt", "sealed", "one.safetensors", *KEY, *options[2:])
+  assert run(*one).code == 0
+  with safe_open("one.safetensors", "np") as opened:
+    assert opened.metadata() == {"format": "pt"}
+
+
+@pytest.mark.parametrize(
+  ("target", "options", "message"),
+  [
+    ("o", ("--max-shard-size", "5 G B"), "not a size such as 5GB or 512MiB"),
+    ("o", ("--max-shard-size", "0"), "not a size such as 5GB or 512MiB"),
+    ("o", ("--max-shard-size", "-1GB"), "not a size|expected one argument"),
+    (
+      "o.safetensors",
+      ("--max-shard-size", "1GB"),
+      "names one file: .* a folder",
+    ),
+    (
+      "o",
+      ("--max-shard-size", "1GB", "--format", "orbax"),
+      "--max-shard-size is for safetensors, not for orbax",
+    ),
+    (
+      "o.msgpack",
+      ("--metadata", "numbers.json"),
+      "--metadata is for safetensors, not for msgpack",
+    ),
+    (
+      "o.safetensors",
+      ("--metadata", "numbers.json"),
+      'metadata of safetensors is text by name, such as {"format": "pt"}',
+    ),
+  ],
+)
+def test_options_that_do_not_fit_are_named(
+  run, owner, target, options, message
+):
+  assert run("encrypt", write_plain("safetensors"), "sealed", *TO).code == 0
+  pathlib.Path("numbers.json").write_text('{"a": 1}')
+  answer = run("decrypt", "sealed", target, *KEY, *options)
+  # A file with something else in it is refused; the others are misused.
+  assert answer.code == (1 if "is text by name" in message else 2)
+  assert re.search(message, answer.err)
+  assert len(answer.err.splitlines()) == 1 and not os.path.exists(target)

@@ -327,5 +327,7 @@ def test_a_key_for_another_tree() -> None:
   key, _ = run(Secret.generate(), options())
   with pytest.raises(ValueError, match="another tree"):
     adv_params.encrypt(key, VARIABLES["params"])
-  with pytest.raises(TypeError, match="another scheme"):
+  with pytest.raises(
+    TypeError, match="Key, got a tuple: the key is the first argument"
+  ):
     adv_params.encrypt((), VARIABLES)  # type: ignore[arg-type]

@@ -247,7 +247,9 @@ def test_bad_arguments() -> None:
     keyjax.hpnn(NET.apply, units=0)
   with pytest.raises(ValueError, match="no layer matches 'cov'.*conv, norm"):
     make("cov")
-  with pytest.raises(TypeError, match="another scheme"):
+  with pytest.raises(
+    TypeError, match="Key, got a tuple: the key is the first argument"
+  ):
     hpnn.bind((), NET.apply)  # type: ignore[arg-type]
 
 

@@ -75,7 +75,9 @@ def test_bad_input() -> None:
     keyjax.keyed_noise("x").keygen(Secret.generate(), plain, None)
   with pytest.raises(ValueError, match="no leaf of floats"):
     keyjax.keyed_noise().keygen(Secret.generate(), trees.params("int8"), None)
-  with pytest.raises(TypeError, match="another scheme"):
+  with pytest.raises(
+    TypeError, match="Key, got a tuple: the key is the first argument"
+  ):
     keyjax.keyed_noise().encrypt((), plain)
   key = keyjax.keyed_noise().keygen(Secret.generate(), plain, None)
   with pytest.raises(ValueError, match="another tree"):

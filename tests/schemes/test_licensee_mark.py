@@ -201,7 +201,9 @@ def test_bad_input() -> None:
     SCHEME.keygen(new, narrow, None)
   with pytest.raises(ValueError, match="depth=5, but the key has 4"):
     keyjax.licensee_mark(depth=5).encrypt(KEYS["0"], PLAIN)
-  with pytest.raises(TypeError, match="another scheme"):
+  with pytest.raises(
+    TypeError, match="Key, got a tuple: the key is the first argument"
+  ):
     SCHEME.encrypt((), PLAIN)
   with pytest.raises(ValueError, match="needs the key of a licensee"):
     keyjax.trace_marks({}, PLAIN, PLAIN)

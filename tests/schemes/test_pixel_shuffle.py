@@ -199,5 +199,7 @@ def test_other_bad_input() -> None:
   stacked = jax.tree.map(lambda x: jnp.stack([x, x]), key)
   with pytest.raises(ValueError, match="jax.vmap"):
     pixel_shuffle.transform(stacked, jnp.zeros((1, 8, 8, 1)))
-  with pytest.raises(TypeError, match="another scheme"):
+  with pytest.raises(
+    TypeError, match="Key, got a tuple: the key is the first argument"
+  ):
     pixel_shuffle.transform((), jnp.zeros((1, 8, 8, 1)))  # type: ignore

@@ -145,7 +145,12 @@ def check_writable(folder: pathlib.Path) -> None:
   if is_remote(folder):
     _check_bucket_writable(folder)
     return
-  folder.mkdir(parents=True, exist_ok=True)
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except (FileExistsError, NotADirectoryError):
+    every = (folder, *folder.parents)
+    file = next((path for path in every if path.is_file()), folder)
+    raise NotADirectoryError(f"{file} is a file, not a folder") from None
   trial = tempfile.mkdtemp(dir=folder, prefix=_TRIAL)
   with contextlib.suppress(FileNotFoundError):  # Another process removed it.
     os.rmdir(trial)

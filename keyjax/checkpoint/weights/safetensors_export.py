@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from keyjax import arguments
 from keyjax.checkpoint.format import tree_structure
 from keyjax.checkpoint.format.manifest import Manifest
 from keyjax.checkpoint.opened import OpenedCheckpoint
@@ -147,18 +148,26 @@ def _plan_new(
   pairs = _checked_metadata(metadata)
   if shard_bytes is None:
     return plan_single(tensors, pairs)
-  if type(shard_bytes) is not int or shard_bytes < 1:
-    raise ValueError(f"shard_bytes={shard_bytes!r}: a number of bytes")
+  if pathlib.Path(path).suffix == SUFFIX:
+    raise ArgumentError(f"{path} names one file: with shards, name the folder")
+  shard_bytes = arguments.whole_number(shard_bytes, "shard_bytes")
   return plan_shards(tensors, pairs, shard_bytes)
 
 
 def _checked_metadata(metadata: Mapping[str, str] | None) -> Metadata | None:
   if metadata is None:
     return None
+  if not isinstance(metadata, Mapping):
+    raise TypeError(
+      'metadata of safetensors is a dict such as {"format": "pt"}, got '
+      f"{arguments.describe(metadata)}"
+    )
   pairs = tuple(metadata.items())
   texts = [x for pair in pairs for x in pair]
   if not all(isinstance(x, str) and is_text(x) for x in texts):
-    raise ValueError("metadata of safetensors is text by name")
+    raise ValueError(
+      'metadata of safetensors is text by name, such as {"format": "pt"}'
+    )
   return pairs
 
 
