@@ -3,7 +3,7 @@ r"""AdvParams with unbounded steps and in range, attacked alike; an MNIST CNN.
     python -m experiments.attack --config=configs/attack_adv_range.py \
       --workdir=runs/attack_adv_range
 
-Repeat with `--config.train.seed=1` and 2, each in its own folder.
+Repeat with `--config.train.seed=1` and 2, each in its own folder. Not run yet.
 """
 
 from ml_collections import ConfigDict
