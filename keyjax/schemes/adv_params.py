@@ -19,8 +19,8 @@ weight w is at one end: the gain is the larger of g (high - w) and g (low - w).
    with probability 1/2 (all from the secret);
 2. take the 8 weights of all layers with the largest gain, at most `max_steps`
    of a layer, and compute the loss with each of them moved;
-3. keep the move with the largest loss. The weight goes to a random place in the
-   outer share theta of the range (from the secret), so that values do not pile up;
+3. keep the move with the largest loss. The weight goes to a random place in
+   the outer share theta of the range (from the secret): few values repeat;
 4. stop when the loss exceeds `loss_threshold`, after `max_params` moves, or
    when no move raises the loss; below the threshold, `keygen` warns.
 
