@@ -9,9 +9,9 @@ the blocks of README.md and docs/ that quote them, between their markers. Run it
 from a clean checkout: rows name the commit.
 
 What to type next:
-    --only='attack_.*'         only these configs
+    --configs='attack_.*'      only these configs
     --seeds=5                  number of seeds; 3 by default
-    --norun                    write the blocks from the results files alone
+    --nomeasure                write the blocks from the results files alone
     --list                     say what is out of date, and run nothing
 """
 
@@ -29,12 +29,12 @@ from experiments.run import errors, results
 from experiments.tables import blocks, headlines
 from experiments.tables.headlines import ROOT, Run
 
-_ONLY = flags.DEFINE_string("only", ".*", "Regular expression of configs.")
+_CONFIGS = flags.DEFINE_string("configs", ".*", "Regular expression.")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Number of seeds.", lower_bound=3)
-_RUN = flags.DEFINE_bool("run", True, "Run what is out of date.")
+_MEASURE = flags.DEFINE_bool("measure", True, "Run what is out of date.")
 _LIST = flags.DEFINE_bool("list", False, "Only say what is out of date.")
-_WORKDIR = flags.DEFINE_string(
-  "workdir", "runs/readme", "Folder for runs, which resume."
+_RUNS = flags.DEFINE_string(
+  "runs", "runs/readme", "Folder for runs, which resume."
 )
 _RESULTS = ROOT / "results"
 _ATTACKS = _RESULTS / "attacks.json"
@@ -102,9 +102,9 @@ def main(argv: list[str]) -> None:
     for run in headlines.RUNS:
       why = out_of_date(run, _SEEDS.value)
       print(f"{run.name}: {why or 'up to date'}", flush=True)
-      wanted = re.fullmatch(_ONLY.value, run.name) and _RUN.value
+      wanted = re.fullmatch(_CONFIGS.value, run.name) and _MEASURE.value
       if why and wanted and not _LIST.value:
-        measure(run, _SEEDS.value, pathlib.Path(_WORKDIR.value).resolve())
+        measure(run, _SEEDS.value, pathlib.Path(_RUNS.value).resolve())
     if not _LIST.value:
       for file in blocks.write_all(ROOT):
         print(f"Wrote {file}")

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from experiments.run import files
-from experiments.tables import headlines
+from experiments.tables import headlines, markdown
+from keyjax.attacks import verdict
 
 Row = Mapping[str, Any]
 _BLOCK = re.compile(
@@ -66,20 +67,19 @@ def attacks(results: pathlib.Path) -> list[str]:
     "network, seeds",
     "what it gets, %: median (range)",
     "with the key, %",
-    "config, commit",
+    "config",
   )
-  hardware = dict.fromkeys(x for r in rows for x in r["hardware"])
-  dates = sorted(x[:10] for r in rows for x in r["date"])
+  configs = dict.fromkeys(r["config"] for r in rows)
   return [
     *_lines(head, [_attack(r) for r in rows]),
     "",
-    f"{'; '.join(hardware)}; {dates[0]} to {dates[-1]}.",
+    *(_origin([r for r in rows if r["config"] == x]) for x in configs),
   ]
 
 
 def _attack(row: Row) -> list[str]:
   right = _range(row["right"]) if "right" in row else ""
-  made = f"`{row['config']}`, {', '.join(dict.fromkeys(row['commit']))}"
+  made = f"`{row['config']}`"
   where = f"{row['network']}; {len(row['seeds'])}"
   return [row["title"], row["attack_title"], where, _gets(row), right, made]
 
@@ -111,4 +111,80 @@ def _range(row: Row) -> str:
   return value if low == high else f"{value} ({low} to {high})"
 
 
-_BLOCKS: dict[str, Callable[[pathlib.Path], list[str]]] = {"attacks": attacks}
+def judge(results: pathlib.Path) -> list[str]:
+  """Return the short table of MNIST, with classes and verdicts."""
+  rows = _table_rows(results, "table_mnist")
+  counted = any(r["metric"] == "key_bits" for r in rows)
+  space = ("key space, bits",) if counted else ()
+  head = ("lock", "class", *space, "right key", "no key", "64 wrong keys")
+  made = []
+  for own in _by_scheme(rows):
+    options = own[0]["options"]
+    stated = verdict.known(own[0]["mechanism"], options)
+    plain = own[0]["scheme"] == "plain"
+    bits = [markdown.key_space(own)] if counted else []
+    made.append(
+      [
+        "none" if plain else own[0]["title"],
+        "" if plain else stated.security_class,
+        *(["" for _ in bits] if plain else bits),
+        *_accuracies(own),
+        "" if plain else verdict.in_words(own[0]["mechanism"], options),
+      ]
+    )
+  return [*_lines([*head, "verdict"], made), "", _origin(rows)]
+
+
+def accuracy(results: pathlib.Path) -> list[str]:
+  """Return the tables of accuracies of all data sets, one below the other."""
+  names = ("table_mnist", "table_gtsrb", "table_cifar10")
+  found = [_table_rows(results, name) for name in names]
+  head = ("data, model", "lock", "right key", "no key", "64 wrong keys")
+  made = []
+  for rows in found:
+    where = f"{rows[0]['dataset']}, {rows[0]['model']}"
+    for own in _by_scheme(rows):
+      plain = own[0]["scheme"] == "plain"
+      made.append(
+        [where, "none" if plain else own[0]["title"], *_accuracies(own)]
+      )
+  return [*_lines(head, made), "", *map(_origin, found)]
+
+
+def _table_rows(results: pathlib.Path, name: str) -> list[dict[str, Any]]:
+  rows = headlines.read(results / f"{name}.json")
+  return [r for r in rows if "seeds" in r]  # Others time steps.
+
+
+def _by_scheme(rows: Sequence[Row]) -> list[list[Row]]:
+  labels = dict.fromkeys(r["scheme"] for r in rows)
+  return [[r for r in rows if r["scheme"] == x] for x in labels]
+
+
+def _accuracies(own: Sequence[Row]) -> list[str]:
+  by = {r["condition"]: r for r in own if r["metric"] == "accuracy"}
+  first = by.get("plain") or by["right"]
+  rest = [by.get("no_key"), by.get("wrong")]
+  return [
+    markdown.share(first),
+    *(markdown.share(r) if r else "" for r in rest),
+  ]
+
+
+def _origin(rows: Sequence[Row]) -> str:
+  """Say where the rows of a table come from."""
+  seeds = ", ".join(map(str, rows[0]["seeds"]))
+  commits = ", ".join(dict.fromkeys(x for r in rows for x in r["commit"]))
+  hardware = "; ".join(dict.fromkeys(x for r in rows for x in r["hardware"]))
+  dates = sorted(x[:10] for r in rows for x in r["date"])
+  return (
+    f"- `{rows[0]['config']}`: seeds {seeds}; commits {commits}; {hardware}; "
+    f"{' to '.join(dict.fromkeys((dates[0], dates[-1])))}."
+  )
+
+
+_BLOCKS: dict[str, Callable[[pathlib.Path], list[str]]] = {
+  "accuracy": accuracy,
+  "attacks": attacks,
+  "judge": judge,
+}

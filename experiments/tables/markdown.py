@@ -60,7 +60,7 @@ def _cells(rows: Sequence[Row], overhead: str) -> list[str]:
   title = rows[0]["title"]
   papers = rows[0]["papers"] or "-"
   if ("accuracy", "plain") in by:
-    plain = _share(by["accuracy", "plain"])
+    plain = share(by["accuracy", "plain"], interval=True)
     return [title, plain, *["-"] * (len(_HEAD) - 3), papers]
   no_key = by["accuracy", "no_key"]
   wrong = by.get(("accuracy", "wrong"))
@@ -68,8 +68,8 @@ def _cells(rows: Sequence[Row], overhead: str) -> list[str]:
   found = [no_key, wrong] if wrong else [no_key]
   return [
     title,
-    _share(by["accuracy", "right"]),
-    _share(no_key),
+    share(by["accuracy", "right"], interval=True),
+    share(no_key, interval=True),
     _wrong(wrong) if wrong else "-",
     "; ".join(_drop(by, x) for x in found),
     verdict.known(rows[0]["mechanism"], rows[0]["options"]).security_class,
@@ -94,12 +94,16 @@ def key_space(rows: Sequence[Row]) -> str:
 
 
 def _wrong(row: Row) -> str:
-  return _share(row) + ("" if _is_nan(row) else f"; {100 * row['max']:.1f}")
+  return share(row, interval=True) + (
+    "" if _is_nan(row) else f"; {100 * row['max']:.1f}"
+  )
 
 
-def _share(row: Row) -> str:
-  """Return `99.21 ± 0.05 [99.1, 99.3]`, in percent, or words."""
-  return "NaN on all" if _is_nan(row) else _spread(row, 100, 2)
+def share(row: Row, interval: bool = False) -> str:
+  """Return `99.21 ± 0.05` in percent, with its interval if asked, or words."""
+  if _is_nan(row):
+    return "NaN on all"
+  return _spread(row if interval else {**row, "low": None}, 100, 2)
 
 
 def _drop(by: Mapping[tuple[str, str], Row], accuracy: Row) -> str:

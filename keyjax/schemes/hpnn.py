@@ -47,7 +47,7 @@ from keyjax.secrets import Secret
 
 NAME = "hpnn"
 # Columns of a TPU's matrix unit, Google Cloud's "TPU architecture". The paper's
-# array has 256, and so do all other devices here.
+# array has 256, which other devices take as well: they have no such unit.
 _COLUMNS = {"TPU v2": 128, "TPU v3": 128, "TPU v4": 128, "TPU v5": 128}
 
 
@@ -112,7 +112,7 @@ class HpnnKey(keys.Key):
 def hpnn(
   apply_fn: ApplyFn,
   layers: str | None = None,
-  units: int = 256,
+  units: int | None = None,
   image: Callable[[Any], Any] = lambda batch: batch["image"],
   compare: bool | None = None,
 ) -> Scheme:
@@ -163,8 +163,9 @@ def hpnn(
     layers: Regular expression of module paths such as `block_.*/conv_1`; by
       default every Dense and Conv except the last, whose output is the logits,
       as far as they can be absorbed.
-    units: Number of multiply-accumulate units and key bits; `matrix_units`
-      returns that of this machine.
+    units: Number of multiply-accumulate units and key bits of a new key; by
+      default those of this machine, see `matrix_units`. A key that exists keeps
+      its own number on every machine.
     image: Function from a batch to the model's input, for `keygen`.
     compare: Whether `keygen` compares the locked model with the absorbed one,
       which takes two passes of eight examples and two more copies of the
@@ -191,7 +192,8 @@ def hpnn(
     >>> bool(jnp.allclose(locked_apply(params, x), plain))
     True
   """
-  units = arguments.whole_number(units, "units")
+  if units is not None:
+    units = arguments.whole_number(units, "units")
   if layers is not None:
     arguments.require_pattern(layers, f"{NAME}: layers")
   _check_apply(apply_fn)
@@ -199,13 +201,14 @@ def hpnn(
   def keygen(secret: Secret, params: Any, batch: Any) -> HpnnKey:
     keys.require_secret(secret, NAME)
     x = arguments.from_batch(image, batch, NAME, "the input of the model", "x")
+    size = matrix_units() if units is None else units
     sites, found = hpnn_choice.choose(apply_fn, params, x, layers, compare)
     for text in found:
       warnings.warn(f"{NAME}: {text}", stacklevel=2)
     return HpnnKey(
-      bits=jnp.asarray(secrets.bits(secret, f"{NAME}/bits", units)),
+      bits=jnp.asarray(secrets.bits(secret, f"{NAME}/bits", size)),
       units={
-        s.path: jnp.asarray(schedule(secret, s.path, s.features, units))
+        s.path: jnp.asarray(schedule(secret, s.path, s.features, size))
         for s in sites
       },
     )
@@ -215,6 +218,10 @@ def hpnn(
 
 def matrix_units(device_kind: str | None = None) -> int:
   """Return the number of columns of a device's matrix unit: one key bit each.
+
+  It is 128 for TPU v2 to v5, and 256 for later ones, for the array of the paper
+  and for all devices without such a unit. The number only sizes the key: the
+  signs are a multiplication in software, see `bind`.
 
   Args:
     device_kind: Kind of device as JAX names it; by default that of the first.
@@ -250,6 +257,15 @@ def used_units(key: HpnnKey) -> np.ndarray:
 
 def bind(key: HpnnKey, apply_fn: ApplyFn) -> ApplyFn:
   """Return the forward pass of a device that holds the key.
+
+  There is no hardware key here: the paper's device negates in its accumulators,
+  and this pass multiplies the output of each locked layer by a row of +1 and
+  -1 that it gathers from the key. That multiplication is part of the compiled
+  program, and whoever can read the memory of the machine can read the key. On a
+  CPU (compiled HLO, JAX 0.10) XLA fuses it with bias and activation into one
+  loop after the matrix product or convolution, which it leaves as it is;
+  the gather of each layer's bits is a small loop of its own. Programs of a TPU
+  or GPU were not examined.
 
   Args:
     key: Key of `hpnn`; its arrays may be traced.
@@ -350,15 +366,15 @@ def _check_apply(apply_fn: ApplyFn) -> None:
 
 
 def _from_options(
-  apply_fn: ApplyFn, layers: str | None = None, units: int = 256
+  apply_fn: ApplyFn, layers: str | None = None, units: int = 0
 ) -> Scheme:
   # 0 units: as many as this machine's matrix unit has columns.
-  return hpnn(apply_fn, layers, units or matrix_units())
+  return hpnn(apply_fn, layers, units or None)
 
 
 registry.register(
   NAME,
   _from_options,
   security_class=registry.DEGRADATION,
-  known_break="relaxed key bits: 60 labelled images, or 32 queries",
+  known_break="60 labelled images, or 32 queries, give nearly all key bits",
 )

@@ -286,4 +286,9 @@ def _steps(moved: np.ndarray, plain: np.ndarray, depth: int) -> np.ndarray:
   return np.where(near, np.clip(steps, -2.0, 2.0), 0.0)
 
 
-registry.register(NAME, licensee_mark, security_class=registry.DETECTION)
+registry.register(
+  NAME,
+  licensee_mark,
+  security_class=registry.DETECTION,
+  known_break="the plain weights, such as a public base model, remove it",
+)

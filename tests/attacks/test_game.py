@@ -213,6 +213,16 @@ def test_a_distinguisher_is_right_or_wrong() -> None:
   assert scored(Goal.DISTINGUISH, True, decoy).value == 0
 
 
+def test_one_game_has_a_wide_interval() -> None:
+  target = planted()
+  won = scored(Goal.DISTINGUISH, True, target)
+  assert won[:3] == pytest.approx((1, 0.025, 1))
+  for goal in (Goal.DISTINGUISH, Goal.FORGE):
+    assert scored(goal, None, target)[:3] == pytest.approx((0, 0, 0.975))
+  none = scored(Goal.FUNCTION, None, target)
+  assert none.value == 0 and 0 < none.high < 0.02
+
+
 def test_a_forgery_must_change_something_and_do_as_claimed() -> None:
   target = planted()
   flip = lambda t: jax.tree.map(lambda x: -x, t)  # noqa: E731

@@ -47,10 +47,30 @@ def test_made_signed_checked_shown(run, signer):
   for text in ("cryptographic", "team/1", "aes:0123", "50.00", "tuning"):
     assert text in shown.out, text
   assert "not answered: judgement, " in shown.out
+  assert "holds against the 1 attack run; no break known; " in shown.out
   whole = run("card", "show", "card.json", "--json")
   assert whole.json == json.loads(pathlib.Path("card.json").read_text())
   for answer in (made, checked, shown, whole):
     assert_silent(answer, "s.key")
+
+
+def test_key_space_verdict_and_no_interval_of_one_game(run, folder):
+  lines = (folder / "rows.jsonl").read_text().splitlines()
+  rows = [json.loads(x) for x in lines]
+  won = {"value": 1.0, "low": 1.0, "high": 1.0, "key_bits": 146.0}
+  for row in rows:
+    if row["attack"] == "known":
+      row |= won
+  (folder / "rows.jsonl").write_text(
+    "".join(json.dumps(r) + "\n" for r in rows)
+  )
+  assert run(*MAKE, "--scheme", "both", "--out", "card.json").code == 0
+  shown = " ".join(run("card", "show", "card.json").out.split())
+  assert "key space 146.0 bits" in shown
+  assert "known break 60 labelled images" in shown
+  assert "four known float32 weights" in shown
+  assert "verdict broken by: known (100.0 %)" in shown
+  assert "100.00 - 100.00" not in shown
 
 
 def test_a_reader_without_the_package_of_a_scheme(run, folder, signer):

@@ -1,6 +1,7 @@
 """HPNN: the capacity theorem, layer selection, residual networks, errors."""
 
 import functools
+import types
 import warnings
 from typing import Any
 
@@ -39,7 +40,7 @@ NET = Net()
 VARIABLES = trees.fresh(NET, IMAGES)
 
 
-def make(layers: str | None = None, units: int = 256) -> tuple[Any, Any]:
+def make(layers: str | None = None, units: int | None = 256) -> tuple[Any, Any]:
   scheme = keyjax.hpnn(NET.apply, layers, units)
   return scheme, scheme.keygen(Secret.generate(), VARIABLES, BATCH)
 
@@ -116,6 +117,17 @@ def losses(apply_fn: Any, rule: Any, *starts: Any) -> list[np.ndarray]:
 def test_default_layers_are_the_hidden_ones() -> None:
   assert sorted(make()[1].units) == ["conv", "dense"]
   assert sorted(make("norm|head")[1].units) == ["head", "norm"]
+
+
+@pytest.mark.parametrize(("kind", "bits"), [("TPU v4", 128), ("cpu", 256)])
+def test_units_are_those_of_the_device(
+  monkeypatch: pytest.MonkeyPatch, kind: str, bits: int
+) -> None:
+  device = types.SimpleNamespace(device_kind=kind)
+  monkeypatch.setattr(hpnn.jax, "devices", lambda: [device])
+  _, key = make(units=None)
+  assert key.bits.size == bits
+  assert make(units=7)[1].bits.size == 7
 
 
 def test_units_share_a_bit_when_there_are_few() -> None:

@@ -1,0 +1,103 @@
+"""Headline rows: what is out of date, rows over seeds, blocks of the docs."""
+
+import pathlib
+from typing import Any
+
+import pytest
+
+from experiments.attacking import plan
+from experiments.tables import blocks, headlines
+from experiments.tables.headlines import Run
+from keyjax.attacks.intervals import clopper_pearson
+from tests import cards
+from tests.conftest import ROOT
+from tests.experiments.test_claims import load_config
+
+SEEDS = (0, 1, 2)
+
+
+def played(value: float, **details: Any) -> list[dict[str, Any]]:
+  """Return the rows of one seed: an attack, and one that was not played."""
+  made = cards.config()
+  first = cards.attack(made, "counter", "tune", value)
+  first["details"] |= details
+  return [first, cards.attack(made, "counter", "base", None)]
+
+
+def rows() -> list[dict[str, Any]]:
+  found = [
+    played(x, bits_right=b, bits=256)
+    for x, b in zip((0.3, 0.8, 0.4), (190, 256, 199), strict=True)
+  ]
+  return headlines.over_runs(found, SEEDS, "digits, mlp")
+
+
+def test_the_spread_over_seeds_is_shown() -> None:
+  (row,) = rows()
+  assert row["values"] == [0.3, 0.8, 0.4] and row["network"] == "digits, mlp"
+  assert [row[k] for k in ("low", "value", "high")] == [0.3, 0.4, 0.8]
+  assert blocks._gets(row) == "40.0 (30.0 to 80.0); 190 to 256 of 256 bits"
+
+
+def test_games_of_all_seeds_count_together() -> None:
+  found = [played(1.0, won=9, games=9) for _ in SEEDS]
+  (row,) = headlines.over_runs(found, SEEDS, "")
+  low, high = clopper_pearson(27, 27)
+  assert row["games"] == {"won": 27, "of": 27, "low": low, "high": high}
+  assert blocks._gets(row) == "27 of 27 games [87.2, 100.0]"
+
+
+def test_what_moved_is_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
+  asked: list[str] = []
+
+  def same_code(commit: str, paths: Any) -> bool:
+    asked.extend(paths)
+    return commit == "0123abc"
+
+  monkeypatch.setattr(headlines, "_same_code", same_code)
+  run = Run("matrix", ".*")
+  found = rows()
+  assert headlines.moved(run, [], 3) == "never run"
+  assert headlines.moved(run, found, 4) == "3 seeds only"
+  assert headlines.moved(run, found, 3) == ""
+  assert {"keyjax/attacks/any_scheme", "configs/matrix.py"} <= set(asked)
+  found[0]["commit"][1] = "89abcde"
+  assert headlines.moved(run, found, 3) == "code moved since 89abcde"
+
+
+def test_code_of_an_unknown_commit_has_moved() -> None:
+  assert not headlines._same_code("0000000-dirty", ["keyjax"])
+
+
+@pytest.mark.parametrize("run", headlines.RUNS, ids=lambda run: run.name)
+def test_every_run_has_its_config_and_pairs(run: Run) -> None:
+  config = load_config(f"{run.name}.py")
+  assert config.name == run.name
+  if not run.is_table:
+    assert plan.pairs(config, run.only)
+
+
+def test_a_wrong_pair_is_refused() -> None:
+  config = load_config("attack_hpnn.py")
+  with pytest.raises(ValueError, match="matches no pair .* such as hpnn/"):
+    plan.pairs(config, "hpnn/nope")
+  with pytest.raises(ValueError, match="--only='\\('"):
+    plan.pairs(config, "(")
+
+
+def test_a_block_is_written_between_its_markers(tmp_path: pathlib.Path) -> None:
+  text = "a\n<!-- begin {0}: x -->\nold\n<!-- end {0} -->\nb\n"
+  made = blocks.fill(text.format("attacks"), tmp_path)
+  assert made == text.format("attacks").replace("old\n", "\n")
+  with pytest.raises(ValueError, match="unknown block 'mine'"):
+    blocks.fill(text.format("mine"), tmp_path)
+
+
+def test_docs_quote_the_results_files() -> None:
+  files = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+  texts = [file.read_text() for file in files]
+  for file, text in zip(files, texts, strict=True):
+    assert blocks.fill(text, ROOT / "results") == text, (
+      f"{file}: python -m experiments.readme --nomeasure writes it"
+    )
+  assert sum(text.count("<!-- begin ") for text in texts) == len(blocks._BLOCKS)
