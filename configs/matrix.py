@@ -108,6 +108,15 @@ def get_config() -> ConfigDict:
       points=3,
       grid=({"learning_rate": 3e-3},),
     ),
+    labels=attack(
+      "scratch",
+      "from scratch, the queried images with their labels",
+      schemes="none",
+      images=3000,
+      steps=200,
+      points=3,
+      grid=({"learning_rate": 3e-3},),
+    ),
     distil=attack(
       "extract_keyed",
       "a licensee's distillation",

@@ -15,16 +15,18 @@ What to type next:
     --config=configs/attack_jigsaw.py      images restored from ciphertexts
     --config=configs/attack_properties.py  what weights reveal of their data
     --config.attacks.X.steps=5000          give an attack more steps
+    --only='hpnn/relax.*'                  only these pairs SCHEME/ATTACK
     python -m experiments.main             protect a model first
 """
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import rich.console
 import rich.table
-from absl import app
+from absl import app, flags
 from ml_collections import ConfigDict
 
 import keyjax
@@ -44,6 +46,9 @@ from experiments.run import files, results
 from experiments.run import flags as run_flags
 
 Row = dict[str, Any]
+_ONLY = flags.DEFINE_string(
+  "only", plan.ALL, "Regular expression of the pairs SCHEME/ATTACK to play."
+)
 
 
 def run(
@@ -51,6 +56,7 @@ def run(
   workdir: str,
   keydir: str = "",
   secret: keyjax.Secret | None = None,
+  only: str = plan.ALL,
 ) -> list[Row]:
   """Play all pairs of schemes and attacks, and return their rows.
 
@@ -59,6 +65,7 @@ def run(
     workdir: Folder for rows and trained models; it never holds a key.
     keydir: Folder for keys; `<workdir>.keys` by default.
     secret: See `experiments.main.run`.
+    only: Regular expression of the pairs `SCHEME/ATTACK` to play.
 
   Raises:
     ValueError: If the config or a folder is wrong; the message says how.
@@ -66,6 +73,7 @@ def run(
   """
   config = plan.with_default(config)
   plan.check(config)
+  pairs = plan.pairs(config, only)
   console = rich.console.Console()
   job = open_job(config, workdir, keydir, secret, console.print)
   targets = Targets(
@@ -73,7 +81,6 @@ def run(
     versions=plan.needs_versions(config),
     licensees=plan.licensees(config),
   )
-  pairs = list(plan.pairs(config))
   for label, schemes in plan.unfit(config).items():
     console.print(f"{label} does not apply to: {', '.join(schemes)}")
   file = job.workdir.path / "rows.jsonl"
@@ -178,7 +185,7 @@ def table(rows: Sequence[Row]) -> rich.table.Table:
 
 def main(argv: list[str]) -> None:
   """Run from the command line."""
-  run_flags.run_command(argv, run)
+  run_flags.run_command(argv, functools.partial(run, only=_ONLY.value))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ What to type next:
 """
 
 import pathlib
+from collections.abc import Sequence
 
 from absl import app, flags
 
@@ -28,16 +29,30 @@ _OVERHEAD = flags.DEFINE_list("overhead", [], "Files of that benchmark.")
 def main(argv: list[str]) -> None:
   """Run from the command line."""
   with errors.reported():
-    rows = over_seeds.rows(runs.read(argv[1:]))
-    timed = steps.read(_OVERHEAD.value, rows[0]["config"])
-    page = markdown.page(rows, timed)
     folder = pathlib.Path(_OUT.value or "results")
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{rows[0]['config']}.json"
-    results.write_json(file, rows + timed)
-    files.write(file.with_suffix(".md"), page)
+    file, page = write(argv[1:], _OVERHEAD.value, folder)
   print(page)
   print(f"Rows:  {file}\nTable: {file.with_suffix('.md')}")
+
+
+def write(
+  folders: Sequence[str], overhead: Sequence[str], out: pathlib.Path
+) -> tuple[pathlib.Path, str]:
+  """Write the table of some runs; return the file of its rows, and its page.
+
+  Args:
+    folders: Workdirs of the runs.
+    overhead: Files of the benchmark; see `experiments.tables.steps.read`.
+    out: Folder for the table.
+  """
+  rows = over_seeds.rows(runs.read(folders))
+  timed = steps.read(overhead, rows[0]["config"])
+  page = markdown.page(rows, timed)
+  out.mkdir(parents=True, exist_ok=True)
+  file = out / f"{rows[0]['config']}.json"
+  results.write_json(file, rows + timed)
+  files.write(file.with_suffix(".md"), page)
+  return file, page
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ MEASUREMENTS = {
   property_inference.NAME: property_inference.applies,
 }
 PICTURED = "pixel_jigsaw"
+ALL = ".*"
 
 
 def with_default(config: ConfigDict) -> ConfigDict:
@@ -92,9 +93,28 @@ def _check_game(label: str, spec: ConfigDict) -> None:
     )
 
 
-def pairs(config: ConfigDict) -> Iterator[tuple[str, str]]:
-  """Return (scheme, attack) labels, one scheme after the other."""
-  return ((s, label) for s, label, fits in _chosen(config) if fits)
+def pairs(config: ConfigDict, only: str = ALL) -> list[tuple[str, str]]:
+  """Return (scheme, attack) labels, one scheme after the other.
+
+  Args:
+    config: Config with `schemes` and `attacks`.
+    only: Regular expression of the pairs `SCHEME/ATTACK` to return.
+
+  Raises:
+    ValueError: If `only` is not a regular expression, or matches no pair.
+  """
+  try:
+    wanted = re.compile(only)
+  except re.error as error:
+    raise ValueError(f"--only={only!r}: {error}") from None
+  found = [(s, label) for s, label, fits in _chosen(config) if fits]
+  chosen = [p for p in found if wanted.fullmatch("/".join(p))]
+  if found and not chosen:
+    raise ValueError(
+      f"--only={only!r} matches no pair of the config, such as "
+      f"{'/'.join(found[0])}"
+    )
+  return chosen
 
 
 def unfit(config: ConfigDict) -> dict[str, list[str]]:

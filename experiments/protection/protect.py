@@ -26,6 +26,7 @@ from experiments.protection.pictures import pictures
 from experiments.run import files, results
 from experiments.training import train
 from keyjax import checkpoint, keys, parallel, tree
+from keyjax.attacks import key_space
 from keyjax.checkpoint import is_whole
 
 
@@ -202,10 +203,19 @@ def _lock_and_ship(
     results.number(base, "parameters", _num_params(prepared)),
     results.number(base, "changed_parameters", changed),
     results.number(base, "key_bytes", keys.size_in_bytes(key)),
+    *_key_bits(base, key),
     results.number(base, "encrypt_seconds", lock_seconds),
     results.number(base, "decrypt_seconds", open_seconds),
   ]
   return rows, restored
+
+
+def _key_bits(base: dict[str, Any], key: Any) -> Rows:
+  """Return a row of the key space, unless the key's class defines none."""
+  try:
+    return [results.number(base, "key_bits", key_space.entropy_bits(key))]
+  except TypeError:
+    return []
 
 
 def _timed(function: Callable, *args: Any) -> tuple[Any, float]:

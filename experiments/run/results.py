@@ -28,7 +28,7 @@ FIELDS = (
   "mechanism",  # name in `keyjax.schemes.registry`, or chain; "" for plain
   "options",  # arguments of the scheme
   "condition",  # plain, right, no_key, wrong, near or api; "" for costs
-  "metric",  # accuracy, drop, round_trip, key_bytes, encrypt_seconds, ...
+  "metric",  # accuracy, drop, round_trip, key_bits, encrypt_seconds, ...
   "value",
   "low",  # end of the 95 % interval, or null
   "high",

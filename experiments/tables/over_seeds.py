@@ -68,20 +68,31 @@ def summary(metric: str, values: list[Any]) -> Row:
   made |= {"low": None, "high": None, "interval": ""}
   if None in values:  # A perplexity that is not finite.
     return made
+  if metric.endswith("seconds"):
+    return median(values)
   array = np.asarray(values, np.float64)
   made["value"] = float(np.mean(array))
   if len(values) > 1:
     made["sd"] = float(np.std(array, ddof=1))
-  if metric.endswith("seconds"):
-    low, value, high = np.quantile(array, (0, 0.5, 1)).tolist()
-    how = "median and range over seeds"
-    return made | {"value": value, "low": low, "high": high, "interval": how}
   # If all values are equal, the seeds give no interval.
   if np.ptp(array) > 0 and metric in ("accuracy", "drop"):
     low, high = _interval(metric, array)
     made |= {"low": low, "high": high}
     made["interval"] = "Student t over seeds"
   return made
+
+
+def median(values: Sequence[float]) -> Row:
+  """Return the median, range and standard deviation over seeds."""
+  low, value, high = np.quantile(values, (0, 0.5, 1)).tolist()
+  return {
+    "values": list(values),
+    "value": value,
+    "sd": float(np.std(values, ddof=1)) if len(values) > 1 else None,
+    "low": low,
+    "high": high,
+    "interval": "median and range over seeds",
+  }
 
 
 def _interval(metric: str, values: np.ndarray) -> tuple[float, float]:

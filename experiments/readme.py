@@ -1,0 +1,114 @@
+"""The headline figures of README and docs, measured again and written there.
+
+    python -m experiments.readme
+
+It runs every config of `experiments.tables.headlines.RUNS` whose code moved
+since the commit of its rows, with several seeds, each with its own network and
+keys; writes RESULTS/<table>.json and .md, and RESULTS/attacks.json; and writes
+the blocks of README.md and docs/ that quote them, between their markers. Run it
+from a clean checkout: rows name the commit.
+
+What to type next:
+    --only='attack_.*'         only these configs
+    --seeds=5                  number of seeds; 3 by default
+    --norun                    write the blocks from the results files alone
+    --list                     say what is out of date, and run nothing
+"""
+
+import json
+import pathlib
+import re
+import subprocess
+import sys
+from typing import Any
+
+from absl import app, flags
+
+from experiments import table
+from experiments.run import errors, results
+from experiments.tables import blocks, headlines
+from experiments.tables.headlines import ROOT, Run
+
+_ONLY = flags.DEFINE_string("only", ".*", "Regular expression of configs.")
+_SEEDS = flags.DEFINE_integer("seeds", 3, "Number of seeds.", lower_bound=3)
+_RUN = flags.DEFINE_bool("run", True, "Run what is out of date.")
+_LIST = flags.DEFINE_bool("list", False, "Only say what is out of date.")
+_WORKDIR = flags.DEFINE_string(
+  "workdir", "runs/readme", "Folder for runs, which resume."
+)
+_RESULTS = ROOT / "results"
+_ATTACKS = _RESULTS / "attacks.json"
+_OVERHEAD = ("overhead_training.json", "overhead_inference.json")
+
+
+def measure(run: Run, seeds: int, home: pathlib.Path) -> None:
+  """Run one config with several seeds, and write its rows.
+
+  Args:
+    run: The run.
+    seeds: Number of seeds.
+    home: Folder for runs; those of another commit have another folder.
+  """
+  folders = []
+  for seed in range(seeds):
+    folder = home / results.commit() / f"{run.name}_{seed}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", *run.command(seed, folder)]
+    print(" ".join(command), flush=True)
+    subprocess.run(command, cwd=ROOT, check=True)
+    folders.append(folder)
+  if run.is_table:
+    _write_table(folders)
+  else:
+    _write_attacks(run, folders)
+
+
+def _write_table(folders: list[pathlib.Path]) -> None:
+  files = [str(_RESULTS / name) for name in _OVERHEAD]
+  table.write([str(x) for x in folders], files, _RESULTS)
+
+
+def _write_attacks(run: Run, folders: list[pathlib.Path]) -> None:
+  """Replace the rows of one config; those of others stay."""
+  found = [
+    list(results.read_rows(folder / "rows.jsonl").values())
+    for folder in folders
+  ]
+  config = json.loads((folders[0] / "run.json").read_text())["config"]
+  made = headlines.over_runs(
+    found, range(len(folders)), headlines.network(config)
+  )
+  others = [r for r in headlines.read(_ATTACKS) if r["config"] != run.name]
+  order = [r.name for r in headlines.RUNS]
+  rows = sorted(others + made, key=lambda r: order.index(r["config"]))
+  results.write_json(_ATTACKS, rows)
+
+
+def out_of_date(run: Run, seeds: int) -> str:
+  """Return why a run's rows are out of date; empty if they are not."""
+  rows: list[dict[str, Any]]
+  if run.is_table:
+    rows = headlines.read(_RESULTS / f"{run.name}.json")
+  else:
+    rows = [r for r in headlines.read(_ATTACKS) if r["config"] == run.name]
+  return headlines.moved(run, rows, seeds)
+
+
+def main(argv: list[str]) -> None:
+  """Run from the command line."""
+  if len(argv) > 1:
+    raise app.UsageError(f"unexpected argument {argv[1]!r}")
+  with errors.reported():
+    for run in headlines.RUNS:
+      why = out_of_date(run, _SEEDS.value)
+      print(f"{run.name}: {why or 'up to date'}", flush=True)
+      wanted = re.fullmatch(_ONLY.value, run.name) and _RUN.value
+      if why and wanted and not _LIST.value:
+        measure(run, _SEEDS.value, pathlib.Path(_WORKDIR.value).resolve())
+    if not _LIST.value:
+      for file in blocks.write_all(ROOT):
+        print(f"Wrote {file}")
+
+
+if __name__ == "__main__":
+  app.run(main)

@@ -1,0 +1,208 @@
+"""Headline rows of README and docs: which runs they come from, and when again.
+
+A run is one config with several seeds: each trains its own network, with its
+own keys, and `experiments.main` or `experiments.attack` judges it. Its rows are
+out of date once the code that they depend on differs from their commit.
+"""
+
+import inspect
+import pathlib
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from experiments.run import results
+from experiments.tables import over_seeds
+from keyjax.attacks import registry
+from keyjax.attacks.intervals import clopper_pearson
+
+ROOT = pathlib.Path(__file__).parents[2]
+Row = Mapping[str, Any]
+# Code that every figure depends on, in addition to its config and attacks.
+_COMMON = (
+  "keyjax/scheme.py",
+  "keyjax/tree.py",
+  "keyjax/aes",
+  "keyjax/schemes",
+  "experiments/data",
+  "experiments/models",
+  "experiments/protection",
+  "experiments/training",
+  "experiments/run/config.py",
+)
+_PLAY = tuple(
+  f"keyjax/attacks/{x}.py" for x in ("fit", "game", "referee", "views")
+)
+_SAME = (
+  "config",
+  "dataset",
+  "model",
+  "classes",
+  "scheme",
+  "title",
+  "mechanism",
+  "options",
+  "attack",
+  "attack_title",
+  "game",
+  "condition",
+  "metric",
+  "attacker",
+  "budget",
+)
+
+
+class Run(NamedTuple):
+  """One config that headline rows come from.
+
+  Attributes:
+    name: Config file in `configs/`, without its suffix.
+    only: Regular expression of the pairs SCHEME/ATTACK of `experiments.attack`;
+      empty for a table of `experiments.main`.
+  """
+
+  name: str
+  only: str = ""
+
+  @property
+  def is_table(self) -> bool:
+    """Whether the rows are accuracies, with and without keys."""
+    return not self.only
+
+  def command(self, seed: int, workdir: pathlib.Path) -> list[str]:
+    """Return the arguments of `python -m` for one seed."""
+    program = "main" if self.is_table else "attack"
+    only = [f"--only={self.only}"] if self.only else []
+    return [
+      f"experiments.{program}",
+      f"--config=configs/{self.name}.py",
+      f"--config.train.seed={seed}",
+      f"--workdir={workdir}",
+      *only,
+    ]
+
+
+RUNS = (
+  Run("table_mnist"),
+  Run("attack_hpnn", r"hpnn/(statistics|(oracle|algebra)_32|\w+_0)"),
+  Run("matrix", r"(none|counter|hpnn|shf|np|ffx)/(extract|labels)"),
+  Run("attack_deep_lock", r"(float32|counter)/known|aes256/.*|int8/known_int8"),
+  Run(
+    "attack_pixel_shuffle",
+    r"shf/(sinkhorn|scratch)|np/gates|(np|ffx)/conv|.*/jigsaw_100",
+  ),
+  Run("attack_cryptanalytic", r".*/(blind_10000|extract)"),
+  Run("attack_properties", r".*/absent_.*"),
+  Run("table_gtsrb"),
+  Run("table_cifar10"),
+)
+
+
+def read(file: pathlib.Path) -> list[dict[str, Any]]:
+  """Return the rows over seeds of a results file; none if it is absent."""
+  return results.read_json(file) if file.exists() else []
+
+
+def moved(run: Run, rows: Sequence[Row], seeds: int) -> str:
+  """Return why the rows of a run are out of date; empty if they are not.
+
+  Args:
+    run: The run.
+    rows: Its rows over seeds.
+    seeds: Number of seeds that every row needs.
+  """
+  measured = [r for r in rows if "seeds" in r]
+  if not measured:
+    return "never run"
+  fewest = min(len(r["seeds"]) for r in measured)
+  if fewest < seeds:
+    return f"{fewest} seeds only"
+  paths = [*_COMMON, f"configs/{run.name}.py"]
+  if not run.is_table:
+    paths += [*_PLAY, "experiments/attacking"]
+    paths += sorted({_room(r["game"]) for r in measured})
+  commits = dict.fromkeys(x for r in measured for x in r["commit"])
+  changed = [c for c in commits if not _same_code(c, paths)]
+  return f"code moved since {', '.join(changed)}" if changed else ""
+
+
+def _room(game: str) -> str:
+  """Return the folder of an attack, from the top of the checkout."""
+  try:
+    file = inspect.getfile(registry.get(game).run)
+  except ValueError:  # A measurement of `experiments.attacking`.
+    return "experiments/attacking"
+  return str(pathlib.Path(file).parent.relative_to(ROOT))
+
+
+def _same_code(commit: str, paths: Iterable[str]) -> bool:
+  """Return whether paths are as they were at a commit, which is known."""
+  git = ["git", "-C", str(ROOT), "diff", "--quiet", commit, "--", *paths]
+  return subprocess.run(git, capture_output=True, check=False).returncode == 0
+
+
+def over_runs(
+  found: Sequence[Sequence[Row]], seeds: Sequence[int], network: str
+) -> list[dict[str, Any]]:
+  """Return a row for each pair of a scheme and an attack, over all seeds.
+
+  Args:
+    found: Rows of `experiments.attack` for each seed.
+    seeds: The seeds.
+    network: The network, in words.
+  """
+  made = []
+  for first in found[0]:
+    names = {k: first.get(k) for k in ("scheme", "attack")}
+    rows = [results.find(x, **names) for x in found]
+    if "attack" in first and None not in [r["value"] for r in rows]:
+      made.append(_over_seeds(rows, seeds, network))
+  return made
+
+
+def _over_seeds(
+  rows: Sequence[Row], seeds: Sequence[int], network: str
+) -> dict[str, Any]:
+  first = rows[0]
+  details = [r["details"] for r in rows]
+  made = {k: first[k] for k in _SAME if k in first} | {"network": network}
+  made |= over_seeds.median([r["value"] for r in rows])
+  if "right" in first:
+    made["right"] = over_seeds.median([r["right"] for r in rows])
+  if "won" in details[0]:
+    won = sum(d["won"] for d in details)
+    games = sum(d["games"] for d in details)
+    made["games"] = {"won": won, "of": games}
+    made["games"]["low"], made["games"]["high"] = clopper_pearson(won, games)
+  if "bits_right" in details[0]:
+    made["bits"] = [[d["bits_right"], d["bits"]] for d in details]
+  if "images" in details[0]:
+    made["images"] = details[0]["images"]
+  made["queries"] = [r["cost"]["queries"] for r in rows]
+  return made | {
+    "seeds": list(seeds),
+    **{
+      k: [r[k] for r in rows]
+      for k in ("command", "commit", "hardware", "jax", "date")
+    },
+  }
+
+
+def network(config: Mapping[str, Any]) -> str:
+  """Describe the network of a run.
+
+  Args:
+    config: Config, as `run.json` has it.
+
+  Example:
+    >>> model = {"model": "mlp", "model_args": {"hidden": [16]}}
+    >>> network(model | {"dataset": "digits", "train": {"epochs": 30.0}})
+    'digits, mlp (hidden 16), 30 epochs'
+  """
+  words = []
+  for name, value in config["model_args"].items():
+    many = value if isinstance(value, list) else [value]
+    words.append(" ".join(map(str, [name, *many])))
+  inner = f" ({', '.join(words)})" if words else ""
+  epochs = f"{config['train']['epochs']:g} epochs"
+  return f"{config['dataset']}, {config['model']}{inner}, {epochs}"
