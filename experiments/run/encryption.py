@@ -42,12 +42,13 @@ def read(config: ConfigDict) -> Encryption:
 
   Raises:
     ValueError: If a recipient or the key cannot be read, or if there is a key
-      but no recipient.
+      or the id of a run, but no recipient.
   """
   names = [name.strip() for name in config.recipients.split(",") if name]
   if not names:
-    if config.identity:
-      raise ValueError("encrypt.identity needs encrypt.recipients: set both")
+    for name in ("identity", "run"):
+      if config[name]:
+        raise ValueError(f"encrypt.{name} needs encrypt.recipients: set both")
     return UNENCRYPTED
   try:
     recipients: list[Recipient] = [parse_recipient(name) for name in names]

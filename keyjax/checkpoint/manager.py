@@ -104,8 +104,9 @@ class Manager:
       CheckpointStorageError: If the folder cannot be created or written.
       CheckpointContentError: If it holds sealed checkpoints and there are no
         recipients, or plain ones and there are some.
-      ValueError: If `keep` is below 1, keys are given without recipients, or
-        the name or the run has other characters than `save` accepts.
+      ValueError: If `keep` is below 1, keys, a name or a run are given without
+        recipients, or the name or the run has other characters than `save`
+        accepts.
     """
     check_optional_name(name, "name")
     check_optional_name(run, "run")
@@ -116,7 +117,7 @@ class Manager:
     if recipients is not None:
       self._recipients = as_recipients(recipients)
     self._identities = as_identities(identities)
-    self._check_keys(signer, verify_key)
+    self._check_sealed(name=name, run=run, signer=signer, key=verify_key)
     self._name = name
     self._run_is_given = bool(run)
     self._run = run or _run_of(self._folder)
@@ -140,8 +141,10 @@ class Manager:
       raise storage_error(f"cannot use {self._folder}", error) from None
     self._check_kind()
 
-  def _check_keys(self, signer: Any, verify_key: Any) -> None:
-    """Refuse keys of sealed checkpoints if those to save would be plain."""
+  def _check_sealed(
+    self, *, name: str, run: str, signer: Any, key: Any
+  ) -> None:
+    """Refuse what only sealed checkpoints have if those to save are plain."""
     if self._recipients:
       return
     if self._recipients is not None:
@@ -151,8 +154,10 @@ class Manager:
       )
     given = {
       "identities": bool(self._identities),
+      "name": bool(name),
+      "run": bool(run),
       "signer": signer is not None,
-      "verify_key": verify_key is not None,
+      "verify_key": key is not None,
     }
     if names := [name for name, is_given in given.items() if is_given]:
       raise ValueError(

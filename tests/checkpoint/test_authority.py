@@ -114,8 +114,23 @@ def test_what_records_no_run_is_not_of_the_expected_one(
       with pytest.raises(ValueError, match=f"{what}=.*: 1 to 128 letters"):
         checkpoint.save(tmp_path / "d", TREE, OWNER, **{what: wrong})
     with pytest.raises(ValueError, match="run=.*: 1 to 128 letters"):
-      checkpoint.Manager(tmp_path / "m", run=wrong)
+      checkpoint.Manager(tmp_path / "m", recipients=OWNER, run=wrong)
   assert not (tmp_path / "d").exists()
+
+
+def test_plain_managers_refuse_what_they_could_not_check(
+  tmp_path: pathlib.Path,
+) -> None:
+  only_sealed: list[dict[str, Any]] = [
+    {"name": "net"},
+    {"run": "a"},
+    {"signer": SIGNER},
+    {"verify_key": SIGNER.public_key()},
+  ]
+  for options in only_sealed:
+    with pytest.raises(ValueError, match="without recipients: "):
+      checkpoint.Manager(tmp_path / "m", **options)
+  assert not (tmp_path / "m").exists()
 
 
 def test_manifests_with_names_are_strict(tmp_path: pathlib.Path) -> None:

@@ -47,6 +47,8 @@ def test_two_processes_save_and_restore(tmp_path: pathlib.Path) -> None:
   told = checkpoint.inspect(path, owner)
   assert (told["processes"], told["step"], told["signed"]) == (2, 7, True)
   assert checkpoint.verify(path, owner) == []
+  for file in tmp_path.rglob("*"):
+    assert file.is_dir() or bytes(tmp_path) not in file.read_bytes(), file
   public = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
   verify_key = public.public_key()
   # One process, on other meshes, with signature and digests checked.
