@@ -98,3 +98,7 @@ def test_mistakes(key: Any, tmp_path: pathlib.Path) -> None:
     with pytest.raises(ValueError, match=message) as caught:
       encryption.read(bad)
     assert pasted not in str(caught.value)
+  bad = configs.base().encrypt
+  bad.run = "a"
+  with pytest.raises(ValueError, match=r"encrypt\.run needs encrypt\.recip"):
+    encryption.read(bad)
