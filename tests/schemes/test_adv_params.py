@@ -267,6 +267,17 @@ def test_in_range_keeps_the_best_of_the_moves_it_tries() -> None:
   assert trace.loss_after == pytest.approx(losses[at], rel=1e-4)
 
 
+def test_in_range_a_half_precision_weight_stays_inside() -> None:
+  params = jax.tree.map(lambda x: x.astype(jnp.bfloat16), VARIABLES)
+  key, _ = warned(Secret.generate(), params)
+  found = changes(key, params)
+  assert sum(int(where.sum()) for _, _, where in found) == 6
+  for before, after, _ in found:
+    assert before.min() <= after.min() and after.max() <= before.max()
+  restored = adv_params.decrypt(key, adv_params.encrypt(key, params))
+  trees.assert_same_bits(restored, params)
+
+
 def test_in_range_without_a_range() -> None:
   flat = jax.tree.map(jnp.ones_like, VARIABLES)
   with pytest.raises(ValueError, match="nothing was changed"):
