@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 _LONGEST = 32  # Of a text that is shown; 64 digits may be a secret.
@@ -27,7 +26,7 @@ def describe(value: Any) -> str:
   if isinstance(value, type):
     return f"the class {value.__name__}"
   if is_array(value):
-    if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+    if str(value.dtype).startswith("key<"):
       return "a JAX PRNG key"
     return f"{value.dtype}{list(value.shape)}"
   if _is_module(value):
@@ -72,6 +71,8 @@ def first_line(error: Exception) -> str:
 
 def shapes(tree: Any) -> str:
   """Return the shapes of a tree's first leaves, for an error."""
+  import jax  # Not at the top: keys need none of it, and it loads slowly.
+
   found = [describe(x) for x in jax.tree.leaves(tree)]
   return ", ".join(found[:4]) + (", ..." if len(found) > 4 else "")
 
@@ -185,6 +186,8 @@ def from_batch(
   except (TypeError, KeyError, IndexError, AttributeError):
     problem = f"the batch is {describe(batch)}"
   else:
+    import jax  # As in `shapes`.
+
     if any(map(is_array, jax.tree.leaves(found))):
       return found
     problem = f"the batch has {describe(found)} there, not an array"

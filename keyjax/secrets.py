@@ -137,6 +137,20 @@ class Secret:
     raise TypeError("a Secret is not pickled or copied; use Secret.save")
 
 
+def require_secret(value: Any, what: str) -> None:
+  """Raise a TypeError unless a value is a `Secret`.
+
+  Args:
+    value: The argument.
+    what: What takes it, for the error.
+  """
+  if not isinstance(value, Secret):
+    raise TypeError(
+      f"{what} takes a keyjax.Secret, got {arguments.describe(value)}; "
+      "Secret.generate() makes one"
+    )
+
+
 def _info(label: str) -> bytes:
   if not isinstance(label, str):
     raise TypeError(f"a label is text, got {arguments.describe(label)}")

@@ -14,6 +14,7 @@ import re
 from collections.abc import Collection
 from typing import Any, NoReturn
 
+from keyjax.arguments import describe
 from keyjax.errors import KeyringError
 
 PUBLIC_PREFIX = "keyjax-"
@@ -197,6 +198,8 @@ def parse_line(
   Raises:
     KeyringError: If it is not such a line, of an unknown kind, or misread.
   """
+  if not isinstance(text, str):
+    raise TypeError(f"{what} is read from text, got {describe(text)}")
   text = text.removeprefix("\ufeff")  # Editors of Windows write this mark.
   head, colon, body = _COMMENT.sub("", text).strip().partition(":")
   kind = head.removeprefix(PUBLIC_PREFIX)

@@ -115,6 +115,8 @@ def read_source(source: str, what: str = "key") -> Iterator[bytearray]:
     >>> text
     bytearray(b'\x00\x00\x00\x00\x00\x00')
   """
+  if isinstance(source, os.PathLike):
+    raise TypeError(f"a {what} comes from file:PATH: give f'file:{source}'")
   kind, _, rest = source.partition(":")
   readers = {"file": _from_file, "env": _from_env, "fd": _from_descriptor}
   if kind not in readers or not rest:

@@ -44,7 +44,7 @@ from keyjax.keyring.licensees import Licensee
 from keyjax.keyring.recipients import Identity, Private, Stanza
 from keyjax.keyring.recipients.symmetric import SymmetricKey
 from keyjax.seal import SealError, seal, unseal
-from keyjax.secrets import Secret
+from keyjax.secrets import Secret, require_secret
 
 _MAGIC = b"keyjax-keyring "
 _VERSION = b"1"
@@ -98,6 +98,7 @@ class Keyring(Private):
     """
     path = pathlib.Path(path)
     private_files.check_name_length(path)
+    require_secret(root, "Keyring.create")
     private_files.refuse_checkpoint_folder(path)
     empty = State(
       name=check_name(name, "keyring"),
@@ -131,6 +132,7 @@ class Keyring(Private):
         another name, or it is inside a checkpoint.
     """
     path = pathlib.Path(path)
+    require_secret(root, "Keyring.load")
     private_files.refuse_checkpoint_folder(path)
     return cls(path, root, _read(path, root, name))
 

@@ -27,7 +27,7 @@ from shamir_mnemonic.shamir import (
 from shamir_mnemonic.share import Share
 
 from keyjax.errors import KeyringError
-from keyjax.secrets import SECRET_BYTES, Secret
+from keyjax.secrets import SECRET_BYTES, Secret, require_secret
 
 _APART = "these shares are of different secrets"
 _MAX_SHARES = 16
@@ -56,6 +56,7 @@ def split_secret(
     >>> combine_shares([a, c]) == secret, len(a.split())
     (True, 33)
   """
+  require_secret(secret, "split_secret")
   if needed < 2:
     raise KeyringError(
       f"{needed} of {shares} shares: at least 2 restore a secret"

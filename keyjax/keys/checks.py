@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from keyjax import arguments
+from keyjax import arguments, secrets
 from keyjax.keys.base import Key, OneTimeKey
 from keyjax.secrets import Secret
 
@@ -29,11 +29,7 @@ def require(key: Any, cls: type, scheme: str) -> None:
 
 def require_secret(secret: Any, scheme: str) -> None:
   """Raise a TypeError unless a scheme was given a `Secret`."""
-  if not isinstance(secret, Secret):
-    raise TypeError(
-      f"{scheme}: keygen takes a keyjax.Secret, got "
-      f"{arguments.describe(secret)}; Secret.generate() makes one"
-    )
+  secrets.require_secret(secret, f"{scheme}: keygen")
 
 
 def require_shape(

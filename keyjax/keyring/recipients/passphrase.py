@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
+from keyjax.arguments import describe
 from keyjax.errors import KeyringError
 from keyjax.keyring.encoding import encode, encode_secret, field
 from keyjax.keyring.recipients import (
@@ -137,6 +138,8 @@ class Passphrase(Private):
     Raises:
       KeyringError: If the passphrase is empty, or the cost is refused.
     """
+    if not isinstance(passphrase, str):
+      raise TypeError(f"a passphrase is text, got {describe(passphrase)}")
     if not passphrase:
       raise KeyringError("an empty passphrase protects nothing")
     self._passphrase = passphrase

@@ -13,7 +13,7 @@ from keyjax.keyring.recipients import (
   check_data_key,
   register,
 )
-from keyjax.secrets import SECRET_BYTES, Secret
+from keyjax.secrets import SECRET_BYTES, Secret, require_secret
 
 WRAPPED_BYTES = SECRET_BYTES + 8
 
@@ -89,6 +89,7 @@ class SymmetricKey(Private):
     Args:
       secret: Whoever holds it opens everything that is wrapped for it.
     """
+    require_secret(secret, "SymmetricKey")
     self._secret = secret
     self.id = f"aes:{secret.fingerprint()}"
 
