@@ -138,7 +138,7 @@ def test_a_manager_keeps_them(tmp_path: pathlib.Path) -> None:
   for recipients in (None, OWNER):
     folder = tmp_path / str(recipients is None)
     with checkpoint.Manager(
-      folder, recipients=recipients, identities=[OWNER]
+      folder, recipients=recipients, identities=recipients or ()
     ) as manager:
       manager.save(1, tree)
       manager.wait()
