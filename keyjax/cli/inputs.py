@@ -19,7 +19,6 @@ from keyjax.cli.exit_codes import (
   Failure,
   keyring_errors_as,
 )
-from keyjax.keyring.encoding import decode_secret
 from keyjax.leaks import looks_secret
 
 SOURCES = ("file", "env", "fd")
@@ -63,7 +62,8 @@ def read_passphrase(source: str) -> str:
     keyring_errors_as(USAGE),
     keyjax.keyring.read_source(source, "passphrase") as data,
   ):
-    text = decode_secret(data, "passphrase").rstrip("\r\n")
+    text = keyjax.keyring.encoding.decode_secret(data, "passphrase")
+  text = text.rstrip("\r\n")
   if not text:
     raise Failure(USAGE, "the passphrase is empty")
   return text
