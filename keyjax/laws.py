@@ -8,7 +8,7 @@
    unsigned integer of the same width; leaves that are neither floats nor int8
    are unchanged.
 3. A chain undoes itself in reverse: a chain of schemes keeps law 1.
-4. Eager, jit, and vmap over keys agree (pmap and meshes: `tests/test_laws.py`).
+4. Eager, jit, and vmap over keys agree (pmap, meshes: `tests/test_laws*.py`).
 5. One compilation serves every key: keys are arrays, passed as arguments.
 6. Something is locked, by every part of a chain that has a key. A wrong key
    restores no encrypted leaf, that is, none that was changed in at least half

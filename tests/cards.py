@@ -1,11 +1,13 @@
 """Rows as the experiments write them, and cards made of them."""
 
+import copy
 import json
 
 from experiments.attacking import games
 from experiments.attacking import rows as attack_rows
 from experiments.run import config as configs
 from experiments.run import results
+from keyjax import card as cards
 from keyjax.attacks import registry
 from keyjax.attacks.game import Cost, Score
 from keyjax.attacks.referee import AttackResult, Point
@@ -100,3 +102,49 @@ def write_rows(folder):
   rest = [r for r in found if "attack" not in r]
   (folder / "results.json").write_text(json.dumps(rest))
   return folder / "rows.jsonl", folder / "results.json"
+
+
+def one_card():
+  """Return a card of a scheme with keys and an answer."""
+  return cards.make(
+    rows(),
+    "counter",
+    keys=["team/2=aes:0123-4567", "team/1=aes:89ab-cdef"],
+    answers={"release": {"answer": "yes", "because": "Apache-2.0"}},
+  )
+
+
+def paths(value, at=()):
+  """Return the paths of all leaves of a document."""
+  inner = None
+  if isinstance(value, dict):
+    inner = value.items()
+  elif isinstance(value, list):
+    inner = enumerate(value)
+  if not inner:
+    return [at]
+  return [p for k, v in inner for p in paths(v, (*at, k))]
+
+
+def put(document, path, value):
+  """Return a copy with one leaf replaced."""
+  changed = copy.deepcopy(document)
+  get(changed, path[:-1])[path[-1]] = value
+  return changed
+
+
+def get(document, path):
+  for step in path:
+    document = document[step]
+  return document
+
+
+def other(value):
+  """Return another value of the same type, as a forger would."""
+  if isinstance(value, bool):
+    return not value
+  if isinstance(value, int | float):
+    return value + 1
+  if isinstance(value, str):
+    return value[:-1] + ("B" if value.endswith("A") else "A")
+  return {"more": 1} if isinstance(value, dict) else ["more"]

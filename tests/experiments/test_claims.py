@@ -89,6 +89,7 @@ HPNN = ATTACKS_ON.format("hpnn")
 PIXELS = ATTACKS_ON.format("pixel_shuffle")
 ADV_PARAMS = ATTACKS_ON.format("adv_params")
 LAWS = "test_laws.py::test_"
+LAWS_BOUND = "test_laws_bound.py::test_"
 SCHEMES = "schemes/test_{}.py::test_"
 MARK = SCHEMES.format("licensee_mark")
 ERASE = ATTACKS_ON.format("licensee_mark").replace(
@@ -130,7 +131,7 @@ EVIDENCE = {
       + "weights_used_without_their_layer_are_refused",
     ],
     "compiled program serves every key": [
-      LAWS + "5_one_compilation_serves_every_key"
+      LAWS_BOUND + "5_one_compilation_serves_every_key"
     ],
     "weights alone": ["hpnn_statistics"],
     "relaxing each bit": ["hpnn_relax", "hpnn_relax_oracle", "hpnn_algebraic"],

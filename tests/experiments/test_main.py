@@ -1,18 +1,12 @@
-"""The main job from end to end, its folders without keys, its errors."""
+"""The main job from end to end, and its folders without keys."""
 
-import contextlib
-import importlib
 import io
 import json
-import os
 import pathlib
 import re
 import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
-from typing import IO, Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -26,7 +20,6 @@ from experiments.protection import lock
 from experiments.run import results
 from experiments.run.config import (
   attack,
-  base,
   scheme,
   set_attacks,
   set_schemes,
@@ -37,78 +30,8 @@ from keyjax import card as cards
 from keyjax import checkpoint, keys
 from keyjax.attacks import near_keys
 from keyjax.card.collect import CONDITIONS
-from tests import repeatable, trees
-from tests.conftest import ROOT
-from tests.experiments import command
-
-LABELS = ("deep_lock", "int8", "adv", "hpnn", "shf", "chain")
-WRONG, NEAR = 3, 2
-
-
-def config() -> ConfigDict:
-  made = base()
-  made.name = "tiny"
-  made.model = "mlp"
-  made.model_args.hidden = (16,)
-  made.num_train = 64  # The search for the report's picture takes as many.
-  made.num_test = 50
-  made.train.update(batch_size=64, epochs=24.0, checkpoint_every=8)
-  made.train.learning_rate = 2e-2
-  made.evaluate.update(
-    batch_size=32, wrong_keys=WRONG, wrong_images=20, distance_keys=NEAR
-  )
-  parts = (("hpnn", {"units": 32}), ("deep_lock", {}))
-  set_schemes(
-    made,
-    deep_lock=scheme("deep_lock", "Deep-Lock"),
-    int8=scheme("deep_lock", "Deep-Lock, int8", int8=True),
-    adv=scheme("adv_params", "AdvParams", theta=0.5, max_steps=4),
-    hpnn=scheme("hpnn", "HPNN", units=32),
-    shf=scheme("shf", "SHF", block_size=4),
-    chain=scheme("chain", "HPNN, then Deep-Lock", parts=parts),
-  )
-  return made
-
-
-class Job(NamedTuple):
-  rows: list[dict[str, Any]]
-  folder: pathlib.Path
-  key_folder: pathlib.Path
-  text: str  # what it printed, both streams
-
-
-@contextlib.contextmanager
-def captured(file: IO[str]) -> Iterator[None]:
-  """Send both streams to a file: those of Python, and of the process."""
-  saved = [os.dup(1), os.dup(2)]
-  for stream in (1, 2):
-    os.dup2(file.fileno(), stream)
-  try:
-    with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
-      yield
-  finally:
-    file.flush()
-    for stream, old in zip((1, 2), saved, strict=True):
-      os.dup2(old, stream)
-      os.close(old)
-
-
-def job(folder: pathlib.Path) -> Job:
-  with (
-    tempfile.TemporaryFile("w+") as out,
-    repeatable.secrets("main"),
-    pytest.MonkeyPatch.context() as patch,
-    jax.numpy_dtype_promotion("standard"),
-    jax.numpy_rank_promotion("allow"),
-    captured(out),
-  ):
-    patch.setenv("COLUMNS", "200")
-    rows = main.run(config(), str(folder))
-    out.seek(0)
-    text = out.read()
-    out.seek(0, os.SEEK_END)
-  (key_folder,) = folder.with_name(f"{folder.name}.keys").iterdir()
-  return Job(rows, folder, key_folder, text)
+from tests import trees
+from tests.experiments.main_job import LABELS, NEAR, WRONG, Job, config, job
 
 
 @pytest.fixture(scope="module")
@@ -451,93 +374,6 @@ def test_no_key_material_outside_the_key_folder(done: Job) -> None:
     for needle in found:
       assert needle not in content, f"key material in {name}"
       assert squeezed(needle) not in flat, f"key material in {name}"
-
-
-# ---------------------------------------------------------- the command line
-
-
-def shell(*args: Any) -> subprocess.CompletedProcess:
-  return subprocess.run(
-    [sys.executable, "-m", "experiments.main", *map(str, args)],
-    cwd=ROOT,
-    env=os.environ | {"JAX_PLATFORMS": "cpu"},
-    capture_output=True,
-    text=True,
-    timeout=120,
-  )
-
-
-QUICKSTART = "--config=configs/quickstart.py"
-
-
-def test_help_says_what_to_type_next() -> None:
-  text = shell("--help").stdout
-  assert "What to type next:" in text
-  assert "python -m experiments.main --config=configs/quickstart.py" in text
-  for flag in ("config", "workdir", "keydir", "secret", "coordinator"):
-    assert f"\n  --{flag}: " in text
-
-
-@pytest.mark.parametrize("program", ["attack", "interpret"])
-def test_the_command_in_help_can_be_copied(program: str) -> None:
-  module = importlib.import_module(f"experiments.{program}")
-  flat = re.sub(r"\s*\\\n\s*", " ", str(module.__doc__))
-  command = rf"python -m experiments.{program} --config=\S+ --workdir=\S+\n"
-  assert re.search(command, flat)
-
-
-# Arguments, with {} for a fresh folder, and part of the line on stderr.
-MISTAKES = {
-  "field": ([QUICKSTART, "--workdir={}", "--config.nope=1"], "field 'nope'"),
-  "inner field": (
-    [QUICKSTART, "--workdir={}", "--config.train.epoch=1"],
-    r"no field 'epoch' \(did you mean 'epochs'\?\)",
-  ),
-  "data set": (
-    [QUICKSTART, "--workdir={}", "--config.dataset=imagenot"],
-    "Unknown data set 'imagenot': choose from cifar10, digits",
-  ),
-  "model": (
-    [QUICKSTART, "--workdir={}", "--config.model=transformer"],
-    "Unknown model 'transformer': choose from cnn, ",
-  ),
-  "config": (
-    ["--config=configs/nope.py", "--workdir={}"],
-    "no config file configs/nope.py",
-  ),
-  "recipe of a config": (
-    ["--config=configs/hpnn.py:cats", "--workdir={}", "--config.name=a"],
-    "unknown data set 'cats' for configs/hpnn.py, which has mnist, gtsrb",
-  ),
-  "config and field": (
-    ["--config=configs/nope.py", "--workdir={}", "--config.name=a"],
-    "no config: .*configs/nope.py",
-  ),
-  "keys inside": (
-    [QUICKSTART, "--workdir={}", "--keydir={}/keys"],
-    "keys must not be in the workdir",
-  ),
-}
-
-
-@pytest.mark.parametrize("name", [*MISTAKES])
-def test_a_mistake_is_one_clear_line(name: str, tmp_path: pathlib.Path) -> None:
-  args, message = MISTAKES[name]
-  folder = tmp_path / "run"
-  ended = command.run("main", *(a.format(folder) for a in args))
-  assert ended.code == 1
-  assert "Traceback" not in ended.stderr
-  (line,) = ended.stderr.strip().splitlines()
-  assert line.startswith("error: ") and re.search(message, line), line
-  assert not folder.exists(), "a mistake claims no folder"
-  assert not [*tmp_path.iterdir()]
-
-
-def test_the_workdir_of_another_run_is_one_clear_line(done: Job) -> None:
-  ended = command.run("main", QUICKSTART, f"--workdir={done.folder}")
-  assert ended.code == 1
-  (line,) = ended.stderr.strip().splitlines()
-  assert re.search("^error: .*holds another run: its config differs at", line)
 
 
 def test_a_lock_with_a_mistake_claims_no_folder(

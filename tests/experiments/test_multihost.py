@@ -2,11 +2,8 @@
 
 import contextlib
 import json
-import os
 import pathlib
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -20,7 +17,7 @@ from experiments.run.config import base
 from experiments.training import train
 from keyjax import Secret, checkpoint, keyring
 from tests import flags, ports, trees
-from tests.conftest import ROOT
+from tests.experiments import command
 
 pytestmark = pytest.mark.multiprocess
 
@@ -52,38 +49,35 @@ def start(
   process: int | None = None,
   port: int = 0,
   secret: str | None = SECRET,
-  *more: str,
-) -> subprocess.Popen[str]:
+) -> command.Started:
   """Start the main job: one process with 8 devices, or one of two with 4."""
   config = folder.parent / "config.py"
   config.write_text(CONFIG)
-  args = [sys.executable, "-m", "experiments.main", f"--config={config}"]
-  args += [f"--workdir={folder}", *more]
-  env = {k: v for k, v in os.environ.items() if k != "TWO_SECRET"}
+  args = [f"--config={config}", f"--workdir={folder}"]
+  count = 8 if process is None else 4
+  env = {"XLA_FLAGS": flags.with_devices(count)}
   if secret:
     args.append("--secret=env:TWO_SECRET")
     env["TWO_SECRET"] = secret
   if process is not None:
     args += [f"--coordinator=127.0.0.1:{port}", "--num_processes=2"]
     args.append(f"--process_id={process}")
-  count = 8 if process is None else 4
-  env["XLA_FLAGS"] = flags.with_devices(count)
-  out = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-  return subprocess.Popen(args, cwd=ROOT, env=env, **out)  # type: ignore[call-overload]
+  return command.Started("main", *args, **env)
 
 
 def start_two(
   folder: pathlib.Path, *secrets: str | None
-) -> list[subprocess.Popen[str]]:
+) -> list[command.Started]:
   port = ports.free_port()
   secrets = secrets or (SECRET, SECRET)
   return [start(folder, i, port, s) for i, s in enumerate(secrets)]
 
 
-def finish(processes: list[subprocess.Popen[str]]) -> list[str]:
+def finish(processes: list[command.Started]) -> list[str]:
   """Wait; return what each process printed."""
   try:
-    return [p.communicate(timeout=180)[0] for p in processes]
+    ended = [p.wait(180) for p in processes]
+    return [x.stdout + x.stderr for x in ended]
   finally:
     for process in processes:
       process.kill()  # SIGTERM asks a run to save first.
@@ -91,8 +85,8 @@ def finish(processes: list[subprocess.Popen[str]]) -> list[str]:
 
 @contextlib.contextmanager
 def killed_at_exit(
-  processes: list[subprocess.Popen[str]],
-) -> Iterator[list[subprocess.Popen[str]]]:
+  processes: list[command.Started],
+) -> Iterator[list[command.Started]]:
   """Kill processes, as a cluster does when a machine is gone."""
   try:
     yield processes
@@ -100,7 +94,7 @@ def killed_at_exit(
     for process in reversed(processes):
       process.kill()
     for process in processes:
-      process.communicate()
+      process.wait()
 
 
 def losses(folder: pathlib.Path, label: str) -> np.ndarray:

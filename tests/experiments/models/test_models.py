@@ -11,53 +11,20 @@ import optax
 import pytest
 
 from experiments import data, models
+from tests.experiments.models.small import (
+  MEAN,
+  SMALL,
+  STD,
+  abstract,
+  initialise,
+  quick,
+)
 
-MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
-SMALL = {
-  "mlp": {"hidden": (8, 8)},
-  "cnn": {"features": (4, 8), "units": 8},
-  "vgg11": {"width": 4},
-  "resnet18": {"width": 4},
-  "vit_micro": {},
-  "mixer_micro": {"depth": 1},
-}
 # The blocks of a transformer and of a mixer are all alike: one is enough.
 SHALLOW = [
   (name, {"depth": 1} if name.startswith(("vit", "mixer")) else {})
   for name in models.image_names()
 ]
-
-
-@functools.cache
-def abstract(name, num_classes=10, size=32, batch=2, **options):
-  """Return the variables, logits and module by shape only."""
-  model = models.create(name, num_classes, MEAN, STD, **options)
-  x = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.float32)
-  logits, variables = jax.eval_shape(
-    model.init_with_output, jax.random.key(0), x
-  )
-  return variables, logits, model
-
-
-def quick(fun, **kwargs):
-  """Return `jit(fun)`, compiled without optimisation, which takes longest."""
-  options = {"xla_backend_optimization_level": 0}
-  return jax.jit(fun, compiler_options=options, **kwargs)
-
-
-def initialise(model, images):
-  """Return variables drawn by NumPy: nothing is compiled."""
-  rng = np.random.default_rng(0)
-
-  def draw(path, leaf):
-    kind = path[-1].key
-    if kind == "kernel":
-      scale = math.sqrt(2 / math.prod(leaf.shape[:-1]))
-      return jnp.asarray(rng.normal(0, scale, leaf.shape), leaf.dtype)
-    return jnp.full(leaf.shape, kind in ("scale", "var"), leaf.dtype)
-
-  shapes = jax.eval_shape(model.init, jax.random.key(0), images)
-  return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def count(variables):
@@ -350,53 +317,3 @@ def test_models_are_hashable_with_any_config_values():
   assert hash(model) == hash(
     models.create("mlp", 10, (0.5,), (0.2,), hidden=(4, 4))
   )
-
-
-# --------------------------------------------------------------- transformers
-
-
-def test_patches_and_heads_that_do_not_divide_are_errors():
-  with pytest.raises(ValueError, match="Patches of 16 .* 40 x 40"):
-    abstract("vit_ti", size=40)
-  with pytest.raises(ValueError, match="5 heads do not divide 32 features"):
-    abstract("vit_micro", heads=5)
-  with pytest.raises(ValueError, match="'max'.*token or mean"):
-    abstract("vit_micro", pooling="max")
-
-
-def test_mean_pooling_has_no_class_token():
-  assert "class_token" in abstract("vit_micro")[0]["params"]
-  variables, logits, _ = abstract("vit_micro", pooling="mean")
-  assert "class_token" not in variables["params"]
-  assert variables["params"]["position_embedding"].shape == (1, 64, 32)
-  assert logits.shape == (2, 10)
-
-
-@pytest.mark.parametrize(
-  "name",
-  [
-    pytest.param("resnet18", marks=pytest.mark.slow),
-    "vit_micro",
-    "mixer_micro",
-  ],
-)
-def test_rematerialisation_changes_no_gradient(name, images):
-  grads = {}
-  for remat in (False, True):
-    options = SMALL[name] | {"remat": remat}
-    if name == "vit_micro":
-      options["depth"] = 1  # Its blocks are all alike.
-    model = models.create(name, 10, MEAN, STD, **options)
-    variables = initialise(model, images)
-
-    def loss(params, model=model, variables=variables):
-      logits, _ = model.apply(
-        {**variables, "params": params}, images, True, mutable=["batch_stats"]
-      )
-      return jnp.mean(logits[:, 0])
-
-    grads[remat] = quick(jax.grad(loss))(variables["params"])
-    text = str(jax.make_jaxpr(jax.grad(loss))(variables["params"]))
-    assert ("remat" in text or "checkpoint" in text) == remat
-  for x, y in zip(*map(jax.tree.leaves, grads.values()), strict=True):
-    np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-5)

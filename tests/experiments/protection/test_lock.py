@@ -26,7 +26,7 @@ BATCH = {
   "label": jnp.asarray(RNG.integers(0, 4, 16), jnp.int32),
 }
 MODEL = models.create("mlp", 4, (0.5,), (0.25,), hidden=(12,))
-VARIABLES = jax.jit(MODEL.init)(jax.random.key(0), BATCH["image"])
+VARIABLES = trees.fresh(MODEL, BATCH["image"])
 
 PARTS = (("shf", {"block_size": 2}), ("hpnn", {"units": 8}), ("deep_lock", {}))
 # name: (arguments, type of the key, trains under the key)

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
@@ -19,12 +18,10 @@ import keyjax
 from experiments import data, models
 from experiments.data.sets import cifar10
 from experiments.protection import lock
-from experiments.run.config import base
 from experiments.training import train
 from keyjax import Secret, checkpoint, parallel
 from tests import trees
-
-DIGITS = data.load("digits", num_train=128, num_test=10)
+from tests.experiments.training.runs import DIGITS, create, fit, settings
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -49,37 +46,6 @@ def as_users_run_it() -> Iterator[None]:
   """Allow the standard promotion, which Optax needs."""
   with jax.numpy_dtype_promotion("standard"):
     yield
-
-
-def create(name: str = "mlp", **options: Any) -> models.Classifier:
-  options = options or {"hidden": (12,)}
-  return models.create(name, 10, DIGITS.mean, DIGITS.std, **options)
-
-
-def settings(**fields: Any) -> ConfigDict:
-  """Return six steps of 64 rows, and a checkpoint after every second one."""
-  config = base().train
-  config.update(batch_size=64, epochs=3.0, checkpoint_every=2, log_every=1)
-  config.update(fields)
-  return config
-
-
-def fit(
-  folder: pathlib.Path,
-  config: ConfigDict,
-  model: models.Classifier,
-  scheme: keyjax.Scheme | None = None,
-  key: Any = (),
-) -> Any:
-  scheme = scheme or keyjax.identity()
-  return train.train(
-    config,
-    dataset=DIGITS,
-    model=model,
-    scheme=scheme,
-    key=key,
-    folder=folder,
-  )
 
 
 class Run(NamedTuple):
@@ -154,7 +120,7 @@ def test_shard_map_equals_pmap(
 def test_fsdp_trains_as_pmap_does(tmp_path: pathlib.Path) -> None:
   ends = []
   for how in ("pmap", "fsdp"):
-    config, model, *_ = cases()["sharded"]
+    config, model = cases()["sharded"]
     config.parallel = how
     ends.append(fit(tmp_path / how, config, model))
   for x, y in zip(*map(jax.tree.leaves, ends), strict=True):
@@ -179,14 +145,16 @@ class Breaks:
     return self.source[step]
 
 
-def cases() -> dict[str, Any]:
-  hpnn = lock.build("hpnn", {"units": 16}, create())
-  images = {"image": data.to_float(DIGITS.train_images[:2])}
-  model = create()
-  variables = jax.eval_shape(model.init, jax.random.key(0), images["image"])
-  key = hpnn.scheme.keygen(Secret.generate(), variables, images)
+class Case(NamedTuple):
+  """A training: its config and model."""
+
+  config: ConfigDict
+  model: models.Classifier
+
+
+def cases() -> dict[str, Case]:
   return {
-    "recipe": (
+    "recipe": Case(
       settings(
         pad=1,
         flip=True,
@@ -201,33 +169,33 @@ def cases() -> dict[str, Any]:
         decay_leaves=".*kernel",
       ),
       create(),
-      None,
-      (),
     ),
-    "hpnn": (
+    "hpnn": Case(
       settings(
         parallel="shard_map",
         optimizer="sgd",
         schedule="triangle",
         weight_decay=1e-3,
       ),
-      model,
-      hpnn.scheme,
-      key,
+      create(),
     ),
-    "sharded": (
+    "sharded": Case(
       settings(parallel="fsdp", weight_decay=1e-3),
       create(hidden=(256,)),  # Its first kernel has 16,384 weights.
-      None,
-      (),
     ),
-    "batch norm": (
+    "batch norm": Case(
       settings(batch_size=16, epochs=3 / 8, pad=1),
       create("resnet18", width=2),
-      None,
-      (),
     ),
   }
+
+
+def locked(model: models.Classifier) -> tuple[keyjax.Scheme, Any]:
+  """Return HPNN for a model, and a key."""
+  scheme = lock.build("hpnn", {"units": 16}, model).scheme
+  images = {"image": data.to_float(DIGITS.train_images[:2])}
+  variables = jax.eval_shape(model.init, jax.random.key(0), images["image"])
+  return scheme, scheme.keygen(Secret.generate(), variables, images)
 
 
 @pytest.mark.parametrize(
@@ -242,7 +210,8 @@ def cases() -> dict[str, Any]:
 def test_resumption_gives_the_same_bits(
   name: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-  config, model, scheme, key = cases()[name]
+  config, model = cases()[name]
+  scheme, key = locked(model) if name == "hpnn" else (None, ())
   steps = train.num_steps(config, 128)
   whole = fit(tmp_path / "whole", config, model, scheme, key)
   batches = data.batches
@@ -277,7 +246,7 @@ def test_prefetched_batches_change_no_bit(
   for ahead in (0, 2, 9):  # More than there are steps.
     config, model = settings(), create()
     if how == "fsdp":
-      config, model, *_ = cases()["sharded"]
+      config, model = cases()["sharded"]
     config.update(parallel=how, prefetch=ahead)
     ends.append(fit(tmp_path / str(ahead), config, model))
     assert lines(tmp_path / str(ahead)) == lines(tmp_path / "0")
@@ -311,7 +280,8 @@ def test_a_run_that_stopped_draws_its_prefetched_batches_again(
 
 
 def test_the_key_matters_to_training(tmp_path: pathlib.Path) -> None:
-  config, model, scheme, key = cases()["hpnn"]
+  config, model = cases()["hpnn"]
+  scheme, key = locked(model)
   plain = fit(tmp_path / "plain", config, model)
   under = fit(tmp_path / "locked", config, model, scheme, key)
   a = plain["params"]["head"]["kernel"]
@@ -376,50 +346,6 @@ def test_a_batch_that_the_devices_do_not_divide(
   with pytest.raises(ValueError, match="batch_size=60 .* 8 devices"):
     fit(tmp_path / "run", settings(batch_size=60), create())
   assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-  "field, value, known",
-  [
-    ("optimizer", "lion", "adam.*sgd"),
-    ("schedule", "step", "constant.*cosine.*triangle"),
-    ("parallel", "pjit", "pmap.*shard_map"),
-  ],
-)
-def test_unknown_names_list_the_known_ones(
-  field: str, value: str, known: str, tmp_path: pathlib.Path
-) -> None:
-  with pytest.raises(ValueError, match=f"{value}.*{known}"):
-    fit(tmp_path, settings(**{field: value}), create())
-
-
-def test_num_steps() -> None:
-  assert train.num_steps(settings(epochs=3.0), 128) == 6
-  assert train.num_steps(settings(epochs=0.75), 128) == 2
-  assert train.num_steps(settings(epochs=0.001), 128) == 1
-  assert train.num_steps(settings(), 191) == 6  # The remainder is dropped.
-
-
-@pytest.mark.parametrize("schedule", ["constant", "cosine", "triangle"])
-def test_schedules_reach_their_peak(schedule: str) -> None:
-  config = settings(
-    optimizer="sgd", schedule=schedule, learning_rate=0.5, warmup=0.2
-  )
-  rule = train.make_optimizer(config, 100)
-  params = {"w": jnp.float32(0)}
-  state, rates, trace = rule.init(params), [], 0.0
-  update = jax.jit(rule.update)
-  for _ in range(100):
-    step, state = update({"w": jnp.float32(1)}, state, params)
-    trace = 0.9 * trace + 1  # momentum's sum of equal gradients
-    rates.append(round(-float(step["w"]) / trace, 5))
-  peak = {"constant": 0, "cosine": 20, "triangle": 50}[schedule]
-  assert int(np.argmax(rates)) == peak
-  assert max(rates) == pytest.approx(0.5)
-  if schedule != "constant":
-    assert rates[0] == 0 and rates[-1] < 0.02
-    assert np.all(np.diff(rates[: peak + 1]) > 0)
-    assert np.all(np.diff(rates[peak:]) < 0)
 
 
 # -------------------------------------------------------------- a large net
