@@ -162,19 +162,53 @@ def open_envelope(
       f"this envelope belongs to checkpoint {document['checkpoint']}, not to "
       "the one that is opened"
     )
-  context = _context(document["checkpoint"])
-  data_key, recipient_id = _unwrap(document, list(identities), context)
+  identities = list(identities)
   mac = document.pop("mac")
+  refused: KeyringError | None = None
+  for stanza in document["recipients"]:
+    for identity in identities:
+      try:
+        opened = _open_with(identity, stanza, document, mac)
+      except KeyringError as error:
+        # Prefer a specific error over the generic one.
+        if refused is None or isinstance(refused, CannotOpen):
+          refused = error
+        continue
+      if opened is not None:
+        return opened
+  for identity in identities:
+    if identity.id in document["revoked"]:
+      raise KeyringError(f"recipient {identity.id} was revoked")
+  raise refused or CannotOpen()
+
+
+def _open_with(
+  identity: Identity,
+  stanza: dict[str, Any],
+  document: dict[str, Any],
+  mac: str,
+) -> Opened | None:
+  """Open an envelope with an identity; None if the stanza is for another.
+
+  Args:
+    identity: Identity to try.
+    stanza: One recipient of the envelope.
+    document: The envelope without its MAC.
+    mac: Its MAC.
+  """
+  data_key = identity.unwrap(stanza, _context(document["checkpoint"]))
+  if data_key is None:
+    return None
   if not hmac.compare_digest(mac, _mac(data_key, document)):
     raise CannotOpen
   private = read_private(document, data_key)
-  _check_expiry(field(private, "expires", dict), recipient_id)
+  _check_expiry(field(private, "expires", dict), stanza["id"])
   return Opened(
     data_key=data_key,
     checkpoint=document["checkpoint"],
     metadata=field(private, "extra", dict),
     created=field(private, "created", str) or None,
-    id=recipient_id,
+    id=stanza["id"],
   )
 
 
@@ -262,28 +296,6 @@ def _context(checkpoint: str) -> bytes:
 def _mac(data_key: bytes, document: dict[str, Any]) -> str:
   key = Secret(data_key).derive("keyring/envelope/mac", 32)
   return encode(hmac.digest(key, dump(document), "sha256"))
-
-
-def _unwrap(
-  document: dict[str, Any], identities: list[Identity], context: bytes
-) -> tuple[bytes, str]:
-  """Return the data key, and the id of the recipient that opened it."""
-  refused: KeyringError | None = None
-  for stanza in document["recipients"]:
-    for identity in identities:
-      try:
-        data_key = identity.unwrap(stanza, context)
-      except KeyringError as error:
-        # Prefer a specific error over the generic one.
-        if refused is None or isinstance(refused, CannotOpen):
-          refused = error
-        continue
-      if data_key is not None:
-        return data_key, stanza["id"]
-  for identity in identities:
-    if identity.id in document["revoked"]:
-      raise KeyringError(f"recipient {identity.id} was revoked")
-  raise refused or CannotOpen()
 
 
 def _seal_private(

@@ -125,7 +125,10 @@ def test_expiry():
   with pytest.raises(keyring.KeyringError, match="expired at 2020-01-01T00:"):
     keyring.open_envelope(sealed_for(past), [key])
   other = recipient()  # One expired recipient does not affect another.
-  assert keyring.open_envelope(sealed_for(past, other), [other]).id == other.id
+  both = sealed_for(past, other)
+  assert keyring.open_envelope(both, [other]).id == other.id
+  for keys in ([key, other], [other, key]):
+    assert keyring.open_envelope(both, keys).id == other.id
   for wrong in ("tomorrow", "2020-01-01", "2020-01-01T00:00:00", "", None):
     with pytest.raises(keyring.KeyringError, match="a time looks like"):
       keyring.Expiring(key, wrong)
