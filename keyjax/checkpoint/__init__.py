@@ -78,9 +78,10 @@ Orbax.
 checkpoint: an incomplete checkpoint with a mark, or a complete one without some
 objects, is an error to its reader, as on a disk. What a bucket does not have:
 
-- *Locks.* If two processes save or rewrap under one name at the same time, the
-  last to write an object wins. A mixture of two checkpoints does not open. On a
-  disk the second writer is refused.
+- *Locks.* If two processes save under one name at the same time, the last to
+  write an object wins. A mixture of two checkpoints does not open. On a disk
+  the second writer is refused. A rewrap replaces the envelope that it read, or
+  nothing, as on a disk.
 - *Removal as a whole.* A `Manager` that is killed while it removes an old
   checkpoint can leave its mark and only some of its objects: that one does not
   open.

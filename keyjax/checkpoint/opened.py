@@ -132,7 +132,7 @@ def _check_size(files: SealedFiles, manifest: Manifest) -> None:
     CheckpointContentError: If the files are far too small.
   """
   claimed = manifest.streams.processes * manifest.streams.size
-  if claimed > _SIZE_CHECKED_FROM and claimed > 4 * files.size():
+  if claimed > _SIZE_CHECKED_FROM and claimed > 4 * files.data_size():
     raise CheckpointContentError(
       f"{files.path} has far fewer bytes than its manifest says"
     )

@@ -18,6 +18,7 @@ from keyjax.checkpoint.storage.locations import (
   is_remote,
   is_remote_folder,
   is_whole,
+  refuse_special_files,
 )
 from keyjax.checkpoint.weights.find_tree import find_tree
 from keyjax.checkpoint.weights.orbax_restore import (
@@ -103,6 +104,7 @@ def restore_plain(
 def read_plain(path: Any, like: Any, *, what: str, alone: bool = False) -> Any:
   """Read the tree of a folder; `what` begins the message of an error."""
   try:
+    refuse_special_files(path)
     return restore_tree(path, like, alone)
   except ArgumentError:
     raise

@@ -45,7 +45,8 @@ def rewrap(
   revoke: anyone who could open the checkpoint may have kept its data key or
   the old envelope; see `reencrypt`. A kill at any point leaves the old
   envelope or the new one. In a bucket one object is replaced; if the bucket
-  keeps versions, the old one remains.
+  keeps versions, the old one remains. If another process changes the recipients
+  at the same time, one of the two gets an error and changes nothing.
 
   Args:
     path: Folder of the checkpoint.
@@ -69,7 +70,7 @@ def rewrap(
     reinstate=reinstate,
   )
   try:
-    orbax_writer.replace_header(files.path, envelope)
+    orbax_writer.replace_header(files.path, envelope, before=files.envelope)
   except OSError as error:
     raise storage_error(f"could not rewrap {files.path}", error) from None
 

@@ -42,6 +42,7 @@ class KeyReader:
     """
     self._passphrase_source = args.passphrase
     self._root_source = getattr(args, "root", None)
+    self._any_cost = getattr(args, "any_cost", False)
     if self._passphrase_source is not None:
       parse_source(self._passphrase_source, "passphrase")
     if self._root_source is not None:
@@ -60,9 +61,15 @@ class KeyReader:
     if source not in self._keys:
       check_source(source)
       self._keys[source] = keyjax.keyring.read_key(
-        source, lambda: self._passphrase_of(source)
+        source, lambda: self._passphrase_of(source), max_cost=self.max_cost
       )
     return self._keys[source]
+
+  @property
+  def max_cost(self) -> keyjax.keyring.Cost:
+    """Largest cost of a passphrase to spend."""
+    cost = keyjax.keyring.Cost
+    return cost(2**20, 4, 16) if self._any_cost else keyjax.keyring.MAX_COST
 
   def _passphrase_of(self, source: str) -> str:
     if self._passphrase_source is None:

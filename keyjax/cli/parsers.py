@@ -162,6 +162,11 @@ def add_passphrase(parser: Any) -> None:
     metavar="SOURCE",
     help="source of the passphrase of key files; prompts by default",
   )
+  parser.add_argument(
+    "--any-cost",
+    action="store_true",
+    help="open with a passphrase of any cost: up to 1 GiB and a minute",
+  )
 
 
 def add_root(parser: Any) -> None:

@@ -87,7 +87,7 @@ from keyjax.keyring.recipients import (
 from keyjax.keyring.recipients.broadcast import Broadcast, DeviceKeys, cover
 from keyjax.keyring.recipients.hpke import HpkePrivateKey, HpkePublicKey
 from keyjax.keyring.recipients.kms import Kms, KmsKey, LocalKms
-from keyjax.keyring.recipients.passphrase import Cost, Passphrase
+from keyjax.keyring.recipients.passphrase import MAX_COST, Cost, Passphrase
 from keyjax.keyring.recipients.rsa import RsaIdentity, RsaRecipient
 from keyjax.keyring.recipients.symmetric import SymmetricKey
 from keyjax.keyring.rewrap import existing_recipients, rewrap_envelope
@@ -102,6 +102,7 @@ from keyjax.keyring.signing import (
 from keyjax.private_files import refuse_checkpoint_folder
 
 __all__ = [
+  "MAX_COST",
   "Argument",
   "Broadcast",
   "CannotOpen",

@@ -28,7 +28,7 @@ from keyjax.keyring.keyfile import (
   parse_key,
   protect_key,
 )
-from keyjax.keyring.recipients.passphrase import Cost
+from keyjax.keyring.recipients.passphrase import MAX_COST, Cost
 
 
 def write_key(
@@ -73,13 +73,16 @@ def write_key(
   private_files.create(path, text.encode("ascii") + b"\n", "key")
 
 
-def read_key(source: str, passphrase: Ask = None) -> PrivateKey:
+def read_key(
+  source: str, passphrase: Ask = None, *, max_cost: Cost = MAX_COST
+) -> PrivateKey:
   """Read a private key.
 
   Args:
     source: `file:PATH`, `env:NAME`, or `fd:N` of an open descriptor, which is
       read to its end and closed.
     passphrase: Passphrase, or a function that asks for it when it is needed.
+    max_cost: Largest cost of a guess to spend; see `parse_key`.
 
   Raises:
     WrongPassphrase: If the passphrase is wrong, or the text is damaged.
@@ -90,7 +93,7 @@ def read_key(source: str, passphrase: Ask = None) -> PrivateKey:
   """
   with read_source(source) as text:
     try:
-      return parse_key(text, passphrase)
+      return parse_key(text, passphrase, max_cost=max_cost)
     except WrongPassphrase:
       raise WrongPassphrase(source.removeprefix("file:")) from None
 

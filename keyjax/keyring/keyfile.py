@@ -32,6 +32,7 @@ from keyjax.keyring.encoding import (
 )
 from keyjax.keyring.recipients import Identity, kind_of, kinds
 from keyjax.keyring.recipients.passphrase import (
+  MAX_COST,
   SALT_BYTES,
   Cost,
   normalized,
@@ -117,7 +118,12 @@ def format_key(key: PrivateKey) -> str:
   )
 
 
-def parse_key(text: str | bytes | bytearray, passphrase: Ask = None) -> Any:
+def parse_key(
+  text: str | bytes | bytearray,
+  passphrase: Ask = None,
+  *,
+  max_cost: Cost = MAX_COST,
+) -> Any:
   """Read a private key in any of the three forms.
 
   Args:
@@ -125,6 +131,8 @@ def parse_key(text: str | bytes | bytearray, passphrase: Ask = None) -> Any:
       UTF-16, with or without a byte order mark.
     passphrase: Passphrase, or a function that asks for it when it is needed;
       composed and decomposed accents are the same in all forms.
+    max_cost: Largest cost of Argon2id to spend; PEM states a number of
+      iterations, which is not limited.
 
   Returns:
     A `Secret`, `HpkePrivateKey`, `RsaIdentity`, `DeviceKeys` or `SigningKey`,
@@ -144,7 +152,7 @@ def parse_key(text: str | bytes | bytearray, passphrase: Ask = None) -> Any:
   if data.startswith(b"-----BEGIN"):
     return _parse_pem(data, passphrase)
   if data.startswith(b"{"):
-    return _parse_protected(data, passphrase)
+    return _parse_protected(data, passphrase, max_cost)
   return _parse_plain(data)
 
 
@@ -208,7 +216,9 @@ def _parse_plain(data: bytes) -> PrivateKey:
   return _read(kind, key)
 
 
-def _parse_protected(data: bytes, passphrase: Ask) -> PrivateKey:
+def _parse_protected(
+  data: bytes, passphrase: Ask, max_cost: Cost
+) -> PrivateKey:
   document = parse(data, "a private key", size=MAX_KEY, items=32)
   kind = field(document, "kind", str)
   if document.get("keyjax") != "key" or not _reader(kind):
@@ -218,7 +228,8 @@ def _parse_protected(data: bytes, passphrase: Ask) -> PrivateKey:
       f"a private key of another version than {_VERSION}, the one that this "
       "release of KeyJAX reads"
     )
-  cost = Cost(*(field(document, name, int) for name in Cost._fields)).check()
+  cost = Cost(*(field(document, name, int) for name in Cost._fields))
+  cost.check_accepted(max_cost)
   salt = field(document, "salt", bytes, SALT_BYTES)
   sealed = field(document, "sealed", bytes)
   secret = stretch(_ask(passphrase), salt, cost)

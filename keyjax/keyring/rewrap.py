@@ -45,10 +45,13 @@ def rewrap_envelope(
 
   Raises:
     KeyringError: As `open_envelope` and `seal_envelope`; or if a recipient was
-      revoked.
+      revoked, or is one of `existing_recipients` of another envelope.
   """
   opened = open_envelope(envelope, identities)
   recipients = list(recipients)
+  for recipient in recipients:
+    if isinstance(recipient, _ExistingRecipient):
+      recipient.check_is_of(envelope)
   return seal_envelope(
     opened.data_key,
     recipients,
@@ -133,7 +136,7 @@ def existing_recipients(
   data_key = open_envelope(envelope, identities).data_key
   expires = read_private(parse_document(envelope), data_key)["expires"]
   return [
-    _ExistingRecipient(stanza, data_key, expires.get(stanza["id"]))
+    _ExistingRecipient(stanza, data_key, expires.get(stanza["id"]), envelope)
     for stanza in json.loads(envelope)["recipients"]
   ]
 
@@ -141,12 +144,26 @@ def existing_recipients(
 class _ExistingRecipient(Private):
   """A recipient that returns its stanza, for the data key of that stanza."""
 
-  def __init__(self, stanza: Stanza, data_key: bytes, expires: str | None):
+  def __init__(
+    self,
+    stanza: Stanza,
+    data_key: bytes,
+    expires: str | None,
+    envelope: bytes,
+  ):
+    self._envelope = envelope
     self.id = str(stanza["id"])
     self._stanza = {k: v for k, v in stanza.items() if k != "id"}
     self._data_key = data_key
     if expires is not None:
       self.expires = expires
+
+  def check_is_of(self, envelope: bytes) -> None:
+    if envelope != self._envelope:
+      raise KeyringError(
+        "the recipients were changed since they were read, perhaps by another "
+        "process: read them again"
+      )
 
   def wrap(self, data_key: bytes, context: bytes) -> Stanza:
     if data_key != self._data_key:

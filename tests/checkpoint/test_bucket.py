@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 
 from keyjax import Secret, checkpoint, cli, keyring
 from keyjax.checkpoint.format import layout
-from keyjax.checkpoint.storage import sealed_files
+from keyjax.checkpoint.storage import orbax_writer, sealed_files
 from tests import buckets, trees
 from tests.checkpoint import damage, test_processes, two
 from tests.conftest import ROOT
@@ -145,9 +145,7 @@ def test_rewrap_replaces_one_object(
     raise PermissionError("403: no storage.objects.create")
 
   with monkeypatch.context() as patch:
-    patch.setattr(
-      type(checkpoint.absolute_path(bucket)), "write_text", forbidden
-    )
+    patch.setattr(orbax_writer.ts.KvStore, "open", forbidden)
     with pytest.raises(checkpoint.CheckpointError, match="rewrap.*403"):
       checkpoint.rewrap(bucket, OWNER, FRIEND)
   assert opens(bucket)

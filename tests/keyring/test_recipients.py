@@ -309,3 +309,34 @@ def test_keys_of_leaves_differ():
 
 
 GOLDEN = "6b0472fddf21a5c9d54b577eef82a419a888bb3634dcaa1841b9c22a5292bc2d"
+
+
+def test_a_cost_that_others_chose_is_accepted_up_to_a_limit(monkeypatch):
+  """Below the limits of what can be computed, above what is worth it."""
+  derived = []
+
+  class Cheap:
+    def __init__(self, **cost):
+      derived.append(cost["memory_cost"])
+
+    def derive(self, data):
+      return bytes(32)
+
+  module = "keyjax.keyring.recipients.passphrase.Argon2id"
+  monkeypatch.setattr(module, Cheap)
+  words = "six random words"
+  for cost in (keyring.Cost(2**18 + 1, 1, 1), keyring.Cost(65536, 13, 4)):
+    owner = keyring.Passphrase(words, cost)
+    stanza = stanza_for(owner, bytes(32))
+    text = keyring.protect_key(Secret(b"s" * 32), words, cost)
+    derived.clear()
+    with pytest.raises(keyring.KeyringError, match="raise max_cost"):
+      keyring.Passphrase(words).unwrap(stanza, CONTEXT)
+    with pytest.raises(keyring.KeyringError, match="raise max_cost"):
+      keyring.parse_key(text, words)
+    assert derived == []
+    most = keyring.Cost(2**20, 4, 16)
+    for accepting in (owner, keyring.Passphrase(words, max_cost=most)):
+      assert accepting.unwrap(stanza, CONTEXT) == bytes(32)
+    assert keyring.parse_key(text, words, max_cost=most) == Secret(b"s" * 32)
+    assert set(derived) == {cost.memory}

@@ -6,17 +6,23 @@ byte ranges.
 """
 
 import contextlib
+import errno
 import importlib.util
 import os
 import pathlib
 import re
+import stat
 from collections.abc import Iterator
 from typing import Any
 
 from etils import epath
 from etils.epath import backend
 
-from keyjax.checkpoint.errors import CheckpointError, storage_error
+from keyjax.checkpoint.errors import (
+  CheckpointContentError,
+  CheckpointError,
+  storage_error,
+)
 
 _SCHEME = "gs://"
 _COMMITTED = "commit_success.txt"  # Orbax writes it last in a bucket.
@@ -141,3 +147,55 @@ def size(path: Any) -> int:
       return _gcsfs(path).du(os.fspath(path))
   files = path.rglob("*") if path.is_dir() else [path]
   return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def data_size(path: Any) -> int:
+  """Return the size in bytes of a folder's files without their holes.
+
+  A sparse file takes no disk and can have any size.
+
+  Raises:
+    CheckpointStorageError: If the bucket cannot be reached.
+  """
+  if is_remote(path):
+    return size(path)
+  return sum(_data_bytes(file) for file in path.rglob("*") if file.is_file())
+
+
+def _data_bytes(file: pathlib.Path) -> int:
+  with file.open("rb", buffering=0) as opened:
+    fd = opened.fileno()
+    end = os.fstat(fd).st_size
+    found = position = 0
+    while position < end:
+      try:
+        start = os.lseek(fd, position, os.SEEK_DATA)
+        position = os.lseek(fd, start, os.SEEK_HOLE)
+      except OSError as error:
+        # ENXIO: there is only a hole. Other file systems have no holes.
+        return found if error.errno == errno.ENXIO else end
+      found += position - start
+  return found
+
+
+def refuse_special_files(path: Any) -> None:
+  """Refuse a checkpoint with pipes or devices, whose reader blocks forever.
+
+  Raises:
+    CheckpointContentError: If something in the folder is neither a file nor a
+      folder.
+  """
+  if is_remote(path):
+    return
+  for folder, folders, files in os.walk(path):
+    for name in (*folders, *files):
+      try:
+        mode = os.stat(os.path.join(folder, name)).st_mode
+      except FileNotFoundError:  # Removed meanwhile, or a link to nothing.
+        continue
+      except OSError as error:
+        raise storage_error(f"could not read {path}", error) from None
+      if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise CheckpointContentError(
+          f"{path}: {name} is neither a file nor a folder"
+        )

@@ -11,6 +11,7 @@ many, on a disk or in a bucket (see `locations`).
 import asyncio
 import ctypes
 import json
+import os
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ import orbax.checkpoint as ocp
 import tensorstore as ts
 
 from keyjax import private_files
+from keyjax.checkpoint.errors import CheckpointStorageError
 from keyjax.checkpoint.format.layout import Streams
 from keyjax.checkpoint.storage import commit_mark, folders, locations
 
@@ -243,16 +245,54 @@ def header(envelope: bytes) -> dict[str, Any]:
   }
 
 
-def replace_header(path: pathlib.Path, envelope: bytes) -> None:
+def replace_header(
+  path: pathlib.Path, envelope: bytes, *, before: bytes
+) -> None:
   """Replace the envelope of a checkpoint, completely or not at all.
 
+  Args:
+    path: Folder of the checkpoint.
+    envelope: New envelope.
+    before: Envelope that it replaces.
+
   Raises:
+    CheckpointStorageError: If another process has replaced it, or is about to.
     OSError: If it cannot be written; the old one is still there then.
   """
-  file = path / HEADER / HEADER_FILE
-  data = json.dumps(header(envelope))
-  if locations.is_remote(path):  # An object appears once it is complete.
+  data = json.dumps(header(envelope)).encode("ascii")
+  old = header(before)
+  if locations.is_remote(path):
     with locations.bucket_errors(path):
-      file.write_text(data)
-    return
-  private_files.replace(file, data.encode("ascii"), mode=None)
+      replaced = _replace_object(path / HEADER, data, old)
+  else:
+    replaced = _replace_file(path / HEADER, data, old)
+  if not replaced:
+    raise CheckpointStorageError(
+      f"another process is changing the recipients of {path}: nothing was "
+      "written; try again"
+    )
+
+
+def _replace_file(folder: pathlib.Path, data: bytes, old: Any) -> bool:
+  """Replace the header on a disk; return False if it is not the old one."""
+  lock = private_files.lock_folder(folder)
+  if lock is None:
+    return False
+  try:
+    if json.loads((folder / HEADER_FILE).read_bytes()) != old:
+      return False
+    private_files.replace(folder / HEADER_FILE, data, mode=None)
+    return True
+  finally:
+    os.close(lock)
+
+
+def _replace_object(folder: Any, data: bytes, old: Any) -> bool:
+  """Replace the header in a bucket; return False if it is not the old one."""
+  objects = ts.KvStore.open(locations.tensorstore_spec(folder)).result()
+  found = objects.read(HEADER_FILE).result()
+  if json.loads(found.value) != old:
+    return False
+  generation = found.stamp.generation
+  written = objects.write(HEADER_FILE, data, if_equal=generation).result()
+  return bool(written.generation)  # Empty if another process was first.

@@ -67,6 +67,7 @@ class SealedFiles:
     self.path = locations.absolute_path(path)
     if not locations.is_whole(self.path):
       raise FileNotFoundError(f"no checkpoint at {self.path}")
+    locations.refuse_special_files(self.path)
     self.envelope = _read_envelope(self.path)
     copies = {"limit": os.cpu_count() or 1}
     self._context = ts.Context(
@@ -81,6 +82,10 @@ class SealedFiles:
   def size(self) -> int:
     """Return the size in bytes of all visible files."""
     return locations.size(self.path)
+
+  def data_size(self) -> int:
+    """Return the size in bytes of all files without holes."""
+    return locations.data_size(self.path)
 
   def read_small(self, name: str, max_size: int) -> bytes:
     """Return the bytes of `manifest` or `signature`.

@@ -152,6 +152,10 @@ class KeyReader(Protocol):
   def new_passphrase(self, source: str) -> str:
     """Return a new passphrase; without a source, ask for it twice."""
 
+  @property
+  def max_cost(self) -> Any:
+    """Largest `Cost` of a passphrase to spend."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Argument:

@@ -1,8 +1,9 @@
 """A passphrase as the only recipient of an envelope.
 
 Argon2id makes each guess expensive. Its cost is stored in the stanza, where an
-attacker can write any value: it is checked before memory is allocated, and a
-cost below the minimum is refused like one above the maximum.
+attacker can write any value: it is checked before memory is allocated. A cost
+below the minimum is refused, and so is one above what the caller accepts, by
+default 256 MiB and four times the work of the default cost (`MAX_COST`).
 
 **Known breaks.** Anyone who has the file can guess for as long as they like;
 only the strength of the passphrase stops them. At the default cost a guess took
@@ -69,6 +70,28 @@ class Cost(NamedTuple):
       )
     return self
 
+  def check_accepted(self, most: "Cost") -> "Cost":
+    """Return the cost itself, which someone else may have chosen.
+
+    Args:
+      most: Largest memory, and memory times passes, to spend.
+
+    Raises:
+      KeyringError: If it is refused by `check`, or larger.
+    """
+    self.check()
+    work = self.memory * self.passes
+    if self.memory > most.memory or work > most.memory * most.passes:
+      raise KeyringError(
+        f"Argon2id with {self.memory} KiB and {self.passes} passes is too "
+        f"expensive: at most {most.memory} KiB, and {most.passes} passes over "
+        "them, are accepted; raise max_cost if you trust who wrote it"
+      )
+    return self
+
+
+MAX_COST = Cost(2**18, 3, 16)
+
 
 def normalized(passphrase: str) -> str:
   r"""Return a passphrase in NFC: composed and decomposed accents are the same.
@@ -125,15 +148,22 @@ class Passphrase(Private):
     True
   """
 
-  __slots__ = ("_passphrase", "cost")
+  __slots__ = ("_max_cost", "_passphrase", "cost")
   id = _NAME
 
-  def __init__(self, passphrase: str, cost: Cost = Cost()):  # noqa: B008
+  def __init__(
+    self,
+    passphrase: str,
+    cost: Cost = Cost(),  # noqa: B008
+    max_cost: Cost = MAX_COST,
+  ):
     """Make a recipient of a passphrase.
 
     Args:
       passphrase: Text, not empty.
       cost: Cost of wrapping; a stanza to unwrap contains its own.
+      max_cost: Largest cost to unwrap, which anyone may have written; `cost`
+        is accepted too.
 
     Raises:
       KeyringError: If the passphrase is empty, or the cost is refused.
@@ -144,6 +174,7 @@ class Passphrase(Private):
       raise KeyringError("an empty passphrase protects nothing")
     self._passphrase = passphrase
     self.cost = cost.check()
+    self._max_cost = max_cost
 
   def wrap(self, data_key: bytes, context: bytes) -> Stanza:
     """Wrap a data key under a fresh salt."""
@@ -157,6 +188,8 @@ class Passphrase(Private):
     if stanza.get("id") != _NAME:
       return None
     cost = Cost(*(field(stanza, name, int) for name in Cost._fields))
+    if cost != self.cost:
+      cost.check_accepted(self._max_cost)
     salt = field(stanza, "salt", bytes, SALT_BYTES)
     wrapped = field(stanza, "wrapped", bytes, WRAPPED_BYTES)
     return unwrap_key(stretch(self._passphrase, salt, cost), wrapped, context)
@@ -171,7 +204,9 @@ register(
       recipient=lambda source, reader: Passphrase(
         reader.new_passphrase(source)
       ),
-      identity=lambda source, reader: Passphrase(reader.passphrase(source)),
+      identity=lambda source, reader: Passphrase(
+        reader.passphrase(source), max_cost=reader.max_cost
+      ),
     ),
   )
 )
