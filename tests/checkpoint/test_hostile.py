@@ -177,7 +177,7 @@ def test_a_pipe_as_header_does_not_block(tmp_path: pathlib.Path) -> None:
   file = tmp_path / "c/header/metadata"
   file.unlink()
   os.mkfifo(file)
-  with pytest.raises(checkpoint.CheckpointError, match="not a sealed"):
+  with pytest.raises(checkpoint.CheckpointError, match="neither a file nor"):
     checkpoint.inspect(tmp_path / "c")
 
 
