@@ -69,7 +69,7 @@ def test_a_run_is_encrypted_and_resumes(
   assert checkpoint.inspect(tmp_path / "run/checkpoints/4", key)["step"] == 4
   # Without the key the run does not resume.
   config.encrypt.identity = ""
-  with pytest.raises(keyring.CannotOpen):
+  with pytest.raises(keyring.KeyringError, match="has no identities"):
     run()
 
 
