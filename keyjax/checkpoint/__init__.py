@@ -78,10 +78,13 @@ Orbax.
 checkpoint: an incomplete checkpoint with a mark, or a complete one without some
 objects, is an error to its reader, as on a disk. What a bucket does not have:
 
-- *Locks.* If two processes save under one name at the same time, the last to
-  write an object wins. A mixture of two checkpoints does not open. On a disk
-  the second writer is refused. A rewrap replaces the envelope that it read, or
-  nothing, as on a disk.
+- *Locks.* The second writer of a name is refused by a claim, an object next to
+  the checkpoint that the first one renews; a killed writer's claim blocks the
+  name for two minutes. A process that was stopped for longer, at the very
+  moment when it completes a checkpoint, may still mix its objects with those of
+  another; a mixture does not open. Two `Manager`s of one folder have no claim:
+  the first to complete a step has it, and a mixture does not open. A rewrap
+  replaces the envelope that it read, or nothing, as on a disk.
 - *Removal as a whole.* A `Manager` that is killed while it removes an old
   checkpoint can leave its mark and only some of its objects: that one does not
   open.

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from keyjax import Secret, checkpoint, keyring, private_files
-from keyjax.checkpoint.storage import locations
+from keyjax.checkpoint.storage import claims, locations, orbax_writer
+from tests import buckets
 
 # `keyjax.checkpoint.rewrap` is the function of that name.
 MODULE = importlib.import_module("keyjax.checkpoint.rewrap")
@@ -139,3 +140,89 @@ def test_holes_are_not_data(tmp_path: pathlib.Path) -> None:
   os.truncate(tmp_path / "hole", 1 << 30)
   assert locations.size(tmp_path) > 1 << 40
   assert 9096 <= locations.data_size(tmp_path) < 1 << 20
+
+
+# ------------------------------------------------------------ saves in a bucket
+
+
+def objects_of(folder: str) -> list[str]:
+  return sorted(buckets.everything(folder))
+
+
+def test_the_second_writer_of_a_name_in_a_bucket_is_refused(
+  bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  path = f"{bucket}/c"
+  other = {"w": np.ones(6, np.float32)}
+  refused = []
+  real = orbax_writer.save_args
+
+  def second(*args: Any) -> Any:
+    monkeypatch.setattr(orbax_writer, "save_args", real)
+    for save in (checkpoint.save, lambda p, t, _: checkpoint.save_plain(p, t)):
+      with pytest.raises(FileExistsError, match="another process is writing"):
+        save(path, other, FRIEND)
+      refused.append(save)
+    return real(*args)
+
+  monkeypatch.setattr(orbax_writer, "save_args", second)
+  checkpoint.save(path, TREE, OWNER)
+  assert len(refused) == 2
+  assert checkpoint.restore(path, OWNER)["w"].tolist() == TREE["w"].tolist()
+  assert not [name for name in objects_of(bucket) if "writing" in name]
+
+
+def test_a_claim_that_is_not_renewed_is_taken_over(
+  bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  path = f"{bucket}/c"
+  buckets.write(bucket, {".c.writing": b"of a process that was killed"})
+  with pytest.raises(FileExistsError, match="try again in 2 minutes"):
+    checkpoint.save(path, TREE, OWNER)
+  monkeypatch.setattr(claims, "STALE_SECONDS", 0.0)
+  monkeypatch.setattr(claims, "LATE_SECONDS", -1.0)
+  with pytest.raises(
+    checkpoint.CheckpointStorageError, match="renew its claim"
+  ):
+    checkpoint.save(path, TREE, OWNER)
+  monkeypatch.setattr(claims, "LATE_SECONDS", 60.0)
+  assert objects_of(f"{bucket}/c") != [], "it may be another's: it is kept"
+  checkpoint.save(path, TREE, OWNER)
+  assert checkpoint.verify(path, OWNER) == []
+
+
+def test_a_writer_that_lost_its_claim_completes_nothing(
+  bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  path = f"{bucket}/c"
+  real = orbax_writer.save_args
+
+  def overtaken(*args: Any) -> Any:
+    buckets.write(bucket, {".c.writing": b"of another process"})
+    claims._HELD[path].renew()
+    return real(*args)
+
+  monkeypatch.setattr(orbax_writer, "save_args", overtaken)
+  with pytest.raises(
+    checkpoint.CheckpointStorageError, match="renew its claim"
+  ):
+    checkpoint.save(path, TREE, OWNER)
+  assert not checkpoint.is_whole(path)
+  assert buckets.everything(bucket)[".c.writing"] == b"of another process"
+
+
+def test_a_finished_checkpoint_is_not_overwritten(
+  bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  """A writer without a claim, such as another release, was first."""
+  path = f"{bucket}/c"
+  real = orbax_writer.save_args
+
+  def finished(*args: Any) -> Any:
+    buckets.write(path, {"commit_success.txt": b"complete"})
+    return real(*args)
+
+  monkeypatch.setattr(orbax_writer, "save_args", finished)
+  with pytest.raises((FileExistsError, checkpoint.CheckpointError)):
+    checkpoint.save(path, TREE, OWNER)
+  assert checkpoint.is_whole(path)

@@ -13,7 +13,7 @@ from typing import Any
 
 from orbax.checkpoint import path as orbax_path
 
-from keyjax.checkpoint.storage import locations
+from keyjax.checkpoint.storage import claims, locations
 
 MARK = orbax_path.atomicity_types.COMMIT_SUCCESS_FILE
 TEXT = "complete"
@@ -30,7 +30,12 @@ async def _write_mark(folder: Any, metadata_store: Any) -> None:
       commit_timestamp_nsecs=time.time_ns(),
     )
     await asyncio.to_thread(metadata_store.wait_until_finished)
-  await asyncio.to_thread((folder / MARK).write_text, TEXT)
+  if not locations.is_remote(folder):
+    await asyncio.to_thread((folder / MARK).write_text, TEXT)
+    return
+  data = TEXT.encode("ascii")
+  if not await asyncio.to_thread(locations.create_object, folder, MARK, data):
+    raise FileExistsError(f"another process completed {folder} first")
 
 
 class _InBucket(orbax_path.atomicity.CommitFileTemporaryPath):
@@ -38,6 +43,7 @@ class _InBucket(orbax_path.atomicity.CommitFileTemporaryPath):
 
   async def finalize(self) -> None:
     """Complete the checkpoint."""
+    claims.check(self.get_final())
     await _write_mark(self.get(), self._checkpoint_metadata_store)
 
 

@@ -17,6 +17,7 @@ from keyjax.checkpoint.errors import (
   CheckpointStorageError,
   storage_error,
 )
+from keyjax.checkpoint.storage import claims
 from keyjax.checkpoint.storage.locations import (
   bucket_errors,
   is_remote,
@@ -82,7 +83,8 @@ def writing(path: pathlib.Path) -> Iterator[None]:
       try:
         yield
       except BaseException:
-        remove_temporary(path.parent, path.name)
+        if not claims.is_lost(path):  # Else it may be another process's.
+          remove_temporary(path.parent, path.name)
         raise
   except CheckpointError:
     raise
@@ -107,10 +109,11 @@ def _exclusive(path: pathlib.Path) -> Iterator[None]:
   if jax.process_index():  # The first process acts for the whole run.
     yield
     return
-  if is_remote(path):  # Buckets have no locks.
-    check_absent(path)
-    remove_temporary(path.parent, path.name)
-    yield
+  if is_remote(path):
+    with claims.holding(path):
+      check_absent(path)
+      remove_temporary(path.parent, path.name)
+      yield
     return
   lock = path.with_name(f".{path.name}.lock")
   fd = os.open(lock, os.O_RDWR | os.O_CREAT, private_files.PRIVATE)

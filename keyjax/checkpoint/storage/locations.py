@@ -6,6 +6,7 @@ byte ranges.
 """
 
 import contextlib
+import datetime
 import errno
 import importlib.util
 import os
@@ -15,6 +16,7 @@ import stat
 from collections.abc import Iterator
 from typing import Any
 
+import tensorstore as ts
 from etils import epath
 from etils.epath import backend
 
@@ -78,7 +80,8 @@ def tensorstore_spec(path: Any) -> dict[str, str]:
   """
   if is_remote(path):
     bucket, name = _bucket_and_folder(path)
-    return {"driver": "gcs", "bucket": bucket, "path": f"{name}/"}
+    prefix = f"{name}/" if name else ""  # The bucket itself has no name.
+    return {"driver": "gcs", "bucket": bucket, "path": prefix}
   return {"driver": "file", "path": f"{path}/"}
 
 
@@ -134,6 +137,27 @@ def is_remote_folder(path: Any) -> bool:
     return False
   with bucket_errors(path):
     return path.is_dir()
+
+
+def written_at(path: Any) -> datetime.datetime:
+  """Return when an object of a bucket was written, by the server's clock.
+
+  Raises:
+    FileNotFoundError: If there is none.
+  """
+  refresh(path)
+  text = _gcsfs(path).info(os.fspath(path))["updated"]
+  return datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def create_object(folder: Any, name: str, data: bytes) -> bool:
+  """Write an object of a bucket; return False if there is one."""
+  objects = ts.KvStore.open(tensorstore_spec(folder)).result()
+  found = objects.read(name).result()
+  if found.state != "missing":
+    return False
+  made = objects.write(name, data, if_equal=found.stamp.generation).result()
+  return bool(made.generation)
 
 
 def size(path: Any) -> int:
