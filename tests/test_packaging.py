@@ -200,7 +200,7 @@ def test_the_wheel_is_installed_into_an_empty_environment(
   env = tmp_path / "env"
   subprocess.run([sys.executable, "-m", "venv", str(env)], check=True)
   python = str(env / "bin" / "python")
-  pip = [python, "-m", "pip", "--quiet"]
+  pip = [python, "-I", "-m", "pip", "--quiet"]  # Without PYTHONPATH.
   probe = [*pip, "download", "--no-deps", "--dest", str(tmp_path), "shtab"]
   reached = subprocess.run(probe, capture_output=True, text=True)
   if reached.returncode:

@@ -9,6 +9,7 @@ import importlib
 import multiprocessing
 import os
 import pathlib
+import signal
 import sys
 import tempfile
 from typing import NamedTuple
@@ -80,6 +81,8 @@ def _child(
   for number, stream in ((1, "stdout"), (2, "stderr")):
     file = os.open(pathlib.Path(folder) / stream, os.O_WRONLY | os.O_CREAT)
     os.dup2(file, number)
+  # A shell without job control ignores it in what it runs in the background.
+  signal.signal(signal.SIGINT, signal.default_int_handler)
   os.chdir(ROOT)
   os.environ.update(env)
   module = importlib.import_module(f"experiments.{name}")
