@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-_LONGEST = 32  # Of a text that is shown; 64 digits may be a secret.
+_LONGEST = 24  # Of a text that is shown; 32 digits may be an AES key.
 _MODULES = ("flax.linen", "flax.nnx", "equinox", "haiku", "torch.nn")
 
 
@@ -57,6 +57,8 @@ def show(value: Any) -> str:
   """Return a number or a short text as it is written, and else what it is."""
   if isinstance(value, str) and len(value) <= _LONGEST:
     return repr(value)
+  if isinstance(value, int) and abs(value) >= 1 << 64:
+    return "a number of more than 64 bits"  # Perhaps a key.
   if isinstance(value, bool | int | float | np.number):
     return repr(value)
   return describe(value)

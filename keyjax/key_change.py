@@ -26,7 +26,7 @@ def rekey(scheme: Scheme, old: Key, new: Key, params: PyTree) -> PyTree:
   Args:
     scheme: Any scheme or chain.
     old: Key that `params` are locked with.
-    new: Key made by `scheme.keygen`. AdvParams needs plain params for that,
+    new: Key made by `scheme.keygen` from the plain params,
       `scheme.decrypt(old, params)`.
     params: Locked params.
 
@@ -49,10 +49,22 @@ def rekey(scheme: Scheme, old: Key, new: Key, params: PyTree) -> PyTree:
   arrays = [jax.tree.leaves(key) for key in (old, new)]
   if len(arrays[0]) == len(arrays[1]) and tree.same_bits(*arrays):
     raise ValueError("rekey: the new key is the old one")
+  pairs = zip(_parts(old), _parts(new), strict=False)
+  for part, (one, other) in enumerate(pairs):
+    once = isinstance(one, keys.OneTimeKey) and isinstance(other, type(one))
+    if once and tree.same_bits(jax.tree.leaves(one), jax.tree.leaves(other)):
+      raise ValueError(
+        f"rekey: part {part} of the new key is that of the old one, whose "
+        "nonce has encrypted another tree"
+      )
   opened = scheme.decrypt(old, params)
   if binds(scheme):
     opened = _rebind(old, new, opened)
   return scheme.encrypt(new, opened)
+
+
+def _parts(key: Key) -> list[Key]:
+  return jax.tree.leaves(key, is_leaf=lambda x: isinstance(x, keys.Key))
 
 
 def _rebind(old: Key, new: Key, params: PyTree) -> PyTree:

@@ -150,3 +150,10 @@ def test_wrong_keys_are_refused() -> None:
   pair, more = two_keys(both, VARIABLES)
   with pytest.raises(TypeError, match="keys|parts"):
     keyjax.rekey(both, pair, more[:1], both.encrypt(pair, VARIABLES))
+
+
+def test_a_part_with_the_old_nonce_is_refused() -> None:
+  scheme = keyjax.chain(keyjax.keyed_noise(), keyjax.deep_lock("counter"))
+  old, new = two_keys(scheme, PLAIN)
+  with pytest.raises(ValueError, match="part 1 of the new key is that of the"):
+    keyjax.rekey(scheme, old, (new[0], old[1]), scheme.encrypt(old, PLAIN))

@@ -1,5 +1,6 @@
 """A one-time key encrypts one tree, whatever is done with its file."""
 
+import os
 import pathlib
 import shutil
 from typing import Any
@@ -99,3 +100,20 @@ def test_keys_without_a_nonce_encrypt_any_tree(tmp_path: pathlib.Path) -> None:
     trees.assert_same_bits(read, key)
     scheme.encrypt(read, OTHERS["a value"])
   assert [p.name for p in tmp_path.iterdir()] == ["key"]
+
+
+def test_other_names_of_a_key_file_remember_the_tree(
+  tmp_path: pathlib.Path,
+) -> None:
+  scheme = keyjax.deep_lock("counter")
+  trees = [{"w": jnp.full(8, value, jnp.float32)} for value in (0, 1)]
+  key = scheme.keygen(Secret.generate(), trees[0], None)
+  keys.save(tmp_path / "real", key, unused=True)
+  (tmp_path / "link").symlink_to(tmp_path / "real")
+  keys.claim(tmp_path / "link", trees[0])
+  assert (tmp_path / "link").is_symlink()
+  with pytest.raises(ValueError, match="the key of another tree"):
+    keys.claim(tmp_path / "real", trees[1])
+  os.link(tmp_path / "real", tmp_path / "hard")
+  with pytest.raises(ValueError, match="remove the other hard links"):
+    keys.claim(tmp_path / "hard", trees[0])

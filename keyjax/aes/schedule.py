@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from keyjax.aes import sbox
+from keyjax.arguments import describe
 
 ROUNDS = {16: 10, 24: 12, 32: 14}
 _RCON = np.array([1, 2, 4, 8, 16, 32, 64, 128, 27, 54], np.uint32) << 24
@@ -42,7 +43,9 @@ def expand_key(key: bytes | jax.Array | np.ndarray) -> jax.Array:
     return jnp.asarray(_expand_host(_checked(np.frombuffer(key, np.uint8))))
   if isinstance(key, np.ndarray):
     return jnp.asarray(_expand_host(_checked(key)))
-  return _expand_traced(_checked(jnp.asarray(key)))
+  if not isinstance(key, jax.Array):  # JAX would quote it.
+    raise TypeError(f"an AES key is bytes or uint8, got {describe(key)}")
+  return _expand_traced(_checked(key))
 
 
 def key_of(round_keys: np.ndarray) -> bytes:

@@ -81,6 +81,8 @@ def next_revoked(
     KeyringError: If a recipient, or a licensee of a `Broadcast`, was revoked
       and is not reinstated.
   """
+  if isinstance(revoked, str):
+    raise TypeError("revoked is a list of ids, got one text")
   document = parse_document(envelope)
   former = set(document["revoked"])
   back = former & {recipient.id for recipient in recipients}

@@ -37,12 +37,12 @@ def save(
     path: Path of the file, which must not exist.
     key: Key, or nested tuples and dicts of keys, as `keygen` returns them.
     unused: Whether the key has encrypted nothing yet, and `claim` may read it
-      to encrypt a tree.
+      to encrypt a tree. That is never so of a key that `claim` returned.
 
   Raises:
     FileExistsError: If `path` exists: a key is never overwritten.
     KeyringError: If `path` is inside a checkpoint.
-    ValueError: If `unused` is true of a key that was read from a file.
+    ValueError: If `unused` is true of a key that `load` read.
   """
   private_files.refuse_checkpoint_folder(path)
   if unused and any(k.opens_only for k in _one_time_keys(key)):
@@ -97,8 +97,14 @@ def claim(path: str | os.PathLike[str], params: Any) -> Any:
     ValueError: .../model.key is the key of another tree, which its nonce has \
 encrypted: make another key with keygen
   """
+  path = os.path.realpath(path)  # Replacing a link would leave its file.
   if not _one_time_keys(_read(path)[0]):
     return load(path)
+  if os.stat(path).st_nlink > 1:
+    raise ValueError(
+      f"{path} has another name too, which would not remember what its key "
+      "encrypts: remove the other hard links"
+    )
   with private_files.lock(path):
     key, data, known = _read(path)
     if known is None or any(k.opens_only for k in _one_time_keys(key)):

@@ -27,6 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from keyjax import aes, arguments, keys, tree
+from keyjax.arguments import show
 from keyjax.scheme import Scheme
 from keyjax.schemes import counter, registry
 from keyjax.secrets import Secret
@@ -127,7 +128,7 @@ def licensee_mark(
     Array(1., dtype=float32)
   """
   if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
-    raise ValueError(f"{NAME}: depth={depth!r}: a mantissa bit, 1 or more")
+    raise ValueError(f"{NAME}: depth={show(depth)}: a mantissa bit, 1 or more")
   arguments.require_pattern(layers, f"{NAME}: layers")
   tree.matcher(layers)
 
@@ -264,7 +265,7 @@ def _evidence(
     before = np.asarray(x, np.float64)
     sign = np.sign(np.asarray(y, np.float64) - before)
     share = _steps(moved[path], before, key.depth)
-    share = np.where(np.isfinite(sign), share, 0.0)
+    share = np.where(_always_moves(x, key.depth), share, 0.0)
     total += float(np.nansum(sign * share))
     square += float(np.sum(share * share))
     weights += int(np.count_nonzero(share))
@@ -275,6 +276,20 @@ def _evidence(
   score = total / math.sqrt(square) if square else 0.0
   bound = math.exp(-score * score / 2) if score > 0 else 1.0
   return Evidence(score, min(1.0, licensees * bound), weights)
+
+
+def _always_moves(x: Any, depth: int) -> np.ndarray:
+  """Return which weights move up or down with equal chances.
+
+  Near the ends of the normal numbers some offsets move a weight in neither
+  direction, so that the other direction is more likely.
+  """
+  info = jnp.finfo(x.dtype)
+  size = tree.bits(x).astype(np.int64) & ((1 << (info.bits - 1)) - 1)
+  block = 2 << (info.nmant - depth)
+  last = ((1 << info.nexp) - 1) << info.nmant
+  inside = ((1 << info.nmant) + block <= size) & (size + block < last)
+  return np.asarray(inside)
 
 
 def _steps(moved: np.ndarray, plain: np.ndarray, depth: int) -> np.ndarray:

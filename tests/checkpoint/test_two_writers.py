@@ -226,3 +226,16 @@ def test_a_finished_checkpoint_is_not_overwritten(
   with pytest.raises((FileExistsError, checkpoint.CheckpointError)):
     checkpoint.save(path, TREE, OWNER)
   assert checkpoint.is_whole(path)
+
+
+def test_a_pipe_behind_a_link_is_refused(tmp_path: pathlib.Path) -> None:
+  path = tmp_path / "c"
+  checkpoint.save(path, TREE, OWNER)
+  (path / "sealed").rename(tmp_path / "else")
+  (path / "sealed").symlink_to(tmp_path / "else")
+  (path / "again").symlink_to(path)  # A loop.
+  assert checkpoint.restore(path, OWNER)["w"].tolist() == TREE["w"].tolist()
+  (tmp_path / "else/manifest.ocdbt").unlink()
+  os.mkfifo(tmp_path / "else/manifest.ocdbt")
+  with pytest.raises(checkpoint.CheckpointError, match="neither a file nor"):
+    checkpoint.restore(path, OWNER)

@@ -211,3 +211,17 @@ def test_bad_input() -> None:
     keyjax.trace_marks(KEYS, PLAIN, {"kernel": np.ones((32, 64))})
   with pytest.raises(ValueError, match="another tree"):
     keyjax.trace_marks(KEYS, {"other": PLAIN["bias"]}, PLAIN)
+
+
+def test_nobody_is_accused_by_weights_at_the_ends_of_a_format() -> None:
+  """There, some offsets move a weight in neither direction."""
+  low = np.float16(2.0**-14)
+  rng = np.random.default_rng(3)
+  plain = (low * (1 + rng.random(4096) / 8)).astype(np.float16)
+  outward = (plain.astype(np.float32) + 2.0**-18).astype(np.float16)
+  params = {"kernel": jnp.asarray(plain)}
+  marks = {
+    str(i): SCHEME.keygen(Secret.generate(), params, None) for i in range(3)
+  }
+  found = keyjax.trace_marks(marks, params, {"kernel": outward})
+  assert all(x.p_value > ACCUSE for x in found.values())

@@ -183,7 +183,10 @@ def data_size(path: Any) -> int:
   """
   if is_remote(path):
     return size(path)
-  return sum(_data_bytes(file) for file in path.rglob("*") if file.is_file())
+  files = [file for file in path.rglob("*") if file.is_file()]
+  # Links to one file are one.
+  once = {(x.stat().st_dev, x.stat().st_ino): x for x in files}
+  return sum(map(_data_bytes, once.values()))
 
 
 def _data_bytes(file: pathlib.Path) -> int:
@@ -211,15 +214,21 @@ def refuse_special_files(path: Any) -> None:
   """
   if is_remote(path):
     return
-  for folder, folders, files in os.walk(path):
+  seen = set()
+  # TensorStore follows links to folders too.
+  for folder, folders, files in os.walk(path, followlinks=True):
     for name in (*folders, *files):
       try:
-        mode = os.stat(os.path.join(folder, name)).st_mode
+        found = os.stat(os.path.join(folder, name))
       except FileNotFoundError:  # Removed meanwhile, or a link to nothing.
         continue
       except OSError as error:
         raise storage_error(f"could not read {path}", error) from None
+      mode = found.st_mode
       if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise CheckpointContentError(
           f"{path}: {name} is neither a file nor a folder"
         )
+      if stat.S_ISDIR(mode) and (found.st_dev, found.st_ino) in seen:
+        folders.remove(name)  # A link that leads back.
+      seen.add((found.st_dev, found.st_ino))
