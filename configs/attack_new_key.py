@@ -5,7 +5,9 @@ python -m experiments.attack --config=configs/attack_new_key.py \
 
 The curve of each row is the test accuracy under the new key after more and more
 steps of 64 images, from the old model and from scratch. HPNN needs no training
-(`keyjax.rekey`): it is there for comparison.
+(`keyjax.rekey`): it is there for comparison. One seed, 2 cores of a Xeon shared
+with other jobs, 2026-11-26: SHF 98.63 %; after 818 steps 98.36 % from the old
+model and 98.05 % from scratch. NP and FFX have not been run.
 """
 
 from ml_collections import ConfigDict

@@ -5,6 +5,7 @@ import importlib
 import os
 import pathlib
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -149,23 +150,32 @@ def objects_of(folder: str) -> list[str]:
   return sorted(buckets.everything(folder))
 
 
+def before_writing(patch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
+  """Let another process act once a save holds its claim."""
+  real = orbax_writer.save_args
+
+  def interrupted(*args: Any) -> Any:
+    patch.setattr(orbax_writer, "save_args", real)
+    act()
+    return real(*args)
+
+  patch.setattr(orbax_writer, "save_args", interrupted)
+
+
 def test_the_second_writer_of_a_name_in_a_bucket_is_refused(
   bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
   path = f"{bucket}/c"
   other = {"w": np.ones(6, np.float32)}
   refused = []
-  real = orbax_writer.save_args
 
-  def second(*args: Any) -> Any:
-    monkeypatch.setattr(orbax_writer, "save_args", real)
+  def second() -> None:
     for save in (checkpoint.save, lambda p, t, _: checkpoint.save_plain(p, t)):
       with pytest.raises(FileExistsError, match="another process is writing"):
         save(path, other, FRIEND)
       refused.append(save)
-    return real(*args)
 
-  monkeypatch.setattr(orbax_writer, "save_args", second)
+  before_writing(monkeypatch, second)
   checkpoint.save(path, TREE, OWNER)
   assert len(refused) == 2
   assert checkpoint.restore(path, OWNER)["w"].tolist() == TREE["w"].tolist()
@@ -195,14 +205,14 @@ def test_a_writer_that_lost_its_claim_completes_nothing(
   bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
   path = f"{bucket}/c"
-  real = orbax_writer.save_args
+  monkeypatch.setattr(claims, "RENEW_SECONDS", 0.01)
 
-  def overtaken(*args: Any) -> Any:
-    buckets.write(bucket, {".c.writing": b"of another process"})
-    claims._HELD[path].renew()
-    return real(*args)
+  def overtake() -> None:
+    end = time.monotonic() + 60
+    while not claims.is_lost(path) and time.monotonic() < end:
+      buckets.write(bucket, {".c.writing": b"of another process"})
 
-  monkeypatch.setattr(orbax_writer, "save_args", overtaken)
+  before_writing(monkeypatch, overtake)
   with pytest.raises(
     checkpoint.CheckpointStorageError, match="renew its claim"
   ):
@@ -216,13 +226,8 @@ def test_a_finished_checkpoint_is_not_overwritten(
 ) -> None:
   """A writer without a claim, such as another release, was first."""
   path = f"{bucket}/c"
-  real = orbax_writer.save_args
-
-  def finished(*args: Any) -> Any:
-    buckets.write(path, {"commit_success.txt": b"complete"})
-    return real(*args)
-
-  monkeypatch.setattr(orbax_writer, "save_args", finished)
+  mark = {"commit_success.txt": b"complete"}
+  before_writing(monkeypatch, lambda: buckets.write(path, mark))
   with pytest.raises((FileExistsError, checkpoint.CheckpointError)):
     checkpoint.save(path, TREE, OWNER)
   assert checkpoint.is_whole(path)

@@ -16,7 +16,8 @@ kept the data key: a *new* checkpoint is out of reach for the revoked, an old
 one that they opened is not. The stanza shows the numbers of the revoked. A
 licensee who publishes their device keys gives everyone access until they are
 revoked, and a decoder built from the keys of several licensees identifies at
-least one of them to anyone who tests it.
+least one of them to anyone who tests it. A rewrap without the tree forgets whom
+the tree revoked: a later one that adds the tree again readmits them.
 
 References:
   D. Naor, M. Naor and J. Lotspiech, "Revocation and Tracing Schemes for
