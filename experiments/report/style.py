@@ -82,6 +82,7 @@ thead th:first-child { text-align: left; }
 td b { display: block; font-size: 15px; font-weight: 600; }
 th small, td small { display: block; color: var(--soft); font-size: 12px;
   font-weight: 400; }
+.words th, .words td { text-align: left; white-space: normal; }
 td .flag { max-width: 150px; margin-top: 3px; text-align: left; }
 td.bad small { color: var(--alarm); }
 td.bad b { color: var(--soft); font-weight: 400;

@@ -41,9 +41,8 @@ def table(schemes: Iterable[Worth]) -> Html:
   titles = ("lock", "class", "key space", "best known break", "verdict")
   head = [element("th", t, scope="col") for t in titles]
   body = [element("tr", *_cells(s)) for s in schemes]
-  made = element(
-    "table", element("thead", element("tr", *head)), element("tbody", *body)
-  )
+  parts = element("thead", element("tr", *head)), element("tbody", *body)
+  made = element("table", *parts, class_="words")
   reach = {"role": "region", "tabindex": "0", "aria_label": "worth"}
   return section(
     "What each lock is worth",
