@@ -31,7 +31,12 @@ of 81.16 points.
 
 from ml_collections import ConfigDict
 
-from experiments.run.config import recipe, scheme, set_schemes
+from experiments.run.config import (
+  adv_params_in_range,
+  recipe,
+  scheme,
+  set_schemes,
+)
 
 _LIMITS = {
   "mnist": {"theta": 0.5, "loss_threshold": 1000.0},
@@ -52,12 +57,6 @@ def get_config(dataset: str = "") -> ConfigDict:
   set_schemes(
     config,
     adv_params=scheme("adv_params", "AdvParams, unbounded", **_LIMITS[dataset]),
-    in_range=scheme(
-      "adv_params",
-      "AdvParams, in range",
-      search="in_range",
-      max_steps=48,
-      loss_threshold=15.0,
-    ),
+    in_range=adv_params_in_range(0.95 if dataset == "gtsrb" else 0.8),
   )
   return config

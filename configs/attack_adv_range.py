@@ -9,6 +9,7 @@ Repeat with `--config.train.seed=1` and 2, each in its own folder. Not run yet.
 from ml_collections import ConfigDict
 
 from experiments.run.config import (
+  adv_params_in_range,
   attack,
   mnist,
   scheme,
@@ -25,13 +26,7 @@ def get_config() -> ConfigDict:
     unbounded=scheme(
       "adv_params", "AdvParams, unbounded", theta=0.5, loss_threshold=1000.0
     ),
-    in_range=scheme(
-      "adv_params",
-      "AdvParams, in range",
-      search="in_range",
-      max_steps=48,
-      loss_threshold=15.0,
-    ),
+    in_range=adv_params_in_range(),
   )
   set_attacks(
     config,

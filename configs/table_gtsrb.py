@@ -9,7 +9,12 @@ Repeat with `--config.train.seed=1` and 2, each in its own folder; then
 
 from ml_collections import ConfigDict
 
-from experiments.run.config import gtsrb, set_schemes, table_schemes
+from experiments.run.config import (
+  adv_params_in_range,
+  gtsrb,
+  set_schemes,
+  table_schemes,
+)
 
 
 def get_config() -> ConfigDict:
@@ -17,5 +22,6 @@ def get_config() -> ConfigDict:
   config = gtsrb("table_gtsrb")
   wide = {"theta": 1.0, "max_steps": 48, "loss_threshold": 1e9}
   config.evaluate.distance_keys = 1  # The table has no near keys.
-  set_schemes(config, **table_schemes(max_changes=48, **wide))
+  schemes = table_schemes(max_changes=48, **wide)
+  set_schemes(config, **schemes, in_range=adv_params_in_range(0.95))
   return config

@@ -9,12 +9,18 @@ Repeat with `--config.train.seed=1` to 4, each in its own folder; then
 
 from ml_collections import ConfigDict
 
-from experiments.run.config import mnist, set_schemes, table_schemes
+from experiments.run.config import (
+  adv_params_in_range,
+  mnist,
+  set_schemes,
+  table_schemes,
+)
 
 
 def get_config() -> ConfigDict:
   """Return the config."""
   config = mnist("table_mnist")
   config.evaluate.distance_keys = 1  # The table has no near keys.
-  set_schemes(config, **table_schemes(theta=0.5, loss_threshold=1000.0))
+  schemes = table_schemes(theta=0.5, loss_threshold=1000.0)
+  set_schemes(config, **schemes, in_range=adv_params_in_range())
   return config

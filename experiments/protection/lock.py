@@ -7,6 +7,7 @@ whether the model trains under the key, how the weights are prepared
 """
 
 import functools
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -17,11 +18,17 @@ from ml_collections import ConfigDict
 
 import keyjax
 from keyjax import quantize
-from keyjax.schemes import registry
+from keyjax.schemes import range_search, registry
 
 ApplyFn = Callable[..., Any]
+Loss = Callable[[jax.Array, jax.Array], jax.Array]  # logits, labels
 CHAIN = "chain"
 _WEIGHTS = ".*(kernel|embedding)"  # What int8 stores.
+_DEFAULT_LOSS = "cross_entropy"
+LOSSES: dict[str, Loss] = {
+  _DEFAULT_LOSS: optax.softmax_cross_entropy_with_integer_labels,
+  "margin": range_search.margin_loss,
+}
 
 
 class Lock(NamedTuple):
@@ -55,8 +62,9 @@ def build(name: str, args: Mapping[str, Any], model: nn.Module) -> Lock:
     name: One of `names()`.
     args: Arguments of the scheme's factory (`keyjax.deep_lock`, ...). A scheme
       that encrypts int8 leaves also takes `int8=True`, which quantizes kernels
-      and embeddings and encrypts only these; `chain` takes `parts`, a tuple of
-      (name, args).
+      and embeddings and encrypts only these; one that takes a `loss_fn` takes
+      `loss`, a name in `LOSSES`; `chain` takes `parts`, a tuple of (name,
+      args).
     model: Linen model.
 
   Raises:
@@ -72,9 +80,8 @@ def build(name: str, args: Mapping[str, Any], model: nn.Module) -> Lock:
     return _chain(args["parts"], model)
   entry = registry.get(name)
   int8 = entry.locks_int8 and args.pop("int8", False)
-  scheme = registry.build(
-    name, args, apply_fn=model.apply, loss_fn=_loss_fn(model)
-  )
+  loss_fn = _loss_fn(model, _loss(entry, args))
+  scheme = registry.build(name, args, apply_fn=model.apply, loss_fn=loss_fn)
   if int8:
     return Lock(
       scheme=keyjax.masked(scheme, quantize.INT8_LEAVES),
@@ -123,11 +130,19 @@ def _dequantized(apply_fn: ApplyFn) -> ApplyFn:
   return apply
 
 
-def _loss_fn(model: nn.Module) -> Callable[[Any, Any], jax.Array]:
+def _loss(entry: registry.Entry, args: dict[str, Any]) -> Loss:
+  """Take the loss of a scheme that has one out of its arguments."""
+  if "loss_fn" not in inspect.signature(entry.factory).parameters:
+    return LOSSES[_DEFAULT_LOSS]
+  name = args.pop("loss", _DEFAULT_LOSS)
+  if name not in LOSSES:
+    raise ValueError(f"{entry.name}: loss={name!r}: one of {', '.join(LOSSES)}")
+  return LOSSES[name]
+
+
+def _loss_fn(model: nn.Module, loss: Loss) -> Callable[[Any, Any], jax.Array]:
   def loss_fn(variables: Any, batch: Any) -> jax.Array:
-    logits = model.apply(variables, batch["image"])
-    labels = batch["label"]
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    return losses.mean()
+    logits: Any = model.apply(variables, batch["image"])
+    return loss(logits, batch["label"]).mean()
 
   return loss_fn

@@ -229,6 +229,22 @@ def table_schemes(**adv_params: Any) -> dict[str, ConfigDict]:
   }
 
 
+def adv_params_in_range(loss_threshold: float = 0.8) -> ConfigDict:
+  """Return AdvParams with the search that stays inside the layers' ranges.
+
+  Args:
+    loss_threshold: Where the search stops; at most 1, the largest margin loss.
+  """
+  return scheme(
+    "adv_params",
+    "AdvParams, in range",
+    search="in_range",
+    loss="margin",
+    max_steps=48,
+    loss_threshold=loss_threshold,
+  )
+
+
 def set_schemes(config: ConfigDict, **schemes: ConfigDict) -> None:
   """Add protections to a config, which is locked again afterwards."""
   with config.schemes.unlocked():

@@ -93,6 +93,7 @@ RUNS = (
   ),
   Run("attack_cryptanalytic", r".*/(blind_10000|extract)"),
   Run("attack_properties", r".*/absent_.*"),
+  Run("attack_adv_range", r".*/.*"),
   Run("table_gtsrb"),
   Run("table_cifar10"),
 )

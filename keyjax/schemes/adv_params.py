@@ -21,8 +21,12 @@ weight w is at one end: the gain is the larger of g (high - w) and g (low - w).
    of a layer, and compute the loss with each of them moved;
 3. keep the move with the largest loss. The weight goes to a random place in
    the outer share theta of the range (from the secret): few values repeat;
-4. stop when the loss exceeds `loss_threshold`, after `max_params` moves, or
-   when no move raises the loss; below the threshold, `keygen` warns.
+4. after `max_params` moves, take each back in turn for the best one with all
+   others in place, twice: early moves were chosen without the later;
+5. stop when the loss exceeds `loss_threshold`, or when no move raises the loss;
+   below the threshold, `keygen` warns.
+
+A bounded loss needs fewer weights: `keyjax.schemes.range_search.margin_loss`.
 
 The key is positions and the XOR of the bit patterns before and after, so that
 decryption is exact: `(w + d) - d == w` holds for only 3 of 4 floats.

@@ -16,6 +16,7 @@ from keyjax.schemes.gradient_search import LossFn, Options, State
 from keyjax.secrets import Secret
 
 _TRIED = 8  # Moves whose loss is computed in each step.
+_ROUNDS = 2  # Times that each move is taken back for a better one.
 _LABEL = "adv_params/in_range/{}"
 
 
@@ -48,7 +49,8 @@ def run(
 ) -> State:
   """Move one weight at a time until the loss exceeds the threshold.
 
-  It ends earlier when all slots are taken or no move raises the loss.
+  Once all slots are taken, exchange moves. It ends earlier when no move raises
+  the loss.
   """
   leaves = tree.flatten(params)[1]
   first = tuple(jnp.asarray(leaves[i]) for i in chosen)
@@ -58,28 +60,58 @@ def run(
     _layer(ranges[i], options, _draw(secret, leaf, x.size, i in allowed))
     for i, (leaf, x) in enumerate(zip(chosen, first, strict=True))
   )
-  start = gradient_search.start(first, options.max_params)
-  state = gradient_search.placed(start, (params, batch))
-  given = (params, batch)
-  for step in range(options.max_params):
-    loss, moves = _promising(
-      chosen, loss_fn, state, layers, options.max_steps, *given
-    )
-    if step == 0:
-      state = state._replace(first_loss=loss, loss=loss)
-    if not loss <= options.loss_threshold:  # Also if it is NaN.
+  search = _Search(chosen, loss_fn, options.max_steps, layers, (params, batch))
+  state = gradient_search.start(first, options.max_params)
+  state = gradient_search.placed(state, (params, batch))
+  loss = search.loss(state)
+  state = state._replace(first_loss=loss, loss=loss)
+  for _ in range(options.max_params):
+    if not state.loss <= options.loss_threshold:  # Also if it is NaN.
+      return state
+    found = search.best(state, state.loss)
+    if found is None:
+      return state
+    state = found
+  for slot in list(range(options.max_params)) * _ROUNDS:
+    if state.loss > options.loss_threshold:
       break
-    tried = [
-      float(_loss_after(chosen, loss_fn, state, moves, k, *given))
-      for k in range(int((moves.gain > 0).sum()))
-    ]
-    # A move that makes the loss infinite or NaN is none.
-    tried = [x if np.isfinite(x) else -np.inf for x in tried]
-    if not tried or max(tried) <= loss:
-      break
-    best = int(np.argmax(tried))
-    state = _taken(state, moves, best)._replace(loss=jnp.float32(tried[best]))
+    found = search.best(_undone(state, first, slot), state.loss)
+    state = state if found is None else found
   return state
+
+
+class _Search(NamedTuple):
+  """A loss as a function of the chosen layers, and which moves there are."""
+
+  chosen: tuple[int, ...]
+  loss_fn: LossFn
+  max_steps: int
+  layers: tuple[Layer, ...]
+  given: tuple[Any, Any]  # params and batch
+
+  def loss(self, state: State) -> jax.Array:
+    """Return the loss, float32[]."""
+    return _loss(self.chosen, self.loss_fn, state, *self.given)
+
+  def best(self, state: State, least: jax.Array) -> State | None:
+    """Take the best move; return None if its loss is not above `least`."""
+    moves = _promising(
+      self.chosen,
+      self.loss_fn,
+      state,
+      self.layers,
+      self.max_steps,
+      *self.given,
+    )
+    tried = []
+    for k in range(int((moves.gain > 0).sum())):
+      loss = self.loss(_taken(state, moves, k))
+      # A move that makes the loss infinite or NaN is none.
+      tried.append(float(loss) if jnp.isfinite(loss) else -np.inf)
+    if not tried or max(tried) <= least:
+      return None
+    k = int(np.argmax(tried))
+    return _taken(state, moves, k)._replace(loss=jnp.float32(tried[k]))
 
 
 def _draw(secret: Secret, leaf: int, size: int, allowed: bool) -> jax.Array:
@@ -108,13 +140,12 @@ def _promising(
   max_steps: jax.Array,
   params: Any,
   batch: Any,
-) -> tuple[jax.Array, Moves]:
-  """Return the loss, and the moves with the largest first-order gain."""
+) -> Moves:
+  """Return the moves with the largest first-order gain."""
   loss_of = gradient_search.loss_with(chosen, loss_fn, params, batch)
-  loss, grads = jax.value_and_grad(loss_of)(state.leaves)
+  grads = jax.grad(loss_of)(state.leaves)
   like = Moves(*[jnp.zeros(0)] * 4)
-  moves = meshes.as_auto(_rank, like, grads, layers, max_steps, state)
-  return loss.astype(jnp.float32), moves
+  return meshes.as_auto(_rank, like, grads, layers, max_steps, state)
 
 
 def _rank(
@@ -152,17 +183,15 @@ def _ends(layer: Layer, dtype: jnp.dtype) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _loss_after(
+def _loss(
   chosen: tuple[int, ...],
   loss_fn: LossFn,
   state: State,
-  moves: Moves,
-  k: int,
   params: Any,
   batch: Any,
 ) -> jax.Array:
   loss_of = gradient_search.loss_with(chosen, loss_fn, params, batch)
-  return loss_of(_taken(state, moves, k).leaves).astype(jnp.float32)
+  return loss_of(state.leaves).astype(jnp.float32)
 
 
 @jax.jit
@@ -173,13 +202,64 @@ def _taken(state: State, moves: Moves, k: int) -> State:
 
 def _take(state: State, moves: Moves, k: jax.Array) -> State:
   layer, index, value = moves.layer[k], moves.place[k], moves.value[k]
+  values = tuple(value for _ in state.leaves)
+  state = _written(state, layer, index, values, 1)
+  state = gradient_search.record(state, layer, index, jnp.bool_(True))
+  return state._replace(steps=state.steps + 1)
+
+
+@jax.jit
+def _undone(state: State, first: tuple[jax.Array, ...], slot: int) -> State:
+  """Put the weight of a slot back, and free the slot."""
+  return meshes.as_auto(_undo, state, state, first, slot)
+
+
+def _undo(state: State, first: tuple[jax.Array, ...], slot: jax.Array) -> State:
+  layer, index = state.slot_layer[slot], state.slot_index[slot]
+  values = tuple(x.reshape(-1)[jnp.minimum(index, x.size - 1)] for x in first)
+  state = _written(state, layer, index, values, 0)
+  return state._replace(slot_layer=state.slot_layer.at[slot].set(-1))
+
+
+def _written(
+  state: State,
+  layer: jax.Array,
+  index: jax.Array,
+  values: tuple[jax.Array, ...],
+  count: int,
+) -> State:
+  """Set a weight, from the values for each layer, and its count of changes."""
   leaves = []
   counts = []
-  for i, (x, n) in enumerate(zip(state.leaves, state.counts, strict=True)):
+  each = zip(state.leaves, state.counts, values, strict=True)
+  for i, (x, n, value) in enumerate(each):
     here = layer == i
     leaves.append(gradient_search.write(x, index, value, here))
-    counts.append(gradient_search.write(n, index, jnp.int32(1), here))
-  state = gradient_search.record(state, layer, index, jnp.bool_(True))
-  return state._replace(
-    leaves=tuple(leaves), counts=tuple(counts), steps=state.steps + 1
-  )
+    counts.append(gradient_search.write(n, index, jnp.int32(count), here))
+  return state._replace(leaves=tuple(leaves), counts=tuple(counts))
+
+
+def margin_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
+  """Return how far the best wrong class leads, at most 1, for each example.
+
+  A search that raises its mean misleads one example after another; the
+  cross-entropy grows most on those that are wrong already.
+
+  Args:
+    logits: float[..., classes].
+    labels: int[...].
+
+  Returns:
+    float[...]: min(max_{j != y} z_j - z_y, 1).
+
+  Source: Carlini, Wagner, "Towards Evaluating the Robustness of Neural
+  Networks", IEEE S&P 2017, f6.
+
+  Example:
+    >>> margin_loss(jnp.array([[3.0, 1.0], [0.0, 5.0]]), jnp.array([0, 0]))
+    Array([-2.,  1.], dtype=float32)
+  """
+  true = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
+  other = jnp.where(true, -jnp.inf, logits).max(-1)
+  right = jnp.where(true, logits, 0).sum(-1)
+  return jnp.minimum(other - right, 1)

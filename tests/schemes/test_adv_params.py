@@ -11,7 +11,7 @@ import pytest
 import keyjax
 from experiments import models
 from keyjax import Secret, secrets
-from keyjax.schemes import adv_params, gradient_search
+from keyjax.schemes import adv_params, gradient_search, range_search
 from tests import trees
 
 RNG = np.random.default_rng(0)
@@ -207,7 +207,7 @@ def changes(key: Any, params: Any = VARIABLES) -> list[tuple[Any, Any, Any]]:
 def test_in_range_no_weight_leaves_its_layers_range(beta: float | None) -> None:
   secret = Secret.generate()
   key, trace = warned(secret, max_steps=3, beta=beta)
-  assert trace.num_params == trace.num_steps == 6
+  assert trace.num_params == 6 <= trace.num_steps
   assert trace.loss_after > trace.loss_before
   for before, after, where in changes(key):
     low, high = before.min(), before.max()
@@ -265,6 +265,33 @@ def test_in_range_keeps_the_best_of_the_moves_it_tries() -> None:
     losses[int(j)] = float(loss_fn(changed, BATCH))
   assert losses[at] == pytest.approx(max(losses.values()), rel=1e-5)
   assert trace.loss_after == pytest.approx(losses[at], rel=1e-4)
+
+
+def test_in_range_exchanged_moves_raise_the_loss(
+  monkeypatch: pytest.MonkeyPatch,
+) -> None:
+  greedy, exchanged = [], []
+  for seed in range(4):
+    secret = Secret(bytes([seed]) * 32)
+    exchanged.append(warned(secret))
+    with monkeypatch.context() as patch:
+      patch.setattr(range_search, "_ROUNDS", 0)
+      greedy.append(warned(secret))
+  for (_, more), (_, less) in zip(exchanged, greedy, strict=True):
+    assert more.loss_after >= less.loss_after
+  better = [
+    pair
+    for pair in zip(exchanged, greedy, strict=True)
+    if pair[0][1].loss_after > pair[1][1].loss_after
+  ]
+  assert better, "no seed has a move that is better exchanged"
+  for (key, trace), _ in better:
+    assert trace.num_params == 6 < trace.num_steps
+    assert sum(int(where.sum()) for *_, where in changes(key)) == 6
+    locked = adv_params.encrypt(key, VARIABLES)
+    assert float(loss_fn(locked, BATCH)) == pytest.approx(
+      trace.loss_after, rel=1e-5
+    )
 
 
 def test_in_range_a_half_precision_weight_stays_inside() -> None:

@@ -17,6 +17,7 @@ from keyjax.schemes import (
   keyed_noise,
   licensee_mark,
   pixel_shuffle,
+  range_search,
 )
 from tests import trees
 
@@ -83,6 +84,20 @@ def test_arguments_reach_the_schemes() -> None:
   assert 1 <= int((key.leaf >= 0).sum()) <= 3
 
 
+def test_the_loss_of_a_search() -> None:
+  args = {"loss": "margin", "search": "in_range", "loss_threshold": 0.5}
+  adv = lock.build("adv_params", args, MODEL)
+  key = adv.scheme.keygen(Secret.generate(), VARIABLES, BATCH)
+  logits = MODEL.apply(adv.scheme.encrypt(key, VARIABLES), BATCH["image"])
+  lead = range_search.margin_loss(logits, BATCH["label"])
+  assert 0.5 < lead.mean() <= 1
+  other = np.where(np.eye(4)[BATCH["label"]] > 0, -np.inf, logits).max(-1)
+  right = np.take_along_axis(np.asarray(logits), BATCH["label"][:, None], 1)
+  np.testing.assert_allclose(
+    lead, np.minimum(other - right[:, 0], 1), rtol=1e-5
+  )
+
+
 def test_int8_locks_only_the_values_of_kernels() -> None:
   protection = lock.build("deep_lock", {"int8": True}, MODEL)
   assert not protection.trains
@@ -136,6 +151,8 @@ def test_a_chain_of_ciphers_alone_trains_plainly() -> None:
     ("deep_lock", {"rounds": 3}, "deep_lock: unknown argument rounds; known:"),
     ("adv_params", {"thta": 3}, "adv_params: unknown argument thta.*theta"),
     ("adv_params", {"loss_fn": 3}, "unknown argument loss_fn"),
+    ("adv_params", {"loss": "l2"}, "loss='l2': one of cross_entropy, margin"),
+    ("hpnn", {"loss": "margin"}, "hpnn: unknown argument loss"),
     ("hpnn", {"bits": 3}, "hpnn: unknown argument bits; known: layers, units"),
     ("shf", {"int8": True}, "shf: unknown argument int8; known: block_size"),
     ("np", {"m": 4}, "np: unknown argument m; known: block_size"),
