@@ -17,7 +17,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from keyjax.aes import native
+from keyjax.aes import library
 from tests.conftest import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -132,8 +132,8 @@ def test_the_wheel_holds_the_compiled_cipher(wheel, unpacked):
   if shutil.which("cc") is None:
     pytest.skip("no C compiler")
   assert "-cp311-abi3-" in wheel.name
-  for name in native.LIBRARIES:
-    built = (native.FOLDER / f"{name}.abi3.so").is_file()
+  for name in library.LIBRARIES:
+    built = (library.FOLDER / f"{name}.abi3.so").is_file()
     assert (unpacked / "keyjax/aes/csrc" / f"{name}.abi3.so").is_file() == built
 
 

@@ -16,16 +16,13 @@ References:
 """
 
 import ctypes
-import os
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 
-# The one for VAES and AVX-512 first.
-LIBRARIES = ("cipher_wide", "cipher")
-FOLDER = pathlib.Path(__file__).parent / "csrc"
+from keyjax.aes import library
+
 NAMES = (
   "keyjax_keystream",
   "keyjax_keystream_swapped",
@@ -39,26 +36,14 @@ NAMES = (
 )
 
 
-def load(name: str) -> ctypes.CDLL | None:
-  """Return a library, or None if this machine lacks it or cannot run it."""
-  path = FOLDER / f"{name}.abi3.so"
-  try:
-    library = ctypes.CDLL(str(path))
-  except OSError:  # Missing, or compiled for another machine.
-    return None
-  return library if library.keyjax_supported() else None
-
-
 def _register() -> ctypes.CDLL | None:
   """Register the handlers and return their library; None if there is none."""
-  if os.environ.get("KEYJAX_NATIVE") == "0":
-    return None
-  library = next(filter(None, map(load, LIBRARIES)), None)
-  if library is not None:
+  found = library.find()
+  if found is not None:
     for name in NAMES:
-      capsule = jax.ffi.pycapsule(getattr(library, name))
+      capsule = jax.ffi.pycapsule(getattr(found, name))
       jax.ffi.register_ffi_target(name, capsule, platform="cpu")
-  return library
+  return found
 
 
 _library = _register()  # XLA holds pointers into it.

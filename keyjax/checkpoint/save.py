@@ -203,9 +203,9 @@ def seal_messages(
     revoked=revoked,
   )
   digests: list[bytes] = []
-  sealer = sealing.SegmentSealer(
-    manifest.streams, sealing.with_digests(messages, digests)
-  )
+  if manifest.digests is not None:
+    messages = sealing.with_digests(messages, digests)
+  sealer = sealing.SegmentSealer(manifest.streams, messages)
   lazy = lazy and manifest.streams.processes == 1
   arrays = orbax_writer.segment_arrays(
     manifest.streams, sealer.next_segment, sealer.reuse, lazy

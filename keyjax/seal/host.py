@@ -1,13 +1,12 @@
-"""Sealed bytes on the host, by OpenSSL; see `keyjax.seal`."""
+"""Sealed bytes on the host; see `keyjax.seal`."""
 
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import constant_time
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from keyjax.errors import SealError
+from keyjax.seal.chunks import chunk_cipher, count_chunks
 from keyjax.seal.format import (
   AEAD_NAMES,
   CHUNK_BYTES,
@@ -17,7 +16,6 @@ from keyjax.seal.format import (
   SEALED_CHUNK_BYTES,
   TAG_BYTES,
   checked_salt,
-  chunk_nonce,
   derive,
   size_of_plain,
   size_of_sealed,
@@ -77,22 +75,18 @@ def seal_into(
     salt: 24 bytes that never repeat under a key; random by default.
 
   Raises:
-    ValueError: If the key, the salt or `out` has another size, or the data is
-      too long.
+    ValueError: If the key, the salt or `out` has another size, `out` is
+      read-only, or the data is too long.
   """
   plain = memoryview(data).cast("B")
   sealed = memoryview(out).cast("B")
   if len(sealed) != size_of_sealed(len(plain)):
     raise ValueError(f"{len(plain)} bytes do not seal into {len(sealed)}")
+  _require_writable(sealed)
   salt = checked_salt(salt)
   subkey, base_nonce, commitment = derive(key, salt, context)
   sealed[:HEADER_BYTES] = salt + commitment
-  cipher = AESGCM(subkey)
-  body = sealed[HEADER_BYTES:]
-  for i in range(len(plain) // CHUNK_BYTES + 1):
-    chunk = plain[i * CHUNK_BYTES : (i + 1) * CHUNK_BYTES]
-    target = body[i * SEALED_CHUNK_BYTES : (i + 1) * SEALED_CHUNK_BYTES]
-    cipher.encrypt_into(chunk_nonce(base_nonce, i), chunk, None, target)
+  chunk_cipher(subkey, base_nonce).seal(plain, sealed[HEADER_BYTES:])
 
 
 class Opener:
@@ -127,21 +121,13 @@ class Opener:
     subkey, base_nonce, expected = derive(key, header[:SALT_BYTES], context)
     if not constant_time.bytes_eq(expected, header[SALT_BYTES:]):
       raise SealError
-    self._base_nonce = base_nonce
-    self._cipher = AESGCM(subkey)
+    self._cipher = chunk_cipher(subkey, base_nonce)
 
   def open_chunk(self, index: int, chunk: memoryview | bytes) -> bytes:
-    """Return the plaintext of one chunk.
-
-    Raises:
-      SealError: If the chunk is damaged, or has another index.
-      ValueError: If no message has a chunk of that index.
-    """
-    nonce = chunk_nonce(self._base_nonce, index)
-    try:
-      return self._cipher.decrypt(nonce, chunk, None)
-    except InvalidTag:
-      raise SealError from None
+    """Return the plaintext of one chunk; see `open_into`."""
+    out = bytearray(max(0, len(chunk) - TAG_BYTES))
+    self.open_into(index, memoryview(chunk), out)
+    return bytes(out)
 
   def open_into(
     self, first: int, chunks: memoryview, out: bytearray | memoryview
@@ -150,27 +136,33 @@ class Opener:
 
     Args:
       first: Index of the first chunk.
-      chunks: Chunks, tags included.
+      chunks: One chunk or more, tags included.
       out: Buffer of as many bytes as the chunks hold; not to be used after an
         error.
 
     Raises:
       SealError: If a chunk is damaged, has another index, or does not fill the
         buffer.
-      ValueError: If no message has a chunk of such an index.
+      ValueError: If no message has a chunk of such an index, or the buffer is
+        read-only.
     """
     target = memoryview(out).cast("B")
-    count = -(-len(chunks) // SEALED_CHUNK_BYTES)
-    if len(target) != len(chunks) - count * TAG_BYTES:
+    count = count_chunks(chunks)
+    if not 0 <= first <= MAX_CHUNKS - count:
+      raise ValueError(
+        f"chunks {first} to {first + count}: a message has chunks 0 to 2^38 - 1"
+      )
+    # A last chunk without a whole tag would leave less than the others hold.
+    size = len(chunks) - count * TAG_BYTES
+    if not chunks or len(target) != size or size < (count - 1) * CHUNK_BYTES:
       raise SealError
-    for i in range(count):
-      chunk = chunks[i * SEALED_CHUNK_BYTES : (i + 1) * SEALED_CHUNK_BYTES]
-      plain = target[i * CHUNK_BYTES : (i + 1) * CHUNK_BYTES]
-      nonce = chunk_nonce(self._base_nonce, first + i)
-      try:
-        self._cipher.decrypt_into(nonce, chunk, None, plain)
-      except (InvalidTag, ValueError):
-        raise SealError from None
+    _require_writable(target)
+    self._cipher.open(first, chunks, target)
+
+
+def _require_writable(out: memoryview) -> None:
+  if out.readonly:
+    raise ValueError("the buffer to write to is read-only")
 
 
 def unseal(
@@ -210,11 +202,11 @@ def unseal(
     end = size // CHUNK_BYTES + 1  # Even an empty last chunk proves the end.
   step = SEALED_CHUNK_BYTES
   body = view[HEADER_BYTES:]
-  parts = [
-    opener.open_chunk(i, body[i * step : (i + 1) * step])
-    for i in range(first, end)
-  ]
-  return b"".join(parts)[start - first * CHUNK_BYTES :][: stop - start]
+  chunks = body[first * step : end * step]
+  plain = bytearray(len(chunks) - TAG_BYTES * (end - first))
+  opener.open_into(first, chunks, plain)
+  begin = start - first * CHUNK_BYTES
+  return bytes(memoryview(plain)[begin : begin + stop - start])
 
 
 class Reader:

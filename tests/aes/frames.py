@@ -4,7 +4,7 @@ The structures are those of xla/ffi/api/c_api.h, version 0.3.
 """
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -43,12 +43,33 @@ Extension = _structure(
 Error = _structure(
   ("extension", _pointer), ("message", ctypes.c_char_p), ("code", _int)
 )
+ErrorDestroy = _structure(("extension", _pointer), ("error", _pointer))
+PoolSize = _structure(
+  ("extension", _pointer),
+  ("context", _pointer),
+  ("threads", ctypes.POINTER(_int64)),
+)
+_task = ctypes.CFUNCTYPE(None, _pointer)
+Pool = _structure(
+  ("extension", _pointer),
+  ("context", _pointer),
+  ("task", _task),
+  ("data", _pointer),
+)
 _make_error = ctypes.CFUNCTYPE(_pointer, ctypes.POINTER(Error))
+_destroy_error = ctypes.CFUNCTYPE(None, ctypes.POINTER(ErrorDestroy))
+_schedule = ctypes.CFUNCTYPE(_pointer, ctypes.POINTER(Pool))
+_pool_size = ctypes.CFUNCTYPE(_pointer, ctypes.POINTER(PoolSize))
 Api = _structure(
   ("extension", _pointer),
   ("version", Version),
   ("internal", _pointer),
   ("make_error", _make_error),
+  ("error_message", _pointer),
+  ("destroy_error", _destroy_error),
+  ("others", _pointer * 8),
+  ("schedule", _schedule),
+  ("pool_size", _pool_size),
 )
 Frame = _structure(
   ("extension", ctypes.POINTER(Extension)),
@@ -73,15 +94,46 @@ def _buffers(arrays: Sequence[np.ndarray]) -> tuple[Buffers, list]:
   return Buffers(size=len(arrays), items=pointers), [*kept, pointers]
 
 
+Run = Callable[[], None]
+
+
 def call(
   library: ctypes.CDLL,
   name: str,
   args: Sequence[np.ndarray],
   results: Sequence[np.ndarray],
   stage: int = EXECUTE,
+  pool: Callable[[Run], bool] | None = None,
 ) -> str | None:
-  """Fill `results` by a handler; return the text of its error, if any."""
+  """Fill `results` by a handler; return the text of its error, if any.
+
+  Args:
+    library: The compiled cipher.
+    name: Handler.
+    args: Arguments of the call.
+    results: Results, overwritten.
+    stage: Stage of the execution.
+    pool: Takes a task of the pool of 3 threads, or returns False to refuse it;
+      without it there is no pool.
+  """
   texts = []
+  refused = []
+
+  @_schedule
+  def schedule(given):
+    # The structure is gone once this returns.
+    task = _task(ctypes.cast(given.contents.task, _pointer).value)
+    data = given.contents.data
+    return None if pool(lambda: task(data)) else 2
+
+  @_pool_size
+  def pool_size(given):
+    given.contents.threads[0] = 3
+    return None
+
+  @_destroy_error
+  def destroy_error(given):
+    refused.append(given.contents.error)
 
   @_make_error
   def make_error(error):
@@ -89,6 +141,14 @@ def call(
     return 1
 
   api = Api(make_error=make_error)
+  if pool is not None:
+    api = Api(
+      struct_size=ctypes.sizeof(Api),
+      make_error=make_error,
+      destroy_error=destroy_error,
+      schedule=schedule,
+      pool_size=pool_size,
+    )
   frame_args, kept_args = _buffers(args)
   frame_results, kept_results = _buffers(results)
   frame = Frame(
@@ -98,6 +158,7 @@ def call(
   handler.restype = _pointer
   failed = handler(ctypes.byref(frame))
   assert bool(failed) == bool(texts)
+  assert set(refused) <= {2}
   del kept_args, kept_results
   return texts[0] if texts else None
 

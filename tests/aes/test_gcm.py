@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keyjax import aes
-from keyjax.aes import ghash, native
+from keyjax.aes import ghash
+from keyjax.aes import library as libraries
 from tests import memory, wycheproof
 from tests.aes import frames
 
 IMPLS = ("host", "device")
-LOADED = [name for name in native.LIBRARIES if native.load(name)]
+LOADED = [name for name in libraries.LIBRARIES if libraries.load(name)]
 
 
 def array(data):
@@ -158,7 +159,7 @@ def check_in_a_loop(cases, library):
 @pytest.mark.parametrize("name", LOADED)
 @pytest.mark.parametrize("bits", (128, 192, 256))
 def test_cavp_host_in_full(bits, name, nist, capsys):
-  library, total = native.load(name), 0
+  library, total = libraries.load(name), 0
   for name in ("EncryptExtIV", "Decrypt"):
     cases = read_cavp(nist(f"GCM/gcm{name}{bits}.rsp"))
     total += check_in_a_loop(cases, library)
@@ -194,7 +195,7 @@ def test_wycheproof_host(gcm_cases, capsys):
   # An empty nonce is refused before a program is made.
   some = [c for c in gcm_cases if c[1]]
   for name in LOADED:
-    total = check_in_a_loop(some, native.load(name))
+    total = check_in_a_loop(some, libraries.load(name))
     assert total == len(some) > 300
   usual = [
     c for c in gcm_cases if len(c[1]) in (0, 12) and len(c[4]) in (0, 16)

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -13,18 +14,20 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from keyjax import aes
+from keyjax.aes import library as libraries
 from keyjax.aes import native
 from tests.aes import frames
 
 # Both forms of the cipher, if this processor can run them.
-LOADED = [name for name in native.LIBRARIES if native.load(name)]
+LOADED = [name for name in libraries.LIBRARIES if libraries.load(name)]
+CHUNK = 1 << 14
 GROUP = 512  # Bytes that the wide form processes at once.
 SIZES = (0, 1, 15, 16, 17, 127, 128, 129, 511, 512, 513, 1040, 5000)
 
 
 @pytest.fixture(params=LOADED)
 def library(request):
-  return native.load(request.param)
+  return libraries.load(request.param)
 
 
 def octets(data):
@@ -67,7 +70,13 @@ def test_the_interface_is_that_of_jaxlib(tmp_path):
     "Metadata": "XLA_FFI_Metadata: api_version",
     "Extension": "XLA_FFI_Metadata_Extension: metadata",
     "ErrorArgs": "XLA_FFI_Error_Create_Args: message code/errc",
-    "Api": "XLA_FFI_Api: api_version error_create/XLA_FFI_Error_Create",
+    "ErrorDestroyArgs": "XLA_FFI_Error_Destroy_Args: error",
+    "PoolSizeArgs": "XLA_FFI_ThreadPool_NumThreads_Args: threads/num_threads",
+    "PoolArgs": "XLA_FFI_ThreadPool_Schedule_Args: context/ctx task data",
+    "Api": "XLA_FFI_Api: api_version error_create/XLA_FFI_Error_Create "
+    "error_destroy/XLA_FFI_Error_Destroy "
+    "pool_schedule/XLA_FFI_ThreadPool_Schedule "
+    "pool_size/XLA_FFI_ThreadPool_NumThreads",
     "Buffer": "XLA_FFI_Buffer: dtype data rank dims",
     "Buffers": "XLA_FFI_Args: size types items/args",
     "Frame": "XLA_FFI_CallFrame: extension_start api stage args rets",
@@ -89,7 +98,7 @@ def test_the_interface_is_that_of_jaxlib(tmp_path):
     lines.append(f'_Static_assert((int){name} == (int){value}, "{name}");')
   source = tmp_path / "check.c"
   source.write_text("\n".join(lines) + "\n")
-  folders = [f"-I{jax.ffi.include_dir()}", f"-I{native.FOLDER}"]
+  folders = [f"-I{jax.ffi.include_dir()}", f"-I{libraries.FOLDER}"]
   command = ["cc", "-std=c11", "-fsyntax-only", *folders, str(source)]
   done = subprocess.run(command, capture_output=True, text=True)
   assert done.returncode == 0, done.stderr
@@ -170,6 +179,71 @@ def test_any_altered_chunk_is_refused(library, chunks):
     run(library, "keyjax_chunks_open", [keys, base, altered], [out, valid])
     assert valid == (at is None)
     assert out.tobytes() == (data if at is None else 0 * data).tobytes()
+
+
+def in_line(task):
+  task()
+  return True
+
+
+def in_threads(task):
+  threading.Thread(target=task).start()
+  return True
+
+
+def refused(task):
+  return False
+
+
+class Late:
+  """A pool whose threads begin when the call is over."""
+
+  def __init__(self):
+    self.tasks = []
+
+  def __call__(self, task):
+    self.tasks.append(task)
+    return True
+
+
+@pytest.mark.parametrize("pool", (in_line, in_threads, refused, Late))
+def test_large_calls_are_divided_among_threads(library, pool):
+  pool = Late() if pool is Late else pool
+  rng = np.random.default_rng(0)
+  key, counter = rng.bytes(16), b"\xff" * 14 + b"\x00\x07"
+  keys, first = expand(key), words(counter)
+  data = octets(rng.bytes((5 << 19) + 24))  # Slices of 1 MiB.
+  out = np.zeros_like(data)
+  leaves, results = [data[:40], data], [out[:40].copy(), out]
+  args = [keys, first, *leaves]
+  assert not frames.call(library, "keyjax_xor", args, results, pool=pool)
+  stream = encryptor(key, modes.CTR(counter))
+  assert results[0].tobytes() == stream.update(data[:40].tobytes())
+  stream.update(bytes(8))
+  assert out.tobytes() == stream.update(data.tobytes())
+
+  base, header = octets(rng.bytes(12)), octets(b"header")
+  chunks = data.size // CHUNK + 1
+  sealed = np.zeros(data.size + 16 * chunks + 6, np.uint8)
+  args = [keys, base, data, header]
+  assert not frames.call(
+    library, "keyjax_chunks_seal", args, [sealed], pool=pool
+  )
+  for i in (0, 64, chunks - 1):  # Also the first chunk of a slice.
+    nonce = bytes(base[:8]) + bytes(base[8:] ^ octets(i.to_bytes(4, "big")))
+    want = AESGCM(key).encrypt(nonce, data[i * CHUNK : (i + 1) * CHUNK], None)
+    assert sealed[6 + i * (CHUNK + 16) :][: len(want)].tobytes() == want
+  for at in (None, 0, 100 * CHUNK, -1):
+    altered = sealed[6:].copy()
+    if at is not None:
+      altered[at] ^= 1
+    opened, valid = np.ones_like(data), np.ones((), np.bool_)
+    args, made = [keys, base, altered], [opened, valid]
+    assert not frames.call(library, "keyjax_chunks_open", args, made, pool=pool)
+    assert valid == (at is None)
+    assert (opened == (data if at is None else 0)).all()
+  for task in getattr(pool, "tasks", ()):
+    task()  # It finds nothing to do, and the last one frees what they shared.
 
 
 def test_axes_of_vmap_are_mapped_in_either_argument(library):

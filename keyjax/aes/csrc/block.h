@@ -38,6 +38,37 @@ static inline Schedule schedule_of(const uint8_t *words, int rounds) {
   return out;
 }
 
+static inline uint32_t substitute_word(uint32_t word) {
+  uint8_t bytes[16];
+  for (int i = 0; i < 4; i++) memcpy(bytes + 4 * i, &word, 4);
+  store_one(bytes, substitute(repeat(bytes)));
+  memcpy(&word, bytes, 4);
+  return word;
+}
+
+// Expand a key of 16, 24 or 32 bytes (FIPS 197, section 5.2). Words are in the
+// order of memory, little-endian: RotWord rotates to the right.
+static inline Schedule expanded(const uint8_t *key, size_t size) {
+  int length = (int)size / 4, rounds = length + 6;
+  uint32_t words[60], constant = 1;
+  memcpy(words, key, size);
+  for (int i = length; i < 4 * (rounds + 1); i++) {
+    uint32_t word = words[i - 1];
+    if (i % length == 0) {
+      word = substitute_word(word >> 8 | word << 24) ^ constant;
+      constant = constant << 1 ^ (constant & 0x80 ? 0x11b : 0);
+    } else if (length == 8 && i % length == 4) {
+      word = substitute_word(word);
+    }
+    words[i] = words[i - length] ^ word;
+  }
+  Schedule out = {.rounds = rounds};
+  for (int r = 0; r <= rounds; r++) {
+    out.keys[r] = repeat((const uint8_t *)(words + 4 * r));
+  }
+  return out;
+}
+
 // The schedule of the equivalent inverse cipher (FIPS 197, section 5.3.5).
 static inline Schedule inverse_keys(const Schedule *forward) {
   int rounds = forward->rounds;

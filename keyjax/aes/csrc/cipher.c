@@ -1,10 +1,13 @@
-// AES as custom calls of XLA on a CPU, on XLA's own memory.
+// AES as custom calls of XLA on a CPU, on XLA's own memory, and as functions
+// for the host.
 //
-// No handler allocates, locks, keeps state or calls Python: a signal, another
-// thread or the end of the interpreter cannot change what it writes. A handler
-// writes `valid` last, and only a call that returns no error has results.
+// None keeps state or calls Python: a signal, another thread or the end of the
+// interpreter cannot change what it writes. A handler writes `valid` last, and
+// only a call that returns no error has results.
 
+#include "chunks.h"
 #include "modes.h"
+#include "threads.h"
 #include "xla.h"
 
 #if defined(__linux__)
@@ -12,8 +15,7 @@
 #endif
 
 #define EXPORT __attribute__((visibility("default")))
-#define CHUNK ((size_t)1 << 14)
-#define TAG ((size_t)16)
+#define STEP ((size_t)1 << 20)  // Bytes that a thread takes at once.
 
 typedef struct {
   uint8_t *data;
@@ -90,13 +92,40 @@ static Schedule key_of(Call *call) {
   return fits(call, known) ? schedule_of(x.data, rounds) : (Schedule){0};
 }
 
+// Counter mode over a buffer; `in` is NULL for the keystream alone.
+typedef struct {
+  const Schedule *schedule;
+  Counter counter;
+  const uint8_t *in;
+  uint8_t *out;
+  int swapped;
+} Stream;
+
+static void stream_some(void *job, size_t start, size_t stop) {
+  const Stream *x = job;
+  ctr(x->schedule, advanced(x->counter, start / 16),
+      x->in == NULL ? NULL : x->in + start, x->out + start, stop - start,
+      x->swapped);
+}
+
+// Run counter mode from a counter; return that of the next block.
+static Counter stream(Call *call, Stream x, size_t size) {
+  divide(call->frame, size, STEP, stream_some, &x);
+  return advanced(x.counter, (size + 15) / 16);
+}
+
+static Counter first_counter(Bytes words) {
+  uint8_t first[16];
+  store_one(first, swap_words(repeat(words.data)));
+  return counter_of(first, UINT64_MAX);
+}
+
 static void fill(Call *call, int swapped) {
   Schedule s = key_of(call);
   Bytes counter = arg(call, 1), out = ret(call, 0);
   if (!fits(call, counter.size == 16 && out.size % 16 == 0)) return;
-  uint8_t first[16];
-  store_one(first, swap_words(repeat(counter.data)));
-  ctr(&s, counter_of(first, UINT64_MAX), NULL, out.data, out.size, swapped);
+  Counter c = first_counter(counter);
+  stream(call, (Stream){&s, c, NULL, out.data, swapped}, out.size);
 }
 
 static void fill_plain(Call *call) { fill(call, 0); }
@@ -110,13 +139,11 @@ static void xor_leaves(Call *call) {
   if (!fits(call, counter.size == 16 && call->frame->args.size == leaves + 2)) {
     return;
   }
-  uint8_t first[16];
-  store_one(first, swap_words(repeat(counter.data)));
-  Counter c = counter_of(first, UINT64_MAX);
+  Counter c = first_counter(counter);
   for (int64_t i = 0; i < leaves; i++) {
     Bytes in = arg(call, i + 2), out = ret(call, i);
     if (!fits(call, in.size == out.size)) return;
-    c = ctr(&s, c, in.data, out.data, out.size, 0);
+    c = stream(call, (Stream){&s, c, in.data, out.data, 0}, out.size);
   }
 }
 
@@ -155,16 +182,7 @@ static void unseal(Call *call) {
   valid.data[0] = (uint8_t)authentic;
 }
 
-// The nonce of a chunk: the base nonce XOR the index.
-static void chunk_nonce(const uint8_t base[12], uint64_t index,
-                        uint8_t nonce[12]) {
-  memcpy(nonce, base, 12);
-  for (int i = 0; i < 8; i++) nonce[11 - i] ^= (uint8_t)(index >> 8 * i);
-}
-
-static size_t smaller(size_t a, size_t b) { return a < b ? a : b; }
-
-// A header and the chunks of a message (c2sp.org/chunked-encryption).
+// A header and the chunks of a message.
 static void seal_chunks(Call *call) {
   Schedule s = key_of(call);
   Bytes base = arg(call, 1), in = arg(call, 2), header = arg(call, 3);
@@ -174,17 +192,10 @@ static void seal_chunks(Call *call) {
                       out.size == header.size + in.size + TAG * chunks)) {
     return;
   }
-  Hash h = hash_of(&s);
+  Chunks c = {.in = in.data, .out = out.data + header.size, .plain = in.size};
+  start_chunks(&c, &s, base.data);
   memcpy(out.data, header.data, header.size);
-  uint8_t *to = out.data + header.size;
-  for (size_t i = 0; i < chunks; i++) {
-    uint8_t nonce[12];
-    size_t size = smaller(CHUNK, in.size - i * CHUNK);
-    chunk_nonce(base.data, i, nonce);
-    Input chunk = {in.data + i * CHUNK, size};
-    gcm(&s, &h, 0, (Input){nonce, 12}, (Input){NULL, 0}, chunk, to, to + size);
-    to += size + TAG;
-  }
+  divide(call->frame, chunks, STEP / CHUNK, seal_some, &c);
 }
 
 // The plaintext of chunks, or zeros, and whether all are authentic.
@@ -197,21 +208,10 @@ static void open_chunks(Call *call) {
                       in.size == out.size + TAG * chunks)) {
     return;
   }
-  Hash h = hash_of(&s);
-  const uint8_t *from = in.data;
-  int authentic = 1;
-  for (size_t i = 0; i < chunks && authentic; i++) {
-    uint8_t nonce[12], tag[TAG];
-    size_t size = smaller(CHUNK, out.size - i * CHUNK);
-    chunk_nonce(base.data, i, nonce);
-    Input chunk = {from, size};
-    gcm(&s, &h, 1, (Input){nonce, 12}, (Input){NULL, 0}, chunk,
-        out.data + i * CHUNK, tag);
-    authentic = equal(tag, from + size, TAG);
-    from += size + TAG;
-  }
-  if (!authentic) memset(out.data, 0, out.size);
-  valid.data[0] = (uint8_t)authentic;
+  Chunks c = {.in = in.data, .out = out.data, .plain = out.size};
+  start_chunks(&c, &s, base.data);
+  divide(call->frame, chunks, STEP / CHUNK, open_some, &c);
+  valid.data[0] = (uint8_t)opened(&c);
 }
 
 // New memory costs more than the cipher unless it is in large pages.
@@ -275,6 +275,35 @@ HANDLER(keyjax_chunks_seal, seal_chunks)
 HANDLER(keyjax_chunks_open, open_chunks)
 
 EXPORT int keyjax_supported(void) { return supported(); }
+
+// Do `count` chunks on the host, from `first` on, which hold `plain` bytes; the
+// key has 16 or 32. Return whether sizes fit and no chunk is forged.
+static int on_host(Slice *slice, const uint8_t *key, size_t key_size,
+                   const uint8_t base[12], uint64_t first, size_t count,
+                   const uint8_t *in, size_t plain, uint8_t *out) {
+  if (key_size != 16 && key_size != 32) return 0;
+  if (plain > count * CHUNK || plain + CHUNK < count * CHUNK) return 0;
+  Schedule s = expanded(key, key_size);
+  Chunks c = {.first = first, .in = in, .out = out, .plain = plain};
+  start_chunks(&c, &s, base);
+  slice(&c, 0, count);
+  return opened(&c);
+}
+
+EXPORT int keyjax_host_seal(const uint8_t *key, size_t key_size,
+                            const uint8_t base[12], uint64_t first,
+                            size_t count, const uint8_t *in, size_t plain,
+                            uint8_t *out) {
+  return on_host(seal_some, key, key_size, base, first, count, in, plain, out);
+}
+
+// If a chunk is forged, `out` is zeros.
+EXPORT int keyjax_host_open(const uint8_t *key, size_t key_size,
+                            const uint8_t base[12], uint64_t first,
+                            size_t count, const uint8_t *in, size_t plain,
+                            uint8_t *out) {
+  return on_host(open_some, key, key_size, base, first, count, in, plain, out);
+}
 
 #if defined(__clang__)
 #pragma clang attribute pop

@@ -44,9 +44,35 @@ typedef struct Error Error;
 typedef struct {
   size_t struct_size;
   void *extension_start;
+  Error *error;
+} ErrorDestroyArgs;
+
+typedef struct {
+  size_t struct_size;
+  void *extension_start;
+  void *context;
+  int64_t *threads;
+} PoolSizeArgs;
+
+typedef struct {
+  size_t struct_size;
+  void *extension_start;
+  void *context;
+  void (*task)(void *data);
+  void *data;
+} PoolArgs;
+
+typedef struct {
+  size_t struct_size;
+  void *extension_start;
   Version api_version;
   void *internal_api;
   Error *(*error_create)(ErrorArgs *);
+  void *error_get_message;
+  void (*error_destroy)(ErrorDestroyArgs *);
+  void *others[8];
+  Error *(*pool_schedule)(PoolArgs *);
+  Error *(*pool_size)(PoolSizeArgs *);
 } Api;
 
 typedef struct {

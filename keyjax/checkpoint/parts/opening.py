@@ -26,11 +26,10 @@ from keyjax.checkpoint.format.manifest import (
 )
 from keyjax.checkpoint.opened import OpenedCheckpoint
 from keyjax.checkpoint.parts import reading
+from keyjax.checkpoint.parts.memory import Blocks
 from keyjax.checkpoint.parts.reading import PartRead, ReadPart
 from keyjax.keyring.data_keys import leaf_key
 from keyjax.seal import CHUNK_BYTES, SALT_BYTES, TAG_BYTES, Opener, SealError
-
-_ALIGNMENT = 64  # JAX adopts NumPy memory with it without a copy.
 
 
 class LeafRequest(NamedTuple):
@@ -71,11 +70,16 @@ def open_boxes(
     for request in requests
   ]
   in_order = [read for reads in reads_by_leaf for read in reads]
+  blocks = Blocks()
   parts = reading.read_parts(opened.files, manifest.streams, in_order)
   for request, reads in zip(requests, reads_by_leaf, strict=True):
     leaf = manifest.leaves[request.leaf]
     key = leaf_key(opened.data_key, "leaf", leaf.path)
-    boxes = (_DeviceBoxes if request.devices else _HostBoxes)(leaf, request)
+    boxes = (
+      _DeviceBoxes(leaf, request)
+      if request.devices
+      else _HostBoxes(leaf, request, blocks)
+    )
     for _ in reads:
       found = next(parts)
       part = found.read.part
@@ -139,11 +143,11 @@ def check_digest(manifest: Manifest, leaf: Leaf, found: ReadPart) -> None:
 class _HostBoxes:
   """Boxes of a leaf in host memory."""
 
-  def __init__(self, leaf: Leaf, request: LeafRequest):
+  def __init__(self, leaf: Leaf, request: LeafRequest, blocks: Blocks):
     self._dtype = DTYPES[leaf.dtype]
     self._boxes = request.boxes
     self._arrays = [
-      aligned_zeros(box_shape(start, stop), self._dtype)
+      blocks.zeros(box_shape(start, stop), self._dtype)
       for start, stop in request.boxes
     ]
 
@@ -197,15 +201,6 @@ class _HostBoxes:
   def finish(self) -> list[np.ndarray]:
     """Return the boxes."""
     return self._arrays
-
-
-def aligned_zeros(shape: Index, dtype: np.dtype) -> np.ndarray:
-  """Return zeros whose memory JAX adopts without a copy."""
-  size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-  memory = np.zeros(size + _ALIGNMENT, np.uint8)
-  first = -memory.ctypes.data % _ALIGNMENT
-  # uint8[size] -> dtype[shape]
-  return memory[first : first + size].view(dtype).reshape(shape)
 
 
 class _DeviceBoxes:

@@ -1,0 +1,163 @@
+"""The chunks of one message on the host, by the compiled cipher or by OpenSSL.
+
+The compiled cipher takes many chunks in one call, without Python's lock, and
+long messages on several threads; OpenSSL takes them one at a time.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from keyjax.aes import library
+from keyjax.errors import SealError
+from keyjax.seal.format import (
+  CHUNK_BYTES,
+  SEALED_CHUNK_BYTES,
+  chunk_nonce,
+)
+
+_CHUNKS_PER_THREAD = 64  # At least: 1 MiB, a few times the start of a thread.
+
+
+class ChunkCipher(Protocol):
+  """The cipher of one message: its key and base nonce."""
+
+  def seal(self, plain: memoryview, out: memoryview) -> None:
+    """Seal a whole message's plaintext into its chunks, tags included."""
+
+  def open(self, first: int, chunks: memoryview, out: memoryview) -> None:
+    """Open consecutive chunks into a buffer of the size of what they hold.
+
+    Raises:
+      SealError: If a chunk is damaged, or has another index; the buffer is not
+        to be used then.
+    """
+
+
+def chunk_cipher(key: bytes, base_nonce: bytes) -> ChunkCipher:
+  """Return the cipher of a message, the compiled one if there is one."""
+  kind = OpenSSL if library.find() is None else Compiled
+  return kind(key, base_nonce)
+
+
+class OpenSSL:
+  """Chunks one at a time."""
+
+  def __init__(self, key: bytes, base_nonce: bytes):
+    self._cipher = AESGCM(key)
+    self._base_nonce = base_nonce
+
+  def seal(self, plain: memoryview, out: memoryview) -> None:
+    """See `ChunkCipher`."""
+    for i in range(len(plain) // CHUNK_BYTES + 1):
+      nonce = chunk_nonce(self._base_nonce, i)
+      self._cipher.encrypt_into(nonce, _plain(plain, i), None, _sealed(out, i))
+
+  def open(self, first: int, chunks: memoryview, out: memoryview) -> None:
+    """See `ChunkCipher`."""
+    for i in range(count_chunks(chunks)):
+      nonce = chunk_nonce(self._base_nonce, first + i)
+      try:
+        self._cipher.decrypt_into(
+          nonce, _sealed(chunks, i), None, _plain(out, i)
+        )
+      except (InvalidTag, ValueError):
+        raise SealError from None
+
+
+class Compiled:
+  """Many chunks in one call; long messages on several threads."""
+
+  def __init__(self, key: bytes, base_nonce: bytes):
+    self._key = key
+    self._base_nonce = base_nonce
+
+  def seal(self, plain: memoryview, out: memoryview) -> None:
+    """See `ChunkCipher`."""
+    cipher = library.find()
+    assert cipher is not None
+    source, target = np.asarray(plain), np.asarray(out)
+
+    def seal_some(start: int, stop: int) -> bool:
+      held = source[start * CHUNK_BYTES : stop * CHUNK_BYTES]
+      done = cipher.keyjax_host_seal(
+        *(self._key, len(self._key), self._base_nonce, start, stop - start),
+        *(held.ctypes.data, held.size),
+        target.ctypes.data + start * SEALED_CHUNK_BYTES,
+      )
+      return done == 1
+
+    if not _divide(seal_some, len(plain) // CHUNK_BYTES + 1):
+      raise SealError
+
+  def open(self, first: int, chunks: memoryview, out: memoryview) -> None:
+    """See `ChunkCipher`."""
+    cipher = library.find()
+    assert cipher is not None
+    source, target = np.asarray(chunks), np.asarray(out)
+
+    def open_some(start: int, stop: int) -> bool:
+      held = target[start * CHUNK_BYTES : stop * CHUNK_BYTES]
+      valid = cipher.keyjax_host_open(
+        *(self._key, len(self._key), self._base_nonce),
+        *(first + start, stop - start),
+        source.ctypes.data + start * SEALED_CHUNK_BYTES,
+        *(held.size, held.ctypes.data),
+      )
+      return valid == 1
+
+    if not _divide(open_some, count_chunks(chunks)):
+      raise SealError
+
+
+def count_chunks(chunks: memoryview) -> int:
+  """Return the number of chunks in a buffer, the last of which may be short."""
+  return -(-len(chunks) // SEALED_CHUNK_BYTES)
+
+
+def _plain(data: memoryview, i: int) -> memoryview:
+  return data[i * CHUNK_BYTES : (i + 1) * CHUNK_BYTES]
+
+
+def _sealed(data: memoryview, i: int) -> memoryview:
+  return data[i * SEALED_CHUNK_BYTES : (i + 1) * SEALED_CHUNK_BYTES]
+
+
+def _cores() -> int:
+  try:
+    return len(os.sched_getaffinity(0))
+  except AttributeError:  # Not on macOS.
+    return os.cpu_count() or 1
+
+
+def _divide(task: Callable[[int, int], bool], count: int) -> bool:
+  """Do a task over chunks 0 to `count`; return whether every part succeeded.
+
+  The caller does the first part, and those for which no thread starts, as at
+  the end of the interpreter.
+  """
+  parts = max(1, min(_cores(), count // _CHUNKS_PER_THREAD))
+  bounds = [count * k // parts for k in range(parts + 1)]
+  done = [False] * parts
+
+  def run(k: int) -> None:
+    done[k] = task(bounds[k], bounds[k + 1])
+
+  threads = []
+  for k in range(1, parts):
+    thread = threading.Thread(target=run, args=(k,))
+    try:
+      thread.start()
+    except RuntimeError:
+      run(k)
+    else:
+      threads.append(thread)
+  run(0)
+  for thread in threads:
+    thread.join()
+  return all(done)
