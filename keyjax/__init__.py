@@ -4,8 +4,9 @@ Names are imported when they are first used, so that the command line answers
 `keyjax --help` before JAX is loaded.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from keyjax import lazy
 
 if TYPE_CHECKING:
   from keyjax import (
@@ -76,41 +77,30 @@ __all__ = [
   "unfold_patch_embedding",
 ]
 
-_HOMES = {
-  "key_change": ("rekey",),
-  "secrets": ("Secret",),
-  "scheme": (
-    "Scheme",
-    "authorize",
-    "chain",
-    "masked",
-    "partition",
-  ),
-  "schemes.adv_params": ("adv_params",),
-  "schemes.deep_lock": ("deep_lock",),
-  "schemes.hpnn": ("absorb", "hpnn"),
-  "schemes.identity": ("identity",),
-  "schemes.keyed_noise": ("keyed_noise",),
-  "schemes.licensee_mark": ("licensee_mark", "trace_marks"),
-  "schemes.patch_embedding": (
-    "fold_patch_embedding",
-    "rekey_patch_embedding",
-    "unfold_patch_embedding",
-  ),
-  "schemes.pixel_shuffle": ("pixel_shuffle",),
-  "seal": ("SealError",),
-}
-_HOME = {name: home for home, names in _HOMES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-  if name not in __all__:
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-  module = importlib.import_module(f"{__name__}.{_HOME.get(name, name)}")
-  value = getattr(module, name) if name in _HOME else module
-  globals()[name] = value
-  return value
-
-
-def __dir__() -> list[str]:
-  return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy.attach(
+  __name__,
+  {
+    "key_change": ("rekey",),
+    "secrets": ("Secret",),
+    "scheme": (
+      "Scheme",
+      "authorize",
+      "chain",
+      "masked",
+      "partition",
+    ),
+    "schemes.adv_params": ("adv_params",),
+    "schemes.deep_lock": ("deep_lock",),
+    "schemes.hpnn": ("absorb", "hpnn"),
+    "schemes.identity": ("identity",),
+    "schemes.keyed_noise": ("keyed_noise",),
+    "schemes.licensee_mark": ("licensee_mark", "trace_marks"),
+    "schemes.patch_embedding": (
+      "fold_patch_embedding",
+      "rekey_patch_embedding",
+      "unfold_patch_embedding",
+    ),
+    "schemes.pixel_shuffle": ("pixel_shuffle",),
+    "seal": ("SealError",),
+  },
+)

@@ -35,13 +35,18 @@ label)` returns a key for `jax.random`. `derive` and `cmac` derive keys inside
 `jit`.
 """
 
-from keyjax.aes import prng
-from keyjax.aes.block import decrypt_blocks, encrypt_blocks
-from keyjax.aes.ctr import keystream
-from keyjax.aes.gcm import gcm_open, gcm_seal
-from keyjax.aes.kdf import cmac, derive
-from keyjax.aes.leaves import pads, xor_words
-from keyjax.aes.schedule import expand_key
+from typing import TYPE_CHECKING
+
+from keyjax import lazy
+
+if TYPE_CHECKING:
+  from keyjax.aes import prng
+  from keyjax.aes.block import decrypt_blocks, encrypt_blocks
+  from keyjax.aes.ctr import keystream
+  from keyjax.aes.gcm import gcm_open, gcm_seal
+  from keyjax.aes.kdf import cmac, derive
+  from keyjax.aes.leaves import pads, xor_words
+  from keyjax.aes.schedule import expand_key
 
 __all__ = [
   "cmac",
@@ -56,3 +61,27 @@ __all__ = [
   "prng",
   "xor_words",
 ]
+
+__getattr__, __dir__ = lazy.attach(
+  __name__,
+  {
+    "block": (
+      "decrypt_blocks",
+      "encrypt_blocks",
+    ),
+    "ctr": ("keystream",),
+    "gcm": (
+      "gcm_open",
+      "gcm_seal",
+    ),
+    "kdf": (
+      "cmac",
+      "derive",
+    ),
+    "leaves": (
+      "pads",
+      "xor_words",
+    ),
+    "schedule": ("expand_key",),
+  },
+)

@@ -100,39 +100,39 @@ Plain checkpoints (`save_plain`, `restore_plain`, a `Manager` without
 recipients) are for weights that a scheme has locked, or that are not secret.
 """
 
-from keyjax.checkpoint.errors import (
-  CheckpointContentError,
-  CheckpointError,
-  CheckpointSignatureError,
-  CheckpointStorageError,
-)
-from keyjax.checkpoint.manager import Manager
-from keyjax.checkpoint.plain import restore_plain, save_plain
-from keyjax.checkpoint.restore import read_metadata, restore
-from keyjax.checkpoint.rewrap import reencrypt, rewrap
-from keyjax.checkpoint.save import save
-from keyjax.checkpoint.storage.locations import (
-  absolute_path,
-  is_remote,
-  is_whole,
-)
-from keyjax.checkpoint.verify import (
-  Problem,
-  inspect,
-  read_envelope,
-  trace,
-  verify,
-)
-from keyjax.checkpoint.weight_files import (
-  WEIGHT_FORMATS,
-  check_new,
-  export_weights,
-  import_weights,
-  read_weights,
-  stored_size,
-  weight_format,
-  write_weights,
-)
+from typing import TYPE_CHECKING
+
+from keyjax import lazy
+
+if TYPE_CHECKING:
+  from keyjax.checkpoint.errors import (
+    CheckpointContentError,
+    CheckpointError,
+    CheckpointSignatureError,
+    CheckpointStorageError,
+  )
+  from keyjax.checkpoint.inspecting import inspect, read_envelope
+  from keyjax.checkpoint.manager import Manager
+  from keyjax.checkpoint.plain import restore_plain, save_plain
+  from keyjax.checkpoint.restoring import read_metadata, restore
+  from keyjax.checkpoint.rewrapping import reencrypt, rewrap
+  from keyjax.checkpoint.saving import save
+  from keyjax.checkpoint.storage.locations import (
+    absolute_path,
+    is_remote,
+    is_whole,
+  )
+  from keyjax.checkpoint.verifying import Problem, trace, verify
+  from keyjax.checkpoint.weight_files import (
+    WEIGHT_FORMATS,
+    check_new,
+    export_weights,
+    import_weights,
+    read_weights,
+    stored_size,
+    weight_format,
+    write_weights,
+  )
 
 __all__ = [
   "WEIGHT_FORMATS",
@@ -164,3 +164,53 @@ __all__ = [
   "weight_format",
   "write_weights",
 ]
+
+__getattr__, __dir__ = lazy.attach(
+  __name__,
+  {
+    "errors": (
+      "CheckpointContentError",
+      "CheckpointError",
+      "CheckpointSignatureError",
+      "CheckpointStorageError",
+    ),
+    "inspecting": (
+      "inspect",
+      "read_envelope",
+    ),
+    "manager": ("Manager",),
+    "plain": (
+      "restore_plain",
+      "save_plain",
+    ),
+    "restoring": (
+      "read_metadata",
+      "restore",
+    ),
+    "rewrapping": (
+      "reencrypt",
+      "rewrap",
+    ),
+    "saving": ("save",),
+    "storage.locations": (
+      "absolute_path",
+      "is_remote",
+      "is_whole",
+    ),
+    "verifying": (
+      "Problem",
+      "trace",
+      "verify",
+    ),
+    "weight_files": (
+      "WEIGHT_FORMATS",
+      "check_new",
+      "export_weights",
+      "import_weights",
+      "read_weights",
+      "stored_size",
+      "weight_format",
+      "write_weights",
+    ),
+  },
+)

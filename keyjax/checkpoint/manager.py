@@ -30,8 +30,8 @@ from keyjax.checkpoint.opened import (
   check_expected,
   open_checkpoint,
 )
-from keyjax.checkpoint.restore import restore_opened
-from keyjax.checkpoint.save import seal_tree
+from keyjax.checkpoint.restoring import restore_opened
+from keyjax.checkpoint.saving import seal_tree
 from keyjax.checkpoint.storage import (
   commit_mark,
   folders,

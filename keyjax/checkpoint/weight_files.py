@@ -25,8 +25,8 @@ from keyjax.checkpoint.parts import rng_keys, sealing
 from keyjax.checkpoint.parts.restore_plan import LeafSelection
 from keyjax.checkpoint.parts.stored_leaf import in_memory
 from keyjax.checkpoint.plain import save_plain
-from keyjax.checkpoint.restore import restore_opened
-from keyjax.checkpoint.save import save_with_origin
+from keyjax.checkpoint.restoring import restore_opened
+from keyjax.checkpoint.saving import save_with_origin
 from keyjax.checkpoint.storage import folders, locations
 from keyjax.checkpoint.weights import safetensors_export, safetensors_reading
 from keyjax.checkpoint.weights.find_tree import find_tree

@@ -21,25 +21,30 @@ References:
   C2SP, "Chunked Encryption", c2sp.org/chunked-encryption, 2026.
 """
 
+from typing import TYPE_CHECKING
+
+from keyjax import lazy
 from keyjax.errors import SealError
-from keyjax.seal.arrays import (
-  SealKey,
-  seal_array,
-  seal_key,
-  seal_tree,
-  unseal_array,
-  unseal_tree,
-)
-from keyjax.seal.format import (
-  CHUNK_BYTES,
-  HEADER_BYTES,
-  SALT_BYTES,
-  SEALED_CHUNK_BYTES,
-  TAG_BYTES,
-  size_of_plain,
-  size_of_sealed,
-)
-from keyjax.seal.host import Opener, Reader, seal, seal_into, unseal
+
+if TYPE_CHECKING:
+  from keyjax.seal.arrays import (
+    SealKey,
+    seal_array,
+    seal_key,
+    seal_tree,
+    unseal_array,
+    unseal_tree,
+  )
+  from keyjax.seal.format import (
+    CHUNK_BYTES,
+    HEADER_BYTES,
+    SALT_BYTES,
+    SEALED_CHUNK_BYTES,
+    TAG_BYTES,
+    size_of_plain,
+    size_of_sealed,
+  )
+  from keyjax.seal.host import Opener, Reader, seal, seal_into, unseal
 
 __all__ = [
   "CHUNK_BYTES",
@@ -62,3 +67,33 @@ __all__ = [
   "unseal_array",
   "unseal_tree",
 ]
+
+__getattr__, __dir__ = lazy.attach(
+  __name__,
+  {
+    "arrays": (
+      "SealKey",
+      "seal_array",
+      "seal_key",
+      "seal_tree",
+      "unseal_array",
+      "unseal_tree",
+    ),
+    "format": (
+      "CHUNK_BYTES",
+      "HEADER_BYTES",
+      "SALT_BYTES",
+      "SEALED_CHUNK_BYTES",
+      "TAG_BYTES",
+      "size_of_plain",
+      "size_of_sealed",
+    ),
+    "host": (
+      "Opener",
+      "Reader",
+      "seal",
+      "seal_into",
+      "unseal",
+    ),
+  },
+)

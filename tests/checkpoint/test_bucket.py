@@ -7,13 +7,14 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+import tensorstore as ts
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from keyjax import Secret, checkpoint, keyring
 from keyjax.checkpoint.format import layout
-from keyjax.checkpoint.storage import orbax_writer, sealed_files
+from keyjax.checkpoint.storage import header as headers
 from tests import buckets, trees
 from tests.checkpoint import damage
 
@@ -142,7 +143,7 @@ def test_rewrap_replaces_one_object(
     raise PermissionError("403: no storage.objects.create")
 
   with monkeypatch.context() as patch:
-    patch.setattr(orbax_writer.ts.KvStore, "open", forbidden)
+    patch.setattr(ts.KvStore, "open", forbidden)
     with pytest.raises(checkpoint.CheckpointError, match="rewrap.*403"):
       checkpoint.rewrap(bucket, OWNER, FRIEND)
   assert opens(bucket)
@@ -242,7 +243,7 @@ def test_malformed_headers_are_refused(
   bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
   checkpoint.save(bucket, TREE, OWNER)
-  monkeypatch.setattr(sealed_files, "MAX_HEADER_BYTES", 1 << 20)
+  monkeypatch.setattr(headers, "MAX_HEADER_BYTES", 1 << 20)
   for data, why in (
     (b" " * (12 << 20), "header is too large"),
     (b"nul", "header is not JSON"),

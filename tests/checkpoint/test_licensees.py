@@ -8,7 +8,7 @@ import pytest
 
 from keyjax import Secret, checkpoint, keyring
 from keyjax.checkpoint.parts import sealing
-from keyjax.checkpoint.save import describe_tree
+from keyjax.checkpoint.saving import describe_tree
 from keyjax.checkpoint.storage import sealed_files
 from keyjax.keyring import Keyring, SymmetricKey
 

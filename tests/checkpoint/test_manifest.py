@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from keyjax.checkpoint.format import layout, manifest_json, tree_structure
 from keyjax.checkpoint.format.manifest import Manifest
-from keyjax.checkpoint.save import describe_tree
+from keyjax.checkpoint.saving import describe_tree
 from keyjax.errors import CheckpointError
 
 TREE = {"a": [np.zeros((3, 4), np.float32), 5], "b": (np.int8(1), None)}

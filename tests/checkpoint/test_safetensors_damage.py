@@ -166,7 +166,7 @@ def test_malformed_origins_are_refused(value: Any) -> None:
 
 def test_headers_of_other_leaves_are_refused(tmp_path: pathlib.Path) -> None:
   """A recipient can seal any header; it must describe what is sealed."""
-  from keyjax.checkpoint.save import save_with_origin
+  from keyjax.checkpoint.saving import save_with_origin
 
   text = json.dumps(one("F32", [3], 12))
   file = origin.OriginalFile("w", leaves=(0,), metadata=None, header=text)

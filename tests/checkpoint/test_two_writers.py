@@ -1,7 +1,6 @@
 """Two processes that change one checkpoint, and files that are no files."""
 
 import contextlib
-import importlib
 import os
 import pathlib
 import socket
@@ -13,11 +12,10 @@ import numpy as np
 import pytest
 
 from keyjax import Secret, checkpoint, keyring, private_files
+from keyjax.checkpoint import rewrapping
 from keyjax.checkpoint.storage import claims, locations, orbax_writer
 from tests import buckets
 
-# `keyjax.checkpoint.rewrap` is the function of that name.
-MODULE = importlib.import_module("keyjax.checkpoint.rewrap")
 OWNER, FRIEND, THIRD = (
   keyring.SymmetricKey(Secret(letter * 32)) for letter in (b"a", b"b", b"c")
 )
@@ -27,16 +25,16 @@ TREE = {"w": np.arange(6, dtype=np.float32)}
 @contextlib.contextmanager
 def meanwhile(patch: pytest.MonkeyPatch, act: Callable[[], None]) -> Any:
   """Let another process act after an envelope was read, before the write."""
-  real = MODULE.rewrap_envelope
+  real = rewrapping.rewrap_envelope
 
   def interrupted(*args: Any, **kwargs: Any) -> bytes:
-    patch.setattr(MODULE, "rewrap_envelope", real)
+    patch.setattr(rewrapping, "rewrap_envelope", real)
     act()
     return real(*args, **kwargs)
 
-  patch.setattr(MODULE, "rewrap_envelope", interrupted)
+  patch.setattr(rewrapping, "rewrap_envelope", interrupted)
   yield
-  assert MODULE.rewrap_envelope is real
+  assert rewrapping.rewrap_envelope is real
 
 
 def revoke_friend(path: str) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 
+import numpy as np
 import pytest
 import shtab
 from shamir_mnemonic.wordlist import WORDLIST
@@ -50,8 +51,11 @@ for argv in json.load(sys.stdin):
   except SystemExit:
     pass
 heavy = {"jax", "numpy", "flax", "orbax", "cryptography", "rich"}
+heavy &= set(sys.modules)
+keyjax.cli.main(["inspect", sys.argv[1]])
 print(json.dumps({
-  "heavy": sorted(heavy & set(sys.modules)),
+  "heavy": sorted(heavy),
+  "inspect": sorted({"jax", "orbax", "tensorstore"} & set(sys.modules)),
   "modules": before,
   "keygen": kinds.keygen_kinds(),
   "recipient": kinds.argument_forms("recipient"),
@@ -61,8 +65,11 @@ print(json.dumps({
 
 
 @pytest.fixture(scope="module")
-def without_jax():
-  """Run help, completion and wrong commands in one new process."""
+def without_jax(tmp_path_factory):
+  """Run help, completion, wrong commands and `inspect` in one new process."""
+  path = tmp_path_factory.mktemp("sealed") / "model"
+  owner = keyring.SymmetricKey(Secret.generate())
+  checkpoint.save(path, {"w": np.zeros(3, np.float32)}, owner)
   commands = [
     ["--help"],
     *([name, "--help"] for name in COMMANDS),
@@ -72,7 +79,7 @@ def without_jax():
     ["inspect", "model", "KEYJAX-SECRET-SECRET:AAAA"],
   ]
   done = subprocess.run(
-    [sys.executable, "-c", WITHOUT_JAX],
+    [sys.executable, "-c", WITHOUT_JAX, str(path)],
     input=json.dumps(commands),
     capture_output=True,
     text=True,
@@ -86,6 +93,10 @@ def without_jax():
 def test_help_completion_and_wrong_arguments_import_no_jax(without_jax):
   assert without_jax["heavy"] == []
   assert without_jax["modules"] < 150
+
+
+def test_what_is_public_of_a_checkpoint_needs_no_jax(without_jax):
+  assert without_jax["inspect"] == []
 
 
 def test_kinds_are_known_before_the_keyring_is_imported(without_jax):

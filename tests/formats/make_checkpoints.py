@@ -15,7 +15,7 @@ from keyjax.checkpoint.format import layout, manifest_json, signature
 from keyjax.checkpoint.format.manifest import Leaf, Manifest, unset_digests
 from keyjax.checkpoint.format.origin import Origin, OriginalFile
 from keyjax.checkpoint.parts import sealing
-from keyjax.checkpoint.storage import orbax_writer
+from keyjax.checkpoint.storage import header
 
 ROOT = Secret(bytes(range(32)))
 DATA_KEY = bytes(range(32, 64))
@@ -99,7 +99,7 @@ def checkpoint(
       [p, str(x.dtype), list(x.shape), kind, x.tobytes().hex()]
       for p, (x, kind) in arrays.items()
     ],
-    "header": orbax_writer.header(envelope),
+    "header": header.contents(envelope),
     "streams": list(manifest.streams),
     "arrays": {
       "manifest": text(sealed),

@@ -16,7 +16,7 @@ from keyjax import (
   secrets,
 )
 from keyjax.checkpoint.format import manifest_json, signature, tree_structure
-from keyjax.checkpoint.storage import sealed_files
+from keyjax.checkpoint.storage import header
 from keyjax.errors import KeyringError
 from keyjax.keyring import envelope, keyfile, ring
 from keyjax.keyring.recipients import broadcast
@@ -91,8 +91,8 @@ LIMITS = {
     "At most 2^26 bytes": ring._MAX_SIZE == 2**26,
   },
   "checkpoints.md": {
-    "most 2^25 bytes and 32,768": sealed_files.MAX_HEADER_BYTES == 2**25
-    and sealed_files._MAX_HEADER_ITEMS == 32768,
+    "most 2^25 bytes and 32,768": header.MAX_HEADER_BYTES == 2**25
+    and header._MAX_HEADER_ITEMS == 32768,
     "67,174,472": manifest_json.MAX_SEALED_SIZE == 67174472,
     "2^26 bytes and 2^22": manifest_json.MAX_SIZE == 2**26
     and manifest_json._MAX_ITEMS == 2**22,

@@ -16,10 +16,6 @@ import stat
 from collections.abc import Iterator
 from typing import Any
 
-import tensorstore as ts
-from etils import epath
-from etils.epath import backend
-
 from keyjax.checkpoint.errors import (
   CheckpointContentError,
   CheckpointError,
@@ -65,6 +61,8 @@ def absolute_path(path: str | os.PathLike[str]) -> Any:
   bucket, folder = _bucket_and_folder(name)
   if not (_BUCKET_NAME.fullmatch(bucket) and folder):
     raise ValueError(f"{path}: name a bucket and a folder in it")
+  from etils import epath  # Not at the top: a disk needs none of it.
+
   return epath.Path(name)
 
 
@@ -83,6 +81,13 @@ def tensorstore_spec(path: Any) -> dict[str, str]:
     prefix = f"{name}/" if name else ""  # The bucket itself has no name.
     return {"driver": "gcs", "bucket": bucket, "path": prefix}
   return {"driver": "file", "path": f"{path}/"}
+
+
+def key_value_store(path: Any) -> Any:
+  """Open TensorStore's key-value store of a path."""
+  import tensorstore as ts  # As in `absolute_path`.
+
+  return ts.KvStore.open(tensorstore_spec(path)).result()
 
 
 @contextlib.contextmanager
@@ -110,6 +115,8 @@ def refresh(path: Any) -> None:
 
 
 def _gcsfs(path: Any) -> Any:
+  from etils.epath import backend  # As in `absolute_path`.
+
   return backend.fsspec_backend.fs(path)
 
 
@@ -152,7 +159,7 @@ def written_at(path: Any) -> datetime.datetime:
 
 def create_object(folder: Any, name: str, data: bytes) -> bool:
   """Write an object of a bucket; return False if there is one."""
-  objects = ts.KvStore.open(tensorstore_spec(folder)).result()
+  objects = key_value_store(folder)
   found = objects.read(name).result()
   if found.state != "missing":
     return False

@@ -10,8 +10,6 @@ many, on a disk or in a bucket (see `locations`).
 
 import asyncio
 import ctypes
-import json
-import os
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -21,15 +19,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 import tensorstore as ts
 
-from keyjax import private_files
-from keyjax.checkpoint.errors import CheckpointStorageError
 from keyjax.checkpoint.format.layout import Streams
-from keyjax.checkpoint.storage import commit_mark, folders, locations
+from keyjax.checkpoint.storage import commit_mark, folders, header
 
-FORMAT = "keyjax-sealed"
-VERSION = 1
-HEADER = "header"
-HEADER_FILE = "metadata"
 DATA = "sealed"
 _PARALLEL_WRITES = 6  # Segments.
 _WRITES_PER_TRIM = 4  # Each costs about 10 ms.
@@ -143,7 +135,7 @@ def handlers() -> dict[str, ocp.CheckpointHandler]:
   data = ocp.PyTreeCheckpointHandler(
     use_compression=False, type_handler_registry=registry
   )
-  return {HEADER: ocp.JsonCheckpointHandler(), DATA: data}
+  return {header.HEADER: ocp.JsonCheckpointHandler(), DATA: data}
 
 
 def save_args(sealed: SealedArrays) -> ocp.args.Composite:
@@ -158,7 +150,7 @@ def save_args(sealed: SealedArrays) -> ocp.args.Composite:
     for name in sealed.arrays
   }
   items = {
-    HEADER: ocp.args.JsonSave(header(sealed.envelope)),
+    header.HEADER: ocp.args.JsonSave(header.contents(sealed.envelope)),
     DATA: ocp.args.PyTreeSave(sealed.arrays, save_args=by_name),
   }
   return ocp.args.Composite(**items)
@@ -234,65 +226,3 @@ def _row_of_global_array(
 def segment_name(index: int) -> str:
   """Return the name of a segment."""
   return f"{index:06d}"
-
-
-def header(envelope: bytes) -> dict[str, Any]:
-  """Return the header, which is public."""
-  return {
-    "envelope": envelope.decode("ascii"),
-    "format": FORMAT,
-    "version": VERSION,
-  }
-
-
-def replace_header(
-  path: pathlib.Path, envelope: bytes, *, before: bytes
-) -> None:
-  """Replace the envelope of a checkpoint, completely or not at all.
-
-  Args:
-    path: Folder of the checkpoint.
-    envelope: New envelope.
-    before: Envelope that it replaces.
-
-  Raises:
-    CheckpointStorageError: If another process has replaced it, or is about to.
-    OSError: If it cannot be written; the old one is still there then.
-  """
-  data = json.dumps(header(envelope)).encode("ascii")
-  old = header(before)
-  if locations.is_remote(path):
-    with locations.bucket_errors(path):
-      replaced = _replace_object(path / HEADER, data, old)
-  else:
-    replaced = _replace_file(path / HEADER, data, old)
-  if not replaced:
-    raise CheckpointStorageError(
-      f"another process is changing the recipients of {path}: nothing was "
-      "written; try again"
-    )
-
-
-def _replace_file(folder: pathlib.Path, data: bytes, old: Any) -> bool:
-  """Replace the header on a disk; return False if it is not the old one."""
-  lock = private_files.lock_folder(folder)
-  if lock is None:
-    return False
-  try:
-    if json.loads((folder / HEADER_FILE).read_bytes()) != old:
-      return False
-    private_files.replace(folder / HEADER_FILE, data, mode=None)
-    return True
-  finally:
-    os.close(lock)
-
-
-def _replace_object(folder: Any, data: bytes, old: Any) -> bool:
-  """Replace the header in a bucket; return False if it is not the old one."""
-  objects = ts.KvStore.open(locations.tensorstore_spec(folder)).result()
-  found = objects.read(HEADER_FILE).result()
-  if json.loads(found.value) != old:
-    return False
-  generation = found.stamp.generation
-  written = objects.write(HEADER_FILE, data, if_equal=generation).result()
-  return bool(written.generation)  # Empty if another process was first.

@@ -5,7 +5,6 @@ about themselves is not trusted: an array of a wrong type, size or coding is
 refused before it is read.
 """
 
-import json
 import os
 import pathlib
 from collections.abc import Callable
@@ -16,23 +15,12 @@ import tensorstore as ts
 
 from keyjax.checkpoint.errors import (
   CheckpointContentError,
-  CheckpointError,
   read_error,
 )
 from keyjax.checkpoint.format.layout import Streams
-from keyjax.checkpoint.storage import locations
-from keyjax.checkpoint.storage.orbax_writer import (
-  DATA,
-  FORMAT,
-  HEADER,
-  HEADER_FILE,
-  VERSION,
-  header,
-  segment_name,
-)
+from keyjax.checkpoint.storage import header, locations
+from keyjax.checkpoint.storage.orbax_writer import DATA, segment_name
 
-MAX_HEADER_BYTES = 1 << 25
-_MAX_HEADER_ITEMS = 1 << 15  # Brackets and commas; an envelope has fewer.
 _MIN_ARRAY_BYTES = 1 << 12
 _CACHE_BYTES = 1 << 25
 _BUCKET_RETRIES = 6  # Of a request: a minute, with pauses that double.
@@ -64,11 +52,8 @@ class SealedFiles:
         version.
       CheckpointStorageError: If its bucket cannot be reached.
     """
-    self.path = locations.absolute_path(path)
-    if not locations.is_whole(self.path):
-      raise FileNotFoundError(f"no checkpoint at {self.path}")
-    locations.refuse_special_files(self.path)
-    self.envelope = _read_envelope(self.path)
+    self.path = header.find(path)
+    self.envelope = header.read(self.path)
     copies = {"limit": os.cpu_count() or 1}
     self._context = ts.Context(
       {
@@ -155,46 +140,3 @@ class SealedFiles:
       return call()
     except Exception as error:
       raise read_error(f"could not read {self.path}", error) from None
-
-
-def _read_envelope(path: Any) -> bytes:
-  """Return the envelope of a header that anyone may have written."""
-  what = f"{path} is not a sealed checkpoint"
-  data = _read_header(path / HEADER / HEADER_FILE, what)
-  if len(data) > MAX_HEADER_BYTES:
-    raise CheckpointContentError(f"{what}: its header is too large")
-  if sum(data.count(mark) for mark in (b"[", b"{", b",")) > _MAX_HEADER_ITEMS:
-    raise CheckpointContentError(f"{what}: its header has too many parts")
-  try:
-    fields = json.loads(data)
-  except (ValueError, RecursionError):
-    raise CheckpointContentError(f"{what}: its header is not JSON") from None
-  if not isinstance(fields, dict) or fields.get("format") != FORMAT:
-    raise CheckpointContentError(what)
-  version = fields.get("version")
-  envelope = fields.get("envelope")
-  if type(version) is not int or version != VERSION:
-    raise CheckpointContentError(
-      f"{path} is a sealed checkpoint of version {version!r:.20}: this "
-      f"release of KeyJAX reads version {VERSION}"
-    )
-  other_fields = CheckpointContentError(f"{what}: its header has other fields")
-  if set(fields) != set(header(b"")) or not isinstance(envelope, str):
-    raise other_fields
-  try:
-    return envelope.encode("ascii")
-  except UnicodeEncodeError:
-    raise other_fields from None
-
-
-def _read_header(file: Any, what: str) -> bytes:
-  try:
-    with locations.bucket_errors(file):
-      if not file.is_file():  # Opening a pipe would block forever.
-        raise CheckpointContentError(what)
-      with file.open("rb") as opened:
-        return opened.read(MAX_HEADER_BYTES + 1)
-  except CheckpointError:
-    raise
-  except OSError as error:
-    raise read_error(f"could not read {file}", error) from None

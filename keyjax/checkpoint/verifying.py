@@ -1,4 +1,4 @@
-"""What can be learned about a checkpoint, without and with a key."""
+"""What a key tells about a checkpoint: content, damage, licensee."""
 
 import hashlib
 import os
@@ -17,12 +17,10 @@ from keyjax.checkpoint.format.manifest import (
 )
 from keyjax.checkpoint.format.manifest_json import MAX_SEALED_SIZE
 from keyjax.checkpoint.opened import OpenedCheckpoint, open_checkpoint
-from keyjax.checkpoint.storage.orbax_writer import FORMAT, VERSION
 from keyjax.checkpoint.storage.sealed_files import SealedFiles
 from keyjax.keyring import (
   Identity,
   Keyring,
-  inspect_envelope,
   trace_licensee,
 )
 from keyjax.keyring.data_keys import leaf_key
@@ -39,18 +37,6 @@ class Problem(NamedTuple):
 
   where: str
   what: str
-
-
-def read_envelope(path: str | os.PathLike[str]) -> bytes:
-  """Return the envelope of a checkpoint, for functions of `keyjax.keyring`.
-
-  Args:
-    path: Folder of the checkpoint.
-
-  Raises:
-    FileNotFoundError, CheckpointError: If it is not a sealed checkpoint.
-  """
-  return SealedFiles(path).envelope
 
 
 def trace(path: str | os.PathLike[str], keyring: Keyring) -> str | None:
@@ -77,39 +63,8 @@ def trace(path: str | os.PathLike[str], keyring: Keyring) -> str | None:
   return found or trace_licensee(manifest, licensees)
 
 
-def inspect(
-  path: str | os.PathLike[str],
-  identities: Identity | Iterable[Identity] | None = None,
-) -> dict[str, Any]:
-  """Return what can be read of a checkpoint.
-
-  Args:
-    path: Folder of the checkpoint.
-    identities: Keys; None for what anyone can read.
-
-  Returns:
-    `format`, `version`, `bytes` (as stored) and `envelope` (ids); none of this
-    is authenticated. With keys also `id`, `step`, `name`, `run` (empty if none
-    was given to `save`), `metadata`, `signed`, `processes` and `leaves`: path,
-    dtype, shape, bytes, parts. If it was sealed from safetensors files,
-    `origin` has their names and `__metadata__`.
-
-  Raises:
-    FileNotFoundError, KeyringError, CheckpointError: As `restore`.
-  """
-  files = SealedFiles(path)
-  public = {
-    "format": FORMAT,
-    "version": VERSION,
-    "bytes": files.size(),
-    "envelope": inspect_envelope(files.envelope),
-  }
-  if identities is None:
-    return public
-  return public | _describe(open_checkpoint(path, identities).manifest)
-
-
-def _describe(manifest: Manifest) -> dict[str, Any]:
+def describe(manifest: Manifest) -> dict[str, Any]:
+  """Return what `inspect` shows of an opened checkpoint."""
   leaves = [
     {
       "path": leaf.path,

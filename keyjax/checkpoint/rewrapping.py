@@ -21,8 +21,8 @@ from keyjax.checkpoint.format.manifest import (
 )
 from keyjax.checkpoint.opened import OpenedCheckpoint, open_checkpoint
 from keyjax.checkpoint.parts import opening, reading, sealing
-from keyjax.checkpoint.save import seal_messages
-from keyjax.checkpoint.storage import folders, orbax_writer, processes
+from keyjax.checkpoint.saving import seal_messages
+from keyjax.checkpoint.storage import folders, header, orbax_writer, processes
 from keyjax.checkpoint.storage.locations import absolute_path
 from keyjax.checkpoint.storage.sealed_files import SealedFiles
 from keyjax.keyring import Identity, Recipient, rewrap_envelope
@@ -70,7 +70,7 @@ def rewrap(
     reinstate=reinstate,
   )
   try:
-    orbax_writer.replace_header(files.path, envelope, before=files.envelope)
+    header.replace(files.path, envelope, before=files.envelope)
   except OSError as error:
     raise storage_error(f"could not rewrap {files.path}", error) from None
 
