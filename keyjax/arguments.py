@@ -4,11 +4,10 @@ Messages say what was given in place of what. A value itself is shown only if
 it is a number or a short text: it might be a key, or gigabytes of weights.
 """
 
+import numbers
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 _LONGEST = 24  # Of a text that is shown; 32 digits may be an AES key.
 _MODULES = ("flax.linen", "flax.nnx", "equinox", "haiku", "torch.nn")
@@ -18,6 +17,7 @@ def describe(value: Any) -> str:
   """Return what a value is, without its content.
 
   Example:
+    >>> import numpy as np
     >>> describe({"image": 1}), describe(np.ones((2, 3))), describe(print)
     ('a dict of image', 'float64[2, 3]', 'the function print')
   """
@@ -59,7 +59,7 @@ def show(value: Any) -> str:
     return repr(value)
   if isinstance(value, int) and abs(value) >= 1 << 64:
     return "a number of more than 64 bits"  # Perhaps a key.
-  if isinstance(value, bool | int | float | np.number):
+  if isinstance(value, bool | numbers.Number):
     return repr(value)
   return describe(value)
 
@@ -130,7 +130,7 @@ def whole_number(value: Any, name: str, least: int = 1) -> int:
   Raises:
     ValueError: If it is not a whole number, or is too small.
   """
-  is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+  is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
   if not is_whole or value < least:
     bound = f"{least} or more" if least == 0 else f"at least {least}"
     raise ValueError(f"{name}={show(value)}: a whole number, {bound}")

@@ -9,14 +9,16 @@ errors contain no key bytes.
 import hmac
 import os
 import re
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import numpy as np
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from keyjax import arguments, private_files
+
+if TYPE_CHECKING:
+  import numpy as np
 
 SECRET_BYTES = 32
 _HEX = re.compile(rb"[0-9a-fA-F]{64}")
@@ -157,7 +159,7 @@ def _info(label: str) -> bytes:
   return b"keyjax/1/" + label.encode("utf-8")
 
 
-def permutation(secret: Secret, label: str, n: int) -> np.ndarray:
+def permutation(secret: Secret, label: str, n: int) -> "np.ndarray":
   """Return a uniform permutation of `n` items.
 
   Items are sorted by 128-bit random values; two of them are equal with a
@@ -175,11 +177,15 @@ def permutation(secret: Secret, label: str, n: int) -> np.ndarray:
     >>> sorted(permutation(Secret.generate(), "demo", 4).tolist())
     [0, 1, 2, 3]
   """
+  import numpy as np  # Not at the top: the command line can do without.
+
   words = np.frombuffer(secret.stream(label, 16 * n), np.uint64).reshape(2, n)
   return np.lexsort((words[0], words[1])).astype(np.int32)
 
 
-def bits(secret: Secret, label: str, n: int) -> np.ndarray:
+def bits(secret: Secret, label: str, n: int) -> "np.ndarray":
   """Return `n` uniform bits, uint8[n] of 0 and 1."""
+  import numpy as np  # As in `permutation`.
+
   stream = np.frombuffer(secret.stream(label, -(-n // 8)), np.uint8)
   return np.unpackbits(stream)[:n]

@@ -7,9 +7,8 @@ long messages on several threads; OpenSSL takes them one at a time.
 import os
 import threading
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
-import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -81,7 +80,7 @@ class Compiled:
     """See `ChunkCipher`."""
     cipher = library.find()
     assert cipher is not None
-    source, target = np.asarray(plain), np.asarray(out)
+    source, target = _array(plain), _array(out)
 
     def seal_some(start: int, stop: int) -> bool:
       held = source[start * CHUNK_BYTES : stop * CHUNK_BYTES]
@@ -99,7 +98,7 @@ class Compiled:
     """See `ChunkCipher`."""
     cipher = library.find()
     assert cipher is not None
-    source, target = np.asarray(chunks), np.asarray(out)
+    source, target = _array(chunks), _array(out)
 
     def open_some(start: int, stop: int) -> bool:
       held = target[start * CHUNK_BYTES : stop * CHUNK_BYTES]
@@ -118,6 +117,12 @@ class Compiled:
 def count_chunks(chunks: memoryview) -> int:
   """Return the number of chunks in a buffer, the last of which may be short."""
   return -(-len(chunks) // SEALED_CHUNK_BYTES)
+
+
+def _array(data: memoryview) -> Any:
+  import numpy as np  # Not at the top: the command line can do without.
+
+  return np.asarray(data)
 
 
 def _plain(data: memoryview, i: int) -> memoryview:

@@ -55,7 +55,9 @@ heavy &= set(sys.modules)
 keyjax.cli.main(["inspect", sys.argv[1]])
 print(json.dumps({
   "heavy": sorted(heavy),
-  "inspect": sorted({"jax", "orbax", "tensorstore"} & set(sys.modules)),
+  "inspect": [
+    x for x in ("jax", "numpy", "orbax", "tensorstore") if x in sys.modules
+  ],
   "modules": before,
   "keygen": kinds.keygen_kinds(),
   "recipient": kinds.argument_forms("recipient"),

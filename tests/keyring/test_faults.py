@@ -66,6 +66,7 @@ def test_a_full_disk(ring, root, tmp_path, full_disk, size):
 
 READ_ONLY = """
 import os, sys
+import numpy  # Another user may not be able to read it.
 from keyjax import Secret, keyring
 folder = sys.argv[1]
 root = Secret.generate()

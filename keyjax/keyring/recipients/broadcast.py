@@ -25,9 +25,8 @@ References:
 """
 
 import re
+import struct
 from collections.abc import Iterable
-
-import numpy as np
 
 from keyjax.errors import ArgumentError, CannotOpen, KeyringError
 from keyjax.keyring.encoding import encode, field
@@ -47,7 +46,6 @@ from keyjax.keyring.recipients.symmetric import (
 from keyjax.secrets import SECRET_BYTES, Secret
 
 MAX_DEPTH = 30
-_NODE = np.dtype(">u4")
 
 
 def cover(depth: int, revoked: Iterable[int]) -> list[int]:
@@ -141,8 +139,7 @@ class Broadcast(Private):
     Returns:
       One such licensee; None if there is none.
     """
-    nodes = np.frombuffer(field(stanza, "nodes", bytes), _NODE)
-    covered = set(nodes.tolist())
+    covered = set(_numbers(field(stanza, "nodes", bytes)))
 
     def first(node: int) -> int | None:
       if node in covered:
@@ -175,7 +172,7 @@ class Broadcast(Private):
       raise KeyringError("every licensee of this tree is revoked")
     wrapped = (wrap_key(self._node(n), data_key, context) for n in nodes)
     return {
-      "nodes": encode(np.asarray(nodes, _NODE).tobytes()),
+      "nodes": encode(struct.pack(f">{len(nodes)}I", *nodes)),
       "wrapped": encode(b"".join(wrapped)),
     }
 
@@ -242,13 +239,17 @@ class DeviceKeys(Private):
     wrapped = field(stanza, "wrapped", bytes)
     if len(nodes) % 4 or len(wrapped) != len(nodes) // 4 * WRAPPED_BYTES:
       raise CannotOpen
-    numbers = np.frombuffer(nodes, _NODE)
+    place = {node: i for i, node in enumerate(_numbers(nodes))}
     for up, key in enumerate(self._keys):
-      found = np.flatnonzero(numbers == np.uint32(self.leaf >> up))
-      if found.size:
-        at = int(found[0]) * WRAPPED_BYTES
+      if (i := place.get(self.leaf >> up)) is not None:
+        at = i * WRAPPED_BYTES
         return unwrap_key(key, wrapped[at : at + WRAPPED_BYTES], context)
     raise KeyringError(f"licensee {self.licensee} was revoked")
+
+
+def _numbers(nodes: bytes) -> tuple[int, ...]:
+  """Return the numbers of nodes, big-endian words of 4 bytes."""
+  return struct.unpack(f">{len(nodes) // 4}I", nodes)
 
 
 _TREE = re.compile(r"(.+)#([0-9]{1,2})((?:-[0-9]{1,10})*)")
