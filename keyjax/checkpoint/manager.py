@@ -12,11 +12,11 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy as policy
 from keyjax import arguments, private_files
 from keyjax.aes.host import Impl
 from keyjax.checkpoint import plain
+from keyjax.checkpoint.check_tree import check_tree
 from keyjax.checkpoint.checks import (
   as_identities,
   as_recipients,
   check_optional_name,
-  check_tree,
   checked_step,
 )
 from keyjax.checkpoint.errors import (

@@ -10,7 +10,7 @@ from typing import Any
 
 import orbax.checkpoint as ocp
 
-from keyjax.checkpoint.checks import check_tree
+from keyjax.checkpoint.check_tree import check_tree
 from keyjax.checkpoint.errors import CheckpointError, read_error
 from keyjax.checkpoint.storage import commit_mark, folders
 from keyjax.checkpoint.storage.locations import (

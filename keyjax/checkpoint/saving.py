@@ -9,12 +9,11 @@ import jax
 import numpy as np
 
 from keyjax.aes.host import Impl
+from keyjax.checkpoint.check_tree import check_tree, leaf_dtype
 from keyjax.checkpoint.checks import (
   as_recipients,
   check_optional_name,
-  check_tree,
   checked_step,
-  leaf_dtype,
 )
 from keyjax.checkpoint.format import layout, tree_structure
 from keyjax.checkpoint.format import signature as signatures

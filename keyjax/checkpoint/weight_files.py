@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from keyjax import private_files
-from keyjax.checkpoint.checks import check_tree
+from keyjax.checkpoint.check_tree import check_tree
 from keyjax.checkpoint.errors import CheckpointContentError, read_error
 from keyjax.checkpoint.format.origin import Origin
 from keyjax.checkpoint.format.signature import Signer, VerifyKey

@@ -18,7 +18,6 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from keyjax.seal import SealError, size_of_plain, size_of_sealed
@@ -124,6 +123,8 @@ def shards(leaf: Any, processes: int) -> list[Shard]:
       taken to be the same in all processes.
     processes: Number of processes.
   """
+  import jax  # Not at the top: a reader of the layout needs none of it.
+
   shape = tuple(np.shape(leaf))
   global_array = isinstance(leaf, jax.Array) and (
     processes == 1 or not leaf.is_fully_addressable

@@ -3,7 +3,7 @@
 import json
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 
 from keyjax.checkpoint.format.layout import Index, Part, Streams
@@ -18,9 +18,7 @@ _DTYPES = (
   "float8_e5m2 float8_e5m2fnuz float8_e8m0fnu float4_e2m1fn int2 uint2"
 )
 DTYPES = {
-  name: np.dtype(getattr(jnp, name, name))
-  for name in _DTYPES.split()
-  if name[:3] not in ("int", "uin", "flo") or hasattr(jnp, name)
+  name: np.dtype(getattr(ml_dtypes, name, name)) for name in _DTYPES.split()
 }
 
 

@@ -7,8 +7,6 @@ dataclass, a named tuple, an optax state) becomes a dict of its fields.
 from collections.abc import Iterator
 from typing import Any
 
-import jax
-
 from keyjax.checkpoint.errors import CheckpointContentError
 
 MAX_DEPTH = 64
@@ -28,6 +26,8 @@ def describe(tree: Any) -> Any:
 
 
 def _describe(node: Any, numbers: Any, depth: int) -> Any:
+  import jax  # Not at the top: a reader of the structure needs none of it.
+
   if depth > MAX_DEPTH:
     raise ValueError(f"a checkpoint's tree has at most {MAX_DEPTH} levels")
   if node is None:

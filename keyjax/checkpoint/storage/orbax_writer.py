@@ -21,8 +21,8 @@ import tensorstore as ts
 
 from keyjax.checkpoint.format.layout import Streams
 from keyjax.checkpoint.storage import commit_mark, folders, header
+from keyjax.checkpoint.storage.sealed_files import DATA, segment_name
 
-DATA = "sealed"
 _PARALLEL_WRITES = 6  # Segments.
 _WRITES_PER_TRIM = 4  # Each costs about 10 ms.
 
@@ -221,8 +221,3 @@ def _row_of_global_array(
   return lambda row: jax.make_array_from_process_local_data(
     sharding, row, shape
   )
-
-
-def segment_name(index: int) -> str:
-  """Return the name of a segment."""
-  return f"{index:06d}"

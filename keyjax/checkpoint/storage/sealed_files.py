@@ -19,8 +19,8 @@ from keyjax.checkpoint.errors import (
 )
 from keyjax.checkpoint.format.layout import Streams
 from keyjax.checkpoint.storage import header, locations
-from keyjax.checkpoint.storage.orbax_writer import DATA, segment_name
 
+DATA = "sealed"
 _MIN_ARRAY_BYTES = 1 << 12
 _CACHE_BYTES = 1 << 25
 _BUCKET_RETRIES = 6  # Of a request: a minute, with pauses that double.
@@ -140,3 +140,8 @@ class SealedFiles:
       return call()
     except Exception as error:
       raise read_error(f"could not read {self.path}", error) from None
+
+
+def segment_name(index: int) -> str:
+  """Return the name of a segment."""
+  return f"{index:06d}"
