@@ -111,6 +111,7 @@ if TYPE_CHECKING:
     CheckpointSignatureError,
     CheckpointStorageError,
   )
+  from keyjax.checkpoint.exporting import export_weights
   from keyjax.checkpoint.inspecting import inspect, read_envelope
   from keyjax.checkpoint.manager import Manager
   from keyjax.checkpoint.plain import restore_plain, save_plain
@@ -124,14 +125,15 @@ if TYPE_CHECKING:
   )
   from keyjax.checkpoint.verifying import Problem, trace, verify
   from keyjax.checkpoint.weight_files import (
-    WEIGHT_FORMATS,
-    check_new,
-    export_weights,
     import_weights,
     read_weights,
     stored_size,
-    weight_format,
     write_weights,
+  )
+  from keyjax.checkpoint.weight_formats import (
+    WEIGHT_FORMATS,
+    check_new,
+    weight_format,
   )
 
 __all__ = [
@@ -174,6 +176,7 @@ __getattr__, __dir__ = lazy.attach(
       "CheckpointSignatureError",
       "CheckpointStorageError",
     ),
+    "exporting": ("export_weights",),
     "inspecting": (
       "inspect",
       "read_envelope",
@@ -203,14 +206,15 @@ __getattr__, __dir__ = lazy.attach(
       "verify",
     ),
     "weight_files": (
-      "WEIGHT_FORMATS",
-      "check_new",
-      "export_weights",
       "import_weights",
       "read_weights",
       "stored_size",
-      "weight_format",
       "write_weights",
+    ),
+    "weight_formats": (
+      "WEIGHT_FORMATS",
+      "check_new",
+      "weight_format",
     ),
   },
 )

@@ -8,12 +8,9 @@ from keyjax.aes.host import Impl
 from keyjax.checkpoint.format.signature import VerifyKey
 from keyjax.checkpoint.opened import OpenedCheckpoint, open_checkpoint
 from keyjax.checkpoint.parts.opening import open_boxes
-from keyjax.checkpoint.parts.restore_plan import (
-  LeafSelection,
-  plan_restore,
-  select_leaves,
-)
+from keyjax.checkpoint.parts.restore_plan import plan_restore
 from keyjax.checkpoint.parts.sealing import check_impl
+from keyjax.checkpoint.parts.selection import LeafSelection, select_leaves
 from keyjax.keyring import Identity
 
 

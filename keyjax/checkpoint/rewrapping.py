@@ -21,6 +21,7 @@ from keyjax.checkpoint.format.manifest import (
 )
 from keyjax.checkpoint.opened import OpenedCheckpoint, open_checkpoint
 from keyjax.checkpoint.parts import opening, reading, sealing
+from keyjax.checkpoint.parts.damage import damaged
 from keyjax.checkpoint.saving import seal_messages
 from keyjax.checkpoint.storage import folders, header, orbax_writer, processes
 from keyjax.checkpoint.storage.locations import absolute_path
@@ -227,5 +228,5 @@ def _open_part(
     opener = Opener(key, found.header, part_context(old.manifest, leaf, part))
     opener.open_into(0, found.chunks, plain.data)
   except SealError:
-    raise opening.damaged(leaf, part) from None
+    raise damaged(leaf, part) from None
   return plain

@@ -19,24 +19,22 @@ from keyjax import private_files
 from keyjax.checkpoint.check_tree import check_tree
 from keyjax.checkpoint.errors import CheckpointContentError, read_error
 from keyjax.checkpoint.format.origin import Origin
-from keyjax.checkpoint.format.signature import Signer, VerifyKey
-from keyjax.checkpoint.opened import open_checkpoint
+from keyjax.checkpoint.format.signature import Signer
 from keyjax.checkpoint.parts import rng_keys, sealing
-from keyjax.checkpoint.parts.restore_plan import LeafSelection
 from keyjax.checkpoint.parts.stored_leaf import in_memory
 from keyjax.checkpoint.plain import save_plain
-from keyjax.checkpoint.restoring import restore_opened
 from keyjax.checkpoint.saving import save_with_origin
-from keyjax.checkpoint.storage import folders, locations
+from keyjax.checkpoint.storage import locations
+from keyjax.checkpoint.weight_formats import (
+  check_on_disk,
+  checked_format,
+  weight_format,
+)
 from keyjax.checkpoint.weights import safetensors_export, safetensors_reading
 from keyjax.checkpoint.weights.find_tree import find_tree
 from keyjax.checkpoint.weights.orbax_restore import restore_on_host
-from keyjax.errors import ArgumentError
-from keyjax.keyring import Identity, Recipient
+from keyjax.keyring import Recipient
 from keyjax.tree import path_str
-
-WEIGHT_FORMATS = ("orbax", "safetensors", "msgpack")
-_SUFFIXES = {".safetensors": "safetensors", ".msgpack": "msgpack"}
 
 
 class _Weights(NamedTuple):
@@ -44,56 +42,6 @@ class _Weights(NamedTuple):
 
   tree: Any
   origin: Origin | None = None
-
-
-def weight_format(
-  path: str | os.PathLike[str], default: str | None = None
-) -> str:
-  """Return the format that the suffix of a path names.
-
-  Args:
-    path: File or folder; it need not exist.
-    default: Format for any other suffix.
-
-  Raises:
-    ArgumentError: If the suffix names no format and there is no default.
-
-  Example:
-    >>> weight_format("model.safetensors"), weight_format("run", "orbax")
-    ('safetensors', 'orbax')
-  """
-  path = pathlib.Path(path)
-  if path.name.endswith(safetensors_reading.INDEX_SUFFIX):
-    return "safetensors"
-  found = _SUFFIXES.get(path.suffix, default)
-  if found is None:
-    raise ArgumentError(
-      f"{path} is neither an Orbax checkpoint, which is a folder, nor a file "
-      f"that ends in {' or '.join(_SUFFIXES)}"
-    )
-  return found
-
-
-def check_new(path: str | os.PathLike[str], kind: str = "orbax") -> None:
-  """Raise unless weights of a format could be written to a new path.
-
-  Raises:
-    FileExistsError: If something is there.
-    ValueError: If the format is a single file and `path` is in a bucket.
-  """
-  _check_on_disk(path, kind)
-  if locations.is_remote(path):
-    folders.check_absent(locations.absolute_path(path))
-  elif os.path.lexists(path):
-    raise FileExistsError(f"{path} exists; it is not overwritten")
-
-
-def _check_on_disk(path: str | os.PathLike[str], kind: str) -> None:
-  if kind != "orbax" and locations.is_remote(path):
-    raise ValueError(
-      f"{path}: {kind} files are read and written only on disks; copy it, or "
-      "choose a folder for Orbax"
-    )
 
 
 def stored_size(path: str | os.PathLike[str]) -> int:
@@ -135,7 +83,7 @@ def _open_weights(path: str | os.PathLike[str]) -> Iterator[_Weights]:
   location = locations.absolute_path(path)
   is_remote = locations.is_remote(location)
   if is_remote:
-    _check_on_disk(path, weight_format(path, "orbax"))
+    check_on_disk(path, weight_format(path, "orbax"))
   if not (locations.is_whole(location) or locations.is_remote_folder(location)):
     raise FileNotFoundError(f"there is no file or folder {path}")
   if is_remote or location.is_dir():
@@ -201,8 +149,8 @@ def write_weights(
       `path` is in a bucket.
     OSError, CheckpointStorageError: If it cannot be written.
   """
-  kind = _checked_format(path, kind, metadata, shard_bytes)
-  _check_on_disk(path, kind)
+  kind = checked_format(path, kind, metadata, shard_bytes)
+  check_on_disk(path, kind)
   if not locations.is_remote(path):
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
   if kind == "orbax":
@@ -216,20 +164,6 @@ def write_weights(
   else:
     check_tree(tree)
     safetensors_export.write_tree(path, tree, metadata, shard_bytes)
-
-
-def _checked_format(
-  path: str | os.PathLike[str],
-  kind: str | None,
-  metadata: Mapping[str, str] | None,
-  shard_bytes: int | None,
-) -> str:
-  kind = kind or weight_format(path, "orbax")
-  if kind not in WEIGHT_FORMATS:
-    raise ValueError(f"format {kind!r}: choose one of {WEIGHT_FORMATS}")
-  if kind != "safetensors" and not (metadata is None and shard_bytes is None):
-    raise ValueError(f"{kind} has no metadata and no shards: use safetensors")
-  return kind
 
 
 def _write_msgpack(path: str | os.PathLike[str], tree: Any) -> None:
@@ -297,6 +231,7 @@ def import_weights(
     >>> import pathlib, tempfile, numpy as np
     >>> from safetensors.numpy import save_file
     >>> from keyjax import Secret
+    >>> from keyjax.checkpoint import export_weights
     >>> from keyjax.keyring import SymmetricKey
     >>> owner, folder = SymmetricKey(Secret.generate()), tempfile.mkdtemp()
     >>> save_file({"w": np.arange(3)}, f"{folder}/w.safetensors", {"a": "b"})
@@ -322,63 +257,3 @@ def import_weights(
       origin=weights.origin,
     )
     return len(jax.tree.leaves(weights.tree))
-
-
-def export_weights(
-  path: str | os.PathLike[str],
-  target: str | os.PathLike[str],
-  identities: Identity | Iterable[Identity],
-  *,
-  kind: str | None = None,
-  leaves: LeafSelection | None = None,
-  step: int | None = None,
-  name: str | None = None,
-  run: str | None = None,
-  verify_key: VerifyKey | None = None,
-  metadata: Mapping[str, str] | None = None,
-  shard_bytes: int | None = None,
-) -> int:
-  """Open a checkpoint and write it unencrypted, readable only by its owner.
-
-  See `write_weights` for the modes of files and folders. Safetensors files are
-  written one leaf at a time; a checkpoint that `import_weights` made of them
-  becomes the same bytes.
-
-  Args:
-    path: Folder of the checkpoint.
-    target: New file that ends in `.safetensors` (names with dots) or
-      `.msgpack`, or else a new folder for a plain Orbax checkpoint.
-    identities: Keys, one of which opens it.
-    kind: One of `WEIGHT_FORMATS`, whatever the suffix. With "safetensors", a
-      checkpoint that was sealed from several files with an index becomes such
-      a folder again, unless `target` ends in `.safetensors`.
-    leaves: Leaves to export; see `restore`.
-    step: Expected training step.
-    name: Expected name of the model.
-    run: Expected id of the training run.
-    verify_key: Public key whose signature is required.
-    metadata: `__metadata__` of safetensors files, instead of that of the file
-      that was sealed.
-    shard_bytes: Maximum size of each safetensors file; see `write_weights`.
-
-  Returns:
-    The number of leaves.
-
-  Raises:
-    FileExistsError: If something is at `target`.
-    ArgumentError: If no leaf matches.
-    ValueError: If the format cannot hold such a tree.
-    FileNotFoundError, KeyringError, CheckpointError: As `restore`.
-  """
-  kind = _checked_format(target, kind, metadata, shard_bytes)
-  check_new(target, kind)
-  opened = open_checkpoint(
-    path, identities, step=step, name=name, run=run, verify_key=verify_key
-  )
-  if kind == "safetensors":
-    return safetensors_export.write_opened(
-      target, opened, leaves, metadata, shard_bytes
-    )
-  tree = restore_opened(opened, None, leaves, "auto")
-  write_weights(target, tree, kind)
-  return len(jax.tree.leaves(tree))

@@ -52,12 +52,15 @@ for argv in json.load(sys.stdin):
     pass
 heavy = {"jax", "numpy", "flax", "orbax", "cryptography", "rich"}
 heavy &= set(sys.modules)
-keyjax.cli.main(["inspect", sys.argv[1]])
+path, key, out = sys.argv[1:]
+keyjax.cli.main(["inspect", path])
+public = {"jax", "numpy", "orbax", "tensorstore"} & set(sys.modules)
+for argv in (["inspect", path], ["verify", path], ["decrypt", path, out]):
+  keyjax.cli.main([*argv, "-i", "file:" + key])
 print(json.dumps({
   "heavy": sorted(heavy),
-  "inspect": [
-    x for x in ("jax", "numpy", "orbax", "tensorstore") if x in sys.modules
-  ],
+  "inspect": sorted(public),
+  "with a key": sorted({"jax", "orbax"} & set(sys.modules)),
   "modules": before,
   "keygen": kinds.keygen_kinds(),
   "recipient": kinds.argument_forms("recipient"),
@@ -68,9 +71,12 @@ print(json.dumps({
 
 @pytest.fixture(scope="module")
 def without_jax(tmp_path_factory):
-  """Run help, completion, wrong commands and `inspect` in one new process."""
-  path = tmp_path_factory.mktemp("sealed") / "model"
-  owner = keyring.SymmetricKey(Secret.generate())
+  """Run help, completion, wrong commands and readers in one new process."""
+  folder = tmp_path_factory.mktemp("sealed")
+  path, file, out = (folder / x for x in ("model", "key", "out.safetensors"))
+  secret = Secret.generate()
+  keyring.write_key(file, secret, plain=True)
+  owner = keyring.SymmetricKey(secret)
   checkpoint.save(path, {"w": np.zeros(3, np.float32)}, owner)
   commands = [
     ["--help"],
@@ -81,7 +87,7 @@ def without_jax(tmp_path_factory):
     ["inspect", "model", "KEYJAX-SECRET-SECRET:AAAA"],
   ]
   done = subprocess.run(
-    [sys.executable, "-c", WITHOUT_JAX, str(path)],
+    [sys.executable, "-c", WITHOUT_JAX, str(path), str(file), str(out)],
     input=json.dumps(commands),
     capture_output=True,
     text=True,
@@ -97,8 +103,9 @@ def test_help_completion_and_wrong_arguments_import_no_jax(without_jax):
   assert without_jax["modules"] < 150
 
 
-def test_what_is_public_of_a_checkpoint_needs_no_jax(without_jax):
-  assert without_jax["inspect"] == []
+def test_reading_a_checkpoint_needs_no_jax(without_jax):
+  assert without_jax["inspect"] == []  # Without a key, not even NumPy.
+  assert without_jax["with a key"] == []
 
 
 def test_kinds_are_known_before_the_keyring_is_imported(without_jax):

@@ -5,15 +5,10 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from keyjax import seal
-from keyjax.checkpoint.errors import CheckpointContentError
 from keyjax.checkpoint.format.layout import (
   Box,
-  Index,
   Part,
   box_shape,
   relative_slices,
@@ -26,10 +21,11 @@ from keyjax.checkpoint.format.manifest import (
 )
 from keyjax.checkpoint.opened import OpenedCheckpoint
 from keyjax.checkpoint.parts import reading
+from keyjax.checkpoint.parts.damage import damaged
 from keyjax.checkpoint.parts.memory import Blocks
 from keyjax.checkpoint.parts.reading import PartRead, ReadPart
 from keyjax.keyring.data_keys import leaf_key
-from keyjax.seal import CHUNK_BYTES, SALT_BYTES, TAG_BYTES, Opener, SealError
+from keyjax.seal import CHUNK_BYTES, TAG_BYTES, Opener, SealError
 
 
 class LeafRequest(NamedTuple):
@@ -43,7 +39,7 @@ class LeafRequest(NamedTuple):
 
   leaf: int
   boxes: Sequence[Box]
-  devices: Sequence[jax.Device] | None
+  devices: Sequence[Any] | None
 
 
 def open_boxes(
@@ -75,11 +71,7 @@ def open_boxes(
   for request, reads in zip(requests, reads_by_leaf, strict=True):
     leaf = manifest.leaves[request.leaf]
     key = leaf_key(opened.data_key, "leaf", leaf.path)
-    boxes = (
-      _DeviceBoxes(leaf, request)
-      if request.devices
-      else _HostBoxes(leaf, request, blocks)
-    )
+    boxes = _boxes(leaf, request, blocks)
     for _ in reads:
       found = next(parts)
       part = found.read.part
@@ -91,6 +83,15 @@ def open_boxes(
       except SealError:
         raise damaged(leaf, part) from None
     yield boxes.finish()
+
+
+def _boxes(leaf: Leaf, request: LeafRequest, blocks: Blocks) -> Any:
+  if not request.devices:
+    return _HostBoxes(leaf, request.boxes, blocks)
+  # Not at the top: the host needs no JAX.
+  from keyjax.checkpoint.parts.opening_on_device import DeviceBoxes
+
+  return DeviceBoxes(leaf, request.boxes, request.devices)
 
 
 def _plan_leaf(
@@ -116,15 +117,6 @@ def _plan_leaf(
   )
 
 
-def damaged(leaf: Leaf, part: Part) -> CheckpointContentError:
-  """Return the error of a part that does not open."""
-  where = f" at {list(part.start)}" if len(leaf.parts) > 1 else ""
-  return CheckpointContentError(
-    f"leaf {leaf.path}{where} does not open: it is damaged, or is not the one "
-    "that was saved here"
-  )
-
-
 def check_digest(manifest: Manifest, leaf: Leaf, found: ReadPart) -> None:
   """Check that a message is the one that was signed.
 
@@ -143,12 +135,11 @@ def check_digest(manifest: Manifest, leaf: Leaf, found: ReadPart) -> None:
 class _HostBoxes:
   """Boxes of a leaf in host memory."""
 
-  def __init__(self, leaf: Leaf, request: LeafRequest, blocks: Blocks):
+  def __init__(self, leaf: Leaf, boxes: Sequence[Box], blocks: Blocks):
     self._dtype = DTYPES[leaf.dtype]
-    self._boxes = request.boxes
+    self._boxes = boxes
     self._arrays = [
-      blocks.zeros(box_shape(start, stop), self._dtype)
-      for start, stop in request.boxes
+      blocks.zeros(box_shape(start, stop), self._dtype) for start, stop in boxes
     ]
 
   def add(self, key: bytes, context: bytes, found: ReadPart) -> None:
@@ -201,59 +192,3 @@ class _HostBoxes:
   def finish(self) -> list[np.ndarray]:
     """Return the boxes."""
     return self._arrays
-
-
-class _DeviceBoxes:
-  """Boxes of a leaf on devices; the plaintext is nowhere else."""
-
-  def __init__(self, leaf: Leaf, request: LeafRequest):
-    self._leaf = leaf
-    self._request = request
-    self._arrays: list[Any] = [None] * len(request.boxes)
-    self._valid: list[tuple[Part, jax.Array]] = []
-
-  def add(self, key: bytes, context: bytes, found: ReadPart) -> None:
-    """Open a part on the devices of the boxes that overlap it."""
-    part = found.read.part
-    Opener(key, found.header, context)  # Checks the commitment to the key.
-    salt = bytes(found.header[:SALT_BYTES])
-    message_key = seal.seal_key(key, context, salt=salt)
-    message = np.concatenate(
-      [np.asarray(found.header), np.asarray(found.chunks)]
-    )
-    for i, (box, device) in enumerate(
-      zip(self._request.boxes, self._request.devices or (), strict=True)
-    ):
-      shared = reading.overlap(part, *box)
-      if shared is None:
-        continue
-      on_device = jax.device_put((message_key, message), device)
-      plain, valid = seal.unseal_array(*on_device, impl="device")
-      self._valid.append((part, valid))
-      values = _from_bytes(plain, self._leaf.dtype, part.shape)
-      piece = values[relative_slices(*shared, part.start)]
-      shape = box_shape(*box)
-      if piece.shape == shape:
-        self._arrays[i] = piece
-        continue
-      if self._arrays[i] is None:
-        self._arrays[i] = jnp.zeros(shape, piece.dtype, device=device)
-      at = tuple(s.start for s in relative_slices(*shared, box[0]))
-      self._arrays[i] = jax.lax.dynamic_update_slice(self._arrays[i], piece, at)
-
-  def finish(self) -> list[Any]:
-    """Return the boxes, once all of their parts are known to be authentic."""
-    for part, valid in self._valid:
-      if not bool(valid):
-        raise damaged(self._leaf, part)
-    return self._arrays
-
-
-def _from_bytes(plain: jax.Array, dtype: str, shape: Index) -> jax.Array:
-  """Return the values of bytes: uint8[n] -> dtype[shape]."""
-  size = DTYPES[dtype].itemsize
-  if dtype == "bool":
-    return (plain != 0).reshape(shape)
-  # uint8[n] -> uint8[*shape, itemsize] -> dtype[shape]
-  grouped = plain.reshape(*shape, size) if size > 1 else plain.reshape(shape)
-  return jax.lax.bitcast_convert_type(grouped, DTYPES[dtype])

@@ -1,6 +1,6 @@
 """From the requested tree to boxes of leaves, and from boxes to arrays."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,10 +14,10 @@ from keyjax.checkpoint.format.manifest import DTYPES, Leaf, Manifest
 from keyjax.checkpoint.parts import rng_keys
 from keyjax.checkpoint.parts.opening import LeafRequest
 from keyjax.checkpoint.parts.sealing import uses_device
+from keyjax.checkpoint.parts.selection import whole_leaf
 from keyjax.errors import ArgumentError
-from keyjax.tree import matcher, path_str, unmatched
+from keyjax.tree import path_str
 
-LeafSelection = str | Callable[[str], bool] | Iterable[str]
 Assemble = Callable[[list[Any]], Any]  # Boxes of a leaf to the leaf.
 
 
@@ -33,32 +33,6 @@ class RestorePlan(NamedTuple):
   requests: list[LeafRequest]
   assemble: list[Assemble]
   build: Callable[[list[Any]], Any]
-
-
-def select_leaves(
-  manifest: Manifest, leaves: LeafSelection | None
-) -> list[int]:
-  """Return the numbers of the selected leaves.
-
-  Args:
-    manifest: What the checkpoint holds.
-    leaves: Paths, or a regular expression for whole paths; None for all.
-
-  Raises:
-    ArgumentError: If a path does not exist, or nothing matches.
-  """
-  paths = [leaf.path for leaf in manifest.leaves]
-  if leaves is None:
-    return list(range(len(paths)))
-  if not isinstance(leaves, str) and not callable(leaves):
-    selected = set(leaves)
-    if missing := sorted(selected - set(paths))[:4]:
-      raise ArgumentError(f"no leaf {', '.join(missing)} in this checkpoint")
-    leaves = selected.__contains__
-  matches = matcher(leaves)
-  if found := [i for i, path in enumerate(paths) if matches(path)]:
-    return found
-  raise ArgumentError(unmatched(leaves, paths))
 
 
 def plan_restore(
@@ -204,12 +178,6 @@ def fits_jax(dtype: Any) -> bool:
   """
   dtype = DTYPES.get(str(dtype), dtype)
   return bool(jax.dtypes.canonicalize_dtype(dtype) == dtype)
-
-
-def whole_leaf(number: int, leaf: Leaf) -> LeafRequest:
-  """Return the request of a whole leaf in host memory."""
-  start = (0,) * len(leaf.shape)
-  return LeafRequest(leaf=number, boxes=[(start, leaf.shape)], devices=None)
 
 
 def _plan_rng_keys(

@@ -9,8 +9,6 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
-import jax
-
 from keyjax import private_files
 from keyjax.checkpoint.errors import (
   CheckpointError,
@@ -106,7 +104,7 @@ def _exclusive(path: pathlib.Path) -> Iterator[None]:
     OSError: If the parent cannot be created or written.
   """
   check_writable(path.parent)
-  if jax.process_index():  # The first process acts for the whole run.
+  if _process():  # The first process acts for the whole run.
     yield
     return
   if is_remote(path):
@@ -161,7 +159,7 @@ def check_writable(folder: pathlib.Path) -> None:
 
 def _check_bucket_writable(folder: Any) -> None:
   refresh(folder)
-  if jax.process_index() == 0:
+  if _process() == 0:
     trial = folder / f"{_TRIAL}{os.urandom(8).hex()}"
     try:
       trial.write_text("")
@@ -176,9 +174,9 @@ def remove_temporary(folder: pathlib.Path, name: str = "*") -> None:
   In a bucket only for a given name: Orbax finds what a `Manager` left.
   """
   if is_remote(folder):
-    if name != "*" and jax.process_index() == 0:
+    if name != "*" and _process() == 0:
       _remove_objects(folder / name)
-  elif jax.process_index() == 0:
+  elif _process() == 0:
     for left in folder.glob(f"{name}{_ORBAX_TEMPORARY}*"):
       shutil.rmtree(left, ignore_errors=True)
     for left in folder.glob(f"{_TRIAL}*"):  # From a process that was killed.
@@ -194,3 +192,9 @@ def _remove_objects(path: Any) -> None:
     with bucket_errors(path):
       if path.exists():
         path.rmtree()
+
+
+def _process() -> int:
+  import jax  # Not at the top: who only reads needs none of it.
+
+  return jax.process_index()

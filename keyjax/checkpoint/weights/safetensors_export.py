@@ -5,16 +5,14 @@ import pathlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
 from keyjax import arguments
 from keyjax.checkpoint.format import tree_structure
 from keyjax.checkpoint.format.manifest import Manifest
 from keyjax.checkpoint.opened import OpenedCheckpoint
-from keyjax.checkpoint.parts import rng_keys
 from keyjax.checkpoint.parts.opening import open_boxes
-from keyjax.checkpoint.parts.restore_plan import (
+from keyjax.checkpoint.parts.selection import (
   LeafSelection,
   select_leaves,
   whole_leaf,
@@ -35,7 +33,6 @@ from keyjax.checkpoint.weights.safetensors_writing import (
   write_single,
 )
 from keyjax.errors import ArgumentError
-from keyjax.tree import path_str
 
 
 def write_tree(
@@ -51,6 +48,11 @@ def write_tree(
     ValueError: If files cannot hold such a tree.
     OSError: If they cannot be written.
   """
+  import jax  # Not at the top: an opened checkpoint needs none of it.
+
+  from keyjax.checkpoint.parts import rng_keys
+  from keyjax.tree import path_str
+
   with_paths = jax.tree_util.tree_leaves_with_path(tree)
   names = tree_structure.names(tree_structure.describe(tree))
   for leaf_path, leaf in with_paths:
