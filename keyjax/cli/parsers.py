@@ -1,6 +1,7 @@
 """Argument parsers, and the options that several commands share."""
 
 import argparse
+import pathlib
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -56,15 +57,30 @@ class PrintVersion(argparse.Action):
     values: Any,
     option_string: str | None = None,
   ) -> None:
-    """Print the version of the installed package."""
+    """Print the version of the installed package, and with -v of others."""
     from importlib import metadata  # Needed only here.
 
+    if values not in ([], ["-v"]):
+      parser.error("--version takes -v alone")
     try:
       version = metadata.version("keyjax")
     except metadata.PackageNotFoundError:
       version = "of a checkout that is not installed"
     print(f"{parser.prog} {version}")
+    if values:
+      print(f"cipher {_cipher()}")
+      for name in ("jax", "orbax-checkpoint", "cryptography"):
+        print(f"{name} {metadata.version(name)}")
     parser.exit(0)
+
+
+def _cipher() -> str:
+  from keyjax.aes import library  # Needed only here.
+
+  found = library.find()
+  if found is None:
+    return "not compiled: OpenSSL on the host, a circuit inside jit"
+  return f"compiled: {pathlib.Path(found._name).name}"
 
 
 def add_group(

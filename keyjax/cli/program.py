@@ -97,8 +97,8 @@ def build() -> Parser:
   parser.add_argument(
     "--version",
     action=PrintVersion,
-    nargs=0,
-    help="print the version of KeyJAX and exit",
+    nargs=argparse.REMAINDER,
+    help="print the version of KeyJAX and exit; with -v also its cipher",
   )
   commands = parser.add_subparsers(
     metavar="COMMAND", required=True, parser_class=Parser

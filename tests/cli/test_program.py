@@ -15,6 +15,7 @@ import shtab
 from shamir_mnemonic.wordlist import WORDLIST
 
 from keyjax import Secret, checkpoint, cli, errors, keyring
+from keyjax.aes import library
 from keyjax.cli import exit_codes, kinds
 from keyjax.cli.output import Result, show
 from keyjax.cli.parsers import SHELLS
@@ -101,6 +102,24 @@ def without_jax(tmp_path_factory):
 def test_help_completion_and_wrong_arguments_import_no_jax(without_jax):
   assert without_jax["heavy"] == []
   assert without_jax["modules"] < 150
+
+
+@pytest.mark.parametrize("native", ("", "0"))
+def test_the_version_names_the_cipher(native, monkeypatch, capsys):
+  monkeypatch.setenv("KEYJAX_NATIVE", native)
+  library.find.cache_clear()
+  try:
+    with pytest.raises(SystemExit) as ended:
+      cli.main(["--version", "-v"])
+    found = library.find()
+  finally:
+    library.find.cache_clear()
+  assert ended.value.code == 0
+  lines = capsys.readouterr().out.splitlines()
+  assert lines[0].startswith("keyjax ") and lines[2].startswith("jax ")
+  kind = "not compiled" if found is None else "compiled"
+  assert lines[1].startswith(f"cipher {kind}: ")
+  assert cli.main(["--version", "rotate"]) == exit_codes.USAGE
 
 
 def test_reading_a_checkpoint_needs_no_jax(without_jax):
