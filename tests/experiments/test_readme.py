@@ -11,7 +11,7 @@ from experiments.tables.headlines import Run
 from keyjax.attacks.intervals import clopper_pearson
 from tests import cards
 from tests.conftest import ROOT
-from tests.experiments.test_claims import load_config
+from tests.experiments.docstrings import load_config
 
 SEEDS = (0, 1, 2)
 
