@@ -42,7 +42,7 @@ def restore(
     name: Expected name of the model, as it was given to `save`.
     run: Expected id of the training run; one that was not recorded differs.
     verify_key: Public key whose signature is required.
-    impl: "device" opens arrays on their devices, "host" with OpenSSL; "auto"
+    impl: "device" opens arrays on their devices, "host" on the host; "auto"
       is "device" on accelerators.
 
   Returns:

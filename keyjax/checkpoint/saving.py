@@ -67,7 +67,7 @@ def save(
     signer: Ed25519 or ML-DSA-65 private key of `cryptography`.
     salt: Returns the salt of each message. `Licensee.salt` marks a copy, so
       that `trace` identifies its licensee.
-    impl: "device" seals each array on its devices, "host" with OpenSSL; "auto"
+    impl: "device" seals each array on its devices, "host" on the host; "auto"
       is "device" on accelerators.
 
   Raises:
