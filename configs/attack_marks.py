@@ -34,7 +34,12 @@ def get_config() -> ConfigDict:
       "erase_mark", name, grid=({"how": how, "strength": strength},)
     )
     for how, settings in {
-      "noise": {"noise of 10 %": 0.1, "of 40 %": 0.4, "of 80 %": 0.8},
+      "noise": {
+        "noise of 10 %": 0.1,
+        "of 40 %": 0.4,
+        "of 80 %": 0.8,
+        "unchanged": 0.0,
+      },
       "round": {"1 mantissa bit": 1, "3 mantissa bits": 3},
       "prune": {"30 % pruned": 0.3, "90 % pruned": 0.9},
       "quantize": {"int4": 4, "int8": 8},
