@@ -1,4 +1,4 @@
-"""KeyJAX: network weights that are worth nothing without a key.
+"""KeyJAX: key-based protection of neural networks.
 
 Names are imported when they are first used, so that the command line answers
 `keyjax --help` before JAX is loaded.

@@ -1,10 +1,13 @@
-"""Every `keyjax` command in the documentation is parsed."""
+"""Every `keyjax` command in the documentation is parsed; two blocks run."""
 
 import re
 import shlex
+import shutil
 
 import pytest
 
+from keyjax import checkpoint
+from keyjax.cli import key_reader, keys
 from keyjax.cli.program import parse
 from tests.conftest import ROOT
 
@@ -38,3 +41,27 @@ def test_commands_of_a_document_parse(path):
   assert found or path.parent != ROOT, "no command was found"
   for argv in found:
     assert parse(argv).run, argv
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/checkpoints.md"])
+def test_a_block_runs_from_top_to_bottom(name, run, monkeypatch):
+  """In an empty folder, with a passphrase typed where one is asked for."""
+  typed = "six words"
+  for module in (keys, key_reader):
+    monkeypatch.setattr(module, "ask_new_passphrase", lambda: typed)
+  monkeypatch.setattr(key_reader, "ask_passphrase", lambda prompt="": typed)
+  text = (ROOT / name).read_text()
+  (block,) = (x for x in BLOCK.findall(text) if "keyjax decrypt" in x)
+  lines = block.replace("\\\n", " ").strip()
+  for line in re.split(r"\n(?=keyjax |rm )", lines):
+    program, *argv = shlex.split(line, comments=True)
+    if program == "keyjax":
+      answer = run(*argv)
+      assert (answer.code != 0) == ("# refused" in line), (line, answer.err)
+    elif program == "python":
+      exec(argv[1], {})
+    else:
+      assert [program, *argv] == ["rm", "-r", "model-1"]
+      shutil.rmtree("model-1")
+  opened = checkpoint.read_weights("opened.safetensors")["kernel"]
+  assert opened.tolist() == [[1, 1]] * 4

@@ -30,7 +30,7 @@ CLAIMS = {
   "Signs and mantissas of the chosen leaves are": ("keyed_noise", "guess"),
   "nothing known; malleable": ("counter", "known"),
   "Ciphertext is worth nothing": ("counter", "tune_0"),
-  "weights worth nothing without a key": ("counter", "tune_1"),
+  "file is worth nothing without the key": ("counter", "tune_1"),
 }
 # A title of a paper, a denial, a premise.
 NOT_CLAIMS = (
