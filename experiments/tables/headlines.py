@@ -2,9 +2,11 @@
 
 A run is one config with several seeds: each trains its own network, with its
 own keys, and `experiments.main` or `experiments.attack` judges it. Its rows are
-out of date once the code that they depend on differs from their commit.
+out of date once the code that they depend on differs from their commit; its
+comments, docstrings and texts of known breaks do not count.
 """
 
+import ast
 import inspect
 import pathlib
 import subprocess
@@ -137,9 +139,45 @@ def _room(game: str) -> str:
 
 
 def _same_code(commit: str, paths: Iterable[str]) -> bool:
-  """Return whether paths are as they were at a commit, which is known."""
-  git = ["git", "-C", str(ROOT), "diff", "--quiet", commit, "--", *paths]
-  return subprocess.run(git, capture_output=True, check=False).returncode == 0
+  """Return whether code is as it was at a commit, which is known."""
+  changed = _git("diff", "--name-only", commit, "--", *paths)
+  return changed is not None and all(
+    _same_program(_git("show", f"{commit}:{name}"), ROOT / name)
+    for name in changed.splitlines()
+  )
+
+
+def _git(*argv: str) -> str | None:
+  """Return what git prints; None if it fails."""
+  found = subprocess.run(
+    ["git", "-C", str(ROOT), *argv], capture_output=True, text=True, check=False
+  )
+  return found.stdout if found.returncode == 0 else None
+
+
+def _same_program(before: str | None, file: pathlib.Path) -> bool:
+  if before is None or file.suffix != ".py" or not file.exists():
+    return False
+  return _program(before) == _program(file.read_text())
+
+
+def _program(text: str) -> str:
+  """Return a file's syntax tree, without the prose that it holds for readers.
+
+  Example:
+    >>> _program("x = 1  # One.") == _program("x = 1")
+    True
+    >>> _program("x = 1") == _program("x = 2")
+    False
+  """
+  tree = ast.parse(text)
+  documented = ast.Module, ast.ClassDef, ast.FunctionDef
+  for node in ast.walk(tree):
+    if isinstance(node, documented) and ast.get_docstring(node) is not None:
+      del node.body[0]
+    if isinstance(node, ast.Call):
+      node.keywords = [k for k in node.keywords if k.arg != "known_break"]
+  return ast.dump(tree)
 
 
 def over_runs(

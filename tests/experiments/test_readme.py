@@ -65,6 +65,30 @@ def test_what_moved_is_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
   assert headlines.moved(run, found, 3) == "code moved since 89abcde"
 
 
+@pytest.mark.parametrize(
+  "edit, same",
+  [
+    (("Add one.", "Add 1."), True),
+    (("# Why.", ""), True),
+    (("a line search", "images"), True),
+    (("x + 1", "x + 2"), False),
+    (("mark", "sign"), False),
+  ],
+)
+def test_prose_does_not_count_as_code(
+  edit: tuple[str, str], same: bool
+) -> None:
+  text = '''
+register("mark", known_break="a line search")  # Why.
+def f(x):
+  """Add one."""
+  return x + 1
+'''
+  assert edit[0] in text
+  made = headlines._program(text.replace(*edit))
+  assert (made == headlines._program(text)) == same
+
+
 def test_code_of_an_unknown_commit_has_moved() -> None:
   assert not headlines._same_code("0000000-dirty", ["keyjax"])
 
