@@ -58,8 +58,8 @@ class Attacker:
     knows_scheme: Whether they know the scheme and its public arguments.
     has_locked: Whether they hold the stolen file.
     images: Number of labelled training images.
-    ciphertexts: Number of transformed images overheard on their way to an
-      input-keyed model, without labels; none of them is among `images`.
+    ciphertexts: Number of transformed images intercepted on their way to
+      an input-keyed model, without labels; none of them is among `images`.
     schedule: Whether they know which key bit each neuron of HPNN meets: the
       device's private map.
     has_key: Whether they hold the key, as an authorised user does.

@@ -408,6 +408,6 @@ for _kind in KINDS:
     _kind,
     _of_kind(_kind),
     security_class=registry.DEGRADATION,
-    known_break="100 transformed images that were overheard give the key",
+    known_break="100 intercepted transformed images give the key",
     picture="inputs",
   )

@@ -109,8 +109,8 @@ def test_ciphertexts_are_of_images_the_attacker_does_not_have() -> None:
   )
   known = {x.tobytes() for x in target.train.image}
   own = {x.tobytes() for x in view.data.image}
-  overheard = [x.tobytes() for x in back]
-  assert set(overheard) <= known and not set(overheard) & own
+  intercepted = [x.tobytes() for x in back]
+  assert set(intercepted) <= known and not set(intercepted) & own
   assert views.view(target, Attacker(images=700)).ciphertexts is None
   with pytest.raises(ValueError, match="701 images and 700 ciphertexts"):
     views.view(target, Attacker(images=701, ciphertexts=700))
