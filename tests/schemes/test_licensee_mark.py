@@ -164,6 +164,21 @@ def test_each_of_three_who_average_is_traced() -> None:
     assert accused({**PLAIN, "kernel": mix}) == {"5", "6", "7"}
 
 
+def test_a_copy_is_marked_and_encrypted_in_one_call() -> None:
+  lock = keyjax.deep_lock("counter")
+  chain = keyjax.chain(SCHEME, lock)
+  owner, lab, shop = (
+    chain.keygen(Secret.generate(), PLAIN, None) for _ in range(3)
+  )
+  marks = {"owner": owner[0], "lab": lab[0], "shop": shop[0]}
+  copy = keyjax.rekey(chain, owner, lab, chain.encrypt(owner, PLAIN))
+  opened = lock.decrypt(lab[1], copy)
+  assert accused(opened, marks) == {"lab"}
+  trees.assert_same_bits(chain.decrypt(lab, copy), PLAIN)
+  other = keyjax.rekey(chain, lab, shop, copy)
+  assert accused(lock.decrypt(shop[1], other), marks) == {"shop"}
+
+
 # ---------------------------------------------------------------- known breaks
 
 
