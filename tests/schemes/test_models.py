@@ -50,6 +50,7 @@ def case(name: str) -> Case:
 
 
 def run(apply_fn: Any, *args: Any) -> jax.Array:
+  # Optimised, two programs of one formula may differ in their last bits.
   options = {"xla_backend_optimization_level": 0}
   return jax.jit(apply_fn, compiler_options=options)(*args)
 

@@ -31,12 +31,6 @@ def abstract(name, num_classes=10, size=32, batch=2, **options):
   return variables, logits, model
 
 
-def quick(fun, **kwargs):
-  """Return `jit(fun)`, compiled without optimisation, which takes longest."""
-  options = {"xla_backend_optimization_level": 0}
-  return jax.jit(fun, compiler_options=options, **kwargs)
-
-
 def initialise(model, images):
   """Return variables drawn by NumPy: nothing is compiled."""
   rng = np.random.default_rng(0)

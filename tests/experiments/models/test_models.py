@@ -17,7 +17,6 @@ from tests.experiments.models.small import (
   STD,
   abstract,
   initialise,
-  quick,
 )
 
 # The blocks of a transformer and of a mixer are all alike: one is enough.
@@ -181,8 +180,8 @@ def test_a_sum_is_followed_by_relu(images):
     with nn.intercept_methods(negate):
       return model.apply(variables, images)
 
-  plain = quick(model.apply)(variables, images)
-  locked = quick(apply_locked)(variables, images)
+  plain = jax.jit(model.apply)(variables, images)
+  locked = jax.jit(apply_locked)(variables, images)
   assert float(jnp.abs(plain - locked).max()) > 1e-3
 
 
@@ -202,8 +201,8 @@ def test_pixels_are_normalised_inside(name, images):
   variables = initialise(inside, images)
   normalised = (images - jnp.array([[[MEAN]]])) / jnp.array([[[STD]]])
   np.testing.assert_allclose(
-    quick(inside.apply)(variables, images),
-    quick(outside.apply)(variables, normalised),
+    jax.jit(inside.apply)(variables, images),
+    jax.jit(outside.apply)(variables, normalised),
     rtol=1e-4,
     atol=1e-5,
   )
@@ -214,7 +213,7 @@ def test_batch_statistics_move_in_training_only(name, images):
   model = models.create(name, 10, MEAN, STD, **SMALL[name])
   variables = initialise(model, images)
 
-  @functools.partial(quick, static_argnums=0)
+  @functools.partial(jax.jit, static_argnums=0)
   def statistics(train):
     _, state = model.apply(variables, images, train, mutable=["batch_stats"])
     return state["batch_stats"]
@@ -228,7 +227,7 @@ def test_batch_statistics_move_in_training_only(name, images):
 def test_in_evaluation_an_image_does_not_depend_on_its_batch(images):
   model = models.create("resnet18", 10, MEAN, STD, width=4)
   variables = initialise(model, images)
-  apply = quick(model.apply)
+  apply = jax.jit(model.apply)
   other = images.at[1:].set(0)
   np.testing.assert_allclose(
     apply(variables, images)[:1], apply(variables, other)[:1], atol=1e-6
@@ -240,7 +239,7 @@ def test_bfloat16_is_close_to_float32(images):
   for dtype in ("float32", "bfloat16"):
     model = models.create("resnet18", 10, MEAN, STD, width=4, dtype=dtype)
     variables = initialise(model, images)
-    out[dtype] = quick(model.apply)(variables, images)
+    out[dtype] = jax.jit(model.apply)(variables, images)
   error = jnp.abs(out["float32"] - out["bfloat16"]).max()
   assert 0 < float(error) < 0.1 * float(jnp.abs(out["float32"]).max())
 
@@ -258,7 +257,7 @@ def test_gradients_reach_every_parameter(name, images):
       logits, jnp.arange(4)
     ).mean()
 
-  grads = quick(jax.grad(loss))(variables["params"])
+  grads = jax.jit(jax.grad(loss))(variables["params"])
   for path, leaf in jax.tree_util.tree_leaves_with_path(grads):
     assert (np.array(leaf) != 0).any(), path
 
@@ -272,7 +271,10 @@ def test_cnn_learns_the_digits():
   params = initialise(model, jnp.zeros((1, 8, 8, 1)))
   state = optimizer.init(params)
 
-  @jax.jit
+  # 225 steps: optimised code saves more time than it costs.
+  options = {"xla_backend_optimization_level": 3}
+
+  @functools.partial(jax.jit, compiler_options=options)
   def update(params, state, batch):
     def loss(params):
       logits = model.apply(params, data.to_float(batch["image"]))

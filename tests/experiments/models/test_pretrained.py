@@ -31,10 +31,9 @@ def linear(name: str, out: int, size: int) -> Arrays:
   return {f"{name}.weight": draw(out, size), f"{name}.bias": draw(out)}
 
 
-def quick(fun: Any, *args: Any) -> jax.Array:
-  options = {"xla_backend_optimization_level": 0}
+def run(fun: Any, *args: Any) -> jax.Array:
   with jax.numpy_rank_promotion("allow"):
-    return jax.jit(fun, compiler_options=options)(*args)
+    return jax.jit(fun)(*args)
 
 
 def normalised(x: jax.Array) -> jax.Array:
@@ -122,8 +121,8 @@ def test_gpt2_is_loaded_locked_shipped_and_unlocked(
   safetensors.numpy.save_file(public, file)
   model = gpt2()
   variables = pretrained.load(file, model, TOKENS)
-  want = quick(gpt2_logits, arrays, TOKENS)
-  plain = quick(model.apply, variables, TOKENS)
+  want = run(gpt2_logits, arrays, TOKENS)
+  plain = run(model.apply, variables, TOKENS)
   np.testing.assert_allclose(plain, want, rtol=1e-4, atol=1e-4)
   if prefix:
     return
@@ -136,7 +135,7 @@ def test_gpt2_is_loaded_locked_shipped_and_unlocked(
   restored = checkpoint.restore_plain(tmp_path / "shipped", locked)
   opened = jax.jit(scheme.decrypt)(key, restored)
   trees.assert_same_bits(opened, variables)
-  trees.assert_same_bits(quick(model.apply, opened, TOKENS), plain)
+  trees.assert_same_bits(run(model.apply, opened, TOKENS), plain)
 
 
 def test_an_untied_head_is_transposed(tmp_path: pathlib.Path) -> None:
@@ -200,8 +199,8 @@ def test_a_vit_of_half_precision(tmp_path: pathlib.Path) -> None:
   variables = pretrained.load(tmp_path / "vit.npz", vit(), IMAGES)
   assert {x.dtype.name for x in jax.tree.leaves(variables)} == {"float32"}
   full = {k: v.astype(np.float32) for k, v in arrays.items()}
-  want = quick(vit_logits, full, IMAGES)
-  logits = quick(vit().apply, variables, IMAGES)
+  want = run(vit_logits, full, IMAGES)
+  logits = run(vit().apply, variables, IMAGES)
   np.testing.assert_allclose(logits, want, rtol=1e-4, atol=1e-4)
 
 
@@ -273,8 +272,8 @@ def test_a_resnet18(tmp_path: pathlib.Path) -> None:
   safetensors.numpy.save_file(arrays, tmp_path / "a.safetensors")
   model = models.create("resnet18", 7, MEAN, STD, width=4, stem="imagenet")
   variables = pretrained.load(tmp_path / "a.safetensors", model, IMAGES)
-  want = quick(resnet18_logits, arrays, IMAGES)
-  logits = quick(model.apply, variables, IMAGES)
+  want = run(resnet18_logits, arrays, IMAGES)
+  logits = run(model.apply, variables, IMAGES)
   np.testing.assert_allclose(logits, want, rtol=1e-3, atol=1e-3)
 
 
