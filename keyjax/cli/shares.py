@@ -141,7 +141,9 @@ def combine(args: argparse.Namespace) -> Result:
   ]
   with keyring_errors_as(REFUSED):
     secret = keyjax.keyring.combine_shares(
-      words, fingerprint=next(iter(named), None)
+      words,
+      fingerprint=next(iter(named), None),
+      max_cost=KeyReader(args).max_cost,
     )
   write_new_key(args.out, secret, args)
   name = keyjax.keyring.SymmetricKey(secret).id

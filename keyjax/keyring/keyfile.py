@@ -9,10 +9,8 @@ because a guess at a passphrase costs only 2,048 rounds of SHA-256 there, which
 is too little to protect a passphrase that someone remembers.
 """
 
-import contextlib
 import os
 import re
-import unicodedata
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +28,7 @@ from keyjax.keyring.encoding import (
   parse,
   split_checksum,
 )
+from keyjax.keyring.pem import parse_pem
 from keyjax.keyring.recipients import Identity, kind_of, kinds
 from keyjax.keyring.recipients.passphrase import (
   MAX_COST,
@@ -131,8 +130,8 @@ def parse_key(
       UTF-16, with or without a byte order mark.
     passphrase: Passphrase, or a function that asks for it when it is needed;
       composed and decomposed accents are the same in all forms.
-    max_cost: Largest cost of Argon2id to spend; PEM states a number of
-      iterations, which is not limited.
+    max_cost: Largest cost to spend on the passphrase; in PEM, an iteration of
+      PBKDF2 counts as one KiB and pass of Argon2id.
 
   Returns:
     A `Secret`, `HpkePrivateKey`, `RsaIdentity`, `DeviceKeys` or `SigningKey`,
@@ -150,7 +149,7 @@ def parse_key(
     raise KeyringError(f"{len(data)} bytes: no private key is that long")
   data = private_files.as_utf8(data).strip()
   if data.startswith(b"-----BEGIN"):
-    return _parse_pem(data, passphrase)
+    return parse_pem(data, lambda: _ask(passphrase), max_cost)
   if data.startswith(b"{"):
     return _parse_protected(data, passphrase, max_cost)
   return _parse_plain(data)
@@ -244,32 +243,6 @@ def _ask(passphrase: Ask) -> str:
   if passphrase is None:
     raise KeyringError("this private key is protected: give its passphrase")
   return passphrase if isinstance(passphrase, str) else passphrase()
-
-
-def _parse_pem(data: bytes, passphrase: Ask) -> PrivateKey:
-  load = serialization.load_pem_private_key
-  try:
-    key = load(data, None)
-  except TypeError:  # It is encrypted.
-    key = None
-  except Exception:  # `cryptography` raises several types here.
-    raise KeyringError("this PEM holds no private key") from None
-  if key is None:
-    key = _decrypt_pem(data, _ask(passphrase))
-  for kind in kinds().values():
-    if kind.from_openssl and (found := kind.from_openssl(key)) is not None:
-      return found
-  raise KeyringError("this PEM holds neither an X25519 nor an RSA key")
-
-
-def _decrypt_pem(data: bytes, passphrase: str) -> Any:
-  """Decrypt PEM, whose writers may have left the passphrase as it was typed."""
-  encode_secret(passphrase, "passphrase")
-  split = unicodedata.normalize("NFD", passphrase)
-  for text in dict.fromkeys((normalized(passphrase), passphrase, split)):
-    with contextlib.suppress(ValueError):
-      return serialization.load_pem_private_key(data, text.encode())
-  raise WrongPassphrase
 
 
 def _file_key(secret: Secret) -> bytes:

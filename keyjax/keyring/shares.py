@@ -27,10 +27,16 @@ from shamir_mnemonic.shamir import (
 from shamir_mnemonic.share import Share
 
 from keyjax.errors import KeyringError
+from keyjax.keyring.recipients.passphrase import (
+  MAX_COST,
+  Cost,
+  check_iterations,
+)
 from keyjax.secrets import SECRET_BYTES, Secret, require_secret
 
 _APART = "these shares are of different secrets"
 _MAX_SHARES = 16
+_ITERATIONS = 10_000  # SLIP-39: of PBKDF2, in all rounds, for exponent 0.
 
 
 def split_secret(
@@ -78,6 +84,7 @@ def combine_shares(
   passphrase: str = "",
   *,
   fingerprint: str | None = None,
+  max_cost: Cost = MAX_COST,
 ) -> Secret:
   """Restore a secret from shares.
 
@@ -86,11 +93,13 @@ def combine_shares(
       several groups, which other implementations make, are read too.
     passphrase: Passphrase that was given to `split_secret`.
     fingerprint: Expected `Secret.fingerprint()` of the result.
+    max_cost: Largest cost to spend on the passphrase. Shares state a number of
+      iterations of PBKDF2; one counts as one KiB and pass of Argon2id.
 
   Raises:
     KeyringError: If there are too few shares, one of them is of another secret
-      or misread, the secret does not have 32 bytes, or the result has another
-      fingerprint. The message contains none of their words.
+      or misread, the secret does not have 32 bytes, the cost is refused, or the
+      result has another fingerprint. The message contains none of their words.
 
   Example:
     >>> a, b, c = split_secret(Secret.generate(), 3, 3)
@@ -102,11 +111,14 @@ def combine_shares(
   lines = list(dict.fromkeys(" ".join(s.lower().split()) for s in shares))
   parsed = [_read(line, number) for number, line in enumerate(lines, 1)]
   groups = _complete_groups(parsed)
-  data = _recover(groups).decrypt(_ascii(passphrase))
-  if len(data) != SECRET_BYTES:
+  encrypted = _recover(groups)
+  size = len(encrypted.ciphertext)
+  if size != SECRET_BYTES:
     raise KeyringError(
-      f"these shares are of a secret of {len(data)} bytes, not {SECRET_BYTES}"
+      f"these shares are of a secret of {size} bytes, not {SECRET_BYTES}"
     )
+  check_iterations(_ITERATIONS << encrypted.iteration_exponent, max_cost)
+  data = encrypted.decrypt(_ascii(passphrase))
   secret = Secret(data)
   if fingerprint not in (None, secret.fingerprint()):
     raise KeyringError(

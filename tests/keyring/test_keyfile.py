@@ -227,6 +227,30 @@ def test_pem_of_openssl(tmp_path):
     assert same(keyring.parse_key(there), key)
 
 
+def test_the_cost_that_pem_states_is_accepted_up_to_a_limit(tmp_path):
+  key = keyring.HpkePrivateKey.generate("x25519")
+  words = "x" * 20
+  path = tmp_path / "key.pem"
+  path.write_text(keyring.export_pem(key, words))
+  openssl = shutil.which("openssl")
+  protect = ["pkcs8", "-topk8", "-in", path, "-passin", f"pass:{words}"]
+  costs = [["-iter", "3000"], ["-scrypt"], ["-v1", "PBE-SHA1-3DES"]]
+  texts = [path.read_text()]
+  for cost in costs if openssl else ():
+    out = ["-passout", f"pass:{words}"]
+    made = subprocess.run(
+      [openssl, *protect, *cost, *out], capture_output=True, text=True
+    )
+    texts += [made.stdout] if made.returncode == 0 else []
+  for text in texts:
+    assert keyring.parse_key(text, words).id == key.id
+    with pytest.raises(keyring.KeyringError, match="raise max_cost"):
+      keyring.parse_key(text, words, max_cost=keyring.Cost(1000, 1, 1))
+  for damaged in (texts[0].replace("MI", "II"), texts[0][:90]):
+    with pytest.raises(keyring.KeyringError, match="holds no private key"):
+      keyring.parse_key(damaged, words)
+
+
 def test_passphrases_of_pem_are_normalized():
   composed, split = (
     f"caf{e} au lait, six words" for e in ("\u00e9", "e\u0301")

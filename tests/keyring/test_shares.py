@@ -7,6 +7,7 @@ import random
 
 import pytest
 import shamir_mnemonic
+from shamir_mnemonic.shamir import EncryptedMasterSecret
 from shamir_mnemonic.share import Share
 
 from keyjax import Secret, keyring
@@ -174,3 +175,26 @@ def test_the_vectors_of_slip39():
       assert error.value.__context__ is None
     done[len(secret)] += 1
   assert done == {64: 7, 32: 8, 0: 30}
+
+
+def test_the_iterations_that_shares_state_are_accepted_up_to_a_limit(
+  monkeypatch,
+):
+  made = []
+
+  def decrypt(self, passphrase):
+    made.append(self.iteration_exponent)
+    return bytes(32)
+
+  monkeypatch.setattr(
+    "shamir_mnemonic.shamir.EncryptedMasterSecret.decrypt", decrypt
+  )
+  for exponent, most in ((7, keyring.MAX_COST), (15, keyring.Cost(2**20, 4))):
+    encrypted = EncryptedMasterSecret(1, True, exponent, bytes(range(32)))
+    (group,) = shamir_mnemonic.split_ems(1, [(2, 2)], encrypted)
+    shares = [share.mnemonic() for share in group]
+    with pytest.raises(keyring.KeyringError, match="raise max_cost"):
+      keyring.combine_shares(shares, max_cost=most)
+    assert made == []
+  keyring.combine_shares(shares, max_cost=keyring.Cost(2**20, 400))
+  assert made == [15]

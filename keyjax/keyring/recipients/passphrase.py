@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
-from keyjax.arguments import describe
+from keyjax.arguments import describe, show
 from keyjax.errors import KeyringError
 from keyjax.keyring.encoding import encode, encode_secret, field
 from keyjax.keyring.recipients import (
@@ -63,10 +63,11 @@ class Cost(NamedTuple):
     low = self.memory < 19456 or self.passes < 1 or self.lanes < 1
     high = self.memory > 2**20 or self.passes > 16 or self.lanes > 16
     if low or high or self.memory * self.passes > 2**22:
+      memory, passes, lanes = map(show, self)
       raise KeyringError(
-        f"Argon2id with {self.memory} KiB, {self.passes} passes and "
-        f"{self.lanes} lanes is {'too cheap' if low else 'too expensive'}: "
-        "it is refused before it is computed"
+        f"Argon2id with {memory} KiB, {passes} passes and {lanes} lanes is "
+        f"{'too cheap' if low else 'too expensive'}: it is refused before it "
+        "is computed"
       )
     return self
 
@@ -91,6 +92,37 @@ class Cost(NamedTuple):
 
 
 MAX_COST = Cost(2**18, 3, 16)
+
+
+def check_iterations(iterations: int, most: Cost) -> None:
+  """Raise a KeyringError if PBKDF2 has more iterations than `most` allows.
+
+  One iteration counts as one KiB and pass of Argon2id.
+
+  Example:
+    >>> check_iterations(600_000, MAX_COST)
+  """
+  accepted = most.memory * most.passes
+  if iterations > accepted:
+    raise KeyringError(
+      f"PBKDF2 with {show(iterations)} iterations is too expensive: at most "
+      f"{accepted} are accepted; raise max_cost if you trust who wrote it"
+    )
+
+
+def check_scrypt(n: int, r: int, p: int, most: Cost) -> None:
+  """Raise a KeyringError if scrypt costs more than `most` allows.
+
+  Example:
+    >>> check_scrypt(2**14, 8, 1, MAX_COST)
+  """
+  memory = n * r // 8  # KiB
+  if memory > most.memory or memory * p > most.memory * most.passes:
+    raise KeyringError(
+      f"scrypt with N={show(n)}, r={show(r)} and p={show(p)} is too expensive: "
+      f"at most {most.memory} KiB, and {most.passes} passes over them, are "
+      "accepted; raise max_cost if you trust who wrote it"
+    )
 
 
 def normalized(passphrase: str) -> str:
