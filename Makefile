@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 WORKDIR ?= runs/quickstart
+MINUTES ?= 10
 
 # Caches of every tool stay in the checkout.
 export XDG_CACHE_HOME := $(CURDIR)/.cache
@@ -16,12 +17,13 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart install test test-all lint format clean
+.PHONY: help quickstart install test test-all fuzz lint format clean
 
 help:
 	@echo "make quickstart   install and run the main job (digits, about 2 minutes)"
 	@echo "make test         install and run lint, types, doctests and tests"
 	@echo "make test-all     the same with every slow test (half an hour)"
+	@echo "make fuzz         damaged inputs for every parser, MINUTES=10"
 	@echo "make lint         ruff, mypy and banned words"
 	@echo "make clean        remove .venv, .cache, runs and what was compiled"
 
@@ -59,6 +61,9 @@ test: lint
 
 test-all: lint
 	KEYJAX_TEST_ALL=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not tpu_aot" $(ARGS)
+
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(ARGS)
 
 clean:
 	rm -rf $(VENV) .cache build runs keyjax/aes/csrc/*.so

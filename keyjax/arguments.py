@@ -38,7 +38,8 @@ def describe(value: Any) -> str:
   fields = list(value) if isinstance(value, Mapping) else []
   if fields and all(isinstance(x, str) for x in fields):
     more = ", ..." if len(fields) > 4 else ""
-    return f"a {kind} of {', '.join(fields[:4])}{more}"
+    names = [x if len(x) <= _LONGEST else "a long name" for x in fields[:4]]
+    return f"a {kind} of {', '.join(names)}{more}"
   return f"{'an' if kind[0] in 'aeioAEIO' else 'a'} {kind}"
 
 

@@ -14,7 +14,7 @@ from flax import nnx
 from flax.training.train_state import TrainState
 
 import keyjax
-from keyjax import Secret, keyring, keys, laws, tree
+from keyjax import Secret, arguments, checkpoint, keyring, keys, laws, tree
 
 SECRET = Secret(b"T" * 32)
 X = np.ones((2, 4), np.float32)
@@ -446,3 +446,11 @@ def test_files_of_another_kind(tmp_path: pathlib.Path) -> None:
       IsADirectoryError, match="folder is a folder, not a file"
     ):
       load(tmp_path / "folder")
+
+
+def test_names_that_may_be_keys_are_not_shown() -> None:
+  pasted = "ab" * 16
+  assert arguments.describe({pasted: 1, "w": 2}) == "a dict of a long name, w"
+  with pytest.raises(ValueError) as caught:
+    checkpoint.save("nowhere", {"w": X}, [], run=f"{pasted} ")
+  assert pasted not in str(caught.value)

@@ -82,6 +82,34 @@ def test_a_file_remembers_what_claimed_its_key(
   assert remembered[-40:] != other.read_bytes()[-40:]
 
 
+@pytest.mark.parametrize("name", ["counter", "chain"])
+def test_a_claimed_key_is_not_saved_as_unused(
+  name: str, tmp_path: pathlib.Path
+) -> None:
+  scheme = ONE_TIME[name]
+  fresh = save(tmp_path / "key", scheme, unused=True)
+  claimed = keys.claim(tmp_path / "key", PARAMS)
+  parts = claimed if isinstance(claimed, tuple) else (claimed,)
+  for key in (claimed, fresh, *parts):
+    with pytest.raises(ValueError, match="claimed for a tree, so it is not"):
+      keys.save(tmp_path / "again", key, unused=True)
+  keys.save(tmp_path / "again", claimed)
+  with pytest.raises(ValueError, match="does not say what its key has"):
+    keys.claim(tmp_path / "again", PARAMS)
+
+
+@pytest.mark.parametrize("name", ONE_TIME)
+def test_a_tree_that_does_not_fit_leaves_the_key_unused(
+  name: str, tmp_path: pathlib.Path
+) -> None:
+  path, scheme = tmp_path / "key", ONE_TIME[name]
+  save(path, scheme, unused=True)
+  for other in (OTHERS["a shape"], OTHERS["a path"], {}):
+    with pytest.raises(ValueError, match="it was not claimed"):
+      keys.claim(path, other)
+  scheme.encrypt(keys.claim(path, PARAMS), PARAMS)
+
+
 def test_a_sealing_key_from_a_file_only_opens(tmp_path: pathlib.Path) -> None:
   key, data = seal.seal_key(bytes(16)), jnp.zeros(20, jnp.uint8)
   message = seal.seal_array(key, data)

@@ -83,6 +83,27 @@ def make(
       something looks like a private key.
     OSError: If the model cannot be read.
   """
+  names = [_key(text) for text in sorted(set(keys))]
+  try:
+    card = _card(rows, scheme, model, names, answers or {})
+  except CardError:
+    raise
+  except (AttributeError, LookupError, TypeError, ValueError):
+    raise CardError(
+      "the rows have fields of other types than KeyJAX writes"
+    ) from None
+  check(card)
+  return card
+
+
+def _card(
+  rows: Sequence[Row],
+  scheme: str | None,
+  model: str | os.PathLike[str] | None,
+  keys: Sequence[Mapping[str, str]],
+  answers: Mapping[str, Any],
+) -> dict[str, Any]:
+  """Return a card whose form was not checked yet; see `make`."""
   label = _label(rows, scheme)
   of_scheme = _unique(r for r in rows if r.get("scheme") == label)
   plain = [r for r in rows if r.get("scheme") == _PLAIN]
@@ -103,12 +124,12 @@ def make(
   attacks = [
     _attack(r, runs) for r in attack_rows if r.get("value") is not None
   ]
-  card = {
+  return {
     "keyjax": KIND,
     "version": VERSION,
     "scheme": _scheme(of_scheme, label),
     "data": _data(used),
-    "keys": [_key(text) for text in sorted(set(keys))],
+    "keys": keys,
     "model": None if model is None else digest(model),
     "runs": runs,
     "accuracy": accuracy,
@@ -118,10 +139,8 @@ def make(
       for r in attack_rows
       if r.get("value") is None
     ],
-    "checklist": checklist.fill(Found(accuracy, attacks), answers or {}),
+    "checklist": checklist.fill(Found(accuracy, attacks), answers),
   }
-  check(card)
-  return card
 
 
 def _unique(rows: Iterable[Row]) -> list[Row]:

@@ -33,8 +33,8 @@ def check_optional_name(name: str, what: str) -> None:
   """
   if name != "" and not is_name(name):
     raise ValueError(
-      f"{what}={name!r:.160}: 1 to 128 letters, digits or ._:/+@=-, beginning "
-      "with a letter or a digit"
+      f"{what}={arguments.show(name)}: 1 to 128 letters, digits or ._:/+@=-, "
+      "beginning with a letter or a digit"
     )
 
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable
 from typing import Any, NamedTuple, NoReturn
 
+from keyjax import arguments
 from keyjax.checkpoint.checks import as_identities
 from keyjax.checkpoint.errors import CheckpointContentError
 from keyjax.checkpoint.format import signature
@@ -109,17 +110,18 @@ def check_expected(path: Any, what: str, *, expected: Any, found: Any) -> None:
   """
   if expected is None or found == expected:
     return
+  # A value that was given may be a key that was pasted.
+  is_short = arguments.show(expected) == repr(expected)
+  wanted = f"{what} {expected}" if is_short else f"the {what} that was given"
   if found == "":
     raise CheckpointContentError(
-      f"{path} records no {what}, and {what} {expected} is expected"
+      f"{path} records no {what}, and {wanted} is expected"
     )
   if expected == "":
     raise CheckpointContentError(
       f"{path} is of {what} {found}, and no {what} is expected"
     )
-  raise CheckpointContentError(
-    f"{path} is of {what} {found}, not of {what} {expected}"
-  )
+  raise CheckpointContentError(f"{path} is of {what} {found}, not of {wanted}")
 
 
 def _check_size(files: SealedFiles, manifest: Manifest) -> None:

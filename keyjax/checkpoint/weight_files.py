@@ -15,7 +15,7 @@ import flax
 import jax
 import numpy as np
 
-from keyjax import private_files
+from keyjax import packed, private_files
 from keyjax.checkpoint.check_tree import check_tree
 from keyjax.checkpoint.errors import CheckpointContentError, read_error
 from keyjax.checkpoint.format.origin import Origin
@@ -108,13 +108,10 @@ def _read_orbax(folder: Any) -> Any:
 
 
 def _read_msgpack(path: pathlib.Path) -> Any:
+  data = path.read_bytes()
   try:
-    return flax.serialization.msgpack_restore(path.read_bytes())
-  except OSError:
-    raise
-  except Exception as error:  # Libraries differ in what they raise for damage.
-    if not isinstance(error, ValueError | TypeError):
-      raise
+    return packed.restore(data)
+  except ValueError:
     raise CheckpointContentError(
       f"{path} is damaged, or is not a msgpack file"
     ) from None

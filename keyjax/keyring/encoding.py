@@ -109,10 +109,12 @@ def decode(text: str) -> bytes:
   Raises:
     KeyringError: If it is not canonical base64.
   """
-  try:
-    data = base64.b64decode(text, validate=True)
-  except (binascii.Error, ValueError):
-    raise KeyringError("a field is not base64") from None
+  data: bytes | None = None
+  if text.isascii():  # A UnicodeEncodeError would contain the text.
+    with contextlib.suppress(binascii.Error):
+      data = base64.b64decode(text, validate=True)
+  if data is None:
+    raise KeyringError("a field is not base64")
   if encode(data) != text:
     raise KeyringError("a field is not base64 in its canonical form")
   return data
@@ -132,7 +134,7 @@ def field(
   Raises:
     KeyringError: If it is missing, or of another type or size.
   """
-  value = fields.get(name)
+  value = fields.get(name) if isinstance(fields, dict) else None
   right = type(value) is (str if kind is bytes else kind)
   if value is None or not right:
     raise KeyringError(f"the field {name!r} is missing or of another type")

@@ -145,7 +145,11 @@ def read_state(document: dict[str, Any]) -> State:
     name=check_name(field(document, "name", str), "keyring"),
     entries=tuple(_entry(e) for e in field(document, "keys", list)),
     grants=tuple(
-      Grant(field(g, "name", str), field(g, "created", str), g["withdrawn"])
+      Grant(
+        name=check_name(field(g, "name", str), "licensee"),
+        created=field(g, "created", str),
+        withdrawn=field(g, "withdrawn", bool),
+      )
       for g in field(document, "licensees", list)
     ),
     licensing=Secret(field(document, "licensing", bytes, SECRET_BYTES)),

@@ -35,6 +35,7 @@ import hmac
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from keyjax.arguments import show
 from keyjax.errors import CannotOpen, KeyringError
 from keyjax.keyring.encoding import check_name, dump, encode, field, parse
 from keyjax.keyring.recipients import (
@@ -265,7 +266,7 @@ def parse_document(envelope: bytes) -> dict[str, Any]:
   version = field(document, "version", int)
   if version != VERSION:
     raise KeyringError(
-      f"an envelope of version {version}: this release of KeyJAX reads "
+      f"an envelope of version {show(version)}: this release of KeyJAX reads "
       f"version {VERSION}"
     )
   if set(document) != _FIELDS:

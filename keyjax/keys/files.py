@@ -20,12 +20,13 @@ import numpy as np
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from keyjax import arguments, private_files, schemes, tree
+from keyjax import arguments, packed, private_files, schemes, tree
 from keyjax.keys.base import KEY_TYPES, Key, OneTimeKey, type_name
 from keyjax.secrets import Secret
 from keyjax.tree import LeafSpec
 
 _VERSION = 1
+_CLAIMED: set[bytes] = set()  # Digests of keys that `claim` returned.
 
 
 def save(
@@ -42,11 +43,18 @@ def save(
   Raises:
     FileExistsError: If `path` exists: a key is never overwritten.
     KeyringError: If `path` is inside a checkpoint.
-    ValueError: If `unused` is true of a key that `load` read.
+    ValueError: If `unused` is true of a key that `load` read, or that `claim`
+      returned in this process.
   """
   private_files.refuse_checkpoint_folder(path)
-  if unused and any(k.opens_only for k in _one_time_keys(key)):
+  one_time = _one_time_keys(key) if unused else []
+  if any(k.opens_only for k in one_time):
     raise ValueError("this key was read from a file: it may have been used")
+  if any(_name(k) in _CLAIMED for k in one_time):
+    raise ValueError(
+      "this key was claimed for a tree, so it is not unused: make another one "
+      "with keygen"
+    )
   data = flax.serialization.msgpack_serialize(_pack(key))
   private_files.create(path, _file(data, b"" if unused else None), "key")
 
@@ -78,8 +86,8 @@ def claim(path: str | os.PathLike[str], params: Any) -> Any:
   Raises:
     PermissionError: If a group or everyone can read the file.
     KeyringError: If another process is changing the file.
-    ValueError: If the key has encrypted another tree, or may have; or see
-      `load`.
+    ValueError: If the key has encrypted another tree, or may have; or is for
+      leaves that this tree does not have; or see `load`.
 
   Example:
     >>> import tempfile
@@ -112,6 +120,7 @@ encrypted: make another key with keygen
         f"{path} does not say what its key has encrypted: it decrypts only; "
         "make another key with keygen, and save it with unused=True"
       )
+    _check_fit(path, key, params)
     digest = _digest(data, params)
     if known and not hmac.compare_digest(known, digest):
       raise ValueError(
@@ -120,7 +129,32 @@ encrypted: make another key with keygen
       )
     if not known:
       private_files.replace(path, _file(data, digest))
+  _CLAIMED.update(map(_name, _one_time_keys(key)))
   return key
+
+
+def _check_fit(path: str, key: Any, params: Any) -> None:
+  """Check that a tree has the leaves of a key, before its file is used up.
+
+  The dtype is that of the tree or, for a later part of a chain, of ciphertext.
+  A key of `masked` lacks leaves of the tree; `encrypt` finds what is left.
+  """
+  paths, leaves, _ = tree.flatten(params)
+  found = dict(zip(paths, leaves, strict=True))
+  for one in _one_time_keys(key):
+    for spec in getattr(one, "spec", ()):
+      leaf = found.get(spec.path)
+      if leaf is None or tuple(np.shape(leaf)) != tuple(spec.shape):
+        raise ValueError(
+          f"{path} is the key of another tree, with a leaf {spec.path} of "
+          f"shape {list(spec.shape)}: it was not claimed"
+        )
+
+
+def _name(key: Any) -> bytes:
+  """Return a digest that tells a key from all others."""
+  packed = flax.serialization.msgpack_serialize(_pack(key))
+  return hashlib.sha256(packed).digest()
 
 
 def _file(data: bytes, encrypts: bytes | None) -> bytes:
@@ -137,21 +171,21 @@ def _read(path: str | os.PathLike[str]) -> tuple[Any, bytes, bytes | None]:
   content = private_files.read(path)
   reason = "does not hold a key of a scheme"
   try:
-    file = flax.serialization.msgpack_restore(content)
+    file = packed.restore(content)
     data = file["key"]
     if file["keyjax"] != _VERSION:
       reason = f"is no key file of version {_VERSION}, which KeyJAX reads"
     elif hashlib.sha256(data).digest() == file["sha256"]:
-      key = _unpack(flax.serialization.msgpack_restore(data))
+      key = _unpack(packed.restore(data))
       return key, data, file.get("encrypts")
   except _UnknownTypeError as unknown:
     reason = f"holds {unknown}"
-  except (ValueError, TypeError, KeyError, AttributeError):
+  except Exception:  # Checks of damaged keys fail in many ways.
     pass
   hint = private_files.other_reader(content)
   if "keys.load" not in hint and not reason.startswith("holds"):
     reason += hint
-  # Not in `except`: errors of msgpack contain what they could read.
+  # Not in `except`: errors contain what was read.
   raise ValueError(f"{path} {reason}")
 
 
@@ -209,6 +243,8 @@ def _pack(key: Any) -> Any:
 
 
 def _unpack(data: Any) -> Any:
+  if not isinstance(data, dict):  # Arrays of empty rows are endless.
+    raise TypeError("a part of a key")
   (kind, *_) = data
   if "type" in data:
     fields = {f: _unpack(v) for f, v in data["fields"].items()}
@@ -219,11 +255,19 @@ def _unpack(data: Any) -> Any:
     items = data["tuple"]
     return tuple(_unpack(items[str(i)]) for i in range(len(items)))
   if kind == "leaf":
-    path, shape, dtype, locked = json.loads(data["leaf"])
-    return LeafSpec(path, tuple(shape), dtype, locked)
+    return _leaf_spec(*json.loads(data["leaf"]))
   if kind == "dict":
     return {k: _unpack(v) for k, v in data["dict"].items()}
   return jnp.asarray(data[kind]) if kind == "array" else data[kind]
+
+
+def _leaf_spec(path: Any, shape: Any, dtype: Any, locked: Any) -> LeafSpec:
+  """Return what a key stores about a leaf, after checking its types."""
+  types = [type(path), type(shape), type(dtype), type(locked)]
+  sizes = all(type(n) is int and n >= 0 for n in shape)
+  if types != [str, list, str, bool] or not sizes:
+    raise TypeError("a leaf of a key")
+  return LeafSpec(path, tuple(shape), dtype, locked)
 
 
 def _load_schemes(name: str) -> None:

@@ -91,6 +91,17 @@ def test_name_and_run_are_sealed_and_checked(tmp_path: pathlib.Path) -> None:
     ):
       with pytest.raises(checkpoint.CheckpointContentError, match=error):
         call()
+  # What was given may be a key that was pasted.
+  for what, pasted in (
+    ("run", "k" * 44),
+    ("name", "ab" * 16),
+    ("step", 1 << 99),
+  ):
+    with pytest.raises(
+      checkpoint.CheckpointError, match="that was given$"
+    ) as e:
+      checkpoint.restore(path, OWNER, **(of | {what: pasted}))
+    assert str(pasted) not in str(e.value)
   # Holders see both, strangers neither.
   found = checkpoint.inspect(path, OWNER)
   assert (found["name"], found["run"]) == ("net-a", "run-b")

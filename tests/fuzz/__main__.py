@@ -3,6 +3,7 @@
 import argparse
 import faulthandler
 import hashlib
+import logging
 import os
 import pathlib
 import resource
@@ -26,6 +27,8 @@ def main() -> int:
   parser.add_argument("--out", default="runs/fuzz")
   parser.add_argument("--input", type=pathlib.Path, help="a file to try again")
   args = parser.parse_args()
+  logging.disable()  # Orbax logs what it reads, and failed coroutines.
+  sys.unraisablehook = lambda _: None
   resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE, _ADDRESS_SPACE))
   if args.input is not None:
     return replay(args.input)
@@ -52,6 +55,7 @@ class Run:
     self._folder = folder
     self._seed = seed
     self._found: set[str] = set()
+    self._armed = 0.0
 
   def try_all(self, names: list[str], seconds: float) -> int:
     """Try targets until the time is over, and return the exit code."""
@@ -70,6 +74,7 @@ class Run:
       made[name] = inputs[name].send(reason)
       counts[name] += 1
       accepted[name] += reason == "accepted"
+    faulthandler.cancel_dump_traceback_later()
     for name in names:
       print(
         f"{name:24} {counts[name]:9} inputs, {accepted[name]} accepted, "
@@ -81,14 +86,15 @@ class Run:
   def _try(self, trial: Trial, data: bytes) -> str:
     # Written before it is tried: it may end the process.
     current = self._write(trial.target.name, "current", data)
-    faulthandler.dump_traceback_later(_HANG, exit=True)
+    if time.monotonic() > self._armed + 1:  # It starts a thread each time.
+      self._armed = time.monotonic()
+      faulthandler.dump_traceback_later(_HANG, exit=True)
     try:
       return trial.check(data)
     except Finding as finding:
       self._report(trial.target.name, finding, data)
       return f"finding: {finding}"
     finally:
-      faulthandler.cancel_dump_traceback_later()
       current.unlink()
 
   def _report(self, name: str, finding: Finding, data: bytes) -> None:

@@ -173,7 +173,7 @@ def _changed_leaf(rng: random.Random, node: Any) -> Any:
     return _changed_text(rng, node)
   if isinstance(node, int):
     return node + rng.choice((-1, 1, 2**31, 2**62))
-  return rng.choice(VALUES)
+  return copy.deepcopy(rng.choice(VALUES))
 
 
 def _changed_text(rng: random.Random, text: str) -> str:

@@ -67,7 +67,7 @@ def from_json(value: Any, leaves: int) -> Origin:
   sharded = value["index"] is not None
   _require(sharded == (value["index_name"] is not None))
   if sharded:
-    _require(type(value["index"]) is str)
+    _require(_is_text(value["index"]))
     _require(is_file_name(value["index_name"]))
   _require(type(value["files"]) is list and bool(value["files"]))
   _require(sharded or len(value["files"]) == 1)
@@ -82,10 +82,17 @@ def from_json(value: Any, leaves: int) -> Origin:
 def is_file_name(name: Any) -> bool:
   """Return whether this is the name of a file, which leads to no folder."""
   return (
-    type(name) is str
+    _is_text(name)
     and 0 < len(name.encode(errors="replace")) <= _MAX_NAME
     and name not in (".", "..")
     and not any(c in "/\\" or ord(c) < 32 for c in name)
+  )
+
+
+def _is_text(value: Any) -> bool:
+  """Return whether this is text that has UTF-8; a lone surrogate has none."""
+  return type(value) is str and not any(
+    "\ud800" <= c <= "\udfff" for c in value
   )
 
 
@@ -95,7 +102,7 @@ def _file(value: Any) -> OriginalFile:
   _require(type(value["leaves"]) is list)
   _require(all(type(n) is int for n in value["leaves"]))
   header = value["header"]
-  _require(header is None or type(header) is str)
+  _require(header is None or _is_text(header))
   return OriginalFile(
     name=value["name"],
     leaves=tuple(value["leaves"]),
@@ -109,7 +116,8 @@ def _metadata(value: Any) -> tuple[tuple[str, str], ...] | None:
     return None
   _require(type(value) is list)
   for pair in value:
-    _require(type(pair) is list and list(map(type, pair)) == [str, str])
+    _require(type(pair) is list and len(pair) == 2)
+    _require(all(map(_is_text, pair)))
   return tuple((name, text) for name, text in value)
 
 

@@ -103,7 +103,7 @@ def verify_signature(
   """
   expected = _algorithm(verify_key, _VERIFIERS)
   record = read_signature(data_key, checkpoint, sealed)
-  algorithm = field(record, "algorithm", str)
+  algorithm = record["algorithm"]
   if algorithm == "none":
     raise CheckpointSignatureError("this checkpoint is not signed")
   try:
@@ -128,7 +128,9 @@ def read_signature(
   key = leaf_key(data_key, "signature", "")
   try:
     data = seal.unseal(key, sealed, message_context("signature", checkpoint))
-    return parse(data.rstrip(b" "), "a signature", size=_PADDED_SIZE, items=8)
+    record = parse(data.rstrip(b" "), "a signature", size=_PADDED_SIZE, items=8)
+    field(record, "algorithm", str)
+    return record
   except (seal.SealError, KeyringError):
     raise CheckpointContentError(
       "the signature does not open: it is damaged, or of another checkpoint"

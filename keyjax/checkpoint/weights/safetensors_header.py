@@ -19,6 +19,7 @@ from keyjax.checkpoint.format.manifest import DTYPES
 MAX_HEADER_BYTES = 100_000_000  # As in the library.
 SIZE_BYTES = 8
 METADATA = "__metadata__"
+_MAX_RANK = 32
 # In the order in which the library sorts tensors, last first.
 _NAMES = {
   "BOOL": "bool",
@@ -181,7 +182,9 @@ def read_header(text: bytes, data_size: int) -> Header:
   end = 0
   for tensor, start, stop in found:
     if start != end or stop - start != tensor.nbytes:
-      raise HeaderError(f"it is damaged: the offsets of {tensor.name!r} differ")
+      raise HeaderError(
+        f"it is damaged: the offsets of {tensor.name!r:.80} differ"
+      )
     end = stop
   if end != data_size:
     raise HeaderError(f"it is damaged: {data_size} bytes of tensors, not {end}")
@@ -220,7 +223,7 @@ def _metadata(value: Any) -> Metadata | None:
 
 def _tensor(name: str, value: Any) -> tuple[Tensor, int, int]:
   """Return a tensor with the start and stop of its data."""
-  damaged = HeaderError(f"it is damaged: the tensor {name!r} is malformed")
+  damaged = HeaderError(f"it is damaged: the tensor {name!r:.80} is malformed")
   if not isinstance(value, dict) or not is_text(name):
     raise damaged
   if set(value) != {"dtype", "shape", "data_offsets"}:
@@ -228,11 +231,15 @@ def _tensor(name: str, value: Any) -> tuple[Tensor, int, int]:
   code, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
   if not (isinstance(code, str) and _is_sizes(shape) and _is_sizes(offsets)):
     raise damaged
-  if len(offsets) != 2:
+  # As in a manifest; NumPy counts as if no axis were empty.
+  too_large = (
+    len(shape) > _MAX_RANK or math.prod(n or 1 for n in shape) >= 2**50
+  )
+  if len(offsets) != 2 or too_large:
     raise damaged
   if code not in _DTYPES:
     raise HeaderError(
-      f"tensor {name} is of {code[:20]}, which is not supported; supported "
+      f"tensor {name:.80} is of {code[:20]}, which is not supported; supported "
       f"are {', '.join(_DTYPES)}"
     )
   return Tensor(name, _DTYPES[code], tuple(shape)), *offsets

@@ -172,13 +172,13 @@ def _check_index(
     for name in file.leaves:
       if name in seen:
         raise CheckpointContentError(
-          f"{path}: the tensor {name} is in {seen[name]} and in {file.name}"
+          f"{path}: the tensor {name:.80} is in {seen[name]} and in {file.name}"
         )
       seen[name] = file.name
   for name, file_name in file_of.items():
     if seen.get(name) != file_name:
       raise CheckpointContentError(
-        f"{path}: the tensor {name} is not in {file_name}"
+        f"{path}: the tensor {name:.80} is not in {file_name}"
       )
 
 

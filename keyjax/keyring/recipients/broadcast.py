@@ -138,6 +138,9 @@ class Broadcast(Private):
 
     Returns:
       One such licensee; None if there is none.
+
+    Raises:
+      KeyringError: If the stanza is malformed.
     """
     covered = set(_numbers(field(stanza, "nodes", bytes)))
 

@@ -85,11 +85,19 @@ class RsaRecipient:
     self.id = f"{RSA}:{fingerprint(self.data)}"
 
   def wrap(self, data_key: bytes, context: bytes) -> Stanza:
-    """Wrap a data key, bound to a context."""
+    """Wrap a data key, bound to a context.
+
+    Raises:
+      KeyringError: If the public key is one that no honest owner has.
+    """
     check_data_key(data_key)
     secret = Secret.generate()
+    try:
+      carried = self._key.encrypt(secret._bytes, _oaep())
+    except ValueError:  # A modulus that no honest key has.
+      raise KeyringError(f"{self.id} is not a usable public key") from None
     return {
-      "carried": encode(self._key.encrypt(secret._bytes, _oaep())),
+      "carried": encode(carried),
       "wrapped": encode(wrap_key(secret, data_key, context)),
     }
 
