@@ -142,7 +142,10 @@ class Broadcast(Private):
     Raises:
       KeyringError: If the stanza is malformed.
     """
-    covered = set(_numbers(field(stanza, "nodes", bytes)))
+    nodes = field(stanza, "nodes", bytes)
+    if len(nodes) % 4:
+      raise KeyringError("the revoked licensees of a tree cannot be read")
+    covered = set(_numbers(nodes))
 
     def first(node: int) -> int | None:
       if node in covered:
