@@ -22,7 +22,13 @@ from keyjax.errors import ArgumentError, CheckpointError, KeyringError
 from keyjax.keyring.data_keys import leaf_key
 from keyjax.keyring.encoding import dump
 from keyjax.secrets import Secret
-from tests.fuzz.mutate import change_bytes, change_json, either, where
+from tests.fuzz.mutate import (
+  change_bytes,
+  change_json,
+  either,
+  is_object,
+  where,
+)
 from tests.fuzz.sources import archive, golden, golden_folder
 from tests.fuzz.target import Target
 from tests.fuzz.weight_targets import content
@@ -87,15 +93,8 @@ def _change_file(
   files = [x.partition(b"\n")[2] for x in others]
   change = change_bytes
   if old.startswith(b"{") and rng.random() < 0.5:
-    change = where(_is_json, change_json)
-  return path + b"\n" + change(rng, old, [x for x in files if _is_json(x)])
-
-
-def _is_json(data: bytes) -> bool:
-  try:
-    return isinstance(json.loads(data), dict)
-  except (ValueError, RecursionError):
-    return False
+    change = where(is_object, change_json)
+  return path + b"\n" + change(rng, old, [x for x in files if is_object(x)])
 
 
 def read_signed(data: bytes) -> Any:
@@ -240,7 +239,7 @@ TARGETS = [
     read=read_manifest,
     seeds=_manifests,
     refusals=(CheckpointError, ArgumentError),
-    change=either(where(_is_json, change_json), change_bytes),
+    change=either(where(is_object, change_json), change_bytes),
     slow=True,
   ),
   Target(
@@ -248,7 +247,7 @@ TARGETS = [
     read=read_signature,
     seeds=_signatures,
     refusals=(CheckpointError,),
-    change=either(where(_is_json, change_json), change_bytes),
+    change=either(where(is_object, change_json), change_bytes),
     authentic=True,
     slow=True,
   ),

@@ -1,10 +1,7 @@
-"""Keys, envelopes, keyrings, shares and signatures."""
+"""Private and public keys, keyrings and shares."""
 
-import functools
 import json
-import pathlib
 import random
-import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,26 +10,24 @@ from shamir_mnemonic.share import Share
 import keyjax
 from keyjax import keyring
 from keyjax.errors import KeyringError
-from keyjax.keyring import encoding, entries, envelope
+from keyjax.keyring import encoding, entries
 from tests.formats.vectors import octets, vectors
 from tests.fuzz.mutate import (
   change_bytes,
   change_json,
   either,
+  is_object,
   where,
 )
-from tests.fuzz.sources import CHEAP, PASSPHRASE, ROOT, TESTS, golden
-from tests.fuzz.target import Finding, Target
-
-_DATA_KEY = bytes.fromhex(vectors("envelopes")["data_key"])
-
-
-def _is_json(data: bytes) -> bool:
-  try:
-    return isinstance(json.loads(data), dict)
-  except (ValueError, RecursionError):
-    return False
-
+from tests.fuzz.sources import (
+  CHEAP,
+  PASSPHRASE,
+  ROOT,
+  TESTS,
+  golden,
+  written,
+)
+from tests.fuzz.target import Target
 
 # ------------------------------------------------------------------ key files
 
@@ -105,116 +100,16 @@ def read_public(data: bytes) -> Any:
   return keyring.format_recipient(recipient)
 
 
-# ------------------------------------------------------------------ envelopes
-
-
-@functools.cache
-def _tree() -> keyring.Broadcast:
-  return keyring.Broadcast(ROOT, depth=3, revoked=[2])
-
-
-@functools.cache
-def identities() -> list[Any]:
-  """Return one identity of each kind."""
-  found: dict[str, Any] = {}
-  for case in vectors("key_files")["keys"]:
-    key = keyring.parse_key(case["plain"])
-    if not isinstance(key, keyring.SigningKey):
-      found[case["kind"]] = keyring.as_identity(key)
-  folder = pathlib.Path(tempfile.mkdtemp())
-  kms = vectors("envelopes")["kms"]
-  secret = keyjax.Secret(bytes.fromhex(kms["secret"]))
-  secret.save(folder / f"{kms['name']}.key")
-  service = keyring.KmsKey(keyring.LocalKms(folder), kms["name"])
-  words = keyring.Passphrase(PASSPHRASE, CHEAP, max_cost=CHEAP)
-  return [*found.values(), service, words]
-
-
-def _envelopes() -> list[bytes]:
-  found = vectors("envelopes")
-  names = ("envelope", "with_passphrase")
-  return [found[name].encode() for name in names]
-
-
-def read_envelope(data: bytes) -> Any:
-  """Return what every identity that opens an envelope gets."""
-  keyring.inspect_envelope(data)
-  keyring.trace_licensee(data, [])
-  found: list[Any] = []
-  refused: KeyringError | None = None
-  for identity in identities():
-    try:
-      opened = keyring.open_envelope(data, [identity])
-    except KeyringError as error:
-      refused = error
-      continue
-    content = opened.data_key, opened.checkpoint, opened.metadata
-    found.append((*content, opened.created))
-  if refused is not None and not found:
-    raise refused
-  if any(one != found[0] for one in found):
-    raise Finding("two recipients read different contents")
-  return found[0]
-
-
-def _rewrap(data: bytes) -> Any:
-  """Do what an owner does with an envelope that a recipient has written."""
-  read_envelope(data)
-  opened = keyring.open_envelope(data, identities())
-  kept = keyring.existing_recipients(data, identities())
-  keyring.rewrap_envelope(data, identities(), kept)
-  root = keyring.as_identity(ROOT)
-  return opened.id, keyring.rewrap_envelope(
-    data, identities(), [root, _tree()], revoked=["aes:1"]
-  )
-
-
-def _sign_envelope(document: dict[str, Any]) -> bytes:
-  document.pop("mac", None)
-  mac = envelope._mac(_DATA_KEY, document)
-  return encoding.dump(document | {"mac": mac})
-
-
-def _change_as_recipient(
-  rng: random.Random, data: bytes, others: Sequence[bytes]
-) -> bytes:
-  """Change an envelope as someone who knows its data key can."""
-  return _sign_envelope(json.loads(change_json(rng, data, others)))
-
-
-def read_private_part(data: bytes) -> Any:
-  """Open and rewrap an envelope with another private part."""
-  document = json.loads(_envelopes()[0])
-  key = envelope._private_key(_DATA_KEY)
-  sealed = keyjax.seal.seal(key, data, envelope._context("model-a/7"))
-  document["sealed"] = encoding.encode(sealed)
-  return _rewrap(_sign_envelope(document))
-
-
-def _private_parts() -> list[bytes]:
-  expires = {identities()[1].id: "2999-01-01T00:00:00Z"}
-  private = {"created": "2026-01-01T00:00:00Z", "expires": expires}
-  return [encoding.dump(private | {"extra": {"note": ["x", 1]}})]
-
-
 # ------------------------------------------------------------------- keyrings
 
 
 def read_keyring(data: bytes) -> Any:
   """Return the keys and licensees of a keyring."""
-  path = pathlib.Path(_folder(), "ring")
-  path.write_bytes(data)
-  path.chmod(0o600)
-  ring = keyring.Keyring.load(path, ROOT)
+  ring = keyring.Keyring.load(written("ring", data), ROOT)
   keys = [(e.id, e.status, e.primary, e.recipient_id) for e in ring.entries]
   names = [(g.name, g.created, g.withdrawn) for g in ring.licensees]
   keyring.trace_licensee(bytes(56), ring.issued())
   return ring.name, keys, names, [i.id for i in ring.identities()]
-
-
-@functools.cache
-def _folder() -> str:
-  return tempfile.mkdtemp()
 
 
 def read_state(data: bytes) -> Any:
@@ -278,7 +173,7 @@ TARGETS = [
     read=read_key,
     seeds=_key_files,
     refusals=(KeyringError,),
-    change=either(change_bytes, where(_is_json, change_json)),
+    change=either(change_bytes, where(is_object, change_json)),
     authentic=True,
     secrets=lambda: _bodies(_lines()),
   ),
@@ -313,30 +208,6 @@ TARGETS = [
     change=_change_line,
   ),
   Target(
-    name="envelope",
-    read=read_envelope,
-    seeds=_envelopes,
-    refusals=(KeyringError,),
-    change=either(change_bytes, where(_is_json, change_json)),
-    authentic=True,
-    secrets=lambda: [_DATA_KEY.hex(), PASSPHRASE],
-  ),
-  Target(
-    name="envelope_of_recipient",
-    read=_rewrap,
-    seeds=lambda: _envelopes()[:1],
-    refusals=(KeyringError,),
-    change=where(_is_json, _change_as_recipient),
-    secrets=lambda: [_DATA_KEY.hex()],
-  ),
-  Target(
-    name="envelope_private_part",
-    read=read_private_part,
-    seeds=_private_parts,
-    refusals=(KeyringError,),
-    change=either(where(_is_json, change_json), change_bytes),
-  ),
-  Target(
     name="keyring",
     read=read_keyring,
     seeds=lambda: [octets(vectors("keyrings")["file"])],
@@ -348,7 +219,7 @@ TARGETS = [
     read=read_state,
     seeds=_states,
     refusals=(KeyringError,),
-    change=where(_is_json, change_json),
+    change=where(is_object, change_json),
     secrets=lambda: [encoding.encode(bytes([n]) * 32) for n in (0, 1)],
   ),
   Target(

@@ -199,6 +199,14 @@ def _places(root: list[Any]) -> list[tuple[Any, Any]]:
   return found
 
 
+def is_object(data: bytes) -> bool:
+  """Return whether bytes are a JSON object."""
+  try:
+    return isinstance(json.loads(data), dict)
+  except (ValueError, RecursionError):
+    return False
+
+
 def either(*changes: Change) -> Change:
   """Return a change that is one of several each time."""
   return lambda rng, data, others: rng.choice(changes)(rng, data, others)

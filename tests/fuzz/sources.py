@@ -3,6 +3,7 @@
 import functools
 import pathlib
 import tarfile
+import tempfile
 
 import keyjax
 from keyjax import keyring
@@ -39,3 +40,17 @@ def golden_folder(name: str, target: pathlib.Path) -> pathlib.Path:
       file.parent.mkdir(parents=True, exist_ok=True)
       file.write_bytes(data)
   return target
+
+
+@functools.cache
+def folder() -> pathlib.Path:
+  """Return a folder for the files of this process."""
+  return pathlib.Path(tempfile.mkdtemp())
+
+
+def written(name: str, data: bytes) -> pathlib.Path:
+  """Write a private file, and return its path."""
+  path = folder() / name
+  path.write_bytes(data)
+  path.chmod(0o600)
+  return path

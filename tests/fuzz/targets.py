@@ -2,14 +2,20 @@
 
 import pathlib
 
-from tests.fuzz import checkpoint_targets, keyring_targets, weight_targets
+from tests.fuzz import (
+  card_targets,
+  checkpoint_targets,
+  envelope_targets,
+  keyring_targets,
+  weight_targets,
+)
 
 CORPUS = pathlib.Path(__file__).parent / "corpus"
-TARGETS = {
-  target.name: target
-  for target in (
-    *keyring_targets.TARGETS,
-    *weight_targets.TARGETS,
-    *checkpoint_targets.TARGETS,
-  )
-}
+_FILES = (
+  keyring_targets,
+  envelope_targets,
+  weight_targets,
+  card_targets,
+  checkpoint_targets,
+)
+TARGETS = {target.name: target for file in _FILES for target in file.TARGETS}

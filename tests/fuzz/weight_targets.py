@@ -1,13 +1,9 @@
 """Weight files, key files of schemes, sealed messages, cards and rows."""
 
-import functools
 import hashlib
-import io
 import json
-import pathlib
 import random
 import struct
-import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,25 +13,20 @@ import msgpack
 import numpy as np
 import safetensors.numpy
 
-from keyjax import card as cards
-from keyjax import checkpoint, keyring, keys, seal
-from keyjax.cli import card_text
+from keyjax import checkpoint, keys
 from keyjax.errors import (
   ArgumentError,
   CheckpointContentError,
-  KeyringError,
-  SealError,
 )
-from tests import cards as card_cases
 from tests.formats.vectors import octets, vectors
 from tests.fuzz.mutate import (
   change_bytes,
   change_json,
   either,
-  keep_size,
+  is_object,
   where,
 )
-from tests.fuzz.sources import golden
+from tests.fuzz.sources import written
 from tests.fuzz.target import Finding, Target
 
 TENSORS = {
@@ -43,18 +34,6 @@ TENSORS = {
   "b": np.arange(4, dtype=np.int8),
   "empty": np.zeros((0, 3), np.float16),
 }
-
-
-@functools.cache
-def _folder() -> pathlib.Path:
-  return pathlib.Path(tempfile.mkdtemp())
-
-
-def _write(name: str, data: bytes) -> pathlib.Path:
-  path = _folder() / name
-  path.write_bytes(data)
-  path.chmod(0o600)
-  return path
 
 
 def content(tree: Any) -> Any:
@@ -79,7 +58,7 @@ def _safetensors() -> list[bytes]:
 
 def read_safetensors(data: bytes) -> Any:
   """Return tensors, which must be those that the safetensors library reads."""
-  found = checkpoint.read_weights(_write("w.safetensors", data))
+  found = checkpoint.read_weights(written("w.safetensors", data))
   try:
     theirs = safetensors.numpy.load(data)
   except Exception:  # It refuses more dtypes and names.
@@ -107,8 +86,8 @@ def _index() -> list[bytes]:
 def read_index(data: bytes) -> Any:
   """Return the tensors of the files that an index lists."""
   for name, file in json.loads(_index()[0])["weight_map"].items():
-    _write(file, safetensors.numpy.save({name: TENSORS[name]}))
-  path = _write("model.safetensors.index.json", data)
+    written(file, safetensors.numpy.save({name: TENSORS[name]}))
+  path = written("model.safetensors.index.json", data)
   return content(checkpoint.read_weights(path))
 
 
@@ -128,7 +107,7 @@ def _msgpack() -> list[bytes]:
 
 def read_msgpack(data: bytes) -> Any:
   """Return the tree of a msgpack file."""
-  return content(checkpoint.read_weights(_write("w.msgpack", data)))
+  return content(checkpoint.read_weights(written("w.msgpack", data)))
 
 
 _SPOILED: list[Any] = [
@@ -200,7 +179,7 @@ def _scheme_keys() -> list[bytes]:
 
 def read_scheme_key(data: bytes) -> Any:
   """Return the arrays and the structure of a key."""
-  key = keys.load(_write("scheme.key", data))
+  key = keys.load(written("scheme.key", data))
   repr(key)
   return content(key)
 
@@ -213,116 +192,6 @@ def _change_scheme_key(
   inner = either(_change_packed, change_bytes)(rng, file["key"], ())
   file |= {"key": inner, "sha256": hashlib.sha256(inner).digest()}
   return msgpack.packb(file)
-
-
-# ------------------------------------------------------------ sealed messages
-
-_LONG = bytes(range(32))
-_SHORT = bytes(range(16))
-
-
-def read_sealed(data: bytes) -> Any:
-  """Return what a message holds: whole, in a stream and in a slice."""
-  key = _LONG if len(data) > 1000 else _SHORT
-  context = b"context"
-  keyring.trace_licensee(data, [])
-  plain = b"golden" * (5000 if key is _LONG else 1)
-  _check_slice(key, data, plain)
-  streamed: list[bytes] = []
-  with_error = False
-  try:
-    for chunk in seal.Reader(key, io.BytesIO(data), context):
-      streamed.append(chunk)
-  except SealError:
-    with_error = True
-  whole = seal.unseal(key, data, context)
-  if with_error or b"".join(streamed) != whole:
-    raise Finding("a stream and a message differ")
-  return whole
-
-
-def _check_slice(key: bytes, data: bytes, plain: bytes) -> None:
-  try:
-    found = seal.unseal(key, data, b"context", start=1, stop=5)
-  except (SealError, ValueError):
-    return
-  if found != plain[1:5]:
-    raise Finding("another slice without an error")
-
-
-def read_sealed_array(data: bytes) -> Any:
-  """Open a message inside `jit`."""
-  message_key = seal.seal_key(_SHORT, b"context", salt=data[:24])
-  opened, valid = seal.unseal_array(
-    message_key, np.frombuffer(data, np.uint8), impl="host"
-  )
-  if not bool(valid):
-    if np.asarray(opened).any():
-      raise Finding("bytes that are not authentic")
-    raise SealError
-  return np.asarray(opened).tobytes()
-
-
-# ---------------------------------------------------------------------- cards
-
-
-@functools.cache
-def _signer() -> keyring.SigningKey:
-  return keyring.SigningKey("ed25519", bytes(32))
-
-
-@functools.cache
-def _cards() -> list[bytes]:
-  card = card_cases.one_card()
-  return [cards.format_card(x) for x in (card, cards.sign(card, _signer()))]
-
-
-def read_signed_card(data: bytes) -> Any:
-  """Return a card that its signer has vouched for."""
-  card = cards.parse_card(data)
-  cards.verify(card, _signer().public)
-  return cards.format_card(card)
-
-
-def read_card(data: bytes) -> Any:
-  """Return a card and its text, without its signature."""
-  card = cards.parse_card(data)
-  return card_text.lines(card), cards.unknown_mechanisms(card)
-
-
-def _change_card(
-  rng: random.Random, data: bytes, others: Sequence[bytes]
-) -> bytes:
-  return change_json(rng, data, others) + b"\n"
-
-
-def _is_card(data: bytes) -> bool:
-  try:
-    return isinstance(json.loads(data), dict)
-  except (ValueError, RecursionError):
-    return False
-
-
-@functools.cache
-def _rows() -> list[bytes]:
-  return [path.read_bytes() for path in card_cases.write_rows(_folder())]
-
-
-def read_rows(data: bytes) -> Any:
-  """Return the card of rows."""
-  rows = cards.read_rows(_write("rows", data))
-  fixed = json.loads(_rows()[1])
-  card = cards.make(rows + fixed, "counter")
-  return cards.format_card(card)
-
-
-def _change_rows(
-  rng: random.Random, data: bytes, others: Sequence[bytes]
-) -> bytes:
-  lines = data.splitlines()
-  at = rng.randrange(len(lines))
-  lines[at] = change_json(rng, lines[at], ())
-  return b"\n".join(lines)
 
 
 TARGETS = [
@@ -338,7 +207,7 @@ TARGETS = [
     read=read_index,
     seeds=_index,
     refusals=(CheckpointContentError,),
-    change=either(change_bytes, where(_is_card, change_json)),
+    change=either(change_bytes, where(is_object, change_json)),
   ),
   Target(
     name="msgpack",
@@ -360,43 +229,5 @@ TARGETS = [
     seeds=_scheme_keys,
     refusals=(ValueError,),
     change=_change_scheme_key,
-  ),
-  Target(
-    name="sealed",
-    read=read_sealed,
-    seeds=lambda: [golden("sealed.bin"), golden("sealed_128.bin")],
-    refusals=(SealError,),
-    authentic=True,
-    secrets=lambda: [repr(_LONG)],
-  ),
-  Target(
-    name="sealed_array",
-    read=read_sealed_array,
-    seeds=lambda: [golden("sealed_128.bin")],
-    refusals=(SealError,),
-    change=keep_size,
-    authentic=True,
-  ),
-  Target(
-    name="card",
-    read=read_card,
-    seeds=_cards,
-    refusals=(cards.CardError,),
-    change=either(change_bytes, where(_is_card, _change_card)),
-  ),
-  Target(
-    name="card_signed",
-    read=read_signed_card,
-    seeds=_cards,
-    refusals=(cards.CardError, KeyringError),
-    change=either(change_bytes, where(_is_card, _change_card)),
-    authentic=True,
-  ),
-  Target(
-    name="rows",
-    read=read_rows,
-    seeds=lambda: _rows()[:1],
-    refusals=(cards.CardError,),
-    change=either(change_bytes, _change_rows),
   ),
 ]
