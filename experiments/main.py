@@ -16,7 +16,8 @@ What to type next:
     --secret=file:PATH               bring your own secret (also env:, fd:)
     --multihost                      on every host of a TPU slice
     --coordinator=HOST:PORT --num_processes=N --process_id=I    anywhere else
-    python -m experiments.benchmark  speed
+    python -m experiments.attack     attacks on locks; interpret: their layers
+    python -m experiments.table      several seeds; benchmark: speed
 """
 
 from typing import Any

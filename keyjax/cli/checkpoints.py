@@ -140,7 +140,7 @@ def encrypt(args: argparse.Namespace) -> Result:
     "signed": signer is not None,
     "step": args.step,
   }
-  lines = [f"{args.target} holds {leaves} leaves, sealed"]
+  lines = [f"{args.target} holds {_count(leaves)}, sealed"]
   return Result(document, lines + [f"{args.target} opens for {n}" for n in ids])
 
 
@@ -340,7 +340,12 @@ def decrypt(args: argparse.Namespace) -> Result:
   except ArgumentError as error:  # No leaf matches; the message has a few.
     raise Failure(USAGE, f"{error}; `keyjax inspect` shows them") from None
   document = {"format": kind, "leaves": leaves, "path": args.target}
-  return Result(document, [f"{args.target} holds {leaves} leaves, unencrypted"])
+  line = f"{args.target} holds {_count(leaves)}, unencrypted"
+  return Result(document, [line])
+
+
+def _count(leaves: int) -> str:
+  return "1 leaf" if leaves == 1 else f"{leaves} leaves"
 
 
 def _kind(args: argparse.Namespace) -> str:

@@ -58,6 +58,7 @@ def test_a_block_runs_from_top_to_bottom(name, run, monkeypatch):
     if program == "keyjax":
       answer = run(*argv)
       assert (answer.code != 0) == ("# refused" in line), (line, answer.err)
+      assert "1 leaves" not in answer.out
     elif program == "python":
       exec(argv[1], {})
     else:
