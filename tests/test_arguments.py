@@ -1,6 +1,5 @@
 """The first hour: wrong arguments are named in one line, with what to do."""
 
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,7 @@ from flax import nnx
 from flax.training.train_state import TrainState
 
 import keyjax
-from keyjax import Secret, arguments, checkpoint, keyring, keys, laws, tree
+from keyjax import Secret, arguments, checkpoint, keys, laws
 
 SECRET = Secret(b"T" * 32)
 X = np.ones((2, 4), np.float32)
@@ -394,58 +393,6 @@ def test_factories_do_not_take_it(factory: str, wrong: Any) -> None:
   )
   assert message.startswith(name) and len(message) < 200
   assert "T" * 8 not in message and "54" * 8 not in message  # No key.
-
-
-def test_a_hidden_leaf_says_what_it_is() -> None:
-  hidden: Any = tree.Hidden(jnp.ones(3))
-  with pytest.raises(
-    AttributeError, match="no dtype: `masked` hides this leaf"
-  ):
-    hidden.dtype  # noqa: B018
-  for use in (np.asarray, jnp.asarray, jnp.sum):
-    with pytest.raises(TypeError, match=r"(?i)hidden"):
-      use(hidden)
-  disjoint = keyjax.masked(keyjax.masked(LOCK, ".*kernel"), ".*bias")
-  with pytest.raises(ValueError, match="`masked` hides all, so check"):
-    disjoint.keygen(SECRET, PARAMS, None)
-
-
-def test_a_scheme_that_maps_over_hidden_leaves() -> None:
-  added = keyjax.Scheme(
-    keygen=lambda secret, params, batch: (),
-    encrypt=lambda key, params: jax.tree.map(lambda x: x + 1, params),
-    decrypt=lambda key, params: jax.tree.map(lambda x: x - 1, params),
-  )
-  masked = keyjax.masked(keyjax.masked(added, "a|b"), "b|c")
-  params = {"a": np.float32(0), "b": np.float32(0), "c": np.float32(0)}
-  locked = masked.encrypt((), params)
-  assert locked == {"a": 0, "b": 1, "c": 0}
-  assert masked.decrypt((), locked) == params
-  broken = added._replace(encrypt=lambda key, params: params["a"])
-  with pytest.raises(ValueError, match="another structure: only its argument"):
-    keyjax.masked(broken, "a").encrypt((), params)
-
-
-def test_files_of_another_kind(tmp_path: pathlib.Path) -> None:
-  SECRET.save(tmp_path / "secret")
-  keys.save(tmp_path / "key", KEY)
-  private = keyring.HpkePrivateKey.generate("x25519")
-  keyring.write_key(tmp_path / "private", private, plain=True)
-  (tmp_path / "folder").mkdir()
-  read = {"secret": Secret.load, "key": keys.load}
-  for name, what, message in (
-    ("secret", "key", "it holds a secret, which Secret.load reads"),
-    ("key", "secret", "it holds a key of a scheme, which keys.load reads"),
-    ("private", "key", "it holds a private key, which keyring.read_key reads"),
-    ("private", "secret", "a private key, which keyring.read_key reads"),
-  ):
-    with pytest.raises(ValueError, match=message):
-      read[what](tmp_path / name)
-  for load in read.values():
-    with pytest.raises(
-      IsADirectoryError, match="folder is a folder, not a file"
-    ):
-      load(tmp_path / "folder")
 
 
 def test_names_that_may_be_keys_are_not_shown() -> None:
