@@ -1,6 +1,6 @@
 r"""Erasing a licensee's mark from a trained MNIST CNN.
 
-python -m experiments.attack --config=configs/attack_marks.py \
+    python -m experiments.attack --config=configs/attack_marks.py \
       --workdir=runs/attack_marks
 
 2 cores of a Xeon shared with other jobs, 2026-11-26, seeds 0 to 2: traced after
