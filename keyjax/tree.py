@@ -9,6 +9,7 @@ floats it contains NaN and subnormal values, which do not survive `x + 0` or a
 collective; `as_floats` returns that view, which is what an attacker would run.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -16,9 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from keyjax import arguments
 from keyjax.hidden import Hidden, is_hidden
-from keyjax.leaf_paths import matcher as matcher
-from keyjax.leaf_paths import unmatched as unmatched
 
 try:
   from jax.experimental.shard_alike import shard_alike
@@ -336,6 +336,13 @@ def count_nonfinite(tree: PyTree) -> jax.Array:
   return sum(counts, jnp.int32(0))
 
 
+def unmatched(pattern: Any, paths: Sequence[str]) -> str:
+  """Return an error text: no leaf matches a pattern, and which leaves exist."""
+  some = ", ".join(paths[:4]) + (", ..." if len(paths) > 4 else "")
+  shown = repr(pattern) if isinstance(pattern, str) else "the function"
+  return f"no leaf matches {shown} with its whole path; the leaves are {some}"
+
+
 def no_floats(layers: str, spec: Spec) -> str:
   """Return an error text: no leaf of floats matches, and which leaves exist."""
   match = matcher(layers)
@@ -347,3 +354,32 @@ def no_floats(layers: str, spec: Spec) -> str:
     f"no leaf of floats matches layers={layers!r} with its whole path; the "
     f"leaves are {some}{', ...' if len(spec) > 4 else ''}{more}"
   )
+
+
+def matcher(pattern: str | Callable[[str], bool]) -> Callable[[str], bool]:
+  """Return a predicate on leaf paths: the expression must match all of one.
+
+  Raises:
+    ValueError: If `pattern` is not a regular expression.
+    TypeError: If it is neither text nor a function.
+
+  Example:
+    >>> matcher(".*kernel")("params/dense/kernel")
+    True
+    >>> matcher("dense")("params/dense/kernel")
+    False
+  """
+  if callable(pattern):
+    return pattern
+  if not isinstance(pattern, str):
+    raise TypeError(
+      "a pattern of leaf paths is a regular expression, such as '.*kernel', or "
+      f"a function of a path, got {arguments.describe(pattern)}"
+    )
+  try:
+    compiled = re.compile(pattern)
+  except re.error as error:
+    raise ValueError(
+      f"{pattern!r} is not a regular expression: {error}"
+    ) from None
+  return lambda path: compiled.fullmatch(path) is not None

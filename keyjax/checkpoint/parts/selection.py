@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable
 from keyjax.checkpoint.format.manifest import Leaf, Manifest
 from keyjax.checkpoint.parts.opening import LeafRequest
 from keyjax.errors import ArgumentError
-from keyjax.leaf_paths import matcher, unmatched
 
 LeafSelection = str | Callable[[str], bool] | Iterable[str]
 
@@ -30,6 +29,8 @@ def select_leaves(
     if missing := sorted(selected - set(paths))[:4]:
       raise ArgumentError(f"no leaf {', '.join(missing)} in this checkpoint")
     leaves = selected.__contains__
+  from keyjax.tree import matcher, unmatched  # It loads JAX.
+
   matches = matcher(leaves)
   if found := [i for i, path in enumerate(paths) if matches(path)]:
     return found
