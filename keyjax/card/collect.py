@@ -118,7 +118,7 @@ def _card(
   attack_rows = [r for r in of_scheme if "attack" in r]
   used = accuracy_rows + attack_rows
   if not used:
-    raise CardError(f"no row of {label!r} has an accuracy or an attack")
+    raise CardError(f"no row of {label!r:.80} has an accuracy or an attack")
   runs = _unique({k: r.get(k, "") for k in _RUN} for r in used)
   accuracy = [_accuracy(r, runs) for r in accuracy_rows]
   attacks = [
@@ -157,7 +157,7 @@ def _label(rows: Sequence[Row], scheme: str | None) -> str:
     return labels[0]
   if scheme is None or scheme not in labels:
     raise CardError(
-      f"a card is about one scheme; these rows have: {', '.join(labels)}"
+      f"a card is about one scheme; these rows have: {', '.join(labels):.300}"
     )
   return scheme
 
@@ -221,14 +221,14 @@ def _require(row: Row, fields: Iterable[str], what: str) -> dict[str, Any]:
 
 
 def _accuracy(row: Row, runs: Sequence[Row]) -> dict[str, Any]:
-  what = f"the accuracy of {row['condition']!r}"
+  what = f"the accuracy of {row['condition']!r:.80}"
   counts = {k: row[k] for k in _COUNTS if k in row}
   score = _require(row, ("condition", *_INTERVAL), what)
   return score | counts | _run(row, runs)
 
 
 def _attack(row: Row, runs: Sequence[Row]) -> dict[str, Any]:
-  what = f"the attack {row['attack']!r}"
+  what = f"the attack {row['attack']!r:.80}"
   names = ("attack", "attack_title", "game", "condition")
   effort = ("attacker", "budget", "cost", "curve", "setting", "details")
   attack = _require(row, (*names, *_INTERVAL, *effort), what)

@@ -4,6 +4,7 @@ import os
 import pathlib
 from collections.abc import Mapping
 
+from keyjax import arguments
 from keyjax.checkpoint.storage import folders, locations
 from keyjax.checkpoint.weights import safetensors_reading
 from keyjax.errors import ArgumentError
@@ -76,7 +77,9 @@ def checked_format(
   """
   kind = kind or weight_format(path, "orbax")
   if kind not in WEIGHT_FORMATS:
-    raise ValueError(f"format {kind!r}: choose one of {WEIGHT_FORMATS}")
+    raise ValueError(
+      f"format {arguments.show(kind)}: choose one of {WEIGHT_FORMATS}"
+    )
   if kind != "safetensors" and not (metadata is None and shard_bytes is None):
     raise ValueError(f"{kind} has no metadata and no shards: use safetensors")
   return kind

@@ -276,7 +276,7 @@ def _load_schemes(name: str) -> None:
     schemes.load()
   except Exception as error:  # Such as a clash of names: not the file's fault.
     raise _UnknownTypeError(
-      f"a key of the class {name!r}, and the schemes of KeyJAX cannot be "
+      f"a key of the class {name!r:.80}, and the schemes of KeyJAX cannot be "
       f"loaded: {error}"
     ) from error
 
@@ -294,9 +294,9 @@ def _key_type(name: str) -> type:
     return found[0][1]
   if found:
     several = " and ".join(n for n, _ in found)
-    raise _UnknownTypeError(f"a {name!r}, which may be {several}")
+    raise _UnknownTypeError(f"a {name!r:.80}, which may be {several}")
   raise _UnknownTypeError(
-    f"a key of the class {name!r}, which is not loaded: import the module "
+    f"a key of the class {name!r:.80}, which is not loaded: import the module "
     f"that defines it first{_module_hint(name)}"
   )
 
@@ -305,4 +305,4 @@ def _module_hint(name: str) -> str:
   module = name.split(".")[0]
   if module == "__main__":
     return ", here the script or notebook that made the file"
-  return f", such as `import {module}`" if "." in name else ""
+  return f", such as `import {module:.80}`" if "." in name else ""

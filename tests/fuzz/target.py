@@ -4,6 +4,7 @@ import dataclasses
 import random
 import re
 import resource
+import sys
 import time
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 from tests.fuzz.mutate import Change, change_bytes
 
 MAX_SECONDS = 2.0  # Of the processor, for one small input.
-MAX_MEMORY = 200 << 10  # KiB that one input may add to the peak.
+MAX_MEMORY = 200 << 20  # Bytes that one input may add to the peak.
+_UNIT = 1 if sys.platform == "darwin" else 1024  # Of `ru_maxrss`.
 _MAX_ERROR = 1000
 _GIVEN = re.compile(r"'.*'|[\d/]\S*")  # What an error quotes.
 _WINDOW = 16  # Characters of a secret that no error may repeat.
@@ -96,15 +98,15 @@ class Trial:
     Raises:
       Finding: If the parser did what it must not.
     """
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    memory = _peak()
     start = time.process_time()
     reason = self._try(data)
     seconds = time.process_time() - start
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory
+    memory = _peak() - memory
     if seconds > MAX_SECONDS:
       raise Finding(f"{seconds:.1f} s of the processor ({reason})")
     if memory > MAX_MEMORY:
-      raise Finding(f"{memory >> 10} MiB of memory ({reason})")
+      raise Finding(f"{memory >> 20} MiB of memory ({reason})")
     return reason
 
   def _try(self, data: bytes) -> str:
@@ -133,3 +135,8 @@ class Trial:
       if any(part in text for part in self._hidden):
         raise Finding(f"a {type(error).__name__} repeats a part of a secret")
       error = error.__cause__ or error.__context__
+
+
+def _peak() -> int:
+  """Return the most bytes of memory that this process has had."""
+  return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _UNIT

@@ -36,6 +36,7 @@ from cryptography.hazmat.primitives.hpke import (
   Suite,
 )
 
+from keyjax.arguments import show
 from keyjax.errors import CannotOpen, KeyringError
 from keyjax.keyring.encoding import encode, field, fingerprint
 from keyjax.keyring.recipients import (
@@ -85,7 +86,7 @@ def _checked_kind(kind: str, data: bytes, part: str) -> str:
   size = getattr(_KINDS.get(kind), part, None)
   if size is None:
     raise KeyringError(
-      f"unknown kind of key {kind!r}: there are {' and '.join(_KINDS)}"
+      f"unknown kind of key {show(kind)}: there are {' and '.join(_KINDS)}"
     )
   if len(data) != size:
     raise KeyringError(f"a key of kind {kind} has {size} bytes here")
