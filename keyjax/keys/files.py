@@ -26,6 +26,7 @@ from keyjax.secrets import Secret
 from keyjax.tree import LeafSpec
 
 _VERSION = 1
+_MAX_DEPTH = 64
 _CLAIMED: set[bytes] = set()  # Digests of keys that `claim` returned.
 
 
@@ -242,22 +243,23 @@ def _pack(key: Any) -> Any:
   return {"array": np.asarray(key)}
 
 
-def _unpack(data: Any) -> Any:
-  if not isinstance(data, dict):  # Arrays of empty rows are endless.
+def _unpack(data: Any, depth: int = 0) -> Any:
+  # Arrays of empty rows are endless.
+  if not isinstance(data, dict) or depth > _MAX_DEPTH:
     raise TypeError("a part of a key")
   (kind, *_) = data
   if "type" in data:
-    fields = {f: _unpack(v) for f, v in data["fields"].items()}
+    fields = {f: _unpack(v, depth + 1) for f, v in data["fields"].items()}
     key = _key_type(data["type"])(**fields)
     key.check()
     return key
   if kind == "tuple":
     items = data["tuple"]
-    return tuple(_unpack(items[str(i)]) for i in range(len(items)))
+    return tuple(_unpack(items[str(i)], depth + 1) for i in range(len(items)))
   if kind == "leaf":
     return _leaf_spec(*json.loads(data["leaf"]))
   if kind == "dict":
-    return {k: _unpack(v) for k, v in data["dict"].items()}
+    return {k: _unpack(v, depth + 1) for k, v in data["dict"].items()}
   return jnp.asarray(data[kind]) if kind == "array" else data[kind]
 
 

@@ -161,7 +161,10 @@ class RsaIdentity(Private):
 
 
 def _load(data: bytes) -> RSAPrivateKey:
-  key = serialization.load_der_private_key(data, None)
+  try:
+    key = serialization.load_der_private_key(data, None)
+  except Exception:  # `cryptography` raises several types here.
+    raise ValueError("this is not a private key") from None
   if not isinstance(key, RSAPrivateKey):
     raise KeyringError("this is not an RSA key")
   return key
