@@ -50,7 +50,6 @@ def test_no_read_or_write_is_outside_a_buffer(tmp_path):
       *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
       *("-p", "no:xdist", "-o", "addopts=", "-m", "not slow"),
       *("tests/aes/test_native.py", "tests/seal/test_chunks.py"),
-      *("-k", "not storm and not process"),
     ],
     cwd=tmp_path,
     env=environment,
