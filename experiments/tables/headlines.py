@@ -220,10 +220,8 @@ def _over_seeds(
   made["queries"] = [r["cost"]["queries"] for r in rows]
   return made | {
     "seeds": list(seeds),
-    **{
-      k: [r[k] for r in rows]
-      for k in ("command", "commit", "hardware", "jax", "date")
-    },
+    "command": [over_seeds.without_folders(r["command"]) for r in rows],
+    **{k: [r[k] for r in rows] for k in ("commit", "hardware", "jax", "date")},
   }
 
 

@@ -54,7 +54,7 @@ def _row(found: list[Row], runs: Sequence[Run]) -> Row:
   return made | {
     "papers": published.report(first),
     "seeds": [run.seed for run in runs],
-    "command": [_without_folders(x["command"]) for x in found],
+    "command": [without_folders(x["command"]) for x in found],
     "commit": [x["commit"] for x in found],
     "hardware": [x["hardware"] for x in found],
     "jax": [x["jax"] for x in found],
@@ -118,11 +118,11 @@ def _counts(found: list[Row]) -> Row:
   return made
 
 
-def _without_folders(command: str) -> str:
+def without_folders(command: str) -> str:
   """Keep only the last name of every path: the folder of a run is irrelevant.
 
   Example:
-    >>> _without_folders("python -m experiments.main --workdir=/disk/runs/a")
+    >>> without_folders("python -m experiments.main --workdir=/disk/runs/a")
     'python -m experiments.main --workdir=a'
   """
   return re.sub(r"(?<==)(gs:/)?/\S*/", "", command)

@@ -39,6 +39,15 @@ def test_the_spread_over_seeds_is_shown() -> None:
   assert blocks._gets(row) == "40.0 (30.0 to 80.0); 190 to 256 of 256 bits"
 
 
+def test_results_name_no_folder_of_a_machine() -> None:
+  found = played(0.5)
+  found[0]["command"] = "python -m x --workdir=/disk/a/b_0 --only=hpnn/(a|b)"
+  (row,) = headlines.over_runs([found], [0], "")
+  assert row["command"] == ["python -m x --workdir=b_0 --only=hpnn/(a|b)"]
+  for file in (ROOT / "results").glob("*.json"):
+    assert "workdir=/" not in file.read_text(), file.name
+
+
 def test_games_of_all_seeds_count_together() -> None:
   found = [played(1.0, won=9, games=9) for _ in SEEDS]
   (row,) = headlines.over_runs(found, SEEDS, "")
