@@ -18,9 +18,20 @@ Python.
 This module imports nothing of KeyJAX, so that every other module can use it.
 """
 
+import copyreg
+from typing import Any
+
 
 class KeyjaxError(Exception):
   """Base of the errors that a caller may want to handle."""
+
+
+class _FixedMessageError(KeyjaxError):
+  """An error that writes its message itself."""
+
+  def __reduce__(self) -> Any:
+    """Pickle the message, without a call of `__init__`, for process pools."""
+    return copyreg.__newobj__, (type(self), *self.args)  # type: ignore[attr-defined]
 
 
 class ArgumentError(KeyjaxError, ValueError):
@@ -47,7 +58,7 @@ class ContentError(KeyjaxError):
   """
 
 
-class SealError(ContentError):
+class SealError(_FixedMessageError, ContentError):
   """Sealed data does not open; the cause is deliberately omitted."""
 
   def __init__(self) -> None:
@@ -61,7 +72,7 @@ class KeyringError(KeyjaxError):
   """A key, an envelope or a keyring cannot be used; the message says why."""
 
 
-class CannotOpen(KeyringError):
+class CannotOpen(_FixedMessageError, KeyringError):
   """No supplied key opens the data; the cause is deliberately omitted.
 
   A wrong key, a wrong passphrase and a damaged file produce the same message,
