@@ -119,6 +119,13 @@ def count_chunks(chunks: memoryview) -> int:
   return -(-len(chunks) // SEALED_CHUNK_BYTES)
 
 
+def overlap(first: memoryview, second: memoryview) -> bool:
+  """Return whether two contiguous buffers share a byte."""
+  import numpy as np  # As in `_array`.
+
+  return np.may_share_memory(_array(first), _array(second))
+
+
 def _array(data: memoryview) -> Any:
   import numpy as np  # Not at the top: the command line can do without.
 
@@ -149,20 +156,25 @@ def _divide(task: Callable[[int, int], bool], count: int) -> bool:
   parts = max(1, min(_cores(), count // _CHUNKS_PER_THREAD))
   bounds = [count * k // parts for k in range(parts + 1)]
   done = [False] * parts
+  stopped = False
 
   def run(k: int) -> None:
-    done[k] = task(bounds[k], bounds[k + 1])
+    if not stopped:
+      done[k] = task(bounds[k], bounds[k + 1])
 
-  threads = []
-  for k in range(1, parts):
-    thread = threading.Thread(target=run, args=(k,))
-    try:
-      thread.start()
-    except RuntimeError:
-      run(k)
-    else:
-      threads.append(thread)
-  run(0)
-  for thread in threads:
-    thread.join()
+  threads = [threading.Thread(target=run, args=(k,)) for k in range(1, parts)]
+  try:
+    for k, thread in enumerate(threads, 1):
+      try:
+        thread.start()
+      except RuntimeError:
+        run(k)
+    run(0)
+  except BaseException:  # A signal: no thread writes once the caller has it.
+    stopped = True
+    raise
+  finally:
+    for thread in threads:
+      if thread.ident is not None:
+        thread.join()
   return all(done)

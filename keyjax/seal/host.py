@@ -6,7 +6,7 @@ from typing import BinaryIO
 from cryptography.hazmat.primitives import constant_time
 
 from keyjax.errors import SealError
-from keyjax.seal.chunks import chunk_cipher, count_chunks
+from keyjax.seal.chunks import chunk_cipher, count_chunks, overlap
 from keyjax.seal.format import (
   AEAD_NAMES,
   CHUNK_BYTES,
@@ -76,13 +76,13 @@ def seal_into(
 
   Raises:
     ValueError: If the key, the salt or `out` has another size, `out` is
-      read-only, or the data is too long.
+      read-only or overlaps the data, or the data is too long.
   """
   plain = memoryview(data).cast("B")
   sealed = memoryview(out).cast("B")
   if len(sealed) != size_of_sealed(len(plain)):
     raise ValueError(f"{len(plain)} bytes do not seal into {len(sealed)}")
-  _require_writable(sealed)
+  _check_target(sealed, plain)
   salt = checked_salt(salt)
   subkey, base_nonce, commitment = derive(key, salt, context)
   sealed[:HEADER_BYTES] = salt + commitment
@@ -144,9 +144,11 @@ class Opener:
       SealError: If a chunk is damaged, has another index, or does not fill the
         buffer.
       ValueError: If no message has a chunk of such an index, or the buffer is
-        read-only.
+        read-only or overlaps the chunks.
+      TypeError: If a buffer is not contiguous.
     """
     target = memoryview(out).cast("B")
+    chunks = memoryview(chunks).cast("B")
     count = count_chunks(chunks)
     if not 0 <= first <= MAX_CHUNKS - count:
       raise ValueError(
@@ -156,13 +158,15 @@ class Opener:
     size = len(chunks) - count * TAG_BYTES
     if not chunks or len(target) != size or size < (count - 1) * CHUNK_BYTES:
       raise SealError
-    _require_writable(target)
+    _check_target(target, chunks)
     self._cipher.open(first, chunks, target)
 
 
-def _require_writable(out: memoryview) -> None:
+def _check_target(out: memoryview, source: memoryview) -> None:
   if out.readonly:
     raise ValueError("the buffer to write to is read-only")
+  if overlap(out, source):
+    raise ValueError("the buffer to write to overlaps the one that is read")
 
 
 def unseal(
@@ -177,7 +181,8 @@ def unseal(
 
   Args:
     key: Key that they were sealed with.
-    sealed: Whole message; a memory map works too.
+    sealed: Whole message; a memory map works too, of a file that does not
+      change meanwhile.
     context: Associated data that they are bound to.
     start: First byte of the plaintext slice.
     stop: End of the slice, exclusive; None is the end of the message. Only

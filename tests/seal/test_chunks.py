@@ -105,3 +105,43 @@ def test_buffers_that_no_message_has():
   with pytest.raises(ValueError, match="read-only"):
     seal.seal_into(key, plain, memoryview(bytes(message)))
   assert plain == bytes(CHUNK + 5)
+
+
+def test_buffers_of_any_type_but_not_in_pieces_or_one_on_another():
+  key = os.urandom(32)
+  data = os.urandom(CHUNK)
+  message = bytearray(seal.seal(key, data))
+  opener = seal.Opener(key, message[: seal.HEADER_BYTES])
+  body = memoryview(message)[seal.HEADER_BYTES :]
+  out = bytearray(CHUNK)
+  opener.open_into(0, body.cast("Q"), out)
+  assert out == data
+  for pieces in (body[::-1], memoryview(bytes(2 * len(body)))[::2]):
+    with pytest.raises(TypeError, match="contiguous"):
+      opener.open_into(0, pieces, out)
+  before = bytes(message)
+  with pytest.raises(ValueError, match="overlaps"):
+    opener.open_into(0, body, body[-CHUNK:])
+  with pytest.raises(ValueError, match="overlaps"):
+    seal.seal_into(key, memoryview(message)[:CHUNK], message)
+  assert message == before
+
+
+def test_no_thread_writes_after_an_interrupt(monkeypatch):
+  monkeypatch.setattr(chunks, "_cores", lambda: 2)
+  monkeypatch.setattr(chunks, "_CHUNKS_PER_THREAD", 1)
+  begun, caught, ended = (threading.Event() for _ in range(3))
+
+  def task(start, stop):
+    if start == 0:
+      assert begun.wait(10)
+      raise KeyboardInterrupt
+    begun.set()
+    caught.wait(0.2)  # Not before this ends is the error raised.
+    ended.set()
+    return True
+
+  with pytest.raises(KeyboardInterrupt):
+    chunks._divide(task, 2)
+  caught.set()
+  assert ended.is_set()
