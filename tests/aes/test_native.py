@@ -266,6 +266,8 @@ def test_other_buffers_are_errors_and_change_nothing(library):
   data, tag = np.zeros(40, np.uint8), np.zeros(16, np.uint8)
   flag, empty = np.zeros((), np.bool_), np.zeros(0, np.uint8)
   good = [keys, nonce, data, tag, empty]
+  many = np.zeros(1 << 16, np.uint8)
+  no_end = many[: (1 << 14) + 16]  # A full chunk is never the last one.
   for i, wrong in (
     (0, keys[:-1]),
     (0, keys.astype(np.float32)),
@@ -287,6 +289,11 @@ def test_other_buffers_are_errors_and_change_nothing(library):
     ("keyjax_gcm_open", good, []),
     ("keyjax_chunks_open", [keys, nonce, data], [data, flag]),
     ("keyjax_chunks_open", [keys, nonce[:11], data], [data[:24], flag]),
+    (
+      "keyjax_chunks_open",
+      [keys, nonce, no_end],
+      [many[: (1 << 14) - 16], flag],
+    ),
     ("keyjax_chunks_seal", [keys, nonce, data, tag], [data]),
     ("keyjax_xor", [keys, words(bytes(16)), data], [data[1:]]),
     ("keyjax_xor", [keys, words(bytes(16)), data, data], [data]),
