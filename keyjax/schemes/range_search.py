@@ -126,7 +126,8 @@ def _layer(
   options: Options,
   draw: jax.Array,
 ) -> Layer:
-  low, high, span = (x.astype(jnp.float32) for x in ends)
+  low, high, _ = (x.astype(jnp.float32) for x in ends)
+  span = high - low  # The layer's dtype may not hold it.
   margin = (options.beta or 0.0) * span
   return Layer(low + margin, high - margin, options.theta * span, draw)
 

@@ -305,6 +305,21 @@ def test_in_range_a_half_precision_weight_stays_inside() -> None:
   trees.assert_same_bits(restored, params)
 
 
+def test_in_range_a_range_that_its_dtype_does_not_hold() -> None:
+  w = np.linspace(-400, 400, 16).reshape(4, 4)
+  params = {"kernel": jnp.asarray(w, jnp.float8_e4m3fn)}  # 448 at most.
+  ones = jnp.ones(4)
+  loss = lambda p, x: (p["kernel"].astype(jnp.float32) @ x).mean()  # noqa: E731
+  scheme = keyjax.adv_params(
+    loss, max_params=3, search="in_range", loss_threshold=1.0
+  )
+  key = scheme.keygen(Secret(b"T" * 32), params, ones)
+  locked = scheme.encrypt(key, params)
+  assert loss(params, ones) < 1 < loss(locked, ones)
+  assert np.abs(np.asarray(locked["kernel"], np.float32)).max() <= 400
+  trees.assert_same_bits(scheme.decrypt(key, locked), params)
+
+
 def test_in_range_without_a_range() -> None:
   flat = jax.tree.map(jnp.ones_like, VARIABLES)
   with pytest.raises(ValueError, match="nothing was changed"):
