@@ -17,21 +17,22 @@ from experiments.run import results
 from experiments.tables import over_seeds
 from keyjax.attacks import registry
 from keyjax.attacks.intervals import clopper_pearson
+from keyjax.schemes import registry as schemes
 
 ROOT = pathlib.Path(__file__).parents[2]
 Row = Mapping[str, Any]
-# Code that every figure depends on, in addition to its config and attacks. The
-# ciphers are not among them: test vectors fix their bytes.
+# Code that every figure depends on, in addition to its config, its schemes and
+# attacks. The ciphers are not among them: test vectors fix their bytes.
 _COMMON = (
   "keyjax/scheme.py",
   "keyjax/tree.py",
-  "keyjax/schemes",
   "experiments/data",
   "experiments/models",
   "experiments/protection",
   "experiments/training",
   "experiments/run/config.py",
 )
+_SCHEMES = "keyjax.schemes"
 _PLAY = tuple(
   f"keyjax/attacks/{x}.py" for x in ("fit", "game", "referee", "views")
 )
@@ -121,6 +122,9 @@ def moved(run: Run, rows: Sequence[Row], seeds: int) -> str:
   if fewest < seeds:
     return f"{fewest} seeds only"
   paths = [*_COMMON, f"configs/{run.name}.py"]
+  paths += sorted(
+    _scheme_files({r["mechanism"] for r in measured} - {"", None})
+  )
   if not run.is_table:
     paths += [*_PLAY, "experiments/attacking"]
     paths += sorted({_room(r["game"]) for r in measured})
@@ -136,6 +140,29 @@ def _room(game: str) -> str:
   except ValueError:  # A measurement of `experiments.attacking`.
     return "experiments/attacking"
   return str(pathlib.Path(file).parent.relative_to(ROOT))
+
+
+def _scheme_files(names: Iterable[str]) -> set[str]:
+  """Return the files of schemes, and those of keyjax/schemes they import.
+
+  Example:
+    >>> sorted(_scheme_files(["identity"]))
+    ['keyjax/schemes/identity.py', 'keyjax/schemes/registry.py']
+  """
+  waiting = {schemes.get(name).factory.__module__ for name in names}
+  found: set[str] = set()
+  while waiting:
+    file = f"{waiting.pop().replace('.', '/')}.py"
+    if file in found:
+      continue
+    found.add(file)
+    for node in ast.walk(ast.parse((ROOT / file).read_text())):
+      if isinstance(node, ast.ImportFrom) and node.module == _SCHEMES:
+        waiting |= {f"{_SCHEMES}.{alias.name}" for alias in node.names}
+      elif isinstance(node, ast.ImportFrom):
+        name = str(node.module)
+        waiting |= {name} if name.startswith(f"{_SCHEMES}.") else set()
+  return found
 
 
 def _same_code(commit: str, paths: Iterable[str]) -> bool:

@@ -69,7 +69,9 @@ def test_what_moved_is_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
   assert headlines.moved(run, [], 3) == "never run"
   assert headlines.moved(run, found, 4) == "3 seeds only"
   assert headlines.moved(run, found, 3) == ""
-  assert {"keyjax/attacks/any_scheme", "configs/matrix.py"} <= set(asked)
+  used = {"keyjax/attacks/any_scheme", "configs/matrix.py"}
+  assert used | {"keyjax/schemes/counter.py"} <= set(asked)
+  assert "keyjax/schemes/hpnn.py" not in asked
   found[0]["commit"][1] = "89abcde"
   assert headlines.moved(run, found, 3) == "code moved since 89abcde"
 
