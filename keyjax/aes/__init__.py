@@ -9,6 +9,13 @@ memory (`host`, `native`). `impl="auto"` chooses by platform when a program is
 lowered; "host" and "device" force one, for tests. Where no machine code was
 compiled, or with KEYJAX_NATIVE=0, as `jax.export` needs it, "auto" is "device".
 
+On a TPU counter mode and `encrypt_blocks` run as one Pallas kernel (`tpu`) that
+keeps the state in registers through all rounds and moves only its input and
+output through HBM. XLA runs the circuit instead under `vmap`, and where it
+divides a program over several devices outside `shard_map` (`lowering`). The
+kernel is tested by interpretation on a CPU and compiles for v5e and v6e; it has
+not run on a TPU.
+
 Cost:
 
 * bytes: linear. Counter mode takes 49 32-bit operations a byte for AES-128 and

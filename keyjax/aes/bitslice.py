@@ -22,7 +22,7 @@ from keyjax.aes import sbox, words
 
 State = tuple[jax.Array, ...]
 
-_SWAPS = (
+SWAPS = (
   (16, 0x0000FFFF),
   (8, 0x00FF00FF),
   (4, 0x0F0F0F0F),
@@ -42,7 +42,7 @@ def transpose_bits(x: jax.Array) -> jax.Array:
     uint32[32, ...].
   """
   shape = x.shape
-  for s, mask in _SWAPS:
+  for s, mask in SWAPS:
     x = x.reshape(16 // s, 2, s, *shape[1:])  # [32, ...] -> pairs of s rows
     a, b = x[:, 0], x[:, 1]
     t = ((a >> np.uint32(s)) ^ b) & np.uint32(mask)
@@ -50,8 +50,14 @@ def transpose_bits(x: jax.Array) -> jax.Array:
   return x
 
 
+def key_words(round_keys: jax.Array) -> jax.Array:
+  """Return round keys in memory order, with the constant 0x63 of the S-box."""
+  x = words.swap(round_keys)
+  return x.at[1:].set(x[1:] ^ np.uint32(0x63636363))
+
+
 def masks(round_keys: jax.Array) -> jax.Array:
-  """Return round keys as planes, with the constant 0x63 of the S-box.
+  """Return the planes of `key_words`.
 
   Args:
     round_keys: uint32[rounds + 1, 4], big-endian words.
@@ -59,8 +65,7 @@ def masks(round_keys: jax.Array) -> jax.Array:
   Returns:
     uint32[rounds + 1, 8, 16, 1], each word all zeros or all ones.
   """
-  x = words.swap(round_keys)
-  x = x.at[1:].set(x[1:] ^ np.uint32(0x63636363))
+  x = key_words(round_keys)
   # Bit i of byte r of word c: [rounds + 1, 8, 4, 4] -> [rounds + 1, 8, 16, 1].
   shift = np.arange(32, dtype=np.uint32).reshape(4, 8).T[None, :, :, None]
   bits = (x[:, None, None, :] >> shift) & np.uint32(1)
@@ -136,7 +141,7 @@ def _opaque(fn: Callable[..., Any]) -> Callable[..., Any]:
   return call
 
 
-def _mixed(rolled: list[State], key: jax.Array) -> State:
+def mixed(rolled: list[State], key: jax.Array) -> State:
   """Return MixColumns plus the round key, from the state rolled by rows."""
   a, b, c, d = rolled
   two = [x ^ y for x, y in zip(a, b, strict=True)]
@@ -149,13 +154,13 @@ def _mixed(rolled: list[State], key: jax.Array) -> State:
 
 
 def _mix_rows(key: jax.Array, q: State, rows: np.ndarray) -> State:
-  """Return `_mixed` of planes whose rows are permuted first."""
+  """Return `mixed` of planes whose rows are permuted first."""
   rows = np.concatenate([rows, rows])
   rolled = [
     tuple(_take_slices(x, rows[4 * r : 4 * r + 16]) for x in q)
     for r in range(4)
   ]
-  return _mixed(rolled, key)
+  return mixed(rolled, key)
 
 
 def _mix_slices(key: jax.Array, q: State, rows: np.ndarray) -> State:
@@ -164,7 +169,7 @@ def _mix_slices(key: jax.Array, q: State, rows: np.ndarray) -> State:
 
   def mix(key: jax.Array, *longer: jax.Array) -> State:
     rolled = [tuple(x[4 * r : 4 * r + 16] for x in longer) for r in range(4)]
-    return _mixed(rolled, key)
+    return mixed(rolled, key)
 
   longer = _opaque(lambda *q: tuple(_take_index(x, rows) for x in q))(*q)
   return _opaque(mix)(key, *longer)

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from keyjax.aes import bitslice, checks, host, words
+from keyjax.aes import bitslice, checks, host, lowering, tpu, words
 from keyjax.aes.host import Impl
 
 # Lanes of 32 blocks in a tile. On a CPU the planes of a tile stay in the cache
@@ -20,11 +20,22 @@ def choose(
   impl: Impl,
   on_host: Callable[..., Any],
   device: Callable[..., Any],
+  on_tpu: Callable[..., Any] | None,
   *args: jax.Array,
 ) -> Any:
-  """Call `host.choose`; `device` also takes the largest number of lanes."""
-  impl = host.resolve(impl)
+  """Call `host.choose` with a kernel for TPUs.
+
+  Args:
+    impl: See `host.choose`.
+    on_host: See `host.choose`.
+    device: Function, bit-sliced, that also takes the largest number of lanes.
+    on_tpu: The same function without lanes as a kernel, or None for `device`.
+    *args: Arrays.
+  """
   accelerator = functools.partial(device, ACCELERATOR_LANES)
+  if on_tpu is not None:
+    accelerator = functools.partial(lowering.kernel_on_tpu, on_tpu, accelerator)
+  impl = host.resolve(impl)
   if impl != "device":
     return host.choose(impl, on_host, accelerator, *args)
   cpu = functools.partial(device, CPU_LANES)
@@ -87,6 +98,7 @@ def raw_encrypt(
     impl,
     lambda k, x: host.crypt_blocks(k, x, "encrypt"),
     functools.partial(_crypt, bitslice.encrypt_planes),
+    tpu.encrypt_blocks,
     round_keys,
     blocks,
   )
@@ -100,6 +112,7 @@ def raw_decrypt(
     impl,
     lambda k, x: host.crypt_blocks(k, x, "decrypt"),
     functools.partial(_crypt, bitslice.decrypt_planes),
+    None,
     round_keys,
     blocks,
   )

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keyjax.aes import bitslice, block, checks, host, words
+from keyjax.aes import bitslice, block, checks, host, tpu, words
 from keyjax.aes.host import Impl
 
 # The limit of SP 800-38D for a key and nonce, also applied to counter mode.
@@ -63,12 +63,30 @@ def raw_keystream(
   num_blocks: int,
   impl: Impl,
   swapped: bool = False,
+  flat: bool = False,
 ) -> jax.Array:
-  """Return uint32[num_blocks, 4] in memory order, or big-endian if swapped."""
+  """Return a keystream as its consumer reads it.
+
+  Args:
+    round_keys: uint32[rounds + 1, 4].
+    counter: uint32[4], big-endian words.
+    num_blocks: Number of blocks.
+    impl: See `keystream`.
+    swapped: True for big-endian words, false for memory order.
+    flat: True to return the words of all blocks in one dimension.
+
+  Returns:
+    uint32[num_blocks, 4], or uint32[4 * num_blocks].
+  """
+
+  def view(blocks: jax.Array) -> jax.Array:
+    return blocks.reshape(-1) if flat else blocks
+
   return block.choose(
     impl,
-    functools.partial(host.keystream, num_blocks, swapped),
-    functools.partial(bit_sliced, num_blocks, swapped),
+    lambda *args: view(host.keystream(num_blocks, swapped, *args)),
+    lambda *args: view(bit_sliced(num_blocks, swapped, *args)),
+    functools.partial(tpu.keystream, num_blocks, swapped, flat),
     round_keys,
     counter,
   )

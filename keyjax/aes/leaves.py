@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from keyjax.aes import bitslice, block, checks, ctr, host, words
+from keyjax.aes import bitslice, block, checks, ctr, host, tpu, words
 from keyjax.aes.host import Impl
 
 Like = jax.Array | jax.ShapeDtypeStruct
@@ -46,9 +46,9 @@ def _check(
 
 
 def _view(stream: jax.Array, like: Like) -> jax.Array:
-  """View the bytes of a stream, in memory order, as the words of a leaf.
+  """View the words of a stream, in memory order, as the words of a leaf.
 
-  uint32[blocks, 4] -> the shape and dtype of the leaf
+  uint32[...] -> the shape and dtype of the leaf
   """
   out = stream.reshape(-1)
   if like.dtype != jnp.uint32:
@@ -98,7 +98,7 @@ def xor_words(
     made = pads(round_keys, counter, leaves, shardings=shardings, impl=impl)
     return [x ^ pad for x, pad in zip(leaves, made, strict=True)]
   args = (round_keys, counter, *leaves)
-  return list(block.choose(impl, host.xor, _xor, *args))
+  return list(block.choose(impl, host.xor, _xor, _xor_on_tpu, *args))
 
 
 def pads(
@@ -150,8 +150,8 @@ def _unsharded(
   impl: Impl,
 ) -> list[jax.Array]:
   total = sum(map(_num_blocks, leaves))
-  # uint32[blocks, 4], in memory order
-  made = ctr.raw_keystream(round_keys, counter, total, impl)
+  # uint32[4 * blocks], in memory order
+  made = ctr.raw_keystream(round_keys, counter, total, impl, flat=True)
   # The barrier makes XLA compute the keystream once, not in each use.
   return _views(jax.lax.optimization_barrier(made), leaves)
 
@@ -159,7 +159,7 @@ def _unsharded(
 def _views(stream: jax.Array, leaves: Sequence[Like]) -> list[jax.Array]:
   ends = np.cumsum([0, *map(_num_blocks, leaves)]).tolist()
   return [
-    _view(stream[a:b], x)
+    _view(stream[4 * a : 4 * b], x)
     for x, a, b in zip(leaves, ends, ends[1:], strict=False)
   ]
 
@@ -172,6 +172,21 @@ def _xor(
 ) -> tuple[jax.Array, ...]:
   total = sum(map(_num_blocks, leaves))
   stream = ctr.bit_sliced(total, False, most_lanes, round_keys, counter)
+  return _xor_stream(stream.reshape(-1), leaves)
+
+
+def _xor_on_tpu(
+  round_keys: jax.Array, counter: jax.Array, *leaves: jax.Array
+) -> tuple[jax.Array, ...]:
+  total = sum(map(_num_blocks, leaves))
+  return _xor_stream(
+    tpu.keystream(total, False, True, round_keys, counter), leaves
+  )
+
+
+def _xor_stream(
+  stream: jax.Array, leaves: Sequence[jax.Array]
+) -> tuple[jax.Array, ...]:
   return tuple(
     x ^ pad for x, pad in zip(leaves, _views(stream, leaves), strict=True)
   )
@@ -239,12 +254,15 @@ def _at(
 ) -> jax.Array:
   """Return the blocks of the keystream at any positions, uint32[n, 4]."""
 
-  def counters(index: jax.Array) -> jax.Array:
+  def counters(counter: jax.Array, index: jax.Array) -> jax.Array:
     base = counter.reshape((1,) * index.ndim + (4,))
     return words.swap(words.add(base, index))
 
   def device(
-    most_lanes: int, round_keys: jax.Array, index: jax.Array
+    most_lanes: int,
+    round_keys: jax.Array,
+    counter: jax.Array,
+    index: jax.Array,
   ) -> jax.Array:
     n = index.shape[0]
     lanes = block.tile_lanes(most_lanes, index.shape[0])
@@ -253,14 +271,23 @@ def _at(
     tiles = jnp.pad(index, (0, -n % (32 * lanes))).reshape(-1, 32, lanes)
     return block.in_tiles(
       lambda s: bitslice.encrypt_planes(keys, s),
-      lambda i: bitslice.to_planes(counters(i).transpose(0, 2, 1)),
+      lambda i: bitslice.to_planes(counters(counter, i).transpose(0, 2, 1)),
       tiles,
     )[:n]
 
-  def on_host(round_keys: jax.Array, index: jax.Array) -> jax.Array:
-    return host.crypt_blocks(round_keys, counters(index), "encrypt")
+  def on_host(
+    round_keys: jax.Array, counter: jax.Array, index: jax.Array
+  ) -> jax.Array:
+    blocks = counters(counter, index)
+    return host.crypt_blocks(round_keys, blocks, "encrypt")
 
-  return block.choose(impl, on_host, device, round_keys, index)
+  def on_tpu(
+    round_keys: jax.Array, counter: jax.Array, index: jax.Array
+  ) -> jax.Array:
+    return tpu.encrypt_blocks(round_keys, counters(counter, index))
+
+  args = (round_keys, counter, index)
+  return block.choose(impl, on_host, device, on_tpu, *args)
 
 
 def _local(

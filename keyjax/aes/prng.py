@@ -48,12 +48,15 @@ _WORDS = {8: jnp.uint8, 16: jnp.uint16, 32: jnp.uint32, 64: jnp.uint64}
 def _blocks(
   key: jax.Array, kind: int, index: jax.Array | int, n: int
 ) -> jax.Array:
-  """Return n blocks of the keystream of a key, uint32[n, 4]."""
+  """Return the words of n blocks of the keystream of a key, uint32[4 * n]."""
   # uint32[8] -> uint8[8, 4] -> uint8[32]
   raw = jax.lax.bitcast_convert_type(key, jnp.uint8).reshape(32)
   counter = jnp.zeros(4, jnp.uint32).at[0].set(np.uint32(kind))
   counter = counter.at[2].set(jnp.asarray(index).astype(jnp.uint32))
-  return ctr.keystream(expand_key(raw), counter, n)
+  ctr.check_length(0, n)
+  return ctr.raw_keystream(
+    expand_key(raw), counter, n, "auto", swapped=True, flat=True
+  )
 
 
 def _seed(seed: jax.Array) -> jax.Array:
@@ -81,7 +84,7 @@ def _random_bits(
   if bit_width not in _WORDS:
     raise ValueError(f"bit_width must be 8, 16, 32 or 64, got {bit_width}")
   size = math.prod(shape)
-  words = _blocks(key, _BITS, 0, -(-size * bit_width // 128)).reshape(-1)
+  words = _blocks(key, _BITS, 0, -(-size * bit_width // 128))
   if bit_width == 64:
     words = words.reshape(-1, 2)
   bits = jax.lax.bitcast_convert_type(words, _WORDS[bit_width])

@@ -4,6 +4,8 @@ Run by hand: `pip install "jax[tpu]"`, then `pytest -m tpu_aot tests/aes`.
 """
 
 import functools
+import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +16,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from keyjax import aes, seal
-from keyjax.aes import bitslice, block, prng
+from keyjax.aes import bitslice, block, prng, tpu
 from keyjax.secrets import Secret
 
 pytestmark = pytest.mark.tpu_aot
@@ -121,6 +123,65 @@ def test_estimated_rate(mesh, capsys):
       f"GB/s by {total[0] / size:.0f} operations a byte, {memory:.0f} GB/s "
       f"if all {total[1] / size:.0f} bytes a byte went through HBM"
     )
+
+
+def kernel_bytes(text):
+  """Return the bytes of the inputs and outputs of the kernels of a program."""
+  shape_of = dict(re.findall(r"%([\w.\-]+) = u32\[([\d,]+)\]", text))
+  total = 0
+  for name, args in re.findall(
+    r'%([\w.\-]+) = .* custom-call\((.*?)\), custom_call_target="tpu_custom',
+    text,
+  ):
+    for x in (name, *re.findall(r"%([\w.\-]+)", args)):
+      total += 4 * math.prod(map(int, shape_of[x].split(",")))
+  return total
+
+
+def draw(data):
+  key = jax.random.wrap_key_data(data, impl=prng.impl)
+  return jax.random.bits(key, (1 << 24,))
+
+
+# Functions, the shapes of their inputs, and the bytes they have to move.
+MOVED = {
+  "keystream": (
+    functools.partial(aes.keystream, num_blocks=1 << 22),
+    (KEYS, COUNTER),
+    1 << 26,
+  ),
+  "keystream 256": (
+    functools.partial(aes.keystream, num_blocks=1 << 22),
+    (KEYS_256, COUNTER),
+    1 << 26,
+  ),
+  "pads": (
+    lambda k, c: aes.pads(k, c, [jax.ShapeDtypeStruct((1 << 24,), jnp.uint32)]),
+    (KEYS, COUNTER),
+    1 << 26,
+  ),
+  "random bits": (draw, (jax.ShapeDtypeStruct((8,), jnp.uint32),), 1 << 26),
+  "encrypt_blocks": (
+    tpu.encrypt_blocks,
+    (KEYS, jax.ShapeDtypeStruct((1 << 22, 4), jnp.uint32)),
+    2 << 26,
+  ),
+}
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_the_state_stays_on_the_chip(mesh, name, capsys):
+  fn, shapes, least = MOVED[name]
+  chip = Mesh(mesh.devices[:1], "x")
+  program = compiled(chip, fn, *shapes)
+  # XLA counts no bytes for a kernel.
+  rest = program.cost_analysis()["bytes accessed"]
+  moved = kernel_bytes(program.as_text())
+  with capsys.disabled():
+    kind = chip.devices.flat[0].device_kind
+    print(f"\n{kind}, {name}: {(moved + rest) / least:.3f} of {least} bytes")
+  assert least <= moved
+  assert moved + rest < 1.1 * least
 
 
 def test_sealing_compiles_for_a_slice(mesh):
