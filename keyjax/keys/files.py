@@ -138,12 +138,15 @@ def _check_fit(path: str, key: Any, params: Any) -> None:
   """Check that a tree has the leaves of a key, before its file is used up.
 
   The dtype is that of the tree or, for a later part of a chain, of ciphertext.
-  A key of `masked` lacks leaves of the tree; `encrypt` finds what is left.
+  Leaves that `masked` or `partition` hid from a key have no shape there;
+  `encrypt` finds what is left.
   """
   paths, leaves, _ = tree.flatten(params)
   found = dict(zip(paths, leaves, strict=True))
   for one in _one_time_keys(key):
     for spec in getattr(one, "spec", ()):
+      if spec.dtype == "hidden":
+        continue
       leaf = found.get(spec.path)
       if leaf is None or tuple(np.shape(leaf)) != tuple(spec.shape):
         raise ValueError(
