@@ -9,7 +9,7 @@ AdvParams on MNIST:
       --workdir=runs/mnist_adv_params
 
 2 cores of a Xeon shared with other jobs, 2 minutes, 2026-11-22. plain 99.28 %;
-unbounded: right key 99.28, none 9.0, wrong keys 9.6. In range: see `table_mnist`.
+unbounded: right key 99.28, none 9.0, wrong keys 9.6. In range: `table_mnist`.
 
 AdvParams on GTSRB:
 
