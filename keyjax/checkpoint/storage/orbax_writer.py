@@ -23,8 +23,10 @@ from keyjax.checkpoint.format.layout import Streams
 from keyjax.checkpoint.storage import commit_mark, folders, header
 from keyjax.checkpoint.storage.sealed_files import DATA, segment_name
 
-_PARALLEL_WRITES = 6  # Segments.
-_WRITES_PER_TRIM = 4  # Each costs about 10 ms.
+# Segments: a disk is as fast with two, and each takes its memory twice.
+_WRITES_ON_A_DISK = 2
+_WRITES_ELSEWHERE = 6
+_WRITES_PER_TRIM = 8  # Each costs about 10 ms, and the memory to be had again.
 
 
 class SealedArrays(NamedTuple):
@@ -86,7 +88,8 @@ class _OrderedHandler(ocp.type_handlers.NumpyHandler):
       self._loop = loop
       self._failed = False
       self._done = 0
-      self._turns = asyncio.Semaphore(_PARALLEL_WRITES)
+      self._parallel = _parallel_writes(tspec)
+      self._turns = asyncio.Semaphore(self._parallel)
     try:
       async with self._turns:
         if not self._failed:
@@ -98,11 +101,22 @@ class _OrderedHandler(ocp.type_handlers.NumpyHandler):
       if self._failed:
         return
       self._failed = True
-      for _ in range(_PARALLEL_WRITES):
+      for _ in range(self._parallel):
         await self._turns.acquire()
-      for _ in range(_PARALLEL_WRITES):
+      for _ in range(self._parallel):
         self._turns.release()
       raise
+
+
+def _parallel_writes(spec: dict[str, Any]) -> int:
+  """Return how many segments are written at once to where a spec points."""
+  store: Any = spec
+  driver = ""
+  while isinstance(store, dict):  # Stores are nested: zarr in OCDBT in files.
+    driver = store["driver"]
+    store = store.get("kvstore", store.get("base"))
+  on_disk = driver == "file" or str(store).startswith("file://")
+  return _WRITES_ON_A_DISK if on_disk else _WRITES_ELSEWHERE
 
 
 def _trim_memory() -> None:
