@@ -7,7 +7,7 @@ long messages on several threads; OpenSSL takes them one at a time.
 import os
 import threading
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -75,6 +75,9 @@ class Compiled:
   def __init__(self, key: bytes, base_nonce: bytes):
     self._key = key
     self._base_nonce = base_nonce
+
+  def __reduce_ex__(self, protocol: Any) -> NoReturn:
+    raise TypeError("the cipher of a message is not pickled: it holds a key")
 
   def seal(self, plain: memoryview, out: memoryview) -> None:
     """See `ChunkCipher`."""

@@ -1,6 +1,8 @@
 """The chunks of a message on the host, by either cipher and on threads."""
 
+import copy
 import os
+import pickle
 import threading
 
 import pytest
@@ -145,3 +147,15 @@ def test_no_thread_writes_after_an_interrupt(monkeypatch):
     chunks._divide(task, 2)
   caught.set()
   assert ended.is_set()
+
+
+def test_a_key_is_in_no_pickle_and_no_repr(kind):
+  key = os.urandom(16)
+  cipher = kind(key, bytes(12))
+  message = seal.seal(key, b"")
+  for value in (cipher, seal.Opener(key, message[: seal.HEADER_BYTES])):
+    assert key.hex() not in repr(value) and str(key)[2:-1] not in repr(value)
+    with pytest.raises(TypeError, match="pickle"):
+      pickle.dumps(value)
+    with pytest.raises(TypeError):
+      copy.deepcopy(value)
