@@ -52,6 +52,18 @@ def test_a_card_contains_the_rows(card):
   }
 
 
+@pytest.mark.parametrize("depth", (100, 100_000))
+def test_a_deep_card_is_refused(card, depth):
+  """Without a limit Python's own stack decides, which differs by version."""
+  deep = "x"
+  for _ in range(depth):
+    deep = [deep]
+  changed = copy.deepcopy(card)
+  changed["scheme"]["parts"][0]["options"]["deep"] = deep
+  with pytest.raises(cards.CardError, match="at most 64 levels"):
+    cards.check(changed)
+
+
 def test_a_card_knows_every_goal_and_condition():
   fields = cards.schema()["$defs"]["attack"]["properties"]
   assert fields["goal"]["enum"] == [str(goal) for goal in Goal]

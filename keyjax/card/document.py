@@ -31,6 +31,7 @@ Card = dict[str, Any]
 _CONTEXT = b"keyjax/card/1/signed\x00"
 _MAX_BYTES = 1 << 24
 _MAX_ITEMS = 1 << 19
+_MAX_DEPTH = 64
 _MAX_MESSAGE = 300
 
 
@@ -62,6 +63,7 @@ def check(card: Mapping[str, Any]) -> None:
       f"this card has another version than {VERSION}, the only one that this "
       "release of KeyJAX reads"
     )
+  _check_depth(card)  # What follows is recursive.
   _refuse_secrets(card)  # Before any message that repeats a field.
   error = jsonschema.exceptions.best_match(_validator().iter_errors(card))
   if error is not None:
@@ -110,6 +112,19 @@ def _check_classes(card: Mapping[str, Any]) -> None:
       raise CardError(
         f"the class of {part['mechanism']} is {known!r}, not {part['class']!r}"
       )
+
+
+def _check_depth(card: Mapping[str, Any]) -> None:
+  level: list[Any] = [card]
+  for _ in range(_MAX_DEPTH):
+    containers = [
+      x.values() if isinstance(x, Mapping) else x
+      for x in level
+      if isinstance(x, Mapping | list)
+    ]
+    level = [x for container in containers for x in container]
+  if level:
+    raise CardError(f"a card has at most {_MAX_DEPTH} levels")
 
 
 def _refuse_secrets(card: Mapping[str, Any]) -> None:
