@@ -24,8 +24,6 @@ def restore(data: bytes) -> Any:
     found = flax.serialization.msgpack_restore(data)
     jax.tree.structure(found)  # Names that cannot be sorted make no tree.
     return found
-  except (
-    Exception
-  ):  # Also KeyError, OverflowError, RecursionError, SyntaxError.
+  except Exception:  # KeyError, OverflowError, RecursionError, SyntaxError, ...
     pass
   raise ValueError("the msgpack data is damaged")

@@ -14,7 +14,7 @@ import pathlib
 LIBRARIES = ("cipher_wide", "cipher")
 FOLDER = pathlib.Path(__file__).parent / "csrc"
 _POINTER, _SIZE = ctypes.c_void_p, ctypes.c_size_t
-# Key, base nonce, index and number of the chunks, input, plain size, output.
+# Key, base nonce, index and number of the chunks; plaintext, and sealed.
 _CHUNKS = (
   *(ctypes.c_char_p, _SIZE, ctypes.c_char_p, ctypes.c_uint64, _SIZE),
   *(_POINTER, _SIZE, _POINTER),
@@ -26,13 +26,10 @@ def load(name: str) -> ctypes.CDLL | None:
   path = FOLDER / f"{name}.abi3.so"
   try:
     library = ctypes.CDLL(str(path))
-    library.keyjax_host_seal.argtypes = _CHUNKS
-    library.keyjax_host_open.argtypes = _CHUNKS
-  except (
-    OSError,
-    AttributeError,
-  ):  # Missing, or for another machine or source.
-    return None
+    library.keyjax_seal_on_host.argtypes = _CHUNKS
+    library.keyjax_open_on_host.argtypes = _CHUNKS
+  except (OSError, AttributeError):
+    return None  # It is missing, or for another machine or source.
   return library if library.keyjax_supported() else None
 
 

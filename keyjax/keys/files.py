@@ -157,8 +157,8 @@ def _check_fit(path: str, key: Any, params: Any) -> None:
 
 def _name(key: Any) -> bytes:
   """Return a digest that tells a key from all others."""
-  packed = flax.serialization.msgpack_serialize(_pack(key))
-  return hashlib.sha256(packed).digest()
+  data = flax.serialization.msgpack_serialize(_pack(key))
+  return hashlib.sha256(data).digest()
 
 
 def _file(data: bytes, encrypts: bytes | None) -> bytes:

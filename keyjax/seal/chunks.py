@@ -81,40 +81,36 @@ class Compiled:
 
   def seal(self, plain: memoryview, out: memoryview) -> None:
     """See `ChunkCipher`."""
-    cipher = library.find()
-    assert cipher is not None
-    source, target = _array(plain), _array(out)
-
-    def seal_some(start: int, stop: int) -> bool:
-      held = source[start * CHUNK_BYTES : stop * CHUNK_BYTES]
-      done = cipher.keyjax_host_seal(
-        *(self._key, len(self._key), self._base_nonce, start, stop - start),
-        *(held.ctypes.data, held.size),
-        target.ctypes.data + start * SEALED_CHUNK_BYTES,
-      )
-      return done == 1
-
-    if not _divide(seal_some, len(plain) // CHUNK_BYTES + 1):
-      raise SealError
+    count = len(plain) // CHUNK_BYTES + 1
+    if not self._run("keyjax_seal_on_host", 0, count, plain, out):
+      raise RuntimeError("the compiled cipher did not seal every chunk")
 
   def open(self, first: int, chunks: memoryview, out: memoryview) -> None:
     """See `ChunkCipher`."""
-    cipher = library.find()
-    assert cipher is not None
-    source, target = _array(chunks), _array(out)
-
-    def open_some(start: int, stop: int) -> bool:
-      held = target[start * CHUNK_BYTES : stop * CHUNK_BYTES]
-      valid = cipher.keyjax_host_open(
-        *(self._key, len(self._key), self._base_nonce),
-        *(first + start, stop - start),
-        source.ctypes.data + start * SEALED_CHUNK_BYTES,
-        *(held.size, held.ctypes.data),
-      )
-      return valid == 1
-
-    if not _divide(open_some, count_chunks(chunks)):
+    count = count_chunks(chunks)
+    if not self._run("keyjax_open_on_host", first, count, out, chunks):
       raise SealError
+
+  def _run(
+    self,
+    name: str,
+    first: int,
+    count: int,
+    plain: memoryview,
+    sealed: memoryview,
+  ) -> bool:
+    """Call a function of the library; return whether all chunks succeeded."""
+    function = getattr(library.find(), name)
+    data, chunks = _array(plain), _array(sealed)
+    head = (self._key, len(self._key), self._base_nonce)
+
+    def some(start: int, stop: int) -> bool:
+      held = data[start * CHUNK_BYTES : stop * CHUNK_BYTES]
+      at = chunks.ctypes.data + start * SEALED_CHUNK_BYTES
+      ends = (first + start, stop - start, held.ctypes.data, held.size, at)
+      return bool(function(*head, *ends))
+
+    return _divide(some, count)
 
 
 def count_chunks(chunks: memoryview) -> int:

@@ -292,19 +292,21 @@ static int on_host(Slice *slice, const uint8_t *key, size_t key_size,
   return opened(&c);
 }
 
-EXPORT int keyjax_host_seal(const uint8_t *key, size_t key_size,
-                            const uint8_t base[12], uint64_t first,
-                            size_t count, const uint8_t *in, size_t plain,
-                            uint8_t *out) {
-  return on_host(seal_some, key, key_size, base, first, count, in, plain, out);
+EXPORT int keyjax_seal_on_host(const uint8_t *key, size_t key_size,
+                               const uint8_t base[12], uint64_t first,
+                               size_t count, const uint8_t *data, size_t size,
+                               uint8_t *sealed) {
+  return on_host(seal_some, key, key_size, base, first, count, data, size,
+                 sealed);
 }
 
-// If a chunk is forged, `out` is zeros.
-EXPORT int keyjax_host_open(const uint8_t *key, size_t key_size,
-                            const uint8_t base[12], uint64_t first,
-                            size_t count, const uint8_t *in, size_t plain,
-                            uint8_t *out) {
-  return on_host(open_some, key, key_size, base, first, count, in, plain, out);
+// If a chunk is forged, `data` is zeros.
+EXPORT int keyjax_open_on_host(const uint8_t *key, size_t key_size,
+                               const uint8_t base[12], uint64_t first,
+                               size_t count, uint8_t *data, size_t size,
+                               const uint8_t *sealed) {
+  return on_host(open_some, key, key_size, base, first, count, sealed, size,
+                 data);
 }
 
 #if defined(__clang__)
