@@ -24,11 +24,18 @@ _ADDRESS_SPACE = 8 << 30
 def main() -> int:
   """Run the command, and return its exit code."""
   parser = argparse.ArgumentParser(prog="python -m tests.fuzz")
-  parser.add_argument("--minutes", type=float, default=10.0)
-  parser.add_argument("--target", choices=sorted(TARGETS), action="append")
-  parser.add_argument("--seed", type=int, default=None)
-  parser.add_argument("--out", default="runs/fuzz")
-  parser.add_argument("--input", type=pathlib.Path, help="a file to try again")
+  add = parser.add_argument
+  add("--minutes", type=float, default=10.0, help="how long; 10 by default")
+  add(
+    "--target",
+    choices=sorted(TARGETS),
+    action="append",
+    metavar="NAME",
+    help=f"only this parser, may be repeated: {', '.join(sorted(TARGETS))}",
+  )
+  add("--seed", type=int, help="repeat a run; a fresh one by default")
+  add("--out", default="runs/fuzz", help="folder for inputs that fail")
+  add("--input", type=pathlib.Path, help="a file to try again")
   args = parser.parse_args()
   logging.disable()  # Orbax logs what it reads, and failed coroutines.
   sys.unraisablehook = lambda _: None
