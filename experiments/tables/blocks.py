@@ -14,6 +14,7 @@ from experiments.tables import headlines, markdown
 from keyjax.attacks import verdict
 
 Row = Mapping[str, Any]
+_BACK = 0.005  # The accuracy is as good as before within half a point.
 _BLOCK = re.compile(
   r"(<!-- begin (\w+): [^\n]* -->\n)(.*?)(<!-- end \2 -->)", re.S
 )
@@ -58,7 +59,7 @@ def _lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def attacks(results: pathlib.Path) -> list[str]:
   """Return the table of attacks over seeds."""
-  rows = headlines.read(results / "attacks.json")
+  rows = _played(results, of_owners=False)
   if not rows:
     return []
   head = (
@@ -75,6 +76,57 @@ def attacks(results: pathlib.Path) -> list[str]:
     "",
     *(_origin([r for r in rows if r["config"] == x]) for x in configs),
   ]
+
+
+def _played(results: pathlib.Path, of_owners: bool) -> list[dict[str, Any]]:
+  """Return the rows of attackers, or those of an owner with their key."""
+  rows = headlines.read(results / "attacks.json")
+  return [r for r in rows if (r["condition"] == "right") == of_owners]
+
+
+def new_key(results: pathlib.Path) -> list[str]:
+  """Return the table of what a new key costs, over seeds."""
+  rows = _played(results, of_owners=True)
+  if not rows:
+    return []
+  head = (
+    "lock",
+    "old key, %",
+    "how",
+    "seconds",
+    "new key, %",
+    "steps to within half a point of the old key",
+  )
+  made = [
+    [
+      row["title"],
+      _range(row["right"]),
+      row["attack_title"],
+      _seconds(row["seconds"]),
+      _range(row),
+      _regained(row),
+    ]
+    for row in rows
+  ]
+  return [*_lines(head, made), "", _origin(rows)]
+
+
+def _seconds(values: Sequence[float]) -> str:
+  low, high = (f"{x:.2g}" for x in (min(values), max(values)))
+  return low if low == high else f"{low} to {high}"
+
+
+def _regained(row: Row) -> str:
+  """Return the steps until the accuracy is back, of all seeds."""
+  found = [
+    next((step for step, value in curve if value >= right - _BACK), None)
+    for curve, right in zip(row["curves"], row["right"]["values"], strict=True)
+  ]
+  reached = [x for x in found if x is not None]
+  if not reached:
+    return f"not after {max(step for step, _ in row['curves'][0]):,}"
+  never = len(found) - len(reached)
+  return _span(reached) + (f"; {never} of {len(found)} never" if never else "")
 
 
 def _attack(row: Row) -> list[str]:
@@ -187,4 +239,5 @@ _BLOCKS: dict[str, Callable[[pathlib.Path], list[str]]] = {
   "accuracy": accuracy,
   "attacks": attacks,
   "judge": judge,
+  "new_key": new_key,
 }

@@ -7,7 +7,6 @@ comments, docstrings and texts of known breaks do not count.
 """
 
 import ast
-import inspect
 import pathlib
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,7 +31,6 @@ _COMMON = (
   "experiments/training",
   "experiments/run/config.py",
 )
-_SCHEMES = "keyjax.schemes"
 _PLAY = tuple(
   f"keyjax/attacks/{x}.py" for x in ("fit", "game", "referee", "views")
 )
@@ -97,6 +95,7 @@ RUNS = (
   Run("attack_cryptanalytic", r".*/(blind_10000|extract)"),
   Run("attack_properties", r".*/absent_.*"),
   Run("attack_adv_range", r".*/.*"),
+  Run("attack_new_key", r".*/.*"),
   Run("table_gtsrb"),
   Run("table_cifar10"),
 )
@@ -121,48 +120,52 @@ def moved(run: Run, rows: Sequence[Row], seeds: int) -> str:
   fewest = min(len(r["seeds"]) for r in measured)
   if fewest < seeds:
     return f"{fewest} seeds only"
+  used = {
+    schemes.get(r["mechanism"]).factory for r in measured if r["mechanism"]
+  }
   paths = [*_COMMON, f"configs/{run.name}.py"]
-  paths += sorted(
-    _scheme_files({r["mechanism"] for r in measured} - {"", None})
-  )
+  paths += sorted(_files([x.__module__ for x in used]))
   if not run.is_table:
     paths += [*_PLAY, "experiments/attacking"]
-    paths += sorted({_room(r["game"]) for r in measured})
+    paths += sorted(_files({_module(r["game"]) for r in measured} - {""}))
   commits = dict.fromkeys(x for r in measured for x in r["commit"])
   changed = [c for c in commits if not _same_code(c, paths)]
   return f"code moved since {', '.join(changed)}" if changed else ""
 
 
-def _room(game: str) -> str:
-  """Return the folder of an attack, from the top of the checkout."""
+def _module(game: str) -> str:
+  """Return the module of an attack; empty for a measurement without one."""
   try:
-    file = inspect.getfile(registry.get(game).run)
+    return registry.get(game).run.__module__
   except ValueError:  # A measurement of `experiments.attacking`.
-    return "experiments/attacking"
-  return str(pathlib.Path(file).parent.relative_to(ROOT))
+    return ""
 
 
-def _scheme_files(names: Iterable[str]) -> set[str]:
-  """Return the files of schemes, and those of keyjax/schemes they import.
+def _files(modules: Iterable[str]) -> set[str]:
+  """Return the files of modules, and those they import from their package.
 
   Example:
-    >>> sorted(_scheme_files(["identity"]))
+    >>> sorted(_files(["keyjax.schemes.identity"]))
     ['keyjax/schemes/identity.py', 'keyjax/schemes/registry.py']
   """
-  waiting = {schemes.get(name).factory.__module__ for name in names}
+  waiting = set(modules)
   found: set[str] = set()
   while waiting:
-    file = f"{waiting.pop().replace('.', '/')}.py"
-    if file in found:
+    name = waiting.pop()
+    file = f"{name.replace('.', '/')}.py"
+    if file in found or not (ROOT / file).exists():
       continue
     found.add(file)
+    package = ".".join(name.split(".")[:2])
     for node in ast.walk(ast.parse((ROOT / file).read_text())):
-      if isinstance(node, ast.ImportFrom) and node.module == _SCHEMES:
-        waiting |= {f"{_SCHEMES}.{alias.name}" for alias in node.names}
-      elif isinstance(node, ast.ImportFrom):
-        name = str(node.module)
-        waiting |= {name} if name.startswith(f"{_SCHEMES}.") else set()
+      if isinstance(node, ast.ImportFrom) and _within(node.module, package):
+        waiting |= {f"{node.module}.{x.name}" for x in node.names}
+        waiting.add(str(node.module))
   return found
+
+
+def _within(module: str | None, package: str) -> bool:
+  return module is not None and f"{module}.".startswith(f"{package}.")
 
 
 def _same_code(commit: str, paths: Iterable[str]) -> bool:
@@ -245,6 +248,11 @@ def _over_seeds(
   if "images" in details[0]:
     made["images"] = details[0]["images"]
   made["queries"] = [r["cost"]["queries"] for r in rows]
+  if first["condition"] == "right":  # The owner's: what a new key costs.
+    made["seconds"] = [r["cost"]["seconds"] for r in rows]
+    made["curves"] = [
+      [[p["steps"], p["value"]] for p in r["curve"]] for r in rows
+    ]
   return made | {
     "seeds": list(seeds),
     "command": [over_seeds.without_folders(r["command"]) for r in rows],

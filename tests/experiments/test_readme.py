@@ -1,5 +1,6 @@
 """Headline rows: what is out of date, rows over seeds, blocks of the docs."""
 
+import json
 import pathlib
 from typing import Any
 
@@ -69,9 +70,11 @@ def test_what_moved_is_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
   assert headlines.moved(run, [], 3) == "never run"
   assert headlines.moved(run, found, 4) == "3 seeds only"
   assert headlines.moved(run, found, 3) == ""
-  used = {"keyjax/attacks/any_scheme", "configs/matrix.py"}
-  assert used | {"keyjax/schemes/counter.py"} <= set(asked)
-  assert "keyjax/schemes/hpnn.py" not in asked
+  attack = "keyjax/attacks/any_scheme/fine_tune.py"
+  used = {attack, "configs/matrix.py", "keyjax/schemes/counter.py"}
+  assert used <= set(asked)
+  unused = {"keyjax/schemes/hpnn.py", "keyjax/attacks/any_scheme/extract.py"}
+  assert not unused & set(asked)
   found[0]["commit"][1] = "89abcde"
   assert headlines.moved(run, found, 3) == "code moved since 89abcde"
 
@@ -126,6 +129,23 @@ def test_a_block_is_written_between_its_markers(tmp_path: pathlib.Path) -> None:
   assert made == text.format("attacks").replace("old\n", "\n")
   with pytest.raises(ValueError, match="unknown block 'mine'"):
     blocks.fill(text.format("mine"), tmp_path)
+
+
+def test_what_a_new_key_costs_is_shown(tmp_path: pathlib.Path) -> None:
+  found = [played(x) for x in (0.90, 0.95, 0.94)]
+  for steps, (row, _) in zip((10, 20, 40), found, strict=True):
+    last = row["curve"][0] | {"steps": steps, "value": row["value"]}
+    first = last | {"steps": 0, "value": 0.1}
+    more = {"cost": row["cost"] | {"seconds": 1.5}, "right": 0.944}
+    row |= {"condition": "right", "curve": [first, last]} | more
+  made = headlines.over_runs(found, SEEDS, "digits, mlp")
+  assert blocks._regained(made[0]) == "20 to 40; 1 of 3 never"
+  made[0]["right"]["values"] = [0.99, 0.99, 0.99]
+  assert blocks._regained(made[0]) == "not after 10"
+  (tmp_path / "attacks.json").write_text(json.dumps(made))
+  lines = blocks.new_key(tmp_path)
+  assert lines[2].split(" | ")[-3:-1] == ["1.5", "94.0 (90.0 to 95.0)"]
+  assert not blocks.attacks(tmp_path)
 
 
 def test_docs_quote_the_results_files() -> None:

@@ -1,9 +1,9 @@
-"""What a new key costs an owner whose scheme must be trained for it.
+"""What a new key costs the owner of a model.
 
-`keyjax.rekey` changes keys without training where that is possible. Elsewhere
-the owner trains the model further under the new key; the curve shows after how
-many steps it is as good as before, and `fresh` compares it with a model from
-scratch.
+`change_key` changes keys without training where that is possible. Elsewhere the
+owner trains the model further under the new key (`train_new_key`); the curve
+shows after how many steps it is as good as before, and `fresh` compares it with
+a model from scratch.
 """
 
 from collections.abc import Iterator
@@ -14,8 +14,18 @@ import jax.numpy as jnp
 
 from keyjax.attacks import registry
 from keyjax.attacks.any_scheme.fine_tune import train_keyed
-from keyjax.attacks.game import Attacker, Budget, Claim, Goal
+from keyjax.attacks.game import (
+  Attacker,
+  Budget,
+  Claim,
+  Cost,
+  Goal,
+  Model,
+  keyed,
+)
 from keyjax.attacks.views import View
+from keyjax.key_change import rekey
+from keyjax.scheme import Key, PyTree
 from keyjax.secrets import Secret
 
 _RATES = ({"learning_rate": 1e-3}, {"learning_rate": 3e-3})
@@ -40,13 +50,41 @@ def train_new_key(
     fresh: Whether to start from fresh params.
     **recipe: Fields of `fit.Recipe`.
   """
-  assert view.scheme is not None
   opened = view.opened()
+  key = _new_key(view, opened)
+  if fresh:
+    opened = view.init(jax.random.key(budget.seed))
+  yield from train_keyed(view, key, opened, budget, recipe)
+
+
+@registry.register(
+  "change_key",
+  Goal.FUNCTION,
+  ("deep_lock", "adv_params", "keyed_noise", "hpnn"),
+  Attacker(has_key=True, images=1),
+  condition="right",
+)
+def change_key(view: View, budget: Budget) -> Iterator[Claim]:
+  """Lock the file with another key, without training.
+
+  Args:
+    view: The file, the scheme, its key and the labelled images that `keygen`
+      takes.
+    budget: Not used.
+  """
+  del budget
+  assert view.scheme is not None
+  new = _new_key(view, view.scheme.decrypt(view.key, view.locked))
+  locked = rekey(view.scheme, view.key, new, view.locked)
+  opened = view.floats(view.scheme.decrypt(new, jax.block_until_ready(locked)))
+  run = keyed(view.scheme, view.apply_fn)
+  yield Claim(Model((new, opened), run), Cost())
+
+
+def _new_key(view: View, params: PyTree) -> Key:
+  assert view.scheme is not None
   batch = {
     "image": jnp.asarray(view.data.image),
     "label": jnp.asarray(view.data.label),
   }
-  key = view.scheme.keygen(Secret.generate(), opened, batch)
-  if fresh:
-    opened = view.init(jax.random.key(budget.seed))
-  yield from train_keyed(view, key, opened, budget, recipe)
+  return view.scheme.keygen(Secret.generate(), params, batch)

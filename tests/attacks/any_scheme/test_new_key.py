@@ -1,8 +1,12 @@
-"""Training for a new key, after which the old one is of no use."""
+"""A new key: training for it, or locking again, and the old one is no use."""
 
 import dataclasses
 
+import jax
+import pytest
+
 import keyjax
+from keyjax import tree
 from keyjax.attacks import game, referee, registry, views
 from keyjax.attacks.any_scheme import new_key
 from keyjax.attacks.game import Attacker, Budget, Model
@@ -35,3 +39,24 @@ def test_a_model_from_scratch_starts_at_chance() -> None:
     {"learning_rate": 1e-2, "fresh": True},
   )
   assert result.curve[0].score.value < 0.35
+
+
+@pytest.mark.parametrize(
+  "scheme, name",
+  [
+    (keyjax.deep_lock("counter"), "deep_lock"),
+    (keyjax.hpnn(toys.NET.apply, units=64), "hpnn"),
+  ],
+  ids=["counter", "hpnn"],
+)
+def test_a_key_is_changed_without_training(
+  scheme: keyjax.Scheme, name: str
+) -> None:
+  target = toys.target(scheme, name)
+  (claim,) = new_key.change_key(views.view(target, OWNER), BUDGET)
+  before = referee.accuracy(target.authorized(), target.test).value
+  assert referee.accuracy(claim.value, target.test).value == before
+  key, params = claim.value.params
+  assert not tree.same_bits(*map(jax.tree.leaves, (key, target.key)))
+  if name == "deep_lock":
+    assert tree.same_bits(params, target.params)
