@@ -39,7 +39,9 @@ def get_config() -> ConfigDict:
   all_data = {"has_key": True, "fraction": 1.0, "steps": 1600, "points": 12}
   set_attacks(
     config,
-    change=attack("change_key", "a new key, no training", images=1024),
+    change=attack(
+      "change_key", "a new key, no training", has_key=True, images=1024
+    ),
     tuned=attack(
       "train_new_key", "trained for a new key", grid=_RATES, **all_data
     ),
