@@ -255,7 +255,6 @@ def test_images_inside_shard_map(axes: set[str]) -> None:
     in_specs=P("a"),
     out_specs=P("a"),
     axis_names=axes,
-    check_vma=False,
   )
   trees.assert_same_bits(jax.jit(mapped)(images), want)
 

@@ -72,8 +72,8 @@ def xor(
   round_keys: jax.Array, counter: jax.Array, *leaves: jax.Array
 ) -> tuple[jax.Array, ...]:
   """Return leaves XOR the keystream; each leaf starts at a new block."""
-  shapes = [like(x) for x in leaves]
-  return native.call("keyjax_xor", shapes, round_keys, counter, *leaves)
+  results = [native.varying(x, round_keys, counter, x) for x in leaves]
+  return native.call("keyjax_xor", results, round_keys, counter, *leaves)
 
 
 def crypt_blocks(

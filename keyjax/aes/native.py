@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+from jax.sharding import NamedSharding, PartitionSpec
 
 from keyjax.aes import library
 
@@ -54,6 +55,27 @@ def available() -> bool:
   return _library is not None
 
 
+def varying(result: Any, *args: jax.Array) -> jax.ShapeDtypeStruct:
+  """Describe a result that depends on arguments.
+
+  In `shard_map` it varies over every axis that one of them varies over: JAX
+  cannot see that, and would take the results of all devices for equal.
+
+  Args:
+    result: Array, or shape and dtype.
+    *args: Arguments that the result depends on.
+  """
+  found = [jax.typeof(x) for x in args]
+  axes = frozenset().union(*(x.manual_axis_type.varying for x in found))
+  meshes = [x.sharding.mesh for x in found if x.manual_axis_type.varying]
+  return jax.ShapeDtypeStruct(
+    result.shape,
+    result.dtype,
+    sharding=NamedSharding(meshes[0], PartitionSpec()) if meshes else None,
+    manual_axis_type=jax.sharding.ManualAxisType(varying=axes),
+  )
+
+
 def call(
   name: str, results: Sequence[jax.ShapeDtypeStruct], *args: jax.Array
 ) -> Any:
@@ -61,7 +83,8 @@ def call(
 
   Args:
     name: One of `NAMES`.
-    results: Shapes and dtypes of the results.
+    results: Shapes and dtypes of the results; from `varying` for those that do
+      not depend on all arguments.
     *args: Arrays; the first one is a key schedule.
 
   Returns:
@@ -76,6 +99,7 @@ def call(
       'off (KEYJAX_NATIVE=0): use impl="auto", or install KeyJAX where there '
       "is a C compiler"
     )
-  return jax.ffi.ffi_call(name, tuple(results), vmap_method="expand_dims")(
-    *args
-  )
+  typed = [
+    varying(x, *args) if x.manual_axis_type is None else x for x in results
+  ]
+  return jax.ffi.ffi_call(name, tuple(typed), vmap_method="expand_dims")(*args)

@@ -110,3 +110,34 @@ def test_shards_so_fine_that_the_keystream_would_repeat_are_refused(inputs):
     jax.eval_shape(make, finer)
   wide = jax.ShapeDtypeStruct((2**20, 2**14), jnp.uint8)
   assert jax.eval_shape(make, wide)[0].shape == wide.shape
+
+
+@pytest.mark.parametrize("impl", ("auto", *IMPLS))
+def test_in_shard_map_results_vary_with_what_they_depend_on(inputs, impl):
+  keys, counter = inputs
+  mesh = Mesh(np.array(jax.devices()), ("x",))
+  same = jnp.ones(3, jnp.uint32)
+
+  def mix(words, index):
+    mixed, alike = aes.xor_words(keys, counter, [words, same], impl=impl)
+    own = aes.keystream(keys, counter, 1, index[0], impl=impl)
+    blocks = aes.encrypt_blocks(keys, words, impl=impl)
+    return mixed, own, blocks, alike
+
+  words = jnp.arange(32, dtype=jnp.uint32).reshape(8, 4)
+  index = jnp.arange(8, dtype=jnp.uint32)
+
+  def run(specs):
+    mapped = jax.shard_map(mix, mesh=mesh, in_specs=P("x"), out_specs=specs)
+    return jax.jit(mapped)(words, index)
+
+  _, own, blocks, alike = run((P("x"), P("x"), P("x"), P()))
+  np.testing.assert_array_equal(own, aes.keystream(keys, counter, 8))
+  np.testing.assert_array_equal(blocks, aes.encrypt_blocks(keys, words))
+  whole = aes.xor_words(keys, counter, [words[:1], same])[1]
+  np.testing.assert_array_equal(alike, whole)
+  for i in range(3):  # What differs between devices is not taken for equal.
+    specs = [P("x"), P("x"), P("x"), P()]
+    specs[i] = P()
+    with pytest.raises(ValueError, match="out_specs"):
+      run(tuple(specs))
