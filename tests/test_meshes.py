@@ -18,6 +18,7 @@ from jax.sharding import PartitionSpec as P
 
 import keyjax
 from keyjax import Scheme, Secret, keys, quantize, seal
+from keyjax.aes import native
 from keyjax.schemes import gradient_search, patch_embedding, pixel_shuffle
 from tests import trees
 
@@ -148,6 +149,48 @@ def test_without_jit(name: str, tmp_path: pathlib.Path) -> None:
 
 def put_all(kind: str) -> NamedSharding:
   return NamedSharding(mesh(kind), P())
+
+
+@pytest.mark.parametrize("name", ["chain", "counter"])
+def test_deep_lock_is_one_custom_call_where_one_device_runs_it(
+  name: str,
+) -> None:
+  if not native.available():
+    pytest.skip("no compiled cipher")
+  scheme, key, want = setup(name)
+  call = f"custom_call @keyjax_{name}_lock"
+  alone = jax.jit(scheme.encrypt).lower(key, PLAIN)
+  assert alone.as_text().count(call) == 1
+  assert alone.as_text().count("stablehlo.xor") == 0
+  whole = jax.shard_map(
+    scheme.encrypt, mesh=mesh("auto"), in_specs=P(), out_specs=P()
+  )
+  manual = jax.jit(whole).lower(key, PLAIN)
+  assert manual.as_text().count(call) == 1
+  trees.assert_same_bits(manual.compile()(key, PLAIN), want)
+  for kind in AXES:  # There it would gather the leaves.
+    divided = jax.jit(scheme.encrypt).lower(key, sharded(kind, PLAIN))
+    assert call not in divided.as_text()
+
+
+@pytest.mark.parametrize("name", ["chain", "counter"])
+def test_deep_lock_under_transformations(name: str) -> None:
+  scheme, key, want = setup(name)
+  stacked = jax.tree.map(lambda x: jnp.stack([x, x]), PLAIN)
+  mapped = jax.vmap(scheme.encrypt, in_axes=(None, 0))(key, stacked)
+  trees.assert_same_bits(jax.tree.map(lambda x: x[1], mapped), want)
+  trees.assert_same_bits(jax.checkpoint(scheme.encrypt)(key, PLAIN), want)
+  with jax.disable_jit():
+    trees.assert_same_bits(scheme.encrypt(key, PLAIN), want)
+
+  def total(params: Any) -> jax.Array:
+    opened = scheme.decrypt(key, scheme.encrypt(key, params))
+    return sum(x.astype(jnp.float32).sum() for x in jax.tree.leaves(opened))
+
+  slopes = jax.grad(total, allow_int=True)(PLAIN)
+  for x in jax.tree.leaves(slopes):  # Bit patterns have no derivative.
+    if jnp.issubdtype(x.dtype, jnp.floating):
+      assert not x.any()
 
 
 def test_a_device_computes_its_own_part_of_a_keystream() -> None:

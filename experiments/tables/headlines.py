@@ -21,7 +21,9 @@ from keyjax.schemes import registry as schemes
 ROOT = pathlib.Path(__file__).parents[2]
 Row = Mapping[str, Any]
 # Code that every figure depends on, in addition to its config, its schemes and
-# attacks. The ciphers are not among them: test vectors fix their bytes.
+# attacks. The ciphers are not among them, nor the schemes that only encrypt:
+# test vectors fix their bytes.
+_CIPHERS = {f"keyjax/schemes/{x}.py" for x in ("counter", "deep_lock")}
 _COMMON = (
   "keyjax/scheme.py",
   "keyjax/tree.py",
@@ -124,7 +126,7 @@ def moved(run: Run, rows: Sequence[Row], seeds: int) -> str:
     schemes.get(r["mechanism"]).factory for r in measured if r["mechanism"]
   }
   paths = [*_COMMON, f"configs/{run.name}.py"]
-  paths += sorted(_files([x.__module__ for x in used]))
+  paths += sorted(_files([x.__module__ for x in used]) - _CIPHERS)
   if not run.is_table:
     paths += [*_PLAY, "experiments/attacking"]
     paths += sorted(_files({_module(r["game"]) for r in measured} - {""}))

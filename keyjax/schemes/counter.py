@@ -70,6 +70,12 @@ def first_block(nonce: bytes | None) -> jax.Array:
   return jnp.asarray(block.astype(np.uint32))
 
 
+def check(key: Any, scheme: str) -> None:
+  """Raise a ValueError for round keys of another shape, or altered ones."""
+  keys.require_shape(key.round_keys, ((11, 4), (15, 4)), scheme)
+  key.check()
+
+
 def check_room(spec: tree.Spec, scheme: str) -> None:
   """Raise a ValueError for a tree that is too large for one nonce."""
   sizes = [
@@ -135,8 +141,7 @@ def pads(
     ValueError: If a locked leaf has no sharding, or one that does not divide
       it, or round keys were altered.
   """
-  keys.require_shape(key.round_keys, ((11, 4), (15, 4)), scheme)
-  key.check()
+  check(key, scheme)
   locked = [x for x, s in zip(leaves, key.spec, strict=True) if s.locked]
   args = (key.round_keys, key.nonce)
   if shardings is not None:

@@ -31,6 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from keyjax import aes, arguments, keys, meshes, tree
+from keyjax.aes.lowering import handler_on_cpu
 from keyjax.aes.substitution import SBOX, sub_bytes
 from keyjax.scheme import Scheme
 from keyjax.schemes import counter, registry
@@ -230,27 +231,83 @@ def _words(leaf: tree.LeafSpec) -> int:
 def _transform(key: Any, params: Any, shardings: Any, inverse: bool) -> Any:
   leaves, treedef = tree.check_spec(key.spec, params, NAME, words=inverse)
   if isinstance(key, ChainKey):
-    pads = meshes.replicated(_chain_pads(key), leaves)
+    keys.require_shape(key.master, ((4,), (8,)), NAME)
   else:
-    pads = counter.pads(key, leaves, shardings, NAME)
-  unit = _unlock_leaf if inverse else _lock_leaf
+    counter.check(key, NAME)
+  locked = [x for x, s in zip(leaves, key.spec, strict=True) if s.locked]
+  explicit = any(meshes.explicit_sharding(x) for x in locked)
+  if shardings is None and not explicit and aes.native.available():
+    made = _in_one_call(key, locked, inverse)
+  else:
+    made = _leaf_by_leaf(key, locked, shardings, inverse)
+  found = iter(made)
   out = [
-    x if pad is None else unit(x, pad, dtype=s.dtype)
-    for x, s, pad in zip(leaves, key.spec, pads, strict=True)
+    next(found) if s.locked else x
+    for x, s in zip(leaves, key.spec, strict=True)
   ]
   return jax.tree.unflatten(treedef, out)
 
 
+@functools.partial(jax.jit, static_argnames="inverse")
+def _in_one_call(
+  key: Any, locked: list[jax.Array], inverse: bool
+) -> list[jax.Array]:
+  """Lock leaves in one custom call, where XLA does not divide the program."""
+  arrays, treedef = jax.tree.flatten(key)
+  if isinstance(key, ChainKey):
+    kind, arrays = "chain", [key.master[None]]
+  else:
+    kind = "counter"
+
+  def otherwise(*args: jax.Array) -> list[jax.Array]:
+    given = args[: len(arrays)]
+    if kind == "chain":
+      given = (args[0][0],)
+    same = jax.tree.unflatten(treedef, given)
+    return _leaf_by_leaf(same, list(args[len(arrays) :]), None, inverse)
+
+  dtypes = [jnp.dtype(s.dtype) for s in key.spec if s.locked]
+  results = [
+    aes.native.varying(
+      jax.ShapeDtypeStruct(x.shape, t if inverse else tree.word_dtype(t)),
+      *arrays,
+      x,
+    )
+    for x, t in zip(locked, dtypes, strict=True)
+  ]
+  name = f"keyjax_{kind}_{'unlock' if inverse else 'lock'}"
+  return handler_on_cpu(name, otherwise, results, *arrays, *locked)
+
+
+def _leaf_by_leaf(
+  key: Any, locked: list[jax.Array], shardings: Any, inverse: bool
+) -> list[jax.Array]:
+  """Lock leaves by operations of XLA, sharded like the leaves."""
+  if isinstance(key, ChainKey):
+    pads = meshes.replicated(_chain_pads(key), locked)
+  else:
+    given = iter(locked)
+    leaves = [next(given) if s.locked else None for s in key.spec]
+    found = counter.pads(key, leaves, shardings, NAME)
+    pads = [pad for pad in found if pad is not None]
+  unit = _unlock_leaf if inverse else _lock_leaf
+  specs = [s for s in key.spec if s.locked]
+  return [
+    unit(x, pad, dtype=s.dtype)
+    for x, s, pad in zip(locked, specs, pads, strict=True)
+  ]
+
+
 @jax.jit
-def _chain_pads(key: ChainKey) -> list[jax.Array | None]:
-  """Return the keystream of each leaf, and None for unlocked leaves."""
-  keys.require_shape(key.master, ((4,), (8,)), NAME)
+def _chain_pads(key: ChainKey) -> list[jax.Array]:
+  """Return the keystream of each locked leaf."""
   ends = np.cumsum([0, *map(_words, key.spec)]).tolist()
   # A barrier: the keystream is computed once and not fused into each use.
   stream = jax.lax.optimization_barrier(keystream(key, ends[-1]))
   return [
-    _share(stream[a:b], s) if s.locked else None
+    _share(stream[a:b], s)
     for s, a, b in zip(key.spec, ends, ends[1:], strict=False)
+    if s.locked
   ]
 
 

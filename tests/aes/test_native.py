@@ -15,12 +15,18 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from keyjax import aes
 from keyjax.aes import library as libraries
 from keyjax.aes import native
+from keyjax.aes.substitution import SBOX
+from keyjax.schemes.deep_lock import key_schedule
 from tests.aes import frames
 
 # Both forms of the cipher, if this processor can run them.
 LOADED = [name for name in libraries.LIBRARIES if libraries.load(name)]
 CHUNK = 1 << 14
 GROUP = 512  # Bytes that the wide form processes at once.
+TYPES = (
+  "PRED S8 U8 U16 U32 F16 F32 BF16 F8E5M2 F8E4M3FN F8E4M3B11FNUZ F8E5M2FNUZ "
+  "F8E4M3FNUZ F8E4M3 F8E3M4 F8E8M0FNU"
+)
 SIZES = (0, 1, 15, 16, 17, 127, 128, 129, 511, 512, 513, 1040, 5000)
 
 
@@ -92,7 +98,7 @@ def test_the_interface_is_that_of_jaxlib(tmp_path):
     ("STAGE_EXECUTE", "XLA_FFI_ExecutionStage_EXECUTE"),
     ("CODE_INTERNAL", "XLA_FFI_Error_Code_INTERNAL"),
     ("API_MAJOR", "XLA_FFI_API_MAJOR"),
-    *((f"TYPE_{x}", f"XLA_FFI_DataType_{x}") for x in ("PRED", "U8", "U32")),
+    *((f"TYPE_{x}", f"XLA_FFI_DataType_{x}") for x in TYPES.split()),
   ):
     lines.append(f'_Static_assert((int){name} == (int){value}, "{name}");')
   source = tmp_path / "check.c"
@@ -126,6 +132,47 @@ def test_counter_mode_of_every_size(library, key_size):
   for x, got in zip(leaves, made, strict=True):
     assert got.tobytes() == stream.update(x.tobytes())
     stream.update(bytes(-x.size % 16))
+
+
+def test_leaves_of_every_size_through_the_s_box(library):
+  rng = np.random.default_rng(1)
+  key, counter = rng.bytes(16), words(bytes(12) + b"\xff\xff\xff\xfe")
+  stream = encryptor(key, modes.CTR(counter.astype(">u4").tobytes()))
+  # float32 leaves take words like any other.
+  leaves = [octets(rng.bytes(4 * size)).view(np.float32) for size in SIZES]
+  locked = [np.zeros(x.shape, np.uint32) for x in leaves]
+  run(library, "keyjax_counter_lock", [expand(key), counter, *leaves], locked)
+  for x, got in zip(leaves, locked, strict=True):
+    pad = octets(stream.update(x.tobytes()))
+    assert got.tobytes() == SBOX[pad].tobytes()
+    stream.update(bytes(-x.nbytes % 16))
+  opened = [np.zeros_like(x) for x in leaves]
+  run(library, "keyjax_counter_unlock", [expand(key), counter, *locked], opened)
+  for x, got in zip(leaves, opened, strict=True):
+    assert got.tobytes() == x.tobytes()
+
+
+@pytest.mark.parametrize("length", (4, 8))
+@pytest.mark.parametrize("dtype", (np.uint8, np.uint16, np.uint32))
+def test_leaves_under_a_schedule_that_goes_on(library, length, dtype):
+  rng = np.random.default_rng(length)
+  master = rng.integers(0, 2**32, length, np.uint32)
+  leaves = [octets(rng.bytes(4 * n)).view(dtype)[n % 3 :] for n in SIZES]
+  taken = [-(-x.nbytes // 4) for x in leaves]
+  chain = key_schedule(jnp.asarray(master), -(-sum(taken) // length))
+  stream = iter(np.asarray(chain).reshape(-1))
+  locked = [np.zeros_like(x) for x in leaves]
+  run(library, "keyjax_chain_lock", [master[None], *leaves], locked)
+  for x, count, got in zip(leaves, taken, locked, strict=True):
+    own = np.array([next(stream) for _ in range(count)], ">u4")
+    # The first parameter of a word has its high bits.
+    pad = own.view(np.dtype(dtype).newbyteorder(">")).astype(dtype)
+    mixed = x ^ pad[: x.size]
+    assert got.tobytes() == SBOX[mixed.view(np.uint8)].tobytes()
+  opened = [np.zeros_like(x) for x in leaves]
+  run(library, "keyjax_chain_unlock", [master[None], *locked], opened)
+  for x, got in zip(leaves, opened, strict=True):
+    np.testing.assert_array_equal(got, x)
 
 
 @pytest.mark.parametrize("key_size", (16, 24, 32))
@@ -267,6 +314,7 @@ def test_other_buffers_are_errors_and_change_nothing(library):
   flag, empty = np.zeros((), np.bool_), np.zeros(0, np.uint8)
   good = [keys, nonce, data, tag, empty]
   many = np.zeros(1 << 16, np.uint8)
+  floats = np.zeros(40, np.float32)
   no_end = many[: (1 << 14) + 16]  # A full chunk is never the last one.
   for i, wrong in (
     (0, keys[:-1]),
@@ -297,6 +345,12 @@ def test_other_buffers_are_errors_and_change_nothing(library):
     ("keyjax_chunks_seal", [keys, nonce, data, tag], [data]),
     ("keyjax_xor", [keys, words(bytes(16)), data], [data[1:]]),
     ("keyjax_xor", [keys, words(bytes(16)), data, data], [data]),
+    ("keyjax_xor", [keys, words(bytes(16)), floats], [floats]),
+    ("keyjax_counter_lock", [keys, floats[:4], floats], [floats]),
+    ("keyjax_counter_lock", [keys, words(bytes(16)), floats], [data]),
+    ("keyjax_chain_lock", [keys[:1], floats, floats], [floats]),
+    ("keyjax_chain_lock", [keys, floats], [floats]),
+    ("keyjax_chain_lock", [floats[None, :4], floats], [floats]),
     ("keyjax_ecb_encrypt", [keys, data], [data]),
     ("keyjax_keystream", [keys, words(bytes(12))], [keys]),
     ("keyjax_keystream", [keys[None][[0, 0]], keys[None, 0]], [keys[None]]),

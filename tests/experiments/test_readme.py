@@ -71,9 +71,10 @@ def test_what_moved_is_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
   assert headlines.moved(run, found, 4) == "3 seeds only"
   assert headlines.moved(run, found, 3) == ""
   attack = "keyjax/attacks/any_scheme/fine_tune.py"
-  used = {attack, "configs/matrix.py", "keyjax/schemes/counter.py"}
+  used = {attack, "configs/matrix.py", "keyjax/schemes/registry.py"}
   assert used <= set(asked)
-  unused = {"keyjax/schemes/hpnn.py", "keyjax/attacks/any_scheme/extract.py"}
+  unused = {"keyjax/attacks/any_scheme/extract.py"}
+  unused |= {f"keyjax/schemes/{x}.py" for x in ("hpnn", "deep_lock")}
   assert not unused & set(asked)
   found[0]["commit"][1] = "89abcde"
   assert headlines.moved(run, found, 3) == "code moved since 89abcde"

@@ -84,5 +84,13 @@ static inline void run_rounds(const Vector *keys, int rounds, int inverse,
   }
 }
 
-// The S-box on each byte of a block whose columns are alike.
-static inline Vector substitute(Vector x) { return vaeseq_u8(x, pair(0, 0)); }
+// Move the byte at position order[i] of each block to position i.
+static inline Vector permuted(Vector x, const uint8_t order[16]) {
+  return vqtbl1q_u8(x, vld1q_u8(order));
+}
+
+// The S-box and its inverse on each byte of blocks, and ShiftRows, its inverse.
+static inline Vector sub_shift(Vector x) { return vaeseq_u8(x, pair(0, 0)); }
+static inline Vector inverse_sub_shift(Vector x) {
+  return vaesdq_u8(x, pair(0, 0));
+}

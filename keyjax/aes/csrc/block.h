@@ -38,10 +38,22 @@ static inline Schedule schedule_of(const uint8_t *words, int rounds) {
   return out;
 }
 
+// The S-box on each byte, or its inverse (FIPS 197, sections 5.1.1 and 5.3.2).
+static inline Vector substituted(Vector x) {
+  static const uint8_t inverse_shift[16] = {0, 13, 10, 7, 4, 1,  14, 11,
+                                            8, 5,  2,  15, 12, 9, 6, 3};
+  return sub_shift(permuted(x, inverse_shift));
+}
+static inline Vector inverse_substituted(Vector x) {
+  static const uint8_t shift[16] = {0, 5,  10, 15, 4,  9, 14, 3,
+                                    8, 13, 2,  7,  12, 1, 6,  11};
+  return inverse_sub_shift(permuted(x, shift));
+}
+
 static inline uint32_t substitute_word(uint32_t word) {
   uint8_t bytes[16];
   for (int i = 0; i < 4; i++) memcpy(bytes + 4 * i, &word, 4);
-  store_one(bytes, substitute(repeat(bytes)));
+  store_one(bytes, sub_shift(repeat(bytes)));  // The columns are alike.
   memcpy(&word, bytes, 4);
   return word;
 }

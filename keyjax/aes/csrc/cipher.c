@@ -5,6 +5,7 @@
 // interpreter cannot change what it writes. A handler writes `valid` last, and
 // only a call that returns no error has results.
 
+#include "chain.h"
 #include "chunks.h"
 #include "modes.h"
 #include "threads.h"
@@ -26,6 +27,7 @@ typedef struct {
 typedef struct {
   const Frame *frame;
   int64_t axes, index;
+  int leaves;  // Whether buffers hold parameters of any dtype.
   const char *error;
 } Call;
 
@@ -37,11 +39,27 @@ static Input input(Bytes x) { return (Input){x.data, x.size}; }
 static size_t item_size(int dtype) {
   switch (dtype) {
     case TYPE_PRED:
-    case TYPE_U8: return 1;
-    case TYPE_U16: return 2;
-    case TYPE_U32: return 4;
+    case TYPE_S8:
+    case TYPE_U8:
+    case TYPE_F8E5M2:
+    case TYPE_F8E4M3FN:
+    case TYPE_F8E4M3B11FNUZ:
+    case TYPE_F8E5M2FNUZ:
+    case TYPE_F8E4M3FNUZ:
+    case TYPE_F8E4M3:
+    case TYPE_F8E3M4:
+    case TYPE_F8E8M0FNU: return 1;
+    case TYPE_U16:
+    case TYPE_F16:
+    case TYPE_BF16: return 2;
+    case TYPE_U32:
+    case TYPE_F32: return 4;
     default: return 0;
   }
+}
+
+static int is_words(int dtype) {
+  return dtype == TYPE_PRED || (TYPE_U8 <= dtype && dtype <= TYPE_U32);
 }
 
 static Bytes refuse(Call *call, const char *error) {
@@ -55,7 +73,9 @@ static Bytes at(Call *call, const Buffers *buffers, int64_t i) {
   const Buffer *b = buffers->items[i];
   const int64_t *axes = call->frame->rets.items[0]->dims;
   size_t size = item_size(b->dtype);
-  if (size == 0) return refuse(call, "a buffer has another dtype");
+  if (size == 0 || !(call->leaves || is_words(b->dtype))) {
+    return refuse(call, "a buffer has another dtype");
+  }
   if (b->rank < call->axes) return refuse(call, "a buffer lacks an axis");
   for (int64_t k = call->axes; k < b->rank; k++) size *= (size_t)b->dims[k];
   size_t stride = 1, offset = 0;
@@ -99,13 +119,14 @@ typedef struct {
   const uint8_t *in;
   uint8_t *out;
   int swapped;
+  Mix mix;
 } Stream;
 
 static void stream_some(void *job, size_t start, size_t stop) {
   const Stream *x = job;
   ctr(x->schedule, advanced(x->counter, start / 16),
       x->in == NULL ? NULL : x->in + start, x->out + start, stop - start,
-      x->swapped);
+      x->swapped, x->mix);
 }
 
 // Run counter mode from a counter; return that of the next block.
@@ -125,14 +146,15 @@ static void fill(Call *call, int swapped) {
   Bytes counter = arg(call, 1), out = ret(call, 0);
   if (!fits(call, counter.size == 16 && out.size % 16 == 0)) return;
   Counter c = first_counter(counter);
-  stream(call, (Stream){&s, c, NULL, out.data, swapped}, out.size);
+  stream(call, (Stream){&s, c, NULL, out.data, swapped, MIX_XOR}, out.size);
 }
 
 static void fill_plain(Call *call) { fill(call, 0); }
 static void fill_swapped(Call *call) { fill(call, 1); }
 
-// Leaves XOR a keystream; each leaf starts at a new block.
-static void xor_leaves(Call *call) {
+// Mix leaves with a keystream; each leaf starts at a new block.
+static void mix_leaves(Call *call, Mix mix) {
+  call->leaves = 0;
   Schedule s = key_of(call);
   Bytes counter = arg(call, 1);
   int64_t leaves = call->frame->rets.size;
@@ -140,12 +162,39 @@ static void xor_leaves(Call *call) {
     return;
   }
   Counter c = first_counter(counter);
+  call->leaves = mix != MIX_XOR;
   for (int64_t i = 0; i < leaves; i++) {
     Bytes in = arg(call, i + 2), out = ret(call, i);
     if (!fits(call, in.size == out.size)) return;
-    c = stream(call, (Stream){&s, c, in.data, out.data, 0}, out.size);
+    c = stream(call, (Stream){&s, c, in.data, out.data, 0, mix}, out.size);
   }
 }
+
+static void xor_leaves(Call *call) { mix_leaves(call, MIX_XOR); }
+static void lock_leaves(Call *call) { mix_leaves(call, MIX_LOCK); }
+static void unlock_leaves(Call *call) { mix_leaves(call, MIX_UNLOCK); }
+
+// Mix leaves with a key schedule that goes on; each leaf starts at a new word.
+static void chain_leaves(Call *call, Mix mix) {
+  call->leaves = 0;
+  Bytes key = arg(call, 0);
+  int64_t leaves = call->frame->rets.size;
+  if (!fits(call, (key.size == 16 || key.size == 32) &&
+                      call->frame->args.size == leaves + 1)) {
+    return;
+  }
+  Chain c = chain_of(key.data, key.size);
+  call->leaves = 1;
+  for (int64_t i = 0; i < leaves; i++) {
+    Bytes in = arg(call, i + 1), out = ret(call, i);
+    if (!fits(call, in.size == out.size)) return;
+    const Buffer *b = call->frame->rets.items[i];
+    chain(&c, item_size(b->dtype), in.data, out.data, out.size, mix);
+  }
+}
+
+static void lock_chain(Call *call) { chain_leaves(call, MIX_LOCK); }
+static void unlock_chain(Call *call) { chain_leaves(call, MIX_UNLOCK); }
 
 static void crypt_blocks(Call *call, int inverse) {
   Schedule s = key_of(call);
@@ -269,6 +318,10 @@ static Error *handle(Frame *frame, Work *work) {
 HANDLER(keyjax_keystream, fill_plain)
 HANDLER(keyjax_keystream_swapped, fill_swapped)
 HANDLER(keyjax_xor, xor_leaves)
+HANDLER(keyjax_counter_lock, lock_leaves)
+HANDLER(keyjax_counter_unlock, unlock_leaves)
+HANDLER(keyjax_chain_lock, lock_chain)
+HANDLER(keyjax_chain_unlock, unlock_chain)
 HANDLER(keyjax_ecb_encrypt, encrypt_blocks)
 HANDLER(keyjax_ecb_decrypt, decrypt_blocks)
 HANDLER(keyjax_gcm_seal, seal)

@@ -55,27 +55,37 @@ static inline void next_group(const Schedule *s, Counter *c, Vector *x) {
   *c = advanced(*c, BLOCKS);
 }
 
+// What a keystream does to data: XOR alone, or as Deep-Lock the S-box of the
+// XOR, and back.
+typedef enum { MIX_XOR, MIX_LOCK, MIX_UNLOCK } Mix;
+
+static inline Vector mixed(Mix mix, Vector stream, Vector data) {
+  if (mix == MIX_LOCK) return substituted(xor2(stream, data));
+  if (mix == MIX_UNLOCK) data = inverse_substituted(data);
+  return xor2(stream, data);
+}
+
 // XOR less than a group.
 static void xor_rest(const Vector *stream, const uint8_t *in, uint8_t *out,
                      size_t size) {
   uint8_t bytes[GROUP];
   store_group(bytes, stream);
   for (size_t i = 0; i < size; i++) {
-    out[i] = bytes[i] ^ (in == NULL ? 0 : in[i]);
+    out[i] = bytes[i] ^ in[i];
   }
 }
 
-// Encrypt from any counter, or write the keystream if `in` is NULL, as
+// Mix with the keystream from any counter, or write it if `in` is NULL, as
 // big-endian words if `swapped`; return the counter of the next block.
 static Counter ctr(const Schedule *s, Counter c, const uint8_t *in,
-                   uint8_t *out, size_t size, int swapped) {
+                   uint8_t *out, size_t size, int swapped, Mix mix) {
   Vector x[WIDTH], data[WIDTH];
   size_t done = 0;
   for (; size - done >= GROUP; done += GROUP) {
     next_group(s, &c, x);
     if (in != NULL) {
       load_group(data, in + done);
-      EACH(i) x[i] = xor2(x[i], data[i]);
+      EACH(i) x[i] = mixed(mix, x[i], data[i]);
     }
     if (swapped) EACH(i) x[i] = swap_words(x[i]);
     store_group(out + done, x);
@@ -83,8 +93,15 @@ static Counter ctr(const Schedule *s, Counter c, const uint8_t *in,
   if (size == done) return c;
   Counter next = advanced(c, (size - done + 15) / 16);
   next_group(s, &c, x);
+  uint8_t bytes[GROUP] = {0};
+  if (in != NULL) {
+    memcpy(bytes, in + done, size - done);
+    load_group(data, bytes);
+    EACH(i) x[i] = mixed(mix, x[i], data[i]);
+  }
   if (swapped) EACH(i) x[i] = swap_words(x[i]);
-  xor_rest(x, in == NULL ? NULL : in + done, out + done, size - done);
+  store_group(bytes, x);
+  memcpy(out + done, bytes, size - done);
   return next;
 }
 

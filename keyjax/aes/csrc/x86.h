@@ -148,7 +148,15 @@ static inline void run_rounds(const Vector *keys, int rounds, int inverse,
   }
 }
 
-// The S-box on each byte of a block whose columns are alike.
-static inline Vector substitute(Vector x) {
+// Move the byte at position order[i] of each block to position i.
+static inline Vector permuted(Vector x, const uint8_t order[16]) {
+  return OP(shuffle_epi8)(x, repeat(order));
+}
+
+// The S-box and its inverse on each byte of blocks, and ShiftRows, its inverse.
+static inline Vector sub_shift(Vector x) {
   return OP128(aesenclast)(x, pair(0, 0));
+}
+static inline Vector inverse_sub_shift(Vector x) {
+  return OP128(aesdeclast)(x, pair(0, 0));
 }

@@ -11,7 +11,18 @@
 
 enum { API_MAJOR = 0, API_MINOR = 3 };
 enum { EXTENSION_METADATA = 1, STAGE_EXECUTE = 3, CODE_INTERNAL = 13 };
-enum { TYPE_PRED = 1, TYPE_U8 = 6, TYPE_U16 = 7, TYPE_U32 = 8 };
+enum { TYPE_PRED = 1, TYPE_S8 = 2, TYPE_U8 = 6, TYPE_U16 = 7, TYPE_U32 = 8 };
+enum { TYPE_F16 = 10, TYPE_F32 = 11, TYPE_BF16 = 16 };
+enum {
+  TYPE_F8E5M2 = 19,
+  TYPE_F8E4M3FN = 20,
+  TYPE_F8E4M3B11FNUZ = 23,
+  TYPE_F8E5M2FNUZ = 24,
+  TYPE_F8E4M3FNUZ = 25,
+  TYPE_F8E4M3 = 28,
+  TYPE_F8E3M4 = 29,
+  TYPE_F8E8M0FNU = 33
+};
 
 typedef struct {
   size_t struct_size;
