@@ -16,9 +16,8 @@ AdvParams on GTSRB:
     python -m experiments.main --config=configs/adv_params.py:gtsrb \
       --workdir=runs/gtsrb_adv_params
 
-2 cores of a Xeon shared with other jobs, 10 minutes, 2026-11-27. Three seeds:
-plain 94.8 %; unbounded: right key 94.8, none 3.2, wrong keys 2.1 (8 to 17
-weights); in range: 94.8, 4.6, 6.2 (48 weights).
+2 cores of a Xeon shared with other jobs, 10 minutes. Figures of three seeds:
+`table_gtsrb`.
 
 AdvParams on CIFAR-10 with ResNet-18:
 

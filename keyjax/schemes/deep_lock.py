@@ -254,27 +254,23 @@ def _in_one_call(
 ) -> list[jax.Array]:
   """Lock leaves in one custom call, where XLA does not divide the program."""
   arrays, treedef = jax.tree.flatten(key)
-  if isinstance(key, ChainKey):
-    kind, arrays = "chain", [key.master[None]]
-  else:
-    kind = "counter"
+  shapes = [x.shape for x in arrays]
+  arrays[0] = jnp.atleast_2d(arrays[0])  # As the handlers take it.
 
   def otherwise(*args: jax.Array) -> list[jax.Array]:
-    given = args[: len(arrays)]
-    if kind == "chain":
-      given = (args[0][0],)
+    given = [x.reshape(s) for x, s in zip(args, shapes, strict=False)]
     same = jax.tree.unflatten(treedef, given)
-    return _leaf_by_leaf(same, list(args[len(arrays) :]), None, inverse)
+    return _leaf_by_leaf(same, list(args[len(shapes) :]), None, inverse)
 
-  dtypes = [jnp.dtype(s.dtype) for s in key.spec if s.locked]
-  results = [
-    aes.native.varying(
-      jax.ShapeDtypeStruct(x.shape, t if inverse else tree.word_dtype(t)),
-      *arrays,
-      x,
-    )
-    for x, t in zip(locked, dtypes, strict=True)
+  specs = [s for s in key.spec if s.locked]
+  dtypes = [
+    jnp.dtype(s.dtype) if inverse else tree.word_dtype(s.dtype) for s in specs
   ]
+  results = [
+    aes.native.varying(jax.ShapeDtypeStruct(x.shape, dtype), *arrays, x)
+    for x, dtype in zip(locked, dtypes, strict=True)
+  ]
+  kind = "chain" if isinstance(key, ChainKey) else "counter"
   name = f"keyjax_{kind}_{'unlock' if inverse else 'lock'}"
   return handler_on_cpu(name, otherwise, results, *arrays, *locked)
 
