@@ -1,6 +1,6 @@
 """Measure speed, in one run so that ratios hold on a noisy machine.
 
-    python -m experiments.benchmark                  all but the last three
+    python -m experiments.benchmark                  all but the last four
     python -m experiments.benchmark schemes          ciphers, and many keys
     python -m experiments.benchmark overhead         of steps and forward passes
     python -m experiments.benchmark overhead.inference    one part of it
@@ -9,6 +9,9 @@
     python -m experiments.benchmark inputs           images a second of the host
     python -m experiments.benchmark scaling          1 to 8 virtual devices
     python -m experiments.benchmark tpu              estimates for TPUs, 1 hour
+    python -m experiments.benchmark peers            sealed checkpoints against
+        Orbax, safetensors, age, openssl, tensorizer and CryptoTensors, which it
+        installs apart from KeyJAX: 20 minutes, 1 GB, the network the first time
 
 Each row is a median over rounds in which competing functions run in turn; the
 range is the quartiles. Targets are shown next to the measurements, reached or
@@ -37,6 +40,7 @@ from experiments.benchmarks import (
   schemes,
   tpu,
 )
+from experiments.benchmarks.peers import comparison
 from experiments.run import results
 
 _JSON = flags.DEFINE_string("json", "", "File for the rows; none by default.")
@@ -51,9 +55,10 @@ SECTIONS = {
   "inputs": inputs.rows,
   "scaling": scaling.rows,
   "tpu": tpu.rows,
+  "peers": comparison.rows,
 }
-# Not `tpu`, whose compiler is installed separately, nor the speeds of virtual
-# devices and of the host, which few users need.
+# Not `tpu` and `peers`, whose packages are installed separately, nor the speeds
+# of virtual devices and of the host, which few users need.
 DEFAULT = ("schemes", "overhead", "aes", "checkpoint")
 
 

@@ -99,23 +99,32 @@ def _child(role: str, folder: pathlib.Path) -> dict[str, float]:
   return json.loads(done.stdout.splitlines()[-1])
 
 
-def specs() -> dict[str, jax.ShapeDtypeStruct]:
-  """Return 200 leaves of 1 GiB in all, like the layers of a network."""
+def specs(
+  leaves: int = _LEAVES, size: int = _BYTES
+) -> dict[str, jax.ShapeDtypeStruct]:
+  """Return leaves like the layers of a network, 1 GiB in all.
+
+  Args:
+    leaves: Number of leaves, half float32 and half bfloat16.
+    size: Bytes in all; each leaf has a multiple of 1 KiB.
+  """
   device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   made = {}
-  for i in range(_LEAVES):
+  for i in range(leaves):
     dtype = (jnp.float32, jnp.bfloat16)[i % 2]
-    shape = (_BYTES // _LEAVES // jnp.dtype(dtype).itemsize // 256, 256)
+    shape = (size // leaves // jnp.dtype(dtype).itemsize // 256, 256)
     made[f"layer_{i:03d}"] = jax.ShapeDtypeStruct(shape, dtype, sharding=device)
   return made
 
 
-def make_tree() -> dict[str, jax.Array]:
-  """Return arrays of random values."""
+def make_tree(
+  leaves: int = _LEAVES, size: int = _BYTES
+) -> dict[str, jax.Array]:
+  """Return arrays of random values, with the shapes of `specs`."""
   rng = np.random.default_rng(0)
   return {
     name: jnp.asarray(rng.standard_normal(x.shape, np.float32), x.dtype)
-    for name, x in specs().items()
+    for name, x in specs(leaves, size).items()
   }
 
 
