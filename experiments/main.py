@@ -34,7 +34,7 @@ from experiments.protection.job import open_job
 from experiments.report.view import proves_nothing
 from experiments.run import flags as run_flags
 from experiments.run import results
-from keyjax import parallel
+from keyjax import processes
 from keyjax.attacks import verdict
 
 _MULTIHOST = flags.DEFINE_bool(
@@ -67,15 +67,16 @@ def run(
       stored with the keys. Several processes must bring the same one.
 
   Returns:
-    The rows; none in processes but the first, which exit after training.
+    The rows; none in processes but the first, which alone writes.
 
   Raises:
     ValueError: If the config or a folder is wrong; the message says how.
     FileNotFoundError: If the data set is not on this machine.
+    ProcessError: If another process failed.
     Preempted: If the machine is about to be taken away; what was trained is
       saved.
   """
-  console = rich.console.Console(quiet=not parallel.is_first())
+  console = rich.console.Console(quiet=not processes.is_first())
   if "attacks" in config:
     console.print("Attacks in the config are for experiments.attack.")
   job = open_job(config, workdir, keydir, secret, console.print)
@@ -84,8 +85,6 @@ def run(
     label: protect.train_locked(job, label, plain_variables)
     for label in job.locks
   }
-  if not parallel.is_first():  # Nothing below waits for other processes.
-    return []
   plain = protect.judge_plain(job, plain_variables)
   accuracy = results.find(plain.rows, metric="accuracy")["value"]
   rows = list(plain.rows)
@@ -95,8 +94,16 @@ def run(
     rows += outcome.rows
     figures[label] = outcome.figures
   folder = job.workdir.path
-  results.write_json(folder / "results.json", rows)
-  report.write(folder / "report.html", rows, figures)
+
+  def write() -> None:
+    if not processes.is_first():
+      return
+    results.write_json(folder / "results.json", rows)
+    report.write(folder / "report.html", rows, figures)
+
+  processes.together(write)
+  if not processes.is_first():
+    return []
   console.print(table(rows))
   for title, words in verdicts(rows).items():
     console.print(f"{title}: {words}", markup=False)
@@ -164,7 +171,7 @@ def _percent(row: dict[str, Any], field: str) -> str:
 
 def _join_processes() -> None:
   if _MULTIHOST.value or _COORDINATOR.value:
-    parallel.initialize(
+    processes.initialize(
       _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
     )
 

@@ -10,8 +10,11 @@ it sees the whole batch, `mean` does nothing, and the compiler derives all
 shardings from the state, whose large leaves are split over the devices
 (`place`). Batch normalization then uses the statistics of the whole batch.
 
-With several processes (`initialize`), all run the same program; each supplies
-its own rows of the batch, in the order of the processes, and the same key.
+Inference needs no step: see `keyjax.device_rows`.
+
+With several processes (`keyjax.processes`), all run the same program; each
+supplies its own rows of the batch, in the order of the processes, and the same
+key.
 """
 
 import math
@@ -27,58 +30,12 @@ from jax.sharding import PartitionSpec as P
 AXIS = "data"
 Step = Callable[[Any, Any, Any], tuple[Any, Any]]
 _SMALLEST_CUT = 1 << 14
-# The other processes wait at the end while the first one evaluates.
-_SHUTDOWN_SECONDS = 24 * 3600
 
 
 class Placed(NamedTuple):
   """A batch on the devices; `put` makes it."""
 
   batch: Any
-
-
-def initialize(
-  coordinator: str = "", num_processes: int = 0, process_id: int = -1
-) -> None:
-  """Join the processes of a run; call it before any other JAX function.
-
-  Args:
-    coordinator: `host:port` of the first process; empty on a TPU slice, where
-      JAX finds the others by itself.
-    num_processes: Number of processes; 0 with an empty coordinator.
-    process_id: Index of this process, from 0.
-
-  Raises:
-    ValueError: If the coordinator is given without the number and the index,
-      or one of them is out of range.
-  """
-  if not coordinator:
-    jax.distributed.initialize(shutdown_timeout_seconds=_SHUTDOWN_SECONDS)
-    return
-  if not 0 <= process_id < num_processes:
-    raise ValueError(
-      f"process_id={process_id} of num_processes={num_processes}: expected "
-      "0 <= process_id < num_processes"
-    )
-  jax.distributed.initialize(
-    coordinator,
-    num_processes,
-    process_id,
-    shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
-  )
-
-
-def is_first() -> bool:
-  """Return whether this is the process that writes files and prints."""
-  return jax.process_index() == 0
-
-
-def all_equal(value: int) -> bool:
-  """Return in every process whether all hold the same 32-bit number."""
-  if jax.process_count() == 1:
-    return True
-  found = multihost_utils.process_allgather(np.uint32(value))
-  return len(set(np.asarray(found).tolist())) == 1
 
 
 def data_parallel(

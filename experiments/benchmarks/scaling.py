@@ -1,4 +1,4 @@
-"""Scaling of a training step: its time, and the bytes that devices exchange.
+"""Scaling of a training step, and of evaluation under wrong keys.
 
 HPNN on the MNIST CNN over 1, 2, 4 and 8 virtual devices of this machine, with a
 new process for each count. Two workloads: a fixed global batch, which the
@@ -10,6 +10,9 @@ statistics and metrics, whatever the batch. The rows compare it to what the
 compiled program exchanges, which must be the same; it is less only where the
 compiler merges two equal gradients, as for the biases of two norms whose
 outputs are added.
+
+Evaluation divides the images of a batch: the rows show what is left for each
+device to compute, by XLA's count for the compiled program.
 """
 
 import functools
@@ -27,7 +30,7 @@ import numpy as np
 
 import keyjax
 from experiments.benchmarks import overhead, timing, tpu
-from experiments.protection import lock
+from experiments.protection import evaluate, lock
 from experiments.run import config
 from experiments.training import train
 from keyjax import parallel
@@ -104,6 +107,29 @@ def _on_paper(variables: Any) -> int:
   return sum(sizes) + 4 * _METRICS
 
 
+def evaluation(
+  model: nn.Module, image: tuple[int, ...], devices: Sequence[jax.Device]
+) -> float:
+  """Return the operations of one device for a batch under a wrong key of HPNN.
+
+  Args:
+    model: Model whose layers are locked.
+    image: Shape of an input.
+    devices: Devices that share the batch.
+  """
+  protection = lock.build("hpnn", {}, model)
+  variables = jax.tree.map(
+    lambda x: np.zeros(x.shape, x.dtype), _keyed(model, image)[2]
+  )
+  key = protection.scheme.keygen(
+    keyjax.Secret.generate(), variables, {"image": jnp.zeros((1, *image))}
+  )
+  images = np.zeros((_GLOBAL, *image), np.uint8)
+  labels = np.zeros(_GLOBAL, np.int32)
+  packed = evaluate.pack(images, labels, _GLOBAL, devices)
+  return evaluate.operations(protection, variables, key, packed)
+
+
 def _measure(rounds: int) -> dict[str, Any]:
   """Time both workloads on all devices of this process."""
   model = overhead.mnist_cnn()
@@ -124,6 +150,7 @@ def _measure(rounds: int) -> dict[str, Any]:
   return {
     "seconds": {name: t.wall.tolist() for name, t in times.items()},
     "volume": volume(model, image, "pmap", jax.devices()),
+    "evaluation": evaluation(model, image, jax.devices()),
   }
 
 
@@ -149,7 +176,12 @@ def _rows(count: int, found: dict[str, Any]) -> Rows:
   sent = Volume(*found["volume"])
   exact = timing.exact(sent.compiled)
   title = f"HPNN, MNIST CNN, {count} devices: collectives of a step"
-  return [*made, row(title, exact, "B", f"{sent.paper} on paper")]
+  made.append(row(title, exact, "B", f"{sent.paper} on paper"))
+  title = (
+    f"HPNN, MNIST CNN, {count} devices: {_GLOBAL} images under a wrong key"
+  )
+  each = timing.exact(found["evaluation"])
+  return [*made, row(title, each, "operations a device")]
 
 
 def _child(count: int, rounds: int) -> dict[str, Any]:

@@ -9,6 +9,10 @@
 Next to every accuracy is the number of images whose logits are not finite,
 because the argmax of NaN is a class too. In a text, each character counts as
 an image does.
+
+The rows of each batch are divided over all devices of all processes. Each
+process counts its share on its own devices, and only the counts are exchanged:
+no key, weight or image leaves a process.
 """
 
 import functools
@@ -19,10 +23,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 import keyjax
 from experiments import data
 from experiments.protection.lock import ApplyFn, Lock
+from keyjax import device_rows, processes
 
 
 class Counts(NamedTuple):
@@ -63,19 +69,46 @@ class Counts(NamedTuple):
 
 
 class Images(NamedTuple):
-  """Test images in batches of one shape: see `pack`."""
+  """Test images in batches of one shape: see `pack`.
+
+  Axis b is cut over the devices of this process, and holds its share.
+  """
 
   image: jax.Array  # uint8[n, b, H, W, C]; of a text uint8[n, b, t]
   label: jax.Array  # int32[n, b]; of a text int32[n, b, t]
-  mask: jax.Array  # bool[n, b], False on the padding of the last batch
+  mask: jax.Array  # bool[n, b], False on padding
 
 
-def pack(images: np.ndarray, labels: np.ndarray, batch_size: int) -> Images:
-  """Stack images into batches of one shape, each image once."""
-  size = min(batch_size, len(labels))
-  batches = list(data.eval_batches(images, labels, size))
-  stacked = {k: np.stack([batch[k] for batch in batches]) for k in batches[0]}
-  return Images(**{k: jnp.asarray(v) for k, v in stacked.items()})
+_ROWS = 1  # Axis b.
+
+
+def pack(
+  images: np.ndarray,
+  labels: np.ndarray,
+  batch_size: int,
+  devices: Sequence[jax.Device] | None = None,
+) -> Images:
+  """Stack images into batches of one shape, each image once.
+
+  Args:
+    images: All images, the same in every process.
+    labels: Their labels.
+    batch_size: Rows of a batch over all devices, rounded up to a multiple of
+      their number.
+    devices: Some of this process's devices; all by default.
+  """
+  mesh = device_rows.over(devices)
+  count = jax.process_count()
+  share = -(-min(batch_size, len(labels)) // count)
+  if mesh:
+    share = -(-share // mesh.size) * mesh.size
+  start = share * jax.process_index()
+  batches = list(data.eval_batches(images, labels, share * count))
+  stacked = {
+    k: np.stack([batch[k][start : start + share] for batch in batches])
+    for k in batches[0]
+  }
+  return Images(**device_rows.cut_rows(mesh, stacked, _ROWS))
 
 
 Totals = tuple[jax.Array, jax.Array, jax.Array]  # int32, int32, float32
@@ -86,7 +119,8 @@ def count(
 ) -> Counts:
   """Count the right answers of a locked model under each of several keys.
 
-  Each key decrypts once.
+  Each key decrypts once in each process. Every process must call this with
+  the same variables and keys.
 
   Args:
     lock: Protection of the model.
@@ -115,69 +149,114 @@ def _count_part(
   lock: Lock, keys: Sequence[Any], variables: Any, images: Images
 ) -> Totals:
   scheme = lock.scheme
+  mesh = device_rows.of(images.mask)
   if len(keys) > 1:
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *keys)
-    return _count_keys(lock, stacked, variables, images)
+    stacked, variables = device_rows.copy_to(mesh, (stacked, variables))
+    return _count_keys(mesh, lock, stacked, variables, images)
   # Two programs, shared with all that decrypts or runs this model.
   (key,) = keys
   opened = jax.jit(scheme.decrypt)(key, variables)
   if scheme.bind is keyjax.identity().bind:
-    return _count_plain(lock.apply, opened, images)
-  return _count_bound(scheme.bind, lock.apply, key, opened, images)
+    opened = device_rows.copy_to(mesh, opened)
+    return _count_plain(mesh, lock.apply, opened, images)
+  key, opened = device_rows.copy_to(mesh, (key, opened))
+  return _count_bound(mesh, scheme.bind, lock.apply, key, opened, images)
 
 
 def _counts(totals: Any, images: Images) -> Counts:
-  """Return totals, on the device or on the host, as counts."""
-  correct, nonfinite, loss = map(np.atleast_1d, jax.device_get(totals))
+  """Return the totals of all processes as counts."""
   is_text = images.label.ndim > 2
   labels_per_row = images.label.shape[-1] if is_text else 1
+  rows = np.asarray(images.mask).sum(dtype=np.int32)
+  (correct, nonfinite, loss), rows = processes.total((totals, rows))
   return Counts(
-    correct=correct,
-    nonfinite=nonfinite,
-    total=labels_per_row * int(np.asarray(images.mask).sum()),
-    loss=loss.astype(np.float64),
+    correct=np.atleast_1d(correct),
+    nonfinite=np.atleast_1d(nonfinite),
+    total=labels_per_row * int(rows),
+    loss=np.atleast_1d(loss).astype(np.float64),
     unit="characters" if is_text else "images",
   )
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _count_keys(
-  lock: Lock, keys: Any, variables: Any, images: Images
+  mesh: Mesh | None, lock: Lock, keys: Any, variables: Any, images: Images
 ) -> Totals:
   """Return the totals of stacked keys, all at once."""
 
-  def one(key: Any) -> Totals:
-    opened = lock.scheme.decrypt(key, variables)
-    return _count(lock.scheme.bind(key, lock.apply), opened, images)
+  def all_keys(locked: Any, images: Images) -> Totals:
+    keys, variables = locked
 
-  return jax.vmap(one)(keys)
+    def one(key: Any) -> Totals:
+      opened = lock.scheme.decrypt(key, variables)
+      return _count(lock.scheme.bind(key, lock.apply), opened, images)
+
+    return jax.vmap(one)(keys)
+
+  return _everywhere(all_keys, mesh)((keys, variables), images)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _count_bound(
+  mesh: Mesh | None,
   bind: Callable[..., Any],
   apply_fn: ApplyFn,
   key: Any,
   opened: Any,
   images: Images,
 ) -> Totals:
-  return _count(bind(key, apply_fn), opened, images)
+  def under_key(model: Any, images: Images) -> Totals:
+    key, opened = model
+    return _count(bind(key, apply_fn), opened, images)
+
+  return _everywhere(under_key, mesh)((key, opened), images)
+
+
+def operations(lock: Lock, opened: Any, key: Any, images: Images) -> float:
+  """Return what a device computes for a batch, by XLA's count of operations.
+
+  Args:
+    lock: Protection of the model.
+    opened: Decrypted variables.
+    key: Their key.
+    images: Test images from `pack`.
+  """
+  mesh = device_rows.of(images.mask)
+  key, opened = device_rows.copy_to(mesh, (key, opened))
+  lowered = _count_bound.lower(
+    mesh, lock.scheme.bind, lock.apply, key, opened, images
+  )
+  return float(lowered.compile().cost_analysis()["flops"])
 
 
 def count_without_key(lock: Lock, variables: Any, images: Images) -> Counts:
   """Count the right answers of a model as it is: no key, no decryption.
+
+  Every process must call this with the same variables.
 
   Args:
     lock: Protection of the model, for its forward pass.
     variables: Plain variables, or ciphertext viewed by `tree.as_floats`.
     images: Test images from `pack`.
   """
-  return _counts(_count_plain(lock.apply, variables, images), images)
+  mesh = device_rows.of(images.mask)
+  variables = device_rows.copy_to(mesh, variables)
+  return _counts(_count_plain(mesh, lock.apply, variables, images), images)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _count_plain(apply_fn: ApplyFn, variables: Any, images: Images) -> Totals:
-  return _count(apply_fn, variables, images)
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _count_plain(
+  mesh: Mesh | None, apply_fn: ApplyFn, variables: Any, images: Images
+) -> Totals:
+  count = functools.partial(_count, apply_fn)
+  return _everywhere(count, mesh)(variables, images)
+
+
+def _everywhere(
+  count: Callable[[Any, Images], Totals], mesh: Mesh | None
+) -> Callable[[Any, Images], Totals]:
+  return device_rows.each_device(count, mesh, axis=_ROWS, total=True)
 
 
 def _count(

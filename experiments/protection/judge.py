@@ -17,8 +17,9 @@ from experiments.protection.job import (
 )
 from experiments.protection.lock import Lock
 from experiments.run import results
-from keyjax import tree
+from keyjax import processes, tree
 from keyjax.attacks import intervals, near_keys
+from keyjax.secrets import SECRET_BYTES
 
 _MAX_RIGHT_DRAWS = 100  # Of the right key, for each wrong key.
 
@@ -101,13 +102,18 @@ def wrong_keys(
   """
   rng = np.random.default_rng(0)
   batch = keygen_batch(job)
+  # A guess is no secret: all processes may see those of the first.
+  drawn = keyjax.Secret.generate().derive("guesses", SECRET_BYTES)
+  first = processes.first_says(np.frombuffer(drawn, np.uint8))
+  guessed = keyjax.Secret(first.tobytes())
   guesses: list[Any] = []
   right_draws = 0
   while len(guesses) < count:
     if lock.key_from_params:
       guess = near_keys.random_key(key, rng)
     else:
-      guess = lock.scheme.keygen(keyjax.Secret.generate(), prepared, batch)
+      secret = guessed.child(str(len(guesses) + right_draws))
+      guess = lock.scheme.keygen(secret, prepared, batch)
     if not tree.same_bits(guess, key):
       guesses.append(guess)
       continue

@@ -1,6 +1,8 @@
 """One protection from end to end: train, lock, store, restore, evaluate.
 
-All processes train; only the first one does the rest.
+All processes train and evaluate. Each makes the key and the locked params for
+itself, from the secret that all of them hold. Only the first one stores them,
+reads them back and writes results. If one process fails, all of them stop.
 """
 
 import json
@@ -25,7 +27,7 @@ from experiments.protection.lock import Lock
 from experiments.protection.pictures import pictures
 from experiments.run import files, results
 from experiments.training import train
-from keyjax import checkpoint, keys, parallel, tree
+from keyjax import checkpoint, keys, processes, tree
 from keyjax.attacks import key_space
 from keyjax.checkpoint import is_whole
 
@@ -64,7 +66,9 @@ def train_locked(job: Job, label: str, plain_variables: Any) -> Any:
     dataset=job.dataset,
     model=job.model,
     scheme=lock.scheme,
-    key=load_or_make_key(job, label, plain_variables),
+    key=processes.together(
+      lambda: load_or_make_key(job, label, plain_variables)
+    ),
     folder=folder,
     title=label,
     encryption=job.encryption,
@@ -75,7 +79,7 @@ def judge_plain(job: Job, variables: Any) -> Outcome:
   """Evaluate the unprotected model on all test images."""
   folder = job.workdir.folder("plain")
   file = folder / "outcome.json"
-  if not file.exists():
+  if not processes.first_says(file.exists()):
     unlocked = Lock(
       scheme=keyjax.identity(),
       trains=False,
@@ -91,8 +95,13 @@ def judge_plain(job: Job, variables: Any) -> Outcome:
     ]
     if job.dataset.is_text:
       rows.append(judge.perplexity(base, counts, "plain"))
-    outcome = Outcome(rows, {"curve": _curve(folder)})
-    results.write_json(file, outcome._asdict())
+
+    def finish() -> None:
+      if processes.is_first():
+        outcome = Outcome(rows, {"curve": _curve(folder)})
+        results.write_json(file, outcome._asdict())
+
+    processes.together(finish)
   return load_outcome(file)
 
 
@@ -109,16 +118,26 @@ def protect(
 
   Raises:
     RuntimeError: If the restored and decrypted params are not the plain ones.
+    ValueError: If the processes of a run made different keys.
+    ProcessError: If another process failed.
   """
   folder = job.workdir.folder(label)
   file = folder / "outcome.json"
-  if file.exists():
+  if processes.first_says(file.exists()):
     job.log(f"{label}: done before")
     return load_outcome(file)
   lock = job.locks[label]
   prepared = jax.tree.map(jnp.asarray, lock.prepare(variables))
-  key = claim_key(job, label, variables, prepared)
-  rows, locked = _lock_and_ship(job, label, key, prepared)
+
+  def make() -> tuple[Any, Rows, Any]:
+    if processes.is_first():
+      key = claim_key(job, label, variables, prepared)
+      return key, *_lock_and_ship(job, label, key, prepared)
+    key = load_or_make_key(job, label, variables)
+    return key, [], jax.jit(lock.scheme.encrypt)(key, prepared)
+
+  key, rows, locked = processes.together(make)
+  _check_agreement(job, label, (key, locked))
   job.log(f"{label}: evaluating")
   judged = judge.judge(
     job,
@@ -128,12 +147,28 @@ def protect(
     locked=locked,
     plain_accuracy=plain_accuracy,
   )
-  figures = judged.figures | pictures(job, label)
-  if lock.trains:
-    figures["curve"] = _curve(folder)
-  outcome = Outcome(rows + judged.rows, figures)
-  results.write_json(file, outcome._asdict())
-  return outcome
+
+  def finish() -> Outcome:
+    if not processes.is_first():
+      return judged
+    figures = judged.figures | pictures(job, label)
+    if lock.trains:
+      figures["curve"] = _curve(folder)
+    outcome = Outcome(rows + judged.rows, figures)
+    results.write_json(file, outcome._asdict())
+    return outcome
+
+  return processes.together(finish)
+
+
+def _check_agreement(job: Job, label: str, made: Any) -> None:
+  """Raise a ValueError unless all processes made the same arrays."""
+  if not processes.hold_same(made, job.workdir.secret):
+    raise ValueError(
+      f"{label}: the processes of this run made different keys or locked "
+      "params: give all hosts the same hardware, and the same versions of JAX "
+      "and KeyJAX"
+    )
 
 
 def load_outcome(file: files.AnyPath) -> Outcome:
@@ -157,7 +192,7 @@ def load_or_make_key(job: Job, label: str, variables: Any) -> Any:
     ValueError: If params are locked, but their key is missing.
   """
   file = job.workdir.key_file(label)
-  first = parallel.is_first()
+  first = processes.is_first()
   if first and file.exists():
     return keys.load(file)
   if first and is_whole(job.workdir.folder(label) / "locked"):

@@ -19,7 +19,7 @@ import rich.progress
 import tensorboardX
 
 from experiments.run import files
-from keyjax import parallel
+from keyjax import processes
 
 
 class MetricsLog:
@@ -58,7 +58,7 @@ class MetricsLog:
     self._start = time.monotonic()
     self._count = 0
     self._last = done
-    self._writes = parallel.is_first()
+    self._writes = processes.is_first()
     self._board: tensorboardX.SummaryWriter | None = None
     if self._writes:
       self._mirror.fetch(self._path.name)

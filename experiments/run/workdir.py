@@ -29,7 +29,7 @@ from ml_collections import ConfigDict
 
 from experiments.run import files, results
 from experiments.run.config import meaning
-from keyjax import Secret, parallel, private_files
+from keyjax import Secret, private_files, processes
 from keyjax.checkpoint import is_remote
 
 
@@ -118,7 +118,7 @@ class Workdir:
     except WorkdirError as failure:
       error = failure
     # No process may write here before the first one has claimed the folder.
-    together = parallel.all_equal(error is None)
+    together = processes.all_equal(error is None)
     if error:
       raise error
     if not together:
@@ -136,11 +136,11 @@ class Workdir:
     """Create or claim the folders; only the first process claims."""
     key_home = _key_home(self.path, key_folder)
     exists = (self.path / "run.json").exists()
-    if key_folder and parallel.is_first() and not exists:
+    if key_folder and processes.is_first() and not exists:
       _check_writable(key_home)
     try:
       self.path.mkdir(parents=True, exist_ok=True)
-      if secret and not parallel.is_first():
+      if secret and not processes.is_first():
         self.key_path = key_home
         self.secret = secret
         return
@@ -257,7 +257,7 @@ def _check_processes(config: ConfigDict, fingerprint: str) -> None:
   """Refuse processes without a secret, or with another one or config."""
   if jax.process_count() == 1:
     return
-  if not parallel.all_equal(bool(fingerprint)) or not fingerprint:
+  if not processes.all_equal(bool(fingerprint)) or not fingerprint:
     raise WorkdirError(
       "this is one of several processes, and not all of them were given the "
       "secret: start each with --secret=file:PATH, env:NAME or fd:N"
@@ -267,7 +267,7 @@ def _check_processes(config: ConfigDict, fingerprint: str) -> None:
     ("config", config.to_json_best_effort()),
   ):
     digest = hashlib.sha256(text.encode()).digest()
-    if not parallel.all_equal(int.from_bytes(digest[:4], "big")):
+    if not processes.all_equal(int.from_bytes(digest[:4], "big")):
       raise WorkdirError(f"not all processes were given the same {name}")
 
 

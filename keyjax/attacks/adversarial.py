@@ -1,10 +1,10 @@
 """Scores of adversarial images: the referee of `Goal.TRANSFER`."""
 
-import jax.numpy as jnp
 import numpy as np
 
 from keyjax.attacks import intervals
-from keyjax.attacks.game import Adversarial, Score, Target, compiled
+from keyjax.attacks.forward import logits
+from keyjax.attacks.game import Adversarial, Score, Target
 
 _ROUNDING = 1e-6  # Error of a float32 sum at the edge of a ball.
 
@@ -34,9 +34,8 @@ def score(value: Adversarial, target: Target) -> Score:
   if broken:
     return Score(0.0, 0.0, 0.0, {"outside": broken})
   model = target.authorized()
-  forward = compiled(model.apply_fn)
   plain, changed = (
-    np.asarray(forward(model.params, jnp.asarray(x, jnp.float32)).argmax(-1))
+    logits(model, np.asarray(x, np.float32), len(label)).argmax(-1)
     for x in (clean, value.image)
   )
   right = plain == label

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from keyjax import tree
+from keyjax import device_rows, tree
 from keyjax.attacks.game import Examples
 from keyjax.scheme import ApplyFn, PyTree
 
@@ -59,8 +59,13 @@ def fit(
   recipe: Recipe = _DEFAULT,
   seed: int = 0,
   mask: PyTree | None = None,
+  devices: Sequence[jax.Device] | None = None,
 ) -> Iterator[Fit]:
   """Train on labels or on logits, and yield at every mark.
+
+  Devices divide each batch, and the compiler inserts the sums over them:
+  batch statistics are those of the whole batch. If they do not divide the batch
+  size, each computes the whole step.
 
   Args:
     apply_fn: Forward pass, called as `apply_fn(variables, images)`, and with
@@ -73,6 +78,7 @@ def fit(
     seed: Seed of the order of the images.
     mask: Tree like the variables, 1.0 where a weight trains and 0.0 elsewhere;
       by default from `recipe.layers`.
+    devices: Devices that share a step; by default `device_rows.workers()`.
 
   Raises:
     ValueError: If no leaf trains, or the optimiser is unknown.
@@ -83,6 +89,9 @@ def fit(
   else:
     mask = _collections(mask)[0]
   step_fn, init = _step(apply_fn, recipe.optimizer, rest is not None)
+  mesh = device_rows.over(devices or device_rows.workers())
+  home = jax.local_devices()[0]
+  params, rest, mask = device_rows.copy_to(mesh, (params, rest, mask))
   state = init(params)
   order = np.random.default_rng(seed)
   size = min(recipe.batch_size, len(data.label))
@@ -93,13 +102,15 @@ def fit(
     if len(rows) < size:
       rows = order.permutation(len(data.label))
     picked, rows = rows[:size], rows[size:]
-    batch = (jnp.asarray(data.image[picked]), jnp.asarray(data.label[picked]))
+    batch = device_rows.cut_rows(mesh, (data.image[picked], data.label[picked]))
     rate = recipe.learning_rate * 0.5 * (1 + np.cos(np.pi * (i - 1) / steps))
     args = (params, rest, state, batch, mask, jnp.float32(rate))
     flops = flops or _flops(step_fn, args)
     params, rest, state = step_fn(*args)
     if i in marks:
       whole = params if rest is None else {"params": params, **rest}
+      if mesh:  # Where everything else that an attacker has is.
+        whole = jax.device_put(whole, home)
       yield Fit(i, whole, i * flops)
 
 

@@ -261,10 +261,6 @@ def keyed(scheme: Scheme, apply_fn: ApplyFn) -> ApplyFn:
   return forward
 
 
-# One compilation for each forward pass, not for each claim.
-compiled = functools.lru_cache(maxsize=16)(jax.jit)
-
-
 class Score(NamedTuple):
   """A share and its 95 % interval; `details` go to the row.
 

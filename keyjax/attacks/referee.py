@@ -6,11 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from keyjax import tree
-from keyjax.attacks import adversarial, game, intervals, views
+from keyjax.attacks import adversarial, forward, game, intervals, views
 from keyjax.attacks.game import (
   Attack,
   Attacker,
@@ -215,14 +214,9 @@ def score(attack: Attack, value: Any, target: Target) -> Score:
 
 def accuracy(model: Model, examples: Examples, batch_size: int = 500) -> Score:
   """Return a model's accuracy, and the number of images with bad logits."""
-  hits = bad = 0
-  forward = game.compiled(model.apply_fn)
-  for start in range(0, len(examples.label), batch_size):
-    x = examples.image[start : start + batch_size]
-    y = examples.label[start : start + batch_size]
-    logits = np.asarray(forward(model.params, jnp.asarray(x)))
-    hits += int((logits.argmax(-1) == y).sum())
-    bad += int((~np.isfinite(logits).all(-1)).sum())
+  logits = forward.logits(model, examples.image, batch_size)
+  hits = int((logits.argmax(-1) == examples.label).sum())
+  bad = int((~np.isfinite(logits).all(-1)).sum())
   total = len(examples.label)
   low, high = intervals.clopper_pearson(hits, total)
   return Score(hits / total, low, high, {"nonfinite": bad, "images": total})

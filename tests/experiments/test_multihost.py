@@ -3,6 +3,7 @@
 import contextlib
 import json
 import pathlib
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -157,16 +158,27 @@ def test_two_processes_train_as_one(
     np.testing.assert_allclose(
       losses(two, label), losses(one, label), rtol=2e-5
     )
-  rows = [json.loads((f / "results.json").read_text()) for f in (one, two)]
-  found = [
-    {r["condition"]: r["value"] for r in x if r["metric"] == "accuracy"}
-    for x in rows
-  ]
-  assert abs(found[0]["right"] - found[1]["right"]) <= 0.02
+  # Each process counted its share of the images, and wrote no row.
+  alone, together = accuracies(one), accuracies(two)
+  assert alone.keys() == together.keys()
+  for case, row in alone.items():
+    same = together[case]
+    assert (row["images"], row["keys"]) == (same["images"], same["keys"])
+    if row["condition"] != "wrong":  # Wrong keys are random.
+      assert abs(row["value"] - same["value"]) <= 0.02, case
   assert not any(SECRET in f.read_text(errors="replace") for f in files(two))
   # The first process makes a key for the report's picture without the others.
   outcome = json.loads((two / "adv_params" / "outcome.json").read_text())
   assert outcome["figures"]["histogram"]["changed"] > 0
+
+
+def accuracies(folder: pathlib.Path) -> dict[tuple[Any, ...], dict[str, Any]]:
+  rows = json.loads((folder / "results.json").read_text())
+  return {
+    (r["scheme"], r["condition"], r.get("distance")): r
+    for r in rows
+    if r["metric"] == "accuracy"
+  }
 
 
 def files(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -198,6 +210,25 @@ def test_killed_process_and_restart(
   for label in ("plain", "hpnn"):
     trees.assert_same_bits(state(folder, label), state(two, label))
     np.testing.assert_array_equal(losses(folder, label), losses(two, label))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("label", ["adv_params", "hpnn"])
+def test_if_the_first_process_fails_the_other_stops(
+  two: pathlib.Path, tmp_path: pathlib.Path, label: str
+) -> None:
+  """Training is done; the first process finds no key for a locked file."""
+  folder = tmp_path / "run"
+  for end in ("", ".keys"):
+    shutil.copytree(f"{two}{end}", f"{folder}{end}")
+  (folder / label / "outcome.json").unlink()
+  for key in folder.parent.rglob(f"{label}.key"):
+    key.unlink()
+  processes = start_two(folder)
+  first, second = finish(processes)
+  assert [p.returncode for p in processes] == [1, 1]
+  assert "params are locked, but their key is not at" in first
+  assert "another process of this run failed" in second
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from keyjax import device_rows
 from keyjax.attacks import registry
 from keyjax.attacks.game import Attacker, Budget, Claim, Cost, Goal
 from keyjax.attacks.hpnn import greedy, sign_model, sign_referees, statistics
@@ -88,12 +89,13 @@ def descend(
   state = _ADAM.init(at)
   images, want = (np.asarray(x) for x in data)
   size = min(_BATCH, len(want))
+  mesh = device_rows.over(device_rows.workers())
   rows = np.zeros(0, np.int64)
   for i in range(steps):
     if len(rows) < size:
       rows = rng.permutation(len(want))
     picked, rows = rows[:size], rows[size:]
-    batch = jnp.asarray(images[picked]), jnp.asarray(want[picked])
+    batch = device_rows.cut_rows(mesh, (images[picked], want[picked]))
     rate = jnp.float32(learning_rate * 0.5 * (1 + np.cos(np.pi * i / steps)))
     at, state = step(at, state, rate, problem.params, problem.units, batch)
     yield i + 1, np.asarray(at)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from keyjax import device_rows
 from keyjax.attacks.game import Model
 from keyjax.attacks.views import View
 from keyjax.scheme import ApplyFn, PyTree
@@ -42,7 +43,7 @@ class Problem(NamedTuple):
 
 
 def pose(view: View) -> Problem:
-  """List the unknowns of a stolen model.
+  """List the unknowns of a stolen model; all `device_rows.workers` get weights.
 
   Args:
     view: The file and the scheme, and the schedule if it was granted.
@@ -68,7 +69,9 @@ def pose(view: View) -> Problem:
   backwards = np.concatenate([np.asarray(u) for u in reversed(units.values())])
   _, first = np.unique(backwards, return_index=True)
   free = backwards[np.sort(first)]
-  return Problem(view.apply_fn, view.stolen(), units, size, free)
+  mesh = device_rows.over(device_rows.workers())
+  params = device_rows.copy_to(mesh, view.stolen())
+  return Problem(view.apply_fn, params, units, size, free)
 
 
 def forward(
@@ -143,16 +146,18 @@ def examples(view: View, kind: str, seed: int) -> tuple[Any, Any]:
   """Return images and their targets: labels, or the oracle's logits.
 
   The oracle is queried with the attacker's images, then with noise, until no
-  query is left.
+  query is left. Their rows are divided over `device_rows.workers`, which then
+  share each pass over them.
   """
+  mesh = device_rows.over(device_rows.workers())
   if kind == "ce":
-    return jnp.asarray(view.data.image), jnp.asarray(view.data.label)
+    return device_rows.cut_rows(mesh, tuple(view.data))
   assert view.oracle is not None
   images = view.data.image[: view.oracle.left]
   shape = (view.oracle.left - len(images), *images.shape[1:])
   noise = np.random.default_rng(seed).random(shape, np.float32)
   images = np.concatenate([images, noise])
-  return jnp.asarray(images), jnp.asarray(view.oracle(images))
+  return device_rows.cut_rows(mesh, (images, view.oracle(images)))
 
 
 # ---------------------------------------------------------------------- claims

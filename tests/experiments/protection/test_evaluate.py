@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import keyjax
+from experiments import models
 from experiments.protection import evaluate, lock
+from tests import trees
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 4, 23).astype(np.int32)
@@ -57,8 +59,10 @@ def test_pack_fills_the_last_batch() -> None:
   assert images.image.shape == (3, 8, 2, 2, 1)
   assert images.mask.sum() == 23 and not images.mask[2, 7]
   assert images.label.reshape(-1)[:23].tolist() == LABELS.tolist()
-  small = evaluate.pack(IMAGES[:3], LABELS[:3], 500)
-  assert small.image.shape[:2] == (1, 3)
+  few = IMAGES[:3], LABELS[:3], 500
+  assert evaluate.pack(*few, jax.devices()[:1]).mask.tolist() == [[True] * 3]
+  # On 8 devices, of which 5 have none.
+  assert evaluate.pack(*few).mask.tolist() == [[True] * 3 + [False] * 5]
 
 
 def test_images_with_logits_that_are_not_finite_are_counted() -> None:
@@ -115,3 +119,76 @@ def test_a_stolen_file_and_the_plain_condition() -> None:
   found = evaluate.count_without_key(unlocked, PLAIN, images)
   assert (found.correct.tolist(), found.total) == ([23], 23)
   assert evaluate.count_without_key(LOCK, LOCKED, images).correct[0] == 0
+
+
+MODEL = models.create("mlp", 4, (0.5,), (0.5,), hidden=(3,))
+BATCH = {"image": np.zeros((1, 2, 2, 1), np.float32)}
+VARIABLES = trees.variables(MODEL, jnp.zeros((1, 2, 2, 1)), deviation=1)
+NOISE = RNG.integers(0, 256, IMAGES.shape).astype(np.uint8)
+LOCKS = {
+  "deep_lock": {},
+  "hpnn": {},
+  "shf": {"block_size": 2},
+  "ffx": {"block_size": 2},
+  "chain": {"parts": (("hpnn", {}), ("deep_lock", {"schedule": "counter"}))},
+}
+
+
+def assert_alike(found: evaluate.Counts, want: evaluate.Counts) -> None:
+  assert found.correct.tolist() == want.correct.tolist()
+  assert found.nonfinite.tolist() == want.nonfinite.tolist()
+  assert (found.total, found.unit) == (want.total, want.unit)
+  np.testing.assert_allclose(found.loss, want.loss, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ("name", "at_once"), [(name, 1 + (name == "deep_lock")) for name in LOCKS]
+)
+def test_devices_share_the_images(
+  name: str, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  """8 devices count as one does, which has batches of another size."""
+  monkeypatch.setattr(evaluate, "_keys_at_once", lambda: at_once)
+  made = lock.build(name, LOCKS[name], MODEL)
+  secret = keyjax.Secret(bytes(range(32)))
+  keys = [made.scheme.keygen(secret.child(c), VARIABLES, BATCH) for c in "abcd"]
+  locked = made.scheme.encrypt(keys[0], VARIABLES)
+  one, all_devices = (
+    evaluate.pack(NOISE, LABELS, 10, devices)
+    for devices in (jax.devices()[:1], None)
+  )
+  want = evaluate.count(made, locked, keys, one)
+  assert want.total == 23
+  assert_alike(evaluate.count(made, locked, keys, all_devices), want)
+  if name == "hpnn":
+    found = evaluate.count_without_key(made, locked, all_devices)
+    assert_alike(found, evaluate.count_without_key(made, locked, one))
+
+
+def test_devices_share_a_text() -> None:
+  texts = RNG.integers(0, 4, (5, 6)).astype(np.uint8)
+  labels = RNG.integers(0, 4, (5, 6)).astype(np.int32)
+  table = {"table": RNG.normal(size=(4, 4)).astype(np.float32)}
+  made = lock.Lock(
+    keyjax.identity(), False, lambda v: v, lambda v, x: v["table"][x]
+  )
+  one, found = (
+    evaluate.count_without_key(
+      made, table, evaluate.pack(texts, labels, 4, devices)
+    )
+    for devices in (jax.devices()[:1], None)
+  )
+  assert found.total == 5 * 6 and found.unit == "characters"
+  assert_alike(found, one)
+
+
+def test_each_device_computes_its_rows_alone() -> None:
+  images = evaluate.pack(NOISE, LABELS, 16)
+  shards = [x.data.shape for x in images.image.addressable_shards]
+  assert shards == [(2, 2, 2, 2, 1)] * 8
+  assert {x.device for x in images.label.addressable_shards} == {*jax.devices()}
+  each, whole = (
+    evaluate.operations(LOCK._replace(apply=MODEL.apply), VARIABLES, 0, packed)
+    for packed in (images, evaluate.pack(NOISE, LABELS, 16, jax.devices()[:1]))
+  )
+  assert 1 / 8 <= each / whole < 1 / 7
