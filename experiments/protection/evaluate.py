@@ -227,7 +227,7 @@ def operations(lock: Lock, opened: Any, key: Any, images: Images) -> float:
   lowered = _count_bound.lower(
     mesh, lock.scheme.bind, lock.apply, key, opened, images
   )
-  return float(lowered.compile().cost_analysis()["flops"])
+  return float((lowered.compile().cost_analysis() or {}).get("flops", 0.0))
 
 
 def count_without_key(lock: Lock, variables: Any, images: Images) -> Counts:

@@ -71,7 +71,7 @@ def base() -> ConfigDict:
   encrypt.run = ""  # Id of the run; empty: of its folder, until that is moved.
 
   evaluate = config.evaluate = ConfigDict()
-  evaluate.batch_size = 500
+  evaluate.batch_size = 500  # Over all devices.
   evaluate.wrong_keys = 64
   evaluate.wrong_images = 1000  # Test images for each wrong key; 0: all.
   evaluate.distance_keys = 8  # Keys at each distance from the right one.

@@ -36,6 +36,14 @@ def test_batch_statistics_are_exchanged_too() -> None:
   assert found.paper - found.compiled == 4 * (4 + 8 + 16)
 
 
+def test_devices_share_the_operations_of_an_evaluation() -> None:
+  model = models.create("mlp", 10, (0.5,), (0.25,), hidden=(4,))
+  one, eight = (
+    scaling.evaluation(model, (2, 2, 1), jax.devices()[:n]) for n in (1, 8)
+  )
+  assert eight / one == pytest.approx(1 / 8, rel=0.1)
+
+
 def test_an_unknown_part_lists_the_known_ones() -> None:
   with pytest.raises(SystemExit, match="section overhead.infer; known: .*"):
     benchmark.main(["benchmark", "overhead.infer"])
