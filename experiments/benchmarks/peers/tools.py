@@ -57,7 +57,9 @@ def _jax_specs(specs: Specs) -> dict[str, Any]:
 def _keyjax(key: pathlib.Path) -> Tool:
   import jax
 
-  from keyjax import Secret, checkpoint
+  # The functions, not the room: it imports them at their first use.
+  from keyjax import Secret
+  from keyjax.checkpoint import restore, save
   from keyjax.keyring import SymmetricKey
 
   if not key.exists():
@@ -65,10 +67,8 @@ def _keyjax(key: pathlib.Path) -> Tool:
   owner = SymmetricKey(Secret.load(key))
   return Tool(
     _jax_arrays,
-    lambda path, tree: checkpoint.save(path, tree, owner),
-    lambda path, like: jax.block_until_ready(
-      checkpoint.restore(path, owner, like)
-    ),
+    lambda path, tree: save(path, tree, owner),
+    lambda path, like: jax.block_until_ready(restore(path, owner, like)),
     _jax_specs,
   )
 
