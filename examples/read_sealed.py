@@ -67,7 +67,7 @@ def open_checkpoint(header, arrays, keys, verify_key=None):
 
   Args:
     header: Bytes of `header/metadata`.
-    arrays: Function from the name of an array to its rows, each bytes.
+    arrays: Function from the name of an array to its bytes, in C order.
     keys: Keys to try; see `open_envelope`.
     verify_key: Kind and bytes of the public key that must have signed.
 
@@ -83,18 +83,22 @@ def open_checkpoint(header, arrays, keys, verify_key=None):
   need(fields["format"] == "keyjax-sealed" and fields["version"] == 1, "format")
   data_key, document, _ = open_envelope(fields["envelope"].encode(), keys)
   name = document["checkpoint"]
-  (sealed,) = arrays("manifest")
+  sealed = arrays("manifest")
   need(len(sealed) <= 67174472, "a manifest that is too large")
   data = unseal(key_of(data_key, "manifest"), sealed, context("manifest", name))
   manifest = parse(data.rstrip(b" "), 2**26, 2**22)
   need(manifest["id"] == name, "the manifest of another checkpoint")
   parts = check_manifest(manifest)
   if verify_key:
-    (signed,) = arrays("signature")
+    signed = arrays("signature")
     check_signature(verify_key, data_key, name, sealed, signed)
     need(manifest["digests"] is not None, "no digests")
-  segments = [arrays(f"{i:06d}") for i in range(manifest["streams"][1])]
-  streams = [b"".join(rows) for rows in zip(*segments, strict=True)]
+  count, segments, size, _ = manifest["streams"]
+  stored = [arrays(f"{i:06d}") for i in range(segments)]
+  need(all(len(x) == count * size for x in stored), "a segment of another size")
+  streams = [
+    b"".join(x[p * size : (p + 1) * size] for x in stored) for p in range(count)
+  ]
   leaves = read_parts(manifest, parts, data_key, streams, bool(verify_key))
   return manifest, leaves
 
@@ -203,7 +207,7 @@ def container(path):
   """Return a function that reads the arrays of a checkpoint's container."""
   import tensorstore
 
-  def rows(name):
+  def array(name):
     base = {"driver": "file", "path": f"{pathlib.Path(path, 'sealed')}/"}
     spec = {
       "driver": "zarr",
@@ -211,12 +215,10 @@ def container(path):
       "path": f"{name}/",
       "metadata": {"dtype": "|u1", "compressor": None, "filters": None},
     }
-    found = (
-      tensorstore.open(spec, open=True, read=True).result().read().result()
-    )
-    return [row.tobytes() for row in found.reshape(-1, found.shape[-1])]
+    found = tensorstore.open(spec, open=True, read=True).result()
+    return found.read().result().tobytes()
 
-  return rows
+  return array
 
 
 def main(path, key_file, leaf=None):

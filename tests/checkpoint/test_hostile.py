@@ -21,7 +21,12 @@ OWNER = keyring.SymmetricKey(Secret(b"o" * 32))
 ID = "ab" * 16
 
 
-def forged(path: pathlib.Path, shape: list[int], dtype: str) -> pathlib.Path:
+def forged(
+  path: pathlib.Path,
+  shape: list[int],
+  dtype: str,
+  segment: tuple[int, ...] = (4096,),
+) -> pathlib.Path:
   """Write 4 KiB whose manifest has one leaf of any size."""
   box = ((0,) * len(shape), tuple(shape), 0)
   placed, used = layout.assign_offsets([[box]], [DTYPES[dtype].itemsize], 1)
@@ -33,7 +38,7 @@ def forged(path: pathlib.Path, shape: list[int], dtype: str) -> pathlib.Path:
       manifest_json.seal_manifest(data_key, found), np.uint8
     ),
     "signature": np.zeros(5000, np.uint8),
-    "000000": np.zeros((1, 4096), np.uint8),
+    "000000": np.zeros(segment, np.uint8),
   }
   envelope = keyring.seal_envelope(data_key, [OWNER], checkpoint=ID)
   streams = layout.Streams(
@@ -146,6 +151,17 @@ def test_a_manifest_of_huge_sizes_takes_no_memory(
   for call in (checkpoint.restore, checkpoint.verify):
     with pytest.raises(checkpoint.CheckpointError, match="far fewer bytes"):
       call(path, OWNER)
+
+
+@pytest.mark.parametrize("segment", [(8192,), (2, 4096), (4096, 1), (1, 1)])
+def test_a_segment_of_another_size_is_not_read(
+  segment: tuple[int, ...], tmp_path: pathlib.Path
+) -> None:
+  path = forged(tmp_path / "c", [3], "float32", segment)
+  with pytest.raises(
+    checkpoint.CheckpointContentError, match="unexpected size"
+  ):
+    checkpoint.restore(path, OWNER)
 
 
 def test_a_manifest_of_huge_empty_axes_is_refused(

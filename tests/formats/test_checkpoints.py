@@ -19,15 +19,9 @@ from keyjax import (
 from tests.formats.vectors import SECRET, octets, vectors
 
 
-def rows_of(case: dict[str, Any], **altered: bytes) -> Any:
+def arrays_of(case: dict[str, Any], **altered: bytes) -> Any:
   """Return the reader of a case's arrays, without a container."""
-
-  def rows(name: str) -> list[bytes]:
-    data = altered.get(name, octets(case["arrays"][name]))
-    size = case["streams"][2] if name.isdigit() else len(data)
-    return [data[i : i + size] for i in range(0, len(data), size)]
-
-  return rows
+  return lambda name: altered.get(name, octets(case["arrays"][name]))
 
 
 CHECKPOINTS = vectors("checkpoints")["cases"]
@@ -35,7 +29,9 @@ OWNER = [("secret", SECRET)]
 by_name = pytest.mark.parametrize("case", CHECKPOINTS, ids=lambda x: x["case"])
 
 
-def write_container(path: pathlib.Path, case: dict[str, Any]) -> None:
+def write_container(
+  path: pathlib.Path, case: dict[str, Any], in_rows: bool = False
+) -> None:
   """Write a checkpoint as docs/formats/checkpoints.md describes it."""
   (path / "header").mkdir(parents=True)
   (path / "header/metadata").write_text(json.dumps(case["header"]))
@@ -44,6 +40,8 @@ def write_container(path: pathlib.Path, case: dict[str, Any]) -> None:
     array = np.frombuffer(octets(data), np.uint8)
     chunks = [array.size]
     if name.isdigit():
+      chunks = [read_size]
+    if name.isdigit() and in_rows:
       array, chunks = array.reshape(count, size), [1, read_size]
     base = {"driver": "file", "path": f"{path}/sealed/"}
     metadata = {"dtype": "|u1", "compressor": None, "chunks": chunks}
@@ -61,7 +59,9 @@ def test_checkpoints(case: dict[str, Any], tmp_path: pathlib.Path) -> None:
   header = json.dumps(case["header"]).encode()
   line = case["verify_key"]
   verify_key = read_keys.public_key(line) if line else None
-  opened = read_sealed.open_checkpoint(header, rows_of(case), OWNER, verify_key)
+  opened = read_sealed.open_checkpoint(
+    header, arrays_of(case), OWNER, verify_key
+  )
   manifest, leaves = opened
   assert manifest["metadata"] == case["metadata"]
   assert manifest["step"] == case["step"]
@@ -95,6 +95,19 @@ def test_checkpoints(case: dict[str, Any], tmp_path: pathlib.Path) -> None:
   assert not checkpoint.verify(path, owner, verify_key=key)
 
 
+def test_segments_stored_in_rows_are_read(tmp_path: pathlib.Path) -> None:
+  """KeyJAX wrote [streams, segment size] before."""
+  case = next(x for x in CHECKPOINTS if x["streams"][0] == 2)
+  write_container(tmp_path / "model", case, in_rows=True)
+  owner = keyring.as_identity(Secret(SECRET))
+  found = checkpoint.restore(tmp_path / "model", owner)
+  _, values, _ = tree.flatten(found)
+  data = [tree.bits(value).tobytes().hex() for value in values]
+  assert data == [raw for *_, raw in case["leaves"]]
+  stored = read_sealed.container(tmp_path / "model")
+  assert stored("000000") == octets(case["arrays"]["000000"])
+
+
 @by_name
 def test_altered_checkpoints_are_refused(case: dict[str, Any]) -> None:
   header = json.dumps(case["header"]).encode()
@@ -105,9 +118,9 @@ def test_altered_checkpoints_are_refused(case: dict[str, Any]) -> None:
       continue
     data = bytearray(octets(case["arrays"][name]))
     data[100] ^= 1
-    rows = rows_of(case, **{name: bytes(data)})
+    arrays = arrays_of(case, **{name: bytes(data)})
     with pytest.raises(Refused):
-      read_sealed.open_checkpoint(header, rows, OWNER, verify_key)
+      read_sealed.open_checkpoint(header, arrays, OWNER, verify_key)
   other = next(x for x in CHECKPOINTS if x is not case)
   with pytest.raises(Refused):
-    read_sealed.open_checkpoint(header, rows_of(other), OWNER)
+    read_sealed.open_checkpoint(header, arrays_of(other), OWNER)

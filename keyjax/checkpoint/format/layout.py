@@ -72,7 +72,7 @@ class Shard(NamedTuple):
 
 
 class Streams(NamedTuple):
-  """How the sealed bytes are stored: uint8[processes, segments * segment_size].
+  """How bytes are stored: segments of uint8[processes * segment_size].
 
   Attributes:
     processes: Number of streams, one for each process that wrote.

@@ -216,7 +216,7 @@ class SegmentSealer:
     self._spare: list[np.ndarray] = []
 
   def next_segment(self) -> np.ndarray:
-    """Return the next segment, uint8[1, segment_size]."""
+    """Return the next segment, uint8[segment_size]."""
     segment = (
       self._spare.pop() if self._spare else np.empty(self._size, np.uint8)
     )
@@ -235,11 +235,11 @@ class SegmentSealer:
       else:
         self._rest = np.empty(message.size, np.uint8)
         message.seal_into(self._rest.data)
-    return segment.reshape(1, -1)
+    return segment
 
   def reuse(self, segment: np.ndarray) -> None:
     """Accept the memory of a segment that was written."""
-    self._spare.append(segment.reshape(-1))
+    self._spare.append(segment)
 
 
 def _part_of(array: Any, part: Part, on_device: bool) -> Any:

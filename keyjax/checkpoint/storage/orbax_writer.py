@@ -9,7 +9,6 @@ many, on a disk or in a bucket (see `locations`).
 """
 
 import asyncio
-import ctypes
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -26,7 +25,6 @@ from keyjax.checkpoint.storage.sealed_files import DATA, segment_name
 # Segments: a disk is as fast with two, and each takes its memory twice.
 _WRITES_ON_A_DISK = 2
 _WRITES_ELSEWHERE = 6
-_WRITES_PER_TRIM = 8  # Each costs about 10 ms, and the memory to be had again.
 
 
 class SealedArrays(NamedTuple):
@@ -87,16 +85,12 @@ class _OrderedHandler(ocp.type_handlers.NumpyHandler):
     if self._loop is not loop:  # Each save has its own.
       self._loop = loop
       self._failed = False
-      self._done = 0
       self._parallel = _parallel_writes(tspec)
       self._turns = asyncio.Semaphore(self._parallel)
     try:
       async with self._turns:
         if not self._failed:
           await _write_array(value, ts.Spec(tspec), ts_context)
-          self._done += 1
-          if self._done % _WRITES_PER_TRIM == 0:
-            _trim_memory()
     except Exception:
       if self._failed:
         return
@@ -119,23 +113,14 @@ def _parallel_writes(spec: dict[str, Any]) -> int:
   return _WRITES_ON_A_DISK if on_disk else _WRITES_ELSEWHERE
 
 
-def _trim_memory() -> None:
-  """Return freed memory to the system.
-
-  glibc keeps what TensorStore's threads free, in an arena for each: memory
-  would grow with the number of segments until each arena has 64 MiB.
-  """
-  trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-  if trim is not None:
-    trim(0)
-
-
 async def _write_array(
   value: np.ndarray, spec: ts.Spec, context: ts.Context
 ) -> None:
   data = value.produce() if isinstance(value, LazyArray) else value
   array = await ts.open(spec, create=True, open=True, context=context)
-  await array.write(data)
+  # TensorStore writes an array [n] from where it is, and is done with it at the
+  # end. Of an array [1, n] it makes a copy, whose memory it keeps.
+  await array.write(data, can_reference_source_data_indefinitely=True)
   if isinstance(value, LazyArray) and value.release:
     value.release(data)
 
@@ -200,28 +185,28 @@ def segment_arrays(
 
   Args:
     streams: How the stream is split.
-    produce: Returns the next segment, uint8[1, segment_size].
+    produce: Returns the next segment, uint8[segment_size].
     release: Receives a segment after it was written, to reuse its memory.
     lazy: Whether to produce a segment when it is written; for one process.
 
   Returns:
-    uint8[processes, segment_size] by name; with several processes sharded over
-    them, so that each writes its own row.
+    uint8[processes * segment_size] by name; with several processes sharded over
+    them, so that each writes its own part.
   """
   names = [segment_name(i) for i in range(streams.segments)]
   if lazy:
-    shape = (1, streams.segment_size)
+    shape = (streams.segment_size,)
     return {name: LazyArray.of(shape, produce, release) for name in names}
   if streams.processes == 1:
     return {name: produce() for name in names}
-  to_global = _row_of_global_array(streams)
+  to_global = _part_of_global_array(streams)
   return {name: to_global(produce()) for name in names}
 
 
-def _row_of_global_array(
+def _part_of_global_array(
   streams: Streams,
 ) -> Callable[[np.ndarray], jax.Array]:
-  """Return a function from this process's row to the global array."""
+  """Return a function from this process's part to the global array."""
   first = {d.process_index: d for d in reversed(jax.devices())}
   devices = np.asarray([first[i] for i in range(streams.processes)])
   mesh = jax.sharding.Mesh(devices, ("process",))
@@ -230,8 +215,8 @@ def _row_of_global_array(
   sharding = jax.sharding.NamedSharding(
     mesh, jax.sharding.PartitionSpec("process"), memory_kind=kind
   )
-  # uint8[1, segment_size] -> uint8[processes, segment_size]
-  shape = (streams.processes, streams.segment_size)
-  return lambda row: jax.make_array_from_process_local_data(
-    sharding, row, shape
+  # uint8[segment_size] -> uint8[processes * segment_size]
+  shape = (streams.processes * streams.segment_size,)
+  return lambda part: jax.make_array_from_process_local_data(
+    sharding, part, shape
   )

@@ -106,7 +106,12 @@ class SealedFiles:
     while done < out.size:
       index, first = divmod(start + done, streams.segment_size)
       size = min(out.size - done, streams.segment_size - first)
-      source = self._segment(index, streams)[row, first : first + size]
+      segment = self._segment(index, streams)
+      if segment.rank == 2:  # An older one, [streams, segment size].
+        source = segment[row, first : first + size]
+      else:
+        first += row * streams.segment_size
+        source = segment[first : first + size]
       target = ts.array(out[done : done + size], copy=False, write=True)
       waits.append(target.write(source))
       done += size
@@ -114,16 +119,19 @@ class SealedFiles:
 
   def _segment(self, index: int, streams: Streams) -> ts.TensorStore:
     if index not in self._segments:
-      self._segments[index] = self._open(
-        segment_name(index),
-        shape=[streams.processes, streams.segment_size],
-        chunks=[1, streams.read_size],
-      )
+      name = segment_name(index)
+      array = self._open(name)
+      shapes = array.shape, array.chunk_layout.read_chunk.shape
+      if shapes not in _segment_shapes(streams):
+        raise CheckpointContentError(
+          f"segment {name} of {self.path} has an unexpected size"
+        )
+      self._segments[index] = array
     return self._segments[index]
 
-  def _open(self, name: str, **required: Any) -> ts.TensorStore:
+  def _open(self, name: str) -> ts.TensorStore:
     base = locations.tensorstore_spec(self.path / DATA)
-    metadata = {"zarr_format": 2, "dtype": "|u1", "order": "C", **required}
+    metadata = {"zarr_format": 2, "dtype": "|u1", "order": "C"}
     spec = {
       "driver": "zarr",
       "kvstore": {"driver": "ocdbt", "base": base},
@@ -140,6 +148,16 @@ class SealedFiles:
       return call()
     except Exception as error:
       raise read_error(f"could not read {self.path}", error) from None
+
+
+def _segment_shapes(streams: Streams) -> list[tuple[tuple[int, ...], ...]]:
+  """Return the shapes and chunks that a segment may have: [n] or [p, n]."""
+  flat = (streams.processes * streams.segment_size,)
+  rows = (streams.processes, streams.segment_size)
+  return [
+    (flat, (streams.read_size,)),
+    (rows, (1, streams.read_size)),
+  ]
 
 
 def segment_name(index: int) -> str:
