@@ -13,7 +13,7 @@ from tensorboardX.proto import event_pb2
 
 from experiments.run import metrics
 from experiments.run.metrics import MetricsLog
-from keyjax import parallel
+from keyjax import processes
 
 METRICS = {"loss": jnp.float32(0.5), "accuracy": jnp.float32(0.25)}
 
@@ -115,7 +115,7 @@ def test_a_trace_ends_with_the_run(tmp_path: pathlib.Path) -> None:
 def test_other_processes_are_silent(
   tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-  monkeypatch.setattr(parallel, "is_first", lambda: False)
+  monkeypatch.setattr(processes, "is_first", lambda: False)
   write(tmp_path, 1, 6, profile=(2, 3))
   assert not [*tmp_path.iterdir()]
   assert capsys.readouterr().out.strip() == ""
