@@ -65,9 +65,23 @@ def data_parallel(
   def run(state: Any, key: Any, batch: Any) -> tuple[Any, Any]:
     return compiled(state, key, put(batch, how, devices).batch)
 
-  # Collectives between CPU processes hang when steps queue up (JAX 0.10.2).
-  queues = jax.process_count() == 1 or jax.default_backend() != "cpu"
-  return run if queues else lambda *args: jax.block_until_ready(run(*args))
+  if can_queue(devices):
+    return run
+  return lambda *args: jax.block_until_ready(run(*args))
+
+
+def can_queue(devices: Sequence[jax.Device]) -> bool:
+  """Return whether calls with collectives may be made without waiting.
+
+  Not on several devices of a CPU. XLA admits 32 calls to each, and the threads
+  on which further ones wait are those that the collectives of earlier calls
+  need: all wait forever, most often on a busy machine (JAX 0.10.2).
+
+  Args:
+    devices: This process's devices that make the calls.
+  """
+  alone = len(devices) == 1 and jax.process_count() == 1
+  return alone or devices[0].platform != "cpu"
 
 
 def compile_step(step: Step, how: str, devices: Sequence[jax.Device]) -> Any:

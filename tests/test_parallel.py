@@ -227,6 +227,27 @@ def test_a_prefetched_batch_is_not_copied_again(how: str) -> None:
   trees.assert_same_bits(jax.device_get(again), jax.device_get(expected))
 
 
+@pytest.mark.parametrize("how", [*HOWS, "fsdp"])
+def test_steps_of_several_cpu_devices_do_not_queue_up(how: str) -> None:
+  """Where they do, XLA's collectives can wait for each other forever."""
+
+  def slow(state: Any, key: Any, batch: Any) -> tuple[Any, Any]:
+    work = jnp.full((128, 128), 0.01)
+    for _ in range(20):
+      work = jnp.tanh(work @ work)
+    state, found = step(state, key, batch)
+    return state, found | {"work": parallel.mean(work)}
+
+  devices = jax.devices()[:2]
+  run = parallel.data_parallel(slow, how, devices)
+  state = parallel.place(fresh(), how, devices)
+  for _ in range(2):
+    state, found = run(state, KEY, BATCH)
+    assert all(x.is_ready() for x in jax.tree.leaves((state, found)))
+  assert not parallel.can_queue(devices)
+  assert parallel.can_queue(devices[:1])
+
+
 def test_a_prefetched_batch_must_divide_too() -> None:
   with pytest.raises(ValueError, match="16 rows does not divide over 3"):
     parallel.put(BATCH, "pmap", jax.devices()[:3])

@@ -28,7 +28,7 @@ from jax.sharding import Mesh
 import keyjax
 from experiments import data
 from experiments.protection.lock import ApplyFn, Lock
-from keyjax import device_rows, processes
+from keyjax import device_rows, parallel, processes
 
 
 class Counts(NamedTuple):
@@ -129,10 +129,11 @@ def count(
     images: Test images from `pack`.
   """
   size = _keys_at_once()
-  parts = [
-    _count_part(lock, keys[i : i + size], variables, images)
-    for i in range(0, len(keys), size)
-  ]
+  queues = parallel.can_queue(list(images.mask.devices()))
+  parts = []
+  for i in range(0, len(keys), size):
+    part = _count_part(lock, keys[i : i + size], variables, images)
+    parts.append(part if queues else jax.device_get(part))
   # One array a result: [parts] x [keys of a part] -> [keys]
   columns = zip(*jax.device_get(parts), strict=True)
   return _counts(tuple(map(np.hstack, columns)), images)
