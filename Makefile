@@ -22,7 +22,7 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 help:
 	@echo "make quickstart   install and run the main job (digits, about 2 minutes)"
 	@echo "make test         install and run lint, types, doctests and tests"
-	@echo "make test-all     the same with every slow test (half an hour)"
+	@echo "make test-all     the same with every slow test (an hour)"
 	@echo "make fuzz         damaged inputs for every parser, MINUTES=10"
 	@echo "make lint         ruff, mypy and banned words"
 	@echo "make clean        remove .venv, .cache, runs and what was compiled"
