@@ -5,7 +5,7 @@ Rows name the config whose network was timed, the scheme, and the metric
 decrypted once): `experiments.table` puts them next to the accuracies.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -91,12 +91,19 @@ def net_of(
   return Net(title, config, model, size, batch, locks=_locks(model))
 
 
-def _locks(model: nn.Module) -> dict[str, lock.Lock]:
-  """Build the schemes of the table of results, and `_COUNTER`, for a model."""
+def _locks(
+  model: nn.Module, labels: Sequence[str] = ()
+) -> dict[str, lock.Lock]:
+  """Build the schemes of the table of results, and `_COUNTER`, for a model.
+
+  Args:
+    model: Network.
+    labels: Labels of some of them; all by default.
+  """
   specs = {"counter": _COUNTER} | config.table_schemes(max_steps=2)
   return {
-    label: lock.build(spec.scheme, dict(spec.args), model)
-    for label, spec in specs.items()
+    label: lock.build(specs[label].scheme, dict(specs[label].args), model)
+    for label in labels or specs
   }
 
 
@@ -228,21 +235,37 @@ def inference_rows(rounds: int) -> Iterator[Row]:
   return (r for net in _nets() for r in time_inference(net, rounds))
 
 
-def time_inference(net: Net, rounds: int) -> Rows:
-  """Time the forward passes of a network, plain and under every scheme."""
+def time_inference(net: Net, rounds: int, batch: int = _BATCH) -> Rows:
+  """Time the forward passes of a network, plain and under each of its locks."""
   model = net.model
-  images = jnp.zeros((_BATCH, *net.size))
+  images = jnp.zeros((batch, *net.size))
   variables = jax.jit(model.init)(jax.random.key(0), images[:1])
   functions = {"plain": _call(jax.jit(model.apply), variables, images)}
   for label, built in net.locks.items():
     functions |= _passes(label, built, variables, images)
   times = interleaved(functions, rounds)
-  step = f"{net.title}, batch {_BATCH}"
+  step = f"{net.title}, batch {batch}"
   plain = summary(times["plain"].wall)
   return [
     row(f"{step}: plain forward pass", plain, "s"),
     *(_pass_row(net, step, x, times) for x in functions if x != "plain"),
   ]
+
+
+def small_batch_rows(rounds: int) -> Iterator[Row]:
+  """Time small passes, in which Deep-Lock's decryption weighs most."""
+  mlp = models.create(
+    "mlp", 10, mean=MNIST[1], std=MNIST[2], hidden=(2048,) * 3
+  )
+  for title, model, batch, target in (
+    ("MLP of 10 M", mlp, _BATCH, "<= 1.50"),
+    ("MLP of 10 M", mlp, 1, "<= 4.00"),
+    ("MNIST CNN", mnist_cnn(), 1, "<= 4.00"),
+  ):
+    locks = _locks(model, ("float32", "counter"))
+    net = Net(title, "", model, MNIST[0], 0, locks)
+    for made in time_inference(net, rounds, batch):
+      yield made | ({"target": target} if "inside" in made["name"] else {})
 
 
 def _passes(
@@ -291,6 +314,7 @@ def _pass_row(
 PARTS: dict[str, Callable[[int], Iterator[Row]]] = {
   "training": training_rows,
   "inference": inference_rows,
+  "small_batches": small_batch_rows,
 }
 
 

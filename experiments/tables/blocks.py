@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from experiments.run import files
-from experiments.tables import headlines, markdown
+from experiments.tables import headlines, markdown, speed
 from keyjax.attacks import verdict
 
 Row = Mapping[str, Any]
@@ -52,11 +52,6 @@ def fill(text: str, results: pathlib.Path) -> str:
   return _BLOCK.sub(block, text)
 
 
-def _lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-  whole = [head, ["---"] * len(head), *rows]
-  return ["| " + " | ".join(cells) + " |" for cells in whole]
-
-
 def attacks(results: pathlib.Path) -> list[str]:
   """Return the table of attacks over seeds."""
   rows = _played(results, of_owners=False)
@@ -72,7 +67,7 @@ def attacks(results: pathlib.Path) -> list[str]:
   )
   configs = dict.fromkeys(r["config"] for r in rows)
   return [
-    *_lines(head, [_attack(r) for r in rows]),
+    *markdown.lines(head, [_attack(r) for r in rows]),
     "",
     *(_origin([r for r in rows if r["config"] == x]) for x in configs),
   ]
@@ -108,7 +103,7 @@ def new_key(results: pathlib.Path) -> list[str]:
     ]
     for row in rows
   ]
-  return [*_lines(head, made), "", _origin(rows)]
+  return [*markdown.lines(head, made), "", _origin(rows)]
 
 
 def _seconds(values: Sequence[float]) -> str:
@@ -184,7 +179,7 @@ def judge(results: pathlib.Path) -> list[str]:
         "" if plain else verdict.in_words(own[0]["mechanism"], options),
       ]
     )
-  return [*_lines([*head, "verdict"], made), "", _origin(rows)]
+  return [*markdown.lines([*head, "verdict"], made), "", _origin(rows)]
 
 
 def accuracy(results: pathlib.Path) -> list[str]:
@@ -200,7 +195,7 @@ def accuracy(results: pathlib.Path) -> list[str]:
       made.append(
         [where, "none" if plain else own[0]["title"], *_accuracies(own)]
       )
-  return [*_lines(head, made), "", *map(_origin, found)]
+  return [*markdown.lines(head, made), "", *map(_origin, found)]
 
 
 def _table_rows(results: pathlib.Path, name: str) -> list[dict[str, Any]]:
@@ -240,4 +235,6 @@ _BLOCKS: dict[str, Callable[[pathlib.Path], list[str]]] = {
   "attacks": attacks,
   "judge": judge,
   "new_key": new_key,
+  "peers": speed.peers,
+  "speed": speed.speed,
 }

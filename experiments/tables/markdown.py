@@ -228,3 +228,9 @@ def _set(rows: Sequence[Row], name: str) -> str:
 
 def _dates(rows: Sequence[Row]) -> list[str]:
   return [x[:16] for r in rows for x in r["date"]]
+
+
+def lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+  """Return the lines of a table."""
+  whole = [head, ["---"] * len(head), *rows]
+  return ["| " + " | ".join(cells) + " |" for cells in whole]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from experiments.attacking import plan
-from experiments.tables import blocks, headlines
+from experiments.tables import blocks, headlines, speed
 from experiments.tables.headlines import Run
 from keyjax.attacks.intervals import clopper_pearson
 from tests import cards
@@ -147,6 +147,29 @@ def test_what_a_new_key_costs_is_shown(tmp_path: pathlib.Path) -> None:
   lines = blocks.new_key(tmp_path)
   assert lines[2].split(" | ")[-3:-1] == ["1.5", "94.0 (90.0 to 95.0)"]
   assert not blocks.attacks(tmp_path)
+
+
+def test_speed_is_that_of_the_files(tmp_path: pathlib.Path) -> None:
+  assert speed.speed(tmp_path) == []
+  measured = {
+    "command": "python -m experiments.benchmark peers",
+    "commit": "abc",
+    "hardware": "cpu",
+    "date": "2026-01-02T03:04:05",
+    "value": 0.5,
+    "low": 0.25,
+    "high": 2.0,
+  }
+  of = "save 1 GiB in 200 leaves, KeyJAX / Orbax: "
+  made = [measured | {"name": of + kind} for kind in ("time", "processor time")]
+  memory = measured | {"name": "save 1 GiB, Orbax: memory above the start"}
+  (tmp_path / "peers.json").write_text(json.dumps([*made, memory]))
+  head, _, row, _, origin = speed.peers(tmp_path)
+  assert row == "| Orbax | 0.50 [0.25, 2.00] | 0.50 [0.25, 2.00] |"
+  assert head.count("save 1 GiB") == 2 and "memory" not in head
+  assert "commit abc" in origin and "2026-01-02;" in origin
+  short = speed.speed(tmp_path)
+  assert short[2].endswith("| Orbax | 0.50 [0.25, 2.00] |") and len(short) == 5
 
 
 def test_docs_quote_the_results_files() -> None:
