@@ -98,6 +98,7 @@ RUNS = (
   Run("attack_properties", r".*/absent_.*"),
   Run("attack_adv_range", r".*/.*"),
   Run("attack_new_key", r".*/.*"),
+  Run("attack_batch_norm", r".*/.*"),
   Run("table_gtsrb"),
   Run("table_cifar10"),
 )
