@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keyjax.arguments import describe, first_line
+from keyjax.arguments import describe, first_line, is_array
 
 _PROBED = 8  # Inputs on which the values of logits are checked.
 _ROUNDING = 1e-5  # Of a sum of probabilities.
@@ -35,6 +35,8 @@ def check_epsilon(epsilon: Any) -> None:
 
 def check_inputs(inputs: jax.Array, bounds: tuple[float, float]) -> None:
   """Raise ValueError if inputs are no floats inside the box."""
+  if not is_array(inputs):
+    raise ValueError(f"inputs are {describe(inputs)}: pass an array")
   shape, dtype = np.shape(inputs), jnp.result_type(inputs)
   if dtype not in (jnp.float32, jnp.float64):
     raise ValueError(
@@ -60,6 +62,27 @@ def check_logits(
   logits_fn: Callable[[jax.Array], jax.Array], inputs: jax.Array
 ) -> int:
   """Return the number of classes, or raise ValueError."""
+  classes = count_classes(logits_fn, inputs)
+  probe = concrete(inputs)
+  if probe is None:
+    return classes
+  logits = concrete(logits_fn(jnp.asarray(probe[:_PROBED])))
+  if logits is None:
+    return classes
+  if not np.isfinite(logits.astype(np.float64)).all():
+    raise ValueError("logits_fn returns logits that are NaN or infinite")
+  if are_probabilities(logits):
+    raise ValueError(
+      "logits_fn returns probabilities: gradients vanish there, which looks "
+      "like robustness; return the logits, before softmax"
+    )
+  return classes
+
+
+def count_classes(
+  logits_fn: Callable[[jax.Array], jax.Array], inputs: jax.Array
+) -> int:
+  """Return the number of classes, or raise ValueError; nothing is run."""
   try:
     found = jax.eval_shape(logits_fn, inputs)
   except (TypeError, ValueError) as error:
@@ -75,31 +98,21 @@ def check_logits(
     raise ValueError(
       f"logits_fn returns {describe(found)}: expected floats, 2 or more classes"
     )
-  probe = concrete(inputs)
-  logits = (
-    None if probe is None else concrete(logits_fn(jnp.asarray(probe[:_PROBED])))
-  )
-  if logits is not None:
-    _check_values(logits.astype(np.float64))
   return shape[1]
 
 
-def _check_values(logits: np.ndarray) -> None:
-  if not np.isfinite(logits).all():
-    raise ValueError("logits_fn returns logits that are NaN or infinite")
+def are_probabilities(logits: np.ndarray) -> bool:
+  """Return whether all rows are probabilities."""
+  logits = logits.astype(np.float64)
   inside = (logits >= -_ROUNDING) & (logits <= 1 + _ROUNDING)
-  if inside.all() and np.allclose(logits.sum(-1), 1, rtol=0, atol=_ROUNDING):
-    raise ValueError(
-      "logits_fn returns probabilities: gradients vanish there, which looks "
-      "like robustness; return the logits, before softmax"
-    )
+  sums = np.isclose(logits.sum(-1), 1, rtol=0, atol=_ROUNDING)
+  return bool(inside.all() and sums.all())
 
 
 def check_classes(name: str, value: Any, n: int, classes: int) -> None:
   """Raise ValueError if value is not int[n] with classes of the model."""
-  if np.shape(value) != (n,) or not jnp.issubdtype(
-    jnp.result_type(value), jnp.integer
-  ):
+  integers = is_array(value) and jnp.issubdtype(value.dtype, jnp.integer)
+  if not integers or value.shape != (n,):
     raise ValueError(f"{name} are {describe(value)}: pass integers, [{n}]")
   known = concrete(value)
   if known is not None and not ((known >= 0) & (known < classes)).all():

@@ -21,11 +21,11 @@ def cross_entropy(
 
   Example:
     >>> logits = jnp.asarray([[0.0, 0.0]])
-    >>> cross_entropy(logits, jnp.asarray([0])).round(3).tolist()
-    [0.693]
+    >>> round(float(cross_entropy(logits, jnp.asarray([0]))[0]), 3)
+    0.693
   """
   logs = jax.nn.log_softmax(logits)
-  return -_at(logs, labels) if targets is None else _at(logs, targets)
+  return -logit_of(logs, labels) if targets is None else logit_of(logs, targets)
 
 
 def margin(
@@ -45,8 +45,8 @@ def margin(
     neural networks", IEEE S&P 2017.
   """
   if targets is None:
-    return _best_other(logits, labels) - _at(logits, labels)
-  return _at(logits, targets) - _best_other(logits, targets)
+    return _best_other(logits, labels) - logit_of(logits, labels)
+  return logit_of(logits, targets) - _best_other(logits, targets)
 
 
 def dlr(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -89,7 +89,7 @@ def targeted_dlr(
     raise ValueError(
       f"targeted_dlr needs 4 classes; the model has {logits.shape[-1]}"
     )
-  gap = _at(logits, targets) - _at(logits, labels)
+  gap = logit_of(logits, targets) - logit_of(logits, labels)
   below = (_ranked(logits, 3) + _ranked(logits, 4)) / 2
   return gap / (_ranked(logits, 1) - below + _TINY)
 
@@ -126,20 +126,23 @@ def loss_of(
   return functools.partial(LOSSES[name], labels=labels, **given)
 
 
-def _one_hot(logits: jax.Array, classes: jax.Array) -> jax.Array:
+def one_hot(logits: jax.Array, classes: jax.Array) -> jax.Array:
+  """Return bool[n, classes], true at one class of each example."""
   # Comparisons and sums, not gathers: they keep any sharding over n.
-  return jnp.arange(logits.shape[-1]) == classes[:, None]
+  numbers = jnp.arange(logits.shape[-1], dtype=jnp.int32)
+  return numbers[None] == classes.astype(jnp.int32)[:, None]
 
 
-def _at(logits: jax.Array, classes: jax.Array) -> jax.Array:
-  return jnp.where(_one_hot(logits, classes), logits, 0).sum(-1)
+def logit_of(logits: jax.Array, classes: jax.Array) -> jax.Array:
+  """Return the logit of one class of each example, float[n]."""
+  return jnp.where(one_hot(logits, classes), logits, 0).sum(-1)
 
 
 def _best_other(logits: jax.Array, classes: jax.Array) -> jax.Array:
-  return jnp.where(_one_hot(logits, classes), -jnp.inf, logits).max(-1)
+  return jnp.where(one_hot(logits, classes), -jnp.inf, logits).max(-1)
 
 
 def _ranked(logits: jax.Array, rank: int) -> jax.Array:
   """Return the logit of a rank, 1 for the greatest."""
   order = jnp.argsort(jax.lax.stop_gradient(logits), axis=-1)
-  return _at(logits, order[:, -rank])
+  return logit_of(logits, order[:, -rank])

@@ -77,7 +77,7 @@ def check(
   checks.check_classes("labels", labels, len(inputs), classes)
   if targets is not None:
     checks.check_classes("targets", targets, len(inputs), classes)
-    same = checks.concrete(jnp.equal(targets, labels))
+    same = checks.concrete(targets == labels.astype(targets.dtype))
     if same is not None and same.any():
       raise ValueError(
         f"targets: {same.sum()} of {len(same)} are equal to their labels"
@@ -172,8 +172,10 @@ def _shrink_l1(
   turns = jnp.concatenate([jnp.ones_like(size), -jnp.ones_like(size)])
   kinks, turns = jax.lax.sort((kinks, turns), num_keys=1)
   slope = jnp.cumsum(turns)  # Coordinates that shrink after each kink.
-  fallen = jnp.cumsum(slope[:-1] * jnp.diff(kinks))
-  norms = kept.sum() - jnp.concatenate([jnp.zeros_like(fallen[:1]), fallen])
+  falls = slope[:-1] * jnp.diff(kinks)
+  # Summed from the last kink, where the norm is 0: the least rounding.
+  norms = jnp.cumsum(falls[::-1])[::-1]
+  norms = jnp.concatenate([norms, jnp.zeros_like(norms[:1])])
   last = jnp.maximum((norms >= epsilon).sum() - 1, 0)
   threshold = kinks[last] + (norms[last] - epsilon) / jnp.maximum(
     slope[last], 1
@@ -223,8 +225,10 @@ def misclassified(
 
   Logits that are not finite are no success.
   """
-  found = logits.argmax(-1)
-  hit = found != labels if targets is None else found == targets
+  found = logits.argmax(-1).astype(jnp.int32)
+  hit = found != labels.astype(jnp.int32)
+  if targets is not None:
+    hit = found == targets.astype(jnp.int32)
   return hit & jnp.isfinite(logits).all(-1)
 
 
@@ -273,17 +277,28 @@ def random_start(
     length = jax.random.uniform(radius, dtype=x.dtype) ** (1 / x.size)
     return found * length / sizes(found[None], norm)[0]
 
-  delta = jax.vmap(draw)(example_rngs(rng, len(inputs)), inputs)
+  delta = jax.vmap(draw)(example_rngs(rng, len(inputs), inputs), inputs)
   return project(inputs, inputs + epsilon * delta, epsilon, norm, bounds)
 
 
-def example_rngs(rng: jax.Array, n: int) -> jax.Array:
-  """Return a PRNG key for each example: `rng` itself if it is that already."""
+def example_rngs(
+  rng: jax.Array, n: int, like: jax.Array | None = None
+) -> jax.Array:
+  """Return a PRNG key for each example.
+
+  Args:
+    rng: PRNG key; or one for each example, which are returned.
+    n: Number of examples.
+    like: Array [n, ...] whose sharding over n the keys get. It is needed on
+      meshes with explicit axes, and of no effect on others.
+  """
   if not jnp.issubdtype(rng.dtype, jax.dtypes.prng_key):
     rng = jax.random.wrap_key_data(rng)
-  if rng.ndim:
-    return rng
-  return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(rng, jnp.arange(n))
+  if not rng.ndim:
+    number = jnp.arange(n)
+    rng = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(rng, number)
+  axis = None if like is None else jax.typeof(like).sharding.spec[0]
+  return rng if axis is None else jax.sharding.reshard(rng, jax.P(axis))
 
 
 def per_example(values: jax.Array, like: jax.Array) -> jax.Array:
