@@ -11,11 +11,16 @@ from keyjax import lazy
 
 if TYPE_CHECKING:
   from keyjax.attacks.evasion import losses, problem
+  from keyjax.attacks.evasion.auto_attack import Ensemble, autoattack
+  from keyjax.attacks.evasion.auto_pgd import apgd, apgd_targeted
   from keyjax.attacks.evasion.box_lbfgs import lbfgs
   from keyjax.attacks.evasion.decision import hop_skip_jump
   from keyjax.attacks.evasion.deep_fool import deepfool
+  from keyjax.attacks.evasion.fast_boundary import fab
+  from keyjax.attacks.evasion.gradient import bim, fgsm, pgd
   from keyjax.attacks.evasion.problem import Evasion
   from keyjax.attacks.evasion.saliency_pairs import jsma
+  from keyjax.attacks.evasion.square_attack import square
   from keyjax.attacks.evasion.tanh_space import carlini_wagner
   from keyjax.attacks.evasion.universal import (
     Universal,
@@ -26,18 +31,27 @@ if TYPE_CHECKING:
   from keyjax.attacks.evasion.wrappers import bpda, expectation
 
 __all__ = [
+  "Ensemble",
   "Evasion",
   "Universal",
+  "apgd",
+  "apgd_targeted",
+  "autoattack",
+  "bim",
   "bpda",
   "carlini_wagner",
   "deepfool",
   "expectation",
+  "fab",
+  "fgsm",
   "fooling_rate",
   "hop_skip_jump",
   "jsma",
   "lbfgs",
   "losses",
+  "pgd",
   "problem",
+  "square",
   "universal_deepfool",
   "universal_sgd",
 ]
@@ -45,11 +59,16 @@ __all__ = [
 __getattr__, __dir__ = lazy.attach(
   __name__,
   {
+    "auto_attack": ("Ensemble", "autoattack"),
+    "auto_pgd": ("apgd", "apgd_targeted"),
     "box_lbfgs": ("lbfgs",),
     "decision": ("hop_skip_jump",),
     "deep_fool": ("deepfool",),
+    "fast_boundary": ("fab",),
+    "gradient": ("bim", "fgsm", "pgd"),
     "problem": ("Evasion",),
     "saliency_pairs": ("jsma",),
+    "square_attack": ("square",),
     "tanh_space": ("carlini_wagner",),
     "universal": (
       "Universal",
