@@ -90,11 +90,12 @@ def apgd(
     eot_iter=eot_iter,
     randomized=randomized,
     shrinking=shrinking,
+    rng=problem.batch_rng(rng),
   )
   goal = Goal(loss, labels, targets, targets)
   inputs = _checked(search, inputs, goal)
   rngs = problem.example_rngs(rng, len(inputs), inputs)
-  found, _ = _unchanged(search, goal, inputs, rngs)
+  found, _ = _unchanged(search, goal, inputs)
   found = _restarts(search, goal, inputs, rngs, found)
   return _result("apgd", inputs, found, norm)
 
@@ -150,13 +151,12 @@ def apgd_targeted(
     eot_iter=1,
     randomized=False,
     shrinking=shrinking,
+    rng=problem.batch_rng(rng),
   )
   # Labels stand in for targets, which the clean logits choose.
   inputs = _checked(search, inputs, Goal("targeted_dlr", labels, labels))
   rngs = problem.example_rngs(rng, len(inputs), inputs)
-  found, logits = _unchanged(
-    search, Goal("cross_entropy", labels), inputs, rngs
-  )
+  found, logits = _unchanged(search, Goal("cross_entropy", labels), inputs)
   order = jnp.argsort(logits, axis=-1)[:, ::-1]  # Likeliest first.
 
   def attack(rank: jax.Array, found: Found) -> Found:
@@ -197,10 +197,10 @@ def _checked(search: Search, inputs: jax.Array, goal: Goal) -> jax.Array:
 
 
 def _unchanged(
-  search: Search, goal: Goal, inputs: jax.Array, rngs: jax.Array
+  search: Search, goal: Goal, inputs: jax.Array
 ) -> tuple[Found, jax.Array]:
   """Return the state before the first run, and the logits of the inputs."""
-  arguments = (rngs[0],) if search.randomized else ()
+  arguments = (search.rng,) if search.randomized else ()
   logits = problem.as_float(search.logits_fn(inputs, *arguments))
   success = goal.reached(logits)
   found = Found(
@@ -231,7 +231,9 @@ def _restarts(
     point = _random_start(largest, inputs, own)
     for number, (radius, _) in enumerate(radii):
       stage = search._replace(
-        epsilon=search.epsilon * radius, steps=steps[number]
+        epsilon=search.epsilon * radius,
+        steps=steps[number],
+        rng=jax.random.fold_in(search.rng, len(radii) * i + number),
       )
       point = project(stage, inputs, point)
       point, found = run(
@@ -239,7 +241,6 @@ def _restarts(
         goal,
         inputs,
         point,
-        jax.random.fold_in(own[0], number),
         found,
         fresh=not search.shrinking,
         counts=number == len(radii) - 1,

@@ -3,6 +3,7 @@
 Settings are those of the authors' implementation, which AutoAttack uses.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -35,6 +36,7 @@ class Search(NamedTuple):
   eot_iter: int
   randomized: bool
   shrinking: bool
+  rng: jax.Array  # PRNG key of a random model.
 
 
 class Goal(NamedTuple):
@@ -89,7 +91,6 @@ def run(
   goal: Goal,
   inputs: jax.Array,
   start: jax.Array,
-  rng: jax.Array,
   found: Found,
   *,
   fresh: bool,
@@ -102,13 +103,12 @@ def run(
     goal: What to ascend.
     inputs: float[n, ...].
     start: float[n, ...], inside ball and box.
-    rng: PRNG key of a random model.
     found: What earlier runs found.
     fresh: Whether start is random; otherwise it is the result of a run, which
       sets the sparsity of l1 steps.
     counts: Whether the ball is the one in which a success counts.
   """
-  value, logits, gradient = evaluate(search, goal, start, rng)
+  value, logits, gradient = evaluate(search, goal, start, search.rng)
   state = _State(
     done=jnp.asarray(0),
     point=start,
@@ -123,13 +123,13 @@ def run(
     checked_value=value,
     reduced=jnp.ones_like(value, bool),
     fraction=jnp.full_like(value, _L1_FRACTION),
-    changed=jnp.full_like(value, start[0].size),
+    changed=jnp.full_like(value, _size(start)),
     found=found,
   )
   if not fresh:
     changed = _changed(inputs, start).astype(value.dtype)
     state = state._replace(
-      fraction=changed / start[0].size / _L1_DENSER, changed=changed
+      fraction=changed / _size(start) / _L1_DENSER, changed=changed
     )
   windows = jnp.asarray(_windows(search.steps, search.norm), value.dtype)
   state = _seen(search, goal, state, logits, counts)
@@ -139,7 +139,7 @@ def run(
 
   def step(state: _State) -> _State:
     point = _moved(search, inputs, state)
-    own = jax.random.fold_in(rng, state.done + 1)
+    own = jax.random.fold_in(search.rng, state.done + 1)
     value, logits, gradient = evaluate(search, goal, point, own)
     state = state._replace(
       previous=state.point,
@@ -259,7 +259,7 @@ def _checkpoint(
     smaller = jnp.maximum(state.step / _L1_SHRINK, largest / _L1_LEAST)
     adapted = state._replace(
       step=jnp.where(again, largest, smaller),
-      fraction=changed / inputs[0].size / _L1_DENSER,
+      fraction=changed / _size(inputs) / _L1_DENSER,
       changed=changed,
     )
   else:
@@ -279,6 +279,11 @@ def _checkpoint(
   return jax.tree.map(
     lambda new, old: jnp.where(window > 0, new, old), adapted, state
   )
+
+
+def _size(x: jax.Array) -> int:
+  """Return the number of coordinates of an example."""
+  return math.prod(x.shape[1:])
 
 
 def _changed(inputs: jax.Array, point: jax.Array) -> jax.Array:

@@ -15,6 +15,7 @@ Bounds = tuple[float, float]
 NORMS: tuple[Norm, ...] = ("linf", "l2", "l1")
 
 _TINY = 1e-12
+_BATCH = 2**31 - 1  # Beyond the number of any example.
 
 
 class Evasion(NamedTuple):
@@ -289,16 +290,29 @@ def example_rngs(
   Args:
     rng: PRNG key; or one for each example, which are returned.
     n: Number of examples.
-    like: Array [n, ...] whose sharding over n the keys get. It is needed on
-      meshes with explicit axes, and of no effect on others.
+    like: Array [n, ...] whose sharding over n the keys of one key get, as they
+      must on meshes with explicit axes.
   """
-  if not jnp.issubdtype(rng.dtype, jax.dtypes.prng_key):
-    rng = jax.random.wrap_key_data(rng)
-  if not rng.ndim:
-    number = jnp.arange(n)
-    rng = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(rng, number)
-  axis = None if like is None else jax.typeof(like).sharding.spec[0]
-  return rng if axis is None else jax.sharding.reshard(rng, jax.P(axis))
+  rng = _typed(rng)
+  if rng.ndim:
+    return rng
+  number = jnp.arange(n, dtype=jnp.int32)
+  if like is not None:  # A sum with zeros has their sharding.
+    zeros = jnp.isnan(like).any(tuple(range(1, like.ndim)))
+    number += zeros.astype(jnp.int32) * 0
+  return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(rng, number)
+
+
+def batch_rng(rng: jax.Array) -> jax.Array:
+  """Return one PRNG key for a batch, other than those of its examples."""
+  rng = _typed(rng)
+  return jax.random.fold_in(rng[0] if rng.ndim else rng, _BATCH)
+
+
+def _typed(rng: jax.Array) -> jax.Array:
+  if jnp.issubdtype(rng.dtype, jax.dtypes.prng_key):
+    return rng
+  return jax.random.wrap_key_data(rng)
 
 
 def per_example(values: jax.Array, like: jax.Array) -> jax.Array:

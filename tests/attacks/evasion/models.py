@@ -46,6 +46,7 @@ def net(x: jax.Array) -> jax.Array:
 
 @functools.cache
 def digits(n: int = 64) -> tuple[jax.Array, jax.Array]:
-  """Return test digits."""
+  """Return test digits; the model is trained, outside of any trace."""
+  toys.trained()
   test = toys.digits()[1]
   return jnp.asarray(test.image[:n]), jnp.asarray(test.label[:n])

@@ -19,7 +19,7 @@ run = functools.partial(
 
 def test_the_standard_version_on_digits():
   x, y = models.digits(24)
-  found = run(models.net, x, y, batch_size=16)
+  found = run(models.net, x, y, batch_size=16, epsilon=0.1)
   names = ["clean", "apgd_ce", "apgd_t", "fab_t", "square"]
   assert list(found.accuracy) == names
   falling = list(found.accuracy.values())
@@ -27,13 +27,13 @@ def test_the_standard_version_on_digits():
   assert 0 < falling[-1] < falling[0]
   right = np.asarray(models.net(jnp.asarray(found.inputs)).argmax(-1) == y)
   np.testing.assert_array_equal(right, found.robust)
-  assert (found.distance <= 0.03 + 1e-6).all()
+  assert (found.distance <= 0.1 + 1e-6).all()
   assert (found.distance[found.robust] == 0).all()
   fooled = [name == "" for name in found.fooled_by]
   np.testing.assert_array_equal(fooled, found.robust)
   assert found.robust.mean() == falling[-1]
   assert (found.queries[found.robust] > 100).all()
-  assert found.flags == {}
+  assert set(found.flags) <= {"black_box"}  # Few steps, few examples.
 
 
 def test_batches_change_nothing():

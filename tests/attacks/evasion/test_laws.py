@@ -128,7 +128,10 @@ def test_random_keys_are_mapped():
   many = jax.jit(jax.vmap(run))(rngs)
   one = jax.jit(run)
   for i in range(2):
-    same(jax.tree.map(lambda leaf, i=i: leaf[i], many), one(rngs[i]))
+    found, wanted = jax.tree.map(lambda leaf, i=i: leaf[i], many), one(rngs[i])
+    np.testing.assert_array_equal(found.success, wanted.success)
+    # Products in another order: a gradient near 0 may have the other sign.
+    assert (jnp.abs(found.inputs - wanted.inputs) > 1e-5).mean() < 0.01
 
 
 def test_one_pixel_of_one_example():
