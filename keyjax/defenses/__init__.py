@@ -1,0 +1,47 @@
+"""Defences against changed inputs, and what each one guarantees.
+
+    adversarial training   `adversarial_loss.fgsm`, `pgd`, `fast`, `trades`
+    distillation           `distilled_loss`, `soft_labels`
+    saturated networks     `saturation`
+    input noise            `with_noise`
+    discrete inputs        `discrete`
+    randomised smoothing   `certify`, `predict`
+    similar queries        `similar_queries`
+
+Pure functions over `logits_fn: float[n, ...] -> float[n, classes]`. Only
+smoothing proves anything; every docstring says how its defence is broken.
+"""
+
+from typing import TYPE_CHECKING
+
+from keyjax import lazy
+
+if TYPE_CHECKING:
+  from keyjax.defenses import adversarial_loss, similar_queries
+  from keyjax.defenses.distillation import distilled_loss, soft_labels
+  from keyjax.defenses.input_filters import discrete, with_noise
+  from keyjax.defenses.saturated import saturation
+  from keyjax.defenses.smoothing import Certificate, certify, predict
+
+__all__ = [
+  "Certificate",
+  "adversarial_loss",
+  "certify",
+  "discrete",
+  "distilled_loss",
+  "predict",
+  "saturation",
+  "similar_queries",
+  "soft_labels",
+  "with_noise",
+]
+
+__getattr__, __dir__ = lazy.attach(
+  __name__,
+  {
+    "distillation": ("distilled_loss", "soft_labels"),
+    "input_filters": ("discrete", "with_noise"),
+    "saturated": ("saturation",),
+    "smoothing": ("Certificate", "certify", "predict"),
+  },
+)
