@@ -135,8 +135,10 @@ LOCKS = {
 
 
 def assert_alike(found: evaluate.Counts, want: evaluate.Counts) -> None:
-  assert found.correct.tolist() == want.correct.tolist()
   assert found.nonfinite.tolist() == want.nonfinite.tolist()
+  finite = want.nonfinite == 0  # The argmax of NaN depends on the program.
+  assert finite.any()
+  assert found.correct[finite].tolist() == want.correct[finite].tolist()
   assert (found.total, found.unit) == (want.total, want.unit)
   np.testing.assert_allclose(found.loss, want.loss, rtol=1e-5)
 
