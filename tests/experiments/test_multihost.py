@@ -77,7 +77,7 @@ def start_two(
 def finish(processes: list[command.Started]) -> list[str]:
   """Wait; return what each process printed."""
   try:
-    ended = [p.wait(180) for p in processes]
+    ended = [p.wait(600) for p in processes]
     return [x.stdout + x.stderr for x in ended]
   finally:
     for process in processes:

@@ -36,6 +36,7 @@ def test_the_standard_version_on_digits():
   assert set(found.flags) <= {"black_box"}  # Few steps, few examples.
 
 
+@pytest.mark.slow
 def test_batches_change_nothing():
   x, y = models.inputs(), models.labels()
   once = run(models.linear, x, y, attacks=("apgd_ce", "square"))

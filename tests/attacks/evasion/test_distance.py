@@ -91,7 +91,10 @@ def test_tenth_constant_is_the_best_again() -> None:
   np.testing.assert_allclose(found.distance, EXACT["l2"], rtol=0.05)
 
 
-@pytest.mark.parametrize("budget", [1, 5, 40, 700])
+@pytest.mark.parametrize(
+  "budget",
+  [5, *(pytest.param(x, marks=pytest.mark.slow) for x in (1, 40, 700))],
+)
 def test_budget_is_kept(budget: int) -> None:
   found = hop_skip_jump(
     linear, IMAGES, LABELS, budget=budget, rng=jax.random.key(0)
@@ -119,6 +122,7 @@ def test_queries_are_counted() -> None:
   assert len(asked) == int(found.queries[0])
 
 
+@pytest.mark.slow
 def test_start_replaces_noise() -> None:
   start = np.where(LABELS[:, None, None, None] == 1, -1, 1) * np.sign(
     WEIGHT.reshape(8, 8, 1)
@@ -136,6 +140,7 @@ def test_start_replaces_noise() -> None:
     attack(start=start[..., 0])
 
 
+@pytest.mark.slow
 def test_rngs_vary_hop_skip_jump() -> None:
   """Also under `jax.vmap`, which equals one call for each."""
   rngs = jax.random.split(jax.random.key(0), 2)
