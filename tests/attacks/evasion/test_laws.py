@@ -91,7 +91,15 @@ def test_unusual_models_and_balls(name):
   np.testing.assert_array_equal(found.inputs, x)
 
 
-@each
+@pytest.mark.parametrize(
+  "name",
+  [
+    pytest.param(
+      name, marks=[] if name in ("apgd", "square") else [pytest.mark.slow]
+    )
+    for name in ATTACKS
+  ],
+)
 def test_inputs_can_be_sharded(name):
   x, y = models.inputs(), models.labels()
   wanted = compiled(name)(x, y)

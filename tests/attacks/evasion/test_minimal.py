@@ -153,7 +153,15 @@ def test_nan_is_no_success(name: str, params: Any) -> None:
   np.testing.assert_array_equal(found.inputs, IMAGES)
 
 
-@each
+@pytest.mark.parametrize(
+  "name",
+  [
+    pytest.param(
+      name, marks=[pytest.mark.slow] if name != "deepfool l2" else []
+    )
+    for name in ATTACKS
+  ],
+)
 def test_sharded_is_not_sharded(name: str, params: Any) -> None:
   """With explicit axes, and one example on each of eight devices."""
   kind = AxisType.Auto if "linf" in name else AxisType.Explicit
