@@ -55,8 +55,14 @@ ATTACKS: dict[str, Attack] = TARGETED | {
 }
 
 
-# A second form of what another one covers takes as long to compile.
-SLOW = ("jsma softmax", "carlini_wagner targeted", "hop_skip_jump linf")
+# They take as long to compile as the others; exact tests of each are elsewhere.
+SLOW = (
+  "jsma softmax",
+  "carlini_wagner targeted",
+  "lbfgs",
+  "hop_skip_jump l2",
+  "hop_skip_jump linf",
+)
 each = pytest.mark.parametrize(
   "name",
   [
