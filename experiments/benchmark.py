@@ -11,7 +11,7 @@
     python -m experiments.benchmark tpu              estimates for TPUs, 1 hour
     python -m experiments.benchmark peers            sealed checkpoints against
         Orbax, safetensors, age, openssl, tensorizer and CryptoTensors, which it
-        installs apart from KeyJAX: 20 minutes, 1 GB, the network the first time
+        installs apart from KeyJAX: 10 minutes, 1 GB, the network the first time
 
 Each row is a median over rounds in which competing functions run in turn; the
 range is the quartiles. Targets are shown next to the measurements, reached or
