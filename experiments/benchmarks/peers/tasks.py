@@ -86,7 +86,8 @@ def run(
   found = {
     "wall": time.perf_counter() - wall,
     "cpu": _cpu_seconds() - cpu,
-    "memory": _memory("VmHWM") - before,
+    # Linux counts pages in batches for each thread: some kB either way.
+    "memory": max(_memory("VmHWM") - before, 0),
     "disk": sum(x.stat().st_size for x in _files(path) if x.is_file()),
   }
   if action == "restore":
