@@ -47,6 +47,18 @@ class Classifier(nn.Module):
     return head(x).astype(jnp.float32)
 
 
+ACTIVATIONS = ("relu", "sigmoid", "tanh")
+
+
+def activate(name: str, x: jax.Array) -> jax.Array:
+  """Return a nonlinearity of x, by its name in `ACTIVATIONS`."""
+  if name not in ACTIVATIONS:
+    known = ", ".join(ACTIVATIONS)
+    raise ValueError(f"activation={name!r}: choose from {known}")
+  found: jax.Array = getattr(nn, name)(x)
+  return found
+
+
 def batch_norm(x: jax.Array, train: bool, dtype: Dtype, name: str) -> jax.Array:
   """Return `x` after batch normalisation, computed in `float32`."""
   norm = nn.BatchNorm(

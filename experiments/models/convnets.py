@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from experiments.models.base import Classifier, batch_norm
+from experiments.models.base import Classifier, activate, batch_norm
 from experiments.models.registry import register
 
 # Output channels of 3x3 convolutions; "M" halves the image. Simonyan and
@@ -24,9 +24,11 @@ class MLP(Classifier):
 
   Attributes:
     hidden: Units of each hidden layer.
+    activation: Name of the nonlinearity in `flax.linen`.
   """
 
   hidden: Sequence[int] = (256, 256)
+  activation: str = "relu"
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
@@ -35,7 +37,8 @@ class MLP(Classifier):
     x = self.normalise(x)
     x = x.reshape(len(x), -1)  # [b, h, w, c] -> [b, h * w * c]
     for i, units in enumerate(self.hidden):
-      x = nn.relu(nn.Dense(units, dtype=self.dtype, name=f"dense_{i}")(x))
+      x = nn.Dense(units, dtype=self.dtype, name=f"dense_{i}")(x)
+      x = activate(self.activation, x)
     return self.classify(x)
 
 
@@ -46,11 +49,13 @@ class CNN(Classifier):
     features: Output channels of each convolution.
     kernel: Side of the convolutions' kernels.
     units: Units of the hidden `Dense` layer.
+    activation: Name of the nonlinearity in `flax.linen`.
   """
 
   features: Sequence[int] = (16, 32)
   kernel: int = 5
   units: int = 128
+  activation: str = "relu"
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
@@ -61,10 +66,11 @@ class CNN(Classifier):
     for i, features in enumerate(self.features):
       name = f"conv_{i}"
       x = nn.Conv(features, side, strides=2, dtype=self.dtype, name=name)(x)
-      x = nn.relu(x)  # [b, h, w, c] -> [b, h / 2, w / 2, features]
+      # [b, h, w, c] -> [b, h / 2, w / 2, features]
+      x = activate(self.activation, x)
     x = x.reshape(len(x), -1)  # [b, h', w', features] -> [b, n]
-    x = nn.relu(nn.Dense(self.units, dtype=self.dtype, name="dense")(x))
-    return self.classify(x)
+    x = nn.Dense(self.units, dtype=self.dtype, name="dense")(x)
+    return self.classify(activate(self.activation, x))
 
 
 class VGG(Classifier):

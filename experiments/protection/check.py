@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 import keyjax
 from experiments import data
 from experiments.protection.lock import CHAIN, Lock, build
-from experiments.training import train
+from experiments.training import defense, train
 from keyjax.schemes import registry as schemes
 
 _AT_LEAST_ONE = (
@@ -67,6 +67,9 @@ def check_config(
   }
   variables = jax.eval_shape(model.init, jax.random.key(0), batch["image"])
   _check_recipe(config.train, dataset, variables)
+  if dataset.is_text and config.train.defense.name:
+    raise ValueError("train.defense is for images, but the data are text")
+  defense.check(config.train, model)
   for label, spec in config.schemes.items():
     _check_scheme(
       spec.scheme, dict(spec.args), locks[label], model, variables, batch

@@ -65,6 +65,19 @@ def base() -> ConfigDict:
   train.prefetch = 2  # Batches copied to the devices ahead; 0: none.
   train.profile = (0, 0)  # First and last step to trace, from 1.
 
+  defense = train.defense = ConfigDict()  # See experiments.training.defense.
+  defense.name = ""  # fgsm, pgd, fast, trades, noise, ...; empty: none.
+  defense.epsilon = 0.1  # Largest change; of fgsm, pgd, fast and trades.
+  defense.norm = "linf"  # Of the same: linf, l2 or l1.
+  defense.steps = 7  # Of pgd and trades.
+  defense.share = 0.5  # Weight of unchanged inputs; of fgsm.
+  defense.beta = 6.0  # Weight of the divergence; of trades.
+  defense.sigma = 0.25  # Standard deviation of noise.
+  defense.draws = 16  # Noisy copies that a prediction averages; of noise.
+  defense.levels = 2  # Values of a pixel; of discrete.
+  defense.temperature = 100.0  # Of distilled.
+  defense.weight = 4.0  # Of saturated, at the end; it grows from 0.
+
   encrypt = config.encrypt = ConfigDict()  # Of training checkpoints.
   encrypt.recipients = ""  # Public keys, by commas; empty: plain.
   encrypt.identity = ""  # file:PATH, env:NAME or fd:N, to resume.
@@ -87,6 +100,8 @@ def meaning(config: ConfigDict) -> dict[str, Any]:
   """Return a config as JSON, without fields that do not affect results."""
   fields = json.loads(config.to_json_best_effort())
   fields["train"].pop("prefetch", None)
+  if not fields["train"]["defense"]["name"]:
+    fields["train"].pop("defense")
   return fields
 
 

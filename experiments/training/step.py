@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 import keyjax
 from experiments import data
+from experiments.training.defense import DefenseLoss, Forward
 from keyjax import parallel
 
 
@@ -36,11 +37,23 @@ def make_step(
   model: nn.Module,
   scheme: keyjax.Scheme,
   optimizer: optax.GradientTransformation,
+  defense: DefenseLoss | None = None,
 ) -> parallel.Step:
-  """Return the pure step of one device, for `parallel.data_parallel`."""
+  """Return the pure step of one device, for `parallel.data_parallel`.
+
+  Args:
+    config: `config.train`.
+    model: Linen module.
+    scheme: Scheme whose `bind` is applied.
+    optimizer: What turns gradients into updates.
+    defense: Loss to train on instead of the recipe's; see
+      `experiments.training.defense`. Metrics and batch statistics remain those
+      of the unchanged inputs.
+  """
 
   def step(state: State, key: Any, batch: Any) -> tuple[State, Any]:
-    batch = augmented(config, _rng(config.seed, state.step), batch)
+    rng = _rng(config.seed, state.step)
+    batch = augmented(config, rng, batch)
     apply_fn = scheme.bind(key, model.apply)
     params = state.variables["params"]
     rest = {k: v for k, v in state.variables.items() if k != "params"}
@@ -52,7 +65,13 @@ def make_step(
         train=True,
         mutable=list(rest),
       )
-      loss = mean_loss(logits, batch, config.label_smoothing)
+      if defense is None:
+        loss = mean_loss(logits, batch, config.label_smoothing)
+      else:
+        forward = Forward(apply_fn, {"params": params, **rest}, state.step)
+        loss = defense(
+          forward, batch["image"], batch["label"], jax.random.fold_in(rng, 3)
+        ).mean()
       hits = jnp.mean(logits.argmax(-1) == batch["label"], dtype=jnp.float32)
       return loss, (new, {"loss": loss, "accuracy": hits})
 

@@ -23,6 +23,7 @@ from experiments import data
 from experiments.run import files, preemption
 from experiments.run.encryption import UNENCRYPTED, Encryption
 from experiments.run.metrics import MetricsLog
+from experiments.training import defense
 from experiments.training.optimizer import averaged, make_optimizer
 from experiments.training.step import State, make_step
 from keyjax import checkpoint, parallel
@@ -66,8 +67,21 @@ def train(
   steps = num_steps(config, dataset.num_examples)
   optimizer = make_optimizer(config, steps)
   state = init_state(model, optimizer, dataset, config.seed)
+  teacher = None
+  if defense.needs_teacher(config):
+    teacher = train(
+      defense.of_teacher(config),
+      dataset=dataset,
+      model=model,
+      scheme=scheme,
+      key=key,
+      folder=folder / "teacher",
+      title=f"{title}, teacher",
+      encryption=encryption,
+    )
+  loss = defense.make_loss(config, model, steps, teacher)
   step_fn = parallel.data_parallel(
-    make_step(config, model, scheme, optimizer), config.parallel
+    make_step(config, model, scheme, optimizer, loss), config.parallel
   )
   batches = data.batches(
     dataset,
