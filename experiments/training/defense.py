@@ -7,7 +7,7 @@
     saturated                 a penalty on hidden units that are not saturated
 
 They work under any scheme: the attacks of `pgd` go through the keyed forward
-pass. Two filter inputs at inference as well: see `deployed`.
+pass. Two filter inputs at inference as well: see `filters`.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,6 @@ from keyjax.attacks.evasion.losses import cross_entropy
 from keyjax.defenses import adversarial_loss
 from keyjax.scheme import ApplyFn
 
-LogitsFn = Callable[[jax.Array], jax.Array]
 _TEACHER = "teacher"
 _CLASHING = ("label_smoothing", "mixup", "cutout")
 
@@ -133,26 +132,6 @@ def of_teacher(config: ConfigDict) -> ConfigDict:
   changed = config.copy_and_resolve_references()
   changed.defense.name = _TEACHER
   return changed
-
-
-def deployed(
-  config: ConfigDict, logits_fn: LogitsFn, rng: jax.Array
-) -> LogitsFn:
-  """Return a trained model as its defence deploys it, with its input filter.
-
-  Args:
-    config: `config.train`.
-    logits_fn: The network alone.
-    rng: JAX PRNG key of the noise of `noise`.
-  """
-  defense = config.defense
-  if defense.name == "discrete":
-    return defenses.discrete(logits_fn, levels=defense.levels)
-  if defense.name == "noise":
-    return defenses.with_noise(
-      logits_fn, sigma=defense.sigma, draws=defense.draws, rng=rng
-    )
-  return logits_fn
 
 
 def _adversarial(name: str, *fields: str) -> Any:
