@@ -20,7 +20,7 @@ TIERS = (
   {"models"},
   {"training"},
   {"protection"},
-  {"attacking", "interpretation", "benchmarks"},
+  {"attacking", "interpretation", "benchmarks", "studies"},
   {"commands"},
 )
 # It imports the schemes by name, when a key or a config needs one of them.

@@ -1,5 +1,6 @@
 """What studies share: data, trained networks and figures."""
 
+import functools
 import hashlib
 import json
 import pathlib
@@ -17,7 +18,7 @@ from experiments import data, models
 from experiments.run import config as configs
 from experiments.run import files
 from experiments.training import train
-from keyjax.attacks.evasion.problem import LogitsFn
+from keyjax.attacks.evasion.problem import Evasion, LogitsFn, refuse_nan
 from keyjax.attacks.game import Examples
 from keyjax.attacks.intervals import clopper_pearson
 
@@ -97,6 +98,7 @@ def network(
   scheme: keyjax.Scheme | None = None,
   key: Any = (),
   train_config: dict[str, Any] | None = None,
+  normalise: bool = True,
   **model_args: Any,
 ) -> Network:
   """Train a network on the lab's data, or load it.
@@ -109,22 +111,21 @@ def network(
     scheme: Scheme to train under; its networks are not stored, as keys are not.
     key: Its key.
     train_config: Other fields of `config.train`.
+    normalise: Whether the model scales pixels to mean 0 and deviation 1.
     **model_args: Attributes of the model.
   """
   config = configs.base()
   config.train.update(epochs=epochs, seed=lab.seed, checkpoint_every=10**6)
   config.train.update(train_config or {})
   config.train.defense.update(defense or {})
-  made = models.create(
-    model,
-    lab.dataset.num_classes,
-    lab.dataset.mean,
-    lab.dataset.std,
-    **model_args,
-  )
+  d = lab.dataset
+  mean, std = d.mean, d.std
+  if not normalise:
+    mean, std = (0.0,) * len(mean), (1.0,) * len(std)
+  made = models.create(model, d.num_classes, mean, std, **model_args)
   used = scheme or keyjax.identity()
   with tempfile.TemporaryDirectory() as passing:
-    stored = lab.folder / _name(config, lab, model, model_args)
+    stored = lab.folder / _name(config, lab, model, model_args | {"mean": mean})
     variables = train.train(
       config.train,
       dataset=lab.dataset,
@@ -136,6 +137,54 @@ def network(
     )
   apply_fn = used.bind(key, made.apply)
   return Network(made, variables, jax.jit(lambda x: apply_fn(variables, x)))
+
+
+def standard(lab: Lab, **options: Any) -> Network:
+  """Train the network of most studies, or load it.
+
+  An MLP with hidden layers of 256 and 128 units on MNIST, for 10 epochs; of 256
+  and 256 units on the digits, for about 2,000 steps. Its inputs are the pixels
+  themselves: scaled to mean 0 and deviation 1, networks are less sensitive
+  (digits, PGD at 0.1: 51 % instead of 41 % accuracy).
+
+  Args:
+    lab: Data, seed and folder.
+    **options: Further options of `network`, or others than these.
+  """
+  if lab.dataset.name == "digits":
+    recipe: dict[str, Any] = {
+      "hidden": (256, 256),
+      "epochs": 90.0,
+      "train_config": {"batch_size": 64},
+    }
+  else:
+    recipe = {"hidden": (256, 128), "epochs": 10.0}
+  return network(lab, **({"normalise": False} | recipe | options))
+
+
+def sample(lab: Lab, n: int) -> tuple[jax.Array, jax.Array]:
+  """Return the first n test images and their labels, or all if fewer."""
+  images, labels = lab.dataset.test_images[:n], lab.dataset.test_labels[:n]
+  return jnp.asarray(_pixels(images)), jnp.asarray(labels)
+
+
+def compiled(attack: Any, logits_fn: LogitsFn, **options: Any) -> Any:
+  """Return an attack as a compiled function of inputs and labels.
+
+  Args:
+    attack: Attack of `keyjax.attacks.evasion`, which returns an `Evasion`.
+    logits_fn: Function from inputs to logits.
+    **options: Options of the attack that are known when it is compiled. Others
+      are passed with the inputs and labels: numbers and arrays, for whose
+      values it is compiled once.
+  """
+  run = jax.jit(functools.partial(attack, logits_fn, **options))
+
+  def checked(inputs: jax.Array, labels: jax.Array, **given: Any) -> Evasion:
+    found = run(inputs, labels, **given)
+    return refuse_nan(found, attack.__name__)  # Unknown while it is compiled.
+
+  return checked
 
 
 def share(name: str, hits: Any, target: str = "") -> Figure:
