@@ -7,6 +7,7 @@
     discrete inputs        `discrete`
     randomised smoothing   `certify`, `predict`
     similar queries        `similar_queries`
+    energy scores          `energy.energy`, `auroc`, `false_accepts`
 
 Pure functions over `logits_fn: float[n, ...] -> float[n, classes]`. Only
 smoothing proves anything; every docstring says how its defence is broken.
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 from keyjax import lazy
 
 if TYPE_CHECKING:
-  from keyjax.defenses import adversarial_loss, similar_queries
+  from keyjax.defenses import adversarial_loss, energy, similar_queries
   from keyjax.defenses.distillation import distilled_loss, soft_labels
   from keyjax.defenses.input_filters import discrete, with_noise
   from keyjax.defenses.saturated import saturation
@@ -29,6 +30,7 @@ __all__ = [
   "certify",
   "discrete",
   "distilled_loss",
+  "energy",
   "predict",
   "saturation",
   "similar_queries",

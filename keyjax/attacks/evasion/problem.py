@@ -333,4 +333,5 @@ def all_finite(*arrays: jax.Array) -> jax.Array:
 
 def as_float(logits: jax.Array) -> jax.Array:
   """Return logits of at least 32 bits."""
-  return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+  narrow = jnp.finfo(logits.dtype).bits < 32
+  return logits.astype(jnp.float32) if narrow else logits
