@@ -76,6 +76,27 @@ def attack(made, scheme, label, value):
   return games.game_row(made, scheme, label, game, attacker, found) | BASE
 
 
+def evasion(names, value, **fields):
+  """Return a row of `experiments.robustness`."""
+  row = results.row(
+    BASE | names,
+    metric="robust accuracy",
+    attack="pgd",
+    attack_title="PGD",
+    condition="right",
+    defense="none",
+    norm="linf",
+    epsilon=0.1,
+    images=100,
+    value=value,
+    low=value and value - 0.05,
+    high=value and value + 0.05,
+    interval="Clopper-Pearson over images",
+    cost={"seconds": 1.0, "queries": 80.0},
+  )
+  return row | fields
+
+
 def rows():
   """Return the rows of two schemes and of the plain model."""
   made, plain = config(), {"scheme": "plain", "title": "plain"}

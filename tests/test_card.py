@@ -12,8 +12,9 @@ from keyjax import card as cards
 from keyjax.attacks import registry
 from keyjax.attacks.game import Goal
 from keyjax.card import checklist
+from keyjax.cli import card_text
 from keyjax.schemes import registry as schemes
-from tests.cards import get, one_card, paths, put, rows, write_rows
+from tests.cards import evasion, get, one_card, paths, put, rows, write_rows
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,26 @@ def test_a_card_contains_the_rows(card):
     "fingerprint": "aes:89ab-cdef",
     "version": "team/1",
   }
+
+
+def test_accuracies_on_changed_inputs():
+  """Rows of the model as it was trained, not of defended ones."""
+  names = {k: rows()[1][k] for k in ("scheme", "title", "mechanism", "options")}
+  found = [
+    evasion(names, 0.4),
+    evasion(names, None, condition="no_key"),
+    evasion(names | {"title": "with noise"}, 0.7, defense="noise"),
+  ]
+  card = cards.make(rows() + found, "counter")
+  (row,) = card["evasion"]
+  assert (row["value"], row["epsilon"], row["queries"]) == (0.4, 0.1, 80)
+  assert row["title"] == "PGD" and row["condition"] == "right"
+  assert {a["attack"] for a in card["attacks"]} == {"known", "tune"}
+  shown = "\n".join(card_text.lines(card))
+  assert "0.1 linf" in shown and "40.00" in shown
+  assert "changed inputs" not in "\n".join(card_text.lines(one_card()))
+  alone = cards.make([*found], "counter")
+  assert alone["attacks"] == [] and len(alone["evasion"]) == 1
 
 
 @pytest.mark.parametrize("depth", (100, 100_000))

@@ -18,6 +18,8 @@ from keyjax.schemes.registry import parts, security_class
 Row = Mapping[str, Any]
 CONDITIONS = ("plain", "right", "api", "no_key", "wrong")
 _PLAIN = "plain"
+_ROBUST = "robust accuracy"
+_UNDEFENDED = "none"
 _RUN = ("command", "commit", "hardware", "date", "jax")
 _DATA = ("dataset", "source", "classes", "model")
 _INTERVAL = ("value", "low", "high", "interval")
@@ -105,7 +107,13 @@ def _card(
 ) -> dict[str, Any]:
   """Return a card whose form was not checked yet; see `make`."""
   label = _label(rows, scheme)
-  of_scheme = _unique(r for r in rows if r.get("scheme") == label)
+  of_scheme = _unique(
+    r
+    for r in rows
+    if r.get("scheme") == label
+    # A network trained with another defence is another model.
+    and r.get("defense", _UNDEFENDED) == _UNDEFENDED
+  )
   plain = [r for r in rows if r.get("scheme") == _PLAIN]
   accuracy_rows = [
     r
@@ -115,8 +123,12 @@ def _card(
     and "attack" not in r
   ]
   accuracy_rows.sort(key=lambda r: CONDITIONS.index(r["condition"]))
-  attack_rows = [r for r in of_scheme if "attack" in r]
-  used = accuracy_rows + attack_rows
+  evasion_rows = [r for r in of_scheme if r.get("metric") == _ROBUST]
+  evasion_rows = [r for r in evasion_rows if r.get("value") is not None]
+  attack_rows = [
+    r for r in of_scheme if "attack" in r and r.get("metric") != _ROBUST
+  ]
+  used = accuracy_rows + attack_rows + evasion_rows
   if not used:
     raise CardError(f"no row of {label!r:.80} has an accuracy or an attack")
   runs = _unique({k: r.get(k, "") for k in _RUN} for r in used)
@@ -134,6 +146,7 @@ def _card(
     "runs": runs,
     "accuracy": accuracy,
     "attacks": attacks,
+    **_evasion(evasion_rows, runs),
     "not_played": [
       {"attack": r["attack"], "note": str(r.get("note", ""))}
       for r in attack_rows
@@ -237,6 +250,19 @@ def _attack(row: Row, runs: Sequence[Row]) -> dict[str, Any]:
   attack["title"] = attack.pop("attack_title")
   attack["goal"] = row.get("metric")
   return attack | _run(row, runs)
+
+
+def _evasion(rows: Sequence[Row], runs: Sequence[Row]) -> dict[str, Any]:
+  """Return the accuracies on adversarial inputs, or no field without any."""
+  names = ("attack", "attack_title", "norm", "epsilon", "condition", "images")
+  found = []
+  for row in rows:
+    what = f"the attack {row['attack']!r:.80}"
+    kept = _require(row, (*names, *_INTERVAL), what)
+    kept["title"] = kept.pop("attack_title")
+    kept["queries"] = row["cost"]["queries"]
+    found.append(kept | _run(row, runs))
+  return {"evasion": found} if found else {}
 
 
 def _run(row: Row, runs: Sequence[Row]) -> dict[str, int]:

@@ -85,10 +85,12 @@ def _check_numbers(card: Mapping[str, Any]) -> None:
   scores = [(x["condition"], x) for x in card["accuracy"]]
   for attack in card["attacks"]:
     scores += [(attack["attack"], x) for x in (attack, *attack["curve"])]
+  inputs = card.get("evasion", [])
+  scores += [(x["attack"], x) for x in inputs]
   for name, score in scores:
     if not score["low"] <= score["value"] <= score["high"]:
       raise CardError(f"{name}: the value is outside its interval")
-  for row in (*card["accuracy"], *card["attacks"]):
+  for row in (*card["accuracy"], *card["attacks"], *inputs):
     if row["run"] >= len(card["runs"]):
       raise CardError(f"there is no run {row['run']}")
 

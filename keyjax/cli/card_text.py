@@ -32,6 +32,7 @@ def lines(card: Mapping[str, Any]) -> list[str]:
       ("attack", "goal", "score", "95 %", "steps", "queries", "seconds"),
       map(_attack, card["attacks"]),
     ),
+    *_evasions(card.get("evasion", [])),
     *(f"not played: {x['attack']}: {x['note']}" for x in card["not_played"]),
     *_table(
       "checklist (arXiv 1902.06705)",
@@ -134,6 +135,24 @@ def _attack(row: Mapping[str, Any]) -> Sequence[str]:
     f"{cost['steps']:,}",
     f"{cost['queries']:,}",
     f"{cost['seconds']:.3g}",
+  )
+
+
+def _evasions(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+  if not rows:  # Most cards have none, and older ones no such field.
+    return []
+  columns = ("attack", "by", "epsilon", "value", "95 %", "queries")
+  return _table("accuracy on changed inputs, %", columns, map(_evasion, rows))
+
+
+def _evasion(row: Mapping[str, Any]) -> Sequence[str]:
+  return (
+    row["title"],
+    row["condition"],
+    f"{row['epsilon']:g} {row['norm']}",
+    _percent(row["value"]),
+    _span(row),
+    f"{row['queries']:,.0f}",
   )
 
 
