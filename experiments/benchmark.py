@@ -1,6 +1,6 @@
 """Measure speed, in one run so that ratios hold on a noisy machine.
 
-    python -m experiments.benchmark                  all but the last four
+    python -m experiments.benchmark                  all but the last five
     python -m experiments.benchmark schemes          ciphers, and many keys
     python -m experiments.benchmark overhead         of steps and forward passes
     python -m experiments.benchmark overhead.inference    one part of it
@@ -12,6 +12,8 @@
     python -m experiments.benchmark peers            sealed checkpoints against
         Orbax, safetensors, age, openssl, tensorizer and CryptoTensors, which it
         installs apart from KeyJAX: 10 minutes, 1 GB, the network the first time
+    python -m experiments.benchmark parity           attacks on inputs against
+        AutoAttack and Foolbox in PyTorch, installed in the same way: 1 hour
 
 Each row is a median over rounds in which competing functions run in turn; the
 range is the quartiles. Targets are shown next to the measurements, reached or
@@ -21,6 +23,7 @@ What to type next:
     --rounds=21       more rounds, narrower ranges
     --json=FILE       rows with command, commit, hardware and date
     --programs=bfloat16    only the programs of `tpu` whose names match
+    --reference=DIR   checkout of AutoAttack for `parity`, without a network
 """
 
 import pathlib
@@ -40,7 +43,8 @@ from experiments.benchmarks import (
   schemes,
   tpu,
 )
-from experiments.benchmarks.peers import comparison
+from experiments.benchmarks.parity import comparison as parity
+from experiments.benchmarks.peers import comparison as peers
 from experiments.run import results
 
 _JSON = flags.DEFINE_string("json", "", "File for the rows; none by default.")
@@ -55,10 +59,11 @@ SECTIONS = {
   "inputs": inputs.rows,
   "scaling": scaling.rows,
   "tpu": tpu.rows,
-  "peers": comparison.rows,
+  "peers": peers.rows,
+  "parity": parity.rows,
 }
-# Not `tpu` and `peers`, whose packages are installed separately, nor the speeds
-# of virtual devices and of the host, which few users need.
+# Not `tpu`, `peers` and `parity`, whose packages are installed separately, nor
+# the speeds of virtual devices and of the host, which few users need.
 DEFAULT = ("schemes", "overhead", "aes", "checkpoint")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from experiments.run import files
-from experiments.tables import headlines, markdown, speed
+from experiments.tables import headlines, markdown, parity, speed
 from keyjax.attacks import verdict
 
 Row = Mapping[str, Any]
@@ -235,6 +235,7 @@ _BLOCKS: dict[str, Callable[[pathlib.Path], list[str]]] = {
   "attacks": attacks,
   "judge": judge,
   "new_key": new_key,
+  "parity": parity.parity,
   "peers": speed.peers,
   "speed": speed.speed,
 }

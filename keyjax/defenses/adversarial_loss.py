@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from keyjax.attacks.evasion.convolutions import channels_last
 from keyjax.attacks.evasion.losses import cross_entropy
 from keyjax.attacks.evasion.problem import (
   Bounds,
@@ -233,8 +234,10 @@ def _ascend(
   if steps < 1:
     raise ValueError(f"steps={steps}: at least 1")
 
+  slope = channels_last(jax.grad(lambda x: loss_of(x).sum()))
+
   def step(_: Any, x: jax.Array) -> jax.Array:
-    gradient = jax.grad(lambda x: loss_of(x).sum())(x)
+    gradient = slope(x)
     return project(
       inputs, x + step_size * steepest(gradient, norm), epsilon, norm, bounds
     )

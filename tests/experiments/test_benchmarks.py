@@ -69,11 +69,11 @@ def test_a_row_is_printed_when_it_is_measured(
 
 
 def test_the_default_is_what_the_help_says() -> None:
-  left_out = {"inputs", "scaling", "tpu", "peers"}
+  left_out = {"inputs", "scaling", "tpu", "peers", "parity"}
   whole = {name for name in benchmark.SECTIONS if "." not in name}
   assert whole - set(benchmark.DEFAULT) == left_out
   said = str(benchmark.__doc__)
-  assert "all but the last four" in said
+  assert "all but the last five" in said
   listed = re.findall(r"experiments.benchmark (\w+)", said)
   assert set(listed[-4:]) == left_out
 

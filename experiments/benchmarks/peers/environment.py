@@ -1,6 +1,6 @@
-"""An environment of its own for the peers, which KeyJAX never imports.
+"""Environments of their own for peers, which KeyJAX never imports.
 
-Made once with `python -m venv` and pip, in `peers` of the cache
+Made once with `python -m venv` and pip, in a folder of the cache
 (`$XDG_CACHE_HOME`, or `.cache` in the checkout), and used again while the
 packages and the version of Python are the same. tensorizer needs PyTorch. The
 build for CPUs takes 200 MB; where pip would take the one for CUDA, of several
@@ -14,6 +14,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 PACKAGES = (
@@ -29,30 +30,34 @@ PACKAGES = (
 _RECORD = "installed.txt"
 
 
-def folder() -> pathlib.Path:
-  """Return the folder of the environment, which may not exist."""
+def folder(name: str = "peers") -> pathlib.Path:
+  """Return a folder of the cache, which may not exist."""
   home = os.environ.get("XDG_CACHE_HOME")
-  return (pathlib.Path(home) if home else ROOT / ".cache") / "peers"
+  return (pathlib.Path(home) if home else ROOT / ".cache") / name
 
 
-def python() -> str:
-  """Return the environment's interpreter; make the environment if needed.
+def python(name: str = "peers", packages: Sequence[str] = PACKAGES) -> str:
+  """Return an environment's interpreter; make the environment if needed.
+
+  Args:
+    name: Its folder in the cache.
+    packages: What pip installs.
 
   Raises:
     SystemExit: If the environment cannot be made, with one line.
   """
-  made = folder()
-  wanted = "\n".join((platform.python_version(), *PACKAGES))
+  made = folder(name)
+  wanted = "\n".join((platform.python_version(), *packages))
   record = made / _RECORD
   interpreter = str(made / "bin" / "python")
   if record.is_file() and record.read_text() == wanted:
     return interpreter
-  print(f"peers: installing {', '.join(PACKAGES)} in {made}", file=sys.stderr)
+  print(f"{name}: installing {', '.join(packages)} in {made}", file=sys.stderr)
   if made.exists() and not (made / "pyvenv.cfg").exists():
     sys.exit(f"error: {made} is not a virtual environment: remove it")
   shutil.rmtree(made, ignore_errors=True)
   _run("venv", [sys.executable, "-m", "venv", str(made)])
-  install = ["-m", "pip", "install", "--quiet", *PACKAGES]
+  install = ["-m", "pip", "install", "--quiet", *packages]
   _run("pip", [interpreter, *install])
   record.write_text(wanted)
   return interpreter

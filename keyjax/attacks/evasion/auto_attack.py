@@ -9,11 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from keyjax.attacks.evasion import checks, problem, warning_signs
-from keyjax.attacks.evasion.auto_pgd import apgd, apgd_targeted
-from keyjax.attacks.evasion.fast_boundary import fab
-from keyjax.attacks.evasion.losses import loss_of
+from keyjax.attacks.evasion.auto_attack_parts import (
+  ATTACKS,
+  Model,
+  Settings,
+  compiled,
+  find_flat,
+  predict,
+)
 from keyjax.attacks.evasion.problem import Bounds, Evasion, Norm
-from keyjax.attacks.evasion.square_attack import square
 
 Version = Literal["standard", "plus", "rand"]
 
@@ -23,58 +27,8 @@ _VERSIONS = {
   "rand": ("apgd_ce", "apgd_dlr"),
 }
 
-
-class _Settings(NamedTuple):
-  """Settings of all attacks of a version."""
-
-  epsilon: float
-  norm: Norm
-  version: str
-  bounds: Bounds
-  steps: int
-  n_queries: int
-  randomized: bool
-
-  def attack(self, function: Callable[..., Evasion], **more: Any) -> Any:
-    """Return an attack with these settings."""
-    ball = {"epsilon": self.epsilon, "norm": self.norm, "bounds": self.bounds}
-    return functools.partial(function, **ball, **more)
-
-
-def _apgd(settings: _Settings, loss: str) -> Any:
-  shrinking = settings.norm == "l1" and settings.version == "standard"
-  several = shrinking or settings.version == "plus"
-  return settings.attack(
-    apgd,
-    loss=loss,
-    steps=settings.steps,
-    restarts=5 if several else 1,
-    shrinking=shrinking,
-    randomized=settings.randomized,
-    eot_iter=20 if settings.version == "rand" else 1,
-  )
-
-
-def _apgd_t(settings: _Settings) -> Any:
-  shrinking = settings.norm == "l1" and settings.version == "standard"
-  return settings.attack(
-    apgd_targeted,
-    steps=settings.steps,
-    n_targets=5 if shrinking else 9,
-    shrinking=shrinking,
-  )
-
-
-ATTACKS: dict[str, Callable[[_Settings], Any]] = {
-  "apgd_ce": lambda s: _apgd(s, "cross_entropy"),
-  "apgd_dlr": lambda s: _apgd(s, "dlr"),
-  "apgd_t": _apgd_t,
-  "fab": lambda s: s.attack(fab, steps=s.steps, restarts=5, n_targets=None),
-  "fab_t": lambda s: s.attack(fab, steps=s.steps, n_targets=9),
-  "square": lambda s: s.attack(
-    square, n_queries=s.n_queries, rescale_schedule=False
-  ),
-}
+_STAGES = 100  # PRNG keys of parts of one attack are so many stages apart.
+_FEWER = 5  # The rest of the examples runs in batches of a fifth.
 
 
 class Ensemble(NamedTuple):
@@ -124,26 +78,44 @@ class _Examples(NamedTuple):
   rng: jax.Array
 
   def run(
-    self, function: Callable[..., Any], which: np.ndarray, stage: int
-  ) -> tuple[np.ndarray, Any]:
-    """Return the positions of examples, and a function of them on the host.
+    self,
+    function: Callable[..., Any],
+    index: np.ndarray,
+    stage: int,
+    *arguments: np.ndarray,
+  ) -> Any:
+    """Return a function of examples, on the host.
 
     Args:
-      function: Compiled function of a batch: inputs, labels, PRNG keys.
-      which: bool[n], the examples to run on.
+      function: Compiled function of a batch: inputs, labels, PRNG keys, and
+        the arguments.
+      index: Positions of the examples.
       stage: Number that sets the PRNG keys, with the position.
+      *arguments: Arrays [n, ...] of all examples.
     """
-    index = np.flatnonzero(which)
     rng = jax.random.fold_in(self.rng, stage)
     fold = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
     parts = []
-    for start in range(0, len(index), self.batch):
-      part = index[start : start + self.batch]
-      full = np.resize(part, self.batch)  # Repeats examples, to fill it.
+    start = 0
+    for size in _sizes(len(index), self.batch):
+      part = index[start : start + size]
+      full = np.resize(part, size)  # Repeats examples, to fill it.
       rngs = fold(rng, jnp.asarray(full))
-      found = function(self.inputs[full], self.labels[full], rngs)
+      given = (array[full] for array in arguments)
+      found = function(self.inputs[full], self.labels[full], rngs, *given)
       parts.append(_on_host(found, len(part)))
-    return index, jax.tree.map(lambda *x: np.concatenate(x), *parts)
+      start += size
+    return jax.tree.map(lambda *x: np.concatenate(x), *parts)
+
+
+def _sizes(count: int, batch: int) -> list[int]:
+  """Return sizes of batches for some examples: two sizes, to compile twice."""
+  small = max(batch // _FEWER, 1)
+  whole, rest = divmod(count, batch)
+  fewer = -(-rest // small)
+  if fewer * small >= batch:
+    return [batch] * (whole + 1)
+  return [batch] * whole + [small] * fewer
 
 
 def autoattack(
@@ -164,7 +136,9 @@ def autoattack(
 ) -> Ensemble:
   """Run AutoAttack, and count the examples that withstand all of it.
 
-  Runs from Python, in batches of one size, so that each attack compiles once.
+  Runs from Python, in batches of two sizes, so that each attack compiles at
+  most twice; again only for another logits_fn or other settings. Examples that
+  an attack fools are dropped before its next target, restart or set of queries.
   Results depend on `rng` and the examples, not on the size of batches.
 
   Args:
@@ -213,12 +187,12 @@ def autoattack(
     raise ValueError(f"batch_size is {batch_size}: at least 1 is needed")
   if version == "rand" and not randomized:
     raise ValueError("version 'rand' needs randomized=True and its logits_fn")
-  model = _with_rng(logits_fn, randomized)
-  settings = _Settings(
-    epsilon=epsilon,
+  model = Model(logits_fn, randomized)
+  settings = Settings(
+    epsilon=float(epsilon),
     norm=norm,
     version=version,
-    bounds=bounds,
+    bounds=(bounds[0], bounds[1]),
     steps=steps,
     n_queries=n_queries,
     randomized=randomized,
@@ -227,23 +201,22 @@ def autoattack(
   classes = _checked(model, inputs, labels, settings)
   names, flags = warning_signs.possible(names, classes)
   examples = _Examples(inputs, labels, min(batch_size, len(inputs)), rng)
-  everything = np.ones(len(inputs), bool)
-  _, logits = examples.run(jax.jit(_predict(model)), everything, 0)
+  everything = np.arange(len(inputs))
+  logits = examples.run(predict(model), everything, 0)
   progress = _begin(inputs, labels, logits)
   first = jnp.asarray(inputs[: examples.batch])
   if not randomized:
     flags |= warning_signs.randomness(logits_fn, first)
   flags |= warning_signs.probabilities(logits)
   if progress.robust.any():
-    gradient = _gradient(model, classes, settings)
-    _, flat = examples.run(jax.jit(gradient), progress.robust, 0)
+    index = np.flatnonzero(progress.robust)
+    flat = examples.run(find_flat(model, classes, settings), index, 0)
     flags |= warning_signs.zero_gradients(flat)
   for number, name in enumerate(names, 1):
     if not progress.robust.any():
       break
-    stage = jax.jit(_stage(name, logits_fn, model, settings))
-    index, found = examples.run(stage, progress.robust, number)
-    _record(progress, name, index, found)
+    stage = compiled(name, model, settings)
+    _attack(progress, examples, name, stage, settings, number)
   flags |= warning_signs.results(progress.accuracy, progress.broken)
   return Ensemble(
     inputs=progress.changed,
@@ -263,20 +236,11 @@ def _on_host(found: Any, n: int) -> Any:
   return jax.tree.map(lambda x: np.asarray(x)[:n], found)
 
 
-def _with_rng(
-  logits_fn: Callable[..., jax.Array], randomized: bool
-) -> Callable[[jax.Array, jax.Array], jax.Array]:
-  """Return a model as a function of inputs and a PRNG key."""
-  if randomized:
-    return logits_fn
-  return lambda x, rng: logits_fn(x)
-
-
 def _checked(
-  model: Callable[[jax.Array, jax.Array], jax.Array],
+  model: Model,
   inputs: np.ndarray,
   labels: np.ndarray,
-  settings: _Settings,
+  settings: Settings,
 ) -> int:
   """Return the number of classes, or raise ValueError."""
   checks.check_epsilon(settings.epsilon)
@@ -290,50 +254,25 @@ def _checked(
   return classes
 
 
-def _predict(
-  model: Callable[[jax.Array, jax.Array], jax.Array],
-) -> Callable[..., jax.Array]:
-  return lambda x, y, rngs: problem.as_float(model(x, rngs[0]))
-
-
-def _gradient(
-  model: Callable[[jax.Array, jax.Array], jax.Array],
-  classes: int,
-  settings: _Settings,
-) -> Callable[..., jax.Array]:
-  """Return whether gradients at random points are zero."""
-  name = "dlr" if classes > 2 else "cross_entropy"
-
-  def flat(x: jax.Array, y: jax.Array, rngs: jax.Array) -> jax.Array:
-    start = problem.random_start(
-      rngs, x, settings.epsilon, settings.norm, settings.bounds
-    )
-    _, _, gradient = problem.value_and_gradient(
-      lambda x: model(x, rngs[0]), loss_of(name, y), start
-    )
-    return problem.sizes(gradient, "linf") == 0
-
-  return flat
-
-
-def _stage(
+def _attack(
+  progress: _Progress,
+  examples: _Examples,
   name: str,
-  logits_fn: Callable[..., jax.Array],
-  model: Callable[[jax.Array, jax.Array], jax.Array],
-  settings: _Settings,
-) -> Callable[..., Evasion]:
-  """Return an attack as a function of inputs, labels and PRNG keys."""
-  attack = ATTACKS[name](settings)
-
-  def run(x: jax.Array, y: jax.Array, rngs: jax.Array) -> Evasion:
-    found = attack(logits_fn, x, y, rng=rngs)
-    if settings.randomized:  # A success must hold for another draw.
-      last = jax.random.fold_in(rngs[0], 1)
-      hit = problem.misclassified(model(found.inputs, last), y)
-      found = found._replace(success=hit)
-    return found
-
-  return run
+  stage: Callable[..., Evasion],
+  settings: Settings,
+  number: int,
+) -> None:
+  """Run one attack on the examples that are robust yet, part by part."""
+  points = examples.inputs.copy()
+  for part in range(ATTACKS[name].parts(settings)):
+    index = np.flatnonzero(progress.robust)
+    if not len(index):
+      break
+    function = functools.partial(stage, number=np.int32(part))
+    own = number + part * _STAGES
+    found = examples.run(function, index, own, points)
+    points[index] = found.inputs
+    _record(progress, name, index, found)
 
 
 def _begin(

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from keyjax.attacks.evasion import losses, problem
+from keyjax.attacks.evasion import jacobian, losses, problem
 from keyjax.attacks.evasion.hyperplanes import hyperplane
 from keyjax.attacks.evasion.problem import Bounds, Evasion, LogitsFn, Norm
 
@@ -49,6 +49,7 @@ def fab(
   steps: int = 100,
   restarts: int = 1,
   n_targets: int | None = 9,
+  skip: Any = 0,
   bounds: Bounds = (0.0, 1.0),
   rng: jax.Array,
 ) -> Evasion:
@@ -68,6 +69,8 @@ def fab(
     n_targets: FAB-T: aim at each of this many wrong classes, the likeliest
       first, or at all if there are fewer. None for FAB as first published,
       whose steps aim at the nearest class and need a gradient for each.
+    skip: Number of likeliest wrong classes to leave out, to run a few classes
+      at a time and drop the examples that are done.
     bounds: Least and greatest value of a pixel.
     rng: PRNG key, or one for each example.
 
@@ -107,19 +110,24 @@ def fab(
     finite=problem.all_finite(logits),
   )
   order = jnp.argsort(logits, axis=-1)[:, ::-1]  # Likeliest first.
-  ranks = 1 if n_targets is None else min(n_targets, order.shape[1] - 1)
+  first: Any = 0
+  last: Any = 1
+  if n_targets is not None:
+    first, last = skip, jnp.minimum(skip + n_targets, order.shape[1] - 1)
 
   def attack(number: jax.Array, best: _Best) -> _Best:
+    number = number.astype(jnp.int32)
     restart = number % restarts
     targets = None
     if n_targets is not None:
-      at_rank = jnp.arange(order.shape[1])[None] == number // restarts + 1
+      classes = jnp.arange(order.shape[1], dtype=jnp.int32)
+      at_rank = classes[None] == number // restarts + 1
       targets = jnp.where(at_rank, order, 0).sum(-1)
     own = jax.vmap(jax.random.fold_in, in_axes=(0, None))(rngs, number)
     start = jnp.where(restart > 0, _random_start(search, own), inputs)
     return _run(search, targets, start, best)
 
-  best = jax.lax.fori_loop(0, ranks * restarts, attack, best)
+  best = jax.lax.fori_loop(first * restarts, last * restarts, attack, best)
   success = _done(search, best)
   result = Evasion(
     inputs=problem.choose(success, best.inputs, inputs),
@@ -225,13 +233,10 @@ def _nearest_boundary(
   search: _Search, point: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Return gap, logits and normal of the nearest linearised boundary."""
-  logits, pullback = jax.vjp(
-    lambda x: problem.as_float(search.logits_fn(x)), point
-  )
-  n, classes = logits.shape
-  each = jnp.eye(classes, dtype=logits.dtype)[:, None]
+  n, classes = jax.eval_shape(search.logits_fn, point).shape
+  each = jnp.eye(classes, dtype=jnp.float32)[:, None]
   each = jnp.broadcast_to(each, (classes, n, classes))
-  (gradients,) = jax.vmap(pullback)(each)  # [classes, n, ...]
+  logits, gradients = jacobian.gradients(search.logits_fn, point, each)
 
   def pick(mask: jax.Array) -> jax.Array:
     weights = mask.astype(point.dtype)

@@ -1,5 +1,7 @@
 """The nearest points of hyperplanes inside a box."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -50,17 +52,22 @@ def _evenly(
 ) -> jax.Array:
   """Return min(t rate, room) for the t at which weight . it reaches gap.
 
-  That is piecewise linear in t, with a kink where a coordinate meets the box.
+  That is concave and piecewise linear in t, with a kink where a coordinate
+  meets the box: Newton's steps from 0 never go too far, and end at t.
   """
   kinks = jnp.where(rate > 0, room / jnp.maximum(rate, _TINY), 0)
-  kinks, slopes = jax.lax.sort((kinks, weight * rate), num_keys=1)
-  slope = jnp.cumsum(slopes[::-1])[::-1]  # Before each kink.
-  widths = jnp.diff(kinks, prepend=jnp.zeros_like(kinks[:1]))
-  values = jnp.cumsum(slope * widths)  # At each kink.
-  first = jnp.minimum((values < gap).sum(), len(values) - 1)
-  over = jnp.maximum(values[first] - gap, 0)
-  t = kinks[first] - over / jnp.maximum(slope[first], _TINY)
-  return jnp.minimum(jnp.maximum(t, 0) * rate, room)
+
+  def newton(state: tuple[jax.Array, jax.Array]) -> Any:
+    t, _ = state
+    free = kinks > t
+    left = gap - jnp.where(free, 0, weight * room).sum()
+    slope = jnp.where(free, weight * rate, 0).sum()
+    following = jnp.where(slope > 0, left / jnp.maximum(slope, _TINY), t)
+    return jnp.maximum(following, t), following > t
+
+  start = (jnp.zeros_like(gap), jnp.asarray(True))
+  t, _ = jax.lax.while_loop(lambda state: state[1], newton, start)
+  return jnp.minimum(t * rate, room)
 
 
 def _steepest_first(

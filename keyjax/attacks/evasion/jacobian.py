@@ -2,6 +2,7 @@
 
 import jax
 
+from keyjax.attacks.evasion.convolutions import channels_last
 from keyjax.attacks.evasion.problem import LogitsFn, as_float
 
 
@@ -25,7 +26,11 @@ def gradients(
     >>> gradients(lambda x: 2 * x, jnp.ones((1, 2)), weights)[1].tolist()
     [[[2.0, -2.0]]]
   """
-  logits, to_inputs = jax.vjp(lambda x: as_float(logits_fn(x)), inputs)
-  return logits, jax.vmap(lambda w: to_inputs(w)[0])(
-    weights.astype(logits.dtype)
-  )
+
+  def evaluate(inputs: jax.Array) -> tuple[jax.Array, jax.Array]:
+    logits, to_inputs = jax.vjp(lambda x: as_float(logits_fn(x)), inputs)
+    each = jax.vmap(lambda w: to_inputs(w)[0])
+    return logits, each(weights.astype(logits.dtype))
+
+  logits, found = channels_last(evaluate)(inputs)
+  return logits, found

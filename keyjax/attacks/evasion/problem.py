@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from keyjax.attacks.evasion import checks
+from keyjax.attacks.evasion.convolutions import channels_last
 
 LogitsFn = Callable[[jax.Array], jax.Array]
 Norm = Literal["linf", "l2", "l1"]
@@ -15,6 +16,7 @@ Bounds = tuple[float, float]
 NORMS: tuple[Norm, ...] = ("linf", "l2", "l1")
 
 _TINY = 1e-12
+_HALVINGS = 40  # Of an interval, beyond float32.
 _BATCH = 2**31 - 1  # Beyond the number of any example.
 
 
@@ -164,23 +166,19 @@ def _shrink_l1(
   """Return the nearest change within its room and of l1 norm <= epsilon.
 
   It is sign(d) clip(|d| - t, 0, room), where t >= 0 is the least threshold
-  that fits. The norm falls piecewise linearly in t, with two kinks for each
-  coordinate: where it leaves its room, and where it reaches 0.
+  that fits. The norm falls in t: bisection needs no sorting.
   """
   size = jnp.abs(delta).reshape(-1)
   kept = jnp.minimum(size, room.reshape(-1))
-  kinks = jnp.concatenate([size - kept, size])  # [2 d]
-  turns = jnp.concatenate([jnp.ones_like(size), -jnp.ones_like(size)])
-  kinks, turns = jax.lax.sort((kinks, turns), num_keys=1)
-  slope = jnp.cumsum(turns)  # Coordinates that shrink after each kink.
-  falls = slope[:-1] * jnp.diff(kinks)
-  # Summed from the last kink, where the norm is 0: the least rounding.
-  norms = jnp.cumsum(falls[::-1])[::-1]
-  norms = jnp.concatenate([norms, jnp.zeros_like(norms[:1])])
-  last = jnp.maximum((norms >= epsilon).sum() - 1, 0)
-  threshold = kinks[last] + (norms[last] - epsilon) / jnp.maximum(
-    slope[last], 1
-  )
+
+  def halve(_: Any, ends: tuple[jax.Array, jax.Array]) -> Any:
+    low, high = ends
+    middle = (low + high) / 2
+    above = jnp.clip(size - middle, 0, kept).sum() > epsilon
+    return jnp.where(above, middle, low), jnp.where(above, high, middle)
+
+  ends = (jnp.zeros_like(epsilon), size.max())
+  _, threshold = jax.lax.fori_loop(0, _HALVINGS, halve, ends)
   threshold = jnp.where(kept.sum() > epsilon, threshold, 0)
   found = jnp.clip(size - threshold, 0, kept)
   found *= jnp.minimum(1, epsilon / (found.sum() + _TINY))  # Rounding.
@@ -245,9 +243,14 @@ def value_and_gradient(
     loss: Function from logits to float[n]; each depends on its own row.
     inputs: float[n, ...].
   """
-  logits, to_inputs = jax.vjp(lambda x: as_float(logits_fn(x)), inputs)
-  value, to_logits = jax.vjp(loss, logits)
-  return value, logits, *to_inputs(*to_logits(jnp.ones_like(value)))
+
+  def evaluate(inputs: jax.Array) -> tuple[jax.Array, ...]:
+    logits, to_inputs = jax.vjp(lambda x: as_float(logits_fn(x)), inputs)
+    value, to_logits = jax.vjp(loss, logits)
+    return value, logits, *to_inputs(*to_logits(jnp.ones_like(value)))
+
+  value, logits, gradient = channels_last(evaluate)(inputs)
+  return value, logits, gradient
 
 
 def random_start(

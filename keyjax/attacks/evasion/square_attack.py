@@ -38,6 +38,8 @@ def square(
   p_init: float = 0.8,
   rescale_schedule: bool = True,
   targets: jax.Array | None = None,
+  start: jax.Array | None = None,
+  window: tuple[Any, Any] | None = None,
   bounds: Bounds = (0.0, 1.0),
   rng: jax.Array,
 ) -> Evasion:
@@ -58,6 +60,9 @@ def square(
     rescale_schedule: Shrink squares by the share of `n_queries` that is used,
       as published; AutoAttack does so by their number, as for 10,000.
     targets: int[n], the classes to reach; None for any wrong class.
+    start: float[n, ...], the inputs that an earlier window returned.
+    window: First query to try and the one after the last, to run some at a time
+      and drop the examples that are done; those from 0 on ignore `start`.
     bounds: Least and greatest value of a pixel.
     rng: PRNG key, or one for each example.
 
@@ -104,7 +109,9 @@ def square(
   ball = Ball(epsilon=epsilon, norm=norm, bounds=bounds)
   sides = _sides(images.shape, norm, n_queries, p_init, rescale_schedule)
   rngs = problem.example_rngs(rng, len(inputs), inputs)
-  state = _search(evaluate, ball, images, sides, rngs)
+  first = None if start is None else start.reshape(images.shape)
+  window = (0, n_queries) if window is None else window
+  state = _search(evaluate, ball, images, sides, rngs, first, window)
   found = state.images.reshape(inputs.shape)
   result = Evasion(
     inputs=found,
@@ -158,8 +165,11 @@ def _search(
   images: jax.Array,
   sides: np.ndarray,
   rngs: jax.Array,
+  start: jax.Array | None,
+  window: tuple[Any, Any],
 ) -> _State:
   """Return the state after the random search."""
+  first, last = window
   move, entries = square_moves.mover(ball, images, sides)
   kinds = jnp.asarray(entries)
 
@@ -167,7 +177,7 @@ def _search(
     return jax.vmap(jax.random.fold_in, in_axes=(0, None))(rngs, number)
 
   def running(state: _State) -> jax.Array:
-    return (state.done < len(kinds)) & ~state.success.all()
+    return (state.done < last) & ~state.success.all()
 
   def step(state: _State) -> _State:
     own = drawn(rngs, state.done + 1)
@@ -177,15 +187,17 @@ def _search(
 
   value, success, finite = evaluate(images)
   state = _State(
-    done=jnp.asarray(0),
+    done=jnp.asarray(first),
     images=images,
     value=jnp.full_like(value, -jnp.inf),  # Any start is better.
     success=success,
     queries=jnp.ones_like(success, jnp.int32),
     finite=finite,
   )
-  start = square_moves.start(ball, images, drawn(rngs, 0))
-  state = _better(evaluate, state, start)
+  stripes = square_moves.start(ball, images, drawn(rngs, 0))
+  if start is not None:
+    stripes = jnp.where(first == 0, stripes, start)
+  state = _better(evaluate, state, stripes)
   return jax.lax.while_loop(running, step, state)
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from keyjax.attacks.evasion import losses
+from keyjax.attacks.evasion.convolutions import channels_last
 from keyjax.attacks.evasion.problem import (
   Bounds,
   Evasion,
@@ -197,9 +198,14 @@ class _Attack(NamedTuple):
     """Take a step of Adam, and record the points that it started from."""
     search, active = state.search, state.active
     objective = functools.partial(self._objective, constant=search.constant)
-    evaluated: Any = jax.vjp(objective, state.point, has_aux=True)
-    loss, pull, (image, logits) = evaluated
-    (gradient,) = pull(jnp.ones_like(loss))
+
+    def evaluate(point: jax.Array) -> tuple[Any, ...]:
+      evaluated: Any = jax.vjp(objective, point, has_aux=True)
+      loss, pull, (image, logits) = evaluated
+      return loss, image, logits, *pull(jnp.ones_like(loss))
+
+    found = channels_last(evaluate)(state.point)
+    loss, image, logits, gradient = found
     with jax.numpy_dtype_promotion("standard"):  # Optax counts in int32.
       update, optimizer = self.optimizer.update(gradient, state.optimizer)
     finite = all_finite(logits, gradient)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keyjax.attacks import evasion
-from keyjax.attacks.evasion import warning_signs
+from keyjax.attacks.evasion import auto_attack, warning_signs
 from tests.attacks.evasion import models
 
 RNG = jax.random.key(0)
@@ -107,3 +107,62 @@ def test_wrong_arguments_are_refused():
   for message, given in wrong.items():
     with pytest.raises(ValueError, match=message):
       run(**({"logits_fn": models.linear, "inputs": x, "labels": y} | given))
+
+
+def test_batches_have_two_sizes():
+  sizes = {
+    (500, 250): [250, 250],
+    (310, 250): [250, 50, 50],
+    (249, 250): [250],
+    (1, 250): [50],
+    (5, 3): [3, 1, 1],
+  }
+  for (count, batch), found in sizes.items():
+    assert auto_attack._sizes(count, batch) == found
+
+
+def test_a_second_call_compiles_nothing():
+  x, y = models.inputs(), models.labels()
+  traced = 0
+
+  def counting(x):
+    nonlocal traced
+    traced += isinstance(x, jax.core.Tracer)
+    return models.linear(x)
+
+  run(counting, x, y, attacks=("apgd_t",))
+  first, traced = traced, 0
+  run(counting, x, y, attacks=("apgd_t",), rng=jax.random.key(1))
+  assert first > 2 and traced == 1  # Once for the number of classes.
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_parts_of_a_search_are_the_whole(norm):
+  x, y = models.inputs(), models.labels()
+  attack = functools.partial(
+    evasion.square,
+    models.linear,
+    x,
+    y,
+    epsilon=0.02,
+    norm=norm,
+    n_queries=20,
+    rng=RNG,
+  )
+  whole, first = attack(), attack(window=(0, 7))
+  second = attack(window=(7, 20), start=first.inputs)
+  np.testing.assert_allclose(second.inputs, whole.inputs, atol=1e-6)
+  assert (first.success <= second.success).all()
+
+
+def test_classes_can_be_aimed_at_one_by_one():
+  x, y = models.inputs(), models.labels()
+  for attack in (evasion.apgd_targeted, evasion.fab):
+    single = functools.partial(
+      attack, models.linear, x, y, epsilon=0.03, steps=10, rng=RNG
+    )
+    whole = single(n_targets=3).success
+    each = [single(n_targets=1, skip=i).success for i in range(3)]
+    np.testing.assert_array_equal(whole, np.any(each, 0))
+    none = single(n_targets=9, skip=9)
+    np.testing.assert_array_equal(none.distance, 0)

@@ -1,0 +1,1 @@
+"""KeyJAX's attacks on inputs against AutoAttack and Foolbox in PyTorch."""

@@ -1,0 +1,81 @@
+"""What is compared: attacks, their settings, and numbers of images.
+
+Imported by both sides, so that settings are the same ones.
+"""
+
+from typing import Any, NamedTuple
+
+BATCH = 250
+AUTOATTACK = ("apgd_ce", "apgd_t", "fab_t", "square", "ensemble")
+PGD_STEPS = 40
+PGD_STRIDE = 2.5 / PGD_STEPS  # Size of a step, of epsilon.
+DEEPFOOL: dict[str, Any] = {"steps": 50, "overshoot": 0.02, "candidates": 10}
+CARLINI_WAGNER: dict[str, Any] = {
+  "steps": 200,
+  "binary_search_steps": 6,
+  "learning_rate": 0.02,
+  "initial_constant": 0.1,
+}
+
+
+class Case(NamedTuple):
+  """One attack on one network.
+
+  Attributes:
+    network: Name of `networks.NETWORKS`.
+    attack: Name of `AUTOATTACK`, or "pgd", "deepfool" or "carlini_wagner".
+    norm: "linf", "l2" or "l1".
+    epsilon: Largest size of a change; 0 where an attack minimises it.
+    n: Number of images.
+    seeds: Number of random seeds.
+  """
+
+  network: str
+  attack: str
+  norm: str
+  epsilon: float
+  n: int
+  seeds: int
+
+  @property
+  def minimises(self) -> bool:
+    """Whether the attack looks for the least change, not in a ball."""
+    return not self.epsilon
+
+  @property
+  def peer(self) -> str:
+    """What the attack is compared with."""
+    return "AutoAttack" if self.attack in AUTOATTACK else "Foolbox"
+
+
+def _cases(network: str, epsilon: float) -> list[Case]:
+  """Return the cases that every network has."""
+  ball: dict[str, Any] = {"norm": "linf", "epsilon": epsilon}
+  return [
+    Case(network, "apgd_ce", n=1000, seeds=3, **ball),
+    Case(network, "apgd_t", n=500, seeds=3, **ball),
+    Case(network, "fab_t", n=200, seeds=3, **ball),
+    Case(network, "square", n=200, seeds=3, **ball),
+    Case(network, "ensemble", n=200, seeds=3, **ball),
+    Case(network, "pgd", n=1000, seeds=3, **ball),
+    Case(network, "deepfool", "l2", 0.0, n=1000, seeds=1),
+    Case(network, "carlini_wagner", "l2", 0.0, n=200, seeds=1),
+  ]
+
+
+def _in_other_norms() -> list[Case]:
+  """Return l2 and l1 cases, on one network."""
+  return [
+    Case("mnist", attack, norm, epsilon, n=200, seeds=3)
+    for norm, epsilon in (("l2", 1.5), ("l1", 8.0))
+    for attack in ("apgd_ce", "apgd_t", "fab_t", "square")
+  ]
+
+
+CASES = (
+  *_cases("mnist", 0.1),
+  *_cases("mnist robust", 0.3),
+  *_cases("gtsrb", 2 / 255),
+  *_cases("gtsrb robust", 8 / 255),
+  *_in_other_norms(),
+)
