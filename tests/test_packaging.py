@@ -17,6 +17,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from experiments.benchmarks.parity import comparison
 from experiments.benchmarks.peers import environment
 from keyjax.aes import library
 from tests.conftest import ROOT
@@ -79,7 +80,8 @@ def test_every_import_is_declared(folder, extras):
     if not distributions(module) & declared(*extras)
   }
   # Tools to compare with have an environment of their own.
-  peers = {line.partition("==")[0] for line in environment.PACKAGES}
+  packages = (*environment.PACKAGES, *comparison.PACKAGES, comparison.REFERENCE)
+  peers = {re.match(r"[\w-]+", line)[0] for line in packages}
   assert undeclared <= (peers if folder == "experiments" else set())
 
 

@@ -34,8 +34,8 @@ _REFERENCE = flags.DEFINE_string(
   "reference", "", "Checkout of AutoAttack; by default pip fetches it."
 )
 _COMMIT = "a39220048b3c9f2cca9a4d3a54604793c68eca7e"
-_PACKAGES = ("foolbox==3.3.4", "numpy==2.4.6", "torch==2.13.0")
-_URL = "https://github.com/fra31/auto-attack"
+PACKAGES = ("foolbox==3.3.4", "numpy==2.4.6", "torch==2.13.0")
+REFERENCE = f"autoattack @ git+https://github.com/fra31/auto-attack@{_COMMIT}"
 _CLOSE = 1e-4  # Largest difference of logits.
 _ROUNDING = 1e-4  # Of the size of a ball.
 _TARGETS = {"points": "-0.5 to 0.5", "%": "-2 to 2"}
@@ -81,10 +81,8 @@ def rows(
 def _peer(network: networks.Network) -> Iterator[Callable[[Any], Any]]:
   """Run the side of PyTorch; yield a function that asks it one thing."""
   own = _checkout()
-  packages = [*_PACKAGES]
-  if not own:
-    packages.append(f"autoattack @ git+{_URL}@{_COMMIT}")
-  python = environment.python("parity/python", tuple(packages))
+  packages = PACKAGES if own else (*PACKAGES, REFERENCE)
+  python = environment.python("parity/python", packages)
   paths = os.pathsep.join([str(environment.ROOT), own])
   with tempfile.TemporaryDirectory() as temporary:
     file = pathlib.Path(temporary) / "network.npz"
