@@ -1,6 +1,5 @@
 """AutoAttack: attacks one after another on the examples that are robust yet."""
 
-import functools
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -17,6 +16,7 @@ from keyjax.attacks.evasion.auto_attack_parts import (
   find_flat,
   predict,
 )
+from keyjax.attacks.evasion.parallel import run_all, workers
 from keyjax.attacks.evasion.problem import Bounds, Evasion, Norm
 
 Version = Literal["standard", "plus", "rand"]
@@ -83,29 +83,31 @@ class _Examples(NamedTuple):
     index: np.ndarray,
     stage: int,
     *arguments: np.ndarray,
+    **options: Any,
   ) -> Any:
     """Return a function of examples, on the host.
 
     Args:
-      function: Compiled function of a batch: inputs, labels, PRNG keys, and
-        the arguments.
+      function: Jitted function of a batch: inputs, labels, PRNG keys, and the
+        arguments.
       index: Positions of the examples.
       stage: Number that sets the PRNG keys, with the position.
       *arguments: Arrays [n, ...] of all examples.
+      **options: Further arguments of the function, the same for all batches.
     """
     rng = jax.random.fold_in(self.rng, stage)
     fold = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
-    parts = []
+    batches = []
     start = 0
     for size in _sizes(len(index), self.batch):
-      part = index[start : start + size]
-      full = np.resize(part, size)  # Repeats examples, to fill it.
+      full = np.resize(index[start : start + size], size)  # Fills the last.
       rngs = fold(rng, jnp.asarray(full))
       given = (array[full] for array in arguments)
-      found = function(self.inputs[full], self.labels[full], rngs, *given)
-      parts.append(_on_host(found, len(part)))
+      batches.append((self.inputs[full], self.labels[full], rngs, *given))
       start += size
-    return jax.tree.map(lambda *x: np.concatenate(x), *parts)
+    found = run_all(function, batches, options)
+    whole = jax.tree.map(lambda *x: np.concatenate(x), *found)
+    return jax.tree.map(lambda x: x[: len(index)], whole)
 
 
 def _sizes(count: int, batch: int) -> list[int]:
@@ -139,6 +141,7 @@ def autoattack(
   Runs from Python, in batches of two sizes, so that each attack compiles at
   most twice; again only for another logits_fn or other settings. Examples that
   an attack fools are dropped before its next target, restart or set of queries.
+  On a CPU, batches run side by side.
   Results depend on `rng` and the examples, not on the size of batches.
 
   Args:
@@ -150,7 +153,7 @@ def autoattack(
     norm: "linf", "l2" or "l1".
     version: "standard"; "plus", with restarts and more attacks; or "rand" for
       models with random outputs, APGD with the mean of 20 gradients.
-    batch_size: Examples for each compiled call; fewer if there are fewer.
+    batch_size: Most examples of a compiled call.
     bounds: Least and greatest value of a pixel.
     rng: PRNG key.
     attacks: Names of the attacks to run, of `ATTACKS`; None for those of the
@@ -200,7 +203,8 @@ def autoattack(
   inputs, labels = np.asarray(inputs), np.asarray(labels)
   classes = _checked(model, inputs, labels, settings)
   names, flags = warning_signs.possible(names, classes)
-  examples = _Examples(inputs, labels, min(batch_size, len(inputs)), rng)
+  batch = min(batch_size, -(-len(inputs) // workers()))
+  examples = _Examples(inputs, labels, batch, rng)
   everything = np.arange(len(inputs))
   logits = examples.run(predict(model), everything, 0)
   progress = _begin(inputs, labels, logits)
@@ -229,11 +233,6 @@ def autoattack(
     queries=progress.queries,
     flags=flags,
   )
-
-
-def _on_host(found: Any, n: int) -> Any:
-  """Return the first n examples of a result."""
-  return jax.tree.map(lambda x: np.asarray(x)[:n], found)
 
 
 def _checked(
@@ -268,9 +267,8 @@ def _attack(
     index = np.flatnonzero(progress.robust)
     if not len(index):
       break
-    function = functools.partial(stage, number=np.int32(part))
     own = number + part * _STAGES
-    found = examples.run(function, index, own, points)
+    found = examples.run(stage, index, own, points, number=np.int32(part))
     points[index] = found.inputs
     _record(progress, name, index, found)
 

@@ -115,10 +115,10 @@ def _fill(
   epsilon: Any,
 ) -> jax.Array:
   """Set a square to the image plus or minus epsilon, by channel."""
-  place, signs = jax.random.split(rng)
-  inside, _, _ = _square(place, image.shape, side)
-  signs = _signs(signs, (1, 1, image.shape[2]), image.dtype)
-  return jnp.where(inside, image + epsilon * signs, current)
+  draws = jax.random.uniform(rng, (2 + image.shape[2],), jnp.float32)
+  inside, _, _ = _square(draws[:2], image.shape, side)
+  signs = jnp.where(draws[2:] < 0.5, -1, 1).astype(image.dtype)
+  return jnp.where(inside, image + epsilon * signs[None, None], current)
 
 
 def _shift(
@@ -129,16 +129,17 @@ def _shift(
   ball: Ball,
 ) -> jax.Array:
   """Move the change in one square to another, with a kernel added."""
-  place, other, signs, flip = jax.random.split(rng, 4)
   height, width, channels = delta.shape
-  first, row, column = _square(place, delta.shape, side)
-  second, _, _ = _square(other, delta.shape, side)
-  kernel = jnp.where(jax.random.bernoulli(flip), kernel.T, kernel)
+  draws = jax.random.uniform(rng, (5 + channels,), jnp.float32)
+  first, row, column = _square(draws[:2], delta.shape, side)
+  second, _, _ = _square(draws[2:4], delta.shape, side)
+  signs = jnp.where(draws[5:] < 0.5, -1, 1).astype(delta.dtype)
+  kernel = jnp.where(draws[4] < 0.5, kernel.T, kernel)
   size = len(kernel)
   kernel = jnp.pad(kernel, ((0, height - size), (0, width - size)))
   kernel = jnp.roll(jnp.roll(kernel, row, 0), column, 1)[..., None]
   inner = jnp.where(first, delta, 0)
-  change = kernel * _signs(signs, (1, 1, channels), delta.dtype)
+  change = kernel * signs[None, None]
   change += inner / (_length(inner, ball.norm) + _TINY)
   change /= _length(change, ball.norm) + _TINY
   whole = problem.sizes(delta[None], ball.norm)[0]
@@ -153,13 +154,18 @@ def _shift(
 
 
 def _square(
-  rng: jax.Array, shape: tuple[int, ...], side: jax.Array
+  draws: jax.Array, shape: tuple[int, ...], side: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Return a random square as a mask [h, w, 1], its row and its column."""
+  """Return a square as a mask [h, w, 1], its row and its column.
+
+  Args:
+    draws: float32[2] in [0, 1): where it is.
+    shape: Shape of an image.
+    side: Its side.
+  """
   height, width, _ = shape
-  rows, columns = jax.random.split(rng)
-  row = jax.random.randint(rows, (), 0, height - side + 1)
-  column = jax.random.randint(columns, (), 0, width - side + 1)
+  places = jnp.stack([height - side + 1, width - side + 1])
+  row, column = (draws * places.astype(draws.dtype)).astype(jnp.int32)
   down = jnp.arange(height)[:, None, None] - row
   right = jnp.arange(width)[None, :, None] - column
   inside = (down >= 0) & (down < side) & (right >= 0) & (right < side)
