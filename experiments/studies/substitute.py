@@ -49,9 +49,8 @@ _PUBLISHED = {
 def run(lab: Lab) -> list[Figure]:
   """Return agreement and errors."""
   owner = base.standard(lab)
-  test = lab.test
-  right = owner.logits_fn(test.image).argmax(-1) == test.label
   box = labels_of(owner.logits_fn)
+  right = box(lab.test.image) == lab.test.label
   outcome = attack(lab, box, _PLAN, tuple(_PUBLISHED))
   epsilon = max(_PUBLISHED)
   few = attack(lab, box, _PLAN._replace(rounds=0), (epsilon,))

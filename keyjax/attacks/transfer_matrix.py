@@ -44,8 +44,8 @@ class Share(NamedTuple):
 def transfer_matrix(
   attack: Attack,
   models: Mapping[str, LogitsFn],
-  inputs: jax.Array,
-  labels: jax.Array,
+  inputs: jax.Array | np.ndarray,
+  labels: jax.Array | np.ndarray,
   *,
   epsilon: float,
   norm: Norm = "linf",
@@ -98,11 +98,11 @@ def transfer_matrix(
   """
   oracles = oracles or {}
   _check_names([*models], [*oracles])
+  inputs, labels = jnp.asarray(inputs), jnp.asarray(labels)
   for logits_fn in models.values():
     problem.check(
       logits_fn, inputs, labels, epsilon=epsilon, norm=norm, bounds=bounds
     )
-  inputs, labels = jnp.asarray(inputs), jnp.asarray(labels)
   radius = jnp.asarray(epsilon, inputs.dtype)
   ball = _Ball(inputs, labels, radius, norm, bounds)
   rows = {
