@@ -1,9 +1,10 @@
-"""Convolutions in the layout that XLA's CPU compiler needs inside loops.
+"""Convolutions in the form in which XLA's CPU compiler is fast inside loops.
 
 Outside loops the compiler brings every convolution into the layout of its fast
 kernels: channels last, kernels [h, w, in, out]. Inside loops it does not, and
 the gradient of a convolution, whose kernel is [h, w, out, in], takes several
-times as long. All attacks loop over gradients.
+times as long. All attacks loop over gradients. That of a strided convolution
+also multiplies the zeros between its inputs, three of four at stride 2.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend import core
 
 
@@ -75,18 +77,106 @@ def _convolve(
 ) -> jax.Array:
   """Return a convolution, computed with channels last."""
   from_inputs, from_kernel, to_outputs = dimension_numbers
-  last = len(from_inputs) - 1
+  batch, feature, *space = from_inputs
+  out, into, *window = from_kernel
+  inputs = jnp.transpose(inputs, (batch, *space, feature))
+  kernel = jnp.transpose(kernel, (*window, into, out))
+  if _is_gradient(**params):
+    found = _by_phases(inputs, kernel, **params)
+  else:
+    found = _plain(inputs, kernel, **params)
+  places = (to_outputs[0], *to_outputs[2:], to_outputs[1])
+  return jnp.moveaxis(found, range(found.ndim), places)
+
+
+def _plain(inputs: jax.Array, kernel: jax.Array, **params: Any) -> jax.Array:
+  """Return a convolution of arrays with channels last."""
+  last = inputs.ndim - 1
   channels = (0, last, *range(1, last))
   wanted = jax.lax.ConvDimensionNumbers(
     channels, (last, last - 1, *range(last - 1)), channels
   )
-  batch, feature, *space = from_inputs
-  out, into, *window = from_kernel
-  found = jax.lax.conv_general_dilated(
-    jnp.transpose(inputs, (batch, *space, feature)),
-    jnp.transpose(kernel, (*window, into, out)),
-    dimension_numbers=wanted,
-    **params,
+  return jax.lax.conv_general_dilated(
+    inputs, kernel, dimension_numbers=wanted, **params
   )
-  places = (to_outputs[0], *to_outputs[2:], to_outputs[1])
-  return jnp.moveaxis(found, range(last + 1), places)
+
+
+def _is_gradient(**params: Any) -> bool:
+  """Return whether a convolution is the gradient of a strided one."""
+  others = (*params["window_strides"], *params["rhs_dilation"])
+  groups = params["feature_group_count"], params["batch_group_count"]
+  return set(others + groups) == {1} and max(params["lhs_dilation"]) > 1
+
+
+def _by_phases(
+  inputs: jax.Array,
+  kernel: jax.Array,
+  *,
+  padding: Sequence[tuple[int, int]],
+  lhs_dilation: Sequence[int],
+  **params: Any,
+) -> jax.Array:
+  """Return a convolution of inputs with zeros between, without the zeros.
+
+  Outputs at the same place between two inputs, a phase, all meet the same part
+  of the kernel: one convolution gives every phase as channels of its own.
+  """
+  dims = len(lhs_dilation)
+  phases = [
+    _phases(*each)
+    for each in zip(
+      inputs.shape[1:-1], kernel.shape, lhs_dilation, padding, strict=False
+    )
+  ]
+  kernel = jnp.pad(kernel, [(0, 1)] * dims + [(0, 0)] * 2)  # The last is 0.
+  for axis, (taps, _, _) in enumerate(phases):
+    kernel = jnp.take(kernel, taps, axis=2 * axis)  # [v, phase, ...] for [t].
+  order = (*range(0, 2 * dims, 2), 2 * dims, *range(1, 2 * dims, 2))
+  kernel = jnp.transpose(kernel, (*order, 2 * dims + 1))
+  *sides, _, channels = kernel.shape[: dims + 1] + kernel.shape[-1:]
+  kernel = kernel.reshape(*sides, inputs.shape[-1], -1)
+  found = _plain(
+    inputs,
+    kernel,
+    padding=[pad for _, pad, _ in phases],
+    lhs_dilation=(1,) * dims,
+    **params,
+  )  # [n, q..., phases... * channels]
+  grid = found.shape[1:-1]
+  found = found.reshape(-1, *grid, *lhs_dilation, channels)
+  pairs = [x for i in range(dims) for x in (1 + i, 1 + dims + i)]
+  found = jnp.transpose(found, (0, *pairs, 2 * dims + 1))
+  whole = [q * s for q, s in zip(grid, lhs_dilation, strict=True)]
+  found = found.reshape(-1, *whole, channels)
+  return found[(slice(None), *(slice(size) for _, _, size in phases))]
+
+
+def _phases(
+  size: int, taps: int, stride: int, padding: tuple[int, int]
+) -> tuple[np.ndarray, tuple[int, int], int]:
+  """Return how one axis falls into phases.
+
+  Args:
+    size: Number of inputs.
+    taps: Length of the kernel.
+    stride: One more than the zeros between two inputs.
+    padding: Zeros before and after the inputs.
+
+  Returns:
+    int[v, stride], which element of the kernel meets which input in which
+    phase, `taps` for none; the padding of the inputs; the number of outputs.
+  """
+  low, high = padding
+  phase = np.arange(stride)
+  first = (low - phase) % stride  # The first element that meets an input,
+  shift = (phase - low + first) // stride  # and which input that is.
+  count = -((first - taps) // stride)  # Elements that meet one.
+  start = shift.min()
+  length = (count + shift).max() - start
+  index = first + stride * (np.arange(length)[:, None] - (shift - start))
+  valid = (index >= 0) & (index < taps)
+  outputs = stride * (size - 1) + 1 + low + high - taps + 1
+  grid = -(-outputs // stride)
+  before = int(-start)
+  after = int(grid - size - before + length - 1)
+  return np.where(valid, index, taps), (before, after), outputs
