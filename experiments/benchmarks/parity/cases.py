@@ -62,7 +62,7 @@ def _cases(network: str, epsilon: float, few: int) -> list[Case]:
     Case(network, "pgd", n=500, seeds=3, **ball),
     Case(network, "apgd_t", n=few, seeds=2, **ball),
     Case(network, "fab_t", n=few, seeds=1, **ball),  # Not random.
-    Case(network, "square", n=few, seeds=2, **ball),
+    Case(network, "square", n=100, seeds=2, **ball),
     Case(network, "deepfool", "l2", 0.0, n=500, seeds=1),
     Case(network, "carlini_wagner", "l2", 0.0, n=100, seeds=1),
     Case(network, "ensemble", n=100, seeds=1, **ball),
