@@ -1,0 +1,1 @@
+"""Adversarial inputs against the models of a config, for `robustness`."""

@@ -1,0 +1,98 @@
+"""Studies of a config: published claims, measured over seeds."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import rich.table
+from ml_collections import ConfigDict
+
+from experiments import data, studies
+from experiments.evasion import plan
+from experiments.evasion.tasks import Row, Task
+from experiments.run import files, results
+
+METRIC = "study"
+
+
+def check(config: ConfigDict) -> None:
+  """Raise ValueError if a study is unknown, or not of the config's data."""
+  for name in config.robustness.studies:
+    known = studies.get(name)
+    if config.dataset not in known.DATASETS:
+      raise ValueError(
+        f"robustness.studies: {name} is measured on "
+        f"{', '.join(known.DATASETS)}, not on dataset={config.dataset}"
+      )
+
+
+def tasks(
+  config: ConfigDict, dataset: data.Dataset, folder: files.AnyPath
+) -> list[Task]:
+  """Return the tasks of the studies, for each seed.
+
+  Args:
+    config: Whole config.
+    dataset: Images of the config.
+    folder: Folder of the run; networks are stored in it.
+  """
+  made = []
+  for name in config.robustness.studies:
+    for i in range(config.robustness.seeds):
+      lab = studies.Lab(dataset, config.train.seed + i, folder / "studies")
+      task = plan.study_name(config, name, lab.seed)
+      title = f"{name}, seed {lab.seed}"
+      made.append(Task(task, title, functools.partial(_measure, name, lab)))
+  return made
+
+
+def _measure(name: str, lab: studies.Lab) -> list[Row]:
+  study = studies.get(name)
+  return [
+    results.row(
+      {},
+      metric=METRIC,
+      title=x.name,
+      study=name,
+      study_title=study.TITLE,
+      sentence=study.SENTENCE,
+      seed=lab.seed,
+      value=x.value,
+      low=x.low,
+      high=x.high,
+      images=x.n,
+      target=x.target,
+    )
+    for x in study.run(lab)
+  ]
+
+
+def over_seeds(rows: Sequence[Row]) -> list[dict[str, Any]]:
+  """Return each figure of the studies over its seeds: mean, least, greatest."""
+  groups: dict[tuple[str, str], list[Row]] = {}
+  for row in rows:
+    if row["metric"] == METRIC:
+      groups.setdefault((row["study"], row["title"]), []).append(row)
+  return [
+    members[0]
+    | {
+      "value": sum(r["value"] for r in members) / len(members),
+      "low": min(r["value"] for r in members),
+      "high": max(r["value"] for r in members),
+      "seeds": len(members),
+    }
+    for members in groups.values()
+  ]
+
+
+def table(rows: Sequence[Row]) -> rich.table.Table:
+  """Return the figures of the studies over their seeds."""
+  made = rich.table.Table(title="Published claims, measured")
+  for name in ("study", "figure"):
+    made.add_column(name, overflow="fold")
+  for name in ("mean", "least", "greatest", "published"):
+    made.add_column(name, justify="right", overflow="fold")
+  for r in over_seeds(rows):
+    figures = [f"{r[k]:.3g}" for k in ("value", "low", "high")]
+    made.add_row(r["study_title"], r["title"], *figures, r["target"])
+  return made
