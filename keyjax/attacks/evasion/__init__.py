@@ -13,11 +13,20 @@ if TYPE_CHECKING:
   from keyjax.attacks.evasion import losses, problem
   from keyjax.attacks.evasion.auto_attack import Ensemble, autoattack
   from keyjax.attacks.evasion.auto_pgd import apgd, apgd_targeted
+  from keyjax.attacks.evasion.batches import in_batches
   from keyjax.attacks.evasion.box_lbfgs import lbfgs
   from keyjax.attacks.evasion.decision import hop_skip_jump
   from keyjax.attacks.evasion.deep_fool import deepfool
   from keyjax.attacks.evasion.fast_boundary import fab
   from keyjax.attacks.evasion.gradient import bim, fgsm, pgd
+  from keyjax.attacks.evasion.judging import WorstCase, judged, worst_case
+  from keyjax.attacks.evasion.keyed import (
+    black_box,
+    expected_logits,
+    keyed_model,
+    stacked,
+    stolen_model,
+  )
   from keyjax.attacks.evasion.problem import Evasion
   from keyjax.attacks.evasion.saliency_pairs import jsma
   from keyjax.attacks.evasion.square_attack import square
@@ -34,26 +43,35 @@ __all__ = [
   "Ensemble",
   "Evasion",
   "Universal",
+  "WorstCase",
   "apgd",
   "apgd_targeted",
   "autoattack",
   "bim",
+  "black_box",
   "bpda",
   "carlini_wagner",
   "deepfool",
   "expectation",
+  "expected_logits",
   "fab",
   "fgsm",
   "fooling_rate",
   "hop_skip_jump",
+  "in_batches",
   "jsma",
+  "judged",
+  "keyed_model",
   "lbfgs",
   "losses",
   "pgd",
   "problem",
   "square",
+  "stacked",
+  "stolen_model",
   "universal_deepfool",
   "universal_sgd",
+  "worst_case",
 ]
 
 __getattr__, __dir__ = lazy.attach(
@@ -61,11 +79,20 @@ __getattr__, __dir__ = lazy.attach(
   {
     "auto_attack": ("Ensemble", "autoattack"),
     "auto_pgd": ("apgd", "apgd_targeted"),
+    "batches": ("in_batches",),
     "box_lbfgs": ("lbfgs",),
     "decision": ("hop_skip_jump",),
     "deep_fool": ("deepfool",),
     "fast_boundary": ("fab",),
     "gradient": ("bim", "fgsm", "pgd"),
+    "judging": ("WorstCase", "judged", "worst_case"),
+    "keyed": (
+      "black_box",
+      "expected_logits",
+      "keyed_model",
+      "stacked",
+      "stolen_model",
+    ),
     "problem": ("Evasion",),
     "saliency_pairs": ("jsma",),
     "square_attack": ("square",),
