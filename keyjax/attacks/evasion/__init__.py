@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     keyed_model,
     stacked,
     stolen_model,
+    transferable,
   )
   from keyjax.attacks.evasion.problem import Evasion
   from keyjax.attacks.evasion.saliency_pairs import jsma
@@ -69,6 +70,7 @@ __all__ = [
   "square",
   "stacked",
   "stolen_model",
+  "transferable",
   "universal_deepfool",
   "universal_sgd",
   "worst_case",
@@ -92,6 +94,7 @@ __getattr__, __dir__ = lazy.attach(
       "keyed_model",
       "stacked",
       "stolen_model",
+      "transferable",
     ),
     "problem": ("Evasion",),
     "saliency_pairs": ("jsma",),

@@ -1,6 +1,6 @@
 """Attacks on any number of inputs, by one compiled program."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -9,10 +9,8 @@ import numpy as np
 
 from keyjax import device_rows
 from keyjax.attacks.evasion import checks, problem
-from keyjax.attacks.evasion.keyed import as_pytree
+from keyjax.attacks.evasion.keyed import Attack, as_pytree
 from keyjax.attacks.evasion.problem import Bounds, Evasion, LogitsFn
-
-Attack = Callable[..., Evasion]
 
 
 def in_batches(

@@ -1,7 +1,7 @@
 """Attacks on models with keys: who computes them, and who judges them.
 
-An attacker runs an attack on the model that they have; what it finds is judged
-on the true one, that of the right key.
+An attacker runs an attack on the model that they have, made `transferable`;
+what it finds is `judged` on the true one, that of the right key.
 
     model = keyed_model(scheme, apply_fn, locked)
     right key       model(key)
@@ -31,12 +31,14 @@ from jax.tree_util import Partial
 
 from keyjax import arguments, scheme, tree
 from keyjax.attacks import game
-from keyjax.attacks.evasion.problem import LogitsFn, as_float
+from keyjax.attacks.evasion import losses, problem
+from keyjax.attacks.evasion.problem import Evasion, LogitsFn, as_float
 from keyjax.attacks.pixel_shuffle import gradient
 from keyjax.scheme import ApplyFn, Key, PyTree, Scheme
 from keyjax.schemes.pixel_shuffle import PixelKey
 
 KeyedFn = Callable[[Key], LogitsFn]
+Attack = Callable[..., Evasion]
 Mean = Literal["probabilities", "logits"]
 
 
@@ -211,6 +213,74 @@ def _refuse(primals: Any, tangents: Any) -> Any:
     "black_box answers queries and has no gradient: use an attack without one, "
     "such as square or hop_skip_jump"
   )
+
+
+def transferable(attack: Attack, *, lead: float = 1.0) -> Attack:
+  """Return an attack that also changes what its model has wrong already.
+
+  Attacks leave such inputs alone, and under a wrong key they are nearly all.
+  Here a constant is added to the logit of each such label, or taken from that
+  of the target, so that the unchanged input is right. Examples run as batches
+  of one under `jax.vmap`. Success says little: see `judged`.
+
+  Args:
+    attack: Attack on examples that do not depend on each other.
+    lead: Lead of the label, or of the best other class, in logits.
+
+  Returns:
+    `attack(logits_fn, inputs, labels, *, targets, rng, **options)`.
+
+  Example:
+    >>> from keyjax.attacks.evasion import fgsm
+    >>> x, y = jnp.full((1, 2), 0.5), jnp.asarray([0])
+    >>> wrong = lambda x: x * 4 + jnp.asarray([[0.0, 3.0]])
+    >>> found = fgsm(wrong, x, y, epsilon=0.25)
+    >>> more = transferable(fgsm)(wrong, x, y, epsilon=0.25)
+    >>> found.inputs.tolist(), more.inputs.tolist()
+    ([[0.5, 0.5]], [[0.25, 0.75]])
+  """
+
+  def run(
+    logits_fn: LogitsFn,
+    inputs: jax.Array,
+    labels: jax.Array,
+    *,
+    targets: jax.Array | None = None,
+    rng: jax.Array | None = None,
+    **options: Any,
+  ) -> Evasion:
+    rows = {"inputs": inputs, "labels": labels}
+    if targets is not None:
+      rows["targets"] = targets
+    if rng is not None:
+      rows["rng"] = problem.example_rngs(rng, len(inputs), inputs)
+
+    def one(row: dict[str, jax.Array]) -> Evasion:
+      batch = {name: value[None] for name, value in row.items()}
+      shift = _lead(logits_fn, batch, lead)
+      found = attack(
+        lambda x: as_float(logits_fn(x)) + shift, **batch, **options
+      )
+      found = found._replace(queries=found.queries + 1)
+      return jax.tree.map(lambda value: value[0], found)
+
+    return jax.vmap(one)(jax.tree.map(jnp.asarray, rows))
+
+  return run
+
+
+def _lead(
+  logits_fn: LogitsFn, batch: dict[str, jax.Array], lead: float
+) -> jax.Array:
+  """Return what to add to logits, so that no input is a success yet."""
+  labels, targets = batch["labels"], batch.get("targets")
+  logits = as_float(logits_fn(batch["inputs"]))
+  already = problem.misclassified(logits, labels, targets)
+  ahead = losses.margin(logits, labels, targets) + lead
+  ahead = jnp.where(already, ahead, 0)
+  if targets is None:
+    return jnp.where(losses.one_hot(logits, labels), ahead[:, None], 0)
+  return jnp.where(losses.one_hot(logits, targets), -ahead[:, None], 0)
 
 
 def as_pytree(function: Callable[..., Any]) -> Callable[..., Any]:
