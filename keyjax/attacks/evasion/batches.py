@@ -73,8 +73,12 @@ def in_batches(
     rng: jax.Array | None = None,
   ) -> Evasion:
     _check(logits_fn, inputs, labels, targets, epsilon, bounds)
-    rows = {"inputs": inputs, "labels": labels, "targets": targets}
-    rows = {k: np.asarray(v) for k, v in rows.items() if v is not None}
+    rows: dict[str, Any] = {
+      "inputs": np.asarray(inputs),
+      "labels": np.asarray(labels),
+    }
+    if targets is not None:
+      rows["targets"] = np.asarray(targets)
     if rng is not None:
       rows["rng"] = problem.example_rngs(rng, len(inputs))
     options = {} if epsilon is None else {"epsilon": epsilon}
