@@ -1,9 +1,14 @@
 r"""Schemes and defences under adversarial inputs, by every kind of attacker.
 
+Digits, 8 x 8:
+
     python -m experiments.robustness --config=configs/robustness.py:digits \
-      --workdir=runs/robustness_digits
+      --workdir=runs/digits_robustness
+
+MNIST:
+
     python -m experiments.robustness --config=configs/robustness.py:mnist \
-      --workdir=runs/robustness_mnist
+      --workdir=runs/mnist_robustness
 
 Models: no lock, Deep-Lock, AdvParams, HPNN, SHF, NP and FFX, each without a
 defence and with PGD adversarial training; distillation, noise and rounding

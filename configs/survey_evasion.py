@@ -1,9 +1,14 @@
 r"""Published claims about changed inputs, measured over three seeds.
 
+Digits, 8 x 8:
+
     python -m experiments.robustness --config=configs/survey_evasion.py:digits \
-      --workdir=runs/survey_digits
+      --workdir=runs/digits_survey_evasion
+
+MNIST, 12,000 training images:
+
     python -m experiments.robustness --config=configs/survey_evasion.py:mnist \
-      --workdir=runs/survey_mnist
+      --workdir=runs/mnist_survey_evasion
 
 Each study is one file of experiments/studies, and trains its own networks. The
 figures are in docs/robustness.md.
@@ -31,7 +36,7 @@ def get_config(dataset: str = "digits") -> ConfigDict:
       f"unknown data set {dataset!r} for configs/survey_evasion.py: {known}"
     )
   config = base()
-  config.name = f"{dataset}_survey"
+  config.name = f"{dataset}_survey_evasion"
   config.dataset = dataset
   config.num_train = _TRAIN[dataset]
   set_schemes(config, none=scheme("identity", "no lock"))

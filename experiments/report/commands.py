@@ -39,6 +39,8 @@ def _read(file: pathlib.Path) -> Iterator[Config]:
   program = "main"
   if "set_attacks(" in source:
     program = "attack"
+  elif "configure(" in source:
+    program = "robustness"
   elif file.stem.startswith("interpret_"):
     program = "interpret"
   words = re.findall(rf"--config=configs/{file.stem}\.py:(\w+)", header)

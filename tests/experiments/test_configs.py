@@ -17,6 +17,8 @@ from ml_collections import ConfigDict
 import keyjax
 from experiments import data, models
 from experiments.attacking import plan, rows
+from experiments.evasion import claims
+from experiments.evasion import plan as evasion_plan
 from experiments.protection import lock
 from experiments.report import commands
 from experiments.run.config import (
@@ -43,6 +45,13 @@ SHAPES = {
   "gtsrb": ((32, 32, 3), 43),
   "imagenet2012": ((224, 224, 3), 1000),
   "tinyshakespeare": ((64,), 65),
+}
+
+
+# Files whose words are not those of RECIPES.
+OTHER_WORDS = {
+  "robustness.py": ["digits", "mnist"],
+  "survey_evasion.py": ["digits", "mnist"],
 }
 
 
@@ -132,7 +141,10 @@ def test_the_header_is_the_command(known: commands.Config) -> None:
   doc = ast.get_docstring(ast.parse(file.read_text()))
   assert doc is not None
   flat = re.sub(r"[\\\s]+", " ", doc)
-  program = "attack" if "attacks" in load(known) else "main"
+  config = load(known)
+  program = "attack" if "attacks" in config else "main"
+  if "robustness" in config:
+    program = "robustness"
   assert known.program in (program, "interpret")
   command = f"python -m experiments.{program} --config=configs/"
   assert f"{command}{known.argument} --workdir=runs/{known.name}" in flat
@@ -149,6 +161,7 @@ def test_every_file_is_known_and_every_recipe_has_its_command() -> None:
     "deep_lock.py",
     "hpnn.py",
     "pixel_shuffle.py",
+    *OTHER_WORDS,
   }
   for file in several:
     words = [
@@ -156,8 +169,9 @@ def test_every_file_is_known_and_every_recipe_has_its_command() -> None:
       for known in CONFIGS
       if known.argument.startswith(file)
     ]
-    assert words == [*RECIPES], file
-    assert len({x.title for x in CONFIGS if x.argument.startswith(file)}) == 3
+    assert words == OTHER_WORDS.get(file, [*RECIPES]), file
+    titles = {x.title for x in CONFIGS if x.argument.startswith(file)}
+    assert len(titles) == len(words)
 
 
 @pytest.mark.parametrize("words", [(), ("",), ("cats",)])
@@ -177,7 +191,7 @@ def test_the_config_loads_and_is_locked(known: commands.Config) -> None:
   assert config.dataset in data.names()
   assert config.evaluate.wrong_keys >= 64
   assert len(config.schemes) >= 1
-  assert set(config.keys()) - {"attacks"} == set(base().keys())
+  assert set(config.keys()) - {"attacks", "robustness"} == set(base().keys())
   with pytest.raises((AttributeError, KeyError)):
     config.nope = 1
   with pytest.raises((AttributeError, KeyError)):
@@ -202,6 +216,23 @@ def test_every_attack_is_known_and_applies_to_a_scheme(
     attacker = rows.attacker_of(spec, 1000)
     if spec.attack not in plan.MEASUREMENTS:
       assert attacker.covers(registry.get(spec.attack).needs), label
+
+
+@each_config
+def test_robustness_is_checked(known: commands.Config) -> None:
+  config = load(known)
+  if "robustness" in config:
+    evasion_plan.check(config)
+    claims.check(config)
+    assert config.robustness.attacks or config.robustness.studies
+    assert evasion_plan.models(config)
+
+
+@pytest.mark.parametrize("file", OTHER_WORDS)
+def test_a_wrong_data_set_of_robustness_is_named(file: str) -> None:
+  module = module_of(FOLDER / file)
+  with pytest.raises(ConfigArgumentError, match="'cats'.*digits, mnist"):
+    module.get_config("cats")
 
 
 @pytest.mark.parametrize("case", cases())
