@@ -16,11 +16,13 @@ from tests.conftest import ROOT
 # below its own. Modules at the top are the commands.
 TIERS = (
   {"run"},
-  {"data", "report", "tables"},
+  {"data", "tables"},
   {"models"},
   {"training"},
   {"protection"},
   {"attacking", "interpretation", "benchmarks", "studies"},
+  {"evasion"},
+  {"report"},
   {"commands"},
 )
 # It imports the schemes by name, when a key or a config needs one of them.

@@ -43,6 +43,7 @@ h1 { font-size: clamp(30px, 5vw, 46px); line-height: 1.12; font-weight: 600;
   letter-spacing: -0.01em; margin: 4px 0 18px; text-wrap: balance; }
 h2 { font-size: 22px; line-height: 1.25; margin: 0 0 6px; }
 h3 { font-size: 15px; line-height: 1.3; margin: 0; color: var(--c, inherit); }
+section > * + h3 { margin-top: 24px; }
 p { margin: 0 0 10px; max-width: 70ch; }
 section { margin-top: 52px; padding-top: 20px;
   border-top: 1px solid var(--rule); }

@@ -67,7 +67,7 @@ def head(plain: Scheme, schemes: Sequence[Scheme]) -> Html:
   """Return the headline, the summary and its four numbers."""
   config = _field(plain, schemes, "config")
   sentences = [_about_plain(plain, schemes), *_about_locks(schemes)]
-  tiles = [_tile(*texts) for texts in _tiles(plain, schemes)]
+  tiles = [tile(*texts) for texts in _tiles(plain, schemes)]
   return element(
     "header",
     element("p", f"KeyJAX · {config}", class_="eyebrow"),
@@ -144,7 +144,8 @@ def _tiles(
   ]
 
 
-def _tile(name: str, value: str, note: str) -> Html:
+def tile(name: str, value: str, note: str) -> Html:
+  """Return a number of the page's head, between its name and a note."""
   return element(
     "div",
     element("span", name),
