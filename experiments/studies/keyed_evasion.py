@@ -28,9 +28,9 @@ LOCKS = ("hpnn", "shf", "np", "ffx")
 _IMAGES = 200
 _KEYS = 16  # Random keys of an expectation.
 _MEAN = 4  # Keys of a mean over attackers.
-_PGD = evasion.in_batches(
-  evasion.transferable(functools.partial(evasion.pgd, steps=20)), _IMAGES
-)
+_STEPS = functools.partial(evasion.pgd, steps=20)
+_PGD = evasion.in_batches(evasion.transferable(_STEPS), _IMAGES)
+_STILL = evasion.in_batches(_STEPS, _IMAGES)
 _SQUARE = evasion.in_batches(
   functools.partial(evasion.square, n_queries=1000), _IMAGES
 )
@@ -67,6 +67,10 @@ def _figures(lab: Lab, lock: str) -> list[Figure]:
     for name, several in attackers.items()
     for i, attacker in enumerate(several)
   }
+  for i, attacker in enumerate(attackers["a wrong key"]):
+    results[f"a wrong key, errors left alone/{i}"] = _STILL(
+      attacker, x, y, epsilon=EPSILON, rng=lab.rng
+    )
   results["queries of the right key/0"] = _SQUARE(
     evasion.black_box(model(key)), x, y, epsilon=EPSILON, rng=lab.rng
   )

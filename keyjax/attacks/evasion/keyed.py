@@ -29,12 +29,19 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from keyjax import arguments, scheme, tree
+from keyjax import arguments, tree
 from keyjax.attacks import game
 from keyjax.attacks.evasion import losses, problem
 from keyjax.attacks.evasion.problem import Evasion, LogitsFn, as_float
 from keyjax.attacks.pixel_shuffle import gradient
-from keyjax.scheme import ApplyFn, Key, PyTree, Scheme
+from keyjax.scheme import (
+  ApplyFn,
+  Key,
+  PyTree,
+  Scheme,
+  binds,
+  require_scheme,
+)
 from keyjax.schemes.pixel_shuffle import PixelKey
 
 KeyedFn = Callable[[Key], LogitsFn]
@@ -42,9 +49,7 @@ Attack = Callable[..., Evasion]
 Mean = Literal["probabilities", "logits"]
 
 
-def keyed_model(
-  protection: Scheme, apply_fn: ApplyFn, locked: PyTree
-) -> KeyedFn:
+def keyed_model(scheme: Scheme, apply_fn: ApplyFn, locked: PyTree) -> KeyedFn:
   """Return the model of a locked file as a function of a key.
 
   Decryption happens once for each key, not at each pass. FFX alone gets the
@@ -52,7 +57,7 @@ def keyed_model(
   its rounding has none, which is no robustness.
 
   Args:
-    protection: Any scheme or chain.
+    scheme: Any scheme or chain.
     apply_fn: Plain forward pass, `apply_fn(params, inputs)`.
     locked: Locked params.
 
@@ -71,22 +76,22 @@ def keyed_model(
     >>> model(key)(jnp.asarray([[3.0, 4.0]])).tolist()
     [[3.0, 4.0]]
   """
-  scheme.require_scheme(protection, "keyed_model")
+  require_scheme(scheme, "keyed_model")
   arguments.require_apply(apply_fn, "keyed_model: apply_fn")
-  return Partial(_opener(protection, apply_fn), locked)
+  return Partial(_opener(scheme, apply_fn), locked)
 
 
 @functools.lru_cache(maxsize=64)  # One function, or each would compile again.
 def _opener(
-  protection: Scheme, apply_fn: ApplyFn
+  scheme: Scheme, apply_fn: ApplyFn
 ) -> Callable[[PyTree, Key], LogitsFn]:
   def opened(locked: PyTree, key: Key) -> LogitsFn:
-    params = protection.decrypt(key, locked)
-    if not scheme.binds(protection):
+    params = scheme.decrypt(key, locked)
+    if not binds(scheme):
       return Partial(apply_fn, params)
     if isinstance(key, PixelKey):
       return Partial(gradient.under_key(apply_fn), (key, params))
-    return Partial(game.keyed(protection, apply_fn), (key, params))
+    return Partial(game.keyed(scheme, apply_fn), (key, params))
 
   return opened
 
