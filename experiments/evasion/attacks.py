@@ -117,7 +117,11 @@ def get(where: str, name: str) -> Entry:
 
 @functools.lru_cache(maxsize=32)
 def batched(
-  name: str, norm: str, size: int, options: tuple[tuple[str, Any], ...]
+  name: str,
+  norm: str,
+  size: int,
+  options: tuple[tuple[str, Any], ...],
+  transfers: bool,
 ) -> Callable[..., Evasion]:
   """Return an attack in batches of one compiled step.
 
@@ -126,9 +130,14 @@ def batched(
     norm: Norm of the change.
     size: Inputs of a batch.
     options: Options that differ from the entry's, in order.
+    transfers: Whether the attacked model is not the one that is served: inputs
+      that it misclassifies already are changed as well.
   """
   entry = ATTACKS[name]
   fixed = {**entry.options, **dict(options)}
   if len(entry.norms) > 1:
     fixed["norm"] = norm
-  return evasion.in_batches(functools.partial(entry.function, **fixed), size)
+  attack = functools.partial(entry.function, **fixed)
+  if transfers:
+    attack = evasion.transferable(attack)
+  return evasion.in_batches(attack, size)

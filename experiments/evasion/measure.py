@@ -68,7 +68,8 @@ def attempts(
     return
   entry = attacks.ATTACKS[spec["attack"]]
   options = tuple(sorted(spec["options"].items()))
-  run = attacks.batched(spec["attack"], spec["norm"], batch, options)
+  transfers = spec["holder"] not in ("right", "api")
+  run = attacks.batched(spec["attack"], spec["norm"], batch, options, transfers)
   start = time.monotonic()
   for epsilon in spec["epsilons"]:
     given = {} if entry.least else {"epsilon": epsilon}

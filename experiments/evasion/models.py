@@ -53,6 +53,11 @@ class Judged(NamedTuple):
     """Test images and labels."""
     return self.target.test
 
+  @property
+  def is_filtered(self) -> bool:
+    """Whether inputs are filtered, so that an adaptive attacker differs."""
+    return filters.has_filter(self.config)
+
   def has(self, holder: str) -> bool:
     """Return whether there is such an attacker: no key can be lacked."""
     is_locked = bool(jax.tree.leaves(self.target.key))

@@ -139,12 +139,13 @@ def _audit(
   """Return the findings of the gradient-masking audit, one row each."""
   model = get()
   images = min(_AUDIT_IMAGES, config.robustness.images)
-  seen = model.seen_by("right")
-  found = defenses.audit(
-    seen,
+  adaptive = model.seen_by("right") if model.is_filtered else None
+  found = defenses.audit.audit(
+    model.served,
     model.test.image[:images],
     model.test.label[:images],
     epsilon=epsilon,
+    bpda=adaptive,
     rng=measure.rng_of(config),
   )
   return [

@@ -12,6 +12,11 @@ from keyjax.attacks import evasion
 from keyjax.attacks.evasion.problem import LogitsFn
 
 
+def has_filter(config: ConfigDict) -> bool:
+  """Return whether the defence of `config.train` filters inputs."""
+  return config.defense.name in _DEPLOYED
+
+
 def deployed(
   config: ConfigDict, logits_fn: LogitsFn, rng: jax.Array
 ) -> LogitsFn:
