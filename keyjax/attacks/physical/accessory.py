@@ -10,6 +10,7 @@ import optax
 
 from keyjax.arguments import describe
 from keyjax.attacks.evasion import checks, losses, problem
+from keyjax.attacks.evasion.convolutions import channels_last
 from keyjax.attacks.evasion.problem import Bounds, LogitsFn
 from keyjax.attacks.physical.pattern import (
   non_printability,
@@ -203,8 +204,8 @@ class _Attack(NamedTuple):
   ) -> _Descent:
     """Take a step of Adam, and record the point that it started from."""
     objective = functools.partial(self._objective, shifts=self._shifts(rng))
-    evaluated = jax.value_and_grad(objective, has_aux=True)(state.pattern)
-    (loss, logits), gradient = evaluated
+    evaluate = channels_last(jax.value_and_grad(objective, has_aux=True))
+    (loss, logits), gradient = evaluate(state.pattern)
     finite = jnp.isfinite(logits).all() & jnp.isfinite(gradient).all()
     hit = problem.misclassified(logits, self.labels, self.targets)
     hits = hit.sum(dtype=jnp.int32)
