@@ -23,6 +23,7 @@ What to type next:
     --rounds=21       more rounds, narrower ranges
     --json=FILE       rows with command, commit, hardware and date
     --programs=bfloat16    only the programs of `tpu` whose names match
+    --networks=mnist,gtsrb    networks of `parity`
     --reference=DIR   checkout of AutoAttack for `parity`, without a network
 """
 

@@ -33,6 +33,9 @@ from keyjax.attacks import evasion
 _REFERENCE = flags.DEFINE_string(
   "reference", "", "Checkout of AutoAttack; by default pip fetches it."
 )
+_NETWORKS = flags.DEFINE_list(
+  "networks", list(networks.NETWORKS), "Networks to attack; all by default."
+)
 _COMMIT = "a39220048b3c9f2cca9a4d3a54604793c68eca7e"
 PACKAGES = ("foolbox==3.3.4", "numpy==2.4.6", "torch==2.13.0")
 REFERENCE = f"autoattack @ git+https://github.com/fra31/auto-attack@{_COMMIT}"
@@ -66,6 +69,8 @@ def rows(
   """
   folder = environment.folder("parity")
   for name in dict.fromkeys(case.network for case in compared):
+    if flags.FLAGS.is_parsed() and name not in _NETWORKS.value:
+      continue
     own = [case for case in compared if case.network == name]
     network = networks.load(name, folder / "weights", max(x.n for x in own))
     with _peer(network) as ask:
