@@ -53,16 +53,17 @@ def parity(results: pathlib.Path) -> list[str]:
       "times",
       "compilation, s",
     )
-    cells = [_cells(row, speeds[_key(row)]) for row in own]
-    made += [*markdown.lines(head, cells), ""]
-  return [*made, _origin(rows)]
+    cells = [_cells(row, speeds.get(_key(row))) for row in own]
+    made += [*markdown.lines(head, cells), ""] if own else []
+  runs = {row["command"]: row for row in rows}
+  return [*made, *map(_origin, runs.values())]
 
 
 def _key(row: Row) -> tuple[Any, ...]:
   return tuple(row["case"].values())
 
 
-def _cells(row: Row, speed: Row) -> list[str]:
+def _cells(row: Row, speed: Row | None) -> list[str]:
   case = row["case"]
   scale, digits = (100, 1) if row["unit"] == "points" else (1, 3)
   return [
@@ -73,10 +74,16 @@ def _cells(row: Row, speed: Row) -> list[str]:
     _spread(row["keyjax"], scale, digits),
     _spread(row["reference"], scale, digits),
     f"{row['value']:+.2f}",
-    _rate(speed["keyjax"]),
-    _rate(speed["reference"]),
-    f"{speed['value']:.2f}",
-    f"{speed['compilation']:.1f}",
+    *(_speed(speed) if speed else [""] * 4),
+  ]
+
+
+def _speed(row: Row) -> list[str]:
+  return [
+    _rate(row["keyjax"]),
+    _rate(row["reference"]),
+    f"{row['value']:.2f}",
+    f"{row['compilation']:.1f}",
   ]
 
 
@@ -92,8 +99,7 @@ def _rate(values: Sequence[float]) -> str:
   return f"{sorted(values)[len(values) // 2]:.3g}"
 
 
-def _origin(rows: Sequence[Row]) -> str:
-  row = rows[0]
+def _origin(row: Row) -> str:
   versions = ", ".join(f"{k} {v}" for k, v in row["versions"].items())
   return (
     f"- `{row['command']}`: commit {row['commit']}; {row['hardware']}; "
