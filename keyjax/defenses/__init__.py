@@ -8,6 +8,7 @@
     randomised smoothing   `certify`, `predict`
     similar queries        `similar_queries`
     energy scores          `energy.energy`, `auroc`, `false_accepts`
+    masked gradients       `audit.audit`: is a robust accuracy an illusion?
 
 Pure functions over `logits_fn: float[n, ...] -> float[n, classes]`. Only
 smoothing proves anything; every docstring says how its defence is broken.
@@ -18,15 +19,19 @@ from typing import TYPE_CHECKING
 from keyjax import lazy
 
 if TYPE_CHECKING:
-  from keyjax.defenses import adversarial_loss, energy, similar_queries
+  from keyjax.defenses import adversarial_loss, audit, energy, similar_queries
+  from keyjax.defenses.audit_findings import Audit, Finding
   from keyjax.defenses.distillation import distilled_loss, soft_labels
   from keyjax.defenses.input_filters import discrete, with_noise
   from keyjax.defenses.saturated import saturation
   from keyjax.defenses.smoothing import Certificate, certify, predict
 
 __all__ = [
+  "Audit",
   "Certificate",
+  "Finding",
   "adversarial_loss",
+  "audit",
   "certify",
   "discrete",
   "distilled_loss",
@@ -41,6 +46,7 @@ __all__ = [
 __getattr__, __dir__ = lazy.attach(
   __name__,
   {
+    "audit_findings": ("Audit", "Finding"),
     "distillation": ("distilled_loss", "soft_labels"),
     "input_filters": ("discrete", "with_noise"),
     "saturated": ("saturation",),
