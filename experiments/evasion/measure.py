@@ -212,7 +212,7 @@ def worst_cases(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
   for r in rows:
     if (
       r["metric"] == ACCURACY
-      and r["images"]
+      and r["value"] is not None
       and r["game"] not in ("clean", "noise")
     ):
       where = (r["model_name"], r["norm"], r["epsilon"])
