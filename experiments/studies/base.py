@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 from ml_collections import ConfigDict
 
 import keyjax
@@ -81,7 +82,8 @@ class Network(NamedTuple):
     model: Linen module.
     variables: Its trained variables.
     logits_fn: The network as a function of images: compiled, with the key of
-      its scheme, and without an input filter.
+      its scheme, and without an input filter. A pytree without a scheme:
+      programs that take it as an argument serve every network of a model.
   """
 
   model: nn.Module
@@ -135,8 +137,10 @@ def network(
       folder=pathlib.Path(passing) if scheme else stored,
       title=f"{model}, seed {lab.seed}",
     )
-  apply_fn = used.bind(key, made.apply)
-  return Network(made, variables, jax.jit(lambda x: apply_fn(variables, x)))
+  if scheme:
+    apply_fn = used.bind(key, made.apply)
+    return Network(made, variables, jax.jit(lambda x: apply_fn(variables, x)))
+  return Network(made, variables, Partial(_plain(made), variables))
 
 
 def standard(lab: Lab, **options: Any) -> Network:
@@ -168,20 +172,23 @@ def sample(lab: Lab, n: int) -> tuple[jax.Array, jax.Array]:
   return jnp.asarray(_pixels(images)), jnp.asarray(labels)
 
 
-def compiled(attack: Any, logits_fn: LogitsFn, **options: Any) -> Any:
-  """Return an attack as a compiled function of inputs and labels.
+def compiled(attack: Any, **options: Any) -> Any:
+  """Return an attack as a compiled function: `(logits_fn, inputs, labels)`.
 
   Args:
     attack: Attack of `keyjax.attacks.evasion`, which returns an `Evasion`.
-    logits_fn: Function from inputs to logits.
     **options: Options of the attack that are known when it is compiled. Others
-      are passed with the inputs and labels: numbers and arrays, for whose
-      values it is compiled once.
+      are passed with the inputs: numbers and arrays, for whose values, and for
+      all networks of one model, it is compiled once.
   """
-  run = jax.jit(functools.partial(attack, logits_fn, **options))
+  run = jax.jit(functools.partial(attack, **options))
 
-  def checked(inputs: jax.Array, labels: jax.Array, **given: Any) -> Evasion:
-    found = run(inputs, labels, **given)
+  def checked(
+    logits_fn: LogitsFn, inputs: jax.Array, labels: jax.Array, **given: Any
+  ) -> Evasion:
+    if not isinstance(logits_fn, Partial):
+      logits_fn = Partial(logits_fn)
+    found = run(logits_fn, inputs, labels, **given)
     return refuse_nan(found, attack.__name__)  # Unknown while it is compiled.
 
   return checked
@@ -208,6 +215,11 @@ def number(name: str, value: Any, n: int = 1, target: str = "") -> Figure:
   """Return a number without an interval as a figure."""
   value = float(value)
   return Figure(name, value, value, value, n, target)
+
+
+@functools.lru_cache(maxsize=32)
+def _plain(model: nn.Module) -> Any:
+  return jax.jit(model.apply)
 
 
 def _pixels(images: np.ndarray) -> np.ndarray:

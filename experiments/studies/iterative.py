@@ -43,14 +43,14 @@ def run(lab: base.Lab) -> list[base.Figure]:
 def _accuracies(
   lab: base.Lab, net: base.Network, x: jax.Array, y: jax.Array
 ) -> list[base.Figure]:
-  bim = base.compiled(evasion.bim, net.logits_fn, steps=10)
-  pgd = base.compiled(evasion.pgd, net.logits_fn, steps=40, restarts=2)
+  bim = base.compiled(evasion.bim, steps=10)
+  pgd = base.compiled(evasion.pgd, steps=40, restarts=2)
   targets = _PGD[lab.dataset.name]
   figures = []
   for epsilon in _EPSILONS[lab.dataset.name]:
     name = f"epsilon {epsilon}: accuracy"
-    few = bim(x, y, epsilon=epsilon)
-    many = pgd(x, y, epsilon=epsilon, rng=lab.rng)
+    few = bim(net.logits_fn, x, y, epsilon=epsilon)
+    many = pgd(net.logits_fn, x, y, epsilon=epsilon, rng=lab.rng)
     target = targets.get(epsilon, "")
     figures += [
       base.share(f"BIM, 10 steps, {name}", ~few.success),
@@ -62,8 +62,8 @@ def _accuracies(
 def _goals(
   lab: base.Lab, net: base.Network, x: jax.Array, y: jax.Array
 ) -> list[base.Figure]:
-  pgd = base.compiled(evasion.pgd, net.logits_fn, steps=40)
-  changed = pgd(x, y, epsilon=0.05, rng=lab.rng).inputs
+  pgd = base.compiled(evasion.pgd, steps=40)
+  changed = pgd(net.logits_fn, x, y, epsilon=0.05, rng=lab.rng).inputs
   digits = lab.dataset.name == "digits"
 
   def confidence(x: jax.Array) -> jax.Array:
@@ -84,7 +84,9 @@ def _goals(
   wanted = (y + shift) % lab.dataset.num_classes
   goals = zip(_GOAL_EPSILONS, _GOAL[lab.dataset.name], strict=True)
   for epsilon, target in goals:
-    found = pgd(x, y, epsilon=epsilon, targets=wanted, rng=lab.rng)
+    found = pgd(
+      net.logits_fn, x, y, epsilon=epsilon, targets=wanted, rng=lab.rng
+    )
     title = f"a chosen class, PGD, epsilon {epsilon}: success"
     figures.append(base.share(title, found.success, target))
   return figures

@@ -37,13 +37,13 @@ def run(lab: base.Lab) -> list[base.Figure]:
   """Return errors under FGSM and random signs, and the confidence in them."""
   net = base.standard(lab)
   x, y = base.sample(lab, _IMAGES)
-  attack = base.compiled(evasion.fgsm, net.logits_fn)
+  attack = base.compiled(evasion.fgsm)
   clean = net.logits_fn(x).argmax(-1) == y
   figures = [base.share("clean: accuracy", clean)]
   signs = jax.random.rademacher(lab.rng, x.shape, x.dtype)
   for epsilon in _EPSILONS[lab.dataset.name]:
     target, control = _TARGETS[lab.dataset.name][epsilon]
-    found = attack(x, y, epsilon=epsilon)
+    found = attack(net.logits_fn, x, y, epsilon=epsilon)
     random = net.logits_fn(jnp.clip(x + epsilon * signs, 0, 1)).argmax(-1)
     sure = jax.nn.softmax(net.logits_fn(found.inputs)).max(-1)[found.success]
     title = f"epsilon {epsilon}"

@@ -1,0 +1,105 @@
+"""Studies: what each must have, and each on a few digits."""
+
+import functools
+import json
+
+import jax
+import pytest
+
+from experiments import data, studies
+from experiments.studies import base
+
+FAST = ("saliency", "single_step")
+
+
+@pytest.fixture(autouse=True)
+def standard_promotion():
+  """Allow the standard promotion, which Optax needs."""
+  with jax.numpy_dtype_promotion("standard"):
+    yield
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+  digits = data.load("digits", num_train=300, num_test=40)
+  return base.Lab(digits, 0, tmp_path_factory.mktemp("networks"))
+
+
+@pytest.fixture(scope="module")
+def figures_of(lab):
+  return functools.cache(lambda name: studies.get(name).run(lab))
+
+
+@pytest.mark.parametrize("name", studies.names())
+def test_a_study_says_what_it_measures(name):
+  study = studies.get(name)
+  assert study.TITLE and not study.TITLE.endswith(".")
+  assert study.SENTENCE.endswith(".")
+  assert study.DATASETS and set(study.DATASETS) <= set(data.names())
+  assert study.__doc__
+
+
+def test_an_unknown_study_is_refused():
+  with pytest.raises(ValueError, match="'one'.*single_step"):
+    studies.get("one")
+
+
+def test_what_studies_share_is_no_study():
+  assert "single_step" in studies.names()
+  assert "base" not in studies.names()
+
+
+@pytest.mark.parametrize(
+  "name",
+  [
+    n if n in FAST else pytest.param(n, marks=pytest.mark.slow)
+    for n in studies.names()
+  ],
+)
+def test_a_study_returns_figures(figures_of, name):
+  figures = figures_of(name)
+  names = [figure.name for figure in figures]
+  assert names and len(set(names)) == len(names)
+  for figure in figures:
+    assert figure.low <= figure.value <= figure.high, figure
+    assert figure.n >= 0
+    assert isinstance(figure.target, str)
+  json.dumps(figures)  # Numbers of Python: nothing else is written to files.
+
+
+def test_gradients_do_more_than_chance(figures_of):
+  found = {f.name: f.value for f in figures_of("single_step")}
+  assert found["clean: accuracy"] > 0.8
+  error = "epsilon 0.2: error"
+  assert found[f"FGSM, {error}"] > found[f"random signs, {error}"] + 0.3
+
+
+@pytest.mark.slow
+def test_a_search_that_knows_the_threshold_is_not_seen(figures_of):
+  found = {f.name: f.value for f in figures_of("similar_queries")}
+  assert found["naive search: flagged"] == 1
+  assert found["adaptive search: flagged"] == 0
+
+
+def test_one_program_serves_the_networks_of_a_model(lab):
+  traced = []
+
+  def attack(logits_fn, inputs, labels):
+    traced.append(True)
+    return base.Evasion(inputs, labels > 10, labels, labels, labels < 10)
+
+  run = base.compiled(attack)
+  x, y = base.sample(lab, 4)
+  for seed in (0, 1):
+    net = base.network(lab._replace(seed=seed), epochs=0.01, hidden=(8,))
+    run(net.logits_fn, x, y)
+  assert len(traced) == 1
+
+
+@pytest.mark.slow
+def test_distillation_hides_gradients_and_no_more(figures_of):
+  found = {f.name: f.value for f in figures_of("distillation")}
+  pgd = "epsilon 0.1: accuracy"
+  assert found[f"PGD, {pgd}"] > found[f"PGD on logits / T, {pgd}"] + 0.3
+  assert found["JSMA on softmax: success"] < 0.1
+  assert found["JSMA on softmax of logits / T: success"] > 0.9
