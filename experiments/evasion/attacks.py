@@ -137,7 +137,7 @@ def batched(
   fixed = {**entry.options, **dict(options)}
   if len(entry.norms) > 1:
     fixed["norm"] = norm
-  attack = functools.partial(entry.function, **fixed)
+  attack: Callable[..., Evasion] = functools.partial(entry.function, **fixed)
   if transfers:
     attack = evasion.transferable(attack)
   return evasion.in_batches(attack, size)

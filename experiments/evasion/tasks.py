@@ -142,8 +142,8 @@ def _audit(
   adaptive = model.seen_by("right") if model.is_filtered else None
   found = defenses.audit.audit(
     model.served,
-    model.test.image[:images],
-    model.test.label[:images],
+    jnp.asarray(model.test.image[:images]),
+    jnp.asarray(model.test.label[:images]),
     epsilon=epsilon,
     bpda=adaptive,
     rng=measure.rng_of(config),

@@ -5,6 +5,8 @@ Rounding stops changes below half a level; an attacker then flips whole pixels,
 one at a time, each the one that costs the right class most.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -48,7 +50,7 @@ def _noise(lab: base.Lab, x: jax.Array, y: jax.Array) -> list[base.Figure]:
   for sigma in _SIGMAS:
     attacked = evasion.expectation(
       net.logits_fn,
-      lambda rng, x, sigma=sigma: x + sigma * jax.random.normal(rng, x.shape),
+      functools.partial(_noisy, sigma),
       draws=16,
       rng=theirs,
     )
@@ -112,3 +114,7 @@ def _flipped(bits: jax.Array, pixel: jax.Array) -> jax.Array:
   flat = bits.reshape(len(bits), -1)
   here = jnp.arange(flat.shape[1])[None] == jnp.atleast_1d(pixel)[:, None]
   return jnp.where(here, 1 - flat, flat).reshape(bits.shape)
+
+
+def _noisy(sigma: float, rng: jax.Array, x: jax.Array) -> jax.Array:
+  return x + sigma * jax.random.normal(rng, x.shape)

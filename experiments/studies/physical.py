@@ -89,8 +89,10 @@ def _rates(
   name = "photos of unchanged images: accuracy"
   figures = [base.share(name, clean, targets.get("clean", ""))]
   attacks = {
-    "FGSM": base.compiled(evasion.fgsm, net.logits_fn),
-    "PGD": base.compiled(evasion.pgd, net.logits_fn, steps=40, rng=lab.rng),
+    "FGSM": functools.partial(base.compiled(evasion.fgsm), net.logits_fn),
+    "PGD": functools.partial(
+      base.compiled(evasion.pgd, steps=40, rng=lab.rng), net.logits_fn
+    ),
   }
   for attack in attacks:
     for epsilon in _EPSILONS:
@@ -127,9 +129,11 @@ def _knowing(
   epsilon = _EPSILONS[0]
   # Images whose photos are wrong as they are have to be changed as well.
   attacks = {
-    "PGD": base.compiled(evasion.pgd, net.logits_fn, steps=20),
-    "PGD in expectation over photos": base.compiled(
-      evasion.transferable(evasion.pgd), expected, steps=20
+    "PGD": functools.partial(
+      base.compiled(evasion.pgd, steps=20), net.logits_fn
+    ),
+    "PGD in expectation over photos": functools.partial(
+      base.compiled(evasion.transferable(evasion.pgd), steps=20), expected
     ),
   }
   for title, attack in attacks.items():
