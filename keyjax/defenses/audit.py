@@ -34,6 +34,8 @@ import functools
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from keyjax.attacks.evasion import checks, problem
 from keyjax.attacks.evasion.problem import Bounds, LogitsFn, Norm
@@ -43,8 +45,8 @@ from keyjax.defenses.audit_findings import Audit, judge
 
 def audit(
   logits_fn: Model,
-  inputs: jax.Array,
-  labels: jax.Array,
+  inputs: jax.Array | np.ndarray,
+  labels: jax.Array | np.ndarray,
   *,
   epsilon: float,
   norm: Norm = "linf",
@@ -100,7 +102,6 @@ def audit(
       finite, or the model gets no input right.
 
   Example:
-    >>> import jax.numpy as jnp
     >>> x = jax.random.uniform(jax.random.key(0), (100, 3))
     >>> honest = lambda x: 4 * x
     >>> saturated = lambda x: 1e6 * x
@@ -110,6 +111,7 @@ def audit(
     >>> audit(saturated, x, x.argmax(-1), epsilon=0.1, rng=rng).suspicious
     ('zero_gradients', ...)
   """
+  inputs, labels = jnp.asarray(inputs), jnp.asarray(labels)
   model = one_draw(logits_fn, is_random, rng)
   problem.check(
     model, inputs, labels, epsilon=epsilon, norm=norm, bounds=bounds

@@ -251,7 +251,8 @@ CLASSES = linear(POINTS).argmax(-1)
 
 def run(**more: Any) -> Audit:
   """Audit a linear model, in little time."""
-  given = {"logits_fn": linear, "inputs": POINTS, "labels": CLASSES}
+  host = {"inputs": np.asarray(POINTS), "labels": np.asarray(CLASSES)}
+  given = {"logits_fn": linear, **host}
   return audit(**{**given, "epsilon": 0.2, "rng": RNG, **FEW, **more})
 
 
