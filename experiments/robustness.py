@@ -44,6 +44,7 @@ Row = dict[str, Any]
 _ONLY = flags.DEFINE_string(
   "only", plan.ALL, "Regular expression of the models SCHEME/DEFENSE."
 )
+_JSON = flags.DEFINE_string("json", "", "Another file for all rows.")
 
 
 def run(
@@ -52,6 +53,7 @@ def run(
   keydir: str = "",
   secret: keyjax.Secret | None = None,
   only: str = plan.ALL,
+  json: str = "",
 ) -> list[Row]:
   """Measure what a config asks for, and return the rows.
 
@@ -62,6 +64,7 @@ def run(
     keydir: Folder for keys; `<workdir>.keys` by default.
     secret: See `experiments.main.run`.
     only: Regular expression of the models `SCHEME/DEFENSE`.
+    json: Another file for all rows, such as one that a document quotes.
 
   Raises:
     ValueError: If the config or a folder is wrong; the message says how.
@@ -79,7 +82,9 @@ def run(
   todo += claims.tasks(config, dataset, folder)
   found = _measured(todo, folder / "robustness.jsonl", jobs, say)
   found += measure.worst_cases(found)
-  results.write_json(folder / "robustness.json", found)
+  for copy in (str(folder / "robustness.json"), json):
+    if copy:
+      results.write_json(files.path(copy), found)
   page = folder / "robustness.html"
   report.write(page, found, pictures.read(folder))
   for made in (table(found), claims.table(found)):
@@ -158,7 +163,8 @@ def table(rows: Sequence[Row]) -> rich.table.Table:
 
 def main(argv: list[str]) -> None:
   """Run from the command line."""
-  run_flags.run_command(argv, functools.partial(run, only=_ONLY.value))
+  play = functools.partial(run, only=_ONLY.value, json=_JSON.value)
+  run_flags.run_command(argv, play)
 
 
 if __name__ == "__main__":

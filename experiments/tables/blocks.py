@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from experiments.run import files
-from experiments.tables import headlines, markdown, parity, speed
+from experiments.tables import headlines, markdown, parity, speed, survey
 from keyjax.attacks import verdict
 
 Row = Mapping[str, Any]
@@ -238,4 +238,5 @@ _BLOCKS: dict[str, Callable[[pathlib.Path], list[str]]] = {
   "parity": parity.parity,
   "peers": speed.peers,
   "speed": speed.speed,
+  "survey": survey.survey,
 }

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from experiments.attacking import plan
-from experiments.tables import blocks, headlines, speed
+from experiments.tables import blocks, headlines, speed, survey
 from experiments.tables.headlines import Run
 from keyjax.attacks.intervals import clopper_pearson
 from tests import cards
@@ -180,3 +180,34 @@ def test_docs_quote_the_results_files() -> None:
       f"{file}: python -m experiments.readme --nomeasure writes it"
     )
   assert sum(text.count("<!-- begin ") for text in texts) == len(blocks._BLOCKS)
+
+
+def test_claims_are_those_of_the_files(tmp_path: pathlib.Path) -> None:
+  assert survey.survey(tmp_path) == []
+  base = {
+    "metric": "study",
+    "study": "iterative",
+    "study_title": "Many steps",
+    "sentence": "It breaks them.",
+    "command": "python -m experiments.robustness",
+    "commit": "abc",
+    "hardware": "a cpu",
+    "date": "2026-01-02",
+  }
+  share = base | {
+    "title": "PGD",
+    "interval": "Clopper-Pearson",
+    "target": "3 %",
+  }
+  number = base | {"title": "l2", "interval": "", "target": ""}
+  for name in ("digits", "mnist"):
+    rows = [share | {"value": v, "dataset": name} for v in (0.25, 0.5, 0.75)]
+    rows += [number | {"value": 0.5, "dataset": name}]
+    (tmp_path / f"survey_{name}.json").write_text(json.dumps(rows))
+  lines = survey.survey(tmp_path)
+  assert lines[0] == "**Many steps.** It breaks them."
+  assert lines[2] == "| figure | digits | elsewhere | MNIST | elsewhere |"
+  spread = "50.0 % (25.0 to 75.0)"
+  assert lines[4] == f"| PGD | {spread} | 3 % | {spread} | 3 % |"
+  assert lines[5] == "| l2 | 0.50 |  | 0.50 |  |"
+  assert "3 seeds; commit abc; a cpu; 2026-01-02" in lines[-1]

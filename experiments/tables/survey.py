@@ -1,0 +1,90 @@
+"""Tables of published claims, from rows of `experiments.robustness`."""
+
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from experiments.evasion import claims
+from experiments.tables import headlines, markdown
+
+_DATA = {"digits": "digits", "mnist": "MNIST"}
+
+Row = Mapping[str, Any]
+
+
+def survey(results: pathlib.Path) -> list[str]:
+  """Return each study's claim, and its figures on every data set."""
+  found = {
+    name: claims.over_seeds(headlines.read(results / f"survey_{name}.json"))
+    for name in _DATA
+  }
+  rows = [row for of_data in found.values() for row in of_data]
+  studies = {row["study"]: row for row in rows}
+  made: list[str] = []
+  for study, first in sorted(studies.items(), key=lambda x: _order(x[0])):
+    made += [f"**{first['study_title']}.** {first['sentence']}", ""]
+    made += [*_table([r for r in rows if r["study"] == study]), ""]
+  runs = {(r["command"], r["commit"]): r for r in rows}
+  return [*made, *map(_origin, runs.values())]
+
+
+# The order of the survey's sections; other studies follow.
+_SECTIONS = (
+  "single_step",
+  "iterative",
+  "saliency",
+  "least_change",
+  "universal_change",
+  "physical",
+  "adversarial_training",
+  "distillation",
+  "saturation",
+  "input_filters",
+  "similar_queries",
+  "smoothing",
+  "fooling",
+  "substitute",
+  "techniques",
+  "xor_transfer",
+  "keyed_transfer",
+  "keyed_evasion",
+)
+
+
+def _order(study: str) -> tuple[int, str]:
+  known = study in _SECTIONS
+  return (_SECTIONS.index(study) if known else len(_SECTIONS)), study
+
+
+def _table(rows: Sequence[Row]) -> Iterator[str]:
+  """Return figures by data set: means, with ranges over seeds."""
+  by = {(r["title"], r["dataset"]): r for r in rows}
+  names = dict.fromkeys(r["title"] for r in rows)
+  sets = [name for name in _DATA if any(r["dataset"] == name for r in rows)]
+  head = ["figure"]
+  for name in sets:
+    head += [_DATA[name], "elsewhere"]
+  cells = []
+  for name in names:
+    line = [name]
+    for dataset in sets:
+      row = by.get((name, dataset))
+      line += [_spread(row), row["target"]] if row else ["", ""]
+    cells.append(line)
+  yield from markdown.lines(head, cells)
+
+
+def _spread(row: Row) -> str:
+  """Return `41.2 % (41.0 to 41.5)`, or a number as it is."""
+  scale, digits, unit = (100, 1, " %") if row["interval"] else (1, 2, "")
+  value, low, high = (
+    f"{scale * row[k]:.{digits}f}" for k in ("value", "low", "high")
+  )
+  return f"{value}{unit}" + ("" if low == high else f" ({low} to {high})")
+
+
+def _origin(row: Row) -> str:
+  return (
+    f"- `{row['command']}`: {row['seeds']} seeds; commit {row['commit']}; "
+    f"{row['hardware']}; {row['date'][:10]}; means and ranges over seeds."
+  )
