@@ -24,7 +24,7 @@ def survey(results: pathlib.Path) -> list[str]:
   for study, first in sorted(studies.items(), key=lambda x: _order(x[0])):
     made += [f"**{first['study_title']}.** {first['sentence']}", ""]
     made += [*_table([r for r in rows if r["study"] == study]), ""]
-  runs = {(r["command"], r["commit"]): r for r in rows}
+  runs = {(r["command"], r["commit"]): r for r in reversed(rows)}
   return [*made, *map(_origin, runs.values())]
 
 
