@@ -13,7 +13,8 @@ from experiments.evasion import attacks, plan
 from experiments.evasion.models import Judged
 from experiments.run import results
 from keyjax.attacks import evasion
-from keyjax.attacks.evasion.problem import Evasion, LogitsFn
+from keyjax.attacks.evasion import problem
+from keyjax.attacks.evasion.problem import Evasion
 from keyjax.attacks.intervals import clopper_pearson
 
 ACCURACY = "robust accuracy"
@@ -58,16 +59,16 @@ def attempts(
     batch: Images of one compiled step.
     seed: Seed of the attack.
   """
-  seen = model.seen_by(spec["holder"])
   inputs = jnp.asarray(model.test.image[:images])
   labels = jnp.asarray(model.test.label[:images])
   rng = jax.random.key(seed)
   if spec["attack"] == "autoattack":
     for epsilon in spec["epsilons"]:
-      yield _ensemble(spec, seen, inputs, labels, epsilon, batch, rng)
+      yield _ensemble(spec, model, inputs, labels, epsilon, batch, rng)
     return
   entry = attacks.ATTACKS[spec["attack"]]
   options = tuple(sorted(spec["options"].items()))
+  seen = model.seen_by(spec["holder"])
   transfers = spec["holder"] not in ("right", "api")
   run = attacks.batched(spec["attack"], spec["norm"], batch, options, transfers)
   start = time.monotonic()
@@ -97,7 +98,7 @@ def _attempt(found: Evasion, epsilon: float, seconds: float) -> Attempt:
 
 def _ensemble(
   spec: Mapping[str, Any],
-  seen: LogitsFn,
+  model: Judged,
   inputs: jax.Array,
   labels: jax.Array,
   epsilon: float,
@@ -106,7 +107,7 @@ def _ensemble(
 ) -> Attempt:
   start = time.monotonic()
   found = evasion.autoattack(
-    seen,
+    model.seen_by(spec["holder"]),
     inputs,
     labels,
     epsilon=epsilon,
@@ -115,10 +116,12 @@ def _ensemble(
     rng=rng,
     **spec["options"],
   )
+  # With an input filter, what was attacked is not quite what is served.
+  served = model.served(jnp.asarray(found.inputs))
   return Attempt(
     epsilon=epsilon,
     inputs=np.asarray(found.inputs),
-    broken=~found.robust,
+    broken=np.asarray(problem.misclassified(served, labels)),
     distance=found.distance,
     queries=float(found.queries.mean()),
     nonfinite=0,

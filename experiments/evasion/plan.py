@@ -172,6 +172,11 @@ def _check_attack(where: str, spec: Mapping[str, Any]) -> None:
     raise ValueError(
       f"{where}: {spec['attack']} needs gradients, which queries do not give"
     )
+  if spec["attack"] == "autoattack" and spec["holder"] != "right":
+    raise ValueError(
+      f"{where}.holder={spec['holder']!r}: autoattack keeps no input that its "
+      "own model withstands, so that nothing transfers; use pgd"
+    )
   if spec["norm"] not in entry.norms:
     raise ValueError(
       f"{where}.norm={spec['norm']!r}: {spec['attack']} has "

@@ -150,6 +150,32 @@ def test_least_changes_have_a_distance(run: Any) -> None:
   assert near["median_distance"] < far["median_distance"]
 
 
+@pytest.mark.slow
+def test_autoattack_is_judged_on_what_is_served(
+  tmp_path: pathlib.Path,
+) -> None:
+  config = make_config()
+  configure(
+    config,
+    attacks={
+      "auto": attack("autoattack", epsilons=(0.3,), n_queries=20, steps=5)
+    },
+    defenses={"discrete": {"name": "discrete"}},
+    only="none/discrete",
+    images=20,
+    batch=20,
+    audit="",
+  )
+  with (
+    jax.numpy_dtype_promotion("standard"),
+    jax.numpy_rank_promotion("allow"),
+  ):
+    rows = command.run(config, str(tmp_path / "run"))
+  found = find(rows, attack="auto")
+  assert found["value"] <= find(rows, attack="clean")["value"]
+  assert found["model_name"] == "none/discrete"
+
+
 def test_transfer_matrix(run: Any) -> None:
   _, rows = run
   errors = {
@@ -208,6 +234,7 @@ def test_continues_where_it_stopped(run: Any, monkeypatch: Any) -> None:
     ({"attack": "fgms"}, "choose from noise, fgsm"),
     ({"holder": "thief"}, "holder='thief'.*choose from right"),
     ({"holder": "api"}, "needs gradients, which queries do not give"),
+    ({"attack": "autoattack", "holder": "wrong"}, "nothing transfers"),
     ({"norm": "l7"}, "norm='l7': fgsm has linf, l2, l1"),
     ({"epsilons": (0.1, 0.0)}, "each more than 0"),
     ({"models": "x/.*"}, "matches none of none/none"),
