@@ -20,7 +20,6 @@ from keyjax.attacks import fooling
 from keyjax.attacks.evasion.problem import LogitsFn
 from keyjax.attacks.fooling import Fooling
 from keyjax.defenses import energy
-from keyjax.secrets import SECRET_BYTES
 
 TITLE = "Fooling inputs"
 SENTENCE = (
@@ -175,7 +174,7 @@ def _locked(lab: base.Lab) -> list[base.Figure]:
   """Return what fools an HPNN network through its key, and its file alone."""
   plain = base.standard(lab)
   scheme = keyjax.hpnn(plain.model.apply)
-  secret = keyjax.Secret(np.random.default_rng(lab.seed).bytes(SECRET_BYTES))
+  secret = keyjax.Secret.generate()
   x, y = base.sample(lab, _IMAGES)
   key = scheme.keygen(secret, plain.variables, {"image": x[:8]})
   net = base.standard(lab, scheme=scheme, key=key)

@@ -98,7 +98,7 @@ def _figure(
 
 
 def _key(lab: Lab, lock: str) -> tuple[keyjax.Scheme, Any]:
-  """Return a scheme, and a key that depends on the seed alone."""
+  """Return a scheme, and a new key of it."""
   dataset = lab.dataset
   made = models.create("mlp", dataset.num_classes, dataset.mean, dataset.std)
   image = jnp.asarray(lab.train.image[:8])
@@ -106,5 +106,4 @@ def _key(lab: Lab, lock: str) -> tuple[keyjax.Scheme, Any]:
   scheme = (
     keyjax.hpnn(made.apply) if lock == "hpnn" else keyjax.pixel_shuffle(lock, 4)
   )
-  secret = Secret(bytes([lab.seed]) * 32)
-  return scheme, scheme.keygen(secret, params, {"image": image})
+  return scheme, scheme.keygen(Secret.generate(), params, {"image": image})

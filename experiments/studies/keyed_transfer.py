@@ -4,7 +4,6 @@ import functools
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 
 import keyjax
 from experiments.studies import base
@@ -58,7 +57,7 @@ def run(lab: base.Lab) -> list[base.Figure]:
   convolutional = _black_boxes(lab, _convolutional(lab))
   if lab.dataset.name == "mnist":
     return convolutional
-  ours = _trained(lab, key=0)
+  ours = _trained(lab)
   nets = {name: ours[name].network for name in ("plain", "SHF", "HPNN")}
   return [*_black_boxes(lab, nets), *convolutional, *_matrix(lab, ours)]
 
@@ -98,7 +97,7 @@ def _less(outcomes: dict[str, Outcome], plain: str, keyed: str) -> base.Figure:
 def _matrix(lab: base.Lab, ours: dict[str, _Keyed]) -> list[base.Figure]:
   """Craft on networks whose keys are known, try on others of other keys."""
   other = lab._replace(seed=lab.seed + 1000)
-  theirs = _trained(other, key=1)
+  theirs = _trained(other)
   boxes = {
     f"{name}, other key": labels_of(keyed.network.logits_fn)
     for name, keyed in theirs.items()
@@ -125,8 +124,8 @@ def _matrix(lab: base.Lab, ours: dict[str, _Keyed]) -> list[base.Figure]:
   ]
 
 
-def _trained(lab: base.Lab, key: int) -> dict[str, _Keyed]:
-  """Return a network of each scheme, and its key of this number."""
+def _trained(lab: base.Lab) -> dict[str, _Keyed]:
+  """Return a network of each scheme, and its new key."""
   plain = base.standard(lab)
   side = lab.train.image.shape[1]  # One block: keys cover the whole image.
   schemes = {
@@ -135,7 +134,7 @@ def _trained(lab: base.Lab, key: int) -> dict[str, _Keyed]:
   }
   found = {"plain": _Keyed(plain, ())}
   for name, scheme in schemes.items():
-    made = _key(lab, scheme, plain.variables, key)
+    made = _key(lab, scheme, plain.variables)
     found[name] = _Keyed(base.standard(lab, scheme=scheme, key=made), made)
   return found
 
@@ -148,15 +147,13 @@ def _convolutional(lab: base.Lab) -> dict[str, base.Network]:
     "normalise": False,
   }
   scheme = keyjax.pixel_shuffle("shf", 4)
-  key = _key(lab, scheme, {}, 0)
+  key = _key(lab, scheme, {})
   return {
     "CNN": base.network(lab, **recipe),
     "CNN, SHF, M=4": base.network(lab, scheme=scheme, key=key, **recipe),
   }
 
 
-def _key(lab: base.Lab, scheme: keyjax.Scheme, params: Any, key: int) -> Any:
-  # The same in each run: nobody uses these networks.
-  secret = keyjax.Secret(np.random.default_rng([lab.seed, key]).bytes(32))
+def _key(lab: base.Lab, scheme: keyjax.Scheme, params: Any) -> Any:
   batch = {"image": jnp.asarray(lab.train.image[:1])}
-  return scheme.keygen(secret, params, batch)
+  return scheme.keygen(keyjax.Secret.generate(), params, batch)
