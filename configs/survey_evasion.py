@@ -3,12 +3,12 @@ r"""Published claims about changed inputs, measured over three seeds.
 Digits, 8 x 8:
 
     python -m experiments.robustness --config=configs/survey_evasion.py:digits \
-      --workdir=runs/digits_survey_evasion --json=results/survey_digits.json
+      --workdir=runs/digits_survey_evasion --copy=results/survey_digits.json
 
 MNIST, 12,000 training images:
 
     python -m experiments.robustness --config=configs/survey_evasion.py:mnist \
-      --workdir=runs/mnist_survey_evasion --json=results/survey_mnist.json
+      --workdir=runs/mnist_survey_evasion --copy=results/survey_mnist.json
 
 Each study is one file of experiments/studies, and trains its own networks. The
 figures are in docs/robustness.md.

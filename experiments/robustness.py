@@ -17,7 +17,7 @@ evaluating adversarial robustness", answered from the rows.
 What to type next:
     --config=configs/robustness.py:mnist      the same on MNIST
     --config=configs/survey_evasion.py        the survey's claims, 3 seeds
-    --only='hpnn/.*'                          only these models SCHEME/DEFENSE
+    --models='hpnn/.*'                        only these models SCHEME/DEFENSE
     --config.robustness.images=1000           more images
     python -m experiments.attack              attacks on locks
 """
@@ -41,10 +41,10 @@ from experiments.run import files, results
 from experiments.run import flags as run_flags
 
 Row = dict[str, Any]
-_ONLY = flags.DEFINE_string(
-  "only", plan.ALL, "Regular expression of the models SCHEME/DEFENSE."
+_MODELS = flags.DEFINE_string(
+  "models", plan.ALL, "Regular expression of the models SCHEME/DEFENSE."
 )
-_JSON = flags.DEFINE_string("json", "", "Another file for all rows.")
+_COPY = flags.DEFINE_string("copy", "", "Another file for all rows.")
 
 
 def run(
@@ -53,7 +53,7 @@ def run(
   keydir: str = "",
   secret: keyjax.Secret | None = None,
   only: str = plan.ALL,
-  json: str = "",
+  copy: str = "",
 ) -> list[Row]:
   """Measure what a config asks for, and return the rows.
 
@@ -64,7 +64,7 @@ def run(
     keydir: Folder for keys; `<workdir>.keys` by default.
     secret: See `experiments.main.run`.
     only: Regular expression of the models `SCHEME/DEFENSE`.
-    json: Another file for all rows, such as one that a document quotes.
+    copy: Another file for all rows, such as one that a document quotes.
 
   Raises:
     ValueError: If the config or a folder is wrong; the message says how.
@@ -82,9 +82,9 @@ def run(
   todo += claims.tasks(config, dataset, folder)
   found = _measured(todo, folder / "robustness.jsonl", jobs, say)
   found += measure.worst_cases(found)
-  for copy in (str(folder / "robustness.json"), json):
-    if copy:
-      results.write_json(files.path(copy), found)
+  for file in (str(folder / "robustness.json"), copy):
+    if file:
+      results.write_json(files.path(file), found)
   page = folder / "robustness.html"
   report.write(page, found, pictures.read(folder))
   for made in (table(found), claims.table(found)):
@@ -163,7 +163,7 @@ def table(rows: Sequence[Row]) -> rich.table.Table:
 
 def main(argv: list[str]) -> None:
   """Run from the command line."""
-  play = functools.partial(run, only=_ONLY.value, json=_JSON.value)
+  play = functools.partial(run, only=_MODELS.value, copy=_COPY.value)
   run_flags.run_command(argv, play)
 
 

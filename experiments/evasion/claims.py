@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Sequence
-from typing import Any
 
 import rich.table
 from ml_collections import ConfigDict
@@ -11,8 +10,7 @@ from experiments import data, studies
 from experiments.evasion import plan
 from experiments.evasion.tasks import Row, Task
 from experiments.run import files, results
-
-METRIC = "study"
+from experiments.tables import survey
 
 
 def check(config: ConfigDict) -> None:
@@ -51,7 +49,7 @@ def _measure(name: str, lab: studies.Lab) -> list[Row]:
   return [
     results.row(
       {},
-      metric=METRIC,
+      metric=survey.METRIC,
       title=x.name,
       study=name,
       study_title=study.TITLE,
@@ -69,24 +67,6 @@ def _measure(name: str, lab: studies.Lab) -> list[Row]:
   ]
 
 
-def over_seeds(rows: Sequence[Row]) -> list[dict[str, Any]]:
-  """Return each figure of the studies over its seeds: mean, least, greatest."""
-  groups: dict[tuple[str, str], list[Row]] = {}
-  for row in rows:
-    if row["metric"] == METRIC:
-      groups.setdefault((row["study"], row["title"]), []).append(row)
-  return [
-    members[0]
-    | {
-      "value": sum(r["value"] for r in members) / len(members),
-      "low": min(r["value"] for r in members),
-      "high": max(r["value"] for r in members),
-      "seeds": len(members),
-    }
-    for members in groups.values()
-  ]
-
-
 def table(rows: Sequence[Row]) -> rich.table.Table:
   """Return the figures of the studies over their seeds."""
   made = rich.table.Table(title="Published claims, measured")
@@ -94,7 +74,7 @@ def table(rows: Sequence[Row]) -> rich.table.Table:
     made.add_column(name, overflow="fold")
   for name in ("mean", "least", "greatest", "published"):
     made.add_column(name, justify="right", overflow="fold")
-  for r in over_seeds(rows):
+  for r in survey.over_seeds(rows):
     figures = [f"{r[k]:.3g}" for k in ("value", "low", "high")]
     made.add_row(r["study_title"], r["title"], *figures, r["target"])
   return made

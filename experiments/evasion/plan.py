@@ -107,13 +107,13 @@ def models(config: ConfigDict, only: str = ALL) -> list[str]:
   Raises:
     ValueError: If `only` is not a regular expression, or matches no model.
   """
-  _check_pattern("--only", only)
+  _check_pattern("--models", only)
   found = [f"{s}/{d}" for d in defense_labels(config) for s in config.schemes]
   found = [x for x in found if re.fullmatch(config.robustness.only, x)]
   chosen = [name for name in found if re.fullmatch(only, name)]
   if found and not chosen:
     raise ValueError(
-      f"--only={only!r} matches no model of the config, such as {found[0]}"
+      f"--models={only!r} matches no model of the config, such as {found[0]}"
     )
   return chosen
 

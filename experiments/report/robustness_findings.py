@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
-from experiments.evasion import checklist, claims, tasks
+from experiments.evasion import checklist, tasks
 from experiments.report.page import Html, element, flag, section
 from experiments.report.robustness_tables import cell, table
 from experiments.report.robustness_view import Row, estimate
 from experiments.report.svg import percent
 from experiments.report.view import DASH, count, interval, number
+from experiments.tables import survey
 
 _CHECKS = {
   "zero_gradients": "gradients are zero",
@@ -120,7 +121,7 @@ def answers(rows: Sequence[Row]) -> Html:
 def studies(rows: Sequence[Row]) -> Html | None:
   """Return the studies of published claims, over their seeds."""
   groups: dict[str, list[Row]] = {}
-  for r in claims.over_seeds([dict(r) for r in rows]):
+  for r in survey.over_seeds([dict(r) for r in rows]):
     groups.setdefault(r["study"], []).append(r)
   if not groups:
     return None

@@ -4,9 +4,9 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from experiments.evasion import claims
 from experiments.tables import headlines, markdown
 
+METRIC = "study"  # Of rows of studies.
 _DATA = {"digits": "digits", "mnist": "MNIST"}
 
 Row = Mapping[str, Any]
@@ -15,7 +15,7 @@ Row = Mapping[str, Any]
 def survey(results: pathlib.Path) -> list[str]:
   """Return each study's claim, and its figures on every data set."""
   found = {
-    name: claims.over_seeds(headlines.read(results / f"survey_{name}.json"))
+    name: over_seeds(headlines.read(results / f"survey_{name}.json"))
     for name in _DATA
   }
   rows = [row for of_data in found.values() for row in of_data]
@@ -26,6 +26,24 @@ def survey(results: pathlib.Path) -> list[str]:
     made += [*_table([r for r in rows if r["study"] == study]), ""]
   runs = {(r["command"], r["commit"]): r for r in reversed(rows)}
   return [*made, *map(_origin, runs.values())]
+
+
+def over_seeds(rows: Sequence[Row]) -> list[dict[str, Any]]:
+  """Return each figure of the studies over its seeds: mean, least, greatest."""
+  groups: dict[tuple[str, str], list[Row]] = {}
+  for row in rows:
+    if row["metric"] == METRIC:
+      groups.setdefault((row["study"], row["title"]), []).append(row)
+  return [
+    dict(members[0])
+    | {
+      "value": sum(r["value"] for r in members) / len(members),
+      "low": min(r["value"] for r in members),
+      "high": max(r["value"] for r in members),
+      "seeds": len(members),
+    }
+    for members in groups.values()
+  ]
 
 
 # The order of the survey's sections; other studies follow.

@@ -252,7 +252,7 @@ def test_wrong_attacks_are_refused(
 
 def test_wrong_fields_are_refused(tmp_path: pathlib.Path) -> None:
   config = make_config()
-  with pytest.raises(ValueError, match="--only='x' matches no model"):
+  with pytest.raises(ValueError, match="--models='x' matches no model"):
     command.run(config, str(tmp_path / "a"), only="x")
   config.robustness.images = 0
   with pytest.raises(ValueError, match="robustness.images=0: at least 1"):

@@ -23,7 +23,7 @@ ATTACKS = {
   "apgd_targeted": functools.partial(
     evasion.apgd_targeted, steps=6, n_targets=2, rng=RNG
   ),
-  "square": functools.partial(evasion.square, n_queries=20, rng=RNG),
+  "square": functools.partial(evasion.square, n_queries=40, rng=RNG),
   "fab": functools.partial(evasion.fab, steps=4, n_targets=2, rng=RNG),
 }
 # All norms of what moves in its own way; the others share its steps.

@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments.evasion import claims, measure, plan, tasks
+from experiments.evasion import measure, plan, tasks
 from experiments.evasion.models import Judged
 from experiments.run import results
+from experiments.tables import survey
 
 Row = dict[str, Any]
 IMAGES = 200
@@ -133,7 +134,7 @@ def study(name: str, seed: int, value: float) -> Row:
   """Return a figure of a study."""
   return results.row(
     BASE,
-    metric=claims.METRIC,
+    metric=survey.METRIC,
     title=f"{name}, share",
     study=name,
     study_title=f"Study of {name}",
