@@ -46,6 +46,7 @@ class Box:
     return (inputs[:, 0] > 0).astype(np.int64)
 
 
+@pytest.mark.slow
 def test_models_of_other_features() -> None:
   inputs, labels = points()
   found = transfer_matrix(
@@ -159,6 +160,7 @@ def test_an_attack_compiles_once_for_a_source() -> None:
   assert len(traces) == 2
 
 
+@pytest.mark.slow
 def test_64_bits() -> None:
   with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
     inputs, labels = points()

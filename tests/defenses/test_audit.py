@@ -114,6 +114,7 @@ def keyed() -> tuple[list[Any], list[Any]]:
   return keys, networks(audited.ordinary, rngs, images)
 
 
+@pytest.mark.slow
 def test_who_has_the_key_attacks_behind_the_transformation() -> None:
   keys, params = keyed()
   inputs = [pixel_shuffle.transform(key, X) for key in keys]
@@ -285,6 +286,7 @@ def test_a_model_that_is_always_wrong_cannot_be_judged() -> None:
     judge(crafted(), tolerance=1)
 
 
+@pytest.mark.slow
 def test_a_straight_through_gradient_breaks_what_rounding_hides() -> None:
   def rounded(x: jax.Array) -> jax.Array:
     return jnp.round(x * 20) / 20

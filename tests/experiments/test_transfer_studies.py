@@ -21,6 +21,7 @@ def values(lab: base.Lab, name: str) -> dict[str, float]:
   return found
 
 
+@pytest.mark.slow
 def test_an_attack_on_a_box(lab: base.Lab) -> None:
   """The box knows the nearest mean of each class."""
   images, labels = lab.train

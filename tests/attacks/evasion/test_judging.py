@@ -93,6 +93,7 @@ def test_a_change_outside_the_ball_is_none() -> None:
   assert far.success.tolist() == [False, True, False, True]
 
 
+@pytest.mark.slow
 def test_members_may_minimise_other_norms() -> None:
   x, y = models.inputs(), models.labels()
   near = evasion.deepfool(models.linear, x, y, norm="l2")

@@ -179,6 +179,7 @@ def rates(kind: str) -> dict[str, float]:
   }
 
 
+@pytest.mark.slow
 @each
 def test_the_more_of_the_key_the_stronger(kind: str) -> None:
   found = rates(kind)
@@ -274,6 +275,7 @@ def test_a_black_box_has_no_gradient(name: str) -> None:
     ATTACKS[name](evasion.black_box(models.net), x, y, **more)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", QUERIES)
 def test_a_black_box_answers(name: str) -> None:
   model, key = keyed("hpnn")
@@ -326,6 +328,7 @@ def test_keys_are_mapped(kind: str) -> None:
     assert (jnp.abs(many.inputs[i] - want.inputs) > 1e-5).mean() < 0.02
 
 
+@pytest.mark.slow
 def test_expected_logits_are_means() -> None:
   model, key = keyed("shf")
   rng = np.random.default_rng(0)

@@ -131,6 +131,7 @@ def test_any_encoding_will_do():
   np.testing.assert_array_equal(found.curve[:, 1], 0.5)
 
 
+@pytest.mark.slow
 def test_ascent_follows_the_gradient_of_its_objective():
   """Plain steps of log p - l2 |x|^2, by hand; sign steps have one size."""
   w = jnp.asarray([[1.0, -1.0], [0.5, -2.0], [0.0, 0.0]])

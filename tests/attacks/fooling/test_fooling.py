@@ -64,6 +64,7 @@ def test_a_key_for_randomness_decides_everything(name):
   assert (found.inputs != other.inputs).any((1, 2, 3)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "name",
   [
@@ -86,6 +87,7 @@ def test_rngs_are_mapped(name):
     np.testing.assert_allclose(found.inputs, wanted.inputs, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gradient", "direct"])
 def test_eager_is_compiled(name):
   rng = jax.random.PRNGKey(3)  # A key of the old form, too.
@@ -97,6 +99,7 @@ def test_eager_is_compiled(name):
   jax.tree.map(same, eager, wanted)
 
 
+@pytest.mark.slow
 @each
 def test_64_bits(name):
   with jax.enable_x64(True):
@@ -176,6 +179,7 @@ def test_a_network_without_gradients_stops_ascent_but_not_evolution():
   assert jnp.median(climbed.confidence) < 0.5 < evolved.confidence.min()
 
 
+@pytest.mark.slow
 def test_a_search_runs_on_several_devices():
   """The children of a generation are judged on eight devices."""
   mesh = jax.make_mesh((8,), ("batch",))

@@ -92,6 +92,7 @@ def test_one_pattern_works_on_other_photos() -> None:
   assert (logits.argmax(-1) != CLASS).mean() > 0.5
 
 
+@pytest.mark.slow
 def test_terms_of_the_objective_do_what_they_say() -> None:
   plain = found()
   smooth = run(smoothness=3.0)
@@ -105,6 +106,7 @@ def test_terms_of_the_objective_do_what_they_say() -> None:
   np.testing.assert_allclose(plain.non_printability, want, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_shifts_are_drawn_and_the_pattern_survives_them() -> None:
   shifts = jax.random.randint(RNG, (12, 2), -1, 2, jnp.int32)
   rates = [
@@ -152,6 +154,7 @@ def test_wear_changes_only_the_mask() -> None:
   np.testing.assert_array_equal(moved[4][MASK[3]], ramp[3, :, 0][MASK[3]])
 
 
+@pytest.mark.slow
 def test_terms_are_numpys() -> None:
   draw = np.random.default_rng(0).uniform(size=(5, 6, 3)).astype(np.float32)
   mask = np.random.default_rng(1).uniform(size=(5, 6)) < 0.6

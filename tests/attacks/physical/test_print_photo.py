@@ -31,6 +31,7 @@ def test_without_parts_it_is_the_identity(channels: int) -> None:
   np.testing.assert_array_equal(photograph(RNG, images, Photo()), images)
 
 
+@pytest.mark.slow
 def test_shapes_and_values_of_a_photo() -> None:
   for images in (IMAGES, IMAGES[:2, :1, :3, :1]):
     photos = compiled(HANDHELD)(RNG, images)
@@ -162,6 +163,7 @@ def test_rngs_are_mapped_and_compiled_once() -> None:
   np.testing.assert_allclose(both, jnp.stack([one, other]), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_images_can_be_sharded() -> None:
   axis = jax.sharding.AxisType.Explicit
   mesh = jax.make_mesh((8,), ("batch",), axis_types=(axis,))

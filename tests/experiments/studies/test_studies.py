@@ -9,7 +9,7 @@ import pytest
 from experiments import data, studies
 from experiments.studies import base
 
-FAST = ("saliency", "single_step")
+FAST = ("single_step",)
 
 
 @pytest.fixture(autouse=True)

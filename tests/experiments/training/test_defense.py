@@ -112,6 +112,7 @@ def test_discrete(tmp_path: pathlib.Path) -> None:
   assert np.any(slopes[1])
 
 
+@pytest.mark.slow
 def test_distilled_saturates_softmax(
   plain: Any, tmp_path: pathlib.Path
 ) -> None:
