@@ -99,7 +99,7 @@ def _matrix(lab: base.Lab, ours: dict[str, _Keyed]) -> list[base.Figure]:
   other = lab._replace(seed=lab.seed + 1000)
   theirs = _trained(other)
   boxes = {
-    f"{name}, other key": labels_of(keyed.network.logits_fn)
+    f"another {name}": labels_of(keyed.network.logits_fn)
     for name, keyed in theirs.items()
   }
   found = transfer_matrix(

@@ -84,6 +84,6 @@ def test_a_key_does_not_stop_transfer(lab: base.Lab) -> None:
   for source in ("plain", "SHF", "NP", "HPNN"):
     for target in ("plain", "SHF", "NP", "FFX", "HPNN"):
       error = found[
-        f"MI-FGSM on {source}, epsilon 0.2: error of {target}, other key"
+        f"MI-FGSM on {source}, epsilon 0.2: error of another {target}"
       ]
       assert error > 0.85
