@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import numpy as np
+from jax.tree_util import Partial
 
 from experiments import models
 from experiments.studies import base
@@ -117,7 +118,8 @@ def attack(
 ) -> Outcome:
   """Train a substitute on a black box's labels, and try FGSM on it.
 
-  The attacker starts from a few test images; the others are changed.
+  The attacker starts from a few test images, half of them at most; the others
+  are changed.
 
   Args:
     lab: Data and seed.
@@ -127,7 +129,8 @@ def attack(
   """
   order = np.random.default_rng([lab.seed, 1]).permutation(len(lab.test.label))
   image, label = (x[order] for x in lab.test)
-  cut = slice(plan.seeds, plan.seeds + _JUDGED)
+  seeds = min(plan.seeds, len(label) // 2)
+  cut = slice(seeds, seeds + _JUDGED)
   judged = Examples(image[cut], label[cut])
   channels = image.shape[-1]
   student = _student(lab.dataset.num_classes, channels)
@@ -136,15 +139,14 @@ def attack(
     box,
     student.apply,
     start,
-    image[: plan.seeds],
+    image[:seeds],
     rounds=plan.rounds,
     reservoir=plan.reservoir,
     reservoir_after=plan.reservoir_after,
     held_out=Examples(judged.image, np.asarray(box(judged.image))),
     seed=lab.seed,
   )
-  # One function for all sizes, so that FGSM compiles once.
-  sources = {_NAME: jax.jit(functools.partial(student.apply, found.params))}
+  sources = {_NAME: Partial(student.apply, found.params)}
   errors = {
     epsilon: transfer_matrix(
       fgsm,

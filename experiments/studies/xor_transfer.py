@@ -43,7 +43,7 @@ def _pair(lab: base.Lab, linked: bool, name: str) -> list[base.Figure]:
   )
   found = transfer_matrix(
     # A single start can end where both features are 0: a saddle.
-    functools.partial(pgd, steps=100, restarts=4, rng=lab.rng),
+    functools.partial(pgd, steps=100, restarts=4),
     {
       "linear": xor_artefact.linear(*train),
       "quadratic": xor_artefact.quadratic(*train),

@@ -13,8 +13,9 @@ References:
 """
 
 import functools
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+import inspect
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,11 +23,9 @@ import numpy as np
 
 from keyjax.attacks import intervals
 from keyjax.attacks.evasion import problem
-from keyjax.attacks.evasion.losses import margin
+from keyjax.attacks.evasion.keyed import Attack, as_pytree, transferable
 from keyjax.attacks.evasion.problem import Bounds, Evasion, LogitsFn, Norm
 from keyjax.attacks.substitute import Oracle
-
-Attack = Callable[..., Evasion]
 
 SIGNS = "random signs"
 UNCHANGED = "unchanged"
@@ -59,15 +58,14 @@ def transfer_matrix(
   (`SIGNS`), and inputs as they are (`UNCHANGED`). An attack transfers as far as
   its error is above these.
 
-  Where a source is wrong already, attacks would stop at the unchanged input.
-  There the logit of the label gets a constant lead with which it would be
-  right, so that all inputs are changed, away from their label.
+  Attacks are made `transferable`: they also change what their source has wrong
+  already.
 
   Args:
     attack: `fgsm`, `bim`, `pgd` or another attack of `evasion` that takes
-      epsilon, norm and bounds, with its other options set by
-      `functools.partial`. It is compiled once for each model, whatever the
-      epsilon.
+      epsilon, norm and bounds, and may take rng; with its other options set by
+      `functools.partial`. It compiles once for each model, and once for all
+      `jax.tree_util.Partial(apply_fn, params)` of the same `apply_fn`.
     models: Sources, each also a target: functions from inputs to logits. The
       mean of several models' logits is a source as well.
     inputs: float[n, ...].
@@ -77,7 +75,7 @@ def transfer_matrix(
     bounds: Least and greatest value of a pixel.
     oracles: Further targets: functions on the host from inputs to labels,
       int[n], each called once for each row of the result.
-    rng: PRNG key of the random signs.
+    rng: PRNG key of the attacks and of the random signs.
 
   Returns:
     `result[source][target]`, with n inputs each.
@@ -106,10 +104,10 @@ def transfer_matrix(
   radius = jnp.asarray(epsilon, inputs.dtype)
   ball = _Ball(inputs, labels, radius, norm, bounds)
   rows = {
-    name: ball.craft(name, attack, logits_fn)
+    name: ball.craft(name, attack, logits_fn, rng)
     for name, logits_fn in models.items()
   }
-  rows[SIGNS] = ball.random_signs(rng)
+  rows[SIGNS] = ball.random_signs(problem.batch_rng(rng))
   rows[UNCHANGED] = inputs
   wrong = {
     **{k: functools.partial(_model_errors, k, f) for k, f in models.items()},
@@ -133,9 +131,12 @@ class _Ball(NamedTuple):
   norm: Norm
   bounds: Bounds
 
-  def craft(self, name: str, attack: Attack, logits_fn: LogitsFn) -> jax.Array:
-    compiled = _compiled(attack, logits_fn, self.norm, self.bounds)
-    found = compiled(self.inputs, self.labels, self.epsilon)
+  def craft(
+    self, name: str, attack: Attack, logits_fn: LogitsFn, rng: jax.Array
+  ) -> jax.Array:
+    compiled = _compiled(attack, self.norm, self.bounds)
+    model = as_pytree(logits_fn)
+    found = compiled(model, self.inputs, self.labels, self.epsilon, rng)
     problem.refuse_nan(found, f"attack on {name!r}")
     sizes = problem.sizes(found.inputs - self.inputs, self.norm)
     beyond = sizes > self.epsilon * (1 + _ROUNDING) + _ROUNDING
@@ -157,32 +158,25 @@ class _Ball(NamedTuple):
     )
 
 
-@functools.lru_cache(maxsize=32)
-def _compiled(
-  attack: Attack, logits_fn: LogitsFn, norm: Norm, bounds: Bounds
-) -> Callable[[jax.Array, jax.Array, jax.Array], Evasion]:
+# The model is an argument: one program serves all that are pytrees alike.
+@functools.lru_cache(maxsize=16)
+def _compiled(attack: Attack, norm: Norm, bounds: Bounds) -> Attack:
+  always = transferable(attack)
+  takes_rng = "rng" in inspect.signature(attack).parameters
+
   @jax.jit
   def craft(
-    inputs: jax.Array, labels: jax.Array, epsilon: jax.Array
+    logits_fn: LogitsFn,
+    inputs: jax.Array,
+    labels: jax.Array,
+    epsilon: jax.Array,
+    rng: jax.Array,
   ) -> Evasion:
-    lead = _lead(logits_fn(inputs), labels)
-
-    def ahead(x: jax.Array) -> jax.Array:
-      return logits_fn(x) + lead
-
-    return attack(
-      ahead, inputs, labels, epsilon=epsilon, norm=norm, bounds=bounds
-    )
+    more = {"rng": rng} if takes_rng else {}
+    ball: dict[str, Any] = {"epsilon": epsilon, "norm": norm, "bounds": bounds}
+    return always(logits_fn, inputs, labels, **ball, **more)
 
   return craft
-
-
-def _lead(logits: jax.Array, labels: jax.Array) -> jax.Array:
-  """Return what puts each label ahead that is not, float[n, classes]."""
-  behind = margin(logits, labels)  # [n]
-  lead = jnp.where(behind >= 0, behind + 1, 0).astype(logits.dtype)
-  hot = jax.nn.one_hot(labels, logits.shape[1], dtype=logits.dtype)
-  return problem.per_example(lead, hot) * hot
 
 
 def _model_errors(

@@ -33,7 +33,7 @@ def errors(linked: bool) -> dict[str, dict[str, float]]:
   }
   rng = jax.random.key(0)
   found = transfer_matrix(
-    functools.partial(pgd, steps=50, restarts=4, rng=rng),
+    functools.partial(pgd, steps=50, restarts=4),
     models,
     inputs[n:],
     labels[n:],
