@@ -21,6 +21,11 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+def pytest_collection_finish() -> None:
+  """Spare the tests most of Python's garbage collections."""
+  memory.collect_garbage_less_often()
+
+
 @pytest.fixture(autouse=True)
 def _bounded_memory():
   """Keep a worker below 3 GB."""
