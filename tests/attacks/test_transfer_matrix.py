@@ -163,8 +163,11 @@ def test_an_attack_compiles_once_for_a_source() -> None:
 def test_networks_of_a_model_share_a_program() -> None:
   traces = []
 
+  def counted(*args: Any, **options: Any) -> Evasion:
+    traces.append(options["epsilon"])
+    return fgsm(*args, **options)
+
   def weighted(weights: jax.Array, x: jax.Array) -> jax.Array:
-    traces.append(x.shape)
     value = x @ weights
     return jnp.stack([-value, value], -1)
 
@@ -173,16 +176,12 @@ def test_networks_of_a_model_share_a_program() -> None:
     name: jax.tree_util.Partial(weighted, jnp.asarray(weights))
     for name, weights in (("a", [1.0, 0.0]), ("b", [0.0, 1.0]))
   }
-  counts = []
-  for _ in range(2):
-    found = transfer_matrix(
-      fgsm, models, inputs, labels, epsilon=0.4, bounds=WIDE, rng=RNG
-    )
-    counts.append(len(traces))
+  found = transfer_matrix(
+    counted, models, inputs, labels, epsilon=0.4, bounds=WIDE, rng=RNG
+  )
+  assert len(traces) == 1
   assert found["a"]["a"].error == found["b"]["b"].error == 1
   assert found["a"]["b"].error == found["b"]["a"].error == 0
-  eager = counts[1] - counts[0]  # Checks and targets.
-  assert counts[0] - eager < 6, "one program, not two"
 
 
 @pytest.mark.slow
