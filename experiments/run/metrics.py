@@ -16,10 +16,15 @@ from typing import Any
 import jax
 import numpy as np
 import rich.progress
+import rich.table
 import tensorboardX
 
 from experiments.run import files
 from keyjax import processes
+
+
+def _whole() -> rich.table.Column:
+  return rich.table.Column(no_wrap=True)
 
 
 class MetricsLog:
@@ -64,10 +69,11 @@ class MetricsLog:
       self._mirror.fetch(self._path.name)
       _drop_later_lines(self._path, done)
     self._bar = rich.progress.Progress(
-      rich.progress.TextColumn("{task.description:<24}"),
+      # In 80 columns the bar becomes short, and nothing else.
+      rich.progress.TextColumn("{task.description:<20}"),
       rich.progress.BarColumn(bar_width=24),
-      rich.progress.MofNCompleteColumn(),
-      rich.progress.TimeRemainingColumn(),
+      rich.progress.MofNCompleteColumn(table_column=_whole()),
+      rich.progress.TimeRemainingColumn(table_column=_whole()),
       rich.progress.TextColumn("{task.fields[text]}"),
       disable=not self._writes,
     )
@@ -117,7 +123,7 @@ class MetricsLog:
     speed = self._speed(step)
     text = (
       f"loss {values['loss']:.3f}  accuracy {values['accuracy']:.3f}  "
-      f"{speed[f'{self._unit}_per_second']:,.0f} {self._unit}/s"
+      f"{speed[f'{self._unit}_per_second']:,.0f}/s"
     )
     self._bar.update(self._task, completed=step, text=text)
     if self._writes:
