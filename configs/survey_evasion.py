@@ -38,6 +38,7 @@ def get_config(dataset: str = "digits") -> ConfigDict:
   config = base()
   config.name = f"{dataset}_survey_evasion"
   config.dataset = dataset
+  config.model = "mlp"  # Of most studies; titles of rows name others.
   config.num_train = _TRAIN[dataset]
   set_schemes(config, none=scheme("identity", "no lock"))
   configure(
