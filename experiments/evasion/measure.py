@@ -12,12 +12,13 @@ from ml_collections import ConfigDict
 from experiments.evasion import attacks, plan
 from experiments.evasion.models import Judged
 from experiments.run import results
+from experiments.tables import robustness
 from keyjax.attacks import evasion
 from keyjax.attacks.evasion import problem
 from keyjax.attacks.evasion.problem import Evasion
 from keyjax.attacks.intervals import clopper_pearson
 
-ACCURACY = "robust accuracy"
+ACCURACY = robustness.METRIC
 _NOT_FINITE = "its logits are not finite, and follow nothing"
 _NO_KEY = "there is no key to lack"
 _ROUNDING = 1e-5  # Of a distance, as a share of epsilon.

@@ -15,17 +15,11 @@ from ml_collections import ConfigDict
 
 from experiments.evasion import attacks
 from experiments.run.config import meaning
+from experiments.tables import robustness
 
 ALL = ".*"
 NONE = "none"  # Label of no scheme and of no defence.
-HOLDERS = {
-  "right": "with the key",
-  "wrong": "with a wrong key",
-  "leaked": "with half of the key",
-  "no_key": "with the stolen file",
-  "keys": "over random keys",
-  "api": "with queries",
-}
+HOLDERS = robustness.HOLDERS
 
 
 def configure(

@@ -10,7 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from experiments.run import files
-from experiments.tables import headlines, markdown, parity, speed, survey
+from experiments.tables import (
+  headlines,
+  markdown,
+  parity,
+  robustness,
+  speed,
+  survey,
+)
 from keyjax.attacks import verdict
 
 Row = Mapping[str, Any]
@@ -237,6 +244,7 @@ _BLOCKS: dict[str, Callable[[pathlib.Path], list[str]]] = {
   "new_key": new_key,
   "parity": parity.parity,
   "peers": speed.peers,
+  "robustness": robustness.robustness,
   "speed": speed.speed,
   "survey": survey.survey,
 }

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from experiments.attacking import plan
-from experiments.tables import blocks, headlines, speed, survey
+from experiments.tables import blocks, headlines, robustness, speed, survey
 from experiments.tables.headlines import Run
 from keyjax.attacks.intervals import clopper_pearson
 from tests import cards
@@ -180,6 +180,44 @@ def test_docs_quote_the_results_files() -> None:
       f"{file}: python -m experiments.readme --nomeasure writes it"
     )
   assert sum(text.count("<!-- begin ") for text in texts) == len(blocks._BLOCKS)
+
+
+def test_robust_accuracies_are_those_of_the_files(
+  tmp_path: pathlib.Path,
+) -> None:
+  assert robustness.robustness(tmp_path) == []
+  base = {
+    "metric": "robust accuracy",
+    "model_name": "shf/none",
+    "title": "SHF",
+    "norm": "linf",
+    "low": 0.1,
+    "high": 0.9,
+    "images": 40,
+    "command": "python -m experiments.robustness",
+    "commit": "abc",
+    "hardware": "a cpu",
+    "date": "2026-01-02",
+  }
+  found = [  # Attack, its title, attacker, epsilon, accuracy.
+    ("worst", "worst case", "any", 0.1, 0.2),
+    ("clean", "no attack", "right", 0.0, 1.0),
+    ("pgd", "PGD", "keys", 0.1, 0.25),
+    ("pgd", "PGD", "keys", 0.2, 0.0),
+    ("square", "Square", "api", 0.1, 0.5),
+    ("cw", "C&W", "no_key", 0.1, None),  # Proves nothing.
+  ]
+  names = ("attack", "attack_title", "condition", "epsilon", "value")
+  rows = [base | dict(zip(names, x, strict=True)) for x in found]
+  (tmp_path / "robustness_mnist.json").write_text(json.dumps(rows))
+  lines = robustness.robustness(tmp_path)
+  assert lines[0] == "**MNIST**, accuracy in %, linf 0.1:"
+  assert lines[2] == (
+    "| model | no attack | PGD, over random keys | Square, with queries "
+    "| worst case |"
+  )
+  assert lines[4] == "| SHF | 100.0 | 25.0 | 50.0 | 20.0 (10.0 to 90.0) |"
+  assert "40 images; commit abc; a cpu; 2026-01-02" in lines[-1]
 
 
 def test_claims_are_those_of_the_files(tmp_path: pathlib.Path) -> None:
