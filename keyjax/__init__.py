@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     parallel,
     seal,
     secrets,
+    tiers,
     tree,
   )
   from keyjax.key_change import rekey
@@ -74,6 +75,7 @@ __all__ = [
   "rekey_patch_embedding",
   "seal",
   "secrets",
+  "tiers",
   "trace_marks",
   "tree",
   "unfold_patch_embedding",

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -130,10 +131,37 @@ def reencrypt(
   signatures.check_signer(signer)
   recipients = as_recipients(recipients)
   old = _open_to_sign(path, identities, signer, verify_key)
+  write_again(
+    old,
+    folder,
+    recipients,
+    revoked=revoked,
+    reinstate=reinstate,
+    signer=signer,
+    salt=salt,
+  )
+
+
+def write_again(
+  old: OpenedCheckpoint,
+  folder: Any,
+  recipients: list[Recipient],
+  *,
+  revoked: Iterable[str],
+  reinstate: bool,
+  signer: signatures.Signer | None,
+  salt: sealing.Salt = sealing.random_salt,
+  data_key: bytes | None = None,
+) -> None:
+  """Write an opened checkpoint to a new folder, as `reencrypt` does.
+
+  A `data_key` that is given is of the new checkpoint alone.
+  """
   revoked = next_revoked(
     old.files.envelope, recipients, revoked, reinstate=reinstate
   )
-  checkpoint, data_key = processes.new_id_and_data_key()
+  checkpoint, fresh_key = processes.new_id_and_data_key()
+  data_key = data_key or fresh_key
   manifest = _in_one_stream(old.manifest, checkpoint, signed=signer is not None)
   sealed = seal_messages(
     manifest,

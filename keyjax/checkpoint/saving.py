@@ -149,8 +149,13 @@ def seal_tree(
   lazy: bool,
   salt: sealing.Salt = sealing.random_salt,
   origin: Origin | None = None,
+  data_key: bytes | None = None,
 ) -> SealedArrays:
-  """Seal a tree in memory, or, if lazy, when it is written; see `save`."""
+  """Seal a tree in memory, or, if lazy, when it is written; see `save`.
+
+  A `data_key` that is given is of this checkpoint alone, and the same in all
+  processes.
+  """
   check_tree(tree)
   sealing.check_impl(impl)
   signatures.check_signer(signer)
@@ -162,7 +167,8 @@ def seal_tree(
   leaves, manifest = describe_tree(
     tree, step, metadata or {}, signed=signer is not None
   )
-  checkpoint, data_key = processes.new_id_and_data_key()
+  checkpoint, fresh_key = processes.new_id_and_data_key()
+  data_key = data_key or fresh_key
   manifest = manifest._replace(id=checkpoint, origin=origin, name=name, run=run)
   messages = sealing.stream_messages(
     manifest, data_key, leaves, jax.process_index(), impl, salt

@@ -8,6 +8,7 @@ import pathlib
 from typing import Any
 
 import keyjax
+from keyjax.cli import tiers
 from keyjax.cli.exit_codes import REFUSED, USAGE, Failure, keyring_errors_as
 from keyjax.cli.inputs import read_json_object
 from keyjax.cli.key_reader import KeyReader, default_identity, read_verify_key
@@ -22,6 +23,7 @@ from keyjax.cli.parsers import (
   add_recipients,
   add_root,
   add_signer,
+  add_tier,
   add_verify_key,
   byte_count,
   number,
@@ -65,16 +67,22 @@ folder, written completely or not at all. Names, shapes, dtypes, the step, the
 run and the metadata are encrypted too; without a key, only the total size and
 the ids of the recipients can be read. IN is not changed: delete it if others
 must not read it.
+
+With --tier, some leaves have a data key and recipients of their own, so that a
+key opens a part of the model. Headers of safetensors files are not kept then.
 """,
     examples="""
 keyjax encrypt model.safetensors model-1 --step 1000 --to @alice.key.pub \\
   --to @bob.key.pub --to keyring:team.keyring --root file:root.key \\
   --sign file:owner.key
+keyjax encrypt model.safetensors tiered --to @bob.key.pub \\
+  --tier "biases:.*bias:@alice.key.pub"
 """,
   )
   add_path(parser, "source", metavar="IN", help="weights to read")
   add_path(parser, "target", metavar="OUT", help="checkpoint to write")
-  add_recipients(parser)
+  add_recipients(parser, required=False)
+  tiers.add_tiers(parser)
   add_licensee(parser)
   add_signer(parser)
   parser.add_argument(
@@ -107,6 +115,10 @@ keyjax encrypt model.safetensors model-1 --step 1000 --to @alice.key.pub \\
 def encrypt(args: argparse.Namespace) -> Result:
   """Seal weights for recipients."""
   keyjax.checkpoint.check_new(args.target)
+  if args.tier:
+    return tiers.encrypt(args)
+  if args.opens or not args.to:
+    raise Failure(USAGE, "who can open it? give --to RECIPIENT, or --tier")
   metadata = read_json_object(args.metadata)
   reader = KeyReader(args)
   recipients = reader.recipients(args.to)
@@ -153,7 +165,8 @@ def _add_inspect(commands: Any) -> None:
     details="""
 Without a key: what anyone can read, none of which is authenticated. With a key:
 the step, the names of model and run, the metadata and the leaves. Tensors are
-not read; `verify` reads them.
+not read; `verify` reads them. Of a checkpoint with tiers: the tiers, and with
+--tier the leaves of one.
 """,
     examples="""
 keyjax inspect model-1
@@ -161,6 +174,7 @@ keyjax inspect model-1 -i file:bob.key
 """,
   )
   _add_checkpoint(parser)
+  add_tier(parser)
   add_identities(parser)
   parser.add_argument(
     "--public", action="store_true", help="use no key, ignore KEYJAX_IDENTITY"
@@ -171,12 +185,15 @@ keyjax inspect model-1 -i file:bob.key
 
 def inspect(args: argparse.Namespace) -> Result:
   """Show what a checkpoint contains, as far as the keys allow."""
-  found = public_view(args.path)
+  if not args.tier and keyjax.tiers.is_tiered(args.path):
+    return tiers.inspect(args)
+  path = tiers.folder(args.path, args.tier)
+  found = public_view(path)
   reader = KeyReader(args)
   if args.public or not (args.identity or default_identity()):
     return Result(found, [*_public_lines(found), "give -i SOURCE to see more"])
-  identities = reader.identities(args.identity)
-  found = keyjax.checkpoint.inspect(args.path, identities)
+  identities = tiers.with_sub_keys(args.path, reader.identities(args.identity))
+  found = keyjax.checkpoint.inspect(path, identities)
   return Result(found, [*_public_lines(found), *_sealed_lines(found)])
 
 
@@ -219,13 +236,14 @@ def _add_verify(commands: Any) -> None:
     details="""
 Anyone who can open a checkpoint can also write one: only --verify-key proves
 that it is the owner's, and only --step, --name and --run that it is not another
-of theirs.
+of theirs. Of a checkpoint with tiers, those that open are verified.
 """,
     examples="""
 keyjax verify model-1 -i file:bob.key --verify-key @owner.key.pub
 """,
   )
   _add_checkpoint(parser)
+  add_tier(parser)
   add_identities(parser)
   add_verify_key(parser)
   add_expected(parser)
@@ -235,6 +253,9 @@ keyjax verify model-1 -i file:bob.key --verify-key @owner.key.pub
 
 def verify(args: argparse.Namespace) -> Result:
   """Open every chunk, and report those that do not open."""
+  if keyjax.tiers.is_tiered(args.path):
+    return tiers.verify(args)
+  tiers.folder(args.path, args.tier)
   total = public_view(args.path)["bytes"]
   identities = KeyReader(args).identities(args.identity)
   key = read_verify_key(args.verify_key)
@@ -275,6 +296,7 @@ a folder again with --format safetensors. With --max-shard-size, OUT is a folder
 of safetensors files and their index, as Hugging Face writes them. Only you can
 read it (mode 600, or 700 for a folder), whatever the umask: use chmod to share
 it. With --leaves, only the chunks that hold these leaves are read and opened.
+Of a checkpoint with tiers, those that open are written, or those of --tier.
 """,
     examples="""
 keyjax decrypt model-1 opened.safetensors -i file:bob.key
@@ -285,6 +307,7 @@ keyjax decrypt model-1 shards -i file:bob.key --max-shard-size 5GB
   )
   add_path(parser, "source", metavar="IN", help="checkpoint to read")
   add_path(parser, "target", metavar="OUT", help="weights to write")
+  add_tier(parser)
   parser.add_argument(
     "--leaves",
     type=pattern,
@@ -318,6 +341,9 @@ def decrypt(args: argparse.Namespace) -> Result:
   """Open a checkpoint and write it unencrypted."""
   kind = _kind(args)
   keyjax.checkpoint.check_new(args.target, kind)
+  if keyjax.tiers.is_tiered(args.source):
+    return tiers.decrypt(args, kind)
+  tiers.folder(args.source, args.tier)
   metadata = None if args.metadata is None else read_json_object(args.metadata)
   total = public_view(args.source)["bytes"]
   identities = KeyReader(args).identities(args.identity)

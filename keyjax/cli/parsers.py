@@ -152,13 +152,13 @@ def add_identities(parser: Any) -> None:
   )
 
 
-def add_recipients(parser: Any) -> None:
-  """Add `--to`."""
+def add_recipients(parser: Any, *, required: bool = True) -> None:
+  """Add `--to`; without `required`, tiers may take its place."""
   parser.add_argument(
     "--to",
     action="append",
     default=[],
-    required=True,
+    required=required,
     metavar="RECIPIENT",
     help="who can open it: keyjax-KIND:..., @FILE with such lines, a SOURCE "
     f"of a key, keyring:PATH, {_forms('recipient')}; can be repeated",
@@ -169,6 +169,17 @@ def _forms(role: kinds.Role) -> str:
   """Return the forms that kinds define, for a help text."""
   forms = ", ".join(kinds.argument_forms(role))
   return f"{forms} (see `keyjax keygen --help`)"
+
+
+def add_tier(parser: Any) -> None:
+  """Add `--tier NAME`."""
+  parser.add_argument(
+    "--tier",
+    action="append",
+    default=[],
+    metavar="NAME",
+    help="only this tier, of a checkpoint with tiers",
+  )
 
 
 def add_passphrase(parser: Any) -> None:

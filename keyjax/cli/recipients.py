@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import keyjax
+from keyjax.cli import tiers
 from keyjax.cli.checkpoints import public_view
 from keyjax.cli.exit_codes import USAGE, Failure, classify, keyring_errors_as
 from keyjax.cli.key_reader import KeyReader, read_verify_key, recipient_ids
@@ -20,6 +21,7 @@ from keyjax.cli.parsers import (
   add_recipients,
   add_root,
   add_signer,
+  add_tier,
   add_verify_key,
 )
 
@@ -41,6 +43,8 @@ def _add_rewrap(commands: Any) -> None:
 The data key stays the same and no tensor is touched: use it to add recipients.
 Anyone who could open the checkpoint may have kept the data key: to exclude
 them, use `revoke`. --to replaces all recipients; with --keep it adds to them.
+Of a checkpoint with tiers, give the --tier; the others are not touched. Without
+--keep, a tier no longer opens for the recipients of a higher one.
 """,
     examples="""
 keyjax keygen x25519 carol.key --pub --plain
@@ -50,6 +54,7 @@ keyjax rewrap model-1 -i file:bob.key --keep --to kms:service#team-a
 """,
   )
   _add_checkpoint(parser)
+  add_tier(parser)
   add_identities(parser)
   add_recipients(parser)
   parser.add_argument(
@@ -62,23 +67,24 @@ keyjax rewrap model-1 -i file:bob.key --keep --to kms:service#team-a
 
 def rewrap(args: argparse.Namespace) -> Result:
   """Change the recipients of a checkpoint, with the same data key."""
-  before = public_view(args.path)["envelope"]
+  path = tiers.folder(args.path, args.tier)
+  before = public_view(path)["envelope"]
   reader = KeyReader(args)
-  identities = reader.identities(args.identity)
+  identities = tiers.with_sub_keys(args.path, reader.identities(args.identity))
   recipients = reader.recipients(args.to)
   # Without --keep too: a key that opens nothing is reported first.
-  extended = _extended_recipients(args.path, identities, recipients)
+  extended = _extended_recipients(path, identities, recipients)
   with keyring_errors_as(USAGE):
     keyjax.checkpoint.rewrap(
-      args.path,
+      path,
       identities,
       extended if args.keep else recipients,
       reinstate=args.reinstate,
     )
-  after = public_view(args.path)["envelope"]["recipients"]
+  after = public_view(path)["envelope"]["recipients"]
   removed = [name for name in before["recipients"] if name not in after]
   reinstated = [name for name in after if name in before["revoked"]]
-  lines = [f"{args.path} opens for {name}" for name in after]
+  lines = [f"{path} opens for {name}" for name in after]
   lines += [
     f"{name} is no longer a recipient; whoever kept the data key or the old "
     "envelope can still open it: see keyjax revoke"
@@ -86,7 +92,7 @@ def rewrap(args: argparse.Namespace) -> Result:
   ]
   lines += [f"{name} was revoked and is reinstated" for name in reinstated]
   document = {
-    "path": args.path,
+    "path": path,
     "recipients": after,
     "reinstated": reinstated,
     "removed": removed,
@@ -130,6 +136,10 @@ its copies: its recipients can open those forever, and anyone who copied the
 weights keeps them. To revoke licensees of a tree, give the tree without them:
 --to broadcast:SOURCE#DEPTH-REVOKED.
 
+Of a checkpoint with tiers, OUT is PATH, and --tier NAME:RECIPIENTS takes the
+place of --to: these tiers are encrypted again inside PATH, and no other is
+touched. Give the lower tiers that one opens with it.
+
 A signature does not carry over: give --sign. Any recipient can have replaced
 weights in PATH, so it must then have a signature too: by the same key, or by
 --verify-key.
@@ -144,6 +154,15 @@ keyjax revoke model-1 model-2 -i file:bob.key --recipient @carol.key.pub \\
   add_path(parser, "target", metavar="OUT", help="the new checkpoint")
   add_identities(parser)
   parser.add_argument(
+    "--tier",
+    type=tiers.new_recipients,
+    action="append",
+    default=[],
+    metavar="NAME:RECIPIENTS",
+    help="encrypt this tier again for these, as in --to, with commas between "
+    "them; can be repeated",
+  )
+  parser.add_argument(
     "--recipient",
     action="append",
     default=[],
@@ -151,7 +170,7 @@ keyjax revoke model-1 model-2 -i file:bob.key --recipient @carol.key.pub \\
     help="who loses access: an id that `inspect` shows, keyjax-KIND:..., or "
     "@FILE; can be repeated",
   )
-  add_recipients(parser)
+  add_recipients(parser, required=False)
   add_licensee(parser)
   _add_reinstate(parser)
   add_signer(parser)
@@ -162,6 +181,10 @@ keyjax revoke model-1 model-2 -i file:bob.key --recipient @carol.key.pub \\
 
 def revoke(args: argparse.Namespace) -> Result:
   """Write a checkpoint again under a new data key, without some recipients."""
+  if args.tier:
+    return tiers.revoke(args)
+  if not args.to:
+    raise Failure(USAGE, "who keeps access? give --to RECIPIENT, or --tier")
   before = public_view(args.path)["envelope"]["recipients"]
   revoked = recipient_ids(args.recipient)
   if unknown := [name for name in revoked if name not in before]:
@@ -270,7 +293,8 @@ def rotate(args: argparse.Namespace) -> Result:
   # Read the envelopes first: nothing changes if one is not a checkpoint.
   found = {
     path: public_view(path)["envelope"]["recipients"]
-    for path in args.checkpoint
+    for given in args.checkpoint
+    for path in tiers.folders(given)
   }
   primary = ring.rotate()
   older = {e.recipient_id: e.id for e in ring.entries if not e.primary}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
-from keyjax import Secret, checkpoint
+from keyjax import Secret, checkpoint, tiers
 from keyjax.keyring import SymmetricKey
 from tests import ports
 from tests.checkpoint import two
@@ -59,6 +59,8 @@ def test_two_processes_save_and_restore(tmp_path: pathlib.Path) -> None:
     found = checkpoint.restore(path, owner, like, verify_key=verify_key)
     two.assert_equal(found)
   two.assert_equal(checkpoint.restore(path, owner))
+  parts = tiers.restore(tmp_path / "tiers", owner, verify_key=verify_key)
+  two.assert_equal(parts.params)
   # One process gives it a new data key; two restore that.
   checkpoint.reencrypt(path, tmp_path / "c2", owner, owner)
   path.rename(tmp_path / "old")

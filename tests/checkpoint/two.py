@@ -20,7 +20,7 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 from jax.sharding import NamedSharding, PartitionSpec  # noqa: E402
 
-from keyjax import Secret, checkpoint  # noqa: E402
+from keyjax import Secret, checkpoint, tiers  # noqa: E402
 from keyjax.keyring import SymmetricKey  # noqa: E402
 
 SPECS = {
@@ -69,6 +69,8 @@ def main(port: str, process: str, folder: str, job: str, where: str) -> None:
 
     signer = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
     checkpoint.save(f"{where}/c", tree(mesh), owner, step=7, signer=signer)
+    parts = [tiers.Tier("top", "both", owner), tiers.Tier("low", ".*", owner)]
+    tiers.save(f"{where}/tiers", tree(mesh), parts, signer=signer)
     with checkpoint.Manager(
       f"{where}/m", recipients=owner, identities=owner
     ) as manager:

@@ -30,11 +30,18 @@ async def _write_mark(folder: Any, metadata_store: Any) -> None:
       commit_timestamp_nsecs=time.time_ns(),
     )
     await asyncio.to_thread(metadata_store.wait_until_finished)
+  await asyncio.to_thread(write, folder)
+
+
+def write(folder: Any) -> None:
+  """Mark a folder as complete.
+
+  Raises:
+    FileExistsError: If another process has marked it, in a bucket.
+  """
   if not locations.is_remote(folder):
-    await asyncio.to_thread((folder / MARK).write_text, TEXT)
-    return
-  data = TEXT.encode("ascii")
-  if not await asyncio.to_thread(locations.create_object, folder, MARK, data):
+    (folder / MARK).write_text(TEXT)
+  elif not locations.create_object(folder, MARK, TEXT.encode("ascii")):
     raise FileExistsError(f"another process completed {folder} first")
 
 

@@ -25,9 +25,9 @@ from keyjax.checkpoint.storage.locations import (
 
 _ORBAX_TEMPORARY = ".orbax-checkpoint-tmp"
 _TRIAL = ".try-"
-# What Orbax writes into a checkpoint's folder.
+# What a save writes into a checkpoint's folder.
 _ORBAX_NAMES = re.compile(
-  r"header|sealed|d|array_metadatas|manifest\.ocdbt|ocdbt\.process_\d+|"
+  r"header|sealed|tiers|d|array_metadatas|manifest\.ocdbt|ocdbt\.process_\d+|"
   r"_(CHECKPOINT_METADATA|METADATA|sharding)"
 )
 
@@ -63,6 +63,8 @@ def _is_abandoned(path: Any) -> bool:
   """
   with bucket_errors(path):
     names = [one.name for one in path.iterdir()] if path.exists() else []
+  if "tiers" in names and "header" not in names:
+    return False  # A save with tiers writes the header first.
   return all(map(_ORBAX_NAMES.fullmatch, names))
 
 
@@ -166,6 +168,20 @@ def _check_bucket_writable(folder: Any) -> None:
     except FileNotFoundError:  # Its text is the URL of a request.
       raise FileNotFoundError("there is no such bucket") from None
     trial.unlink()
+
+
+def temporary(path: pathlib.Path) -> pathlib.Path:
+  """Return the folder beside a new one in which it is written."""
+  return path.with_name(f"{path.name}{_ORBAX_TEMPORARY}")
+
+
+def remove(path: Any) -> None:
+  """Remove a folder of a disk or a bucket, as far as possible."""
+  if not is_remote(path):
+    shutil.rmtree(path, ignore_errors=True)
+    return
+  with contextlib.suppress(CheckpointError), bucket_errors(path):
+    path.rmtree()
 
 
 def remove_temporary(folder: pathlib.Path, name: str = "*") -> None:

@@ -1,6 +1,8 @@
 """The header of a sealed checkpoint: the envelope, which is public.
 
 PATH/header/metadata   JSON: format, version, envelope
+
+A checkpoint with tiers (`keyjax.tiers`) has an index of its tiers there.
 """
 
 import json
@@ -18,6 +20,7 @@ from keyjax.checkpoint.errors import (
 from keyjax.checkpoint.storage import locations
 
 FORMAT = "keyjax-sealed"
+TIERS_FORMAT = "keyjax-tiers"
 VERSION = 1
 HEADER = "header"
 HEADER_FILE = "metadata"
@@ -49,9 +52,16 @@ def find(path: str | os.PathLike[str]) -> Any:
   return place
 
 
-def read(path: Any) -> bytes:
-  """Return the envelope of a header that anyone may have written."""
-  what = f"{path} is not a sealed checkpoint"
+def read_json(path: Any, what: str) -> dict[str, Any]:
+  """Return a header that anyone may have written; it has a format.
+
+  Args:
+    path: Folder of the checkpoint.
+    what: What is wrong with it if it has none, for the error.
+
+  Raises:
+    CheckpointError: If it cannot be read, is too large, or is not JSON.
+  """
   data = _read_header(path / HEADER / HEADER_FILE, what)
   if len(data) > MAX_HEADER_BYTES:
     raise CheckpointContentError(f"{what}: its header is too large")
@@ -61,7 +71,21 @@ def read(path: Any) -> bytes:
     fields = json.loads(data)
   except (ValueError, RecursionError):
     raise CheckpointContentError(f"{what}: its header is not JSON") from None
-  if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+  if not isinstance(fields, dict) or not isinstance(fields.get("format"), str):
+    raise CheckpointContentError(what)
+  return fields
+
+
+def read(path: Any) -> bytes:
+  """Return the envelope of a header that anyone may have written."""
+  what = f"{path} is not a sealed checkpoint"
+  fields = read_json(path, what)
+  if fields["format"] == TIERS_FORMAT:
+    raise CheckpointContentError(
+      f"{path} is a checkpoint with tiers, each with an envelope of its own: "
+      "see keyjax.tiers"
+    )
+  if fields["format"] != FORMAT:
     raise CheckpointContentError(what)
   version = fields.get("version")
   envelope = fields.get("envelope")
@@ -104,13 +128,19 @@ def replace(path: pathlib.Path, envelope: bytes, *, before: bytes) -> None:
     CheckpointStorageError: If another process has replaced it, or is about to.
     OSError: If it cannot be written; the old one is still there then.
   """
-  data = json.dumps(contents(envelope)).encode("ascii")
-  old = contents(before)
+  replace_json(path, contents(envelope), before=contents(before))
+
+
+def replace_json(
+  path: Any, fields: dict[str, Any], *, before: dict[str, Any]
+) -> None:
+  """Replace a header, completely or not at all; see `replace`."""
+  data = json.dumps(fields).encode("ascii")
   if locations.is_remote(path):
     with locations.bucket_errors(path):
-      replaced = _replace_object(path / HEADER, data, old)
+      replaced = _replace_object(path / HEADER, data, before)
   else:
-    replaced = _replace_file(path / HEADER, data, old)
+    replaced = _replace_file(path / HEADER, data, before)
   if not replaced:
     raise CheckpointStorageError(
       f"another process is changing the recipients of {path}: nothing was "

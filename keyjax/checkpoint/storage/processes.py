@@ -51,6 +51,12 @@ def _from_process_0(own: bytes) -> bytes:
   return _SUITE.decrypt(mine, private, info=_INFO)
 
 
+def wait_for_all(what: str) -> None:
+  """Return once all processes of the run have called this."""
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(f"keyjax/checkpoint/{what}")
+
+
 def gather_digests(mine: dict[int, bytes], count: int) -> tuple[str, ...]:
   """Return the digests of all parts; each process knows its own.
 
