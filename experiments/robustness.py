@@ -39,12 +39,15 @@ from experiments.protection.job import Job, open_job
 from experiments.report import robustness as report
 from experiments.run import files, results
 from experiments.run import flags as run_flags
+from experiments.tables import survey
 
 Row = dict[str, Any]
 _MODELS = flags.DEFINE_string(
   "models", plan.ALL, "Regular expression of the models SCHEME/DEFENSE."
 )
-_COPY = flags.DEFINE_string("copy", "", "Another file for all rows.")
+_COPY = flags.DEFINE_string(
+  "copy", "", "A file for the rows that a document quotes."
+)
 
 
 def run(
@@ -64,7 +67,7 @@ def run(
     keydir: Folder for keys; `<workdir>.keys` by default.
     secret: See `experiments.main.run`.
     only: Regular expression of the models `SCHEME/DEFENSE`.
-    copy: Another file for all rows, such as one that a document quotes.
+    copy: File for the rows that a document quotes, studies over their seeds.
 
   Raises:
     ValueError: If the config or a folder is wrong; the message says how.
@@ -82,9 +85,10 @@ def run(
   todo += claims.tasks(config, dataset, folder)
   found = _measured(todo, folder / "robustness.jsonl", jobs, say)
   found += measure.worst_cases(found)
-  for file in (str(folder / "robustness.json"), copy):
-    if file:
-      results.write_json(files.path(file), found)
+  results.write_json(folder / "robustness.json", found)
+  if copy:
+    others = [r for r in found if r["metric"] != survey.METRIC]
+    results.write_json(files.path(copy), others + survey.over_seeds(found))
   page = folder / "robustness.html"
   report.write(page, found, pictures.read(folder))
   for made in (table(found), claims.table(found)):

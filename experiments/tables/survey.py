@@ -7,6 +7,7 @@ from typing import Any
 from experiments.tables import headlines, markdown
 
 METRIC = "study"  # Of rows of studies.
+_OF_A_SEED = ("seed", "row", "task")
 _DATA = {"digits": "digits", "mnist": "MNIST"}
 
 Row = Mapping[str, Any]
@@ -14,18 +15,22 @@ Row = Mapping[str, Any]
 
 def survey(results: pathlib.Path) -> list[str]:
   """Return each study's claim, and its figures on every data set."""
-  found = {
-    name: over_seeds(headlines.read(results / f"survey_{name}.json"))
+  rows = [
+    row
     for name in _DATA
-  }
-  rows = [row for of_data in found.values() for row in of_data]
+    for row in headlines.read(results / f"survey_{name}.json")
+  ]
   studies = {row["study"]: row for row in rows}
   made: list[str] = []
   for study, first in sorted(studies.items(), key=lambda x: _order(x[0])):
-    made += [f"**{first['study_title']}.** {first['sentence']}", ""]
+    made += [f"**{_stopped(first['study_title'])}** {first['sentence']}", ""]
     made += [*_table([r for r in rows if r["study"] == study]), ""]
   runs = {(r["command"], r["commit"]): r for r in reversed(rows)}
   return [*made, *map(_origin, runs.values())]
+
+
+def _stopped(title: str) -> str:
+  return title if title.endswith("?") else f"{title}."
 
 
 def over_seeds(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -34,16 +39,21 @@ def over_seeds(rows: Sequence[Row]) -> list[dict[str, Any]]:
   for row in rows:
     if row["metric"] == METRIC:
       groups.setdefault((row["study"], row["title"]), []).append(row)
-  return [
-    dict(members[0])
-    | {
-      "value": sum(r["value"] for r in members) / len(members),
-      "low": min(r["value"] for r in members),
-      "high": max(r["value"] for r in members),
-      "seeds": len(members),
-    }
-    for members in groups.values()
-  ]
+  return [_united(members) for members in groups.values()]
+
+
+def _united(members: Sequence[Row]) -> dict[str, Any]:
+  values = [r["value"] for r in members]
+  first = {k: v for k, v in members[0].items() if k not in _OF_A_SEED}
+  return first | {
+    "value": sum(values) / len(values),
+    "low": min(values),
+    "high": max(values),
+    "interval": "least and greatest over seeds",
+    "seeds": [r["seed"] for r in members],
+    # Only shares have an interval over images.
+    "unit": "%" if any(r["interval"] for r in members) else "",
+  }
 
 
 # The order of the survey's sections; other studies follow.
@@ -94,15 +104,24 @@ def _table(rows: Sequence[Row]) -> Iterator[str]:
 
 def _spread(row: Row) -> str:
   """Return `41.2 % (41.0 to 41.5)`, or a number as it is."""
-  scale, digits, unit = (100, 1, " %") if row["interval"] else (1, 2, "")
-  value, low, high = (
-    f"{scale * row[k]:.{digits}f}" for k in ("value", "low", "high")
-  )
-  return f"{value}{unit}" + ("" if low == high else f" ({low} to {high})")
+  spread = [row[k] for k in ("value", "low", "high")]
+  if row["unit"]:
+    value, low, high = (f"{100 * x:.1f}" for x in spread)
+    value += " %"
+  else:
+    value, low, high = map(_number, spread)
+  return value + ("" if low == high else f" ({low} to {high})")
+
+
+def _number(value: float) -> str:
+  """Return three digits, and five of a confidence near 1."""
+  if 0.99 < value < 1:
+    return f"{value:.5f}"
+  return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _origin(row: Row) -> str:
   return (
-    f"- `{row['command']}`: {row['seeds']} seeds; commit {row['commit']}; "
+    f"- `{row['command']}`: {len(row['seeds'])} seeds; commit {row['commit']}; "
     f"{row['hardware']}; {row['date'][:10]}; means and ranges over seeds."
   )

@@ -237,15 +237,23 @@ def test_claims_are_those_of_the_files(tmp_path: pathlib.Path) -> None:
     "interval": "Clopper-Pearson",
     "target": "3 %",
   }
-  number = base | {"title": "l2", "interval": "", "target": ""}
+  number = base | {"title": "sure", "interval": "", "target": ""}
   for name in ("digits", "mnist"):
-    rows = [share | {"value": v, "dataset": name} for v in (0.25, 0.5, 0.75)]
-    rows += [number | {"value": 0.5, "dataset": name}]
+    given = [
+      what | {"value": value, "seed": seed, "dataset": name}
+      for what, values in (
+        (share, (0.25, 0.5, 0.75)),
+        (number, (0.9999, 0.9998)),
+      )
+      for seed, value in enumerate(values)
+    ]
+    rows = survey.over_seeds(given)
     (tmp_path / f"survey_{name}.json").write_text(json.dumps(rows))
   lines = survey.survey(tmp_path)
   assert lines[0] == "**Many steps.** It breaks them."
   assert lines[2] == "| figure | digits | elsewhere | MNIST | elsewhere |"
   spread = "50.0 % (25.0 to 75.0)"
+  sure = "0.99985 (0.99980 to 0.99990)"
   assert lines[4] == f"| PGD | {spread} | 3 % | {spread} | 3 % |"
-  assert lines[5] == "| l2 | 0.50 |  | 0.50 |  |"
+  assert lines[5] == f"| sure | {sure} |  | {sure} |  |"
   assert "3 seeds; commit abc; a cpu; 2026-01-02" in lines[-1]
