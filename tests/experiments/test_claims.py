@@ -44,6 +44,7 @@ NOT_CLAIMS = (
 OF_INPUTS = {
   "docs/defenses.md",
   "docs/robustness.md",
+  "docs/robustness_figures.md",
   *(
     f"docs/attacks/{x}.md"
     for x in ("evasion", "fooling", "parity", "physical", "transfer")
