@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments.models.base import Classifier, activate, batch_norm
+from experiments.models.experts import Experts, Present, present_experts
 from experiments.models.registry import register
 
 # Output channels of 3x3 convolutions; "M" halves the image. Simonyan and
@@ -50,15 +51,20 @@ class CNN(Classifier):
     kernel: Side of the convolutions' kernels.
     units: Units of the hidden `Dense` layer.
     activation: Name of the nonlinearity in `flax.linen`.
+    experts: Tiers whose experts add to the hidden layer's output; see
+      `experiments.models.experts`.
   """
 
   features: Sequence[int] = (16, 32)
   kernel: int = 5
   units: int = 128
   activation: str = "relu"
+  experts: Sequence[str] = ()
 
   @nn.compact
-  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+  def __call__(
+    self, x: jax.Array, train: bool = False, present: Present = None
+  ) -> jax.Array:
     """Return the logits of images in [0, 1]."""
     del train  # Unused: training is no different here.
     x = self.normalise(x)
@@ -69,8 +75,13 @@ class CNN(Classifier):
       # [b, h, w, c] -> [b, h / 2, w / 2, features]
       x = activate(self.activation, x)
     x = x.reshape(len(x), -1)  # [b, h', w', features] -> [b, n]
-    x = nn.Dense(self.units, dtype=self.dtype, name="dense")(x)
-    return self.classify(activate(self.activation, x))
+    y = nn.Dense(self.units, dtype=self.dtype, name="dense")(x)
+    y = activate(self.activation, y)
+    if experts := present_experts(self.experts, present):
+      y = y + Experts(
+        experts, self.units, self.units, self.dtype, name="experts"
+      )(x)
+    return self.classify(y)
 
 
 class VGG(Classifier):

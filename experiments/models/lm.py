@@ -1,12 +1,14 @@
 """A decoder-only language model in GPT-2's layout."""
 
 import math
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from experiments.models.base import Dtype
+from experiments.models.experts import Present, present_experts
 from experiments.models.layout import THIRDS, Layout, register_layout
 from experiments.models.registry import register
 from experiments.models.transformer import TransformerBlock, layer_norm
@@ -38,6 +40,8 @@ class LanguageModel(nn.Module):
       otherwise that is a `Dense` called `head`.
     remat: Whether the backward pass computes each block again.
     dtype: Type of the computation; parameters and logits stay `float32`.
+    experts: Tiers of which each block has an expert; see
+      `experiments.models.experts`.
   """
 
   vocabulary: int
@@ -48,9 +52,12 @@ class LanguageModel(nn.Module):
   tied: bool = True
   remat: bool = False
   dtype: Dtype = jnp.float32
+  experts: Sequence[str] = ()
 
   @nn.compact
-  def __call__(self, tokens: jax.Array, train: bool = False) -> jax.Array:
+  def __call__(
+    self, tokens: jax.Array, train: bool = False, present: Present = None
+  ) -> jax.Array:
     """Return the logits, `float32[b, t, vocabulary]`, of `int[b, t]`."""
     del train  # Unused: training is no different here.
     self._check(tokens)
@@ -67,6 +74,7 @@ class LanguageModel(nn.Module):
     )
     # int[b, t] -> [b, t, features]
     x = embed(tokens) + position[:, : tokens.shape[1]].astype(self.dtype)
+    experts = present_experts(self.experts, present)
     block = nn.remat(TransformerBlock) if self.remat else TransformerBlock
     for i in range(self.depth):
       x = block(
@@ -78,6 +86,7 @@ class LanguageModel(nn.Module):
         dtype=self.dtype,
         kernel_init=init,
         out_init=nn.initializers.normal(0.02 / math.sqrt(2 * self.depth)),
+        experts=experts,
         name=f"block_{i}",
       )(x)
     x = layer_norm(x, self.dtype, "norm", _EPSILON)

@@ -5,6 +5,7 @@ Every projection is a separate `Dense`, so that a lock finds it by path:
 `mlp_in` and `mlp_out`.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -12,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments.models.base import Dtype
+from experiments.models.experts import Experts
 
 _KERNEL_INIT = nn.initializers.lecun_normal()
 
@@ -85,6 +87,7 @@ class TransformerBlock(nn.Module):
     dtype: Type of the computation.
     kernel_init: Initialiser of all layers but the last of each branch.
     out_init: Initialiser of the last layer of each branch.
+    experts: Tiers whose experts add to the feed-forward layer's output.
   """
 
   heads: int
@@ -95,6 +98,7 @@ class TransformerBlock(nn.Module):
   dtype: Dtype = jnp.float32
   kernel_init: Any = _KERNEL_INIT
   out_init: Any = _KERNEL_INIT
+  experts: Sequence[str] = ()
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -109,6 +113,14 @@ class TransformerBlock(nn.Module):
       name="attention",
     )(y)
     y = layer_norm(x, self.dtype, "norm_mlp", self.epsilon)
+    if self.experts:
+      x = x + Experts(
+        tuple(self.experts),
+        self.hidden,
+        x.shape[-1],
+        self.dtype,
+        name="experts",
+      )(y)
     # [b, t, d] -> [b, t, hidden] -> [b, t, d]
     y = nn.Dense(
       self.hidden,

@@ -49,8 +49,8 @@ opens the higher tier, now or after a grant, opens the lower ones.
   revoke the one without the others.
 - *What is learnt elsewhere.* A tier holds weights. That the others perform a
   function badly without them is a property of training, not of encryption: if
-  the function was not routed into the tier, the other tiers may have it, and
-  fine-tuning recovers what is close.
+  the function was not routed into the tier (`routed`), the other tiers may have
+  it, and whoever has data of it can train them.
 """
 
 from typing import TYPE_CHECKING
@@ -64,6 +64,7 @@ if TYPE_CHECKING:
   from keyjax.tiers.opening import with_sub_keys
   from keyjax.tiers.restoring import Unlocked, restore
   from keyjax.tiers.revoking import reencrypt
+  from keyjax.tiers.routing import routed
   from keyjax.tiers.saving import Tier, save
 
 __all__ = [
@@ -75,6 +76,7 @@ __all__ = [
   "is_tiered",
   "reencrypt",
   "restore",
+  "routed",
   "save",
   "verify",
   "with_sub_keys",
@@ -89,6 +91,7 @@ __getattr__, __dir__ = lazy.attach(
     "opening": ("with_sub_keys",),
     "restoring": ("Unlocked", "restore"),
     "revoking": ("reencrypt",),
+    "routing": ("routed",),
     "saving": ("Tier", "save"),
   },
 )

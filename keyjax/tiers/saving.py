@@ -24,9 +24,10 @@ from keyjax.checkpoint.storage.locations import absolute_path
 from keyjax.checkpoint.storage.whole_folders import writing_whole
 from keyjax.errors import ArgumentError
 from keyjax.keyring import Recipient
+from keyjax.tiers.assigning import Leaves, assign
 from keyjax.tiers.index import TIERS, Index, check_name
 from keyjax.tiers.records import add_record, sub_key
-from keyjax.tree import matcher, path_str, unmatched
+from keyjax.tree import path_str
 
 
 class Tier(NamedTuple):
@@ -41,7 +42,7 @@ class Tier(NamedTuple):
   """
 
   name: str
-  leaves: Any
+  leaves: Leaves
   recipients: Recipient | Iterable[Recipient]
   opens: Sequence[str] = ()
 
@@ -188,7 +189,7 @@ def split(tree: Any, tiers: Sequence[Tier]) -> dict[str, Any]:
   if len(set(paths)) < len(paths):
     twice = next(x for x in paths if paths.count(x) > 1)
     raise ValueError(f"two leaves have the path {twice}")
-  numbers = _assign(paths, tiers)
+  numbers = assign(paths, {tier.name: tier.leaves for tier in tiers})
   structure = tree_structure.describe(tree)
   leaves = [x for _, x in with_paths]
   return {
@@ -197,25 +198,3 @@ def split(tree: Any, tiers: Sequence[Tier]) -> dict[str, Any]:
     )
     for name, mine in numbers.items()
   }
-
-
-def _assign(paths: list[str], tiers: Sequence[Tier]) -> dict[str, list[int]]:
-  """Return the numbers of each tier's leaves, by name."""
-  matches = [matcher(tier.leaves) for tier in tiers]
-  numbers: dict[str, list[int]] = {tier.name: [] for tier in tiers}
-  rest: list[int] = []
-  for i, path in enumerate(paths):
-    first = next((k for k, match in enumerate(matches) if match(path)), None)
-    (rest if first is None else numbers[tiers[first].name]).append(i)
-  for tier, match in zip(tiers, matches, strict=True):
-    if not numbers[tier.name]:
-      why = "earlier tiers have all leaves that match"
-      if not any(map(match, paths)):
-        why = unmatched(tier.leaves, paths)
-      raise ArgumentError(f"tier {tier.name} has no leaf: {why}")
-  if rest:
-    raise ArgumentError(
-      f"leaf {paths[rest[0]]} is in no tier: end with a tier of the rest, "
-      'Tier("base", ".*", recipients)'
-    )
-  return numbers

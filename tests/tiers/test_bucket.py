@@ -15,6 +15,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.slow
 def test_a_bucket(bucket: str) -> None:
   path = f"{bucket}/customer"
   tiers.save(path, tree(), the_tiers())

@@ -1,0 +1,81 @@
+"""Experts of tiers: layers that a model can run without.
+
+The contract of `keyjax.tiers.authorize`: a model takes `present`, a dict with a
+bool for each tier, and leaves out the experts of every tier that is False. It
+reads none of their parameters, which are in a group called `experts`, under the
+tier's name: `.*experts/NAME/.*`.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from experiments.models.base import Dtype
+
+Present = Mapping[str, bool] | None
+
+
+def present_experts(
+  experts: Sequence[str], present: Present
+) -> tuple[str, ...]:
+  """Return the names of the experts to run.
+
+  Args:
+    experts: Tiers of which the model has experts.
+    present: Whether each tier is there; None for all.
+
+  Raises:
+    ValueError: If a tier is absent of which the model has no expert, or
+      nothing is said of one.
+  """
+  if present is None:
+    return tuple(experts)
+  if unsaid := [name for name in experts if name not in present]:
+    raise ValueError(f"present says nothing of the expert {unsaid[0]}.")
+  for name, is_there in present.items():
+    if not is_there and name not in experts:
+      known = ", ".join(experts) or "none"
+      raise ValueError(
+        f"Tier {name} is absent, and the model cannot run without it: its "
+        f"experts are {known}."
+      )
+  return tuple(name for name in experts if present[name])
+
+
+class Experts(nn.Module):
+  """The sum of one feed-forward layer for each tier.
+
+  Attributes:
+    tiers: Names of the tiers.
+    hidden: Hidden units of each.
+    features: Output features.
+    dtype: Type of the computation.
+  """
+
+  tiers: Sequence[str]
+  hidden: int
+  features: int
+  dtype: Dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Return `float[..., features]` of `float[..., n]`."""
+    total = jnp.zeros((*x.shape[:-1], self.features), self.dtype)
+    for tier in self.tiers:
+      total = total + _Expert(
+        self.hidden, self.features, self.dtype, name=tier
+      )(x)
+    return total
+
+
+class _Expert(nn.Module):
+  hidden: int
+  features: int
+  dtype: Dtype
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    y = nn.gelu(nn.Dense(self.hidden, dtype=self.dtype, name="mlp_in")(x))
+    return nn.Dense(self.features, dtype=self.dtype, name="mlp_out")(y)
