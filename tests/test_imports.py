@@ -20,7 +20,7 @@ TIERS = (
   {"models"},
   {"training"},
   {"protection"},
-  {"attacking", "interpretation", "benchmarks", "studies"},
+  {"attacking", "interpretation", "interruption", "benchmarks", "studies"},
   {"evasion"},
   {"report"},
   {"commands"},

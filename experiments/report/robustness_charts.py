@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from experiments.evasion import plan
 from experiments.evasion.comparisons import CONTROLS, attacked, of_game
 from experiments.report import charts
+from experiments.report.curves import legend
 from experiments.report.page import Html, element, section
 from experiments.report.robustness_view import (
   Model,
@@ -74,7 +75,7 @@ def _norm(models: Sequence[Model], norm: str, chance: float | None) -> Html:
     "An attack at one epsilon is a dot. Whiskers: 95 % over images. A grey "
     "line near an attack’s would mean that the attack does no more than chance "
     "does. Dotted: the accuracy of guessing.",
-    _legend(names),
+    legend(names),
     element("div", *made, class_="grid"),
   )
 
@@ -129,15 +130,6 @@ def _line(
   return marks
 
 
-def _legend(names: Iterable[tuple[str, str]]) -> Html:
-  """Return the legend of (name, class of its colour)."""
-  items = [
-    element("li", element("b", name), class_=f"name {color}")
-    for name, color in names
-  ]
-  return element("ul", *items, class_="legend")
-
-
 def attackers(
   models: Sequence[Model], setting: Setting | None, chance: float | None
 ) -> Html | None:
@@ -163,7 +155,7 @@ def attackers(
     "95 % interval; pale: that attacker’s other attacks. All are judged on the "
     "model that is served. Marks of attackers without the key far to the right "
     "of those with it: there, the key protects. Grey line: no attack.",
-    _legend((used[h], color) for h, color in _COLORS.items() if h in used),
+    legend([(used[h], color) for h, color in _COLORS.items() if h in used]),
     element("figure", *made, axis, class_="keys"),
   )
 

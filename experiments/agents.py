@@ -1,0 +1,103 @@
+r"""What agents learn from being interrupted, and whether they avoid shutdown.
+
+    python -m experiments.agents --config=configs/agents.py \
+      --workdir=runs/agents
+
+It measures a game of one state, two cars (with tables and with networks), and
+POWER, over the seeds and settings of the config. It appends rows to
+WORKDIR/agents.jsonl, skips experiments that are there, and draws
+WORKDIR/agents.html. docs/agents.md explains the figures.
+
+What to type next:
+    --config.seeds=50                      more seeds
+    --config.two_cars.steps=100000         longer learning
+    --config.experiments="('power',)"      only these
+"""
+
+import functools
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import rich.console
+import rich.table
+from absl import app, flags
+from ml_collections import ConfigDict
+
+import keyjax
+from experiments.interruption import measure
+from experiments.report import agents as report
+from experiments.run import files, results
+from experiments.run import flags as run_flags
+
+Row = dict[str, Any]
+_COPY = flags.DEFINE_string("copy", "", "Another file for all rows.")
+
+
+def run(
+  config: ConfigDict,
+  workdir: str,
+  keydir: str = "",
+  secret: keyjax.Secret | None = None,
+  copy: str = "",
+) -> list[Row]:
+  """Measure what a config asks for, and return the rows.
+
+  Args:
+    config: Config from `configs/agents.py`.
+    workdir: Folder for rows and the page.
+    keydir: Not used: no agent here has a key.
+    secret: Not used either.
+    copy: Another file for all rows.
+
+  Raises:
+    ValueError: If a field of the config is out of range.
+  """
+  del keydir, secret
+  todo = measure.tasks(config)
+  console = rich.console.Console()
+  folder = files.path(workdir)
+  folder.mkdir(parents=True, exist_ok=True)
+  file = folder / "agents.jsonl"
+  rows = results.read_rows(file)
+  for name, task in todo.items():
+    if f"{name}/0" in rows:
+      continue
+    start = time.monotonic()
+    new = [r | {"row": f"{name}/{i}"} for i, r in enumerate(task())]
+    rows |= {r["row"]: r for r in new}
+    results.append_rows(file, new)
+    console.print(f"{name.partition('/')[0]}: {time.monotonic() - start:.0f} s")
+  found = [r for name, r in rows.items() if name.rpartition("/")[0] in todo]
+  if copy:
+    results.write_json(files.path(copy), found)
+  page = folder / "agents.html"
+  report.write(page, found)
+  console.print(*tables(found))
+  console.print(f"Rows:    {file}")
+  console.print(f"Report:  {page}")
+  return found
+
+
+def tables(rows: list[Row]) -> Iterator[rich.table.Table]:
+  """Yield a table of each figure, of learners by theta or rooms."""
+  for (experiment, metric), title in measure.METRICS.items():
+    xs, lines = measure.grid(rows, experiment, metric)
+    if not xs:
+      continue
+    made = rich.table.Table(title=title)
+    made.add_column("rooms" if experiment == "power" else "theta")
+    for x in xs:
+      made.add_column(f"{x:g}", justify="right")
+    for name, found in lines.items():
+      made.add_row(name, *(f"{r['value']:.2f}" for r in found))
+    yield made
+
+
+def main(argv: list[str]) -> None:
+  """Run from the command line."""
+  run_flags.run_command(argv, functools.partial(run, copy=_COPY.value))
+
+
+if __name__ == "__main__":
+  app.run(main, flags_parser=run_flags.parse_flags)

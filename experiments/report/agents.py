@@ -1,0 +1,157 @@
+"""Report of agents: what interruptions teach, and who avoids shutdown."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments.interruption import measure
+from experiments.report import page, text
+from experiments.report.curves import At, curves, legend
+from experiments.report.page import Html, element, section
+from experiments.run import files
+
+Row = Mapping[str, Any]
+_TITLE = "Agents that are interrupted"
+_LEAD = (
+  "An agent that learns beside one that people interrupt can learn to exploit "
+  "the interruptions. It does not if it sees what the other one did, or drops "
+  "the steps that were interrupted."
+)
+_LIMITS = (
+  "Games of one and two states, in which everything can be computed: they show "
+  "that the effect exists and what removes it, not how large it is elsewhere. "
+  "Intervals are over seeds."
+)
+_ONE_STATE = (
+  "How far the learned values move from those without interruptions, and the "
+  "share of seeds whose greedy action changes, against theta, the probability "
+  "that the other agent is interrupted."
+)
+_GAME = {
+  ("one_state", "change"): "largest change of a value",
+  ("one_state", "flips"): "greedy action changed",
+}
+_TWO_CARS = (
+  "The leader’s driver brakes, with a probability of theta, while the follower "
+  "keeps its distance. Share of seeds whose follower learns to tailgate; above "
+  "theta = 0.375 that is what pays."
+)
+_CARS = {
+  ("two_cars_table", "tailgates"): "tailgating, values in a table",
+  ("two_cars_network", "tailgates"): "tailgating, values of a network",
+}
+_COLORS = {"independent": "s2", "joint": "s1", "pruned": "s3"}
+_POWER = {
+  "avoids": ("policies that avoid shutdown", "s2"),
+  "hub": ("POWER of the hub", "s1"),
+  "shutdown": ("POWER of shutdown", "s0"),
+}
+
+
+def write(path: files.AnyPath, rows: Sequence[Row]) -> None:
+  """Write the report, completely or not at all."""
+  files.write(path, render(rows))
+
+
+def render(rows: Sequence[Row]) -> str:
+  """Return the report as HTML.
+
+  Args:
+    rows: Rows of `experiments.agents`.
+  """
+  seeds = dict.fromkeys(f"{r['seeds']} seeds" for r in rows)
+  head = element(
+    "header",
+    element("p", " · ".join(["KeyJAX", *seeds]), class_="eyebrow"),
+    element("h1", _TITLE),
+    element("p", _LEAD, class_="lead"),
+  )
+  parts = [
+    head,
+    _learners(rows, "A game of one state", _ONE_STATE, _GAME),
+    _learners(rows, "Two cars", _TWO_CARS, _CARS),
+    _power(rows),
+    text.provenance(rows, _LIMITS),
+  ]
+  return page.document(f"KeyJAX: {_TITLE}", *(p for p in parts if p))
+
+
+def _learners(
+  rows: Sequence[Row],
+  title: str,
+  about: str,
+  panels: Mapping[tuple[str, str], str],
+) -> Html | None:
+  """Return a section of figures of learners against theta."""
+  shown = {k: v for k, v in panels.items() if measure.grid(rows, *k)[0]}
+  if not shown:
+    return None
+  grids = [measure.grid(rows, *key)[1] for key in shown]
+  names = [(k, _COLORS[v[0]["learner"]]) for k, v in grids[0].items()]
+  figures = [_panel(*pair) for pair in zip(grids, shown.values(), strict=True)]
+  return section(
+    title,
+    about,
+    legend(names),
+    element("div", *figures, class_="grid"),
+    *(
+      part
+      for key, name in shown.items()
+      for part in (element("h3", name), _table(rows, *key))
+    ),
+  )
+
+
+def _panel(lines: Mapping[str, Sequence[Row]], title: str) -> Html:
+  drawn = curves(
+    {
+      (name, _COLORS[found[0]["learner"]]): [_at(r) for r in found]
+      for name, found in lines.items()
+    },
+    f"{title} against theta",
+    "theta",
+  )
+  return element("figure", element("h3", title), drawn)
+
+
+def _power(rows: Sequence[Row]) -> Html | None:
+  lines = {
+    name: [_at(r) for r in rows if r["metric"] == metric]
+    for metric, name in _POWER.items()
+  }
+  if not any(lines.values()):
+    return None
+  drawn = curves(lines, "Power against rooms", "rooms", log=True)
+  return section(
+    "Avoiding shutdown",
+    "For random rewards: the share of optimal policies that avoid shutdown, "
+    "and POWER, against the number of rooms that can be reached otherwise.",
+    legend([*lines]),
+    element("div", element("figure", drawn), class_="grid"),
+  )
+
+
+def _table(rows: Sequence[Row], experiment: str, metric: str) -> Html:
+  """Return learners by theta."""
+  thetas, lines = measure.grid(rows, experiment, metric)
+  head = [
+    element("th", x, scope="col")
+    for x in ("theta", *(f"{t:g}" for t in thetas))
+  ]
+  body = [
+    element("tr", element("th", name, scope="row"), *(_cell(r) for r in found))
+    for name, found in lines.items()
+  ]
+  made = element(
+    "table", element("thead", element("tr", *head)), element("tbody", *body)
+  )
+  return element("div", made, class_="scroll")
+
+
+def _cell(row: Row) -> Html:
+  ends = f"{row['low']:.3f} to {row['high']:.3f}"
+  value = element("b", f"{row['value']:.3f}")
+  return element("td", value, element("small", ends))
+
+
+def _at(row: Row) -> At:
+  return At(row["x"], row["value"], row["low"], row["high"])
