@@ -74,10 +74,13 @@ def risk_coverage(confidence: ArrayLike, wrong: ArrayLike) -> Curve:
     ([0.25, 0.5, 1.0, 1.0], [0.0, 0.5, 0.5, 0.5])
   """
   check_pair(confidence, wrong)
-  confidence, wrong = as_float(jnp.asarray(confidence)), jnp.asarray(wrong)
+  return _curve(as_float(jnp.asarray(confidence)), jnp.asarray(wrong))
+
+
+@jax.jit
+def _curve(confidence: jax.Array, wrong: jax.Array) -> Curve:
   never = jnp.isnan(confidence) | (confidence == -jnp.inf)
   confidence = jnp.where(never, -jnp.inf, confidence)
-  n = len(confidence)
   order = jnp.argsort(-confidence)
   sure, errors = confidence[order], jnp.cumsum((wrong | never)[order])
   # The end of each input's group of equal confidences: 1, ..., n.
@@ -85,7 +88,7 @@ def risk_coverage(confidence: ArrayLike, wrong: ArrayLike) -> Curve:
   next_lower = jnp.append(sure, -jnp.inf)[answered]
   counts = answered.astype(confidence.dtype)
   risk = errors[answered - 1].astype(confidence.dtype) / counts
-  return Curve(next_lower, counts / n, risk)
+  return Curve(next_lower, counts / len(sure), risk)
 
 
 def aurc(confidence: ArrayLike, wrong: ArrayLike) -> jax.Array:

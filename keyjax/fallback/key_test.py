@@ -1,5 +1,7 @@
 """A test of the key, by confidences: for schemes without a tag."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -34,7 +36,7 @@ def wrong_key(
     ValueError: If there is no confidence, or not 1 draw at least.
 
   Example:
-    >>> right, unsure = jnp.linspace(0.9, 1, 200), jnp.full(20, 0.7)
+    >>> right, unsure = jnp.linspace(0.9, 1, 100), jnp.full(20, 0.7)
     >>> bool(wrong_key(unsure, right, rng=jax.random.key(0)) < 0.001)
     True
   """
@@ -44,6 +46,13 @@ def wrong_key(
       f"confidence{list(confidence.shape)}, reference{list(reference.shape)}: "
       "one axis each, and at least 1 confidence"
     )
+  return _p_value(confidence, reference, draws, rng)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _p_value(
+  confidence: jax.Array, reference: jax.Array, draws: int, rng: jax.Array
+) -> jax.Array:
   # NaN is lower than any other confidence.
   lowest = jnp.where(jnp.isnan(reference), -jnp.inf, reference)
   pooled = jnp.concatenate([confidence, lowest])

@@ -78,49 +78,49 @@ def test_a_confidence_that_is_nan_asks():
   assert rule(jnp.zeros((2, 3))).all()
 
 
-def test_eager_jit_and_vmap_agree():
-  """Over thresholds and over keys, in one compilation."""
-  scheme = keyjax.keyed_noise(".*")
-  keys = [scheme.keygen(Secret.generate(), PARAMS, None) for _ in range(3)]
-  locked = scheme.encrypt(keys[0], PARAMS)
-  traced = []
-
-  def forward(key, threshold):
-    traced.append(True)
-    rule = fallback.unless(fallback.max_softmax, above=threshold)
-    model = keyjax.authorize(scheme, key, linear)
-    return fallback.ask(model, rule)(locked, INPUTS)
-
-  eager = forward(keys[0], 0.9)
-  traced.clear()
-  compiled = jax.jit(forward)
-  asked = [compiled(keys[0], x).ask.sum() for x in (0.5, 0.9, 1.0)]
-  assert asked == [0, 1, 2]
-  found = [compiled(key, 0.9) for key in keys]
-  assert len(traced) == 1
-  jax.tree.map(np.testing.assert_array_equal, eager, found[0])
-  stacked = jax.tree.map(lambda *x: np.stack(x), *keys)
-  many = jax.jit(jax.vmap(forward, (0, None)))(stacked, 0.9)
-  for i, one in enumerate(found):
-    np.testing.assert_allclose(many.logits[i], one.logits, rtol=1e-6)
-    np.testing.assert_array_equal(many.ask[i], one.ask)
-
-
-def test_it_asks_under_a_lock_too():
-  """`ask` may be inside what `authorize` binds, or outside."""
+def shuffled(inside):
+  """Return a model under a lock, as a function of key and threshold."""
   scheme = keyjax.pixel_shuffle("shf", 2)
-  image = jax.random.uniform(jax.random.key(0), (8, 2, 2, 1))
+  draw = np.random.default_rng(0)
+  image = draw.uniform(size=(8, 2, 2, 1)).astype(np.float32)
+  params = 9 * draw.normal(size=(4, 3)).astype(np.float32)
+  keys = [
+    scheme.keygen(Secret.generate(), params, {"image": image}) for _ in range(3)
+  ]
 
   def model(params, x):
     return x.reshape(len(x), -1) @ params
 
-  params = 9 * jax.random.normal(jax.random.key(1), (4, 3))
-  key = scheme.keygen(Secret.generate(), params, {"image": image})
-  outside = fallback.ask(keyjax.authorize(scheme, key, model), SURE)
-  inside = keyjax.authorize(scheme, key, fallback.ask(model, SURE))
-  a, b = outside(params, image), inside(params, image)
-  np.testing.assert_array_equal(a.ask, b.ask)
-  assert 0 < a.ask.sum() < 8
+  def forward(key, threshold):
+    rule = fallback.unless(fallback.max_softmax, above=threshold)
+    if inside:
+      asking = keyjax.authorize(scheme, key, fallback.ask(model, rule))
+    else:
+      asking = fallback.ask(keyjax.authorize(scheme, key, model), rule)
+    return asking(params, image)
+
+  return forward, keys
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_under_a_lock_jit_and_vmap_agree(inside):
+  """`ask` outside `authorize` or inside, in one compilation for all keys."""
+  forward, keys = shuffled(inside)
+  traced = []
+
+  @jax.jit
+  def compiled(key, threshold):
+    traced.append(True)
+    return forward(key, threshold)
+
+  assert [compiled(keys[0], x).ask.sum() for x in (0.0, 1.0)] == [0, 8]
+  found = [compiled(key, 0.9) for key in keys]
+  assert len(traced) == 1 and 0 < found[0].ask.sum() < 8
+  stacked = jax.tree.map(lambda *x: np.stack(x), *keys)
+  many = jax.jit(jax.vmap(forward, (0, None)))(stacked, 0.9)
+  for i, one in enumerate(found):
+    np.testing.assert_allclose(many.logits[i], one.logits, rtol=1e-5)
+    np.testing.assert_array_equal(many.ask[i], one.ask)
 
 
 def test_the_tag_decides_first():
@@ -133,7 +133,7 @@ def test_the_tag_decides_first():
 
   @jax.jit
   def forward(key, sealed, x):
-    data, authentic = seal.unseal_array(key, sealed, impl="device")
+    data, authentic = seal.unseal_array(key, sealed)
     w = jax.lax.bitcast_convert_type(data.reshape(-1, 4), jnp.float32)
     model = fallback.ask(linear, SURE, authentic=authentic)
     return model({"w": w.reshape(1, 2)}, x)

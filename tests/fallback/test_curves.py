@@ -11,6 +11,10 @@ from keyjax.attacks.intervals import clopper_pearson
 from keyjax.fallback import thresholds as calibration
 
 
+def slow(*values):
+  return pytest.param(*values, marks=pytest.mark.slow)
+
+
 def draw(rng, n, digits=6):
   """Return confidences, and errors of which a sure one has fewer."""
   confidence = rng.uniform(size=n).astype(np.float32).round(digits)
@@ -101,7 +105,9 @@ def thresholds(choose, n, draws=400, **options):
   return [choose(*draw(rng, n), **options) for _ in range(draws)]
 
 
-@pytest.mark.parametrize(("n", "risk"), [(19, 0.05), (100, 0.1), (300, 0.02)])
+@pytest.mark.parametrize(
+  ("n", "risk"), [(19, 0.05), slow(100, 0.1), (300, 0.02)]
+)
 def test_the_expected_risk_is_at_most_the_target(n, risk):
   found = thresholds(fallback.conformal_threshold, n, risk=risk)
   risks = true_risk(np.asarray(found))
@@ -117,7 +123,9 @@ def test_without_the_correction_the_risk_is_above_the_target():
   assert risks.mean() > 0.1 + 3 * risks.std() / np.sqrt(len(risks))
 
 
-@pytest.mark.parametrize(("n", "risk"), [(59, 0.05), (300, 0.05), (300, 0.02)])
+@pytest.mark.parametrize(
+  ("n", "risk"), [(59, 0.05), slow(300, 0.05), (300, 0.02)]
+)
 def test_95_of_100_draws_are_at_most_the_target(n, risk):
   found = thresholds(fallback.certified_threshold, n, risk=risk)
   above = (true_risk(np.asarray(found)) > risk).sum()
