@@ -260,9 +260,8 @@ def _towards(
   inputs, norm = search.inputs, search.norm
   axes = tuple(range(1, point.ndim))
   gap_at_inputs = gap + (normal * (inputs - point)).sum(axes)
-  meet = jax.vmap(lambda x, w, gap: hyperplane(x, w, gap, norm, search.bounds))
-  here = meet(point, normal, gap)
-  there = meet(inputs, normal, gap_at_inputs)
+  here = hyperplane(point, normal, gap, norm, search.bounds)
+  there = hyperplane(inputs, normal, gap_at_inputs, norm, search.bounds)
   size_here = jnp.maximum(problem.sizes(here, norm), _LEAST)
   size_there = jnp.maximum(problem.sizes(there, norm), _LEAST)
   alpha = jnp.minimum(size_here / (size_here + size_there), _ALPHA)

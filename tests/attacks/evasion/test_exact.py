@@ -115,16 +115,14 @@ def test_projections_on_hyperplanes_are_the_nearest(norm):
   x = rng.uniform(0, 1, 64).astype(np.float32)
   normal = rng.normal(size=64).astype(np.float32)
 
-  @jax.jit
-  def project(gap):
-    return hyperplanes.hyperplane(
-      jnp.asarray(x), jnp.asarray(normal), gap, norm, (0.0, 1.0)
-    )
-
-  for gap in (0.01, -0.01, 4.0, -4.0):
+  gaps = (0.01, -0.01, 4.0, -4.0, 1e3)
+  points, normals = (np.stack([a] * len(gaps)) for a in (x, normal))
+  project = jax.jit(hyperplanes.hyperplane, static_argnums=(3, 4))
+  *found, corner = project(points, normals, jnp.asarray(gaps), norm, (0.0, 1.0))
+  for gap, change in zip(gaps[:-1], found, strict=True):
     wanted = nearest(x.astype(float), normal.astype(float), gap, norm)
-    np.testing.assert_allclose(project(gap), wanted, atol=1e-5)
-  corner = project(1e3)  # Out of reach: the nearest corner.
+    np.testing.assert_allclose(change, wanted, atol=1e-5)
+  # Out of reach: the nearest corner.
   np.testing.assert_allclose(x + corner, normal < 0, atol=1e-6)
 
 
