@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import keyjax
-from keyjax.cli import tiers
+from keyjax.cli import revoking, tiers
 from keyjax.cli.checkpoints import public_view
 from keyjax.cli.exit_codes import USAGE, Failure, classify, keyring_errors_as
 from keyjax.cli.key_reader import KeyReader, read_verify_key, recipient_ids
@@ -155,7 +155,7 @@ keyjax revoke model-1 model-2 -i file:bob.key --recipient @carol.key.pub \\
   add_identities(parser)
   parser.add_argument(
     "--tier",
-    type=tiers.new_recipients,
+    type=revoking.tier_and_recipients,
     action="append",
     default=[],
     metavar="NAME:RECIPIENTS",
@@ -182,7 +182,7 @@ keyjax revoke model-1 model-2 -i file:bob.key --recipient @carol.key.pub \\
 def revoke(args: argparse.Namespace) -> Result:
   """Write a checkpoint again under a new data key, without some recipients."""
   if args.tier:
-    return tiers.revoke(args)
+    return revoking.revoke(args)
   if not args.to:
     raise Failure(USAGE, "who keeps access? give --to RECIPIENT, or --tier")
   before = public_view(args.path)["envelope"]["recipients"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keyjax
@@ -13,7 +13,6 @@ from keyjax.cli.key_reader import (
   KeyReader,
   default_identity,
   read_verify_key,
-  recipient_ids,
 )
 from keyjax.cli.output import Result, progress_bar, size
 from keyjax.cli.parsers import pattern
@@ -21,26 +20,26 @@ from keyjax.cli.parsers import pattern
 BASE = "base"  # The tier of the leaves that --to is for.
 
 
-def _fields(text: str, form: str) -> list[str]:
+def fields(text: str, form: str) -> list[str]:
+  """Return what an argument has between colons, in a form such as `A:B`.
+
+  Raises:
+    ArgumentTypeError: If a field is missing; the last may have colons.
+  """
   count = form.count(":")
-  fields = text.split(":", count)
-  if len(fields) <= count or not all(fields):
+  found = text.split(":", count)
+  if len(found) <= count or not all(found):
     raise argparse.ArgumentTypeError(f"not of the form {form}")
-  return fields
+  return found
 
 
 def _tier_of_leaves(text: str) -> list[str]:
-  name, regex, recipients = _fields(text, "NAME:REGEX:RECIPIENTS")
+  name, regex, recipients = fields(text, "NAME:REGEX:RECIPIENTS")
   return [name, pattern(regex), recipients]
 
 
 def _pair_of_tiers(text: str) -> list[str]:
-  return _fields(text, "HIGHER:LOWER")
-
-
-def new_recipients(text: str) -> list[str]:
-  """Return a tier and its recipients, of `revoke`."""
-  return _fields(text, "NAME:RECIPIENTS")
+  return fields(text, "HIGHER:LOWER")
 
 
 def add_tiers(parser: Any) -> None:
@@ -128,10 +127,10 @@ def encrypt(args: argparse.Namespace) -> Result:
     "path": args.target,
     "signed": signer is not None,
     "step": args.step,
-    "tiers": _recipients(found),
+    "tiers": recipients_of(found),
   }
   lines = [f"{args.target} holds {len(tiers)} tiers, sealed"]
-  return Result(document, [*lines, *_opens_for(args.target, found)])
+  return Result(document, [*lines, *opens_for(args.target, found)])
 
 
 def _tiers(
@@ -156,17 +155,19 @@ def _tiers(
   ]
 
 
-def _recipients(found: dict[str, Any]) -> dict[str, list[str]]:
+def recipients_of(found: dict[str, Any]) -> dict[str, list[str]]:
+  """Return the ids of each tier's recipients, from what `inspect` found."""
   return {
     name: tier["envelope"]["recipients"]
     for name, tier in found["tiers"].items()
   }
 
 
-def _opens_for(path: str, found: dict[str, Any]) -> list[str]:
+def opens_for(path: str, found: dict[str, Any]) -> list[str]:
+  """Return a line for each recipient of each tier."""
   return [
     f"tier {name} of {path} opens for {one}"
-    for name, ids in _recipients(found).items()
+    for name, ids in recipients_of(found).items()
     for one in ids
   ]
 
@@ -265,54 +266,3 @@ def decrypt(args: argparse.Namespace, kind: str) -> Result:
   opened = ", ".join(name for name in present if present[name])
   lines = [f"{args.target} holds {opened}, unencrypted"]
   return Result(document, [*lines, *_left_out(present, "is left out")])
-
-
-def revoke(args: argparse.Namespace) -> Result:
-  """Encrypt tiers again under new data keys, where they are."""
-  if args.target != args.path:
-    raise Failure(
-      USAGE, "tiers are encrypted again where they are: OUT is PATH"
-    )
-  if args.to or args.licensee:
-    raise Failure(USAGE, "--to and --licensee are not for tiers")
-  reader = KeyReader(args)
-  identities = reader.identities(args.identity)
-  new = {
-    name: reader.recipients(recipients.split(","))
-    for name, recipients in args.tier
-  }
-  revoked = recipient_ids(args.recipient)
-  before = _recipients(keyjax.tiers.inspect(args.path))
-  known = {one for name in new for one in before.get(name, ())}
-  if unknown := [one for one in revoked if one not in known]:
-    raise Failure(USAGE, f"{unknown[0]} is no recipient of these tiers")
-  if both := [x for x in _ids(new.values()) if x in revoked]:
-    raise Failure(USAGE, f"{both[0]} is both revoked and in --tier")
-  with keyring_errors_as(USAGE):
-    signer = reader.signer(args.sign)
-    verify_key = read_verify_key(args.verify_key)
-  keyjax.tiers.reencrypt(
-    args.path,
-    identities,
-    new,
-    revoked=revoked,
-    reinstate=args.reinstate,
-    signer=None if signer is None else signer.private,
-    verify_key=verify_key,
-  )
-  found = keyjax.tiers.inspect(args.path)
-  lines = _opens_for(args.path, found)
-  lines += [f"{name} was revoked" for name in revoked]
-  lines.append(
-    "delete copies of these tiers: whoever could open them still can"
-  )
-  document = {
-    "path": args.path,
-    "revoked": revoked,
-    "tiers": _recipients(found),
-  }
-  return Result(document, lines)
-
-
-def _ids(several: Iterable[Iterable[keyjax.keyring.Recipient]]) -> list[str]:
-  return [one.id for recipients in several for one in recipients]

@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from keyjax.checkpoint.checks import as_identities
 from keyjax.checkpoint.errors import CheckpointContentError
+from keyjax.checkpoint.format.manifest import Manifest
 from keyjax.checkpoint.format.signature import VerifyKey
 from keyjax.checkpoint.opened import OpenedCheckpoint, open_checkpoint
 from keyjax.checkpoint.storage import header, locations
@@ -74,10 +75,35 @@ def open_tiers(
   keys = as_identities(identities)
   if not keys:
     raise KeyringError(f"no identity was given: give a key that opens {path}")
-  # Others are opened only for their sub-keys.
+  opened = _open_what_opens(index, wanted, keys, expected)
+  missing = [name for name in wanted if name not in opened]
+  if missing and (named is not None or not opened):
+    raise _why_not(index, missing, keys)
+  in_order = {name: opened[name] for name in index.folders if name in opened}
+  (first, one), *others = in_order.items()
+  opens = check_record(index, first, one.manifest)
+  for name, other in others:
+    same = check_record(index, name, other.manifest) == opens
+    if not same or _said(other.manifest) != _said(one.manifest):
+      raise CheckpointContentError(
+        f"tiers {first} and {name} of {index.path} were not saved together"
+      )
+  return OpenedTiers(index, in_order, opens, keys)
+
+
+def _open_what_opens(
+  index: Index, wanted: Sequence[str], keys: list[Identity], expected: Expected
+) -> dict[str, OpenedCheckpoint]:
+  """Return the wanted tiers that open, and others that lead to them.
+
+  Args:
+    index: All tiers.
+    wanted: Names of the wanted ones; others are opened only for a sub-key.
+    keys: Keys; sub-keys of opened tiers are appended.
+    expected: What every tier must be of.
+  """
   others = [name for name in index.folders if name not in wanted]
   opened: dict[str, OpenedCheckpoint] = {}
-  opens: dict[str, dict[str, list[str]]] = {}
   found = True
   while found:  # A sub-key may open a tier that was tried before.
     found = False
@@ -87,25 +113,12 @@ def open_tiers(
       if name in others and not locations.is_whole(index.place(name)):
         continue  # A copy without it.
       one = _open_for_recipients(index, name, keys, expected)
-      if one is None:
-        continue
-      opens[name] = check_record(index, name, one.manifest)
-      opened[name] = one
-      keys += [sub_key(one.data_key, x) for x in opens[name].get(name, ())]
-      found = True
-  missing = [name for name in wanted if name not in opened]
-  if missing and (named is not None or not opened):
-    raise _why_not(index, missing, keys)
-  in_order = {name: opened[name] for name in index.folders if name in opened}
-  first = next(iter(in_order))
-  for name in in_order:
-    if _shared(opened[name], opens[name]) != _shared(
-      opened[first], opens[first]
-    ):
-      raise CheckpointContentError(
-        f"tiers {first} and {name} of {index.path} were not saved together"
-      )
-  return OpenedTiers(index, in_order, opens[first], keys)
+      if one is not None:
+        lower = check_record(index, name, one.manifest).get(name, ())
+        keys += [sub_key(one.data_key, other) for other in lower]
+        opened[name] = one
+        found = True
+  return opened
 
 
 def named_tiers(tiers: Iterable[str] | None) -> list[str] | None:
@@ -144,10 +157,9 @@ def _why_not(
   return (known or errors or [CannotOpen()])[0]
 
 
-def _shared(opened: OpenedCheckpoint, opens: Any) -> tuple[Any, ...]:
-  """Return what is the same for all tiers of a set."""
-  manifest = opened.manifest
-  return manifest.step, manifest.name, manifest.run, opens
+def _said(manifest: Manifest) -> tuple[int, str, str]:
+  """Return what the user said of a checkpoint, and so of all its tiers."""
+  return manifest.step, manifest.name, manifest.run
 
 
 def with_sub_keys(

@@ -1,7 +1,8 @@
 """New data keys for some tiers, as revocation needs."""
 
+import contextlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -18,7 +19,7 @@ from keyjax.keyring import (
   inspect_envelope,
   new_data_key,
 )
-from keyjax.tiers.index import Index
+from keyjax.tiers.index import Index, read_index
 from keyjax.tiers.opening import Expected, OpenedTiers, open_tiers
 from keyjax.tiers.saving import sub_keys
 
@@ -80,11 +81,7 @@ def reencrypt(
   _check_higher(found, new, revoked)
   keys = {name: one.data_key for name, one in found.tiers.items()}
   keys |= {name: new_data_key() for name in new}
-  replaced = found.listed._replace(
-    folders=found.listed.folders
-    | {name: f"{name}.{os.urandom(8).hex()}" for name in new}
-  )
-  try:
+  with _replacing(found.listed, new) as replaced:
     for name, given in new.items():
       write_again(
         found.tiers[name],
@@ -95,13 +92,26 @@ def reencrypt(
         signer=signer,
         data_key=keys[name],
       )
-    _replace_index(found.listed, replaced)
+
+
+@contextlib.contextmanager
+def _replacing(index: Index, names: Iterable[str]) -> Iterator[Index]:
+  """Yield an index with new folders, which then replaces the other one."""
+  fresh = {name: f"{name}.{os.urandom(8).hex()}" for name in names}
+  replaced = index._replace(folders=index.folders | fresh)
+  try:
+    yield replaced
+    _replace_index(index, replaced)
   except BaseException:
-    for name in new:
-      folders.remove(replaced.place(name))
+    # An interruption, or a bucket's answer that is lost, may come after it.
+    with contextlib.suppress(OSError):
+      listed = read_index(index.path).folders
+      for name in fresh:
+        if listed[name] != fresh[name]:
+          folders.remove(replaced.place(name))
     raise
-  for name in new:
-    folders.remove(found.listed.place(name))
+  for name in fresh:
+    folders.remove(index.place(name))
 
 
 def _check_lower(found: OpenedTiers, new: Mapping[str, Any]) -> None:

@@ -126,7 +126,7 @@ def test_one_tier_is_revoked(run):
 @pytest.mark.parametrize(
   ("out", "given", "message"),
   [
-    ("m2", "--tier expert:@alice.key.pub", "OUT is PATH"),
+    ("m2", "--tier expert:@alice.key.pub", "give it as OUT"),
     ("m", "--tier expert:@alice.key.pub --to @bob.key.pub", "not for tiers"),
     ("m", "--tier expert", "not of the form NAME:RECIPIENTS"),
     ("m", "--tier base:@bob.key.pub", "is no recipient of these tiers"),

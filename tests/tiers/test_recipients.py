@@ -142,6 +142,24 @@ def test_a_revocation_that_fails_changes_nothing(
 
 
 @pytest.mark.faults
+def test_an_interruption_after_the_index_was_replaced_loses_nothing(
+  saved: Saved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  replace = header.replace_json
+
+  def interrupted(*args: Any, **options: Any) -> None:
+    replace(*args, **options)
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(header, "replace_json", interrupted)
+  with pytest.raises(KeyboardInterrupt):
+    tiers.reencrypt(saved.path, EXPERT, {"base": BASE}, revoked=[EVE.id])
+  assert tiers.restore(saved.path, EXPERT).present == ALL
+  (problem,) = tiers.verify(saved.path, EXPERT)
+  assert problem.where == "tiers/base"
+
+
+@pytest.mark.faults
 def test_what_a_killed_revocation_leaves_is_reported(
   saved: Saved, monkeypatch: pytest.MonkeyPatch
 ) -> None:
