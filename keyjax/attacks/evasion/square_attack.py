@@ -150,7 +150,7 @@ def _sides(
   halvings = (done[:, None] > np.asarray(_HALVED)).sum(-1)
   share = p_init / 2.0**halvings
   _, height, width, _ = shape
-  side = np.round(np.sqrt(share * height * width)).astype(int)
+  side = np.round(np.sqrt(share * height * width)).astype(np.int32)
   if norm == "linf":
     side = np.maximum(side, 1)
   else:

@@ -166,8 +166,8 @@ def _square(
   height, width, _ = shape
   places = jnp.stack([height - side + 1, width - side + 1])
   row, column = (draws * places.astype(draws.dtype)).astype(jnp.int32)
-  down = jnp.arange(height)[:, None, None] - row
-  right = jnp.arange(width)[None, :, None] - column
+  down = jnp.arange(height, dtype=jnp.int32)[:, None, None] - row
+  right = jnp.arange(width, dtype=jnp.int32)[None, :, None] - column
   inside = (down >= 0) & (down < side) & (right >= 0) & (right < side)
   return inside, row, column
 
