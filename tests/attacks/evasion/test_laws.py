@@ -112,6 +112,23 @@ def test_inputs_can_be_sharded(name):
   same(found, wanted)
 
 
+@each
+@pytest.mark.parametrize("norm", EPSILON)
+def test_64_bits(name, norm):
+  """Trace it alone: what does not promote is an error there."""
+
+  def model(x):
+    return models.linear(x.astype(jnp.float32)).astype(jnp.float64)
+
+  with jax.enable_x64(True):
+    x, y = models.inputs().astype(jnp.float64), models.labels()
+    found = jax.eval_shape(
+      lambda x: ATTACKS[name](model, x, y, norm=norm, epsilon=0.1), x
+    )
+    assert found.inputs.dtype == found.distance.dtype == jnp.float64
+    assert found.success.dtype == bool and found.queries.dtype == jnp.int32
+
+
 @pytest.mark.parametrize("name", ["bim", "square"])
 def test_eager_is_compiled(name):
   x, y = models.inputs(), models.labels()
