@@ -19,7 +19,8 @@ or the data key, and either opens the old ciphertext for ever. Revocation
 therefore encrypts the data again under a new data key, and even that protects
 only against recipients who kept no copy of the old data. For very many
 licensees and frequent checkpoints, `Broadcast` excludes the revoked from the
-next data key instead.
+next data key instead. To disable a key for good after wrong attempts, keep it
+in a device that counts them: `TpmKey`, `Pkcs11Key` (see `hardware`).
 
 What an attacker can and cannot do:
 
@@ -41,8 +42,8 @@ What an attacker can and cannot do:
   it and still exists. Disabling a key stops KeyJAX from using it, not the
   attacker.
 - *With the root secret*: open every version of every keyring file they get.
-- *With a future quantum computer*: open stanzas of X25519 and RSA, not those of
-  the hybrid, of symmetric keys, passphrases and `Broadcast`.
+- *With a future quantum computer*: open stanzas of X25519, P-256 and RSA, not
+  those of the hybrid, of symmetric keys, passphrases and `Broadcast`.
 - *With control of the host during decryption*: see everything it handles.
   Nothing here protects memory; `key_sources` says what is cleared.
 
@@ -58,6 +59,7 @@ from keyjax.keyring.envelope import (
   open_envelope,
   seal_envelope,
 )
+from keyjax.keyring.hardware import HardwareKey
 from keyjax.keyring.key_sources import read_key, read_source, wipe, write_key
 from keyjax.keyring.keyfile import (
   PrivateKey,
@@ -88,8 +90,10 @@ from keyjax.keyring.recipients.broadcast import Broadcast, DeviceKeys, cover
 from keyjax.keyring.recipients.hpke import HpkePrivateKey, HpkePublicKey
 from keyjax.keyring.recipients.kms import Kms, KmsKey, LocalKms
 from keyjax.keyring.recipients.passphrase import MAX_COST, Cost, Passphrase
+from keyjax.keyring.recipients.pkcs11 import Pkcs11Key
 from keyjax.keyring.recipients.rsa import RsaIdentity, RsaRecipient
 from keyjax.keyring.recipients.symmetric import SymmetricKey
+from keyjax.keyring.recipients.tpm import TpmKey, limit_tries
 from keyjax.keyring.rewrap import existing_recipients, rewrap_envelope
 from keyjax.keyring.ring import Keyring
 from keyjax.keyring.shares import combine_shares, split_secret
@@ -111,6 +115,7 @@ __all__ = [
   "Entry",
   "Expiring",
   "Grant",
+  "HardwareKey",
   "HpkePrivateKey",
   "HpkePublicKey",
   "Identity",
@@ -124,6 +129,7 @@ __all__ = [
   "LocalKms",
   "Opened",
   "Passphrase",
+  "Pkcs11Key",
   "Private",
   "PrivateKey",
   "PublicKey",
@@ -133,6 +139,7 @@ __all__ = [
   "SigningKey",
   "Stanza",
   "SymmetricKey",
+  "TpmKey",
   "VerifyKey",
   "WrongPassphrase",
   "as_identity",
@@ -147,6 +154,7 @@ __all__ = [
   "kind_of",
   "kinds",
   "leaf_key",
+  "limit_tries",
   "new_data_key",
   "open_envelope",
   "parse_key",

@@ -3,6 +3,7 @@
 import pytest
 
 from keyjax import Secret, keyring
+from tests.devices import SoftwareKey
 
 CHEAP = keyring.Cost(19456, 1, 1)
 # Importing it for doctests would register the toy kind in every process.
@@ -22,6 +23,7 @@ _MAKERS = {
   "rsa": lambda folder: keyring.RsaIdentity.generate(2048),
   "passphrase": lambda folder: keyring.Passphrase("six random words", CHEAP),
   "kms": _kms,
+  "p256": lambda folder: SoftwareKey(),
 }
 KINDS = [*_MAKERS, "broadcast"]
 

@@ -332,7 +332,7 @@ def test_public_keys_as_text(kind):
     (f"{head}:?", "not base64"),
     (f"{head}:{'A' * 9000}", "at most 8192"),
     (body, "looks like keyjax-x25519"),
-    (f"keyjax-p256:{body}", "the kinds are x25519, mlkem768x25519, rsa"),
+    (f"keyjax-p384:{body}", "the kinds are x25519, mlkem768x25519, p256"),
     (f"{kind}:{body}", "looks like keyjax-x25519"),
     ("", "looks like keyjax-x25519"),
   ):

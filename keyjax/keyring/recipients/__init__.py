@@ -152,6 +152,9 @@ class KeyReader(Protocol):
   def new_passphrase(self, source: str) -> str:
     """Return a new passphrase; without a source, ask for it twice."""
 
+  def pin(self, source: str, name: str, *, new: bool = False) -> str:
+    """Return the PIN of a device, or ask for it, twice if it is new."""
+
   @property
   def max_cost(self) -> Any:
     """Largest `Cost` of a passphrase to spend."""
@@ -169,12 +172,14 @@ class Argument:
     help: Explanation for help texts.
     recipient: Return the recipient for `--to`, given the rest of the argument.
     identity: Return the identity for `-i`, given the rest of the argument.
+    create: Create a key in its device, for `keyjax hardware create`; return it.
   """
 
   form: str
   help: str
   recipient: Callable[[str, KeyReader], Recipient] | None = None
   identity: Callable[[str, KeyReader], Identity] | None = None
+  create: Callable[[str, KeyReader], Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

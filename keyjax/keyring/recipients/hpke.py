@@ -1,13 +1,14 @@
-"""HPKE recipients: X25519, and the hybrid of ML-KEM-768 and X25519.
+"""HPKE recipients: X25519, the hybrid of ML-KEM-768 and X25519, and P-256.
 
 Base mode of RFC 9180 with HKDF-SHA-256 and AES-256-GCM, one message per
 encapsulation. The context of the envelope is HPKE's `info`. The hybrid is
 secure as long as one of its two parts is: use it for checkpoints that must
-stay confidential when a future quantum computer reads data stored today.
+stay confidential when a future quantum computer reads data stored today. P-256
+is for keys in devices (`keyjax.keyring.hardware`), which compute nothing else.
 
 **Known breaks.** Base mode does not authenticate the sender: anyone who knows a
-public key can encrypt to it. A large quantum computer breaks X25519 alone, also
-for data that was recorded earlier.
+public key can encrypt to it. A large quantum computer breaks X25519 alone and
+P-256, also for data that was recorded earlier.
 
 References:
   R. Barnes et al., RFC 9180, "Hybrid Public Key Encryption", 2022.
@@ -16,9 +17,11 @@ References:
   NIST, FIPS 203, 2024.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.mlkem import (
   MLKEM768PrivateKey,
   MLKEM768PublicKey,
@@ -50,6 +53,7 @@ from keyjax.secrets import SECRET_BYTES
 
 X25519 = "x25519"
 HYBRID = "mlkem768x25519"
+P256 = "p256"
 _SPELLINGS = {"mlkem768-x25519": HYBRID}
 _MLKEM_SEED = 64
 _MLKEM_PUBLIC = 1184
@@ -57,15 +61,15 @@ _TAG = 16
 
 
 class _Parameters(NamedTuple):
-  """HPKE suite of one kind, and sizes in bytes."""
+  """HPKE suite of one kind, and sizes in bytes; None: only devices have it."""
 
-  private: int
+  private: int | None
   public: int
   encapsulated: int
   suite: Suite
 
 
-def _parameters(private: int, public: int, kem: KEM) -> _Parameters:
+def _parameters(private: int | None, public: int, kem: KEM) -> _Parameters:
   suite = Suite(kem, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
   return _Parameters(private, public, kem.enc_length(), suite)
 
@@ -77,6 +81,7 @@ _KINDS = {
     public=_MLKEM_PUBLIC + 32,
     kem=KEM.MLKEM768_X25519,
   ),
+  P256: _parameters(None, 65, KEM.P256),
 }
 
 
@@ -85,8 +90,9 @@ def _checked_kind(kind: str, data: bytes, part: str) -> str:
   kind = _SPELLINGS.get(kind, kind)
   size = getattr(_KINDS.get(kind), part, None)
   if size is None:
+    known = [k for k, x in _KINDS.items() if getattr(x, part) is not None]
     raise KeyringError(
-      f"unknown kind of key {show(kind)}: there are {' and '.join(_KINDS)}"
+      f"unknown kind of key {show(kind)}: there are {' and '.join(known)}"
     )
   if len(data) != size:
     raise KeyringError(f"a key of kind {kind} has {size} bytes here")
@@ -108,8 +114,10 @@ class HpkePublicKey:
     """Read a public key.
 
     Args:
-      kind: "x25519" or "mlkem768x25519"; "mlkem768-x25519" is read as that.
-      data: 32 bytes; or 1184 of ML-KEM-768 and then 32 of X25519.
+      kind: "x25519", "mlkem768x25519" or "p256"; "mlkem768-x25519" is read
+        as the second.
+      data: 32 bytes; or 1184 of ML-KEM-768 and then 32 of X25519; or a point
+        of P-256, uncompressed, 65 bytes.
 
     Raises:
       KeyringError: If the kind is unknown, or the key has another size.
@@ -148,6 +156,8 @@ def _load_public(kind: str, data: bytes) -> Any:
   try:
     if kind == X25519:
       return X25519PublicKey.from_public_bytes(data)
+    if kind == P256:
+      return load_point(data)
     return MLKEM768X25519PublicKey(
       MLKEM768PublicKey.from_public_bytes(data[:_MLKEM_PUBLIC]),
       X25519PublicKey.from_public_bytes(data[_MLKEM_PUBLIC:]),
@@ -196,13 +206,40 @@ class HpkePrivateKey(Private):
     """Return the data key, or None if the stanza is for another identity."""
     if stanza.get("id") != self.id:
       return None
-    parameters = _KINDS[self.kind]
-    size = parameters.encapsulated + SECRET_BYTES + _TAG
-    sealed = field(stanza, "wrapped", bytes, size)
-    try:
-      return parameters.suite.decrypt(sealed, self._key, context)
-    except (InvalidTag, ValueError):
-      raise CannotOpen from None
+    return open_stanza(self.kind, stanza, context, lambda _: self._key)
+
+
+def open_stanza(
+  kind: str,
+  stanza: Stanza,
+  context: bytes,
+  key_for: Callable[[bytes], Any],
+) -> bytes:
+  """Return the data key of a stanza.
+
+  Args:
+    kind: Kind of the recipient.
+    stanza: What `HpkePublicKey.wrap` returned.
+    context: Context that it is bound to.
+    key_for: Return the private key, of `cryptography`, given the encapsulated
+      key; a ValueError of it means that there is none.
+
+  Raises:
+    CannotOpen: If it does not open.
+  """
+  parameters = _KINDS[kind]
+  size = parameters.encapsulated + SECRET_BYTES + _TAG
+  sealed = field(stanza, "wrapped", bytes, size)
+  try:
+    key = key_for(sealed[: parameters.encapsulated])
+    return parameters.suite.decrypt(sealed, key, context)
+  except (InvalidTag, ValueError):
+    raise CannotOpen from None
+
+
+def load_point(data: bytes) -> ec.EllipticCurvePublicKey:
+  """Return a public key of P-256; a ValueError if it is not on the curve."""
+  return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), data)
 
 
 def _load_private(kind: str, data: bytes) -> tuple[Any, bytes]:
@@ -249,3 +286,4 @@ _register(
   name=HYBRID,
   summary="to receive, also secure against future quantum computers",
 )
+register(Kind(name=P256, read_public=lambda data: HpkePublicKey(P256, data)))
