@@ -69,8 +69,14 @@ def read_passphrase(source: str) -> str:
   return text
 
 
-def ask_passphrase(prompt: str = "Passphrase: ") -> str:
+def ask_passphrase(
+  prompt: str = "Passphrase: ", instead: str = "--passphrase SOURCE"
+) -> str:
   """Prompt for a passphrase on the terminal, without echo.
+
+  Args:
+    prompt: Text before the answer.
+    instead: What to give where there is no terminal.
 
   Raises:
     Failure: If there is no terminal.
@@ -81,7 +87,7 @@ def ask_passphrase(prompt: str = "Passphrase: ") -> str:
     raise Failure(
       USAGE,
       "a passphrase is needed and there is no terminal to ask on: give "
-      "--passphrase SOURCE",
+      f"{instead}",
     ) from None
   return getpass.getpass(prompt)
 

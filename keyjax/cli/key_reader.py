@@ -40,7 +40,7 @@ class KeyReader:
     Raises:
       Failure: If `--passphrase` or `--root` is not a source.
     """
-    self._passphrase_source = args.passphrase
+    self._passphrase_source = getattr(args, "passphrase", None)
     self._root_source = getattr(args, "root", None)
     self._any_cost = getattr(args, "any_cost", False)
     if self._passphrase_source is not None:
@@ -85,6 +85,16 @@ class KeyReader:
   def new_passphrase(self, source: str) -> str:
     """Read a new passphrase from a source, or prompt for it twice."""
     return read_passphrase(source) if source else ask_new_passphrase()
+
+  def pin(self, source: str, name: str, *, new: bool = False) -> str:
+    """Read the PIN of a device from a source, or prompt for it without one."""
+    if source:
+      return read_passphrase(source)
+    instead = "the SOURCE of the PIN"
+    pin = ask_passphrase(f"{'New ' * new}PIN of {name}: ", instead)
+    if new and ask_passphrase("Again: ", instead) != pin:
+      raise Failure(USAGE, "the two PINs differ")
+    return pin
 
   def secret(self, source: str) -> keyjax.Secret:
     """Read a secret: one to split, or the root of keyrings."""

@@ -220,7 +220,7 @@ def public_view(key: keyjax.keyring.PrivateKey) -> dict[str, str]:
     return _verify_key_view(key.public)
   kind = keyjax.keyring.kind_of(key)
   if kind.recipient is not None and kind.read_public is not None:
-    return _recipient_view(kind.recipient(key))
+    return recipient_view(kind.recipient(key))
   return {"id": keyjax.keyring.as_identity(key).id, "kind": kind.name}
 
 
@@ -235,10 +235,11 @@ def _parse_public(line: str) -> dict[str, str]:
   with keyring_errors_as(USAGE):
     if kind in keyjax.keyring.signing.SIGNING:
       return _verify_key_view(keyjax.keyring.parse_verify_key(line))
-    return _recipient_view(keyjax.keyring.parse_recipient(line))
+    return recipient_view(keyjax.keyring.parse_recipient(line))
 
 
-def _recipient_view(key: Any) -> dict[str, str]:
+def recipient_view(key: Any) -> dict[str, str]:
+  """Return a public key, with its id and kind."""
   text = keyjax.keyring.format_recipient(key)
   return {"id": key.id, "kind": key.kind, "recipient": text}
 

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 import keyjax
 
-Role = Literal["recipient", "identity"]
+Role = Literal["recipient", "identity", "create"]
 _FOLDER = pathlib.Path(__file__).parent.parent / "keyring"
 
 
@@ -46,7 +46,11 @@ def keygen_kinds() -> dict[str, str]:
 
 
 def argument_forms(role: Role) -> dict[str, str]:
-  """Return the forms of `--to` or `-i` that kinds define, with their help.
+  """Return the forms of arguments that kinds define, with their help.
+
+  Args:
+    role: "recipient" for `--to`, "identity" for `-i`, "create" for keys that
+      `keyjax hardware create` makes.
 
   Example:
     >>> argument_forms("identity")["passphrase[:SOURCE]"]

@@ -12,6 +12,7 @@ from keyjax.cli import (
   card,
   checkpoints,
   exit_codes,
+  hardware,
   keyrings,
   keys,
   recipients,
@@ -103,7 +104,15 @@ def build() -> Parser:
   commands = parser.add_subparsers(
     metavar="COMMAND", required=True, parser_class=Parser
   )
-  for module in (keys, checkpoints, recipients, shares, card, keyrings):
+  for module in (
+    keys,
+    checkpoints,
+    recipients,
+    shares,
+    card,
+    keyrings,
+    hardware,
+  ):
     module.add(commands)
   return parser
 

@@ -1,5 +1,6 @@
 """All examples of the help texts, run in order in one folder."""
 
+import contextlib
 import os
 import re
 import shlex
@@ -11,6 +12,7 @@ import pytest
 from safetensors import numpy as safetensors
 
 from keyjax import cli
+from tests import devices
 from tests.cards import write_rows
 from tests.cli.conftest import assert_silent
 from tests.conftest import ROOT
@@ -34,10 +36,21 @@ def examples(capsys):
     found = [x.strip() for x in text.replace("\\\n", "").split("\n")]
     assert any(line.startswith(f"keyjax {name} ") for line in found), name
     lines += found
-  return [" ".join(line.split()) for line in lines]
+  lines = [" ".join(line.split()) for line in lines]
+  return [x for x in lines if not (devices.NO_TPM and "tpm" in x)]
 
 
-def test_every_example_works_as_printed(run, folder, capsys):
+@pytest.fixture
+def tpm(monkeypatch):
+  """Give the examples a TPM, if this machine can emulate one."""
+  with contextlib.ExitStack() as stack:
+    if not devices.NO_TPM:
+      tcti = stack.enter_context(devices.emulator()).tcti
+      monkeypatch.setenv("TPM2TOOLS_TCTI", tcti)
+    yield
+
+
+def test_every_example_works_as_printed(run, folder, capsys, tpm):
   weights = {
     "dense.kernel": np.arange(6, dtype=np.float32).reshape(2, 3),
     "dense.bias": np.zeros(3, np.float16),
@@ -63,7 +76,7 @@ def test_every_example_works_as_printed(run, folder, capsys):
 
 
 @pytest.mark.slow
-def test_every_example_works_in_a_shell(folder, capsys):
+def test_every_example_works_in_a_shell(folder, capsys, tpm):
   weights = {"dense.kernel": np.ones(3, np.float32)}
   safetensors.save_file(weights, "model.safetensors")
   write_rows(folder)
