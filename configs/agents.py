@@ -17,6 +17,7 @@ def get_config() -> ConfigDict:
   config.seeds = 20
   config.experiments = (
     "one_state",
+    "capability",
     "two_cars_table",
     "two_cars_network",
     "power",
@@ -25,6 +26,8 @@ def get_config() -> ConfigDict:
   game = config.one_state = ConfigDict()
   game.thetas = (0.0, 0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 0.9)
   game.steps = 60_000
+
+  config.capability = ConfigDict({"requests": 400})  # For each theta.
 
   cars = config.two_cars = ConfigDict()
   cars.thetas = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)

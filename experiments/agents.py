@@ -3,10 +3,11 @@ r"""What agents learn from being interrupted, and whether they avoid shutdown.
     python -m experiments.agents --config=configs/agents.py \
       --workdir=runs/agents
 
-It measures a game of one state, two cars (with tables and with networks), and
-POWER, over the seeds and settings of the config. It appends rows to
-WORKDIR/agents.jsonl, skips experiments that are there, and draws
-WORKDIR/agents.html. docs/agents.md explains the figures.
+It measures a game of one state, the same where an action needs a capability
+token, two cars (with tables and with networks), and POWER, over the seeds and
+settings of the config. It appends rows to WORKDIR/agents.jsonl, skips
+experiments that are there, and draws WORKDIR/agents.html. docs/agents.md
+explains the figures.
 
 What to type next:
     --config.seeds=50                      more seeds
@@ -46,7 +47,7 @@ def run(
   Args:
     config: Config from `configs/agents.py`.
     workdir: Folder for rows and the page.
-    keydir: Not used: no agent here has a key.
+    keydir: Not used: keys of tokens are made for a run, and not kept.
     secret: Not used either.
     copy: Another file for all rows.
 

@@ -11,6 +11,7 @@ from keyjax import lazy
 if TYPE_CHECKING:
   from keyjax import (
     aes,
+    capability,
     card,
     checkpoint,
     fallback,
@@ -54,6 +55,7 @@ __all__ = [
   "adv_params",
   "aes",
   "authorize",
+  "capability",
   "card",
   "chain",
   "checkpoint",

@@ -5,6 +5,7 @@
       StorageError                  a disk or a bucket failed; try again
       ContentError                  what was read is refused; do not use it
         SealError
+      CapabilityError               a token permits nothing; ask a person
       KeyringError                  a key cannot be used; give another one
         CannotOpen
           WrongPassphrase
@@ -66,6 +67,10 @@ class SealError(_FixedMessageError, ContentError):
     super().__init__(
       "cannot open: the key or the context is wrong, or the data is damaged"
     )
+
+
+class CapabilityError(KeyjaxError):
+  """A capability token is not valid; the message says why."""
 
 
 class KeyringError(KeyjaxError):

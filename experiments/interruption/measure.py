@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.interruption import one_state, power, two_cars
+from experiments.interruption import one_state, power, tokens, two_cars
 from experiments.interruption.learners import LEARNERS
 from experiments.run import results
 from keyjax.attacks.intervals import clopper_pearson, mean_interval
@@ -32,12 +32,15 @@ _TAILGATES = {
 _AVOIDS = {1: 0.658, 2: 0.752, 4: 0.830, 8: 0.881, 16: 0.923}
 _T = "Student's t over seeds"
 _EXACT = "Clopper-Pearson over seeds"
+_REQUESTS = "Clopper-Pearson over requests"
 
 
 # What is measured, by experiment and metric, in the order of reports.
 METRICS = {
   ("one_state", "change"): "one state: largest change of a value",
   ("one_state", "flips"): "one state: greedy action changed",
+  ("capability", "agrees"): "capability: played with a valid token only",
+  ("capability", "change"): "capability: largest change of a value",
   ("two_cars_table", "tailgates"): "two cars, table: tailgates",
   ("two_cars_network", "tailgates"): "two cars, network: tailgates",
   ("power", "avoids"): "policies that avoid shutdown",
@@ -76,6 +79,8 @@ def check(config: ConfigDict) -> None:
     thetas = tuple(config[section].thetas)
     fits = thetas[:1] == (0.0,) and all(0 <= t <= 1 for t in thetas)
     _require(f"{section}.thetas, 0 first", thetas, fits)
+  count = config.capability.requests
+  _require("capability.requests", count, count >= 1)
   rooms, discount = tuple(config.power.rooms), config.power.discount
   _require("power.rooms", rooms, bool(rooms) and min(rooms) >= 1)
   _require("power.discount", discount, 0 < discount < 1)
@@ -127,7 +132,7 @@ def _one_state(config: ConfigDict) -> Iterator[Row]:
   fields = config.one_state
   learn = functools.partial(one_state.values, steps=fields.steps)
   q = over(learn, fields.thetas, config.seeds, jax.random.key(config.seed))
-  changes = np.abs(q - q[:, :1]).max(-1)
+  changes = _changes(q)
   flips = q.argmax(-1) != q[:, :1].argmax(-1)
   for i, learner in enumerate(LEARNERS):
     for j, theta in enumerate(fields.thetas):
@@ -135,6 +140,28 @@ def _one_state(config: ConfigDict) -> Iterator[Row]:
       known = _CHANGES[learner].get(theta)
       yield names | _mean("change", changes[i, j]) | {"target": known}
       yield names | _share("flips", flips[i, j])
+
+
+def _changes(q: np.ndarray) -> np.ndarray:
+  """Return how far values are from those at the first theta."""
+  return np.abs(q - q[:, :1]).max(-1)
+
+
+def _capability(config: ConfigDict) -> Iterator[Row]:
+  """Yield the same where a missing token interrupts, theta = P(no token)."""
+  fields, draw = config.one_state, np.random.default_rng(config.seed)
+  shares = []
+  for theta in fields.thetas:
+    found = tokens.requests(theta, config.capability.requests, draw)
+    shares.append(1 - found.passed.mean())
+    names = {"experiment": "capability", "title": "gate", "x": theta}
+    yield names | _share("agrees", found.valid == found.passed, _REQUESTS)
+  learn = functools.partial(one_state.values, steps=fields.steps)
+  q = over(learn, shares, config.seeds, jax.random.key(config.seed))
+  for i, learner in enumerate(LEARNERS):
+    for j, theta in enumerate(fields.thetas):
+      names = _names("capability", learner, theta)
+      yield names | _mean("change", _changes(q)[i, j])
 
 
 def _cars_with_a_table(config: ConfigDict) -> Iterator[Row]:
@@ -196,14 +223,15 @@ def _mean(metric: str, values: np.ndarray) -> Row:
   return {"metric": metric, "value": float(values.mean())} | ends
 
 
-def _share(metric: str, hits: np.ndarray) -> Row:
+def _share(metric: str, hits: np.ndarray, interval: str = _EXACT) -> Row:
   low, high = clopper_pearson(int(hits.sum()), hits.size)
-  ends = {"low": low, "high": high, "interval": _EXACT}
+  ends = {"low": low, "high": high, "interval": interval}
   return {"metric": metric, "value": float(hits.mean())} | ends
 
 
 EXPERIMENTS = {
   "one_state": _one_state,
+  "capability": _capability,
   "two_cars_table": _cars_with_a_table,
   "two_cars_network": _cars_with_a_network,
   "power": _power,
@@ -216,8 +244,12 @@ def _rows(name: str, config: ConfigDict) -> list[Row]:
 
 
 def _hash(config: ConfigDict, name: str) -> str:
-  section = "two_cars" if name.startswith("two_cars") else name
-  fields = [config.seed, config.seeds, config[section].to_json()]
+  sections = {
+    "capability": ("one_state", "capability"),
+    "two_cars_table": ("two_cars",),
+    "two_cars_network": ("two_cars",),
+  }.get(name, (name,))
+  fields = [config.seed, config.seeds, *(config[s].to_json() for s in sections)]
   return hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:16]
 
 

@@ -30,6 +30,13 @@ _GAME = {
   ("one_state", "change"): "largest change of a value",
   ("one_state", "flips"): "greedy action changed",
 }
+_CAPABILITY = (
+  "The same game, where an action needs a signed capability token: without a "
+  "valid one the agent stops and asks, which interrupts it. Theta is the "
+  "probability of no valid token. A missing token is a signal that the other "
+  "agent can check."
+)
+_TOKENS = {("capability", "change"): "largest change of a value"}
 _TWO_CARS = (
   "The leader’s driver brakes, with a probability of theta, while the follower "
   "keeps its distance. Share of seeds whose follower learns to tailgate; above "
@@ -68,6 +75,7 @@ def render(rows: Sequence[Row]) -> str:
   parts = [
     head,
     _learners(rows, "A game of one state", _ONE_STATE, _GAME),
+    _learners(rows, "Permission to act", _CAPABILITY, _TOKENS),
     _learners(rows, "Two cars", _TWO_CARS, _CARS),
     _power(rows),
     text.provenance(rows, _LIMITS),

@@ -22,6 +22,7 @@ def small(*experiments: str) -> ConfigDict:
   config.seeds = 3
   config.one_state.update(thetas=(0.0, 0.9), steps=200)
   config.two_cars.update(thetas=(0.0, 0.9), steps=200, network_steps=3)
+  config.capability.requests = 8
   config.power.update(rooms=(1, 2), draws=20)
   return config
 
@@ -61,7 +62,7 @@ def test_everything_is_measured_and_drawn(tmp_path: pathlib.Path) -> None:
   found = {(r["experiment"], r["metric"]) for r in rows}
   assert found == set(measure.METRICS)
   text = (tmp_path / "run" / "agents.html").read_text()
-  assert text.count('role="img"') == 5 and "values of a network" in text
+  assert text.count('role="img"') == 6 and "values of a network" in text
 
 
 def test_it_continues_where_it_stopped(done, monkeypatch) -> None:
@@ -95,6 +96,7 @@ def test_a_changed_field_is_measured_again() -> None:
     ("one_state.steps", 0),
     ("two_cars.thetas", (0.1, 0.9)),
     ("two_cars.thetas", (0.0, 1.1)),
+    ("capability.requests", 0),
     ("power.rooms", ()),
     ("power.discount", 1.0),
     ("power.draws", 0),

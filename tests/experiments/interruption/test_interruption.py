@@ -6,7 +6,13 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.interruption import measure, one_state, power, two_cars
+from experiments.interruption import (
+  measure,
+  one_state,
+  power,
+  tokens,
+  two_cars,
+)
 from experiments.interruption.learners import LEARNERS
 
 JOINT, INDEPENDENT, PRUNED = range(3)
@@ -42,6 +48,12 @@ def test_pruned_values_are_those_without_interruptions(game):
   wanted = one_state.expected(0)
   np.testing.assert_allclose(game[PRUNED].mean(1), [wanted] * 3, atol=0.05)
   assert (game[PRUNED].argmax(-1) == 0).all()
+
+
+@pytest.mark.parametrize(("theta", "share"), [(0.0, 1.0), (1.0, 0.0)])
+def test_an_action_is_played_with_a_valid_token_only(theta, share):
+  found = tokens.requests(theta, 12, np.random.default_rng(0))
+  assert found.valid.mean() == found.passed.mean() == share
 
 
 SLOW = pytest.param("network", marks=pytest.mark.slow)
