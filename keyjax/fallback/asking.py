@@ -91,7 +91,8 @@ def ask(
         f"ask: apply_fn returned {arguments.describe(logits)}, not logits"
       )
     found = rule(logits)
-    if (jnp.shape(found), jnp.result_type(found)) != (logits.shape[:-1], bool):
+    fits = jnp.issubdtype(jnp.result_type(found), jnp.bool_)
+    if not fits or jnp.shape(found) != logits.shape[:-1]:
       raise TypeError(
         f"ask: the rule returned {arguments.describe(found)} for logits "
         f"{arguments.describe(logits)}: pass {_RULE}"
