@@ -152,7 +152,7 @@ def _study(row: Row) -> list[Html]:
   return [
     cell(_digits(row["value"])),
     element("td", " to ".join(dict.fromkeys(ends))),
-    element("td", count(row["seeds"])),
+    element("td", count(len(row["seeds"]))),
     element("td", count(row["images"])),
     element("td", row["target"] or DASH),
   ]
