@@ -1,12 +1,13 @@
 """Measure speed, in one run so that ratios hold on a noisy machine.
 
-    python -m experiments.benchmark                  all but the last five
+    python -m experiments.benchmark                  all but the last six
     python -m experiments.benchmark schemes          ciphers, and many keys
     python -m experiments.benchmark overhead         of steps and forward passes
     python -m experiments.benchmark overhead.inference    one part of it
     python -m experiments.benchmark checkpoint       sealed and plain, 5 minutes
     python -m experiments.benchmark aes --json=FILE  AES alone, rows to a file
     python -m experiments.benchmark inputs           images a second of the host
+    python -m experiments.benchmark release          unwraps a second, by TLS
     python -m experiments.benchmark scaling          1 to 8 virtual devices
     python -m experiments.benchmark tpu              estimates for TPUs, 1 hour
     python -m experiments.benchmark peers            sealed checkpoints against
@@ -40,6 +41,7 @@ from experiments.benchmarks import (
   checkpoint,
   inputs,
   overhead,
+  release,
   scaling,
   schemes,
   tpu,
@@ -58,6 +60,7 @@ SECTIONS = {
   "aes": aes.rows,
   "checkpoint": checkpoint.rows,
   "inputs": inputs.rows,
+  "release": release.rows,
   "scaling": scaling.rows,
   "tpu": tpu.rows,
   "peers": peers.rows,

@@ -9,6 +9,9 @@
       KeyringError                  a key cannot be used; give another one
         CannotOpen
           WrongPassphrase
+        ReleaseRefused              by a release server
+          ApprovalNeeded            until others have approved
+        ReleaseUnavailable          (a StorageError too)
       CheckpointError               a checkpoint could not be used
         CheckpointStorageError      (a StorageError too)
         CheckpointContentError      (a ContentError too)
@@ -108,6 +111,18 @@ class WrongPassphrase(CannotOpen):
     KeyringError.__init__(
       self, f"the passphrase of {key} is wrong, or the file is damaged"
     )
+
+
+class ReleaseRefused(KeyringError):
+  """A release server, which holds the key, refuses to use it."""
+
+
+class ApprovalNeeded(ReleaseRefused):
+  """A release waits for approvals; the message names the request."""
+
+
+class ReleaseUnavailable(KeyringError, StorageError):
+  """A release server cannot be reached, or did not answer; try again."""
 
 
 class CheckpointError(KeyjaxError, OSError):

@@ -16,6 +16,8 @@ from keyjax.cli import (
   keyrings,
   keys,
   recipients,
+  release,
+  release_log,
   shares,
 )
 from keyjax.cli.exit_codes import FILES, INTERRUPTED, USAGE, Failure
@@ -112,6 +114,8 @@ def build() -> Parser:
     card,
     keyrings,
     hardware,
+    release,
+    release_log,
   ):
     module.add(commands)
   return parser

@@ -50,7 +50,14 @@ What an attacker can and cannot do:
 Each module adds its own *Guarantees* and *Known breaks*.
 """
 
-from keyjax.errors import CannotOpen, KeyringError, WrongPassphrase
+from keyjax.errors import (
+  ApprovalNeeded,
+  CannotOpen,
+  KeyringError,
+  ReleaseRefused,
+  ReleaseUnavailable,
+  WrongPassphrase,
+)
 from keyjax.keyring.data_keys import leaf_key, new_data_key
 from keyjax.keyring.entries import Entry, Grant
 from keyjax.keyring.envelope import (
@@ -91,6 +98,7 @@ from keyjax.keyring.recipients.hpke import HpkePrivateKey, HpkePublicKey
 from keyjax.keyring.recipients.kms import Kms, KmsKey, LocalKms
 from keyjax.keyring.recipients.passphrase import MAX_COST, Cost, Passphrase
 from keyjax.keyring.recipients.pkcs11 import Pkcs11Key
+from keyjax.keyring.recipients.release import ReleaseIdentity
 from keyjax.keyring.recipients.rsa import RsaIdentity, RsaRecipient
 from keyjax.keyring.recipients.symmetric import SymmetricKey
 from keyjax.keyring.recipients.tpm import TpmKey, limit_tries
@@ -107,6 +115,7 @@ from keyjax.private_files import refuse_checkpoint_folder
 
 __all__ = [
   "MAX_COST",
+  "ApprovalNeeded",
   "Argument",
   "Broadcast",
   "CannotOpen",
@@ -134,6 +143,9 @@ __all__ = [
   "PrivateKey",
   "PublicKey",
   "Recipient",
+  "ReleaseIdentity",
+  "ReleaseRefused",
+  "ReleaseUnavailable",
   "RsaIdentity",
   "RsaRecipient",
   "SigningKey",

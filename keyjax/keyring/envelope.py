@@ -54,6 +54,7 @@ MAX_PRIVATE = 2**18
 MAX_RECIPIENTS = 1024
 _MAX_STANZA_FIELDS = 12
 _MAX_ITEMS = MAX_RECIPIENTS * (_MAX_STANZA_FIELDS + 2)
+_CONTEXT = b"keyjax/envelope/1/"
 _FIELDS = {"checkpoint", "mac", "recipients", "revoked", "sealed", "version"}
 
 
@@ -116,7 +117,7 @@ def seal_envelope(
   check_data_key(data_key)
   check_name(checkpoint, "checkpoint")
   recipients = list(recipients)
-  context = _context(checkpoint)
+  context = envelope_context(checkpoint)
   ids = [check_name(r.id, "recipient") for r in recipients]
   check_ids(ids)
   former = {check_name(name, "revoked") for name in revoked}
@@ -197,7 +198,7 @@ def _open_with(
     document: The envelope without its MAC.
     mac: Its MAC.
   """
-  data_key = identity.unwrap(stanza, _context(document["checkpoint"]))
+  data_key = identity.unwrap(stanza, envelope_context(document["checkpoint"]))
   if data_key is None:
     return None
   if not hmac.compare_digest(mac, _mac(data_key, document)):
@@ -290,8 +291,25 @@ def _checked_stanza(stanza: Any) -> dict[str, Any]:
   return stanza
 
 
-def _context(checkpoint: str) -> bytes:
-  return b"keyjax/envelope/1/" + checkpoint.encode("ascii")
+def envelope_context(checkpoint: str) -> bytes:
+  """Return what the stanzas of a checkpoint's envelope are bound to."""
+  return _CONTEXT + checkpoint.encode("ascii")
+
+
+def checkpoint_of(context: bytes) -> str:
+  """Return the checkpoint of an `envelope_context`.
+
+  Raises:
+    KeyringError: If it is another context.
+
+  Example:
+    >>> checkpoint_of(envelope_context("model-a/7"))
+    'model-a/7'
+  """
+  checkpoint = context.removeprefix(_CONTEXT).decode("ascii", "replace")
+  if not context.startswith(_CONTEXT):
+    raise KeyringError("this context is not that of an envelope")
+  return check_name(checkpoint, "checkpoint")
 
 
 def _mac(data_key: bytes, document: dict[str, Any]) -> str:
@@ -334,7 +352,7 @@ def read_private(document: dict[str, Any], data_key: bytes) -> dict[str, Any]:
     CannotOpen: If it was altered.
   """
   sealed = field(document, "sealed", bytes)
-  context = _context(document["checkpoint"])
+  context = envelope_context(document["checkpoint"])
   try:
     data = unseal(_private_key(data_key), sealed, context)
   except SealError:

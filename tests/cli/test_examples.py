@@ -12,10 +12,12 @@ import pytest
 from safetensors import numpy as safetensors
 
 from keyjax import cli
+from keyjax.keyring.encoding import dump
 from tests import devices
 from tests.cards import write_rows
 from tests.cli.conftest import assert_silent
 from tests.conftest import ROOT
+from tests.release.world import REQUEST
 
 KEYS = ("bob.key", "carol.key", "owner.key", "root.key", "service/team-a.key")
 
@@ -58,6 +60,7 @@ def test_every_example_works_as_printed(run, folder, capsys, tpm):
   }
   safetensors.save_file(weights, "model.safetensors")
   write_rows(folder)
+  (folder / "request.json").write_bytes(dump(REQUEST))
   for line in examples(capsys):
     if not line.startswith("keyjax "):
       subprocess.run(line, shell=True, check=True)
@@ -81,6 +84,7 @@ def test_every_example_works_in_a_shell(folder, capsys, tpm):
   weights = {"dense.kernel": np.ones(3, np.float32)}
   safetensors.save_file(weights, "model.safetensors")
   write_rows(folder)
+  (folder / "request.json").write_bytes(dump(REQUEST))
   script = f'keyjax() {{ {sys.executable} -m keyjax.cli "$@"; }}\nset -e\n'
   subprocess.run(
     ["bash", "-c", script + "\n".join(examples(capsys))],

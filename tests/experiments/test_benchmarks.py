@@ -9,7 +9,7 @@ import pytest
 from absl import flags
 
 from experiments import benchmark, models
-from experiments.benchmarks import inputs, scaling, timing
+from experiments.benchmarks import inputs, release, scaling, timing
 
 
 @pytest.fixture(autouse=True)
@@ -69,16 +69,24 @@ def test_a_row_is_printed_when_it_is_measured(
 
 
 def test_the_default_is_what_the_help_says() -> None:
-  left_out = {"inputs", "scaling", "tpu", "peers", "parity"}
+  left_out = {"inputs", "release", "scaling", "tpu", "peers", "parity"}
   whole = {name for name in benchmark.SECTIONS if "." not in name}
   assert whole - set(benchmark.DEFAULT) == left_out
   said = str(benchmark.__doc__)
-  assert "all but the last five" in said
+  assert "all but the last six" in said
   listed = re.findall(r"experiments.benchmark (\w+)", said)
-  assert set(listed[-5:]) == left_out
+  assert set(listed[-6:]) == left_out
 
 
 def test_the_host_prepares_images() -> None:
   rows = inputs.rows(1)
   assert len(rows) == 4 and all(r["unit"] == "images/s" for r in rows)
+  assert min(r["low"] for r in rows) > 0
+
+
+@pytest.mark.slow
+def test_a_release_server_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+  monkeypatch.setattr(release, "_SECONDS", 0.2)
+  rows = release.rows(1)
+  assert [r["unit"] for r in rows] == ["1/s", "ms", "us"] * 2
   assert min(r["low"] for r in rows) > 0
