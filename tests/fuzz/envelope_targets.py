@@ -100,7 +100,7 @@ def read_private_part(data: bytes) -> Any:
   """Open and rewrap an envelope with another private part."""
   document = json.loads(_envelopes()[0])
   key = envelope._private_key(_DATA_KEY)
-  sealed = keyjax.seal.seal(key, data, envelope._context("model-a/7"))
+  sealed = keyjax.seal.seal(key, data, envelope.envelope_context("model-a/7"))
   document["sealed"] = encoding.encode(sealed)
   return _rewrap(_sign_envelope(document))
 

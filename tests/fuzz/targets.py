@@ -7,6 +7,7 @@ from tests.fuzz import (
   checkpoint_targets,
   envelope_targets,
   keyring_targets,
+  release_targets,
   weight_targets,
 )
 
@@ -17,5 +18,6 @@ _FILES = (
   weight_targets,
   card_targets,
   checkpoint_targets,
+  release_targets,
 )
 TARGETS = {target.name: target for file in _FILES for target in file.TARGETS}
