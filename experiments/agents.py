@@ -22,17 +22,16 @@ from typing import Any
 
 import rich.console
 import rich.table
-from absl import app, flags
+from absl import app
 from ml_collections import ConfigDict
 
 import keyjax
 from experiments.interruption import measure
 from experiments.report import agents as report
-from experiments.run import files, results
+from experiments.run import copy_flag, files, results
 from experiments.run import flags as run_flags
 
 Row = dict[str, Any]
-_COPY = flags.DEFINE_string("copy", "", "Another file for all rows.")
 
 
 def run(
@@ -97,7 +96,7 @@ def tables(rows: list[Row]) -> Iterator[rich.table.Table]:
 
 def main(argv: list[str]) -> None:
   """Run from the command line."""
-  run_flags.run_command(argv, functools.partial(run, copy=_COPY.value))
+  run_flags.run_command(argv, functools.partial(run, copy=copy_flag.COPY.value))
 
 
 if __name__ == "__main__":

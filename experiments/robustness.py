@@ -37,16 +37,13 @@ from experiments.evasion import claims, measure, pictures, plan, tasks
 from experiments.evasion.tasks import Task
 from experiments.protection.job import Job, open_job
 from experiments.report import robustness as report
-from experiments.run import files, results
+from experiments.run import copy_flag, files, results
 from experiments.run import flags as run_flags
 from experiments.tables import survey
 
 Row = dict[str, Any]
 _MODELS = flags.DEFINE_string(
   "models", plan.ALL, "Regular expression of the models SCHEME/DEFENSE."
-)
-_COPY = flags.DEFINE_string(
-  "copy", "", "A file for the rows that a document quotes."
 )
 
 
@@ -167,7 +164,7 @@ def table(rows: Sequence[Row]) -> rich.table.Table:
 
 def main(argv: list[str]) -> None:
   """Run from the command line."""
-  play = functools.partial(run, only=_MODELS.value, copy=_COPY.value)
+  play = functools.partial(run, only=_MODELS.value, copy=copy_flag.COPY.value)
   run_flags.run_command(argv, play)
 
 

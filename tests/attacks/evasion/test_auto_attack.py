@@ -17,6 +17,7 @@ run = functools.partial(
 )
 
 
+@pytest.mark.slow
 def test_the_standard_version_on_digits():
   x, y = models.digits(24)
   found = run(models.net, x, y, batch_size=16, epsilon=0.1)

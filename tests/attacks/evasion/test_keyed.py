@@ -144,8 +144,7 @@ each = pytest.mark.parametrize(
   "kind",
   [
     "hpnn",
-    "shf",
-    *(pytest.param(k, marks=pytest.mark.slow) for k in ("np", "ffx")),
+    *(pytest.param(k, marks=pytest.mark.slow) for k in ("shf", "np", "ffx")),
   ],
 )
 

@@ -74,6 +74,7 @@ def test_no_transform_destroys_nothing_and_the_way_back_everything() -> None:
   assert rate(lambda rng, x: INPUTS, RNG).rate == 1
 
 
+@pytest.mark.slow
 def test_a_photo_destroys_less_of_an_attack_that_knows_it() -> None:
   """Expectation over photos, judged by photos with another rng."""
   images, labels = models.digits()

@@ -44,7 +44,11 @@ def test_blocks_are_those_of_the_scheme() -> None:
 
 
 @pytest.mark.parametrize(
-  "name, kind", [("pixel_sinkhorn", "shf"), ("pixel_gates", "np")]
+  "name, kind",
+  [
+    pytest.param("pixel_sinkhorn", "shf", marks=pytest.mark.slow),
+    ("pixel_gates", "np"),
+  ],
 )
 def test_gradients_find_the_key(name: str, kind: str) -> None:
   target = toys.target(toys.PATCHES, kind)
@@ -53,7 +57,9 @@ def test_gradients_find_the_key(name: str, kind: str) -> None:
   assert result.score.value > right(target) - 0.05
 
 
-@pytest.mark.parametrize("kind", ["shf", "np"])
+@pytest.mark.parametrize(
+  "kind", ["shf", pytest.param("np", marks=pytest.mark.slow)]
+)
 def test_a_free_convolution_absorbs_any_map(kind: str) -> None:
   target = toys.target(toys.PATCHES, kind)
   result = played("pixel_conv", target, learning_rate=0.03)
@@ -61,6 +67,7 @@ def test_a_free_convolution_absorbs_any_map(kind: str) -> None:
   assert result.score.value > 0.85
 
 
+@pytest.mark.slow
 def test_a_free_table_reads_ffx() -> None:
   target = toys.target(toys.PATCHES, "ffx")
   result = played("pixel_table", target, learning_rate=0.1)
@@ -68,7 +75,9 @@ def test_a_free_table_reads_ffx() -> None:
   assert result.score.value > max(first + 0.2, 0.6)
 
 
-@pytest.mark.parametrize("by", ["accuracy", "loss"])
+@pytest.mark.parametrize(
+  "by", ["accuracy", pytest.param("loss", marks=pytest.mark.slow)]
+)
 def test_swaps_climb(by: str) -> None:
   target = toys.target(toys.PATCHES, "shf")
   result = played("pixel_climb", target, by=by)

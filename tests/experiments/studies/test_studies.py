@@ -9,7 +9,7 @@ import pytest
 from experiments import data, studies
 from experiments.studies import base
 
-FAST = ("single_step",)
+FAST = ("xor_transfer",)  # It trains no network.
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +67,7 @@ def test_a_study_returns_figures(figures_of, name):
   json.dumps(figures)  # Numbers of Python: nothing else is written to files.
 
 
+@pytest.mark.slow
 def test_gradients_do_more_than_chance(figures_of):
   found = {f.name: f.value for f in figures_of("single_step")}
   assert found["clean: accuracy"] > 0.8

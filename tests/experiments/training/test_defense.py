@@ -63,9 +63,8 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.mark.parametrize(
   "name",
   [
-    "pgd",
     "trades",
-    *(pytest.param(x, marks=pytest.mark.slow) for x in ("fgsm", "fast")),
+    *(pytest.param(x, marks=pytest.mark.slow) for x in ("fgsm", "pgd", "fast")),
   ],
 )
 def test_trains_against_attacks(
