@@ -7,6 +7,7 @@ import pytest
 
 from keyjax import checkpoint, keyring, release
 from keyjax.keyring import open_envelope
+from keyjax.keyring.encoding import encode
 from tests.release.world import DATA_KEY, NAME, running
 
 
@@ -173,6 +174,7 @@ def test_a_lost_answer_is_sent_again_without_another_use(world, monkeypatch):
     monkeypatch.setattr(type(identity), "_post_once", lose_the_first)
     assert open_envelope(world.envelope(), [identity]).data_key == DATA_KEY
     assert "1 times" in reason(world.envelope(), identity)
+  assert encode(DATA_KEY) not in str(posts)  # Sealed inside TLS too.
   assert events(world) == ["policy", "release", "repeat", "refusal"]
 
 
