@@ -7,7 +7,8 @@ from typing import Any
 from experiments.tables import headlines, markdown
 
 METRIC = "study"  # Of rows of studies.
-_OF_A_SEED = ("seed", "row", "task")
+# Of one seed, or of one machine.
+_NOT_UNITED = ("seed", "row", "task", "source")
 _DATA = {"digits": "digits", "mnist": "MNIST"}
 
 Row = Mapping[str, Any]
@@ -44,7 +45,7 @@ def over_seeds(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 def _united(members: Sequence[Row]) -> dict[str, Any]:
   values = [r["value"] for r in members]
-  first = {k: v for k, v in members[0].items() if k not in _OF_A_SEED}
+  first = {k: v for k, v in members[0].items() if k not in _NOT_UNITED}
   return first | {
     "value": sum(values) / len(values),
     "low": min(values),
