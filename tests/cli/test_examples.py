@@ -81,7 +81,10 @@ def test_every_example_works_as_printed(run, folder, capsys, tpm):
 
 @pytest.mark.slow
 def test_every_example_works_in_a_shell(folder, capsys, tpm):
-  weights = {"dense.kernel": np.ones(3, np.float32)}
+  weights = {
+    "dense.kernel": np.ones(3, np.float32),
+    "dense.bias": np.zeros(3, np.float16),
+  }
   safetensors.save_file(weights, "model.safetensors")
   write_rows(folder)
   (folder / "request.json").write_bytes(dump(REQUEST))
