@@ -24,9 +24,12 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+memory.collect_garbage_less_often()
+
+
 def pytest_collection_finish() -> None:
   """Spare the tests most of Python's garbage collections."""
-  memory.collect_garbage_less_often()
+  memory.leave_out_what_is_imported()
 
 
 @pytest.fixture(autouse=True)

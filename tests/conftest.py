@@ -16,6 +16,18 @@ def bucket_server():
     yield
 
 
+@pytest.fixture(scope="session")
+def children():
+  """Return a server that forks child processes."""
+  from tests.checkpoint.children import Server
+
+  server = Server()
+  try:
+    yield server
+  finally:
+    server.close()
+
+
 @pytest.fixture
 def bucket(bucket_server, request):
   """Return the path of an empty folder in a bucket."""

@@ -19,14 +19,18 @@ _calls = itertools.count(1)
 
 
 def collect_garbage_less_often() -> None:
-  """Leave out what has been imported, and count longer before a collection.
+  """Count longer before a collection.
 
   Tracing makes many objects and few cycles: by default Python spends 40 % of
   the tests' time looking for them among the modules of JAX.
   """
+  gc.set_threshold(50_000, 20, 100)
+
+
+def leave_out_what_is_imported() -> None:
+  """Search for garbage only among what is made from now on."""
   gc.collect()
   gc.freeze()
-  gc.set_threshold(50_000, 20, 100)
 
 
 def _too_much() -> bool:

@@ -4,7 +4,6 @@ import json
 import os
 import pathlib
 import shutil
-import signal
 
 import numpy as np
 import pytest
@@ -12,40 +11,28 @@ import pytest
 from keyjax import Secret, checkpoint, keyring
 from tests import trees
 from tests.checkpoint.children import Server
+from tests.checkpoint.killing import child, walk
 
 # A child that dies at its n-th call that changes a file system. TensorStore
 # writes in its own threads: there, time decides.
-CHILD = """
-import os, pathlib, signal, sys, threading, time
+CHILD = child(
+  prepare="""
 import numpy as np
 from keyjax import Secret, checkpoint, keyring
 
-folder, job, at = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 owner = keyring.SymmetricKey(Secret.load(folder / "owner"))
 friend = keyring.SymmetricKey(Secret.load(folder / "friend"))
 tree = {"w": np.full((300, 1000), 2, np.float32)}
-count = 0
-
-def deadly(function):
-  def call(*args, **kwargs):
-    global count
-    count += 1
-    if count == at:
-      os.kill(os.getpid(), signal.SIGKILL)
-    return function(*args, **kwargs)
-  return call
-
-for name in ("mkdir", "rename", "replace", "unlink", "rmdir", "fsync", "link"):
-  setattr(os, name, deadly(getattr(os, name)))
-os.open = deadly(os.open)
+""",
+  work="""
 if job == "save":
   checkpoint.save(folder / "new", tree, owner)
 elif job == "rewrap":
   checkpoint.rewrap(folder / "old", owner, friend)
 elif job == "reencrypt":
   checkpoint.reencrypt(folder / "old", folder / "new", owner, friend)
-print("calls", count, flush=True)
-"""
+""",
+)
 OLD = {"w": np.full((300, 1000), 1, np.float32)}
 NEW = {"w": np.full((300, 1000), 2, np.float32)}
 
@@ -93,26 +80,12 @@ def check(folder: pathlib.Path, job: str) -> None:
     shutil.rmtree(left)
 
 
-def walk(folder: pathlib.Path, children: Server, job: str, points: int) -> None:
-  """Kill at boundaries spread over the whole job, first and last included."""
-  done = children.start(CHILD, folder, job, 0)
-  assert done.wait() == 0, done.err()
-  total = int(done.out().split()[-1])
-  check(folder, job)
-  assert total >= 5
-  every = np.unique(np.linspace(1, total, min(points, total)).astype(int))
-  for at in every.tolist():
-    killed = children.start(CHILD, folder, job, at)
-    assert killed.wait() in (0, -signal.SIGKILL), killed.err()
-    check(folder, job)
-
-
 @pytest.mark.faults
 @pytest.mark.parametrize("job", ["save", "rewrap", "reencrypt"])
 def test_killed_at_write_boundaries(
   job: str, folder: pathlib.Path, children: Server
 ) -> None:
-  walk(folder, children, job, 3)
+  walk(CHILD, folder, children, job, 3, check)
 
 
 @pytest.mark.faults
@@ -121,7 +94,7 @@ def test_killed_at_write_boundaries(
 def test_killed_at_every_write_boundary(
   job: str, folder: pathlib.Path, children: Server
 ) -> None:
-  walk(folder, children, job, 10_000)
+  walk(CHILD, folder, children, job, 10_000, check)
 
 
 FULL = """

@@ -2,7 +2,6 @@
 
 import pathlib
 import shutil
-import signal
 
 import numpy as np
 import pytest
@@ -11,46 +10,23 @@ from keyjax import Secret, keyring, tiers
 from keyjax.tiers import Tier
 from tests import trees
 from tests.checkpoint.children import Server
+from tests.checkpoint.killing import child, walk
 
 OWNER = keyring.SymmetricKey(Secret(b"o" * 32))
 FRIEND = keyring.SymmetricKey(Secret(b"f" * 32))
 TREE = {"expert": np.ones((99, 9), np.float32), "base": np.zeros(9)}
-# A child that dies at its n-th call that changes a file system.
-CHILD = """
-import os, pathlib, signal, sys
+CHILD = child(
+  prepare="""
 from keyjax import tiers
 from tests.tiers.test_kills import FRIEND, OWNER, save
-
-folder, job, at = pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-count = 0
-
-def deadly(function):
-  def call(*args, **kwargs):
-    global count
-    count += 1
-    if count == at:
-      os.kill(os.getpid(), signal.SIGKILL)
-    return function(*args, **kwargs)
-  return call
-
-for name in ("mkdir", "rename", "replace", "unlink", "rmdir", "fsync", "link"):
-  setattr(os, name, deadly(getattr(os, name)))
-os.open = deadly(os.open)
+""",
+  work="""
 if job == "save":
   save(folder / "new")
 else:
   tiers.reencrypt(folder / "old", OWNER, {"expert": FRIEND})
-print("calls", count, flush=True)
-"""
-
-
-@pytest.fixture(scope="module")
-def children():
-  server = Server()
-  try:
-    yield server
-  finally:
-    server.close()
+""",
+)
 
 
 def save(path: pathlib.Path) -> None:
@@ -79,24 +55,12 @@ def check(folder: pathlib.Path, job: str) -> None:
   save(path)
 
 
-def walk(folder: pathlib.Path, children: Server, job: str, points: int) -> None:
-  if job == "reencrypt":
-    save(folder / "old")
-  done = children.start(CHILD, folder, job, 0)
-  assert done.wait() == 0, done.err()
-  total = int(done.out().split()[-1])
-  check(folder, job)
-  every = np.unique(np.linspace(1, total, min(points, total)).astype(int))
-  for at in every.tolist():
-    killed = children.start(CHILD, folder, job, at)
-    assert killed.wait() in (0, -signal.SIGKILL), killed.err()
-    check(folder, job)
-
-
 @pytest.mark.slow
 @pytest.mark.faults
 @pytest.mark.parametrize("job", ["save", "reencrypt"])
 def test_killed_at_write_boundaries(
   job: str, tmp_path: pathlib.Path, children: Server
 ) -> None:
-  walk(tmp_path, children, job, 12)
+  if job == "reencrypt":
+    save(tmp_path / "old")
+  walk(CHILD, tmp_path, children, job, 12, check)
