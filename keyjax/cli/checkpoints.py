@@ -1,18 +1,18 @@
-"""`keyjax encrypt`, `inspect`, `verify` and `decrypt`."""
+"""`keyjax encrypt` and `decrypt`."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import pathlib
 from typing import Any
 
 import keyjax
 from keyjax.cli import tiers
-from keyjax.cli.exit_codes import REFUSED, USAGE, Failure, keyring_errors_as
+from keyjax.cli.exit_codes import USAGE, Failure, keyring_errors_as
 from keyjax.cli.inputs import read_json_object
-from keyjax.cli.key_reader import KeyReader, default_identity, read_verify_key
-from keyjax.cli.output import Result, progress_bar, size
+from keyjax.cli.inspection import public_view
+from keyjax.cli.key_reader import KeyReader, read_verify_key
+from keyjax.cli.output import Result, progress_bar
 from keyjax.cli.parsers import (
   add_command,
   add_expected,
@@ -37,20 +37,7 @@ _FORMATS = ("orbax", "safetensors", "msgpack")
 def add(commands: Any) -> None:
   """Add the commands of this file."""
   _add_encrypt(commands)
-  _add_inspect(commands)
-  _add_verify(commands)
   _add_decrypt(commands)
-
-
-def public_view(path: str) -> dict[str, Any]:
-  """Return what anyone can read of a checkpoint; nothing of it is proven.
-
-  Raises:
-    Failure: If the envelope is malformed.
-    CheckpointError, FileNotFoundError: If there is no sealed checkpoint.
-  """
-  with keyring_errors_as(REFUSED):
-    return keyjax.checkpoint.inspect(path)
 
 
 def _add_encrypt(commands: Any) -> None:
@@ -154,132 +141,6 @@ def encrypt(args: argparse.Namespace) -> Result:
   }
   lines = [f"{args.target} holds {_count(leaves)}, sealed"]
   return Result(document, lines + [f"{args.target} opens for {n}" for n in ids])
-
-
-def _add_inspect(commands: Any) -> None:
-  parser = add_command(
-    commands,
-    inspect,
-    "inspect",
-    summary="show what a checkpoint contains",
-    details="""
-Without a key: what anyone can read, none of which is authenticated. With a key:
-the step, the names of model and run, the metadata and the leaves. Tensors are
-not read; `verify` reads them. Of a checkpoint with tiers: the tiers, and with
---tier the leaves of one.
-""",
-    examples="""
-keyjax inspect model-1
-keyjax inspect model-1 -i file:bob.key
-""",
-  )
-  _add_checkpoint(parser)
-  add_tier(parser)
-  add_identities(parser)
-  parser.add_argument(
-    "--public", action="store_true", help="use no key, ignore KEYJAX_IDENTITY"
-  )
-  add_passphrase(parser)
-  add_root(parser)
-
-
-def inspect(args: argparse.Namespace) -> Result:
-  """Show what a checkpoint contains, as far as the keys allow."""
-  if not args.tier and keyjax.tiers.is_tiered(args.path):
-    return tiers.inspect(args)
-  path = tiers.folder(args.path, args.tier)
-  found = public_view(path)
-  reader = KeyReader(args)
-  if args.public or not (args.identity or default_identity()):
-    return Result(found, [*_public_lines(found), "give -i SOURCE to see more"])
-  identities = tiers.with_sub_keys(args.path, reader.identities(args.identity))
-  found = keyjax.checkpoint.inspect(path, identities)
-  return Result(found, [*_public_lines(found), *_sealed_lines(found)])
-
-
-def _public_lines(found: dict[str, Any]) -> list[str]:
-  envelope = found["envelope"]
-  return [
-    f"format      {found['format']} {found['version']}",
-    f"checkpoint  {envelope['checkpoint']}",
-    f"on disk     {size(found['bytes'])}",
-    *(f"recipient   {name}" for name in envelope["recipients"]),
-    *(f"revoked     {name}" for name in envelope["revoked"]),
-  ]
-
-
-def _sealed_lines(found: dict[str, Any]) -> list[str]:
-  leaves = found["leaves"]
-  signed = "yes; verify checks the signer" if found["signed"] else "no"
-  width = max(len(leaf["path"]) for leaf in leaves)
-  total = sum(leaf["bytes"] for leaf in leaves)
-  return [
-    f"step        {found['step']}",
-    *([f"name        {found['name']}"] if found["name"] else []),
-    *([f"run         {found['run']}"] if found["run"] else []),
-    f"signed      {signed}",
-    f"metadata    {json.dumps(found['metadata'], sort_keys=True)}",
-    f"leaves      {len(leaves)}, {size(total)}",
-    *(
-      f"  {leaf['path']:{width}}  {leaf['dtype']}{leaf['shape']}"
-      for leaf in leaves
-    ),
-  ]
-
-
-def _add_verify(commands: Any) -> None:
-  parser = add_command(
-    commands,
-    verify,
-    "verify",
-    summary="open every chunk and report what is damaged, and where",
-    details="""
-Anyone who can open a checkpoint can also write one: only --verify-key proves
-that it is the owner's, and only --step, --name and --run that it is not another
-of theirs. Of a checkpoint with tiers, those that open are verified.
-""",
-    examples="""
-keyjax verify model-1 -i file:bob.key --verify-key @owner.key.pub
-""",
-  )
-  _add_checkpoint(parser)
-  add_tier(parser)
-  add_identities(parser)
-  add_verify_key(parser)
-  add_expected(parser)
-  add_passphrase(parser)
-  add_root(parser)
-
-
-def verify(args: argparse.Namespace) -> Result:
-  """Open every chunk, and report those that do not open."""
-  if keyjax.tiers.is_tiered(args.path):
-    return tiers.verify(args)
-  tiers.folder(args.path, args.tier)
-  total = public_view(args.path)["bytes"]
-  identities = KeyReader(args).identities(args.identity)
-  key = read_verify_key(args.verify_key)
-  with progress_bar("opening every chunk", args.json, total, "read"):
-    problems = keyjax.checkpoint.verify(
-      args.path,
-      identities,
-      step=args.step,
-      name=args.name,
-      run=args.of_run,
-      verify_key=key,
-    )
-  document = {
-    "path": args.path,
-    "problems": [problem._asdict() for problem in problems],
-    "signature": "checked" if key else "not checked",
-  }
-  if not problems:
-    signature = "the signature is right" if key else "no signature was checked"
-    return Result(document, [f"{args.path}: every chunk opens; {signature}"])
-  lines = [f"{problem.where}: {problem.what}" for problem in problems]
-  count = len({problem.where for problem in problems})
-  where = "1 place" if count == 1 else f"{count} places"
-  return Result(document, lines, REFUSED, f"{args.path} is damaged in {where}")
 
 
 def _add_decrypt(commands: Any) -> None:
@@ -410,13 +271,3 @@ def _format_of(path: str) -> str:
       f"the suffix {suffix} names no format: use .safetensors, .msgpack, or no "
       "suffix for an Orbax folder; or give --format",
     ) from None
-
-
-def _add_checkpoint(parser: Any) -> None:
-  add_path(
-    parser,
-    "path",
-    complete="directory",
-    metavar="PATH",
-    help="a sealed checkpoint",
-  )

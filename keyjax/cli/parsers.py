@@ -171,6 +171,17 @@ def _forms(role: kinds.Role) -> str:
   return f"{forms} (see `keyjax keygen --help`)"
 
 
+def add_checkpoint(parser: Any) -> None:
+  """Add the checkpoint that a command works on."""
+  add_path(
+    parser,
+    "path",
+    complete="directory",
+    metavar="PATH",
+    help="a sealed checkpoint",
+  )
+
+
 def add_tier(parser: Any) -> None:
   """Add `--tier NAME`."""
   parser.add_argument(

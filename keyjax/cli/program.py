@@ -13,6 +13,7 @@ from keyjax.cli import (
   checkpoints,
   exit_codes,
   hardware,
+  inspection,
   keyrings,
   keys,
   recipients,
@@ -109,6 +110,7 @@ def build() -> Parser:
   for module in (
     keys,
     checkpoints,
+    inspection,
     recipients,
     shares,
     card,

@@ -8,11 +8,12 @@ from typing import Any
 
 import keyjax
 from keyjax.cli import revoking, tiers
-from keyjax.cli.checkpoints import public_view
 from keyjax.cli.exit_codes import USAGE, Failure, classify, keyring_errors_as
+from keyjax.cli.inspection import public_view
 from keyjax.cli.key_reader import KeyReader, read_verify_key, recipient_ids
 from keyjax.cli.output import Result, progress_bar
 from keyjax.cli.parsers import (
+  add_checkpoint,
   add_command,
   add_identities,
   add_licensee,
@@ -53,7 +54,7 @@ keyjax keygen secret service/team-a.key --plain
 keyjax rewrap model-1 -i file:bob.key --keep --to kms:service#team-a
 """,
   )
-  _add_checkpoint(parser)
+  add_checkpoint(parser)
   add_tier(parser)
   add_identities(parser)
   add_recipients(parser)
@@ -150,7 +151,7 @@ keyjax revoke model-1 model-2 -i file:bob.key --recipient @carol.key.pub \\
   --root file:root.key --sign file:owner.key
 """,
   )
-  _add_checkpoint(parser)
+  add_checkpoint(parser)
   add_path(parser, "target", metavar="OUT", help="the new checkpoint")
   add_identities(parser)
   parser.add_argument(
@@ -348,16 +349,6 @@ def _rotation_lines(document: dict[str, Any]) -> list[str]:
   for path, reason in document["failed"].items():
     lines.append(f"{path} still uses an older key: {reason}")
   return lines
-
-
-def _add_checkpoint(parser: Any) -> None:
-  add_path(
-    parser,
-    "path",
-    complete="directory",
-    metavar="PATH",
-    help="a sealed checkpoint",
-  )
 
 
 def _add_reinstate(parser: Any) -> None:
