@@ -95,7 +95,8 @@ def test_a_server_killed_under_load_loses_nothing(
     assert server.wait(30) == 0
   assert len(opened) == uses
   assert cli.main(["release-log", "export", "state", "log"]) == 0
-  receipts = [f"receipts-{i}.jsonl" for i in range(CALLERS)]
+  # On a busy machine a caller may have come too late for any.
+  receipts = sorted(x.name for x in world.folder.glob("receipts-*.jsonl"))
   verify = ["release-log", "verify", "log", "--verify-key", public]
   assert cli.main([*verify, "--receipts", *receipts]) == 0
   assert f"{uses} releases, {uses} receipts" in capsys.readouterr().out
