@@ -25,6 +25,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 memory.collect_garbage_less_often()
+memory.share_contexts()
 
 
 def pytest_collection_finish() -> None:
