@@ -8,7 +8,8 @@
 
 A token is a JSON Web Token (RFC 7519), signed with Ed25519 (RFC 8037), of an
 explicit type and one algorithm (RFC 8725). Who checks it needs the public key
-alone, so that the actuator can, and not only the agent's own process.
+alone, so that the actuator can, and not only the agent's own process. PyJWT
+reads and writes tokens; `pip install 'keyjax[capability]'` brings it.
 
 **Guarantees.**
 
@@ -44,7 +45,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import jwt
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import (
   Ed25519PrivateKey,
@@ -53,6 +53,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 
 from keyjax import arguments
 from keyjax.errors import CapabilityError
+from keyjax.keyring.hardware import library
 from keyjax.keyring.signing import VerifyKey
 
 ASK = -1  # The action "stop and ask a person".
@@ -95,6 +96,7 @@ def grant(
     seconds: How long it is valid, a whole number: tokens count whole seconds.
 
   Raises:
+    KeyringError: If PyJWT is not installed.
     TypeError: If the signer is no Ed25519 key.
     ValueError: If a name is empty or has a space, or seconds are not a whole
       number of 1 or more.
@@ -126,7 +128,8 @@ def grant(
     "nbf": now,
     "scope": " ".join(names),
   }
-  return jwt.encode(claims, signer, _ALGORITHM, headers={"typ": _TYPE})
+  encode = library("jwt", "capability").encode
+  return encode(claims, signer, _ALGORITHM, headers={"typ": _TYPE})
 
 
 def read(token: str, verify_key: VerifyKey, *, agent: str) -> Capability:
@@ -139,12 +142,14 @@ def read(token: str, verify_key: VerifyKey, *, agent: str) -> Capability:
 
   Raises:
     CapabilityError: If the token is not valid; the message says why.
+    KeyringError: If PyJWT is not installed.
     TypeError: If the key is no public Ed25519 key.
   """
   if not isinstance(verify_key, Ed25519PublicKey):
     raise TypeError(
       f"read: verify_key is {arguments.describe(verify_key)}: Ed25519PublicKey"
     )
+  jwt = library("jwt", "capability")
   if not isinstance(token, str) or len(token) > _LONGEST:
     raise CapabilityError("no token: not a text, or too long")
   try:
@@ -183,6 +188,10 @@ def permitted(
     verify_key: Public Ed25519 key of the signer.
     agent: Name of the agent that wants to act.
     actions: Names of the policy's actions, in their order.
+
+  Raises:
+    KeyringError: If PyJWT is not installed.
+    TypeError: If the key is no public Ed25519 key.
 
   Example:
     >>> from keyjax.keyring import SigningKey

@@ -5,6 +5,7 @@ import datetime
 import hashlib
 import hmac
 import json
+import sys
 
 import jax
 import jwt
@@ -13,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from keyjax import capability
-from keyjax.errors import CapabilityError
+from keyjax.errors import CapabilityError, KeyringError
 from keyjax.keyring import SigningKey
 
 OWNER, OTHER = SigningKey.generate(), SigningKey.generate()
@@ -179,3 +180,11 @@ def test_keys_of_another_kind_are_refused():
     capability.read(token(), OWNER.private, agent="car")
   with pytest.raises(TypeError, match="not a function"):
     capability.gated(3, np.ones(1, bool))
+
+
+def test_without_its_library_nothing_is_granted_or_read(monkeypatch):
+  made = token()
+  monkeypatch.setitem(sys.modules, "jwt", None)
+  for call in (token, lambda: permitted(made), lambda: permitted(None)):
+    with pytest.raises(KeyringError, match=r"install 'keyjax\[capability\]'"):
+      call()

@@ -124,7 +124,7 @@ class _Exchanged:
 
 
 def library(module: str, extra: str) -> Any:
-  """Import the library that speaks to a kind of device.
+  """Import a library that an extra of this package brings.
 
   Raises:
     KeyringError: If it is not installed.
