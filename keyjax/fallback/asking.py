@@ -73,11 +73,11 @@ def ask(
   Example:
     >>> import keyjax
     >>> from keyjax.fallback import max_softmax
-    >>> scheme, params = keyjax.deep_lock(), {"w": jnp.asarray([[0.0, 4.0]])}
+    >>> scheme, params = keyjax.deep_lock(), {"w": jnp.float32([[0.0, 4.0]])}
     >>> key = scheme.keygen(keyjax.Secret.generate(), params, None)
     >>> model = keyjax.authorize(scheme, key, lambda p, x: x @ p["w"])
     >>> asking = ask(model, unless(max_softmax, above=0.9))
-    >>> x = jnp.asarray([[1.0], [0.1]])
+    >>> x = jnp.float32([[1.0], [0.1]])
     >>> asking(scheme.encrypt(key, params), x).ask.tolist()
     [False, True]
   """

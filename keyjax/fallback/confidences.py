@@ -44,7 +44,7 @@ def negative_entropy(logits: jax.Array) -> jax.Array:
   """Return minus the entropy of the predicted classes, in nats.
 
   Example:
-    >>> negative_entropy(jnp.asarray([[99.0, 0.0], [0.0, jnp.nan]])).tolist()
+    >>> negative_entropy(jnp.asarray([[999.0, 0.0], [0.0, jnp.nan]])).tolist()
     [0.0, -inf]
   """
   logits = as_float(logits)

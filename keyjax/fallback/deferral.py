@@ -42,7 +42,7 @@ def deferral_loss(
   """
   logs = jax.nn.log_softmax(as_float(logits))
   picked = jnp.take_along_axis(logs, labels[:, None], -1)[:, 0]
-  return -picked - expert * logs[:, -1]
+  return -picked - jnp.asarray(expert, logs.dtype) * logs[:, -1]
 
 
 def best_over_deferral(logits: jax.Array) -> jax.Array:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from keyjax import arguments
+from keyjax.attacks.evasion.problem import as_float
 
 
 def wrong_key(
@@ -53,6 +54,8 @@ def wrong_key(
 def _p_value(
   confidence: jax.Array, reference: jax.Array, draws: int, rng: jax.Array
 ) -> jax.Array:
+  confidence = as_float(confidence)
+  reference = reference.astype(confidence.dtype)
   # NaN is lower than any other confidence.
   lowest = jnp.where(jnp.isnan(reference), -jnp.inf, reference)
   pooled = jnp.concatenate([confidence, lowest])

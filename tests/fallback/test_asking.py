@@ -17,8 +17,8 @@ CONFIDENCES = (
   fallback.best_over_deferral,
 )
 SURE = fallback.unless(fallback.max_softmax, above=0.9)
-PARAMS = {"w": jnp.asarray([[0.0, 4.0]])}
-INPUTS = jnp.asarray([[1.0], [0.1]])
+PARAMS = {"w": jnp.float32([[0.0, 4.0]])}
+INPUTS = jnp.float32([[1.0], [0.1]])
 
 
 def linear(params, x):

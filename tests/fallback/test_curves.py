@@ -44,13 +44,13 @@ def test_every_point_is_reached_by_its_threshold(digits):
 def test_areas_of_perfect_and_random_confidences():
   wrong = jnp.arange(200) % 4 == 0
   best = fallback.aurc(-wrong.astype(jnp.float32), wrong)
-  none = fallback.aurc(jnp.zeros(200), wrong)
+  none = fallback.aurc(jnp.zeros(200, jnp.float32), wrong)
   worst = fallback.aurc(wrong.astype(jnp.float32), wrong)
   k = np.arange(1, 201)
   assert none == 0.25 and best < none < worst
   # With ties: 150 right at risk 0, then all at once.
   np.testing.assert_allclose(best, 0.25 * 50 / 200)
-  order = jnp.linspace(0, 0.1, 200)
+  order = jnp.linspace(0, 0.1, 200, dtype=jnp.float32)
   ranked = fallback.aurc(-wrong.astype(jnp.float32) - order, wrong)
   np.testing.assert_allclose(
     ranked, np.maximum(0, 1 - 150 / k).mean(), rtol=1e-5
@@ -86,7 +86,7 @@ def test_where_nothing_is_good_enough_everything_asks():
 def test_pairs_that_do_not_fit_are_refused():
   with pytest.raises(ValueError, match=r"confidence\[3\], wrong\[2\]"):
     fallback.aurc(jnp.zeros(3), jnp.zeros(2, bool))
-  with pytest.raises(ValueError, match="wrong is float32: bool"):
+  with pytest.raises(ValueError, match="wrong is float..: bool"):
     fallback.aurc(jnp.zeros(3), jnp.zeros(3))
   with pytest.raises(ValueError, match="at least 1"):
     fallback.aurc(jnp.zeros(0), jnp.zeros(0, bool))

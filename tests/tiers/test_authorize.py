@@ -35,7 +35,7 @@ class Deaf(nn.Module):
 
 
 def test_a_missing_expert_is_left_out(saved: Saved) -> None:
-  model, x = Model(), jnp.ones((1, 3))
+  model, x = Model(), jnp.ones((1, 3), jnp.float32)
   whole = model.init(jax.random.key(0), x, present={"expert": True})
   base = {"params": {"base": whole["params"]["base"]}}
   forward = jax.jit(tiers.authorize(HALF, model.apply))
