@@ -46,7 +46,8 @@ otherwise.
 `keyjax COMMAND --help` has examples for each command. They work in the order of
 this list, in a folder with a model.safetensors (in Python,
 `keyjax.checkpoint.write_weights` writes one) and, for `card`, the rows.jsonl of
-`experiments.attack`.
+`experiments.attack`; for `serve-keys` and those after it, with the policy, keys
+and certificates that docs/release.md makes.
 
 Completion: put eval "$(keyjax --print-completion bash)", or the one for zsh,
 into your shell's startup file."""
