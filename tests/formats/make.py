@@ -33,6 +33,7 @@ from keyjax import (
 )
 from keyjax import keys as scheme_keys
 from keyjax.keyring.encoding import dump
+from keyjax.tiers.records import sub_key
 from tests.formats.make_checkpoints import (
   DATA_KEY,
   ROOT,
@@ -55,6 +56,25 @@ def derivations() -> dict[str, Any]:
     "bits": ["demo", 11, secrets.bits(ROOT, "demo", 11).tolist()],
     "permutation": ["demo", 9, secrets.permutation(ROOT, "demo", 9).tolist()],
   }
+
+
+def sub_keys() -> dict[str, Any]:
+  """Return stanzas of lower tiers, for those who open a higher one."""
+  cases = []
+  for name in ("base", "a", "expert-2_b", "x" * 64):
+    lower = ROOT.child(name).derive("data", 32)
+    key = sub_key(DATA_KEY, name)
+    context = f"keyjax/envelope/1/{name[:8]}"
+    cases.append(
+      {
+        "tier": name,
+        "id": key.id,
+        "context": context,
+        "wrapped": key.wrap(lower, context.encode())["wrapped"],
+        "data_key": lower.hex(),
+      }
+    )
+  return {"data_key": DATA_KEY.hex(), "cases": cases}
 
 
 def private_keys() -> dict[str, Any]:
@@ -289,6 +309,7 @@ def main(names: list[str]) -> None:
   private = private_keys()
   makers = {
     "derivations": derivations,
+    "sub_keys": sub_keys,
     "key_files": lambda: key_files(private),
     "envelopes": lambda: envelopes(private),
     "keyrings": keyrings,
