@@ -109,6 +109,9 @@ def serve(args: argparse.Namespace) -> Result:
     tls = keyjax.keyring.tls.server_context(
       client_ca=args.client_ca, certificate=args.cert, key=args.cert_key
     )
+  for identity in identities:
+    if isinstance(identity, keyjax.keyring.HardwareKey):
+      identity.ask_pin()  # Later there may be no terminal.
   resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # It would hold the keys.
   logging.basicConfig(format="keyjax: %(message)s")
   name = policy.current().name

@@ -74,6 +74,10 @@ class HardwareKey(Private, abc.ABC):
   def forget(self) -> None:
     """Erase the key from the device, permanently."""
 
+  def ask_pin(self) -> None:
+    """Ask for the PIN now, and not when it is first needed."""
+    self._given_pin()
+
   def wrap(self, data_key: bytes, context: bytes) -> Stanza:
     """Wrap a data key for the public key; the device is not needed."""
     return self.public.wrap(data_key, context)

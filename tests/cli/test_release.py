@@ -9,17 +9,7 @@ import pytest
 
 from keyjax import checkpoint, keyring
 from tests.cli.conftest import Answer, assert_silent, tree
-from tests.release.world import World
-
-SETTINGS = """\
-server = "{url}"
-ca = "ca.pem"
-certificate = "trainer.pem"
-certificate_key = "trainer.tls.key"
-identity = "file:trainer.key"
-recipient = "{recipient}"
-receipts = "receipts.jsonl"
-"""
+from tests.release.world import World, write_settings
 
 
 @pytest.fixture
@@ -34,14 +24,6 @@ def world(folder):
   for name, key in made.approvers.items():
     keyring.write_key(f"{name}.key", key, plain=True)
   return made
-
-
-def write_settings(world, url, **changed):
-  text = SETTINGS.format(url=url, recipient=world.key.id)
-  for name, value in changed.items():
-    lines = [x for x in text.splitlines() if not x.startswith(f"{name} =")]
-    text = "\n".join(lines if value is None else [*lines, f"{name} = {value}"])
-  (world.folder / "release.toml").write_text(text)
 
 
 def test_a_checkpoint_is_decrypted_after_two_approvals(world, run):

@@ -5,11 +5,7 @@ Real processes over real sockets. Callers try again until they have an answer.
 
 import contextlib
 import itertools
-import json
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 
@@ -18,32 +14,10 @@ import pytest
 from examples import verify_release_log
 from keyjax import cli, keyring
 from keyjax.keyring import open_envelope
-from tests.conftest import ROOT
 from tests.ports import free_port
-from tests.release.world import DATA_KEY
+from tests.release.world import DATA_KEY, process
 
 CALLERS = 4
-
-
-@contextlib.contextmanager
-def process(world, port):
-  """Start `keyjax serve-keys`, and yield the process once it listens."""
-  command = [sys.executable, "-m", "keyjax.cli", "serve-keys"]
-  command += ["--policy", "policy.toml", "--state", "state", "--json"]
-  command += ["-i", "file:server.key", "--sign", "file:log.key"]
-  command += ["--cert", "server.pem", "--cert-key", "server.tls.key"]
-  command += ["--client-ca", "ca.pem", "--listen", f"127.0.0.1:{port}"]
-  with subprocess.Popen(
-    command,
-    cwd=world.folder,
-    stdout=subprocess.PIPE,
-    env=os.environ | {"PYTHONPATH": str(ROOT)},
-  ) as started:
-    try:
-      assert json.loads(started.stdout.readline())["url"].endswith(f":{port}")
-      yield started
-    finally:
-      started.kill()
 
 
 def use_up(world, port, name, number, opened):

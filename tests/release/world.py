@@ -5,6 +5,10 @@ import contextlib
 import datetime
 import hashlib
 import ipaddress
+import json
+import os
+import subprocess
+import sys
 import threading
 
 from cryptography import x509
@@ -16,6 +20,7 @@ from keyjax import keyring, release
 from keyjax.keyring.encoding import dump
 from keyjax.keyring.tls import client_context
 from keyjax.release import approvals, policy
+from tests.conftest import ROOT
 
 NAME = "keys.example/team"
 DATA_KEY = bytes(range(32))
@@ -31,6 +36,16 @@ REQUEST = {
   "server": "keys.example",
   "stanza": "4" * 64,
 }
+# What a caller writes into its file, given the server.
+SETTINGS = """\
+server = "{url}"
+ca = "ca.pem"
+certificate = "trainer.pem"
+certificate_key = "trainer.tls.key"
+identity = "file:trainer.key"
+recipient = "{recipient}"
+receipts = "receipts.jsonl"
+"""
 
 
 class Authority:
@@ -163,11 +178,12 @@ class World:
     )
 
   @contextlib.contextmanager
-  def releaser(self, **options):
+  def releaser(self, *, identities=None, **options):
     """Open the state, and yield what decides."""
+    keys = [self.key] if identities is None else identities
     with release.open_state(self.state, NAME, self.log_key) as state:
       made = release.Releaser(
-        policy.PolicyFile(self.policy), [self.key], state, **options
+        policy.PolicyFile(self.policy), keys, state, **options
       )
       with contextlib.closing(made):
         yield made
@@ -216,6 +232,36 @@ def running(releaser, tls):
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
+
+
+@contextlib.contextmanager
+def process(world, port, identity="file:server.key", environment=None):
+  """Start `keyjax serve-keys`, and yield the process once it listens."""
+  command = [sys.executable, "-m", "keyjax.cli", "serve-keys"]
+  command += ["--policy", "policy.toml", "--state", "state", "--json"]
+  command += ["-i", identity, "--sign", "file:log.key"]
+  command += ["--cert", "server.pem", "--cert-key", "server.tls.key"]
+  command += ["--client-ca", "ca.pem", "--listen", f"127.0.0.1:{port}"]
+  with subprocess.Popen(
+    command,
+    cwd=world.folder,
+    stdout=subprocess.PIPE,
+    env=os.environ | {"PYTHONPATH": str(ROOT)} | (environment or {}),
+  ) as started:
+    try:
+      assert json.loads(started.stdout.readline())["url"].endswith(f":{port}")
+      yield started
+    finally:
+      started.kill()
+
+
+def write_settings(world, url, **changed):
+  """Write the file with which the trainer asks a server, `release.toml`."""
+  text = SETTINGS.format(url=url, recipient=world.key.id)
+  for name, value in changed.items():
+    lines = [x for x in text.splitlines() if not x.startswith(f"{name} =")]
+    text = "\n".join(lines if value is None else [*lines, f"{name} = {value}"])
+  (world.folder / "release.toml").write_text(text)
 
 
 def ask_body(**fields):
