@@ -3,9 +3,9 @@
 A rule of the policy may require evidence. The server then answers a request
 with a nonce, and the caller sends evidence made for that nonce. One kind is
 defined here, `jwt`: tokens of an attestation service such as Confidential Space
-(Google), Intel Trust Authority or Azure Attestation. They are Entity
-Attestation Tokens, or close to them: JSON web tokens with the nonce in
-`eat_nonce`, which the service signs after it has verified the machine's quote.
+(Google). They are Entity Attestation Tokens, or close to them: JSON web tokens
+with the nonce in `eat_nonce`, which the service signs after it has verified the
+machine's quote.
 
     [evidence.pods]
     kind = "jwt"
@@ -17,22 +17,29 @@ Attestation Tokens, or close to them: JSON web tokens with the nonce in
     dbgstat = ["disabled-since-boot"]
     "submods.container.image_digest" = ["sha256:..."]
 
+Azure Attestation puts the nonce into another claim, `nonce = "nonce"`, and
+names no audience: leave that field out.
+
 Another kind is a function from its table to a `Evidence`, given to `register`
 before the policy is read.
 
 **Guarantees.** Evidence is refused unless a key of the JWKS signed it, it names
-this issuer and this audience, it has not expired, it was made for the nonce of
-this request, and each claim in the policy has one of the listed values.
+this issuer and this audience (or none, if the policy has none), it has not
+expired, it was made for the nonce of this request, and each claim in the policy
+has one of the listed values.
 
 **Known breaks.** The service that signs is trusted, and so is the machine's
 vendor. The server does not fetch keys: put a new JWKS in the file when the
 service rotates its keys, and delete old ones. The nonce binds evidence to a
 request, and the request to a caller; whether only the attested program holds
-that caller's keys depends on how they were put there.
+that caller's keys depends on how they were put there. Without an audience,
+evidence can be relayed: an attested machine that makes tokens for anyone's
+nonce makes one for this server's.
 
 References:
   L. Lundblade et al., RFC 9711, "The Entity Attestation Token (EAT)", 2025.
   Google, "Confidential Space: attestation token claims", 2025.
+  Microsoft, "Azure Attestation: AttestationResult", 2025.
 """
 
 import functools
@@ -44,9 +51,10 @@ from typing import Any, Protocol
 from keyjax.errors import KeyringError
 from keyjax.release import tokens
 
-_ALGORITHMS = ("ES256", "ES384", "PS256", "RS256")
+_ALGORITHMS = ("ES256", "ES384", "PS256", "PS384", "RS256")
 _MAX_JWKS = 1 << 20
-_FIELDS = {"kind", "issuer", "audience", "jwks", "claims"}
+_FIELDS = {"kind", "issuer", "jwks", "claims"}
+_OPTIONAL = {"audience", "nonce"}
 
 
 class Evidence(Protocol):
@@ -108,20 +116,22 @@ class JwtEvidence:
     self,
     *,
     issuer: str,
-    audience: str,
+    audience: str | None = None,
     jwks: pathlib.Path,
     claims: Mapping[str, list[Any]],
+    nonce: str = "eat_nonce",
   ):
     """Describe which tokens to accept.
 
     Args:
       issuer: Value of `iss`.
-      audience: Value of `aud`, or one of them.
+      audience: Value of `aud`, or one of them; None for tokens without one.
       jwks: File with the issuer's public keys, RFC 7517; it is read for each
         token, so that a changed file counts at once.
       claims: Accepted values of each claim; a name with dots, such as
         `submods.container.image_digest`, is a path. Of a claim that is a list,
         one value must be accepted.
+      nonce: Claim that holds the nonce; also a path.
 
     Raises:
       KeyringError: If there is no claim, or one without accepted values.
@@ -136,6 +146,7 @@ class JwtEvidence:
     self._audience = audience
     self._jwks = jwks
     self._claims = dict(claims)
+    self._nonce = nonce
 
   def verify(self, evidence: bytes, *, nonce: str, caller: str) -> None:
     """Accept a token, or raise a KeyringError; see `Evidence`."""
@@ -147,11 +158,10 @@ class JwtEvidence:
       issuer=self._issuer,
       audience=self._audience,
     ).claims
-    if not _has(found.get("eat_nonce"), [nonce]):
+    if not _has(_value(found, self._nonce), [nonce]):
       raise KeyringError("the evidence was made for another request")
     for name, accepted in self._claims.items():
-      value: Any = functools.reduce(_step, name.split("."), found)
-      if not _has(value, accepted):
+      if not _has(_value(found, name), accepted):
         raise KeyringError(f"the evidence has no accepted value of {name}")
 
   def _key(self, name: str) -> Any:
@@ -168,6 +178,12 @@ class JwtEvidence:
       raise KeyringError("no key of the JWKS has signed the evidence") from None
 
 
+def _value(claims: Mapping[str, Any], path: str) -> Any:
+  """Return the claim of a path, or None."""
+  found: Any = functools.reduce(_step, path.split("."), claims)
+  return found
+
+
 def _step(value: Any, name: str) -> Any:
   """Return a field of an object, or None."""
   return value.get(name) if isinstance(value, Mapping) else None
@@ -181,21 +197,23 @@ def _has(value: Any, accepted: list[Any]) -> bool:
 
 
 def _jwt(table: Mapping[str, Any], folder: pathlib.Path) -> JwtEvidence:
-  if set(table) != _FIELDS:
+  if set(table) - _OPTIONAL != _FIELDS:
     raise KeyringError(
-      f"evidence of kind jwt has the fields {', '.join(sorted(_FIELDS))}"
+      f"evidence of kind jwt has the fields {', '.join(sorted(_FIELDS))}, and "
+      f"may have {' and '.join(sorted(_OPTIONAL))}"
     )
-  texts = {name: table[name] for name in ("issuer", "audience", "jwks")}
+  texts = {name: x for name, x in table.items() if name != "claims"}
   if not all(isinstance(x, str) and x for x in texts.values()):
-    raise KeyringError("issuer, audience and jwks of evidence are texts")
+    raise KeyringError("issuer, audience, jwks and nonce of evidence are texts")
   claims = table["claims"]
   if not isinstance(claims, dict):
     raise KeyringError("the claims of evidence are a table")
   return JwtEvidence(
     issuer=texts["issuer"],
-    audience=texts["audience"],
+    audience=texts.get("audience"),
     jwks=folder / texts["jwks"],
     claims=claims,
+    nonce=texts.get("nonce", "eat_nonce"),
   )
 
 

@@ -56,9 +56,11 @@ def open_token(
   *,
   algorithms: Sequence[str],
   issuer: str,
-  audience: str,
+  audience: str | None,
 ) -> Token:
   """Verify a token's signature, issuer, audience and times.
+
+  Without an audience the token must have none either.
 
   Raises:
     KeyringError: If one of them does not fit; the message says which.
@@ -72,7 +74,7 @@ def open_token(
       issuer=issuer,
       audience=audience,
       leeway=_LEEWAY,
-      options={"require": ["aud", "exp", "iat", "iss"]},
+      options={"require": ["exp", "iat", "iss"] + ["aud"] * bool(audience)},
     )
   except (jwt.PyJWTError, TypeError, ValueError) as error:
     reason = _REASONS.get(type(error).__name__, "it is malformed")

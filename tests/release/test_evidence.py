@@ -9,8 +9,8 @@ import time
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
-from jwt.algorithms import ECAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from keyjax import keyring
 from keyjax.errors import KeyringError
@@ -150,6 +150,69 @@ def test_a_token_of_another_key_is_refused(verifier, signer, tmp_path):
     verify(verifier, token(signer))
 
 
+AZURE = {
+  "iss": "https://shared.eus.attest.azure.net",
+  "aud": None,
+  "eat_nonce": None,
+  "nonce": RECORDED["nonce"],
+  "submods": None,
+  "x-ms-isolation-tee": {"x-ms-compliance-status": "azure-compliant-cvm"},
+}
+
+
+@pytest.mark.parametrize(
+  ("changed", "message"),
+  [
+    ({}, ""),
+    ({"nonce": "0" * 64}, "for another request"),
+    ({"nonce": None, "eat_nonce": RECORDED["nonce"]}, "for another request"),
+    ({"nonce": {"nonce": RECORDED["nonce"]}}, "for another request"),
+    ({"aud": AUDIENCE}, "meant for someone else"),
+    ({"iss": ISSUER}, "its issuer is another"),
+    ({"exp": 1}, "it has expired"),
+    ({"x-ms-isolation-tee": None}, "no accepted value of x-ms-isolation-tee"),
+  ],
+)
+def test_tokens_without_an_audience(tmp_path, signer, changed, message):
+  """As Azure Attestation makes them: another claim of the nonce, no `aud`."""
+  table = {
+    "kind": "jwt",
+    "issuer": AZURE["iss"],
+    "jwks": "jwks.json",
+    "nonce": "nonce",
+    "claims": {
+      "x-ms-isolation-tee.x-ms-compliance-status": ["azure-compliant-cvm"]
+    },
+  }
+  verifier = evidence.read_evidence(table, tmp_path)
+  made = token(signer, **AZURE | changed)
+  if not message:
+    verify(verifier, made)
+    return
+  with pytest.raises(KeyringError, match=message):
+    verify(verifier, made)
+
+
+def test_a_policy_with_an_audience_wants_one(verifier, signer):
+  with pytest.raises(KeyringError, match="a claim is missing"):
+    verify(verifier, token(signer, aud=None))
+
+
+@pytest.mark.parametrize("algorithm", ["PS384", "RS256"])
+def test_tokens_signed_with_rsa(verifier, tmp_path, algorithm):
+  key = rsa.generate_private_key(65537, 2048)
+  public = json.loads(RSAAlgorithm.to_jwk(key.public_key()))
+  keys = [public | {"kid": "rsa", "alg": algorithm}]
+  (tmp_path / "jwks.json").write_text(json.dumps({"keys": keys}))
+  made = token(key, kid="rsa", algorithm=algorithm)
+  verify(verifier, made)
+  with pytest.raises(KeyringError, match="another request"):
+    verify(verifier, made, nonce="0" * 64)
+  other = "PS256" if algorithm == "PS384" else "PS384"
+  with pytest.raises(KeyringError, match="refused"):
+    verify(verifier, token(key, kid="rsa", algorithm=other))
+
+
 @pytest.mark.parametrize(
   ("name", "value"),
   [
@@ -159,6 +222,8 @@ def test_a_token_of_another_key_is_refused(verifier, signer, tmp_path):
     ("claims", []),
     ("issuer", 1),
     ("issuer", ""),
+    ("audience", ""),
+    ("nonce", ["eat_nonce"]),
     ("more", 1),
     ("kind", "other"),
   ],
