@@ -1,11 +1,11 @@
 """Attestation evidence: which machine asks, and what runs on it.
 
 A rule of the policy may require evidence. The server then answers a request
-with a nonce, and the caller sends evidence made for that nonce. One kind is
-defined here, `jwt`: tokens of an attestation service such as Confidential Space
-(Google). They are Entity Attestation Tokens, or close to them: JSON web tokens
-with the nonce in `eat_nonce`, which the service signs after it has verified the
-machine's quote.
+with a nonce, and the caller sends evidence made for that nonce. Two kinds are
+built in: `nitro` (`keyjax.release.nitro`), and `jwt`, which is defined here:
+tokens of an attestation service such as Confidential Space (Google). They are
+Entity Attestation Tokens, or close to them: JSON web tokens with the nonce in
+`eat_nonce`, which the service signs after it has verified the machine's quote.
 
     [evidence.pods]
     kind = "jwt"
@@ -49,7 +49,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from keyjax.errors import KeyringError
-from keyjax.release import tokens
+from keyjax.release import nitro, tokens
 
 _ALGORITHMS = ("ES256", "ES384", "PS256", "PS384", "RS256")
 _MAX_JWKS = 1 << 20
@@ -218,3 +218,4 @@ def _jwt(table: Mapping[str, Any], folder: pathlib.Path) -> JwtEvidence:
 
 
 register("jwt", _jwt)
+register("nitro", nitro.read_table)

@@ -1,12 +1,13 @@
 """What callers, approvers and a log give to a release server."""
 
+import base64
 import functools
 from typing import Any
 
 from keyjax import keyring
 from keyjax.errors import ContentError, KeyringError
 from keyjax.keyring.encoding import dump
-from keyjax.release import approvals, asks, log
+from keyjax.release import approvals, asks, cbor, log
 from tests.fuzz.mutate import (
   change_bytes,
   change_json,
@@ -15,6 +16,7 @@ from tests.fuzz.mutate import (
   where,
 )
 from tests.fuzz.target import Target
+from tests.release import nitro_documents
 from tests.release.world import REQUEST, ask_body
 
 _CHANGE = either(change_bytes, where(is_object, change_json))
@@ -46,7 +48,29 @@ def read_note(data: bytes) -> Any:
   return log.open_note(data.decode("utf-8", "replace"), _key().public)
 
 
+def read_document(data: bytes) -> Any:
+  """Verify an attestation document for the nonce of a request."""
+  verifier = nitro_documents.verifier()
+  return verifier.verify(data, nonce=nitro_documents.NONCE, caller="0" * 64)
+
+
 TARGETS = [
+  Target(
+    name="release_cbor",
+    read=cbor.decode,
+    seeds=lambda: [
+      nitro_documents.payload(),
+      base64.b64decode(nitro_documents.document()),
+    ],
+    refusals=(ValueError,),
+  ),
+  Target(
+    name="release_document",
+    read=read_document,
+    seeds=lambda: [nitro_documents.document()],
+    refusals=(KeyringError,),
+    authentic=True,
+  ),
   Target(
     name="release_ask",
     read=read_ask,

@@ -23,8 +23,10 @@ def blocks(language):
 
 
 def test_the_evidence_is_read(tmp_path):
-  [table] = blocks("toml")
-  assert read_evidence(tomllib.loads(table)["evidence"]["pods"], tmp_path)
+  pods, enclaves = (tomllib.loads(x)["evidence"] for x in blocks("toml"))
+  assert read_evidence(pods["pods"], tmp_path)
+  pcrs = {n: ["1" * 96] for n in enclaves["enclaves"]["pcrs"]}
+  assert read_evidence(enclaves["enclaves"] | {"pcrs": pcrs}, tmp_path)
 
 
 def test_every_field_of_the_policy_is_described():
