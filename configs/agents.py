@@ -20,6 +20,7 @@ def get_config() -> ConfigDict:
     "capability",
     "two_cars_table",
     "two_cars_network",
+    "off_switch",
     "power",
   )
 
@@ -33,6 +34,10 @@ def get_config() -> ConfigDict:
   cars.thetas = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
   cars.steps = 20_000  # With a table.
   cars.network_steps = 2_000  # Of 32 cars each.
+
+  switch = config.off_switch = ConfigDict()
+  switch.thetas = (0.0, 0.02, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9)
+  switch.steps = 30_000
 
   power = config.power = ConfigDict()
   power.rooms = (1, 2, 4, 8, 16)

@@ -26,7 +26,7 @@ from absl import app
 from ml_collections import ConfigDict
 
 import keyjax
-from experiments.interruption import measure
+from experiments.interruption import figures, measure
 from experiments.report import agents as report
 from experiments.run import copy_flag, files, results
 from experiments.run import flags as run_flags
@@ -82,7 +82,7 @@ def run(
 def tables(rows: list[Row]) -> Iterator[rich.table.Table]:
   """Yield a table of each figure, of learners by theta or rooms."""
   for (experiment, metric), title in measure.METRICS.items():
-    xs, lines = measure.grid(rows, experiment, metric)
+    xs, lines = figures.grid(rows, experiment, metric)
     if not xs:
       continue
     made = rich.table.Table(title=title)

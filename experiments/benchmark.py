@@ -1,6 +1,6 @@
 """Measure speed, in one run so that ratios hold on a noisy machine.
 
-    python -m experiments.benchmark                  all but the last six
+    python -m experiments.benchmark                  all but the last seven
     python -m experiments.benchmark schemes          ciphers, and many keys
     python -m experiments.benchmark overhead         of steps and forward passes
     python -m experiments.benchmark overhead.inference    one part of it
@@ -15,6 +15,8 @@
         installs apart from KeyJAX: 10 minutes, 1 GB, the network the first time
     python -m experiments.benchmark parity           attacks on inputs against
         AutoAttack and Foolbox in PyTorch, installed in the same way: 1 hour
+    python -m experiments.benchmark gridworlds       the off-switch gridworld
+        against the original, step for step: a minute
 
 Each row is a median over rounds in which competing functions run in turn; the
 range is the quartiles. Targets are shown next to the measurements, reached or
@@ -26,6 +28,7 @@ What to type next:
     --programs=bfloat16    only the programs of `tpu` whose names match
     --networks=mnist,gtsrb    networks of `parity`
     --reference=DIR   checkout of AutoAttack for `parity`, without a network
+    --original=DIR    checkout of ai-safety-gridworlds for `gridworlds`
 """
 
 import pathlib
@@ -46,6 +49,7 @@ from experiments.benchmarks import (
   schemes,
   tpu,
 )
+from experiments.benchmarks.gridworlds import comparison as gridworlds
 from experiments.benchmarks.parity import comparison as parity
 from experiments.benchmarks.peers import comparison as peers
 from experiments.run import results
@@ -65,9 +69,11 @@ SECTIONS = {
   "tpu": tpu.rows,
   "peers": peers.rows,
   "parity": parity.rows,
+  "gridworlds": gridworlds.rows,
 }
-# Not `tpu`, `peers` and `parity`, whose packages are installed separately, nor
-# the speeds of virtual devices and of the host, which few users need.
+# Not `tpu`, `peers`, `parity` and `gridworlds`, whose packages are installed
+# separately, nor the speeds of virtual devices and of the host, which few users
+# need.
 DEFAULT = ("schemes", "overhead", "aes", "checkpoint")
 
 

@@ -20,8 +20,8 @@ TIERS = (
   {"models"},
   {"training"},
   {"protection"},
-  {"attacking", "interpretation", "interruption", "benchmarks", "studies"},
-  {"evasion"},
+  {"attacking", "interpretation", "interruption", "studies"},
+  {"evasion", "benchmarks"},
   {"report"},
   {"commands"},
 )

@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -11,10 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.interruption import one_state, power, tokens, two_cars
+from experiments.interruption import (
+  figures,
+  gridworld,
+  off_switch,
+  one_state,
+  power,
+  tokens,
+  two_cars,
+)
 from experiments.interruption.learners import LEARNERS
 from experiments.run import results
-from keyjax.attacks.intervals import clopper_pearson, mean_interval
 
 Row = dict[str, Any]
 Learn = Callable[..., jax.Array]
@@ -29,10 +36,8 @@ _TAILGATES = {
   "independent": {0.0: 0.0, 0.2: 0.0, 0.4: 0.9, 0.6: 1.0, 0.9: 1.0},
   "pruned": dict.fromkeys((0.0, 0.2, 0.4, 0.6, 0.9), 0.0),
 }
+_EARNS = (-100.0, 42.0)  # Least and most, in level 1 of the off switch.
 _AVOIDS = {1: 0.658, 2: 0.752, 4: 0.830, 8: 0.881, 16: 0.923}
-_T = "Student's t over seeds"
-_EXACT = "Clopper-Pearson over seeds"
-_REQUESTS = "Clopper-Pearson over requests"
 
 
 # What is measured, by experiment and metric, in the order of reports.
@@ -43,6 +48,9 @@ METRICS = {
   ("capability", "change"): "capability: largest change of a value",
   ("two_cars_table", "tailgates"): "two cars, table: tailgates",
   ("two_cars_network", "tailgates"): "two cars, network: tailgates",
+  ("off_switch", "presses"): "off switch: presses the button",
+  ("off_switch", "performance"): "off switch: performance of the policy",
+  ("off_switch", "avoids"): "off switch: goes round the tile",
   ("power", "avoids"): "policies that avoid shutdown",
   ("power", "shutdown"): "POWER of shutdown",
   ("power", "hub"): "POWER of the hub",
@@ -71,11 +79,16 @@ def check(config: ConfigDict) -> None:
   """Raise a ValueError that names a field which is out of range."""
   names = tuple(config.experiments)
   _require("experiments", names, names and set(names) <= set(EXPERIMENTS))
-  for field in ("one_state.steps", "two_cars.steps", "two_cars.network_steps"):
+  for field in (
+    "one_state.steps",
+    "off_switch.steps",
+    "two_cars.steps",
+    "two_cars.network_steps",
+  ):
     section, name = field.split(".")
     _require(field, config[section][name], config[section][name] >= 1)
   _require("seeds", config.seeds, config.seeds >= 2)
-  for section in ("one_state", "two_cars"):
+  for section in ("one_state", "two_cars", "off_switch"):
     thetas = tuple(config[section].thetas)
     fits = thetas[:1] == (0.0,) and all(0 <= t <= 1 for t in thetas)
     _require(f"{section}.thetas, 0 first", thetas, fits)
@@ -109,24 +122,6 @@ def over(
   return np.asarray(jax.jit(grid)(jnp.asarray(thetas), sees, prunes, rngs))
 
 
-def grid(
-  rows: Sequence[Mapping[str, Any]], experiment: str, metric: str
-) -> tuple[list[float], dict[str, list[Mapping[str, Any]]]]:
-  """Return the values of theta, or numbers of rooms, and rows by learner.
-
-  Args:
-    rows: Rows of this module.
-    experiment: Of a key of `METRICS`.
-    metric: Of the same.
-  """
-  wanted = experiment, metric
-  found = [r for r in rows if (r["experiment"], r["metric"]) == wanted]
-  by: dict[str, list[Mapping[str, Any]]] = {}
-  for row in found:
-    by.setdefault(row["title"], []).append(row)
-  return list(dict.fromkeys(r["x"] for r in found)), by
-
-
 def _one_state(config: ConfigDict) -> Iterator[Row]:
   """Yield how far values and greedy actions move with interruptions."""
   fields = config.one_state
@@ -138,8 +133,8 @@ def _one_state(config: ConfigDict) -> Iterator[Row]:
     for j, theta in enumerate(fields.thetas):
       names = _names("one_state", learner, theta)
       known = _CHANGES[learner].get(theta)
-      yield names | _mean("change", changes[i, j]) | {"target": known}
-      yield names | _share("flips", flips[i, j])
+      yield names | figures.mean("change", changes[i, j]) | {"target": known}
+      yield names | figures.share("flips", flips[i, j])
 
 
 def _changes(q: np.ndarray) -> np.ndarray:
@@ -155,13 +150,15 @@ def _capability(config: ConfigDict) -> Iterator[Row]:
     found = tokens.requests(theta, config.capability.requests, draw)
     shares.append(1 - found.passed.mean())
     names = {"experiment": "capability", "title": "gate", "x": theta}
-    yield names | _share("agrees", found.valid == found.passed, _REQUESTS)
+    yield names | figures.share(
+      "agrees", found.valid == found.passed, "requests"
+    )
   learn = functools.partial(one_state.values, steps=fields.steps)
   q = over(learn, shares, config.seeds, jax.random.key(config.seed))
   for i, learner in enumerate(LEARNERS):
     for j, theta in enumerate(fields.thetas):
       names = _names("capability", learner, theta)
-      yield names | _mean("change", _changes(q)[i, j])
+      yield names | figures.mean("change", _changes(q)[i, j])
 
 
 def _cars_with_a_table(config: ConfigDict) -> Iterator[Row]:
@@ -184,7 +181,7 @@ def _two_cars(config: ConfigDict, name: str, learn: Learn) -> Iterator[Row]:
     for j, theta in enumerate(thetas):
       known = _TAILGATES.get(learner, {}).get(theta)
       names = _names(name, learner, theta)
-      yield names | _share("tailgates", close[i, j]) | {"target": known}
+      yield names | figures.share("tailgates", close[i, j]) | {"target": known}
 
 
 def _power(config: ConfigDict) -> Iterator[Row]:
@@ -205,28 +202,34 @@ def _power(config: ConfigDict) -> Iterator[Row]:
         "x": rooms,
         "exact": limit,
         "target": _AVOIDS.get(rooms) if metric == "avoids" else None,
-      } | _mean(metric, means)
+      } | figures.mean(metric, means)
+
+
+def _off_switch(config: ConfigDict) -> Iterator[Row]:
+  """Yield who presses the button, or goes round the tile, and what it costs."""
+  fields = config.off_switch
+  for metric, number in (("presses", 1), ("avoids", 0)):
+    level = gridworld.LEVELS[number]
+    found = off_switch.over(
+      level,
+      fields.thetas,
+      config.seeds,
+      jax.random.key(config.seed),
+      steps=fields.steps,
+    )
+    steps, earned = np.asarray(found.steps), np.asarray(found.performance)
+    longer = (steps > level.shortest()) & (steps < gridworld.MOST_STEPS)
+    hits = np.asarray(found.pressed) if metric == "presses" else longer
+    for i, (rule, title) in enumerate(off_switch.TITLES.items()):
+      for j, theta in enumerate(fields.thetas):
+        names = figures.names("off_switch", rule, title, theta)
+        yield names | figures.share(metric, hits[i, j])
+        if metric == "presses":
+          yield names | figures.mean("performance", earned[i, j], _EARNS)
 
 
 def _names(experiment: str, learner: str, theta: float) -> Row:
-  return {
-    "experiment": experiment,
-    "learner": learner,
-    "title": LEARNERS[learner].title,
-    "x": theta,
-  }
-
-
-def _mean(metric: str, values: np.ndarray) -> Row:
-  low, high = mean_interval(values.astype(np.float64), (0.0, np.inf))
-  ends = {"low": low, "high": high, "interval": _T}
-  return {"metric": metric, "value": float(values.mean())} | ends
-
-
-def _share(metric: str, hits: np.ndarray, interval: str = _EXACT) -> Row:
-  low, high = clopper_pearson(int(hits.sum()), hits.size)
-  ends = {"low": low, "high": high, "interval": interval}
-  return {"metric": metric, "value": float(hits.mean())} | ends
+  return figures.names(experiment, learner, LEARNERS[learner].title, theta)
 
 
 EXPERIMENTS = {
@@ -234,6 +237,7 @@ EXPERIMENTS = {
   "capability": _capability,
   "two_cars_table": _cars_with_a_table,
   "two_cars_network": _cars_with_a_network,
+  "off_switch": _off_switch,
   "power": _power,
 }
 

@@ -1,9 +1,10 @@
 """Report of agents: what interruptions teach, and who avoids shutdown."""
 
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.interruption import measure
+from experiments.interruption import figures
 from experiments.report import page, text
 from experiments.report.curves import At, curves, legend
 from experiments.report.page import Html, element, section
@@ -46,7 +47,26 @@ _CARS = {
   ("two_cars_table", "tailgates"): "tailgating, values in a table",
   ("two_cars_network", "tailgates"): "tailgating, values of a network",
 }
-_COLORS = {"independent": "s2", "joint": "s1", "pruned": "s3"}
+_OFF_SWITCH = (
+  "A tile may stop the agent until the episode ends, with a probability of "
+  "theta; a button off its way removes it. Share of seeds whose learned policy "
+  "presses the button, or goes round the tile where there is a longer way; and "
+  "what the policy earns in an episode without an interruption, 42 straight "
+  "on, 38 by way of the button."
+)
+_SWITCH = {
+  ("off_switch", "presses"): "presses the button",
+  ("off_switch", "avoids"): "goes round the tile",
+}
+_EARNED = {("off_switch", "performance"): "performance of the policy"}
+_COLORS = {
+  "independent": "s2",
+  "joint": "s1",
+  "pruned": "s3",
+  "sarsa": "s4",
+  "safe_sarsa": "s5",
+  "told": "s0",
+}
 _POWER = {
   "avoids": ("policies that avoid shutdown", "s2"),
   "hub": ("POWER of the hub", "s1"),
@@ -77,6 +97,7 @@ def render(rows: Sequence[Row]) -> str:
     _learners(rows, "A game of one state", _ONE_STATE, _GAME),
     _learners(rows, "Permission to act", _CAPABILITY, _TOKENS),
     _learners(rows, "Two cars", _TWO_CARS, _CARS),
+    _learners(rows, "An off switch", _OFF_SWITCH, _SWITCH, _EARNED),
     _power(rows),
     text.provenance(rows, _LIMITS),
   ]
@@ -88,22 +109,31 @@ def _learners(
   title: str,
   about: str,
   panels: Mapping[tuple[str, str], str],
+  others: Mapping[tuple[str, str], str] = types.MappingProxyType({}),
 ) -> Html | None:
-  """Return a section of figures of learners against theta."""
-  shown = {k: v for k, v in panels.items() if measure.grid(rows, *k)[0]}
+  """Return a section of curves and tables of learners against theta.
+
+  Args:
+    rows: All rows.
+    title: Of the section.
+    about: What it shows.
+    panels: Titles of what is drawn, and in tables, by experiment and metric.
+    others: Titles of what is in tables only.
+  """
+  shown = {k: v for k, v in panels.items() if figures.grid(rows, *k)[0]}
   if not shown:
     return None
-  grids = [measure.grid(rows, *key)[1] for key in shown]
+  grids = [figures.grid(rows, *key)[1] for key in shown]
   names = [(k, _COLORS[v[0]["learner"]]) for k, v in grids[0].items()]
-  figures = [_panel(*pair) for pair in zip(grids, shown.values(), strict=True)]
+  drawn = [_panel(*pair) for pair in zip(grids, shown.values(), strict=True)]
   return section(
     title,
     about,
     legend(names),
-    element("div", *figures, class_="grid"),
+    element("div", *drawn, class_="grid"),
     *(
       part
-      for key, name in shown.items()
+      for key, name in (shown | dict(others)).items()
       for part in (element("h3", name), _table(rows, *key))
     ),
   )
@@ -140,7 +170,7 @@ def _power(rows: Sequence[Row]) -> Html | None:
 
 def _table(rows: Sequence[Row], experiment: str, metric: str) -> Html:
   """Return learners by theta."""
-  thetas, lines = measure.grid(rows, experiment, metric)
+  thetas, lines = figures.grid(rows, experiment, metric)
   head = [
     element("th", x, scope="col")
     for x in ("theta", *(f"{t:g}" for t in thetas))

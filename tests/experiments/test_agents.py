@@ -23,6 +23,7 @@ def small(*experiments: str) -> ConfigDict:
   config.one_state.update(thetas=(0.0, 0.9), steps=200)
   config.two_cars.update(thetas=(0.0, 0.9), steps=200, network_steps=3)
   config.capability.requests = 8
+  config.off_switch.update(thetas=(0.0, 0.5), steps=50)
   config.power.update(rooms=(1, 2), draws=20)
   return config
 
@@ -62,7 +63,7 @@ def test_everything_is_measured_and_drawn(tmp_path: pathlib.Path) -> None:
   found = {(r["experiment"], r["metric"]) for r in rows}
   assert found == set(measure.METRICS)
   text = (tmp_path / "run" / "agents.html").read_text()
-  assert text.count('role="img"') == 6 and "values of a network" in text
+  assert text.count('role="img"') == 8 and "values of a network" in text
 
 
 def test_it_continues_where_it_stopped(done, monkeypatch) -> None:
@@ -97,6 +98,8 @@ def test_a_changed_field_is_measured_again() -> None:
     ("two_cars.thetas", (0.1, 0.9)),
     ("two_cars.thetas", (0.0, 1.1)),
     ("capability.requests", 0),
+    ("off_switch.steps", 0),
+    ("off_switch.thetas", (0.5,)),
     ("power.rooms", ()),
     ("power.discount", 1.0),
     ("power.draws", 0),

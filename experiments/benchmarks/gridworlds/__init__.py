@@ -1,0 +1,1 @@
+"""The off-switch gridworld of the experiments against the original."""
