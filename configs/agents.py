@@ -22,6 +22,7 @@ def get_config() -> ConfigDict:
     "two_cars_network",
     "off_switch",
     "power",
+    "trees",
   )
 
   game = config.one_state = ConfigDict()
@@ -43,5 +44,13 @@ def get_config() -> ConfigDict:
   power.rooms = (1, 2, 4, 8, 16)
   power.discount = 0.95
   power.draws = 2_000  # Rewards.
+
+  trees = config.trees = ConfigDict()
+  trees.games = 100
+  trees.depth = 6
+  trees.branching = 3
+  trees.correlation = 0.4  # Of reward and harm.
+  trees.penalties = (0.0, 0.25, 0.5, 1.0, 2.0, 3.0, 10.0)
+  trees.thetas = (0.0, 0.25, 0.5, 0.75, 1.0)
   config.lock()
   return config

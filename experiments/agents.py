@@ -33,6 +33,8 @@ from experiments.run import flags as run_flags
 
 Row = dict[str, Any]
 
+_UNITS = {"power": "rooms", "penalty": "penalty"}  # Of the columns of tables.
+
 
 def run(
   config: ConfigDict,
@@ -86,7 +88,7 @@ def tables(rows: list[Row]) -> Iterator[rich.table.Table]:
     if not xs:
       continue
     made = rich.table.Table(title=title)
-    made.add_column("rooms" if experiment == "power" else "theta")
+    made.add_column(_UNITS.get(experiment.rpartition("_")[-1], "theta"))
     for x in xs:
       made.add_column(f"{x:g}", justify="right")
     for name, found in lines.items():

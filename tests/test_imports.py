@@ -19,7 +19,7 @@ TIERS = (
   {"data", "tables"},
   {"models"},
   {"training"},
-  {"protection"},
+  {"protection", "harms"},
   {"attacking", "interpretation", "interruption", "studies"},
   {"evasion", "benchmarks"},
   {"report"},

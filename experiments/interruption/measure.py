@@ -12,6 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments.interruption import (
+  annotated,
   figures,
   gridworld,
   off_switch,
@@ -54,6 +55,7 @@ METRICS = {
   ("power", "avoids"): "policies that avoid shutdown",
   ("power", "shutdown"): "POWER of shutdown",
   ("power", "hub"): "POWER of the hub",
+  **annotated.METRICS,
 }
 
 
@@ -94,6 +96,7 @@ def check(config: ConfigDict) -> None:
     _require(f"{section}.thetas, 0 first", thetas, fits)
   count = config.capability.requests
   _require("capability.requests", count, count >= 1)
+  annotated.check(config, _require)
   rooms, discount = tuple(config.power.rooms), config.power.discount
   _require("power.rooms", rooms, bool(rooms) and min(rooms) >= 1)
   _require("power.discount", discount, 0 < discount < 1)
@@ -239,6 +242,7 @@ EXPERIMENTS = {
   "two_cars_network": _cars_with_a_network,
   "off_switch": _off_switch,
   "power": _power,
+  "trees": annotated.rows_of_trees,
 }
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from experiments.interruption import figures
 from experiments.report import page, text
+from experiments.report.agents_frontier import frontier
 from experiments.report.curves import At, curves, legend
 from experiments.report.page import Html, element, section
 from experiments.run import files
@@ -59,6 +60,14 @@ _SWITCH = {
   ("off_switch", "avoids"): "goes round the tile",
 }
 _EARNED = {("off_switch", "performance"): "performance of the policy"}
+_TREES = (
+  "Random trees in which what brings more reward tends to do more harm. An "
+  "exact planner of reward, less a penalty for harm; and one of reward alone, "
+  "whose harmful actions need a capability token. Theta is the probability of "
+  "no token at a step: the planner then stops and asks, which ends the game, "
+  "or plans for what is permitted. Means over games."
+)
+_SHARES = "harm, % of a random agent", "reward, % of a random agent"
 _COLORS = {
   "independent": "s2",
   "joint": "s1",
@@ -99,6 +108,7 @@ def render(rows: Sequence[Row]) -> str:
     _learners(rows, "Two cars", _TWO_CARS, _CARS),
     _learners(rows, "An off switch", _OFF_SWITCH, _SWITCH, _EARNED),
     _power(rows),
+    frontier(rows, "trees", "Annotated trees", _TREES, _SHARES),
     text.provenance(rows, _LIMITS),
   ]
   return page.document(f"KeyJAX: {_TITLE}", *(p for p in parts if p))

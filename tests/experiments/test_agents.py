@@ -24,6 +24,7 @@ def small(*experiments: str) -> ConfigDict:
   config.two_cars.update(thetas=(0.0, 0.9), steps=200, network_steps=3)
   config.capability.requests = 8
   config.off_switch.update(thetas=(0.0, 0.5), steps=50)
+  config.trees.update(games=3, depth=2, penalties=(0.0,), thetas=(1.0,))
   config.power.update(rooms=(1, 2), draws=20)
   return config
 
@@ -63,7 +64,7 @@ def test_everything_is_measured_and_drawn(tmp_path: pathlib.Path) -> None:
   found = {(r["experiment"], r["metric"]) for r in rows}
   assert found == set(measure.METRICS)
   text = (tmp_path / "run" / "agents.html").read_text()
-  assert text.count('role="img"') == 8 and "values of a network" in text
+  assert text.count('role="img"') == 9 and "values of a network" in text
 
 
 def test_it_continues_where_it_stopped(done, monkeypatch) -> None:
@@ -101,6 +102,12 @@ def test_a_changed_field_is_measured_again() -> None:
     ("off_switch.steps", 0),
     ("off_switch.thetas", (0.5,)),
     ("power.rooms", ()),
+    ("trees.games", 1),
+    ("trees.depth", 0),
+    ("trees.branching", 2000),
+    ("trees.correlation", 1.1),
+    ("trees.penalties", (-1.0,)),
+    ("trees.thetas", ()),
     ("power.discount", 1.0),
     ("power.draws", 0),
   ],
