@@ -17,7 +17,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart install test test-all fuzz lint format clean
+.PHONY: help quickstart install test test-all fuzz style lint format clean
 
 help:
 	@echo "make quickstart   install and run the main job (digits, about 2 minutes)"
@@ -46,20 +46,23 @@ quickstart: $(VENV)/.run
 	@$(BIN)/python -m experiments.main --config=configs/quickstart.py \
 	  --workdir=$(WORKDIR)
 
-lint: $(VENV)/.dev
+style: $(VENV)/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
-	$(BIN)/mypy
 	$(BIN)/python .ci/english.py
+
+lint: style
+	$(BIN)/mypy
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-test: lint
+# A test checks the types.
+test: style
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-test-all: lint
+test-all: style
 	KEYJAX_TEST_ALL=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not tpu_aot" $(ARGS)
 
 fuzz: $(VENV)/.dev

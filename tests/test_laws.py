@@ -60,7 +60,8 @@ COMBINED = ("chain", "chain_rolled", "masked", "partition", "nested")
 
 
 def case(name: str, dtype: str) -> Any:
-  long = name in COMBINED and dtype != "float32"
+  slow = (*COMBINED, "adv_params") if dtype == "bfloat16" else COMBINED
+  long = name in slow and dtype != "float32"
   return pytest.param(name, dtype, marks=[pytest.mark.slow] if long else [])
 
 

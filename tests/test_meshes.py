@@ -173,7 +173,9 @@ def test_deep_lock_is_one_custom_call_where_one_device_runs_it(
     assert call not in divided.as_text()
 
 
-@pytest.mark.parametrize("name", ["chain", "counter"])
+@pytest.mark.parametrize(
+  "name", [pytest.param("chain", marks=pytest.mark.slow), "counter"]
+)
 def test_deep_lock_under_transformations(name: str) -> None:
   scheme, key, want = setup(name)
   stacked = jax.tree.map(lambda x: jnp.stack([x, x]), PLAIN)

@@ -75,6 +75,7 @@ def test_models_of_other_features() -> None:
   assert share[1:] == intervals.clopper_pearson(hits, 16)
 
 
+@pytest.mark.slow
 def test_digits() -> None:
   """What fools the network fools neighbours; random signs do not."""
   (images, labels), test = toys.digits()

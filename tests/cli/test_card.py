@@ -174,6 +174,7 @@ def test_help_of_each_fits_into_80_columns(command, capsys, monkeypatch):
   assert max(map(len, text.split("\n"))) <= 80
 
 
+@pytest.mark.slow
 def test_a_process_makes_the_same_bytes(run, folder):
   run(*MAKE, *COUNTER)
   answer = process(*MAKE, "--scheme", "counter", "--out", "again.json")

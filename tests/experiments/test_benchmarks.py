@@ -79,6 +79,7 @@ def test_the_default_is_what_the_help_says() -> None:
   assert set(listed[-7:]) == left_out
 
 
+@pytest.mark.slow
 def test_the_host_prepares_images() -> None:
   rows = inputs.rows(1)
   assert len(rows) == 4 and all(r["unit"] == "images/s" for r in rows)

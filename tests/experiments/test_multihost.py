@@ -150,6 +150,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
   return folder
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(
   one: pathlib.Path, two: pathlib.Path
 ) -> None:

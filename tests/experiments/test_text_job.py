@@ -55,6 +55,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Any:
   return rows, folder
 
 
+@pytest.mark.slow
 def test_every_condition_has_an_accuracy_and_a_perplexity(done: Any) -> None:
   rows, folder = done
   assert json.loads((folder / "results.json").read_text()) == rows
@@ -70,6 +71,7 @@ def test_every_condition_has_an_accuracy_and_a_perplexity(done: Any) -> None:
       assert spoilt == (label == "float32" and condition != "right")
 
 
+@pytest.mark.slow
 def test_the_right_key_is_the_plain_model_and_others_are_not(
   done: Any,
 ) -> None:
@@ -87,6 +89,7 @@ def test_the_right_key_is_the_plain_model_and_others_are_not(
     assert find(scheme="hpnn", condition=condition)["value"] != right
 
 
+@pytest.mark.slow
 def test_the_logs_count_characters(done: Any) -> None:
   _, folder = done
   line = json.loads((folder / "plain/metrics.jsonl").read_text().split("\n")[0])

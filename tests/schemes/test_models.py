@@ -58,7 +58,10 @@ def run(apply_fn: Any, *args: Any) -> jax.Array:
 # ---------------------------------------------------------------------- hpnn
 
 
-@per_model
+@pytest.mark.parametrize(
+  "name",
+  [pytest.param(x, marks=pytest.mark.slow if "," in x else ()) for x in MODELS],
+)
 def test_hpnn_is_absorbed_and_a_wrong_key_is_not(name: str) -> None:
   """Patches, query, key, value, out and both feed-forward layers."""
   model, variables, batch = case(name)
@@ -166,9 +169,8 @@ def test_deep_lock_gives_the_same_logits(
     assert np.isfinite(other).all()
 
 
-@pytest.mark.parametrize(
-  "name", [pytest.param("vit", marks=pytest.mark.slow), "lm, untied"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["vit", "lm, untied"])
 def test_adv_params_undoes_itself(name: str) -> None:
   model, variables, batch = case(name)
 

@@ -91,7 +91,13 @@ def open_in_jit(key, sealed, context, impl):
 
 
 @pytest.mark.vectors
-@pytest.mark.parametrize("impl", IMPLS)
+@pytest.mark.parametrize(
+  "impl",
+  [
+    pytest.param(x, marks=pytest.mark.slow if x == "device" else ())
+    for x in IMPLS
+  ],
+)
 def test_wycheproof_inside_jit(impl, capsys):
   total = 0
   for t, key, sealed, context in cases():

@@ -17,7 +17,8 @@ THIEF = Attacker(images=16)
 
 
 @pytest.mark.parametrize(
-  "name, block_size, keys", [("shf", 2, 24), ("np", 2, 4)]
+  "name, block_size, keys",
+  [pytest.param("shf", 2, 24, marks=pytest.mark.slow), ("np", 2, 4)],
 )
 def test_every_key_of_small_blocks(
   name: str, block_size: int, keys: int

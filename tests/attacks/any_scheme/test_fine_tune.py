@@ -139,7 +139,13 @@ def test_without_batch_norm_nothing_is_claimed() -> None:
   assert result.details["note"] == "the network has no batch norm"
 
 
-@pytest.mark.parametrize("kind", ["deep_lock", "hpnn", "normed"])
+@pytest.mark.parametrize(
+  "kind",
+  [
+    "deep_lock",
+    *(pytest.param(x, marks=pytest.mark.slow) for x in ("hpnn", "normed")),
+  ],
+)
 def test_a_licensee_tunes_under_their_key(kind: str) -> None:
   if kind == "hpnn":
     target = hidden.target(hidden.DEEP, "hpnn")

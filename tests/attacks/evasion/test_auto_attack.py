@@ -156,6 +156,7 @@ def test_parts_of_a_search_are_the_whole(norm):
   assert (first.success <= second.success).all()
 
 
+@pytest.mark.slow
 def test_classes_can_be_aimed_at_one_by_one():
   x, y = models.inputs(), models.labels()
   for attack in (evasion.apgd_targeted, evasion.fab):

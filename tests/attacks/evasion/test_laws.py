@@ -164,6 +164,7 @@ def test_random_keys_are_mapped():
     assert (jnp.abs(found.inputs - wanted.inputs) > 1e-5).mean() < 0.01
 
 
+@pytest.mark.slow
 def test_one_pixel_of_one_example():
   x, y = jnp.full((1, 1), 0.5), jnp.asarray([0])
 
@@ -200,6 +201,7 @@ def test_gradients_that_are_not_finite_are_an_error():
     evasion.fgsm(model, x, y, epsilon=0.1)
 
 
+@pytest.mark.slow
 def test_a_locked_model_is_attacked_through_its_key():
   scheme = keyjax.deep_lock("counter")
   params = toys.trained()

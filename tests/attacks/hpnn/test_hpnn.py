@@ -59,6 +59,7 @@ def test_algebra_gives_every_bit(model: nn.Module) -> None:
   assert result.details["read"] == (24 if model is toys.DEEP else 0)
 
 
+@pytest.mark.slow
 def test_a_wrong_sign_before_the_last_layer_is_found_and_corrected() -> None:
   """The correctness procedure: the residual is rounding or it is not."""
   target = toys.target(toys.CONV, "hpnn")

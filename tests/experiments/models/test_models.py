@@ -262,6 +262,7 @@ def test_gradients_reach_every_parameter(name, images):
     assert (np.array(leaf) != 0).any(), path
 
 
+@pytest.mark.slow
 def test_cnn_learns_the_digits():
   digits = data.load("digits")
   model = models.create("cnn", 10, digits.mean, digits.std)

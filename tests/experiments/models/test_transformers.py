@@ -43,7 +43,7 @@ def test_mean_pooling_has_no_class_token():
   [
     pytest.param("resnet18", marks=pytest.mark.slow),
     "vit_micro",
-    "mixer_micro",
+    pytest.param("mixer_micro", marks=pytest.mark.slow),
   ],
 )
 def test_rematerialisation_changes_no_gradient(name, images):

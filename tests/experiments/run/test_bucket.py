@@ -107,9 +107,8 @@ def test_a_bucket_keeps_one_run(bucket: str, tmp_path: pathlib.Path) -> None:
 # ----------------------------------------------------------------- training
 
 
-@pytest.mark.parametrize(
-  "kind", ["plain", pytest.param("sealed", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["plain", "sealed"])
 def test_a_run_resumes_from_a_bucket(
   kind: str,
   bucket: str,

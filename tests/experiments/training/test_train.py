@@ -201,9 +201,7 @@ def locked(model: models.Classifier) -> tuple[keyjax.Scheme, Any]:
 @pytest.mark.parametrize(
   "name",
   [
-    pytest.param(
-      x, marks=[pytest.mark.slow] if x in ("batch norm", "recipe") else []
-    )
+    pytest.param(x, marks=[] if x in ("hpnn",) else [pytest.mark.slow])
     for x in cases()
   ],
 )
@@ -238,7 +236,13 @@ def test_resumption_gives_the_same_bits(
     assert np.any(mean != 0), "batch statistics moved"
 
 
-@pytest.mark.parametrize("how", ["pmap", "shard_map", "fsdp"])
+@pytest.mark.parametrize(
+  "how",
+  [
+    "pmap",
+    *(pytest.param(x, marks=pytest.mark.slow) for x in ("shard_map", "fsdp")),
+  ],
+)
 def test_prefetched_batches_change_no_bit(
   how: str, tmp_path: pathlib.Path
 ) -> None:
