@@ -11,6 +11,7 @@ from keyjax import fallback
 LOGITS = np.random.default_rng(0).normal(size=(6, 4))
 LABELS = np.asarray([0, 1, 2, 0, 1, 2])
 GAIN = np.asarray([0.25, 0.5, 1.0, 0.0, 1.0, 0.75])
+SLOW = pytest.mark.slow
 WIDTHS = [(np.float64, np.float32), (np.float32, np.float64)]
 
 
@@ -27,13 +28,15 @@ def test_the_loss_is_as_exact_as_the_logits(one, other):
 
 
 def test_the_loss_of_narrow_logits():
-  found = fallback.deferral_loss(
+  found = jax.jit(fallback.deferral_loss)(
     jnp.asarray(LOGITS, jnp.bfloat16), LABELS, jnp.asarray(GAIN, jnp.bfloat16)
   )
   assert found.dtype == jnp.float32 and jnp.isfinite(found).all()
 
 
-@pytest.mark.parametrize(("one", "other"), WIDTHS)
+@pytest.mark.parametrize(
+  ("one", "other"), [WIDTHS[0], pytest.param(*WIDTHS[1], marks=SLOW)]
+)
 def test_a_wrong_key_is_told_by_any_width(one, other):
   with jax.enable_x64(True):
     right, low = np.linspace(0.9, 1, 100, dtype=other), np.full(20, 0.7, one)

@@ -89,6 +89,7 @@ def test_each_key_opens_its_tiers(golden: pathlib.Path, name: str) -> None:
     assert metadata == {"by": "golden", "keyjax.tiers": record}
 
 
+@pytest.mark.slow
 def test_its_recipients_and_tiers_can_change(
   golden: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:

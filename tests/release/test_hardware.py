@@ -111,6 +111,7 @@ def test_a_key_on_a_token(world, model, monkeypatch):
     serve_and_open(world, model, name, environment)
 
 
+@pytest.mark.slow
 def test_a_key_of_cloud_kms(world, model, tmp_path):
   with cloud_kms.service(tmp_path / "kms") as (client, service):
     service.create("k")
@@ -121,6 +122,7 @@ def test_a_key_of_cloud_kms(world, model, tmp_path):
       assert released(world) == 1
 
 
+@pytest.mark.slow
 def test_a_service_that_refuses_releases_nothing(world, model, tmp_path):
   with cloud_kms.service(tmp_path / "kms") as (client, service):
     service.create("k")
