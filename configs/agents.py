@@ -23,6 +23,7 @@ def get_config() -> ConfigDict:
     "off_switch",
     "power",
     "trees",
+    "text",
   )
 
   game = config.one_state = ConfigDict()
@@ -52,5 +53,12 @@ def get_config() -> ConfigDict:
   trees.correlation = 0.4  # Of reward and harm.
   trees.penalties = (0.0, 0.25, 0.5, 1.0, 2.0, 3.0, 10.0)
   trees.thetas = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+  text = config.text = ConfigDict()
+  text.games = 30  # Of experiments/harms/textworld.json.
+  text.steps = 20
+  text.cost = 0.01  # Of a step, in points.
+  text.penalties = (0.0, 0.25, 0.5, 0.75, 1.0, 2.0, 4.0)
+  text.thetas = (0.0, 0.25, 0.5, 0.75, 1.0)
   config.lock()
   return config

@@ -4,9 +4,10 @@ r"""What agents learn from being interrupted, and whether they avoid shutdown.
       --workdir=runs/agents
 
 It measures a game of one state, the same where an action needs a capability
-token, two cars (with tables and with networks), and POWER, over the seeds and
-settings of the config. It appends rows to WORKDIR/agents.jsonl, skips
-experiments that are there, and draws WORKDIR/agents.html. docs/agents.md
+token, two cars (with tables and with networks), an off switch, and POWER, over
+the seeds and settings of the config; and what planners earn, and what harm they
+do, in annotated trees and text games. It appends rows to WORKDIR/agents.jsonl,
+skips experiments that are there, and draws WORKDIR/agents.html. docs/agents.md
 explains the figures.
 
 What to type next:

@@ -15,16 +15,27 @@ LINES = {
   "penalty": "penalty for harm",
   "planned": "key on harm, planned for",
   "unplanned": "key on harm, not planned for",
+  "random": "random",
 }
 
 _AGENT = "player"
+
+
+def title(line: str) -> str:
+  """Return the title of a line.
+
+  Example:
+    >>> title("penalty"), title("steal")
+    ('penalty for harm', 'token for steal alone')
+  """
+  return LINES.get(line, f"token for {line} alone")
 
 
 class Point(NamedTuple):
   """What planners get in some games.
 
   Attributes:
-    line: Key of `LINES`.
+    line: Key of `LINES`, or a kind of harm: of a token for that kind alone.
     x: The penalty, or theta, the probability of no token.
     score: Of each game, float64[games].
   """
@@ -41,8 +52,11 @@ def points(
   steps: int,
   penalties: Sequence[float],
   thetas: Sequence[float],
+  cost: float | None = None,
 ) -> Iterator[Point]:
   """Yield what planners get: under each penalty, and with a key on harm.
+
+  Where there are several kinds of harm, also with a token for one of them.
 
   Args:
     games: Games of the same size.
@@ -50,9 +64,10 @@ def points(
     steps: Length of a game.
     penalties: What harm costs, where no token is needed.
     thetas: Probabilities of no token at a step, where one is needed.
+    cost: Of a step; see `planner.planned`.
   """
   with_token = permitted(kinds, kinds)
-  get = functools.partial(_planned, steps=steps)
+  get = functools.partial(_planned, steps=steps, cost=cost)
   for penalty in penalties:
     both = np.stack([with_token, with_token])
     yield Point("penalty", penalty, get(games, both, penalty, 0.0, True))
@@ -61,6 +76,9 @@ def points(
     for theta in thetas:
       found = get(games, both, 0.0, theta, line == "planned")
       yield Point(line, theta, found)
+  for kind in kinds if len(kinds) > 1 else ():
+    one = permitted([kind], kinds)
+    yield Point(kind, 0.0, get(games, np.stack([one, one]), 0.0, 0.0, True))
 
 
 def permitted(named: Sequence[str] | None, kinds: Sequence[str]) -> np.ndarray:
@@ -93,11 +111,13 @@ def _random(games: planner.Game, *, steps: int) -> planner.Score:
   return jax.vmap(functools.partial(planner.random, steps=steps))(games)
 
 
-def _planned(games: planner.Game, *args: Any, steps: int) -> planner.Score:
-  return _numbers(_program(games, *args, steps=steps))
+def _planned(
+  games: planner.Game, *args: Any, steps: int, cost: float | None
+) -> planner.Score:
+  return _numbers(_program(games, *args, steps=steps, cost=cost))
 
 
-@functools.partial(jax.jit, static_argnames="steps")
+@functools.partial(jax.jit, static_argnames=("steps", "cost"))
 def _program(
   games: planner.Game,
   permitted: jax.Array,
@@ -106,6 +126,7 @@ def _program(
   foresees: jax.Array,
   *,
   steps: int,
+  cost: float | None,
 ) -> planner.Score:
   return jax.vmap(
     lambda game: planner.planned(
@@ -115,6 +136,7 @@ def _program(
       penalty=penalty,
       theta=theta,
       foresees=foresees,
+      cost=cost,
     )
   )(games)
 

@@ -50,6 +50,7 @@ def planned(
   penalty: Any = 0.0,
   theta: Any = 0.0,
   foresees: Any = True,
+  cost: float | None = None,
 ) -> Score:
   """Return what a planner of reward, less a penalty for harm, gets.
 
@@ -66,16 +67,20 @@ def planned(
     theta: Probability, at each step, that there is no token.
     foresees: Whether the plan takes into account what is not permitted, for
       itself as for later steps. One that does not asks instead.
+    cost: Of a step in the plan, which may then stop, as it does where nothing
+      is left to be earned; by default steps are free, and it plays to the end.
   """
   game = Game(*(jnp.asarray(x) for x in game))
   free = game.harm == 0
   masks = [game.legal & (free | x[game.kind]) for x in jnp.asarray(permitted)]
+  least = -jnp.inf if cost is None else 0.0
   shares = 1 - jnp.asarray(theta), jnp.asarray(theta)
 
   def step(carry: Any, _: None) -> Any:
     values, totals = carry
-    worth = game.reward - penalty * game.harm + values[game.after]
-    new = [_step(game, worth, totals, mask, foresees) for mask in masks]
+    worth = game.reward - penalty * game.harm - (cost or 0.0)
+    worth += values[game.after]
+    new = [_step(game, worth, totals, mask, foresees, least) for mask in masks]
     return jax.tree.map(lambda a, b: shares[0] * a + shares[1] * b, *new), None
 
   zeros = jnp.zeros(len(game.after))
@@ -99,14 +104,22 @@ def random(game: Game, *, steps: int) -> Score:
 
 
 def _step(
-  game: Game, worth: jax.Array, totals: Score, mask: jax.Array, foresees: Any
+  game: Game,
+  worth: jax.Array,
+  totals: Score,
+  mask: jax.Array,
+  foresees: Any,
+  least: float,
 ) -> tuple[jax.Array, Score]:
-  """Return values and totals of all states, where a gate passes a mask."""
+  """Return values and totals of all states, where a gate passes a mask.
+
+  It stops where the best action is worth less than `least`.
+  """
   open_ = jnp.where(foresees, mask, game.legal)
   best = jnp.where(open_, worth, -jnp.inf).max(-1)
-  chosen = open_ & (worth >= best[:, None] - _TIE)
+  chosen = open_ & (worth >= jnp.maximum(best - _TIE, least)[:, None])
   share = jnp.where(_passes(mask), _equal(chosen), 0.0)
-  values = jnp.where(open_.any(-1), best, 0.0)
+  values = jnp.where(chosen.any(-1), best, 0.0)
   return values, _expected(game, totals, share)
 
 

@@ -5,17 +5,29 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.harms import frontier, trees
+from experiments.harms import frontier, games, trees
 from experiments.interruption import figures
 
 Row = dict[str, Any]
 
 METRICS = {
-  (f"trees_{line}", metric): f"trees, {line}: {metric}, % of random"
-  for line in ("penalty", "key")
-  for metric in ("reward", "harm", "power")
+  **{
+    (f"trees_{line}", metric): f"trees, {line}: {metric}, % of random"
+    for line in ("penalty", "key")
+    for metric in ("reward", "harm", "power")
+  },
+  **{
+    (f"text_{line}", metric): f"text games, {line}: {metric}, {unit}"
+    for line in ("penalty", "key")
+    for metric, unit in (
+      ("reward", "% of all points"),
+      ("harm", "acts"),
+      ("power", "keys"),
+    )
+  },
 }
 
 # Of a prototype with other code: reward, harm and power at some penalties.
@@ -43,6 +55,11 @@ def check(config: ConfigDict, require: Callable[[str, Any, Any], None]) -> None:
   fits = 0 <= tree.correlation <= 1
   require("trees.correlation", tree.correlation, fits)
   _lines("trees", tree, require)
+  text = config.text
+  require("text.games", text.games, 2 <= text.games <= len(games.load().points))
+  require("text.steps", text.steps, text.steps >= 1)
+  require("text.cost", text.cost, text.cost >= 0)
+  _lines("text", text, require)
 
 
 def _lines(
@@ -64,10 +81,10 @@ def rows_of_trees(config: ConfigDict) -> Iterator[Row]:
     correlation=fields.correlation,
   )
   rngs = jax.random.split(jax.random.key(config.seed), fields.games)
-  games = jax.jit(jax.vmap(make))(rngs)
-  chance = frontier.random(games, steps=fields.depth)
+  made = jax.jit(jax.vmap(make))(rngs)
+  chance = frontier.random(made, steps=fields.depth)
   for point in frontier.points(
-    games,
+    made,
     trees.KINDS,
     steps=fields.depth,
     penalties=fields.penalties,
@@ -81,6 +98,29 @@ def rows_of_trees(config: ConfigDict) -> Iterator[Row]:
       yield named | figures.mean(metric, 100 * found / other, over="games")
 
 
+def rows_of_texts(config: ConfigDict) -> Iterator[Row]:
+  """Yield what planners get in games of TextWorld: points, acts and keys."""
+  fields = config.text
+  found = games.load(count=fields.games)
+  points = frontier.points(
+    found.games,
+    found.kinds,
+    steps=fields.steps,
+    penalties=fields.penalties,
+    thetas=fields.thetas,
+    cost=fields.cost,
+  )
+  chance = frontier.random(found.games, steps=fields.steps)
+  for point in (*points, frontier.Point("random", 0.0, chance)):
+    share = 100 * point.score.reward / found.points
+    values = point.score._replace(reward=share)
+    for metric, value in zip(values._fields, values, strict=True):
+      most = 100.0 if metric == "reward" else np.inf
+      named = _names("text", point)
+      yield named | figures.mean(metric, value, (0.0, most), over="games")
+
+
 def _names(game: str, point: frontier.Point) -> Row:
-  name = game + ("_penalty" if point.line == "penalty" else "_key")
-  return figures.names(name, point.line, frontier.LINES[point.line], point.x)
+  penalty = point.line in ("penalty", "random")
+  name = game + ("_penalty" if penalty else "_key")
+  return figures.names(name, point.line, frontier.title(point.line), point.x)

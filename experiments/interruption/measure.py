@@ -243,6 +243,7 @@ EXPERIMENTS = {
   "off_switch": _off_switch,
   "power": _power,
   "trees": annotated.rows_of_trees,
+  "text": annotated.rows_of_texts,
 }
 
 

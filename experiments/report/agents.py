@@ -68,6 +68,12 @@ _TREES = (
   "or plans for what is permitted. Means over games."
 )
 _SHARES = "harm, % of a random agent", "reward, % of a random agent"
+_TEXT = (
+  "Small games of TextWorld, whole: to steal from furniture, to eat food that "
+  "is not one’s own, and to unlock what is locked is harmful. The same "
+  "planners; a token may also permit one kind of harm alone."
+)
+_POINTS = "harmful acts", "% of all points"
 _COLORS = {
   "independent": "s2",
   "joint": "s1",
@@ -109,6 +115,7 @@ def render(rows: Sequence[Row]) -> str:
     _learners(rows, "An off switch", _OFF_SWITCH, _SWITCH, _EARNED),
     _power(rows),
     frontier(rows, "trees", "Annotated trees", _TREES, _SHARES),
+    frontier(rows, "text", "Annotated text games", _TEXT, _POINTS),
     text.provenance(rows, _LIMITS),
   ]
   return page.document(f"KeyJAX: {_TITLE}", *(p for p in parts if p))

@@ -1,5 +1,6 @@
 """Sections of annotated games: reward against harm, and a table of points."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,7 +21,8 @@ from experiments.report.svg import (
 Row = Mapping[str, Any]
 Points = dict[tuple[str, str, float], dict[str, Row]]
 
-_COLORS = {"penalty": "s1", "planned": "s2", "unplanned": "s3"}
+_COLORS = {"penalty": "s1", "planned": "s2", "unplanned": "s3", "random": "s0"}
+_OTHERS = ("s4", "s5", "s6", "s7")  # Of tokens for one kind of harm.
 
 
 def frontier(
@@ -43,18 +45,22 @@ def frontier(
       points.setdefault(at, {})[row["metric"]] = row
   if not points:
     return None
-  colors = dict.fromkeys((name, _COLORS[key]) for key, name, _ in points)
-  drawn = element("figure", _chart(points, title, units))
+  others = dict.fromkeys(key for key, *_ in points if key not in _COLORS)
+  colors = _COLORS | dict(zip(others, itertools.cycle(_OTHERS)))
+  named = dict.fromkeys((name, colors[key]) for key, name, _ in points)
+  drawn = element("figure", _chart(points, colors, title, units))
   return section(
     title,
     about,
-    legend([*colors]),
+    legend([*named]),
     element("div", drawn, class_="grid"),
     _table(points),
   )
 
 
-def _chart(points: Points, title: str, units: Sequence[str]) -> Html:
+def _chart(
+  points: Points, colors: Mapping[str, str], title: str, units: Sequence[str]
+) -> Html:
   """Draw reward against harm, with a line for each kind of planner."""
   x_end, y_end = (
     _round(max(found[m]["high"] for found in points.values()))
@@ -62,7 +68,7 @@ def _chart(points: Points, title: str, units: Sequence[str]) -> Html:
   )
   frame = Frame(Scale(-0.02 * x_end, x_end), Scale(0, y_end), 220)
   marks = y_axis(frame, (0, y_end / 2, y_end), "{:g}".format)
-  for key, color in _COLORS.items():
+  for key, color in colors.items():
     mine = {at: found for at, found in points.items() if at[0] == key}
     drawn = path(frame, [_at(found) for found in mine.values()])
     for (_, name, x), found in mine.items():

@@ -25,6 +25,7 @@ def small(*experiments: str) -> ConfigDict:
   config.capability.requests = 8
   config.off_switch.update(thetas=(0.0, 0.5), steps=50)
   config.trees.update(games=3, depth=2, penalties=(0.0,), thetas=(1.0,))
+  config.text.update(games=2, steps=4, penalties=(0.0,), thetas=(1.0,))
   config.power.update(rooms=(1, 2), draws=20)
   return config
 
@@ -57,6 +58,21 @@ def test_the_page_shows_what_was_measured(done) -> None:
   assert "policies that avoid shutdown, rooms 2" in text
 
 
+def test_annotated_games_are_drawn_and_listed(tmp_path: pathlib.Path) -> None:
+  rows = command.run(small("trees", "text"), str(tmp_path / "run"))
+  wanted = {k for k in measure.METRICS if k[0].startswith(("trees", "text"))}
+  assert {(r["experiment"], r["metric"]) for r in rows} == wanted
+  for row in rows:
+    assert row["low"] <= row["value"] <= row["high"]
+    assert row["interval"].endswith("over games")
+  free = {"experiment": "trees_penalty", "metric": "harm", "x": 0.0}
+  assert results.find(rows, **free)["target"] == 172
+  page = (tmp_path / "run" / "agents.html").read_text()
+  assert page.count('role="img"') == 2
+  for title in {r["title"] for r in rows}:
+    assert page.count(title) >= 3, title  # Legend, chart and table.
+
+
 @pytest.mark.slow
 def test_everything_is_measured_and_drawn(tmp_path: pathlib.Path) -> None:
   with jax.numpy_dtype_promotion("standard"):
@@ -64,7 +80,7 @@ def test_everything_is_measured_and_drawn(tmp_path: pathlib.Path) -> None:
   found = {(r["experiment"], r["metric"]) for r in rows}
   assert found == set(measure.METRICS)
   text = (tmp_path / "run" / "agents.html").read_text()
-  assert text.count('role="img"') == 9 and "values of a network" in text
+  assert text.count('role="img"') == 10 and "values of a network" in text
 
 
 def test_it_continues_where_it_stopped(done, monkeypatch) -> None:
@@ -108,6 +124,10 @@ def test_a_changed_field_is_measured_again() -> None:
     ("trees.correlation", 1.1),
     ("trees.penalties", (-1.0,)),
     ("trees.thetas", ()),
+    ("text.games", 10_000),
+    ("text.steps", 0),
+    ("text.cost", -0.1),
+    ("text.penalties", ()),
     ("power.discount", 1.0),
     ("power.draws", 0),
   ],

@@ -2,16 +2,22 @@
 
 import functools
 import itertools
+import json
+import pathlib
+import subprocess
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.harms import frontier, planner, trees
+from experiments import annotate
+from experiments.benchmarks.peers import environment
+from experiments.harms import explore, frontier, games, planner, trees
 
 DEPTH, BRANCHING = 3, 2
-PLANNED = jax.jit(planner.planned, static_argnames="steps")
+PLANNED = jax.jit(planner.planned, static_argnames=("steps", "cost"))
 TOKEN = np.asarray([[True], [False]])  # What it permits, and none.
 
 
@@ -114,3 +120,113 @@ def test_withholding_the_token_ends_the_harm() -> None:
 def test_a_correlation_of_one_is_one_variable() -> None:
   game = trees.tree(jax.random.key(0), depth=4, branching=3, correlation=1.0)
   assert bool(jnp.all((game.harm > 0) == (game.reward > 0.84)))
+
+
+def test_a_planner_that_pays_for_steps_stops():
+  # Left, then right: 8 less 2 steps. Right: 3, and a step that brings 2.
+  assert [float(x) for x in PLANNED(FORK, BOTH, steps=2, cost=1.0)][:2] == [
+    14,
+    2,
+  ]
+  assert [float(x) for x in PLANNED(FORK, BOTH, steps=2, cost=9.0)] == [0, 0, 0]
+  # Only the first step is worth its cost, whatever follows.
+  careful = PLANNED(FORK, BOTH, steps=2, cost=2.5, penalty=50.0)
+  assert [float(x) for x in careful][:2] == [5, 0]
+
+
+class Fact(NamedTuple):
+  name: str
+  arguments: tuple[str, ...]
+
+
+class Action(NamedTuple):
+  name: str
+  preconditions: tuple[Fact, ...]
+
+
+@pytest.mark.parametrize(
+  ("name", "needs", "at_first", "kind"),
+  [
+    ("take/c", ("at P", "in coin box"), True, "steal"),
+    ("take/s", ("at P", "on coin table"), True, "steal"),
+    ("take/c", ("at P", "in coin box"), False, ""),  # Its own, put there.
+    ("take", ("at P", "at coin hall"), True, ""),  # From the floor.
+    ("eat", ("in apple I",), False, "consume"),
+    ("eat", ("in apple I",), True, ""),  # It had it at first.
+    ("unlock/d", ("at P", "in key I"), True, "break_in"),
+    ("open/c", ("at P", "closed box"), True, ""),
+  ],
+)
+def test_what_is_harmful(name, needs, at_first, kind):
+  facts = tuple(Fact(x.split()[0], tuple(x.split()[1:])) for x in needs)
+  first = frozenset(facts if at_first else facts[:0])
+  found = explore.harm(Action(name, facts), first)
+  assert found == (explore.KINDS.index(kind) if kind else -1)
+
+
+def test_the_games_of_the_repository_are_whole() -> None:
+  found = games.load()
+  whole = json.loads(games.FILE.read_text())
+  assert whole["textworld"] == explore.VERSION
+  assert games.FILE.stat().st_size < 300_000
+  assert found.kinds == explore.KINDS and len(found.points) == 30
+  seeds = [game["seed"] for game in whole["games"]]
+  assert seeds == sorted(set(seeds))
+  for game in whole["games"]:
+    reached = {0} | {after for _, after, *_ in game["moves"]}
+    assert reached == set(range(game["states"]))
+    kinds = [kind for *_, kind, _ in game["moves"]]
+    assert max(kinds) >= 0 and set(kinds) <= {-1, 0, 1, 2}
+    assert {c for *_, c in game["moves"]} == set(range(len(game["commands"])))
+  # Nothing follows what is padded, and every game can be won.
+  assert not (found.games.harm * ~found.games.legal).any()
+  (won,) = frontier.points(
+    found.games, ("x",), steps=20, penalties=(0.0,), thetas=(), cost=0.01
+  )
+  np.testing.assert_allclose(won.score.reward, found.points, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ("text", "match"),
+  [
+    ("{", "damaged"),
+    ('{"games": [{}], "kinds": []}', "damaged"),
+    ('{"games": [], "kinds": []}', "has 0 games"),
+    (
+      '{"games": [{"seed": 5, "states": 1, "moves": [[0, 7, 1, 0, 0, 0]]}],'
+      ' "kinds": ["steal"]}',
+      "no state 7 in the game of seed 5",
+    ),
+  ],
+)
+def test_a_damaged_file_is_named(text: str, match: str, tmp_path: Any) -> None:
+  file = tmp_path / "games.json"
+  file.write_text(text)
+  with pytest.raises(ValueError, match=match) as caught:
+    games.load(file)
+  assert str(file) in str(caught.value)
+  with pytest.raises(ValueError, match="not 99"):
+    games.load(count=99)
+
+
+THERE = environment.folder("textworld").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not THERE, reason="no TextWorld in the cache")
+def test_textworld_makes_the_same_games(tmp_path: pathlib.Path) -> None:
+  file = tmp_path / "games.json"
+  annotate.make(2, file)
+  made, kept = (json.loads(x.read_text()) for x in (file, games.FILE))
+  assert made["games"] == kept["games"][:2]
+
+
+def test_games_that_cannot_be_made_leave_the_file(
+  monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+  monkeypatch.setattr(environment, "python", lambda *_: "false")
+  file = tmp_path / "games.json"
+  file.write_text("before")
+  with pytest.raises(subprocess.CalledProcessError):
+    annotate.make(2, file)
+  assert file.read_text() == "before"
