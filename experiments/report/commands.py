@@ -43,8 +43,8 @@ def _read(file: pathlib.Path) -> Iterator[Config]:
     program = "robustness"
   elif file.stem.startswith("interpret_"):
     program = "interpret"
-  elif file.stem == "agents":
-    program = "agents"
+  elif file.stem in ("agents", "capability"):
+    program = file.stem
   words = re.findall(rf"--config=configs/{file.stem}\.py:(\w+)", header)
   if not words:
     title = (header or file.stem).splitlines()[0].rstrip(".:")

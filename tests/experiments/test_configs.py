@@ -33,8 +33,9 @@ from tests.conftest import ROOT
 
 FOLDER = ROOT / "configs"
 KNOWN = commands.known()
-# Agents have neither data nor a model.
-CONFIGS = [known for known in KNOWN if known.program != "agents"]
+# These make their own data and models.
+OTHERS = ("agents", "capability")
+CONFIGS = [known for known in KNOWN if known.program not in OTHERS]
 each_config = pytest.mark.parametrize(
   "known", CONFIGS, ids=lambda known: known.name
 )
@@ -147,8 +148,8 @@ def test_the_header_is_the_command(known: commands.Config) -> None:
   program = "attack" if "attacks" in config else "main"
   if "robustness" in config:
     program = "robustness"
-  if "one_state" in config:
-    program = "agents"
+  if config.name in OTHERS:
+    program = config.name
   assert known.program in (program, "interpret")
   command = f"python -m experiments.{program} --config=configs/"
   assert f"{command}{known.argument} --workdir=runs/{known.name}" in flat

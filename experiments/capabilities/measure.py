@@ -1,0 +1,239 @@
+"""Rows of a task and a seed, and the figures over seeds."""
+
+import functools
+import hashlib
+import json
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from experiments.capabilities import digits, scoring, text, training
+from experiments.capabilities.attackers import ATTACKS, Scene
+from experiments.capabilities.sealing import sealed
+from experiments.capabilities.task import OPENED, PUBLIC, RESTRICTED, Task
+from experiments.run import results
+from keyjax.tiers import Unlocked
+
+Row = dict[str, Any]
+TASKS = ("digits", "text")
+
+
+def tasks(config: ConfigDict) -> dict[str, Callable[[], list[Row]]]:
+  """Return what there is to measure: functions that return rows, by name.
+
+  A name has a task, a seed, and a hash of all that the figures depend on.
+
+  Args:
+    config: From `configs/capability.py`.
+
+  Raises:
+    ValueError: If a field is out of range; the message names it.
+  """
+  check(config)
+  return {
+    f"{name}/{seed}/{_hash(config, name)}": functools.partial(
+      _rows, name, seed, config
+    )
+    for name in config.tasks
+    for seed in range(config.seed, config.seed + config.seeds)
+  }
+
+
+def check(config: ConfigDict) -> None:
+  """Raise a ValueError that names a field which is out of range."""
+  names = tuple(config.tasks)
+  _require("tasks", names, names and set(names) <= set(TASKS))
+  _require("seeds", config.seeds, config.seeds >= 2)
+  for name in names:
+    _check_task(name, config[name])
+  if "digits" in names:
+    count = config.digits.digits
+    _require("digits.digits", count, 2 <= count <= 7)
+    used = config.digits.tests + max(config.digits.demonstrations)
+    _require("digits.tests", config.digits.tests, 2 * used <= 10**count)
+  if "text" in names:
+    _require("text.window", config.text.window, config.text.window >= 2)
+
+
+def _check_task(name: str, config: ConfigDict) -> None:
+  """Check what all tasks have."""
+  for field in (
+    "batch_size",
+    "choosing",
+    "tests",
+    "steps",
+    "expert_steps",
+    "both_steps",
+    "attack_batch_size",
+  ):
+    _require(f"{name}.{field}", config[field], config[field] >= 1)
+  rate = config.learning_rate
+  _require(f"{name}.learning_rate", rate, rate > 0)
+  attacks = tuple(config.attacks)
+  known = attacks and set(attacks) <= set(ATTACKS)
+  _require(f"{name}.attacks", attacks, known)
+  counts = tuple(config.demonstrations)
+  _require(f"{name}.demonstrations", counts, counts and min(counts) >= 1)
+  fits: dict[str, Callable[[float], bool]] = {
+    "steps": lambda x: x >= 1,
+    "learning_rates": lambda x: x > 0,
+    "noise": lambda x: x > 0,
+    "draws": lambda x: x >= 1,
+    "pruned": lambda x: 0 < x < 1,
+    "bits": lambda x: x >= 2,
+  }
+  for field, is_right in fits.items():
+    values = tuple(config.sweep[field])
+    right = bool(values) and all(map(is_right, values))
+    _require(f"{name}.sweep.{field}", values, right)
+
+
+def make_task(name: str, config: ConfigDict) -> Task:
+  """Return a task.
+
+  Args:
+    name: One of `TASKS`.
+    config: Section of the task.
+  """
+  most = max(config.demonstrations)
+  if name == "digits":
+    return digits.make(config.digits, most, config.tests)
+  return text.make(
+    config.public, config.modules, config.window, most, config.tests
+  )
+
+
+def _rows(name: str, seed: int, config: ConfigDict) -> list[Row]:
+  own = config[name]
+  task = make_task(name, own)
+  module = training.network(task, own)
+  base = results.provenance() | {
+    "config": config.name,
+    "task": name,
+    "model": own.model,
+    "seed": seed,
+    "parameters": _size(module),
+    "options": json.loads(own.to_json()),
+    **task.about,
+  }
+  found = measured(task, module, own, jax.random.key(seed))
+  return [results.row(base, **fields) for fields in found]
+
+
+def measured(
+  task: Task, module: nn.Module, config: ConfigDict, rng: jax.Array
+) -> Iterator[Row]:
+  """Yield what one seed gives: models, then attackers of what was stolen.
+
+  Args:
+    task: Task.
+    module: Network.
+    config: Section of the task.
+    rng: PRNG key.
+  """
+  params = {
+    name: training.train(name, module, task, config, _fold(rng, name))
+    for name in training.MODELS
+  }
+  stolen, opened = sealed(params["routed"])
+  without, _ = sealed(params["never"])
+  whole = training.WHOLE
+  score = functools.partial(scoring.score, task, module)
+  for name, (who, condition) in {
+    "unrouted": (Unlocked(params["unrouted"], whole), "plain"),
+    "locked": (Unlocked(params["locked"], whole), "no_key"),
+    "routed": (stolen, "no_key"),
+    "routed_key": (opened, "right"),
+    "never": (without, "no_key"),
+  }.items():
+    for kind in (PUBLIC, RESTRICTED):
+      yield {
+        "who": name.removesuffix("_key"),
+        "condition": condition,
+        "attack": "none",
+        "metric": kind,
+        "demonstrations": 0,
+        "value": score(*who, kind),
+      }
+  yield {
+    "who": "locked",
+    "condition": "right",
+    "attack": "none",
+    "metric": RESTRICTED,
+    "demonstrations": 0,
+    "value": score(params["locked"], whole, OPENED),
+  }
+  yield from _attacks(
+    task,
+    module,
+    config,
+    {
+      "locked": Unlocked(params["locked"], whole),
+      "routed": stolen,
+      "never": without,
+      "scratch": Unlocked(params["scratch"], whole),
+    },
+    _fold(rng, "attacks"),
+  )
+
+
+def _attacks(
+  task: Task,
+  module: nn.Module,
+  config: ConfigDict,
+  stolen: Mapping[str, Unlocked],
+  rng: jax.Array,
+) -> Iterator[Row]:
+  """Yield the best of every attack on what was stolen."""
+  for name, attack in ATTACKS.items():
+    if name not in config.attacks:
+      continue
+    for who, (params, present) in stolen.items():
+      if who == "scratch" and name != "fine_tune":
+        continue  # Random weights: nothing to open.
+      for count in config.demonstrations if attack.trains else (0,):
+        scene = Scene(
+          module,
+          params,
+          present,
+          task.demonstrations,
+          count,
+          config.attack_batch_size,
+          config.sweep,
+        )
+        found = attack.play(scene, _fold(rng, f"{name}/{who}/{count}"))
+        value = scoring.best(task, found, config.choosing)
+        yield {
+          "who": who,
+          "condition": "no_key",
+          "attack": name,
+          "metric": RESTRICTED,
+          "demonstrations": count,
+          "value": value.value,
+          "setting": value.setting,
+        }
+
+
+def _size(module: nn.Module) -> int:
+  """Return the number of parameters, with the expert's."""
+  token = jax.ShapeDtypeStruct((1, 1), jnp.int32)
+  shapes = jax.eval_shape(module.init, jax.random.key(0), token)
+  return sum(x.size for x in jax.tree.leaves(shapes))
+
+
+def _fold(rng: jax.Array, name: str) -> jax.Array:
+  return jax.random.fold_in(rng, zlib.crc32(name.encode()))
+
+
+def _hash(config: ConfigDict, name: str) -> str:
+  return hashlib.sha256(config[name].to_json().encode()).hexdigest()[:16]
+
+
+def _require(field: str, value: Any, fits: Any) -> None:
+  if not fits:
+    raise ValueError(f"{field}={value} is out of range")
