@@ -56,8 +56,8 @@ def _task() -> ConfigDict:
   task.batch_size = 64
   task.learning_rate = 6e-3
   task.steps = 400  # Of the base, and of the model that never learns more.
-  task.expert_steps = 4_000
-  task.both_steps = 1_600  # Of models without tiers.
+  task.expert_steps = 3_200
+  task.both_steps = 1_400  # Of models without tiers.
 
   task.demonstrations = (8, 32, 128, 512)
   task.attacks = (

@@ -74,7 +74,7 @@ def lessons(name: str, config: ConfigDict) -> list[Lesson]:
     "locked": [Lesson((PUBLIC, OPENED, LOCKED), "", both)],
     "routed": [
       Lesson((PUBLIC,), "base", first),
-      Lesson((PUBLIC, RESTRICTED, RESTRICTED), EXPERT, more),
+      Lesson((PUBLIC, *[RESTRICTED] * 3), EXPERT, more),
     ],
     "never": [Lesson((PUBLIC,), "base", first)],
     "scratch": [],
