@@ -116,13 +116,13 @@ def _at(found: Mapping[str, Row]) -> tuple[float, float]:
 
 
 def _round(value: float) -> float:
-  """Return the end of an axis: an even number of its largest digit's size.
+  """Return the end of an axis: a multiple of half of the largest digit's size.
 
   Example:
-    >>> [_round(x) for x in (317.0, 196.0, 3.4, 0.7, 0.0)]
-    [400.0, 200.0, 4.0, 0.8, 1.0]
+    >>> [_round(x) for x in (317.0, 100.0, 2.1, 0.0)]
+    [350.0, 100.0, 2.5, 1.0]
   """
   if value <= 0:
     return 1.0
-  size = 10 ** math.floor(math.log10(value))
-  return 2 * math.ceil(value / (2 * size)) * size * 1.0
+  step = 10 ** math.floor(math.log10(value)) / 2
+  return math.ceil(value / step) * step
