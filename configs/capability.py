@@ -34,13 +34,14 @@ def get_config() -> ConfigDict:
     "typing",
     "zipfile",
   )
-  text.window = 64  # Bytes.
+  text.window = 32  # Bytes.
   text.tests = 400  # Windows.
   text.choosing = 100
+  text.model_args.depth = 2
   text.batch_size = 32
-  text.steps = 500
-  text.expert_steps = 500
-  text.both_steps = 800
+  text.steps = 600
+  text.expert_steps = 800
+  text.both_steps = 1_200
   text.attacks = ("fine_tune", "fresh")
   text.sweep.update(steps=(30, 120), learning_rates=(1e-3, 4e-3))
   config.lock()

@@ -89,6 +89,8 @@ def _named(
   high: float,
 ) -> Row:
   return dict(first) | {
+    "title": MODELS[found[0]["who"]],
+    "attack_title": _title(found[0]["attack"]),
     "value": float(values.mean()),
     "low": low,
     "high": high,
@@ -97,6 +99,10 @@ def _named(
     "seed": [r["seed"] for r in found],
     "seeds": len(found),
   }
+
+
+def _title(attack: str) -> str:
+  return ATTACKS[attack].title if attack in ATTACKS else ""
 
 
 def _target(row: Mapping[str, Any]) -> float | None:
@@ -120,7 +126,7 @@ def attacks(
   pairs = dict.fromkeys((r["task"], r["attack"]) for r in rows)
   for task, attack in pairs:
     if attack != "none":
-      yield task, attack, ATTACKS[attack].title
+      yield task, attack, _title(attack)
 
 
 def grid(

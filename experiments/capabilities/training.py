@@ -142,7 +142,7 @@ def initial(module: nn.Module, wider: float, rng: jax.Array) -> Params:
     wider: Factor of the kernels of blocks.
     rng: PRNG key.
   """
-  drawn = jax.jit(module.init)(rng, _TOKEN)["params"]
+  drawn = _initializer(module)(rng, _TOKEN)["params"]
   flat = flatten_dict(drawn, sep="/")
   for path, x in flat.items():
     if _ENDS.fullmatch(path):
@@ -150,6 +150,11 @@ def initial(module: nn.Module, wider: float, rng: jax.Array) -> Params:
     elif _WIDER.fullmatch(path):
       flat[path] = x * wider
   return unflatten_dict(flat, sep="/")
+
+
+@functools.cache
+def _initializer(module: nn.Module) -> Any:
+  return jax.jit(module.init)
 
 
 def teach(

@@ -11,6 +11,7 @@ from typing import Any
 
 from experiments.run import files
 from experiments.tables import (
+  capability,
   headlines,
   markdown,
   parity,
@@ -240,6 +241,7 @@ def _origin(rows: Sequence[Row]) -> str:
 _BLOCKS: dict[str, Callable[[pathlib.Path], list[str]]] = {
   "accuracy": accuracy,
   "attacks": attacks,
+  "capability": capability.capability,
   "judge": judge,
   "new_key": new_key,
   "parity": parity.parity,

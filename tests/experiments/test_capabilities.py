@@ -8,8 +8,19 @@ import pytest
 from ml_collections import ConfigDict
 
 from experiments import capability as command
-from experiments.capabilities import figures, measure, training
+from experiments.capabilities import attackers, figures, measure, training
+from experiments.run import results
+from experiments.tables import blocks
 from tests.experiments.docstrings import load_config
+
+
+def unchanged(scene, rng):
+  del rng
+  setting = {"learning_rate": 1e-3, "steps": 1}
+  yield attackers.Attacked(setting, scene.params, scene.module, scene.present)
+
+
+UNTRAINED = attackers.ATTACKS["fine_tune"]._replace(play=unchanged)
 
 
 def small(*tasks: str) -> ConfigDict:
@@ -32,8 +43,9 @@ def small(*tasks: str) -> ConfigDict:
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, pathlib.Path]:
   folder = tmp_path_factory.mktemp("capability") / "run"
   with pytest.MonkeyPatch.context() as patch:
-    # Untrained: `test_learning` covers training, and it is what takes time.
+    # `test_learning` covers training, which is what takes time.
     patch.setattr(training, "lessons", lambda name, config: [])
+    patch.setitem(attackers.ATTACKS, "fine_tune", UNTRAINED)
     return command.run(small("digits"), str(folder)), folder
 
 
@@ -77,6 +89,19 @@ def test_the_page_shows_what_was_measured(done) -> None:
   assert text.count('role="img"') == 1 and "Pruning" in text
   assert "password lock, with the key" in text and "Weight noise" not in text
   assert "sort restricted" in text and "Python" not in text
+
+
+def test_a_document_quotes_the_figures(done, tmp_path) -> None:
+  rows, _ = done
+  results.write_json(tmp_path / "capability.json", rows)
+  block = "<!-- begin capability: x -->\n<!-- end capability -->"
+  text = blocks.fill(block, tmp_path)
+  assert "**3 digits**: reverse is public, sort restricted. 1 blocks" in text
+  assert "| password lock, with the key |  | .000 |  |" in text
+  assert "2 demonstrations | 4 demonstrations |" in text
+  name = "| fine-tuning | routed, sealed tier: difference to never trained |"
+  assert f"{name} .000 | .000 |" in text
+  assert "| without demonstrations | pruning |" in text
 
 
 def test_it_continues_where_it_stopped(done, monkeypatch) -> None:
