@@ -17,6 +17,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from experiments import annotate
+from experiments.benchmarks.gridworlds import comparison as gridworlds
 from experiments.benchmarks.parity import comparison
 from experiments.benchmarks.peers import environment
 from keyjax.aes import library
@@ -81,6 +83,7 @@ def test_every_import_is_declared(folder, extras):
   }
   # Tools to compare with have an environment of their own.
   packages = (*environment.PACKAGES, *comparison.PACKAGES, comparison.REFERENCE)
+  packages += (*gridworlds.PACKAGES, gridworlds.MODULE, *annotate.PACKAGES)
   peers = {re.match(r"[\w-]+", line)[0] for line in packages}
   assert undeclared <= (peers if folder == "experiments" else set())
 

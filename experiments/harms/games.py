@@ -42,7 +42,7 @@ def load(file: pathlib.Path = FILE, count: int | None = None) -> Games:
   Example:
     >>> found = load(count=2)
     >>> found.points.tolist(), found.kinds
-    ([3, 3], ('steal', 'consume', 'break in'))
+    ([3, 3], ('steal', 'consume', 'break_in'))
   """
   try:
     whole = json.loads(file.read_text())

@@ -32,6 +32,7 @@ _ORIGINAL = flags.DEFINE_string(
   "original", "", "Checkout of ai-safety-gridworlds; by default in the cache."
 )
 PACKAGES = ("absl-py==2.5.1", "numpy==2.2.6", "pycolab==1.2", "six==1.17.0")
+MODULE = "ai_safety_gridworlds"
 SOURCE = "https://github.com/google-deepmind/ai-safety-gridworlds"
 EPISODES = 1_000
 THETA = 0.5
@@ -90,7 +91,7 @@ def checkout() -> pathlib.Path:
   named = _ORIGINAL.value if flags.FLAGS.is_parsed() else ""
   folder = environment.folder("ai-safety-gridworlds")
   folder = pathlib.Path(named) if named else folder
-  if not (folder / "ai_safety_gridworlds").is_dir():
+  if not (folder / MODULE).is_dir():
     sys.exit(f"error: no original in {folder}: git clone {SOURCE} {folder}")
   return folder
 
