@@ -213,18 +213,27 @@ def _people(
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Return two sets of photos [classes, n, h, w, c], and the classes.
 
-  All are classified correctly without an accessory.
+  All are classified correctly without an accessory. Where a class has fewer
+  such images than two sets take, all classes have as few.
+
+  Raises:
+    ValueError: If a class has fewer than two.
   """
   x, y = base.sample(lab, 2000)
   right = np.asarray(logits_fn(x).argmax(-1) == y)
   classes = np.arange(lab.dataset.num_classes, dtype=np.int32)
-  rows = np.stack(
-    [
-      np.flatnonzero(right & (np.asarray(y) == c))[: 2 * _PHOTOS]
-      for c in classes
-    ]
+  found = [np.flatnonzero(right & (np.asarray(y) == c)) for c in classes]
+  each = min(_PHOTOS, *(len(rows) // 2 for rows in found))
+  if not each:
+    raise ValueError(
+      "physical: a class has fewer than two images that the network classifies "
+      "correctly"
+    )
+  made, others = (
+    np.stack([rows[part] for rows in found])
+    for part in (slice(each), slice(each, 2 * each))
   )
-  return x[rows[:, :_PHOTOS]], x[rows[:, _PHOTOS:]], jnp.asarray(classes)
+  return x[made], x[others], jnp.asarray(classes)
 
 
 def _band(h: int, w: int) -> np.ndarray:

@@ -21,7 +21,7 @@ def standard_promotion():
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-  digits = data.load("digits", num_train=300, num_test=40)
+  digits = data.load("digits", num_train=300, num_test=100)
   return base.Lab(digits, 0, tmp_path_factory.mktemp("networks"))
 
 
