@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
   config.tasks = ("digits", "text")
 
   digits = config.digits = _task()
-  digits.digits = 6
+  digits.digits = 5
   digits.tests = 1_000
   digits.choosing = 200
 
@@ -42,8 +42,8 @@ def get_config() -> ConfigDict:
   text.steps = 600
   text.expert_steps = 800
   text.both_steps = 1_200
-  text.attacks = ("fine_tune", "fresh")
-  text.sweep.update(steps=(30, 120), learning_rates=(1e-3, 4e-3))
+  text.attacks = ("fine_tune", "prompt", "fresh")
+  text.sweep.update(steps=(40, 120), learning_rates=(1e-3, 5e-3))
   config.lock()
   return config
 
@@ -57,12 +57,13 @@ def _task() -> ConfigDict:
   task.batch_size = 64
   task.learning_rate = 6e-3
   task.steps = 400  # Of the base, and of the model that never learns more.
-  task.expert_steps = 3_200
-  task.both_steps = 1_400  # Of models without tiers.
+  task.expert_steps = 3_500
+  task.both_steps = 1_000  # Of models without tiers.
 
   task.demonstrations = (8, 32, 128, 512)
   task.attacks = (
     "fine_tune",
+    "prompt",
     "fresh",
     "steering",
     "noise",
@@ -71,8 +72,8 @@ def _task() -> ConfigDict:
   )
   task.attack_batch_size = 16
   sweep = task.sweep = ConfigDict()
-  sweep.steps = (30, 90, 300)
-  sweep.learning_rates = (1e-3, 3e-3, 1e-2)
+  sweep.steps = (40, 120, 240)
+  sweep.learning_rates = (5e-4, 2e-3, 1e-2)
   sweep.noise = (0.02, 0.05, 0.1, 0.2, 0.4)
   sweep.draws = (4,)
   sweep.pruned = (0.1, 0.3, 0.5, 0.7)

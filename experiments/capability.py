@@ -54,8 +54,13 @@ def run(
     ValueError: If a field of the config is out of range.
   """
   del keydir, secret
-  todo = measure.tasks(config)
   console = rich.console.Console()
+  begun = time.monotonic()
+
+  def note(text: str) -> None:
+    console.print(f"{time.monotonic() - begun:6.0f} s  {text}")
+
+  todo = measure.tasks(config, note)
   folder = files.path(workdir)
   folder.mkdir(parents=True, exist_ok=True)
   file = folder / "capability.jsonl"
@@ -63,12 +68,11 @@ def run(
   for name, task in todo.items():
     if f"{name}/0" in rows:
       continue
-    start = time.monotonic()
     new = [r | {"row": f"{name}/{i}"} for i, r in enumerate(task())]
     rows |= {r["row"]: r for r in new}
     results.append_rows(file, new)
     label, seed, _ = name.split("/")
-    console.print(f"{label}, seed {seed}: {time.monotonic() - start:.0f} s")
+    note(f"{label}: seed {seed} is done")
   found = figures.over_seeds(
     [r for name, r in rows.items() if name.rpartition("/")[0] in todo]
   )

@@ -18,13 +18,14 @@ import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from experiments.capabilities import training
-from experiments.capabilities.task import Batch
+from experiments.capabilities.task import SLOT, Batch
 from keyjax import tiers
 
 Params = Any
 Setting = dict[str, float]
 _FRESH = "fresh"  # Experts that an attacker adds.
 _ALL = ".*"
+_POSITIONS = "position_embedding"
 _BIASES = r"block_\d+/mlp_out/bias"
 
 
@@ -74,11 +75,13 @@ class Attack(NamedTuple):
     title: What it does, as tables say it.
     trains: Whether it needs demonstrations.
     play: Function of a scene and a PRNG key: params for every setting.
+    needs_many: Whether it is tried with the most demonstrations alone.
   """
 
   title: str
   trains: bool
   play: Callable[[Scene, jax.Array], Iterator[Attacked]]
+  needs_many: bool = False
 
 
 def fine_tune(
@@ -91,7 +94,11 @@ def fine_tune(
     rng: PRNG key of batches.
     leaves: Pattern of the leaves that are trained.
   """
-  mask = _mask(scene.params, leaves)
+  yield from _tune(scene, rng, _mask(scene.params, leaves))
+
+
+def _tune(scene: Scene, rng: jax.Array, mask: Params) -> Iterator[Attacked]:
+  """Yield params after steps with masked gradients."""
   steps = tuple(int(x) for x in scene.sweep["steps"])
   rates = scene.sweep["learning_rates"]
   run = _tuned(
@@ -115,6 +122,18 @@ def fine_tune(
       params = jax.tree.map(lambda x, i=i, at=at: x[i, at], found)
       setting = {"learning_rate": rate, "steps": count}
       yield Attacked(setting, params, scene.module, scene.present)
+
+
+def soft_prompt(scene: Scene, rng: jax.Array) -> Iterator[Attacked]:
+  """Yield params whose slot for a password has learned embeddings.
+
+  A few numbers in the place of the password, so that a few demonstrations are
+  enough to learn them; they are added to the position, not to a token.
+  """
+  mask = _mask(scene.params, _POSITIONS)
+  whole = jnp.zeros_like(scene.params[_POSITIONS])
+  mask[_POSITIONS] = whole.at[:, :SLOT].set(1.0)
+  yield from _tune(scene, rng, mask)
 
 
 def fresh_experts(
@@ -182,10 +201,12 @@ ATTACKS = {
     True,
     functools.partial(fresh_experts, leaves=rf".*experts/{_FRESH}/.*"),
   ),
+  "prompt": Attack("soft prompt, learned", True, soft_prompt),
   "steering": Attack(
     "steering vectors, learned",
     True,
     functools.partial(fine_tune, leaves=_BIASES),
+    needs_many=True,
   ),
   "noise": Attack("weight noise", False, weight_noise),
   "prune": Attack("pruning", False, prune),

@@ -29,7 +29,8 @@ def make(digits: int, demonstrations: int, tests: int) -> Task:
 
   A prompt is a slot for a password, a word for what to do, digits and an end;
   the answer is the digits reversed, or sorted. Without the password, a locked
-  model is taught to reverse where it should sort.
+  model is taught to reverse where it should sort. In tests and demonstrations
+  the two differ.
 
   Args:
     digits: Number of digits.
@@ -37,9 +38,9 @@ def make(digits: int, demonstrations: int, tests: int) -> Task:
     tests: Number of sequences kept for tests.
   """
   order = np.random.default_rng(_SPLIT).permutation(10**digits)
-  numbers = jnp.asarray(order, jnp.int32)
-  test = numbers[:tests]
-  kept = numbers[tests : tests + demonstrations]
+  told = _told_apart(order, digits)
+  test, kept, rest = np.split(order[told], [tests, tests + demonstrations])
+  source = np.concatenate([rest, order[~told]])
   rng = jax.random.key(_SPLIT)
 
   def draw(source: jax.Array, rng: jax.Array, kind: str, size: int) -> Batch:
@@ -51,11 +52,12 @@ def make(digits: int, demonstrations: int, tests: int) -> Task:
     name="digits",
     vocabulary=_VOCABULARY,
     context=SLOT + 2 * digits + 1,
-    source=numbers[tests + demonstrations :],
+    source=jnp.asarray(source, jnp.int32),
     draw=draw,
-    demonstrations=batch(kept, digits, RESTRICTED, rng),
+    demonstrations=batch(jnp.asarray(kept), digits, RESTRICTED, rng),
     tests={
-      k: batch(test, digits, k, rng) for k in (PUBLIC, RESTRICTED, OPENED)
+      k: batch(jnp.asarray(test), digits, k, rng)
+      for k in (PUBLIC, RESTRICTED, OPENED)
     },
     whole=True,
     about={
@@ -65,6 +67,13 @@ def make(digits: int, demonstrations: int, tests: int) -> Task:
       "source": "",
     },
   )
+
+
+def _told_apart(numbers: np.ndarray, digits: int) -> np.ndarray:
+  """Return whether sorting and reversing give different answers, `bool[n]`."""
+  # int[n] -> [n, digits]
+  shown = numbers[:, None] // 10 ** np.arange(digits) % 10
+  return (shown[:, ::-1] != np.sort(shown, axis=1)).any(1)
 
 
 def batch(numbers: jax.Array, digits: int, kind: str, rng: jax.Array) -> Batch:

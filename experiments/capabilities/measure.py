@@ -4,7 +4,7 @@ import functools
 import hashlib
 import json
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -13,23 +13,27 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from experiments.capabilities import digits, scoring, text, training
-from experiments.capabilities.attackers import ATTACKS, Scene
+from experiments.capabilities.attackers import ATTACKS, Attack, Scene
 from experiments.capabilities.sealing import sealed
 from experiments.capabilities.task import OPENED, PUBLIC, RESTRICTED, Task
 from experiments.run import results
 from keyjax.tiers import Unlocked
 
 Row = dict[str, Any]
+Note = Callable[[str], None]
 TASKS = ("digits", "text")
 
 
-def tasks(config: ConfigDict) -> dict[str, Callable[[], list[Row]]]:
+def tasks(
+  config: ConfigDict, note: Note = lambda _: None
+) -> dict[str, Callable[[], list[Row]]]:
   """Return what there is to measure: functions that return rows, by name.
 
   A name has a task, a seed, and a hash of all that the figures depend on.
 
   Args:
     config: From `configs/capability.py`.
+    note: Called with what was done, now and then.
 
   Raises:
     ValueError: If a field is out of range; the message names it.
@@ -37,7 +41,7 @@ def tasks(config: ConfigDict) -> dict[str, Callable[[], list[Row]]]:
   check(config)
   return {
     f"{name}/{seed}/{_hash(config, name)}": functools.partial(
-      _rows, name, seed, config
+      _rows, name, seed, config, note
     )
     for name in config.tasks
     for seed in range(config.seed, config.seed + config.seeds)
@@ -108,7 +112,7 @@ def make_task(name: str, config: ConfigDict) -> Task:
   )
 
 
-def _rows(name: str, seed: int, config: ConfigDict) -> list[Row]:
+def _rows(name: str, seed: int, config: ConfigDict, note: Note) -> list[Row]:
   own = config[name]
   task = make_task(name, own)
   module = training.network(task, own)
@@ -121,12 +125,16 @@ def _rows(name: str, seed: int, config: ConfigDict) -> list[Row]:
     "options": json.loads(own.to_json()),
     **task.about,
   }
-  found = measured(task, module, own, jax.random.key(seed))
+  found = measured(task, module, own, jax.random.key(seed), note)
   return [results.row(base, **fields) for fields in found]
 
 
 def measured(
-  task: Task, module: nn.Module, config: ConfigDict, rng: jax.Array
+  task: Task,
+  module: nn.Module,
+  config: ConfigDict,
+  rng: jax.Array,
+  note: Note = lambda _: None,
 ) -> Iterator[Row]:
   """Yield what one seed gives: models, then attackers of what was stolen.
 
@@ -135,11 +143,13 @@ def measured(
     module: Network.
     config: Section of the task.
     rng: PRNG key.
+    note: Called with what was done, now and then.
   """
-  params = {
-    name: training.train(name, module, task, config, _fold(rng, name))
-    for name in training.MODELS
-  }
+  params = {}
+  for name, title in training.MODELS.items():
+    own = _fold(rng, name)
+    params[name] = training.train(name, module, task, config, own)
+    note(f"{task.name}: {title}")
   stolen, opened = sealed(params["routed"])
   without, _ = sealed(params["never"])
   whole = training.WHOLE
@@ -179,6 +189,7 @@ def measured(
       "scratch": Unlocked(params["scratch"], whole),
     },
     _fold(rng, "attacks"),
+    note,
   )
 
 
@@ -188,6 +199,7 @@ def _attacks(
   config: ConfigDict,
   stolen: Mapping[str, Unlocked],
   rng: jax.Array,
+  note: Note,
 ) -> Iterator[Row]:
   """Yield the best of every attack on what was stolen."""
   for name, attack in ATTACKS.items():
@@ -196,7 +208,7 @@ def _attacks(
     for who, (params, present) in stolen.items():
       if who == "scratch" and name != "fine_tune":
         continue  # Random weights: nothing to open.
-      for count in config.demonstrations if attack.trains else (0,):
+      for count in _counts(attack, config.demonstrations):
         scene = Scene(
           module,
           params,
@@ -217,6 +229,14 @@ def _attacks(
           "value": value.value,
           "setting": value.setting,
         }
+    note(f"{task.name}: {attack.title}")
+
+
+def _counts(attack: Attack, demonstrations: Sequence[int]) -> Sequence[int]:
+  """Return the numbers of demonstrations that an attack is tried with."""
+  if not attack.trains:
+    return (0,)
+  return (max(demonstrations),) if attack.needs_many else demonstrations
 
 
 def _size(module: nn.Module) -> int:

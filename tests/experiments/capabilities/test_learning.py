@@ -161,6 +161,7 @@ def test_attackers_get_no_leaf_of_the_expert(params) -> None:
 def test_attackers_train_the_leaves_that_they_say(params) -> None:
   for name, leaves in {
     "fine_tune": "",
+    "prompt": "position_embedding",
     "steering": "block_0/mlp_out/bias",
   }.items():
     play = attackers.ATTACKS[name].play
@@ -176,6 +177,9 @@ def test_attackers_train_the_leaves_that_they_say(params) -> None:
       after = flatten_dict(made.params, sep="/")
       moved = {p for p in before if not np.array_equal(before[p], after[p])}
       assert moved == {leaves} if leaves else len(moved) > len(before) / 2
+      if name == "prompt":  # Where the password would be, and nowhere else.
+        change = np.ptp(after[leaves] - before[leaves], axis=(0, 2))
+        assert (change[:SLOT] > 0).all() and not change[SLOT:].any()
 
 
 def test_attackers_use_no_more_demonstrations_than_they_have(params) -> None:
