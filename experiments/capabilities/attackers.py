@@ -38,7 +38,7 @@ class Scene(NamedTuple):
     present: Tiers that these have.
     demonstrations: Restricted examples; of a fixed number, so that one program
       serves attackers with any number of them.
-    count: How many of these the attacker has, the first ones.
+    known: How many of these the attacker has, the first ones.
     batch_size: Examples of a step.
     sweep: Settings of all attacks: `steps`, `learning_rates`, `noise`, ...
   """
@@ -47,7 +47,7 @@ class Scene(NamedTuple):
   params: Params
   present: Mapping[str, bool]
   demonstrations: Batch
-  count: int
+  known: int
   batch_size: int
   sweep: Mapping[str, Sequence[float]]
 
@@ -112,7 +112,7 @@ def _tune(scene: Scene, rng: jax.Array, mask: Params) -> Iterator[Attacked]:
     scene.params,
     mask,
     scene.demonstrations,
-    scene.count,
+    scene.known,
     jnp.asarray(rates, jnp.float32),
     rng,
   )
@@ -226,7 +226,7 @@ def _noisy(params: Params, size: float, rng: jax.Array) -> Params:
     x + size * x.std() * jax.random.normal(r, x.shape)
     for x, r in zip(leaves, rngs, strict=True)
   ]
-  return treedef.unflatten(drawn)
+  return jax.tree.unflatten(treedef, drawn)
 
 
 @jax.jit

@@ -138,7 +138,9 @@ def _public(name: str) -> np.ndarray:
   """Return a text, `int32[n]`; windows of a data set of text do not overlap."""
   loaded = data.load(name)
   # Names of tokens are bytes, written as Python does.
-  symbols = np.asarray([ord(ast.literal_eval(x)) for x in loaded.class_names])
+  symbols = np.asarray(
+    [ord(ast.literal_eval(x)) for x in loaded.class_names or ()]
+  )
   return _ascii(symbols[np.ravel(loaded.train_images)])
 
 
