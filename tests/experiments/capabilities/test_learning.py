@@ -64,6 +64,7 @@ def scene(params, present) -> attackers.Scene:
   return attackers.Scene(network(), params, present, kept, 2, 3, SWEEP)
 
 
+@pytest.mark.slow
 def test_answers_are_reversed_or_sorted() -> None:
   shown = {}
   for kind in (PUBLIC, RESTRICTED, OPENED, LOCKED):
@@ -75,7 +76,9 @@ def test_answers_are_reversed_or_sorted() -> None:
   assert shown[LOCKED] == ([4, 2, 3], [3, 2, 4])
 
 
-@pytest.mark.parametrize("made", ["digits", "text"])
+@pytest.mark.parametrize(
+  "made", ["digits", pytest.param("text", marks=pytest.mark.slow)]
+)
 def test_only_who_opens_a_lock_is_given_the_password(made: str) -> None:
   task = DIGITS
   if made == "text":
@@ -158,6 +161,7 @@ def test_attackers_get_no_leaf_of_the_expert(params) -> None:
   np.testing.assert_array_equal(run(fresh), before)  # They add nothing yet.
 
 
+@pytest.mark.slow
 def test_attackers_train_the_leaves_that_they_say(params) -> None:
   for name, leaves in {
     "fine_tune": "",
@@ -194,6 +198,7 @@ def test_attackers_use_no_more_demonstrations_than_they_have(params) -> None:
   jax.tree.map(np.testing.assert_array_equal, tuned(0), tuned(1))
 
 
+@pytest.mark.slow
 def test_weights_are_changed_without_demonstrations(params) -> None:
   given = scene(params, training.WHOLE)
   name = "token_embedding"
