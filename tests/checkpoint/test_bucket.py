@@ -94,7 +94,7 @@ def test_no_object_names_its_path(bucket: str) -> None:
   objects = buckets.everything(bucket)
   assert "customer/run/1/commit_success.txt" in objects
   for name, data in objects.items():
-    assert b"customer" not in data and b"gs:" not in data, name
+    assert b"customer" not in data and b"gs://" not in data, name
 
 
 def test_only_what_is_wanted_is_read(

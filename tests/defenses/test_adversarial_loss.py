@@ -123,16 +123,8 @@ def trained(loss: str, x: jax.Array, y: jax.Array) -> Any:
   return jax.lax.scan(step, start, jax.random.split(k[2], 1200))[0][0]
 
 
-@pytest.mark.parametrize(
-  "loss",
-  [
-    "pgd",
-    *(
-      pytest.param(x, marks=pytest.mark.slow)
-      for x in ("fgsm", "fast", "trades")
-    ),
-  ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["pgd", "fgsm", "fast", "trades"])
 def test_training_resists_within_epsilon_and_not_outside(loss: str) -> None:
   x, y = load_digits(return_X_y=True)
   x, y = jnp.asarray(x / 16, jnp.float32), jnp.asarray(y)

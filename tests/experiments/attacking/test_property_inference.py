@@ -172,6 +172,7 @@ def test_another_network_is_refused(
   assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_rows_stay_when_a_run_is_stopped(
   config: ConfigDict, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

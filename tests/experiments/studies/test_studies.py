@@ -9,8 +9,6 @@ import pytest
 from experiments import data, studies
 from experiments.studies import base
 
-FAST = ("xor_transfer",)  # It trains no network.
-
 
 @pytest.fixture(autouse=True)
 def standard_promotion():
@@ -49,13 +47,8 @@ def test_what_studies_share_is_no_study():
   assert "base" not in studies.names()
 
 
-@pytest.mark.parametrize(
-  "name",
-  [
-    n if n in FAST else pytest.param(n, marks=pytest.mark.slow)
-    for n in studies.names()
-  ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", studies.names())
 def test_a_study_returns_figures(figures_of, name):
   figures = figures_of(name)
   names = [figure.name for figure in figures]
