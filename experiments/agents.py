@@ -14,6 +14,7 @@ What to type next:
     --config.seeds=50                      more seeds
     --config.two_cars.steps=100000         longer learning
     --config.experiments="('power',)"      only these
+    --copy=FILE                            all rows, for a document
 """
 
 import functools
@@ -62,16 +63,14 @@ def run(
   folder = files.path(workdir)
   folder.mkdir(parents=True, exist_ok=True)
   file = folder / "agents.jsonl"
-  rows = results.read_rows(file)
-  for name, task in todo.items():
-    if f"{name}/0" in rows:
-      continue
-    start = time.monotonic()
-    new = [r | {"row": f"{name}/{i}"} for i, r in enumerate(task())]
-    rows |= {r["row"]: r for r in new}
-    results.append_rows(file, new)
-    console.print(f"{name.partition('/')[0]}: {time.monotonic() - start:.0f} s")
-  found = [r for name, r in rows.items() if name.rpartition("/")[0] in todo]
+  begun = time.monotonic()
+
+  def done(name: str, new: list[Row], left: int) -> None:
+    del new, left
+    label = name.partition("/")[0]
+    console.print(f"{time.monotonic() - begun:6.0f} s  {label}")
+
+  found = results.resume(file, todo, done)
   if copy:
     results.write_json(files.path(copy), found)
   page = folder / "agents.html"

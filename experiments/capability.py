@@ -13,6 +13,7 @@ What to type next:
     --config.seeds=5                       more seeds
     --config.tasks="('digits',)"           only this task
     --config.digits.sweep.steps="(1000,)"  longer attacks
+    --copy=FILE                            the figures, for a document
 """
 
 import functools
@@ -64,18 +65,13 @@ def run(
   folder = files.path(workdir)
   folder.mkdir(parents=True, exist_ok=True)
   file = folder / "capability.jsonl"
-  rows = results.read_rows(file)
-  for name, task in todo.items():
-    if f"{name}/0" in rows:
-      continue
-    new = [r | {"row": f"{name}/{i}"} for i, r in enumerate(task())]
-    rows |= {r["row"]: r for r in new}
-    results.append_rows(file, new)
+
+  def done(name: str, new: list[Row], left: int) -> None:
+    del new, left
     label, seed, _ = name.split("/")
     note(f"{label}: seed {seed} is done")
-  found = figures.over_seeds(
-    [r for name, r in rows.items() if name.rpartition("/")[0] in todo]
-  )
+
+  found = figures.over_seeds(results.resume(file, todo, done))
   if copy:
     results.write_json(files.path(copy), found)
   page = folder / "capability.html"

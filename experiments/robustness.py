@@ -23,6 +23,7 @@ What to type next:
 """
 
 import functools
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -104,24 +105,22 @@ def _measured(
 ) -> list[Row]:
   """Measure the tasks that have no rows yet; return the rows of all."""
   base = jobs[plan.NONE].row_base
-  rows = results.read_rows(file)
-  missing = [t for t in todo if f"{t.name}/0" not in rows]
-  start = time.monotonic()
-  for done, task in enumerate(missing, 1):
+  start, counted = time.monotonic(), itertools.count(1)
+
+  def measure_one(task: Task) -> list[Row]:
     say(f"{task.title} ...")
-    new = [
-      r | base | {"row": f"{task.name}/{i}", "task": task.name}
-      for i, r in enumerate(task.measure())
-    ]
-    rows |= {r["row"]: r for r in new}
-    results.append_rows(file, new)
-    pace = (time.monotonic() - start) / done
-    left = pace * (len(missing) - done) / 60
+    return [r | base | {"task": task.name} for r in task.measure()]
+
+  def done(name: str, new: list[Row], left: int) -> None:
+    del name
     for row in new:
       say(f"  {tasks.summary(row)}")
-    say(f"  {done} of {len(missing)}, about {left:.0f} min left")
-  names = {t.name for t in todo}
-  return [r for r in rows.values() if r["task"] in names]
+    count = next(counted)
+    minutes = (time.monotonic() - start) / count * left / 60
+    say(f"  {count} of {count + left}, about {minutes:.0f} min left")
+
+  functions = {t.name: functools.partial(measure_one, t) for t in todo}
+  return results.resume(file, functions, done)
 
 
 def _open_jobs(

@@ -53,7 +53,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 
 from keyjax import arguments
 from keyjax.errors import CapabilityError
-from keyjax.keyring.hardware import library
+from keyjax.extras import library
 from keyjax.keyring.signing import VerifyKey
 
 ASK = -1  # The action "stop and ask a person".

@@ -43,14 +43,6 @@ def over_seeds(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
   ]
 
 
-def find(rows: Sequence[Mapping[str, Any]], **fields: Any) -> Any:
-  """Return the only row with some fields, or None."""
-  found = [r for r in rows if all(r[k] == v for k, v in fields.items())]
-  if len(found) > 1:
-    raise ValueError(f"{len(found)} rows of {fields}")
-  return found[0] if found else None
-
-
 def _mean(found: Sequence[Mapping[str, Any]]) -> Row:
   values = np.asarray([r["value"] for r in found], np.float64)
   low, high = mean_interval(values)

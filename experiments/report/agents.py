@@ -100,15 +100,8 @@ def render(rows: Sequence[Row]) -> str:
   Args:
     rows: Rows of `experiments.agents`.
   """
-  seeds = dict.fromkeys(f"{r['seeds']} seeds" for r in rows)
-  head = element(
-    "header",
-    element("p", " · ".join(["KeyJAX", *seeds]), class_="eyebrow"),
-    element("h1", _TITLE),
-    element("p", _LEAD, class_="lead"),
-  )
   parts = [
-    head,
+    text.over_seeds(rows, _TITLE, _LEAD),
     _learners(rows, "A game of one state", _ONE_STATE, _GAME),
     _learners(rows, "Permission to act", _CAPABILITY, _TOKENS),
     _learners(rows, "Two cars", _TWO_CARS, _CARS),

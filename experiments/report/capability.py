@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.capabilities import figures
-from experiments.capabilities.training import MODELS
 from experiments.report import page, text
 from experiments.report.curves import At, curves, legend
 from experiments.report.page import Html, element, section
 from experiments.run import files
+from experiments.tables import capability as tables
 
 Row = Mapping[str, Any]
 _TITLE = "A capability behind a key"
@@ -26,11 +26,6 @@ _LIMITS = (
 _MODELS = (
   "Share of right answers before any attack. Of the text, a byte is an answer."
 )
-_CONDITIONS = {
-  "plain": "",
-  "no_key": "without the key",
-  "right": "with the key",
-}
 _COLORS = {"locked": "s2", "routed": "s1", "never": "s3", "scratch": "s0"}
 
 
@@ -45,15 +40,11 @@ def render(rows: Sequence[Row]) -> str:
   Args:
     rows: Figures of `experiments.capability`.
   """
-  seeds = dict.fromkeys(f"{r['seeds']} seeds" for r in rows)
-  head = element(
-    "header",
-    element("p", " · ".join(["KeyJAX", *seeds]), class_="eyebrow"),
-    element("h1", _TITLE),
-    element("p", _LEAD, class_="lead"),
-  )
   names = dict.fromkeys(r["task"] for r in rows)
-  parts = [head, *(part for name in names for part in _task(rows, name))]
+  parts = [
+    text.over_seeds(rows, _TITLE, _LEAD),
+    *(part for name in names for part in _task(rows, name)),
+  ]
   return page.document(
     f"KeyJAX: {_TITLE}", *parts, text.provenance(rows, _LIMITS)
   )
@@ -70,16 +61,13 @@ def _task(rows: Sequence[Row], task: str) -> list[Html]:
 
 def _models(rows: Sequence[Row]) -> Html:
   """Return the models before any attack."""
-  found: dict[str, dict[str, Row]] = {}
-  for row in rows:
-    if row["attack"] == "none":
-      words = MODELS[row["who"]], _CONDITIONS[row["condition"]]
-      name = ", ".join(x for x in words if x)
-      found.setdefault(name, {})[row["metric"]] = row
   metrics = ("public", "restricted", "restricted, difference")
   return _table(
     ("model", "public", "restricted", "above what it is compared to"),
-    {name: [by.get(x) for x in metrics] for name, by in found.items()},
+    {
+      name: [by.get(x) for x in metrics]
+      for name, by in tables.models(rows).items()
+    },
   )
 
 

@@ -77,6 +77,25 @@ def head(plain: Scheme, schemes: Sequence[Scheme]) -> Html:
   )
 
 
+def over_seeds(
+  rows: Sequence[Mapping[str, Any]], title: str, lead: str
+) -> Html:
+  """Return the headline of figures over seeds.
+
+  Args:
+    rows: Figures, with their number of seeds.
+    title: What was measured.
+    lead: What it shows.
+  """
+  seeds = dict.fromkeys(f"{r['seeds']} seeds" for r in rows)
+  return element(
+    "header",
+    element("p", " · ".join(["KeyJAX", *seeds]), class_="eyebrow"),
+    element("h1", title),
+    element("p", lead, class_="lead"),
+  )
+
+
 def _about_plain(plain: Scheme, schemes: Sequence[Scheme]) -> str:
   estimate = plain.estimate("plain")
   around = interval(estimate)

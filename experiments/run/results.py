@@ -11,7 +11,7 @@ import pathlib
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -195,6 +195,31 @@ def append_rows(file: files.AnyPath, rows: Sequence[Mapping[str, Any]]) -> None:
     files.append(file, text)
   else:
     files.write(file, (file.read_text() if file.exists() else "") + text)
+
+
+def resume(
+  file: files.AnyPath,
+  todo: Mapping[str, Callable[[], Iterable[Mapping[str, Any]]]],
+  done: Callable[[str, list[dict[str, Any]], int], None],
+) -> list[dict[str, Any]]:
+  """Measure the tasks that have no rows in a file; return the rows of all.
+
+  The rows of a task are written together, once it is done: what is stopped goes
+  on with the task that it was in.
+
+  Args:
+    file: Rows, one per line.
+    todo: Functions that measure, by the name of a task.
+    done: Called after each task with its name, its rows and how many are left.
+  """
+  rows = read_rows(file)
+  missing = [name for name in todo if f"{name}/0" not in rows]
+  for left, name in zip(reversed(range(len(missing))), missing, strict=True):
+    new = [{**r, "row": f"{name}/{i}"} for i, r in enumerate(todo[name]())]
+    rows |= {r["row"]: r for r in new}
+    append_rows(file, new)
+    done(name, new, left)
+  return [r for name, r in rows.items() if name.rpartition("/")[0] in todo]
 
 
 def find(rows: Sequence[Mapping[str, Any]], **fields: Any) -> dict[str, Any]:

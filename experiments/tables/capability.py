@@ -7,11 +7,9 @@ from typing import Any
 from experiments.tables import headlines, markdown
 
 Row = Mapping[str, Any]
-_CONDITIONS = {
-  "plain": "",
-  "no_key": "without the key",
-  "right": "with the key",
-}
+# What unlocks a model, and whether one has it.
+_UNLOCKS = {"locked": "password", "routed": "key"}
+_HOW = {"no_key": "without", "right": "with"}
 _ABOVE = "restricted, difference"
 
 
@@ -41,20 +39,32 @@ def _heading(row: Row) -> Iterator[str]:
   )
 
 
-def _models(rows: Sequence[Row]) -> list[str]:
-  """Return the models before any attack."""
+def models(rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
+  """Return the rows of models before any attack, by name and metric.
+
+  Args:
+    rows: Figures of one task.
+  """
   by: dict[str, dict[str, Row]] = {}
   for row in rows:
     if row["attack"] == "none":
-      words = row["title"], _CONDITIONS[row["condition"]]
-      name = ", ".join(x for x in words if x)
-      by.setdefault(name, {})[row["metric"]] = row
+      by.setdefault(_name(row), {})[row["metric"]] = row
+  return by
+
+
+def _name(row: Row) -> str:
+  unlocks, how = _UNLOCKS.get(row["who"]), _HOW.get(row["condition"])
+  return row["title"] + (f", {how} the {unlocks}" if unlocks and how else "")
+
+
+def _models(rows: Sequence[Row]) -> list[str]:
+  """Return the models before any attack."""
   head = ("before any attack", "public", "restricted", "difference")
   return markdown.lines(
     head,
     [
       [name, _cell(x.get("public")), _cell(x.get("restricted")), _than(x)]
-      for name, x in by.items()
+      for name, x in models(rows).items()
     ],
   )
 

@@ -17,7 +17,6 @@ the device may also break or be lost.
 """
 
 import abc
-import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -125,17 +124,3 @@ class _Exchanged:
 
   def public_key(self) -> ec.EllipticCurvePublicKey:
     return load_point(self._public.data)
-
-
-def library(module: str, extra: str) -> Any:
-  """Import a library that an extra of this package brings.
-
-  Raises:
-    KeyringError: If it is not installed.
-  """
-  try:
-    return importlib.import_module(module)
-  except ImportError as error:
-    raise KeyringError(
-      f"{module} cannot be imported ({error}): pip install 'keyjax[{extra}]'"
-    ) from None

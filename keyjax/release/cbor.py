@@ -1,7 +1,11 @@
 """The part of CBOR that attestation documents are written in.
 
 Integers, byte and text strings, arrays, maps, booleans and null, each with a
-length that is stated. References: C. Bormann and P. Hoffman, RFC 8949, 2020.
+length that is stated. It is read before any signature is checked: a general
+reader also makes dates, patterns and shared references of what a stranger sent.
+
+Reference:
+  C. Bormann and P. Hoffman, RFC 8949, 2020.
 """
 
 from typing import Any

@@ -15,8 +15,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from keyjax.errors import KeyringError
+from keyjax.extras import library
 from keyjax.keyring.encoding import dump
-from keyjax.keyring.hardware import library
 from keyjax.release.asks import MAX_BODY, Answer, Ask, parse_ask
 from keyjax.release.releasing import Releaser
 

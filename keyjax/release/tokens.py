@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from keyjax.errors import KeyringError
-from keyjax.keyring.hardware import library
+from keyjax.extras import library
 
 MAX_TOKEN = 16384
 _LEEWAY = 5.0  # Seconds by which two clocks may differ.

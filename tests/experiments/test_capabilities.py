@@ -61,9 +61,10 @@ def test_every_figure_has_an_interval_and_an_origin(done) -> None:
     assert row["options"]["model_args"]["features"] == 4
     assert row["parameters"] > 100
   tuned = {"attack": "fine_tune", "demonstrations": 4, "metric": "restricted"}
-  row = figures.find(rows, who="locked", **tuned)
+  row = results.find(rows, who="locked", **tuned)
   assert row["best"] == [{"learning_rate": 1e-3, "steps": 1}] * 2
-  assert figures.find(rows, **tuned | {"demonstrations": 3}) is None
+  with pytest.raises(KeyError):
+    results.find(rows, **tuned | {"demonstrations": 3})
 
 
 def test_differences_are_of_the_same_seeds() -> None:
@@ -87,7 +88,9 @@ def test_the_page_shows_what_was_measured(done) -> None:
   for title in training.MODELS.values():
     assert title in text
   assert text.count('role="img"') == 1 and "Pruning" in text
-  assert "password lock, with the key" in text and "Weight noise" not in text
+  assert (
+    "password lock, with the password" in text and "Weight noise" not in text
+  )
   assert "sort restricted" in text and "Python" not in text
 
 
@@ -97,7 +100,7 @@ def test_a_document_quotes_the_figures(done, tmp_path) -> None:
   block = "<!-- begin capability: x -->\n<!-- end capability -->"
   text = blocks.fill(block, tmp_path)
   assert "**3 digits**: reverse is public, sort restricted. 1 blocks" in text
-  assert "| password lock, with the key |  | .000 |  |" in text
+  assert "| password lock, with the password |  | .000 |  |" in text
   assert "2 demonstrations | 4 demonstrations |" in text
   name = "| fine-tuning | routed, sealed tier: difference to never trained |"
   assert f"{name} .000 | .000 |" in text

@@ -6,8 +6,8 @@ import time
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from keyjax import keyring
-from keyjax.keyring import encoding, hardware
+from keyjax import extras, keyring
+from keyjax.keyring import encoding
 from tests import devices
 from tests.devices import SoftwareKey
 from tests.keyring.test_recipients import CONTEXT, Rfc9180
@@ -84,7 +84,7 @@ def test_after_a_refusal_the_device_is_not_asked_again():
 
 def test_a_missing_library_names_its_extra():
   with pytest.raises(keyring.KeyringError, match=r"install 'keyjax\[tpm\]'"):
-    hardware.library("no_such_module", "tpm")
+    extras.library("no_such_module", "tpm")
 
 
 @pytest.mark.slow

@@ -22,8 +22,8 @@ from keyjax.errors import (
   KeyringError,
   StorageError,
 )
+from keyjax.extras import library
 from keyjax.keyring.encoding import field
-from keyjax.keyring.hardware import library
 from keyjax.keyring.recipients import Argument, Kind, register
 from keyjax.keyring.recipients.kms import KmsKey
 

@@ -28,7 +28,8 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from keyjax.errors import ArgumentError, KeyringError
-from keyjax.keyring.hardware import HardwareKey, Pin, library
+from keyjax.extras import library
+from keyjax.keyring.hardware import HardwareKey, Pin
 from keyjax.keyring.recipients import Argument, KeyReader, Kind, register
 
 _P256 = bytes.fromhex("06082a8648ce3d030107")  # Its object identifier, DER.

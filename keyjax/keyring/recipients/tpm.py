@@ -30,8 +30,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from keyjax.errors import ArgumentError, KeyringError
+from keyjax.extras import library
 from keyjax.keyring.encoding import encode_secret
-from keyjax.keyring.hardware import HardwareKey, Pin, library
+from keyjax.keyring.hardware import HardwareKey, Pin
 from keyjax.keyring.recipients import Argument, KeyReader, Kind, register
 from keyjax.keyring.recipients.passphrase import normalized
 

@@ -186,6 +186,7 @@ def test_attackers_train_the_leaves_that_they_say(params) -> None:
         assert (change[:SLOT] > 0).all() and not change[SLOT:].any()
 
 
+@pytest.mark.slow
 def test_attackers_use_no_more_demonstrations_than_they_have(params) -> None:
   """Others are in the same arrays, so that one program serves all."""
 
