@@ -12,6 +12,7 @@ from keyjax.cli.keys import write_new_key
 from keyjax.cli.output import Result
 from keyjax.cli.parsers import (
   Parser,
+  add_checkpoint,
   add_command,
   add_group,
   add_passphrase,
@@ -242,13 +243,7 @@ Weights that were opened, or sealed again, carry no mark.
 """,
     examples=_TRACE,
   )
-  add_path(
-    parser,
-    "path",
-    complete="directory",
-    metavar="PATH",
-    help="a sealed checkpoint",
-  )
+  add_checkpoint(parser)
   _add_keyring(parser)
   add_passphrase(parser)
   add_root(parser)
