@@ -16,12 +16,12 @@ What to type next:
     --config=configs/attack_properties.py  what weights reveal of their data
     --config.attacks.X.steps=5000          give an attack more steps
     --only='hpnn/relax.*'                  only these pairs SCHEME/ATTACK
+    --multihost                            on every host of a TPU slice
     python -m experiments.main             protect a model first
 """
 
 import functools
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import rich.console
@@ -30,23 +30,17 @@ from absl import app, flags
 from ml_collections import ConfigDict
 
 import keyjax
-from experiments.attacking import (
-  plan,
-  property_inference,
-  restored,
-  search_cost,
-)
-from experiments.attacking.games import Games
-from experiments.attacking.property_inference import PropertyInference
-from experiments.attacking.search_cost import SearchCost
+from experiments.attacking import plan, playing, restored, search_cost
 from experiments.attacking.targets import Targets
 from experiments.protection.job import open_job
 from experiments.report import attacks as report
-from experiments.run import files, results
+from experiments.run import files, multihost
 from experiments.run import flags as run_flags
+from keyjax import processes
 from keyjax.attacks import verdict
 
 Row = dict[str, Any]
+flags.adopt_module_key_flags(multihost)
 _ONLY = flags.DEFINE_string(
   "only", plan.ALL, "Regular expression of the pairs SCHEME/ATTACK to play."
 )
@@ -68,14 +62,18 @@ def run(
     secret: See `experiments.main.run`.
     only: Regular expression of the pairs `SCHEME/ATTACK` to play.
 
+  Returns:
+    The rows; none in processes but the first, which alone gathers them.
+
   Raises:
     ValueError: If the config or a folder is wrong; the message says how.
     FileNotFoundError: If the data set is not on this machine.
+    ProcessError: If another process failed.
   """
   config = plan.with_default(config)
   plan.check(config)
   pairs = plan.pairs(config, only)
-  console = rich.console.Console()
+  console = rich.console.Console(quiet=not processes.is_first())
   job = open_job(config, workdir, keydir, secret, console.print)
   targets = Targets(
     job,
@@ -84,10 +82,15 @@ def run(
   )
   for label, schemes in plan.unfit(config).items():
     console.print(f"{label} does not apply to: {', '.join(schemes)}")
-  file = job.workdir.path / "rows.jsonl"
-  rows = _play_all(config, targets, pairs, file, console.print)
-  page = job.workdir.path / "attacks.html"
-  report.write(page, rows)
+  rows = playing.play_all(config, targets, pairs, console.print, summary)
+  folder = job.workdir.path
+  page = folder / "attacks.html"
+  picture = _draw(config, targets, pairs, rows)
+  processes.together(
+    lambda: report.write(page, rows) if processes.is_first() else None
+  )
+  if not processes.is_first():
+    return []
   scores = [r for r in rows if r["metric"] != search_cost.METRIC]
   prices = [r for r in rows if r["metric"] == search_cost.METRIC]
   if scores:
@@ -96,43 +99,11 @@ def run(
       console.print(f"{title}: {words}", markup=False)
   if prices:
     console.print(search_cost.table(prices))
-  picture = _draw(config, targets, pairs, rows)
-  console.print(f"Rows:    {file}")
+  console.print(f"Rows:    {folder / 'rows.jsonl'}")
   console.print(f"Report:  {page}")
   if picture:
     console.print(f"Picture: {picture}")
   return rows
-
-
-def _play_all(
-  config: ConfigDict,
-  targets: Targets,
-  pairs: Sequence[tuple[str, str]],
-  file: files.AnyPath,
-  say: Callable[[str], None],
-) -> list[Row]:
-  """Play the pairs that have no row yet; return the rows of all pairs."""
-  rows = results.read_rows(file)
-  games = Games(config, targets)
-  measurements: dict[str, Callable[[str, str], Row]] = {
-    search_cost.NAME: SearchCost(config, targets),
-    property_inference.NAME: PropertyInference(config, targets),
-  }
-  names = [plan.row_name(config, *pair) for pair in pairs]
-  start = time.monotonic()
-  played = 0
-  for i, (name, (scheme, label)) in enumerate(zip(names, pairs, strict=True)):
-    if name in rows:
-      continue
-    say(f"{i + 1} of {len(pairs)}: {scheme}, {label}")
-    play = measurements.get(config.attacks[label].attack, games)
-    rows[name] = play(scheme, label) | targets.job.row_base | {"row": name}
-    results.append_rows(file, [rows[name]])
-    played += 1
-    left = sum(x not in rows for x in names)
-    pace = (time.monotonic() - start) / played
-    say(f"  {summary(rows[name])}; about {left * pace / 60:.0f} min left")
-  return [rows[x] for x in names]
 
 
 def _draw(
@@ -206,7 +177,9 @@ def _interval(row: Row) -> str:
 
 def main(argv: list[str]) -> None:
   """Run from the command line."""
-  run_flags.run_command(argv, functools.partial(run, only=_ONLY.value))
+  play = functools.partial(run, only=_ONLY.value)
+  # Processes join before anything asks JAX for its devices.
+  run_flags.run_command(argv, play, prepare=multihost.join)
 
 
 if __name__ == "__main__":

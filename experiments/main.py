@@ -33,22 +33,11 @@ from experiments.protection import protect
 from experiments.protection.job import open_job
 from experiments.report.view import proves_nothing
 from experiments.run import flags as run_flags
-from experiments.run import results
+from experiments.run import multihost, results
 from keyjax import processes
 from keyjax.attacks import verdict
 
-_MULTIHOST = flags.DEFINE_bool(
-  "multihost", False, "Join the other hosts of a TPU slice."
-)
-_COORDINATOR = flags.DEFINE_string(
-  "coordinator", "", "host:port of process 0, to join processes elsewhere."
-)
-_NUM_PROCESSES = flags.DEFINE_integer(
-  "num_processes", 0, "Number of processes to join."
-)
-_PROCESS_ID = flags.DEFINE_integer(
-  "process_id", -1, "Number of this process, from 0."
-)
+flags.adopt_module_key_flags(multihost)
 
 
 def run(
@@ -169,17 +158,10 @@ def _percent(row: dict[str, Any], field: str) -> str:
   return "NaN" if proves_nothing(row) else f"{100 * row[field]:.2f}"
 
 
-def _join_processes() -> None:
-  if _MULTIHOST.value or _COORDINATOR.value:
-    processes.initialize(
-      _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
-    )
-
-
 def main(argv: list[str]) -> None:
   """Run from the command line."""
   # Processes join before anything asks JAX for its devices.
-  run_flags.run_command(argv, run, prepare=_join_processes)
+  run_flags.run_command(argv, run, prepare=multihost.join)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from experiments.attacking import rows
 from experiments.attacking.targets import Targets
 from experiments.run import files
+from keyjax import processes
 from keyjax.attacks import registry, views
 from keyjax.schemes import pixel_shuffle
 
@@ -24,6 +25,8 @@ def draw(
   played: Sequence[tuple[str, str, dict[str, Any]]],
 ) -> None:
   """Draw the last training images: original, transformed, restored.
+
+  All processes of a run must call it; the first one writes.
 
   Args:
     path: PNG file to write.
@@ -39,7 +42,8 @@ def draw(
     strips.append(
       (title, *_restore(config, targets, scheme, label, row, images))
     )
-  _save(path, images, strips)
+  if processes.is_first():
+    _save(path, images, strips)
 
 
 def _restore(

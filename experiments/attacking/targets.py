@@ -12,7 +12,7 @@ import numpy as np
 import keyjax
 from experiments.protection import protect
 from experiments.protection.job import Job, keygen_batch
-from keyjax import quantize, tree
+from keyjax import processes, quantize, tree
 from keyjax.attacks import referee, registry
 from keyjax.attacks.fit import Recipe, fit
 from keyjax.attacks.game import Examples, Score, Target
@@ -83,7 +83,9 @@ class Targets:
     lock = self.job.locks[label]
     variables = protect.train_locked(self.job, label, self.trained)
     prepared = jax.tree.map(jnp.asarray, lock.prepare(variables))
-    key = protect.claim_key(self.job, label, variables, prepared)
+    key = processes.together(
+      lambda: protect.claim_key(self.job, label, variables, prepared)
+    )
     init = jax.jit(model.init)  # The program that training starts with.
     example = self._train.image[:1]
     target = Target(
@@ -101,6 +103,7 @@ class Targets:
     )
     encrypt = jax.jit(lock.scheme.encrypt)
     target = dataclasses.replace(target, locked=encrypt(key, target.params))
+    protect.check_agreement(self.job, label, (key, target.locked))
     if lock.trains or not jax.tree.leaves(key):
       return target  # Another key is another model, or there is none.
     files = self._locked_for_others(target, self._licensees.get(label, 0))

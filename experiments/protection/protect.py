@@ -137,7 +137,7 @@ def protect(
     return key, [], jax.jit(lock.scheme.encrypt)(key, prepared)
 
   key, rows, locked = processes.together(make)
-  _check_agreement(job, label, (key, locked))
+  check_agreement(job, label, (key, locked))
   job.log(f"{label}: evaluating")
   judged = judge.judge(
     job,
@@ -161,8 +161,14 @@ def protect(
   return processes.together(finish)
 
 
-def _check_agreement(job: Job, label: str, made: Any) -> None:
-  """Raise a ValueError unless all processes made the same arrays."""
+def check_agreement(job: Job, label: str, made: Any) -> None:
+  """Raise a ValueError unless all processes made the same arrays.
+
+  Args:
+    job: The job.
+    label: Label of the protection.
+    made: Pytree of arrays, which may be a key.
+  """
   if not processes.hold_same(made, job.workdir.secret):
     raise ValueError(
       f"{label}: the processes of this run made different keys or locked "
@@ -223,7 +229,9 @@ def claim_key(job: Job, label: str, variables: Any, prepared: Any) -> Any:
     ValueError: If the key has encrypted another tree, such as the weights of a
       training run that was deleted.
   """
-  load_or_make_key(job, label, variables)
+  key = load_or_make_key(job, label, variables)
+  if not processes.is_first():  # The key file is the first one's.
+    return key
   try:
     return keys.claim(job.workdir.key_file(label), prepared)
   except ValueError as error:

@@ -148,11 +148,13 @@ def test_rows_resumption_and_report(
   goals = {a["attack"]: a["goal"] for a in card["attacks"]}
   assert goals["owner"] == "transfer"
 
-  # A second run plays only missing rows, and repairs a truncated line.
+  # A second run plays only missing rows, repairs a truncated line, and gathers
+  # what another process has left.
   file = folder / "rows.jsonl"
   lines = file.read_text().splitlines(keepends=True)
   assert len(lines) == len(rows)
-  file.write_text("".join(lines[:-1]) + lines[-1][:20])
+  file.write_text("".join(lines[2:-1]) + lines[-1][:20])
+  (folder / "rows.1.jsonl").write_text("".join(lines[:3]) + lines[-1][:20])
   configs.set_attacks(config, sign=configs.attack("flip_sign"))
   again = command.run(config, str(folder))
   kept = [r for r in again if r["attack"] != "sign"][:-1]
@@ -160,6 +162,7 @@ def test_rows_resumption_and_report(
   assert find(again, "deep", "sign")["value"] == 1
   names = [json.loads(x)["row"] for x in file.read_text().splitlines()]
   assert len(set(names)) == len(names) == len(rows) + 1
+  assert not (folder / "rows.1.jsonl").exists()
   text = file.read_text()
   assert "secret" not in text
 
