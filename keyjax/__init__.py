@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     tiers,
     tree,
   )
+  from keyjax.interception import nnx_apply
   from keyjax.key_change import rekey
   from keyjax.scheme import (
     Scheme,
@@ -71,6 +72,7 @@ __all__ = [
   "laws",
   "licensee_mark",
   "masked",
+  "nnx_apply",
   "parallel",
   "partition",
   "pixel_shuffle",
@@ -88,6 +90,7 @@ __all__ = [
 __getattr__, __dir__ = lazy.attach(
   __name__,
   {
+    "interception": ("nnx_apply",),
     "key_change": ("rekey",),
     "secrets": ("Secret",),
     "scheme": (

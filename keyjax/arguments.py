@@ -48,10 +48,10 @@ def is_array(value: Any) -> bool:
   return hasattr(value, "shape") and hasattr(value, "dtype")
 
 
-def _is_module(value: Any) -> bool:
+def _is_module(value: Any, libraries: tuple[str, ...] = _MODULES) -> bool:
   """Return whether a value is a model of a library, not a function."""
   homes = [base.__module__ for base in type(value).__mro__]
-  return any(home.startswith(_MODULES) for home in homes)
+  return any(home.startswith(libraries) for home in homes)
 
 
 def show(value: Any) -> str:
@@ -102,6 +102,8 @@ def require_apply(value: Any, what: str) -> None:
     names = ("apply_fn", "apply")
     found = [x for x in names if callable(getattr(value, x, None))]
     instead = f"its `{found[0]}`" if found else instead
+    if _is_module(value, ("flax.nnx",)):
+      instead = "`keyjax.nnx_apply(graphdef)` of `nnx.split(model)`"
   require_function(value, what, instead)
 
 

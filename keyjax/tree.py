@@ -359,6 +359,9 @@ def no_floats(layers: str, spec: Spec) -> str:
 def matcher(pattern: str | Callable[[str], bool]) -> Callable[[str], bool]:
   """Return a predicate on leaf paths: the expression must match all of one.
 
+  An array in a variable of nnx, or in a box of Flax, has the path
+  `dense/kernel/value`: the expression may leave out its end.
+
   Raises:
     ValueError: If `pattern` is not a regular expression.
     TypeError: If it is neither text nor a function.
@@ -368,6 +371,8 @@ def matcher(pattern: str | Callable[[str], bool]) -> Callable[[str], bool]:
     True
     >>> matcher("dense")("params/dense/kernel")
     False
+    >>> matcher(".*kernel")("dense/kernel/value")
+    True
   """
   if callable(pattern):
     return pattern
@@ -382,4 +387,9 @@ def matcher(pattern: str | Callable[[str], bool]) -> Callable[[str], bool]:
     raise ValueError(
       f"{pattern!r} is not a regular expression: {error}"
     ) from None
-  return lambda path: compiled.fullmatch(path) is not None
+
+  def match(path: str) -> bool:
+    whole, inner = path, path.removesuffix("/value")
+    return any(compiled.fullmatch(x) for x in (whole, inner))
+
+  return match

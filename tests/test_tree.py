@@ -46,9 +46,10 @@ def test_any_pytree(name: str, masked: bool) -> None:
   trees.assert_same_bits(scheme.decrypt(key, locked), plain)
 
 
-def test_nnx_state() -> None:
+@pytest.mark.parametrize("pattern", ["kernel", ".*kernel", "kernel/value"])
+def test_nnx_state(pattern: str) -> None:
   state = nnx.state(nnx.Linear(3, 2, rngs=nnx.Rngs(0)))
-  scheme = keyjax.masked(keyjax.deep_lock(), ".*kernel.*")
+  scheme = keyjax.masked(keyjax.deep_lock(), pattern)
   key = scheme.keygen(Secret.generate(), state, None)
   locked = scheme.encrypt(key, state)
   assert type(locked) is type(state)

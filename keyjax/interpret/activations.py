@@ -9,11 +9,11 @@ import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from keyjax.interception import intercept
 from keyjax.scheme import ApplyFn, PyTree
 from keyjax.schemes import hpnn_sites
 
@@ -63,6 +63,7 @@ def record(
     for every tap.
 
   Example:
+    >>> import flax.linen as nn
     >>> model = nn.Sequential([nn.Dense(8), nn.relu, nn.Dense(2)])
     >>> x = jnp.ones((3, 4))
     >>> params = model.init(jax.random.key(0), x)
@@ -75,7 +76,7 @@ def record(
   def recording(params: PyTree, x: jax.Array) -> dict[str, jax.Array]:
     seen: dict[str, jax.Array] = {}
     keep = functools.partial(_keep, seen, frozenset(paths), most)
-    with nn.intercept_methods(keep):
+    with intercept(keep):
       forward(params, x)
     return seen
 

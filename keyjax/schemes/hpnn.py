@@ -35,12 +35,12 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Self
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from keyjax import arguments, keys, secrets
+from keyjax.interception import intercept
 from keyjax.scheme import ApplyFn, Scheme
 from keyjax.schemes import hpnn_choice, hpnn_lock, registry
 from keyjax.secrets import Secret
@@ -116,7 +116,7 @@ def hpnn(
   image: Callable[[Any], Any] = lambda batch: batch["image"],
   compare: bool | None = None,
 ) -> Scheme:
-  """Return the HPNN scheme for an unmodified linen model.
+  """Return the HPNN scheme for an unmodified model of flax.linen or flax.nnx.
 
   Class: *access control by degradation*.
 
@@ -158,8 +158,9 @@ def hpnn(
       that is jitted (`keygen` warns, or refuses).
 
   Args:
-    apply_fn: `model.apply`, plain and not jitted; called as
-      `apply_fn(params, images)`, traced and on random weights.
+    apply_fn: `model.apply`, or `keyjax.nnx_apply(graphdef)` for a model of
+      nnx; plain and not jitted. Called as `apply_fn(params, images)`, traced
+      and on random weights.
     layers: Regular expression of module paths such as `block_.*/conv_1`; by
       default every Dense and Conv except the last, whose output is the logits,
       as far as they can be absorbed.
@@ -282,7 +283,7 @@ def bind(key: HpnnKey, apply_fn: ApplyFn) -> ApplyFn:
 
   def bound(params: Any, *args: Any, **kwargs: Any) -> Any:
     met: set[str] = set()
-    with nn.intercept_methods(hpnn_lock.multiply(_rows(key), met)):
+    with intercept(hpnn_lock.multiply(_rows(key), met)):
       out = apply_fn(params, *args, **kwargs)
     _check_met(key, met, apply_fn, params, args, kwargs)
     return out
@@ -332,8 +333,9 @@ def absorb(key: HpnnKey, params: Any) -> Any:
 
   Args:
     key: Key of `hpnn`.
-    params: Variables (`{"params": ...}`), or the params alone. Leaves may be in
-      boxes such as `nn.Partitioned`, or quantized by `keyjax.quantize`.
+    params: Variables (`{"params": ...}`), the params alone, or a state of nnx.
+      Leaves may be in boxes such as `nn.Partitioned`, or quantized by
+      `keyjax.quantize`.
 
   Returns:
     The tree with kernel, bias and scale of each locked neuron negated where
@@ -354,7 +356,7 @@ def absorb(key: HpnnKey, params: Any) -> Any:
 
 
 def _check_apply(apply_fn: ApplyFn) -> None:
-  arguments.require_apply(apply_fn, f"{NAME} locks flax.linen models: apply_fn")
+  arguments.require_apply(apply_fn, f"{NAME} locks flax models: apply_fn")
   inner: Any = apply_fn
   while isinstance(inner, functools.partial):
     inner = inner.func

@@ -8,11 +8,11 @@ and random signs, which are not those of a key.
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from keyjax import tree
+from keyjax.interception import intercept
 from keyjax.scheme import ApplyFn
 from keyjax.schemes import hpnn_lock, hpnn_sites, hpnn_twin
 from keyjax.schemes.hpnn_sites import Site
@@ -170,7 +170,7 @@ def _check_reached(
   rows = {s.path: jnp.ones(s.features, jnp.int8) for s in chosen}
 
   def locked(variables: Any, inputs: Any) -> Any:
-    with nn.intercept_methods(hpnn_lock.multiply(rows, met)):
+    with intercept(hpnn_lock.multiply(rows, met)):
       return apply_fn(variables, inputs)
 
   jax.eval_shape(locked, params, x)

@@ -50,7 +50,7 @@ class Outermost:
     return any(path in paths for path in self._running)
 
 
-def path_of(context: nn.module.InterceptorContext) -> str:
+def path_of(context: Any) -> str:
   """Return the path of a called module, such as `block_0/conv_1`."""
   return "/".join(context.module.path)
 
@@ -157,8 +157,14 @@ def _owner(keys: Sequence[Any], signs: Rows) -> tuple[str, str]:
 
 
 def module_of(path: str) -> tuple[str, str]:
-  """Split `params/conv_0/kernel` into the module's path and the name."""
+  """Split `params/conv_0/kernel` into the module's path and the name.
+
+  In a state of nnx a weight is the value of a variable, `conv_0/kernel/value`.
+  """
   module, _, name = path.removeprefix("params/").rpartition("/")
+  owner, _, variable = module.rpartition("/")
+  if name == "value" and variable in WEIGHTS:
+    return owner, variable
   return module, name
 
 

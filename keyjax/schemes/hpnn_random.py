@@ -6,9 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from keyjax import tree
-from keyjax.schemes.hpnn_lock import WEIGHTS
+from keyjax.schemes.hpnn_lock import WEIGHTS, module_of
 
 # Large leaves repeat one block; a prime, so that no two rows are alike.
 _BLOCK = np.random.default_rng(0).standard_normal(65_537, np.float32)
@@ -30,11 +31,24 @@ def weights(params: Any, positive: bool) -> Any:
   """
   paths, leaves, treedef = tree.flatten(params)
   variables = isinstance(params, Mapping) and "params" in params
+  of_nnx = _variables_without_gradient(params)
   out = []
   for i, (path, leaf) in enumerate(zip(paths, leaves, strict=True)):
-    state = variables and not path.startswith("params/")
+    state = path in of_nnx or (variables and not path.startswith("params/"))
     out.append(_placed(_leaf(i, path, leaf, state, positive), leaf))
   return jax.tree.unflatten(treedef, out)
+
+
+def _variables_without_gradient(params: Any) -> set[str]:
+  """Return the paths of the values of nnx that are no `Param`."""
+  found, _ = jax.tree_util.tree_flatten_with_path(
+    params, is_leaf=lambda x: isinstance(x, nnx.Variable)
+  )
+  return {
+    f"{tree.path_str(path)}/value"
+    for path, x in found
+    if isinstance(x, nnx.Variable) and not isinstance(x, nnx.Param)
+  }
 
 
 def _placed(value: Any, leaf: Any) -> Any:
@@ -47,7 +61,7 @@ def _leaf(i: int, path: str, leaf: Any, state: bool, positive: bool) -> Any:
   dtype = getattr(leaf, "dtype", None)
   if dtype is None:
     return leaf
-  name = path.rsplit("/", 1)[-1]
+  name = module_of(path)[1]
   if not jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
     if jnp.issubdtype(dtype, jnp.unsignedinteger) and name in WEIGHTS:
       dtype = _WORDS.get(np.dtype(dtype).itemsize, dtype)  # Ciphertext.
@@ -64,13 +78,17 @@ def _leaf(i: int, path: str, leaf: Any, state: bool, positive: bool) -> Any:
 def _state(i: int, path: str, leaf: Any) -> np.ndarray:
   """Return statistics of a batch, or the value of another collection."""
   known = not isinstance(leaf, jax.ShapeDtypeStruct)
-  if known and not path.startswith("batch_stats/"):
+  name = path.removesuffix("/value").rsplit("/", 1)[-1]
+  statistics = path.startswith("batch_stats/") or path.endswith(
+    ("/mean/value", "/var/value")
+  )
+  if known and not statistics:
     value = np.asarray(leaf, np.float32)
     # An adapter that starts at zero would be missed.
     if value.size < 2 or np.ptp(value) > 0:
       return value
   normal = _normal(i, leaf.shape)
-  return normal / 2 if path.endswith("/mean") else 0.5 + np.abs(normal)
+  return normal / 2 if name == "mean" else 0.5 + np.abs(normal)
 
 
 def _drawn(i: int, shape: tuple[int, ...], name: str) -> np.ndarray:

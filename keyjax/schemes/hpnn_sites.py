@@ -1,13 +1,14 @@
-"""The modules of a linen model whose outputs HPNN may lock."""
+"""The modules of a model whose outputs HPNN may lock."""
 
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
+from flax import nnx
 
 from keyjax import arguments, tree
+from keyjax.interception import Called, intercept
 from keyjax.scheme import ApplyFn
 from keyjax.schemes import hpnn_lock
 
@@ -71,7 +72,7 @@ def find_calls(apply_fn: ApplyFn, params: Any, x: Any) -> Sites:
     return out
 
   def probe(variables: Any, inputs: Any) -> Any:
-    with nn.intercept_methods(record):
+    with intercept(record):
       return apply_fn(variables, inputs)
 
   arguments.check_runs(
@@ -95,8 +96,14 @@ def _variables_hint(params: Any) -> str:
   return ""
 
 
-def _site(module: nn.Module, path: str, out: Any) -> Site:
-  params = module.variables.get("params", {})
+def _site(module: Any, path: str, out: Any) -> Site:
+  if isinstance(module, Called):
+    module = module.module
+    params = {
+      name: x for name, x in vars(module).items() if isinstance(x, nnx.Variable)
+    }
+  else:
+    params = module.variables.get("params", {})
   # A submodule may have the name of a weight.
   own = {
     name
@@ -135,8 +142,9 @@ def select(sites: list[Site], layers: str | None) -> list[Site]:
   chosen = [s for s in chosen if not s.hidden]
   if not sites:
     raise ValueError(
-      "hpnn: apply_fn calls no flax.linen layer that could be locked (a plain "
-      "function, or a model of nnx, Equinox or Haiku): use a scheme that locks "
+      "hpnn: apply_fn calls no layer that could be locked: neither of "
+      "flax.linen, nor of flax.nnx through `keyjax.nnx_apply`; for a plain "
+      "function, or a model of Equinox or Haiku, use a scheme that locks "
       "weights, such as deep_lock, or inputs, such as pixel_shuffle"
     )
   if not chosen:

@@ -10,12 +10,12 @@ devices whose sums depend on timing.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.core import tracers
 
+from keyjax.interception import intercept
 from keyjax.scheme import ApplyFn
 from keyjax.schemes import hpnn_lock, hpnn_random
 from keyjax.schemes.hpnn_sites import Site
@@ -165,8 +165,8 @@ class _Pair:
       return out
 
     with (
-      nn.intercept_methods(keep),
-      nn.intercept_methods(hpnn_lock.multiply(rows, set())),
+      intercept(keep),
+      intercept(hpnn_lock.multiply(rows, set())),
     ):
       out = self._apply(variables, inputs)
     outputs = _sample(_without_sown(out))

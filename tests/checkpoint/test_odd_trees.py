@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding
@@ -263,10 +264,17 @@ def test_own_prng_keys_are_sealed(tmp_path: pathlib.Path) -> None:
   assert_same_keys(sealed(tmp_path / "c", tree)()["aes"], tree["aes"])
 
 
-def test_states_of_nnx(tmp_path: pathlib.Path) -> None:
-  def make() -> nnx.Dropout:
-    return nnx.Dropout(0.5, rngs=nnx.Rngs(0))
+def make_dropout() -> nnx.Dropout:
+  return nnx.Dropout(0.5, rngs=nnx.Rngs(0))
 
+
+def make_optimizer() -> nnx.Optimizer:
+  model = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+  return nnx.Optimizer(model, optax.adam(0.1), wrt=nnx.Param)
+
+
+@pytest.mark.parametrize("make", [make_dropout, make_optimizer])
+def test_states_of_nnx(make: Any, tmp_path: pathlib.Path) -> None:
   _, state = nnx.split(make())
   _, shapes = nnx.split(nnx.eval_shape(make))
   for way in (sealed, plain):

@@ -24,7 +24,6 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,6 +45,7 @@ from keyjax.attacks.hpnn import (
 )
 from keyjax.attacks.hpnn.sign_model import Problem
 from keyjax.attacks.views import Oracle, View
+from keyjax.interception import intercept
 
 # Theta of a sign that is settled: tanh is flat there.
 _SETTLED = 20.0
@@ -195,7 +195,7 @@ def _site(problem: Problem, signs: np.ndarray, path: str, x: Any) -> jax.Array:
       met[path] = out
     return out
 
-  with nn.intercept_methods(interceptor):
+  with intercept(interceptor):
     values = jnp.asarray(signs, jnp.float32)
     sign_model.forward(problem.apply_fn, problem.params, others, values, x)
   return met[path]

@@ -8,7 +8,6 @@ is the schedule's effect.
 import functools
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +16,7 @@ import optax
 from keyjax import device_rows
 from keyjax.attacks.game import Model
 from keyjax.attacks.views import View
+from keyjax.interception import intercept
 from keyjax.scheme import ApplyFn, PyTree
 from keyjax.schemes import hpnn_choice, hpnn_lock, hpnn_sites
 from keyjax.schemes.hpnn import HpnnKey
@@ -87,7 +87,7 @@ def forward(
     x: float[n, h, w, c], images.
   """
   rows = {path: jnp.take(values, unknowns) for path, unknowns in units.items()}
-  with nn.intercept_methods(hpnn_lock.multiply(rows, set())):
+  with intercept(hpnn_lock.multiply(rows, set())):
     return apply_fn(params, x)
 
 
