@@ -45,7 +45,6 @@ class _Context(NamedTuple):
 
 
 _stack = _Stack()
-_PATH = "keyjax_path"
 
 
 @contextlib.contextmanager
@@ -135,18 +134,21 @@ def _make_visible(model: nnx.Module) -> None:
   """Have the calls of all modules run through the interceptors."""
   for path, node in nnx.iter_graph(model):
     if isinstance(node, nnx.Module):
-      # Modules of nnx.scan and nnx.vmap are made again, and keep both.
-      setattr(node, _PATH, tuple(map(str, path)))
-      object.__setattr__(node, "__class__", _visible(type(node)))
+      kind = _visible(type(node), tuple(map(str, path)))
+      object.__setattr__(node, "__class__", kind)
 
 
 @functools.cache
-def _visible(kind: type[nnx.Module]) -> type[nnx.Module]:
-  """Return a subclass whose calls run through the interceptors."""
+def _visible(kind: type[nnx.Module], path: tuple[str, ...]) -> type[nnx.Module]:
+  """Return a subclass whose calls run through the interceptors.
+
+  It holds the path: modules of nnx.scan and nnx.vmap are made again, and keep
+  their class.
+  """
 
   def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-    run = functools.partial(kind.__call__, self)
-    context = _Context(Called(getattr(self, _PATH), self))
+    run: Callable[..., Any] = functools.partial(kind.__call__, self)
+    context = _Context(Called(path, self))
     for interceptor in reversed(_stack.interceptors):
       run = _around(interceptor, run, context)
     return run(*args, **kwargs)
