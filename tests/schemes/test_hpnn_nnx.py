@@ -270,7 +270,15 @@ GOOD = {
 }
 
 
-@pytest.mark.parametrize("name", GOOD)
+SECOND = {"no bias", "several output axes", "sequential", "bfloat16"}
+
+
+@pytest.mark.parametrize(
+  "name",
+  [
+    pytest.param(x, marks=pytest.mark.slow if x in SECOND else ()) for x in GOOD
+  ],
+)
 def test_a_layer_is_multiplied_once_and_absorbed(name: str) -> None:
   make, paths = GOOD[name]
   apply_fn, state = split(Net(make()))
