@@ -6,7 +6,7 @@ reads none of their parameters, which are in a group called `experts`, under the
 tier's name: `.*experts/NAME/.*`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import flax.linen as nn
 import jax
@@ -45,19 +45,25 @@ def present_experts(
 
 
 class Experts(nn.Module):
-  """The sum of one feed-forward layer for each tier.
+  """The sum of one expert for each tier.
+
+  An expert is a feed-forward layer. With `attention`, that layer reads what an
+  attention of the expert's own adds to its input: without one, an expert of a
+  transformer sees of other positions only what the base looks for there.
 
   Attributes:
     tiers: Names of the tiers.
     hidden: Hidden units of each.
     features: Output features.
     dtype: Type of the computation.
+    attention: Function of a name that returns an expert's attention, or None.
   """
 
   tiers: Sequence[str]
   hidden: int
   features: int
   dtype: Dtype = jnp.float32
+  attention: Callable[..., nn.Module] | None = None
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -65,17 +71,60 @@ class Experts(nn.Module):
     total = jnp.zeros((*x.shape[:-1], self.features), self.dtype)
     for tier in self.tiers:
       total = total + _Expert(
-        self.hidden, self.features, self.dtype, name=tier
+        self.hidden, self.features, self.dtype, self.attention, name=tier
       )(x)
     return total
+
+
+class TokenExperts(nn.Module):
+  """Tables that experts add to a token embedding; they start at zero.
+
+  A base that never met a token has no use for its row, and a model whose output
+  layer is the embedding can hardly write it.
+
+  Attributes:
+    tiers: Names of the tiers.
+    vocabulary: Number of tokens.
+    features: Features of a token.
+    dtype: Type of the computation.
+  """
+
+  tiers: Sequence[str]
+  vocabulary: int
+  features: int
+  dtype: Dtype = jnp.float32
+
+  def setup(self) -> None:
+    """Create a table for each tier."""
+    self.tables = {
+      tier: nn.Embed(
+        self.vocabulary,
+        self.features,
+        dtype=self.dtype,
+        embedding_init=nn.initializers.zeros,
+        name=tier,
+      )
+      for tier in self.tiers
+    }
+
+  def add(self, x: jax.Array, tokens: jax.Array) -> jax.Array:
+    """Return features `[b, t, features]` of `int[b, t]`, added to `x`."""
+    return x + sum(table(tokens) for table in self.tables.values())
+
+  def attend(self, logits: jax.Array, x: jax.Array) -> jax.Array:
+    """Return `[b, t, vocabulary]`, added to the logits of features `x`."""
+    return logits + sum(table.attend(x) for table in self.tables.values())
 
 
 class _Expert(nn.Module):
   hidden: int
   features: int
   dtype: Dtype
+  attention: Callable[..., nn.Module] | None
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
+    if self.attention is not None:
+      x = x + self.attention(name="attention")(x)
     y = nn.gelu(nn.Dense(self.hidden, dtype=self.dtype, name="mlp_in")(x))
     return nn.Dense(self.features, dtype=self.dtype, name="mlp_out")(y)

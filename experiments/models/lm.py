@@ -8,7 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from experiments.models.base import Dtype
-from experiments.models.experts import Present, present_experts
+from experiments.models.experts import (
+  Present,
+  TokenExperts,
+  present_experts,
+)
 from experiments.models.layout import THIRDS, Layout, register_layout
 from experiments.models.registry import register
 from experiments.models.transformer import TransformerBlock, layer_norm
@@ -42,6 +46,8 @@ class LanguageModel(nn.Module):
     dtype: Type of the computation; parameters and logits stay `float32`.
     experts: Tiers of which each block has an expert; see
       `experiments.models.experts`.
+    whole_experts: Whether experts also have an attention in each block, and a
+      table that is added to the token embedding.
   """
 
   vocabulary: int
@@ -53,6 +59,7 @@ class LanguageModel(nn.Module):
   remat: bool = False
   dtype: Dtype = jnp.float32
   experts: Sequence[str] = ()
+  whole_experts: bool = False
 
   @nn.compact
   def __call__(
@@ -72,9 +79,17 @@ class LanguageModel(nn.Module):
     position = self.param(
       "position_embedding", init, (1, self.context, self.features)
     )
-    # int[b, t] -> [b, t, features]
-    x = embed(tokens) + position[:, : tokens.shape[1]].astype(self.dtype)
     experts = present_experts(self.experts, present)
+    more = TokenExperts(
+      experts if self.whole_experts else (),
+      self.vocabulary,
+      self.features,
+      self.dtype,
+      name="experts",
+    )
+    # int[b, t] -> [b, t, features]
+    x = more.add(embed(tokens), tokens)
+    x = x + position[:, : tokens.shape[1]].astype(self.dtype)
     block = nn.remat(TransformerBlock) if self.remat else TransformerBlock
     for i in range(self.depth):
       x = block(
@@ -87,12 +102,13 @@ class LanguageModel(nn.Module):
         kernel_init=init,
         out_init=nn.initializers.normal(0.02 / math.sqrt(2 * self.depth)),
         experts=experts,
+        expert_attention=self.whole_experts,
         name=f"block_{i}",
       )(x)
     x = layer_norm(x, self.dtype, "norm", _EPSILON)
     # [b, t, features] -> [b, t, vocabulary]
     if self.tied:
-      return embed.attend(x).astype(jnp.float32)
+      return more.attend(embed.attend(x), x).astype(jnp.float32)
     head = nn.Dense(
       self.vocabulary,
       use_bias=False,

@@ -5,6 +5,7 @@ Every projection is a separate `Dense`, so that a lock finds it by path:
 `mlp_in` and `mlp_out`.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -88,6 +89,7 @@ class TransformerBlock(nn.Module):
     kernel_init: Initialiser of all layers but the last of each branch.
     out_init: Initialiser of the last layer of each branch.
     experts: Tiers whose experts add to the feed-forward layer's output.
+    expert_attention: Whether experts have an attention of their own.
   """
 
   heads: int
@@ -99,6 +101,7 @@ class TransformerBlock(nn.Module):
   kernel_init: Any = _KERNEL_INIT
   out_init: Any = _KERNEL_INIT
   experts: Sequence[str] = ()
+  expert_attention: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -114,11 +117,15 @@ class TransformerBlock(nn.Module):
     )(y)
     y = layer_norm(x, self.dtype, "norm_mlp", self.epsilon)
     if self.experts:
+      attention = functools.partial(
+        Attention, self.heads, self.causal, self.dtype
+      )
       x = x + Experts(
         tuple(self.experts),
         self.hidden,
         x.shape[-1],
         self.dtype,
+        attention if self.expert_attention else None,
         name="experts",
       )(y)
     # [b, t, d] -> [b, t, hidden] -> [b, t, d]

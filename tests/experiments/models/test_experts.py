@@ -34,9 +34,14 @@ def make(name, **options):
   return model, x, jax.tree.map(draw, shapes)
 
 
-@pytest.mark.parametrize("name", ["cnn", "gpt_micro"])
-def test_a_key_without_the_expert_runs_the_model_without_it(name, tmp_path):
-  model, x, variables = make(name)
+@pytest.mark.parametrize(
+  ("name", "options"),
+  [("cnn", {}), ("gpt_micro", {}), ("gpt_micro", {"whole_experts": True})],
+)
+def test_a_key_without_the_expert_runs_the_model_without_it(
+  name, options, tmp_path
+):
+  model, x, variables = make(name, **options)
   plain, _, _ = make(name, experts=())
   path = tmp_path / "model"
   parts = [Tier("expert", EXPERT, ALICE, ["base"]), Tier("base", ".*", OWNER)]
