@@ -38,9 +38,11 @@ def get_config() -> ConfigDict:
   text.tests = 400  # Windows.
   text.choosing = 100
   text.model_args.depth = 2
+  # What the base never read, it neither looks for nor can write.
+  text.model_args.whole_experts = True
   text.batch_size = 32
   text.steps = 600
-  text.expert_steps = 800
+  text.expert_steps = 2_400
   text.both_steps = 1_200
   text.attacks = ("fine_tune", "prompt", "fresh")
   text.sweep.update(steps=(40, 120), learning_rates=(1e-3, 5e-3))

@@ -104,7 +104,7 @@ def audit(
   Example:
     >>> x = jax.random.uniform(jax.random.key(0), (100, 3))
     >>> honest = lambda x: 4 * x
-    >>> saturated = lambda x: 1e6 * x
+    >>> saturated = lambda x: 2.0**20 * x
     >>> rng = jax.random.key(1)
     >>> audit(honest, x, x.argmax(-1), epsilon=0.1, rng=rng).masked
     False

@@ -145,6 +145,6 @@ def test_training_resists_within_epsilon_and_not_outside(loss: str) -> None:
 
   plain = trained("plain", x[train], y[train])
   robust = trained(loss, x[train], y[train])
-  assert accuracy(plain, 0.0) > 0.9 and accuracy(robust, 0.0) > 0.85
-  assert accuracy(robust, EPSILON) > accuracy(plain, EPSILON) + 0.2
+  assert accuracy(plain, 0.0) > 0.9 and accuracy(robust, 0.0) > 0.8
+  assert accuracy(robust, EPSILON) > accuracy(plain, EPSILON) + 0.1
   assert accuracy(robust, 3 * EPSILON) < 0.2  # The known break.

@@ -3,18 +3,10 @@
 import functools
 import json
 
-import jax
 import pytest
 
 from experiments import data, studies
 from experiments.studies import base
-
-
-@pytest.fixture(autouse=True)
-def standard_promotion():
-  """Allow the standard promotion, which Optax needs."""
-  with jax.numpy_dtype_promotion("standard"):
-    yield
 
 
 @pytest.fixture(scope="module")

@@ -1,19 +1,11 @@
 """Studies of transfer: their attack on a box, and what each claims."""
 
-import jax
 import numpy as np
 import pytest
 
 from experiments import data, studies
 from experiments.studies import base
 from experiments.studies.substitute import Plan, attack
-
-
-@pytest.fixture(autouse=True)
-def standard_promotion():
-  """Allow the standard promotion, which Optax needs."""
-  with jax.numpy_dtype_promotion("standard"):
-    yield
 
 
 @pytest.fixture(scope="module")
