@@ -3,7 +3,6 @@
 import warnings
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,76 +13,13 @@ import keyjax
 from keyjax import Secret
 from keyjax.schemes import hpnn
 from tests import trees
+from tests.schemes import nnx_models
+from tests.schemes.nnx_models import Cnn, Hidden, Jitted, Net, rngs
 
 SECRET = Secret(b"n" * 32)
 X = jnp.asarray(np.random.default_rng(0).normal(size=(9, 8)), jnp.float32)
 PLANES = jnp.asarray(np.random.default_rng(1).normal(size=(3, 6, 6, 2)), "f")
 TOKENS = jnp.asarray(np.random.default_rng(2).normal(size=(2, 5, 8)), "f")
-
-
-def rngs() -> nnx.Rngs:
-  return nnx.Rngs(0)
-
-
-class Cnn(nnx.Module):
-  def __init__(self) -> None:
-    self.conv = nnx.Conv(2, 4, (3, 3), rngs=rngs())
-    self.norm = nnx.BatchNorm(4, use_running_average=True, rngs=rngs())
-    self.dense = nnx.Linear(144, 8, rngs=rngs())
-    self.head = nnx.Linear(8, 3, rngs=rngs())
-
-  def __call__(self, x: jax.Array) -> jax.Array:
-    x = nnx.relu(self.norm(self.conv(x)))
-    return self.head(nnx.relu(self.dense(x.reshape(len(x), -1))))
-
-
-class LinenCnn(nn.Module):
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    x = nn.Conv(4, (3, 3), name="conv")(x)
-    x = nn.relu(nn.BatchNorm(use_running_average=True, name="norm")(x))
-    x = nn.relu(nn.Dense(8, name="dense")(x.reshape(len(x), -1)))
-    return nn.Dense(3, name="head")(x)
-
-
-class Block(nnx.Module):
-  """A pre-norm transformer block."""
-
-  def __init__(self) -> None:
-    self.norm = nnx.LayerNorm(8, rngs=rngs())
-    self.attention = nnx.MultiHeadAttention(
-      2, 8, decode=False, deterministic=True, rngs=rngs()
-    )
-    self.mlp_in = nnx.Linear(8, 16, rngs=rngs())
-    self.mlp_out = nnx.Linear(16, 8, rngs=rngs())
-
-  def __call__(self, x: jax.Array) -> jax.Array:
-    x = x + self.attention(self.norm(x))
-    return x + self.mlp_out(nnx.gelu(self.mlp_in(x)))
-
-
-class Transformer(nnx.Module):
-  def __init__(self) -> None:
-    self.block = Block()
-    self.head = nnx.Linear(8, 3, rngs=rngs())
-
-  def __call__(self, x: jax.Array) -> jax.Array:
-    return self.head(self.block(x))
-
-
-class LinenBlock(nn.Module):
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    y = nn.LayerNorm(name="norm")(x)
-    x = x + nn.MultiHeadDotProductAttention(2, name="attention")(y)
-    y = nn.gelu(nn.Dense(16, name="mlp_in")(x))
-    return x + nn.Dense(8, name="mlp_out")(y)
-
-
-class LinenTransformer(nn.Module):
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    return nn.Dense(3, name="head")(LinenBlock(name="block")(x))
 
 
 def drawn(state: nnx.State) -> nnx.State:
@@ -116,8 +52,8 @@ def linen_variables(state: nnx.State) -> Any:
 @pytest.mark.parametrize(
   ("model", "twin", "x"),
   [
-    (Cnn, LinenCnn, PLANES),
-    (Transformer, LinenTransformer, TOKENS),
+    (Cnn, nnx_models.LinenCnn, PLANES),
+    (nnx_models.Transformer, nnx_models.LinenTransformer, TOKENS),
   ],
 )
 def test_a_model_equals_its_linen_twin(model: Any, twin: Any, x: Any) -> None:
@@ -150,93 +86,8 @@ def assert_same(a: Any, b: Any) -> None:
   np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
 
 
-class Sub(nnx.Linear):
-  def __call__(self, inputs: jax.Array, out_sharding: Any = None) -> jax.Array:
-    return super().__call__(inputs, out_sharding)
-
-
-class Twice(nnx.Module):
-  """A layer that is called twice, and held by two parents."""
-
-  def __init__(self) -> None:
-    self.first = nnx.Linear(8, 8, rngs=rngs())
-    self.again = self.first
-
-  def __call__(self, x: jax.Array) -> jax.Array:
-    return self.again(nnx.relu(self.first(x)))
-
-
-class Stack(nnx.Module):
-  """Layers in one scan: their weights have a first axis over layers."""
-
-  def __init__(self) -> None:
-    @nnx.split_rngs(splits=3)
-    @nnx.vmap
-    def make(rngs: nnx.Rngs) -> nnx.Linear:
-      return nnx.Linear(8, 8, rngs=rngs)
-
-    self.layers = make(rngs())
-
-  def __call__(self, x: jax.Array) -> jax.Array:
-    @nnx.scan(in_axes=(0, nnx.Carry), out_axes=nnx.Carry)
-    def run(layer: nnx.Linear, x: jax.Array) -> jax.Array:
-      return nnx.relu(layer(x))
-
-    return run(self.layers, x)
-
-
-class Rematted(nnx.Module):
-  def __init__(self) -> None:
-    self.inner = nnx.Linear(8, 8, rngs=rngs())
-
-  def __call__(self, x: jax.Array) -> jax.Array:
-    return nnx.remat(lambda layer, x: layer(x))(self.inner, x)
-
-
-class Mapped(nnx.Module):
-  """Four copies of a layer, side by side."""
-
-  def __init__(self) -> None:
-    @nnx.split_rngs(splits=4)
-    @nnx.vmap
-    def make(rngs: nnx.Rngs) -> nnx.Linear:
-      return nnx.Linear(8, 2, rngs=rngs)
-
-    self.copies = make(rngs())
-
-  def __call__(self, x: jax.Array) -> jax.Array:
-    call = nnx.vmap(lambda layer, x: layer(x), in_axes=(0, None), out_axes=1)
-    return call(self.copies, x).reshape(len(x), -1)
-
-
-def linen_layer() -> nnx.Module:
-  made = nnx.bridge.ToNNX(nn.Dense(8), rngs=rngs())
-  return nnx.bridge.lazy_init(made, X)
-
-
-class Listed(nnx.Module, pytree=False):
-  def __init__(self) -> None:
-    self.parts = [nnx.Linear(8, 8, rngs=rngs()) for _ in range(2)]
-
-  def __call__(self, x: jax.Array) -> jax.Array:
-    for part in self.parts:
-      x = nnx.relu(part(x))
-    return x
-
-
-class Net(nnx.Module):
-  """A layer under test, and a head."""
-
-  def __init__(self, made: Any) -> None:
-    self.d = made
-    self.head = nnx.Linear(8, 3, rngs=rngs())
-
-  def __call__(self, x: jax.Array) -> jax.Array:
-    return self.head(nnx.relu(self.d(x)).reshape(len(x), -1))
-
-
 GOOD = {
-  "subclass": (lambda: Sub(8, 8, rngs=rngs()), {"d"}),
+  "subclass": (lambda: nnx_models.Sub(8, 8, rngs=rngs()), {"d"}),
   "no bias": (lambda: nnx.Linear(8, 8, use_bias=False, rngs=rngs()), {"d"}),
   "bfloat16": (
     lambda: nnx.Linear(
@@ -252,12 +103,12 @@ GOOD = {
     lambda: nnx.Einsum("bi,io->bo", (8, 8), (8,), rngs=rngs()),
     {"d"},
   ),
-  "twice": (Twice, {"d/again"}),
-  "scan": (Stack, {"d/layers"}),
-  "vmap": (Mapped, {"d/copies"}),
-  "linen": (linen_layer, {"d"}),
-  "remat": (Rematted, {"d/inner"}),
-  "list": (Listed, {"d/parts/0", "d/parts/1"}),
+  "twice": (nnx_models.Twice, {"d/again"}),
+  "scan": (nnx_models.Stack, {"d/layers"}),
+  "vmap": (nnx_models.Mapped, {"d/copies"}),
+  "linen": (nnx_models.linen_layer, {"d"}),
+  "remat": (nnx_models.Rematted, {"d/inner"}),
+  "list": (nnx_models.Listed, {"d/parts/0", "d/parts/1"}),
   "sequential": (
     lambda: nnx.Sequential(
       nnx.Linear(8, 8, rngs=rngs()),
@@ -292,27 +143,13 @@ def test_a_layer_is_multiplied_once_and_absorbed(name: str) -> None:
   np.testing.assert_allclose(locked, plain, 1e-5, 1e-5)
 
 
-class Tied(nnx.Module):
-  def __init__(self) -> None:
-    self.inner = nnx.Linear(8, 8, rngs=rngs())
-
-  def __call__(self, x: jax.Array) -> jax.Array:
-    return self.inner(x) @ self.inner.kernel[...].T
-
-
-class Activated(nnx.Linear):
-  def __call__(self, inputs: jax.Array, out_sharding: Any = None) -> jax.Array:
-    return nnx.sigmoid(super().__call__(inputs, out_sharding))
-
-
-def lora() -> nnx.Module:
-  return nnx.LoRALinear(8, 8, lora_rank=2, rngs=rngs())
-
-
 BAD = {
-  "tied": (Tied, "d/inner"),
-  "an activation inside": (lambda: Activated(8, 8, rngs=rngs()), "d"),
-  "adapters inside": (lora, "d"),
+  "tied": (nnx_models.Tied, "d/inner"),
+  "an activation inside": (
+    lambda: nnx_models.Activated(8, 8, rngs=rngs()),
+    "d",
+  ),
+  "adapters inside": (nnx_models.lora, "d"),
   "kernel whose last axis is not the output": (
     lambda: nnx.Einsum("bi,oi->bo", (8, 8), rngs=rngs()),
     "d",
@@ -331,47 +168,11 @@ def test_what_cannot_be_absorbed_is_named_and_left_out(name: str) -> None:
   assert set(key.units) == {"layers/0"}
 
 
-class Jitted(nnx.Module):
-  def __init__(self) -> None:
-    self.inner = nnx.Linear(8, 8, rngs=rngs())
-
-  def __call__(self, x: jax.Array) -> jax.Array:
-    return _run(self.inner, x)
-
-
-@nnx.jit
-def _run(layer: Any, x: jax.Array) -> Any:
-  return layer(x)
-
-
 def test_a_jitted_part_is_refused() -> None:
   apply_fn, state = split(Net(Jitted()))
   scheme = keyjax.hpnn(apply_fn, units=16)
   with pytest.raises(ValueError, match="does not reach d/inner.*is jitted"):
     scheme.keygen(SECRET, state, {"image": X})
-
-
-class Raw(nnx.Module):
-  def __init__(self) -> None:
-    self.kernel = nnx.Param(jnp.ones((8, 8)))
-
-  def forward(self, x: jax.Array) -> jax.Array:
-    return x @ self.kernel[...]
-
-
-class Hidden(nnx.Module):
-  """A kernel that is used without `__call__`."""
-
-  def __init__(self) -> None:
-    self.first = nnx.Linear(8, 8, rngs=rngs())
-    self.raw = Raw()
-    self.head = nnx.Linear(8, 3, rngs=rngs())
-
-  def __call__(self, x: jax.Array) -> jax.Array:
-    return self.head(self.raw.forward(nnx.relu(self.first(x))))
-
-  def encode(self, x: jax.Array) -> jax.Array:
-    return self.first(x)
 
 
 def test_a_kernel_without_a_call_is_warned_of() -> None:
