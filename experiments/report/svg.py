@@ -7,12 +7,13 @@ tooltips (`title`), and charts have labels for screen readers.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from experiments.report.page import Html, element
 
 THIN = "\N{NARROW NO-BREAK SPACE}"
+_APART = 0.06  # Least distance of the texts of two ticks, as a share.
 
 
 class Scale(NamedTuple):
@@ -159,7 +160,10 @@ def x_axis(
   show: Callable[[float], str],
   unit: str = "",
 ) -> list[Html]:
-  """Return the bottom line, with ticks and their unit."""
+  """Return the bottom line, with ticks and their unit.
+
+  A tick that is too close to the one before it is left out.
+  """
   below = frame.height + 15
   marks = [
     element(
@@ -173,13 +177,23 @@ def x_axis(
   ]
   marks += [
     element("text", show(t), x=frame.at(t), y=below, text_anchor="middle")
-    for t in ticks
+    for t in _apart(frame, ticks)
   ]
   if unit:
     marks.append(
       element("text", unit, x="100%", y=below + 14, text_anchor="end")
     )
   return marks
+
+
+def _apart(frame: Frame, ticks: Iterable[float]) -> Iterator[float]:
+  """Yield the ticks whose texts do not overlap."""
+  last = -math.inf
+  for tick in ticks:
+    at = frame.x(tick)
+    if abs(at - last) >= _APART:
+      last = at
+      yield tick
 
 
 def y_axis(
