@@ -86,9 +86,7 @@ def run(
   folder = job.workdir.path
   page = folder / "attacks.html"
   picture = _draw(config, targets, pairs, rows)
-  processes.together(
-    lambda: report.write(page, rows) if processes.is_first() else None
-  )
+  processes.first_does(lambda: report.write(page, rows))
   if not processes.is_first():
     return []
   scores = [r for r in rows if r["metric"] != search_cost.METRIC]

@@ -85,12 +85,10 @@ def run(
   folder = job.workdir.path
 
   def write() -> None:
-    if not processes.is_first():
-      return
     results.write_json(folder / "results.json", rows)
     report.write(folder / "report.html", rows, figures)
 
-  processes.together(write)
+  processes.first_does(write)
   if not processes.is_first():
     return []
   console.print(table(rows))

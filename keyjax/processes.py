@@ -121,6 +121,22 @@ def together(work: Callable[[], T]) -> T:
   return result
 
 
+def first_does(work: Callable[[], Any]) -> None:
+  """Do work in the first process, and return in every process once it is done.
+
+  Args:
+    work: Function that calls no other process, such as one that writes a file.
+
+  Raises:
+    ProcessError: In the others, if `work` raised.
+
+  Example:
+    >>> first_does(lambda: print("once"))
+    once
+  """
+  together(lambda: work() if is_first() else None)
+
+
 def total(values: Any) -> Any:
   """Return the sums of each array over all processes, as NumPy arrays.
 

@@ -103,7 +103,7 @@ def sets(train: Any, label: np.ndarray, test: Any, steps: int = 200) -> Any:
     return np.asarray(_sets(fitted, *z).argmax(-1))
 
 
-def _sets(params: Any, neurons: jax.Array, biases: jax.Array) -> jax.Array:
+def _sets(params: Any, neurons: Any, biases: Any) -> jax.Array:
   (w1, b1), (w2, b2), (w3, b3) = params
   pooled = jax.nn.relu(neurons @ w1 + b1).mean(1)  # [nets, 32]
   both = jnp.concatenate([pooled, biases], -1)

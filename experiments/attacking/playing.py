@@ -132,8 +132,6 @@ def _gathered(folder: files.AnyPath) -> dict[str, Row]:
   """Return all rows, once the first process has gathered those of others."""
 
   def gather() -> None:
-    if not processes.is_first():
-      return
     file = folder / _ROWS
     for other in sorted(folder.glob("rows.*.jsonl")):
       known = results.read_rows(file)
@@ -143,5 +141,5 @@ def _gathered(folder: files.AnyPath) -> dict[str, Row]:
       other.unlink()
     results.read_rows(file)  # Drops a line that was cut short.
 
-  processes.together(gather)
+  processes.first_does(gather)
   return processes.together(lambda: results.read_rows(folder / _ROWS))

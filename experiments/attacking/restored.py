@@ -42,8 +42,7 @@ def draw(
     strips.append(
       (title, *_restore(config, targets, scheme, label, row, images))
     )
-  if processes.is_first():
-    _save(path, images, strips)
+  processes.first_does(lambda: _save(path, images, strips))
 
 
 def _restore(

@@ -80,7 +80,7 @@ class LanguageModel(nn.Module):
       "position_embedding", init, (1, self.context, self.features)
     )
     experts = present_experts(self.experts, present)
-    more = TokenExperts(
+    tables = TokenExperts(
       experts if self.whole_experts else (),
       self.vocabulary,
       self.features,
@@ -88,7 +88,7 @@ class LanguageModel(nn.Module):
       name="experts",
     )
     # int[b, t] -> [b, t, features]
-    x = more.add(embed(tokens), tokens)
+    x = tables.add(embed(tokens), tokens)
     x = x + position[:, : tokens.shape[1]].astype(self.dtype)
     block = nn.remat(TransformerBlock) if self.remat else TransformerBlock
     for i in range(self.depth):
@@ -108,7 +108,7 @@ class LanguageModel(nn.Module):
     x = layer_norm(x, self.dtype, "norm", _EPSILON)
     # [b, t, features] -> [b, t, vocabulary]
     if self.tied:
-      return more.attend(embed.attend(x), x).astype(jnp.float32)
+      return tables.attend(embed.attend(x), x).astype(jnp.float32)
     head = nn.Dense(
       self.vocabulary,
       use_bias=False,

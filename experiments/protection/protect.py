@@ -97,11 +97,10 @@ def judge_plain(job: Job, variables: Any) -> Outcome:
       rows.append(judge.perplexity(base, counts, "plain"))
 
     def finish() -> None:
-      if processes.is_first():
-        outcome = Outcome(rows, {"curve": _curve(folder)})
-        results.write_json(file, outcome._asdict())
+      outcome = Outcome(rows, {"curve": _curve(folder)})
+      results.write_json(file, outcome._asdict())
 
-    processes.together(finish)
+    processes.first_does(finish)
   return load_outcome(file)
 
 

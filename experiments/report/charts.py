@@ -189,11 +189,11 @@ def keys_legend(chance: bool) -> Html:
 def spread(wrong: Sequence[float], mean: Estimate, levels: Levels) -> Html:
   """Draw a histogram of the accuracies of wrong keys; grey if NaN."""
   counts, edges = np.histogram(wrong, _BINS, (0, 1))
-  most = max(int(counts.max()), 1)
+  most = max(*map(int, counts), 1)
   frame = Frame(Scale(0, 1), Scale(0, most), 96)
   marks = y_axis(frame, (0, most), short)
   class_ = "bar" if mean.proves else "before"
-  for n, low, high in zip(counts, edges, edges[1:], strict=False):
+  for n, low, high in zip(map(int, counts), edges, edges[1:], strict=False):
     if n:
       tip = f"{n} keys from {percent(low, 0)} to {percent(high, 0)}"
       marks.append(bar(frame, (low, high), n, tip, class_))

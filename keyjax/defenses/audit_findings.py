@@ -163,7 +163,7 @@ def _answer(
   title = _TITLES.get(attack, f"PGD on {attack}")
   if rival is None:
     share = float(hits.mean())
-    low, high = intervals.clopper_pearson(hits.sum(), len(hits), among)
+    low, high = intervals.clopper_pearson(int(hits.sum()), len(hits), among)
     sentence = f"{share:.1%} {title}"
     return Finding(name, False, {attack: share}, share, low, high, sentence)
   gain, low, high = _gain(hits, counted[rival], among)

@@ -31,16 +31,16 @@ def weights(params: Any, positive: bool) -> Any:
   """
   paths, leaves, treedef = tree.flatten(params)
   variables = isinstance(params, Mapping) and "params" in params
-  of_nnx = _variables_without_gradient(params)
+  others = _no_params(params)
   out = []
   for i, (path, leaf) in enumerate(zip(paths, leaves, strict=True)):
-    state = path in of_nnx or (variables and not path.startswith("params/"))
+    state = path in others or (variables and not path.startswith("params/"))
     out.append(_placed(_leaf(i, path, leaf, state, positive), leaf))
   return jax.tree.unflatten(treedef, out)
 
 
-def _variables_without_gradient(params: Any) -> set[str]:
-  """Return the paths of the values of nnx that are no `Param`."""
+def _no_params(params: Any) -> set[str]:
+  """Return the paths in a state of nnx of what is no `Param`."""
   found, _ = jax.tree_util.tree_flatten_with_path(
     params, is_leaf=lambda x: isinstance(x, nnx.Variable)
   )

@@ -96,14 +96,16 @@ def mlp(params: Any, x: jax.Array) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnums=0)
 def trained(loss: str, x: jax.Array, y: jax.Array) -> Any:
-  """Return params after 1,200 steps on 64 random images each."""
+  """Return params after 2,400 steps on 64 random images each."""
   k = jax.random.split(RNG, 3)
   params = {
     "a": jax.random.normal(k[0], (64, 64)) / 8,
     "b": jnp.zeros(64),
     "c": jax.random.normal(k[1], (64, 10)) / 8,
   }
-  optimizer = optax.sgd(0.1, momentum=0.9)
+  # At a constant rate, accuracy moves by points from step to step.
+  rate = optax.cosine_decay_schedule(0.1, 2400)
+  optimizer = optax.sgd(rate, momentum=0.9)
 
   def mean(params: Any, rng: jax.Array) -> jax.Array:
     rows = jax.random.randint(rng, (64,), 0, len(y))
@@ -116,11 +118,13 @@ def trained(loss: str, x: jax.Array, y: jax.Array) -> Any:
 
   def step(carry: Any, rng: jax.Array) -> tuple[Any, None]:
     params, state = carry
-    updates, state = optimizer.update(jax.grad(mean)(params, rng), state)
+    grads = jax.grad(mean)(params, rng)
+    with jax.numpy_dtype_promotion("standard"):  # Optax counts in int32.
+      updates, state = optimizer.update(grads, state)
     return (optax.apply_updates(params, updates), state), None
 
   start = (params, optimizer.init(params))
-  return jax.lax.scan(step, start, jax.random.split(k[2], 1200))[0][0]
+  return jax.lax.scan(step, start, jax.random.split(k[2], 2400))[0][0]
 
 
 @pytest.mark.slow
@@ -145,6 +149,6 @@ def test_training_resists_within_epsilon_and_not_outside(loss: str) -> None:
 
   plain = trained("plain", x[train], y[train])
   robust = trained(loss, x[train], y[train])
-  assert accuracy(plain, 0.0) > 0.9 and accuracy(robust, 0.0) > 0.8
-  assert accuracy(robust, EPSILON) > accuracy(plain, EPSILON) + 0.1
+  assert accuracy(plain, 0.0) > 0.9 and accuracy(robust, 0.0) > 0.85
+  assert accuracy(robust, EPSILON) > accuracy(plain, EPSILON) + 0.2
   assert accuracy(robust, 3 * EPSILON) < 0.2  # The known break.

@@ -55,8 +55,8 @@ def keygen(
     warnings.simplefilter("always")
     key = scheme.keygen(SECRET, variables, {"image": x})
   # A collected socket warns wherever it is collected: not of this key.
-  texts = [str(w.message) for w in found if w.category is UserWarning]
-  return key, texts
+  own = (w for w in found if w.category is not ResourceWarning)
+  return key, [str(w.message) for w in own]
 
 
 def assert_locked_and_absorbed(

@@ -205,7 +205,8 @@ def resnet_variables() -> Any:
 def test_resnet_locks_inside_the_branch_without_a_warning() -> None:
   scheme = keyjax.hpnn(RESNET.apply)
   with warnings.catch_warnings():
-    warnings.simplefilter("error", UserWarning)
+    warnings.simplefilter("error")
+    warnings.simplefilter("ignore", ResourceWarning)
     key = scheme.keygen(Secret.generate(), resnet_variables(), BATCH)
   assert len(key.units) == 20  # 17 convolutions and 3 shortcuts
   assert not any("sum" in path or "head" in path for path in key.units)

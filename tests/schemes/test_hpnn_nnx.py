@@ -61,7 +61,8 @@ def test_a_model_equals_its_linen_twin(model: Any, twin: Any, x: Any) -> None:
   apply_fn, state = split(model())
   linen, variables = twin(), linen_variables(state)
   with warnings.catch_warnings():
-    warnings.simplefilter("error", UserWarning)
+    warnings.simplefilter("error")
+    warnings.simplefilter("ignore", ResourceWarning)
     key = keyjax.hpnn(apply_fn, units=16).keygen(SECRET, state, {"image": x})
     other = keyjax.hpnn(linen.apply, units=16).keygen(
       SECRET, variables, {"image": x}
@@ -134,7 +135,8 @@ def test_a_layer_is_multiplied_once_and_absorbed(name: str) -> None:
   make, paths = GOOD[name]
   apply_fn, state = split(Net(make()))
   with warnings.catch_warnings():
-    warnings.simplefilter("error", UserWarning)
+    warnings.simplefilter("error")
+    warnings.simplefilter("ignore", ResourceWarning)
     key = keyjax.hpnn(apply_fn, units=16).keygen(SECRET, state, {"image": X})
   assert set(key.units) == paths
   locked = hpnn.bind(key, apply_fn)(state, X)

@@ -155,7 +155,8 @@ def test_passes_that_cannot_be_compared(
   for compare in (False, True):
     scheme = keyjax.hpnn(model.apply, compare=compare)
     with warnings.catch_warnings():
-      warnings.simplefilter("error", UserWarning)
+      warnings.simplefilter("error")
+      warnings.simplefilter("ignore", ResourceWarning)
       scheme.keygen(SECRET, variables, {"image": X})
 
   class Nan(nn.Module):
@@ -189,7 +190,8 @@ def test_unusual_models_are_compared() -> None:
   mutable = ["batch_stats", "intermediates"]
   scheme = keyjax.hpnn(lambda v, x: model.apply(v, x, mutable=mutable))
   with warnings.catch_warnings():
-    warnings.simplefilter("error", UserWarning)
+    warnings.simplefilter("error")
+    warnings.simplefilter("ignore", ResourceWarning)
     key = scheme.keygen(SECRET, variables, {"image": X})
     # One example, and one repeated number.
     scheme.keygen(SECRET, variables, {"image": jnp.zeros((1, 8))})

@@ -67,7 +67,8 @@ def test_hpnn_is_absorbed_and_a_wrong_key_is_not(name: str) -> None:
   model, variables, batch = case(name)
   scheme = keyjax.hpnn(model.apply)
   with warnings.catch_warnings():
-    warnings.simplefilter("error", UserWarning)
+    warnings.simplefilter("error")
+    warnings.simplefilter("ignore", ResourceWarning)
     key, wrong = (
       scheme.keygen(Secret.generate(), variables, batch) for _ in range(2)
     )

@@ -86,7 +86,7 @@ def exhaust(view: View, budget: Budget) -> Iterator[Claim]:
     losses = np.asarray(measure(stacked, params, *data))[: len(batch)]
     losses = np.where(np.isnan(losses), np.inf, losses)
     if losses.min() < least:
-      best = batch[int(losses.argmin())]
+      best = batch[int(np.argmin(losses))]
       least = float(losses.min())
     tried += len(batch)
   rate = tried / (time.perf_counter() - start)

@@ -171,8 +171,8 @@ def _phases(
   first = (low - phase) % stride  # The first element that meets an input,
   shift = (phase - low + first) // stride  # and which input that is.
   count = -((first - taps) // stride)  # Elements that meet one.
-  start = shift.min()
-  length = (count + shift).max() - start
+  start = np.min(shift)
+  length = np.max(count + shift) - start
   index = first + stride * (np.arange(length)[:, None] - (shift - start))
   valid = (index >= 0) & (index < taps)
   outputs = stride * (size - 1) + 1 + low + high - taps + 1

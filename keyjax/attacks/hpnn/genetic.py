@@ -58,12 +58,12 @@ def genetic(
   for step in range(1, budget.steps + 1):
     child = _child(pool, losses, rng)
     found = measure(child)
-    worst = int(losses.argmax())
+    worst = int(np.argmax(losses))
     if found < losses[worst]:
       pool[worst] = child
       losses[worst] = found
     if step in marks:
-      best = int(losses.argmin())
+      best = int(np.argmin(losses))
       more = {"loss": float(losses[best])}
       cost = Cost(steps=step + population)
       yield Claim(sign_model.key_of(problem, pool[best]), cost, more)

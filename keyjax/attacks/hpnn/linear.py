@@ -56,7 +56,7 @@ def system(
   }
   parts = _parts(problem.apply_fn, problem.units[path].size)
   args = problem.params, units, jnp.asarray(signs, jnp.float32)
-  rest, plus, minus = (np.float64(p) for p in parts(*args, data[0]))
+  rest, plus, minus = (np.asarray(p, np.float64) for p in parts(*args, data[0]))
   right = np.asarray(data[1], np.float64) - rest - minus.sum(-1)
   # [images, classes, neurons] -> [images * classes, neurons]
   matrix = (plus - minus).reshape(right.size, -1)

@@ -12,6 +12,7 @@ References:
   R. Barnes et al., "Hybrid Public Key Encryption", RFC 9180, 2022.
 """
 
+import functools
 import os
 
 import jax
@@ -70,5 +71,5 @@ def gather_digests(mine: dict[int, bytes], count: int) -> tuple[str, ...]:
   if jax.process_count() > 1:
     # uint8[count, 32] -> uint8[processes, count, 32] -> uint8[count, 32]
     every = np.asarray(multihost_utils.process_allgather(rows))
-    rows = np.bitwise_or.reduce(every, axis=0)
+    rows = functools.reduce(np.bitwise_or, every)
   return tuple(row.tobytes().hex() for row in rows)

@@ -134,7 +134,7 @@ def find(
     )
     if not len(line):
       break
-    if np.bincount(line).max() > 2 * most + 2:
+    if np.max(np.bincount(line)) > 2 * most + 2:
       raise Unsuitable("the logits are not piecewise linear along lines")
   lines, ats, jumps = (np.concatenate(x) for x in zip(*found, strict=True))
   return Bends(
