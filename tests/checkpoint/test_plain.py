@@ -186,8 +186,9 @@ def test_another_tree_is_an_error_without_values(
   for read in reads:
     with pytest.raises(checkpoint.CheckpointError, match=message) as caught:
       read()
-    assert "7654" not in str(caught.value) and "99" not in str(caught.value)
-    assert "\n" not in str(caught.value)
+    # The folder of a test may have any number in its name.
+    said = str(caught.value).replace(str(tmp_path), "")
+    assert "7654" not in said and "99" not in said and "\n" not in said
 
 
 @pytest.mark.parametrize("tree", [{}, {"f": "text"}, {"f": object()}, None])
