@@ -75,11 +75,12 @@ def run(
     for label in job.locks
   }
   plain = protect.judge_plain(job, plain_variables)
-  accuracy = results.find(plain.rows, metric="accuracy")["value"]
+  metric = job.task.metric
+  value = results.find(plain.rows, metric=metric)["value"]
   rows = list(plain.rows)
   figures = {"plain": plain.figures}
   for label in job.locks:
-    outcome = protect.protect(job, label, variables[label], accuracy)
+    outcome = protect.protect(job, label, variables[label], value)
     rows += outcome.rows
     figures[label] = outcome.figures
   folder = job.workdir.path
@@ -102,12 +103,12 @@ def run(
 
 
 def table(rows: list[dict[str, Any]]) -> rich.table.Table:
-  """Return accuracies in percent, by scheme and key.
+  """Return metrics, such as accuracies, in percent, by scheme and key.
 
   NaN where most logits are not finite: the argmax of NaN is a class, and right
   now and then.
   """
-  made = rich.table.Table(title=f"{rows[0]['dataset']}, test accuracy in %")
+  made = rich.table.Table(title=_title(rows[0]))
   made.add_column("scheme", overflow="fold")
   names = ("right key", "no key", "wrong (mean)", "wrong (max)")
   for name in (*names, "not finite", "key bits"):
@@ -115,6 +116,10 @@ def table(rows: list[dict[str, Any]]) -> rich.table.Table:
   for label in dict.fromkeys(r["scheme"] for r in rows):
     made.add_row(*_cells([r for r in rows if r["scheme"] == label]))
   return made
+
+
+def _title(row: dict[str, Any]) -> str:
+  return f"{row['dataset']}, test {results.in_words(results.metric(row))} in %"
 
 
 def verdicts(rows: list[dict[str, Any]]) -> dict[str, str]:
@@ -130,7 +135,7 @@ def verdicts(rows: list[dict[str, Any]]) -> dict[str, str]:
 
 def _cells(rows: list[dict[str, Any]]) -> list[str]:
   title = rows[0]["title"]
-  by_condition = {r["condition"]: r for r in rows if r["metric"] == "accuracy"}
+  by_condition = {r["condition"]: r for r in rows if results.judges(r)}
   if "plain" in by_condition:
     return [title, _percent(by_condition["plain"], "value"), *["-"] * 5]
   right = _percent(by_condition["right"], "value")

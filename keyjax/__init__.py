@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     release,
     seal,
     secrets,
+    tasks,
     tiers,
     tree,
   )
@@ -81,6 +82,7 @@ __all__ = [
   "release",
   "seal",
   "secrets",
+  "tasks",
   "tiers",
   "trace_marks",
   "tree",

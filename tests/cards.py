@@ -67,7 +67,8 @@ def attack(made, scheme, label, value):
   game = registry.get(spec.attack)
   attacker = attack_rows.attacker_of(spec, 100)
   if value is None:
-    return games.game_row(made, scheme, label, game, attacker, None) | BASE
+    note = "there is no base model"
+    return games.game_row(made, scheme, label, game, attacker, note) | BASE
   low = Score(value / 2, value / 2.1, value / 1.9)
   last = Score(value, max(value - 0.1, 0.0), min(value + 0.1, 1.0))
   points = [Point(Cost(steps=9), low), Point(Cost(steps=20), last)]

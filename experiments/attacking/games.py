@@ -7,8 +7,10 @@ from ml_collections import ConfigDict
 from experiments.attacking import rows
 from experiments.attacking.targets import Targets
 from experiments.run import results
-from keyjax.attacks import referee, registry
+from keyjax import tasks
+from keyjax.attacks import intervals, referee, registry
 from keyjax.attacks.game import OVER_IMAGES, Attack, Attacker, Goal
+from keyjax.tasks import Task
 
 
 class Games:
@@ -29,11 +31,14 @@ class Games:
     spec = self._config.attacks[label]
     attack = registry.get(spec.attack)
     target = self._targets.get(scheme)
-    attacker = rows.attacker_of(spec, len(target.train.label))
+    count = tasks.num_examples(target.train)
+    attacker = rows.attacker_of(spec, count)
     budget = rows.budget_of(self._config, label)
-    result: referee.AttackResult | None
-    if attacker.has_base and target.base is None:
-      result = None
+    result: referee.AttackResult | str
+    if attack.classes_only and target.task is not tasks.CLASSES:
+      result = f"it needs one class for each example, not {target.task.name}"
+    elif attacker.has_base and target.base is None:
+      result = "there is no base model"
     elif spec.trials:
       targets = self._targets.with_fresh_keys(
         scheme, spec.trials, decoys=attack.goal == Goal.DISTINGUISH
@@ -42,7 +47,9 @@ class Games:
     else:
       grid = spec.grid.settings or attack.grid
       result = referee.sweep(attack, target, attacker, budget, grid)
-    row = game_row(self._config, scheme, label, attack, attacker, result)
+    row = game_row(
+      self._config, scheme, label, attack, attacker, result, target.task
+    )
     if attack.goal == Goal.FUNCTION:
       row["right"] = self._targets.right(scheme).value
     return row
@@ -54,23 +61,34 @@ def game_row(
   label: str,
   attack: Attack,
   attacker: Attacker,
-  result: referee.AttackResult | None,
+  result: referee.AttackResult | str,
+  task: Task = tasks.CLASSES,
 ) -> dict[str, Any]:
-  """Return a row: the game, the score with its interval, cost and curve."""
+  """Return a row: the game, the score with its interval, cost and curve.
+
+  Args:
+    config: Config with `schemes` and `attacks`.
+    scheme: Label of the scheme.
+    label: Label of the attack.
+    attack: The attack.
+    attacker: What its attacker holds.
+    result: What it reached, or why it was not played.
+    task: What the model is asked to do.
+  """
   base = rows.fields(config, scheme, label, attacker) | {
     "condition": rows.condition(config, scheme, attack.condition),
     "metric": str(attack.goal),
   }
-  # An attack that claims nothing, and says why.
-  note = result.details.get("note") if result else "there is no base model"
-  if result is None or note:
+  # An attack that claims nothing says why.
+  note = result if isinstance(result, str) else result.details.get("note")
+  if isinstance(result, str) or note:
     return results.row(base, value=None, note=note)
   return results.row(
     base,
     value=result.score.value,
     low=result.score.low,
     high=result.score.high,
-    interval=_interval(attack, config.attacks[label], result),
+    interval=_interval(attack, config.attacks[label], result, task),
     cost=result.cost._asdict(),
     curve=[
       p.cost._asdict()
@@ -83,12 +101,12 @@ def game_row(
 
 
 def _interval(
-  attack: Attack, spec: ConfigDict, result: referee.AttackResult
+  attack: Attack, spec: ConfigDict, result: referee.AttackResult, task: Task
 ) -> str:
   if spec.trials:
     return f"Clopper-Pearson over {spec.trials} games"
   if attack.goal in OVER_IMAGES:
-    return "Clopper-Pearson over images, Bonferroni over settings"
+    return f"{intervals.method(task)}, Bonferroni over settings"
   if result.score.low < result.score.high:
     return "Clopper-Pearson over 1 game"
   return "one game: no interval"

@@ -12,7 +12,7 @@ import numpy as np
 import keyjax
 from experiments.protection import protect
 from experiments.protection.job import Job, keygen_batch
-from keyjax import processes, quantize, tree
+from keyjax import processes, quantize, tasks, tree
 from keyjax.attacks import referee, registry
 from keyjax.attacks.fit import Recipe, fit
 from keyjax.attacks.game import Examples, Score, Target
@@ -42,12 +42,12 @@ class Targets:
       licensees: Scheme label -> number of files of the same weights, locked
         under other secrets, that some attack needs; none by default.
     """
-    data = job.dataset
+    dataset = job.dataset
     self.job = job
     self._versions = versions
     self._licensees = licensees or {}
-    self._train = _examples(data.train_images, data.train_labels)
-    self._test = _examples(data.test_images, data.test_labels)
+    self._train = _examples(dataset.train_images, dataset.train_labels)
+    self._test = _examples(dataset.test_images, dataset.test_labels)
     self._last: tuple[str, Target] | None = None
     self._right: dict[str, Score] = {}
 
@@ -61,7 +61,15 @@ class Targets:
     """Another version of the plain model: its head trained a little longer."""
     apply_fn = self.job.model.apply
     marks = [_SISTER_STEPS]
-    return next(fit(apply_fn, self.trained, self._train, marks, _SISTER)).params
+    fits = fit(
+      apply_fn,
+      self.trained,
+      self._train,
+      marks,
+      _SISTER,
+      loss=self.job.task.loss,
+    )
+    return next(fits).params
 
   def get(self, label: str) -> Target:
     """Return the target of a scheme label, trained if necessary."""
@@ -70,10 +78,10 @@ class Targets:
     return self._last[1]
 
   def right(self, label: str) -> Score:
-    """Return the accuracy with the owner's key, for comparison."""
+    """Return the metric with the owner's key, for comparison."""
     if label not in self._right:
       target = self.get(label)
-      found = referee.accuracy(target.authorized(), target.test)
+      found = referee.judge(target.authorized(), target.test, target.task)
       self._right[label] = found
     return self._right[label]
 
@@ -87,7 +95,7 @@ class Targets:
       lambda: protect.claim_key(self.job, label, variables, prepared)
     )
     init = jax.jit(model.init)  # The program that training starts with.
-    example = self._train.image[:1]
+    example = tasks.take(self._train.image, slice(1))
     target = Target(
       name=spec.scheme,
       scheme=lock.scheme,
@@ -98,6 +106,7 @@ class Targets:
       init=lambda rng: init(rng, example),
       train=self._train,
       test=self._test,
+      task=self.job.task,
       options=dict(spec.args),
       floats=quantize.dequantize,
     )
@@ -157,7 +166,10 @@ class Targets:
 
 
 def _examples(images: np.ndarray, labels: np.ndarray) -> Examples:
-  return Examples(images.astype(np.float32) / 255, labels)
+  """Return examples as the model takes them: pixels in [0, 1], or tokens."""
+  if images.ndim > 2:
+    return Examples(images.astype(np.float32) / 255, labels)
+  return Examples(images.astype(np.int32), labels)
 
 
 def _noise(locked: Any, plain: Any, rng: np.random.Generator) -> Any:

@@ -33,7 +33,7 @@ from experiments.benchmarks import overhead, timing, tpu
 from experiments.protection import evaluate, lock
 from experiments.run import config
 from experiments.training import train
-from keyjax import parallel
+from keyjax import parallel, tasks
 
 Rows = list[dict[str, Any]]
 COUNTS = (1, 2, 4, 8)
@@ -127,7 +127,7 @@ def evaluation(
   images = np.zeros((_GLOBAL, *image), np.uint8)
   labels = np.zeros(_GLOBAL, np.int32)
   packed = evaluate.pack(images, labels, _GLOBAL, devices)
-  return evaluate.operations(protection, variables, key, packed)
+  return evaluate.operations(tasks.CLASSES, protection, variables, key, packed)
 
 
 def _measure(rounds: int) -> dict[str, Any]:

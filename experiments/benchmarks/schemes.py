@@ -20,6 +20,7 @@ from experiments.benchmarks.timing import (
   summary,
 )
 from experiments.protection import evaluate, lock
+from keyjax import tasks
 
 Row = dict[str, Any]
 Rows = list[Row]
@@ -125,13 +126,14 @@ def many_keys_rows(rounds: int) -> Iterator[Row]:
       for _ in range(64)
     ]
     locked = built.scheme.encrypt(keys[0], prepared)
+    task = tasks.CLASSES
     for count in (1, 16, 1000):
       images = rng.integers(0, 256, (count, *shape), np.uint8)
       packed = evaluate.pack(images, np.zeros(count, np.int32), 500)
       times = interleaved(
         {
-          "one": _call(evaluate.count, built, locked, keys[:1], packed),
-          "many": _call(evaluate.count, built, locked, keys, packed),
+          "one": _call(evaluate.judge, task, built, locked, keys[:1], packed),
+          "many": _call(evaluate.judge, task, built, locked, keys, packed),
         },
         rounds,
       )

@@ -24,6 +24,7 @@ class Dataset:
     std: Standard deviation per channel; of a text, empty.
     source: Where the data came from and how they differ from the published
       ones; belongs next to every figure.
+    task: Name of the task in `keyjax.tasks`.
   """
 
   name: str
@@ -36,11 +37,12 @@ class Dataset:
   mean: tuple[float, ...]
   std: tuple[float, ...]
   source: str
+  task: str = dataclasses.field(default="classes", kw_only=True)
 
   @property
   def is_text(self) -> bool:
     """Whether examples are sequences of tokens, with a label for each token."""
-    return self.train_labels.ndim == 2
+    return self.task == "tokens"
 
   @property
   def unit(self) -> str:

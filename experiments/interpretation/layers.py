@@ -155,8 +155,8 @@ def tuning(target: Target, sizes: Sizes) -> Rows:
   images = max(1, round(sizes.fraction * len(target.train.label)))
   budget = Budget(steps=sizes.steps, points=2)
   stolen = Model(view(target, Attacker(images=1)).stolen(), target.apply_fn)
-  start = referee.accuracy(stolen, target.test)
-  owner = referee.accuracy(target.authorized(), target.test)
+  start = referee.judge(stolen, target.test)
+  owner = referee.judge(target.authorized(), target.test)
   rows = [
     _scored("no_key", "start", start),
     _scored("right", "owner", owner),

@@ -1,4 +1,4 @@
-"""Accuracy in the four conditions that a key creates, for each of many keys.
+"""A model in the four conditions that a key creates, for each of many keys.
 
 - plain: the unprotected model;
 - right: the locked file and its key;
@@ -6,13 +6,13 @@
 - api: queries to a server that holds the key. A key protects the file, not
   the function, so this equals *right*, and most attacks need only this.
 
-Next to every accuracy is the number of images whose logits are not finite,
-because the argmax of NaN is a class too. In a text, each character counts as
-an image does.
+The task says how a model is judged (`keyjax.tasks`). Next to every metric is
+the number of outputs that are not finite, because the argmax of NaN is a class
+too.
 
 The rows of each batch are divided over all devices of all processes. Each
-process counts its share on its own devices, and only the counts are exchanged:
-no key, weight or image leaves a process.
+process judges its share on its own devices, and only the statistics of examples
+are exchanged: no key, weight or image leaves a process.
 """
 
 import functools
@@ -22,49 +22,54 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import Mesh
 
 import keyjax
 from experiments import data
 from experiments.protection.lock import ApplyFn, Lock
-from keyjax import device_rows, parallel, processes
+from keyjax import device_rows, parallel, processes, tasks
+from keyjax.tasks import Task
 
 
-class Counts(NamedTuple):
-  """Results of a model on images, for each of K keys.
+class Judged(NamedTuple):
+  """Statistics of a model on test examples, for each of K keys.
 
   Attributes:
-    correct: int[K], images with the right class.
-    nonfinite: int[K], images with a logit that is NaN or infinite.
-    total: Number of images per key.
-    loss: float[K], cross-entropy in nats, summed over images.
-    unit: What was counted, `images` or `characters`.
+    task: What the model is asked to do.
+    statistics: Statistics of the task, a pytree of [K, n, ...].
+    nonfinite: int[K], units with an output that is NaN or infinite.
+    total: Number of units per key: examples, or tokens.
   """
 
-  correct: np.ndarray
+  task: Task
+  statistics: Any
   nonfinite: np.ndarray
   total: int
-  loss: np.ndarray
-  unit: str = "images"
 
   @property
-  def accuracy(self) -> np.ndarray:
-    """Accuracies, float[K], from 0 to 1."""
-    return self.correct / self.total
+  def values(self) -> np.ndarray:
+    """The metric that judges, float[K]."""
+    return self.metric(self.task.metric)
+
+  def metric(self, name: str) -> np.ndarray:
+    """Return a metric of the task, float[K]; may be NaN or infinite."""
+    values = [self.task.value(self.key(k), name) for k in range(self.keys)]
+    return np.asarray(values)
 
   @property
-  def perplexity(self) -> np.ndarray:
-    """Exponentials of the mean loss, float[K]; may be NaN or infinite."""
-    with np.errstate(over="ignore"):
-      return np.exp(self.loss / self.total)
+  def keys(self) -> int:
+    """Number of keys."""
+    return len(self.nonfinite)
 
-  def part(self, keys: slice) -> "Counts":
-    """Return the counts of some of the keys."""
+  def key(self, index: int) -> Any:
+    """Return the statistics of one key, a pytree of [n, ...]."""
+    return tasks.take(self.statistics, index)
+
+  def part(self, keys: slice) -> "Judged":
+    """Return the statistics of some of the keys."""
     return self._replace(
-      correct=self.correct[keys],
+      statistics=tasks.take(self.statistics, keys),
       nonfinite=self.nonfinite[keys],
-      loss=self.loss[keys],
     )
 
 
@@ -74,8 +79,8 @@ class Images(NamedTuple):
   Axis b is cut over the devices of this process, and holds its share.
   """
 
-  image: jax.Array  # uint8[n, b, H, W, C]; of a text uint8[n, b, t]
-  label: jax.Array  # int32[n, b]; of a text int32[n, b, t]
+  image: jax.Array  # uint8[n, b, H, W, C]; of a text [n, b, t]
+  label: jax.Array  # int32[n, b]; of another task [n, b, ...]
   mask: jax.Array  # bool[n, b], False on padding
 
 
@@ -111,18 +116,19 @@ def pack(
   return Images(**device_rows.cut_rows(mesh, stacked, _ROWS))
 
 
-Totals = tuple[jax.Array, jax.Array, jax.Array]  # int32, int32, float32
+Found = tuple[Any, jax.Array]  # Statistics and shares, rows at axis 0.
 
 
-def count(
-  lock: Lock, variables: Any, keys: Sequence[Any], images: Images
-) -> Counts:
-  """Count the right answers of a locked model under each of several keys.
+def judge(
+  task: Task, lock: Lock, variables: Any, keys: Sequence[Any], images: Images
+) -> Judged:
+  """Judge a locked model under each of several keys.
 
   Each key decrypts once in each process. Every process must call this with
   the same variables and keys.
 
   Args:
+    task: What the model is asked to do.
     lock: Protection of the model.
     variables: Locked variables.
     keys: Keys of equal tree structure and shapes.
@@ -132,11 +138,13 @@ def count(
   queues = parallel.can_queue(list(images.mask.devices()))
   parts = []
   for i in range(0, len(keys), size):
-    part = _count_part(lock, keys[i : i + size], variables, images)
+    part = _judge_part(task, lock, keys[i : i + size], variables, images)
     parts.append(part if queues else jax.device_get(part))
-  # One array a result: [parts] x [keys of a part] -> [keys]
-  columns = zip(*jax.device_get(parts), strict=True)
-  return _counts(tuple(map(np.hstack, columns)), images)
+  # [parts] x [b, n, keys of a part, ...] -> [b, n, keys, ...]
+  found = jax.tree.map(
+    lambda *x: np.concatenate(x, 2), *map(_with_keys, jax.device_get(parts))
+  )
+  return _judged(task, found, images)
 
 
 def _keys_at_once() -> int:
@@ -146,78 +154,105 @@ def _keys_at_once() -> int:
   return 1 if jax.default_backend() == "cpu" else 16
 
 
-def _count_part(
-  lock: Lock, keys: Sequence[Any], variables: Any, images: Images
-) -> Totals:
+def _judge_part(
+  task: Task, lock: Lock, keys: Sequence[Any], variables: Any, images: Images
+) -> Found:
   scheme = lock.scheme
   mesh = device_rows.of(images.mask)
   if len(keys) > 1:
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *keys)
     stacked, variables = device_rows.copy_to(mesh, (stacked, variables))
-    return _count_keys(mesh, lock, stacked, variables, images)
+    return _judge_keys(mesh, task, lock, stacked, variables, images)
   # Two programs, shared with all that decrypts or runs this model.
   (key,) = keys
   opened = jax.jit(scheme.decrypt)(key, variables)
   if scheme.bind is keyjax.identity().bind:
     opened = device_rows.copy_to(mesh, opened)
-    return _count_plain(mesh, lock.apply, opened, images)
+    return _judge_plain(mesh, task, lock.apply, opened, images)
   key, opened = device_rows.copy_to(mesh, (key, opened))
-  return _count_bound(mesh, scheme.bind, lock.apply, key, opened, images)
+  return _judge_bound(mesh, task, scheme.bind, lock.apply, key, opened, images)
 
 
-def _counts(totals: Any, images: Images) -> Counts:
-  """Return the totals of all processes as counts."""
-  is_text = images.label.ndim > 2
-  labels_per_row = images.label.shape[-1] if is_text else 1
-  rows = np.asarray(images.mask).sum(dtype=np.int32)
-  (correct, nonfinite, loss), rows = processes.total((totals, rows))
-  return Counts(
-    correct=np.atleast_1d(correct),
-    nonfinite=np.atleast_1d(nonfinite),
-    total=labels_per_row * int(rows),
-    loss=np.atleast_1d(loss).astype(np.float64),
-    unit="characters" if is_text else "images",
+def _with_keys(found: Found) -> Found:
+  """Return what one key gave as what one of several keys gives."""
+  shares = found[1]  # [b, n] or [b, n, keys]
+  if shares.ndim == 3:
+    return found
+  return jax.tree.map(lambda x: np.expand_dims(x, 2), found)
+
+
+def _judged(task: Task, found: Found, images: Images) -> Judged:
+  """Return what all processes found.
+
+  Args:
+    task: What the model is asked to do.
+    found: Pytrees of [b, n, keys, ...], of this process.
+    images: Test images of this process.
+  """
+  found, mask = processes.gather((found, np.asarray(images.mask)))
+  there = mask.transpose(1, 0, 2)  # [n, processes, b]
+
+  def rows(x: np.ndarray) -> np.ndarray:
+    # [processes, b, n, keys, ...] -> [examples, keys, ...] -> [keys, ...]
+    return x.transpose(2, 0, 1, *range(3, x.ndim))[there].swapaxes(0, 1)
+
+  statistics, shares = jax.tree.map(rows, found)
+  units = task.units(images.label[0, :1])
+  return Judged(
+    task=task,
+    statistics=statistics,
+    nonfinite=np.rint(shares.sum(1, dtype=np.float64) * units).astype(int),
+    total=units * int(there.sum()),
   )
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _count_keys(
-  mesh: Mesh | None, lock: Lock, keys: Any, variables: Any, images: Images
-) -> Totals:
-  """Return the totals of stacked keys, all at once."""
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _judge_keys(
+  mesh: Mesh | None,
+  task: Task,
+  lock: Lock,
+  keys: Any,
+  variables: Any,
+  images: Images,
+) -> Found:
+  """Return what stacked keys give, all at once: [b, n, keys, ...]."""
 
-  def all_keys(locked: Any, images: Images) -> Totals:
+  def all_keys(locked: Any, images: Images) -> Found:
     keys, variables = locked
 
-    def one(key: Any) -> Totals:
+    def one(key: Any) -> Found:
       opened = lock.scheme.decrypt(key, variables)
-      return _count(lock.scheme.bind(key, lock.apply), opened, images)
+      return _judge(task, lock.scheme.bind(key, lock.apply), opened, images)
 
-    return jax.vmap(one)(keys)
+    return jax.vmap(one, out_axes=2)(keys)
 
   return _everywhere(all_keys, mesh)((keys, variables), images)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _count_bound(
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _judge_bound(
   mesh: Mesh | None,
+  task: Task,
   bind: Callable[..., Any],
   apply_fn: ApplyFn,
   key: Any,
   opened: Any,
   images: Images,
-) -> Totals:
-  def under_key(model: Any, images: Images) -> Totals:
+) -> Found:
+  def under_key(model: Any, images: Images) -> Found:
     key, opened = model
-    return _count(bind(key, apply_fn), opened, images)
+    return _judge(task, bind(key, apply_fn), opened, images)
 
   return _everywhere(under_key, mesh)((key, opened), images)
 
 
-def operations(lock: Lock, opened: Any, key: Any, images: Images) -> float:
+def operations(
+  task: Task, lock: Lock, opened: Any, key: Any, images: Images
+) -> float:
   """Return what a device computes for a batch, by XLA's count of operations.
 
   Args:
+    task: What the model is asked to do.
     lock: Protection of the model.
     opened: Decrypted variables.
     key: Their key.
@@ -225,54 +260,57 @@ def operations(lock: Lock, opened: Any, key: Any, images: Images) -> float:
   """
   mesh = device_rows.of(images.mask)
   key, opened = device_rows.copy_to(mesh, (key, opened))
-  lowered = _count_bound.lower(
-    mesh, lock.scheme.bind, lock.apply, key, opened, images
+  lowered = _judge_bound.lower(
+    mesh, task, lock.scheme.bind, lock.apply, key, opened, images
   )
   return float((lowered.compile().cost_analysis() or {}).get("flops", 0.0))
 
 
-def count_without_key(lock: Lock, variables: Any, images: Images) -> Counts:
-  """Count the right answers of a model as it is: no key, no decryption.
+def judge_without_key(
+  task: Task, lock: Lock, variables: Any, images: Images
+) -> Judged:
+  """Judge a model as it is: no key, no decryption.
 
   Every process must call this with the same variables.
 
   Args:
+    task: What the model is asked to do.
     lock: Protection of the model, for its forward pass.
     variables: Plain variables, or ciphertext viewed by `tree.as_floats`.
     images: Test images from `pack`.
   """
   mesh = device_rows.of(images.mask)
   variables = device_rows.copy_to(mesh, variables)
-  return _counts(_count_plain(mesh, lock.apply, variables, images), images)
+  found = _judge_plain(mesh, task, lock.apply, variables, images)
+  return _judged(task, _with_keys(jax.device_get(found)), images)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _count_plain(
-  mesh: Mesh | None, apply_fn: ApplyFn, variables: Any, images: Images
-) -> Totals:
-  count = functools.partial(_count, apply_fn)
-  return _everywhere(count, mesh)(variables, images)
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _judge_plain(
+  mesh: Mesh | None,
+  task: Task,
+  apply_fn: ApplyFn,
+  variables: Any,
+  images: Images,
+) -> Found:
+  judge = functools.partial(_judge, task, apply_fn)
+  return _everywhere(judge, mesh)(variables, images)
 
 
 def _everywhere(
-  count: Callable[[Any, Images], Totals], mesh: Mesh | None
-) -> Callable[[Any, Images], Totals]:
-  return device_rows.each_device(count, mesh, axis=_ROWS, total=True)
+  judge: Callable[[Any, Images], Found], mesh: Mesh | None
+) -> Callable[[Any, Images], Found]:
+  return device_rows.each_device(judge, mesh, axis=_ROWS)
 
 
-def _count(
-  apply_fn: Callable[..., jax.Array], variables: Any, images: Images
-) -> Totals:
-  """Return the number right, the number not finite, and the summed loss."""
+def _judge(
+  task: Task, apply_fn: Callable[..., Any], variables: Any, images: Images
+) -> Found:
+  """Return statistics and what is not finite, pytrees of [b, n, ...]."""
 
-  def batch(part: Images) -> Totals:
-    logits = apply_fn(variables, data.to_input(part.image))
-    mask = part.mask.reshape(-1, *[1] * (part.label.ndim - 1))
-    hits = (logits.argmax(-1) == part.label) & mask
-    bad = ~jnp.isfinite(logits).all(-1) & mask
-    loss = optax.softmax_cross_entropy_with_integer_labels(logits, part.label)
-    loss = jnp.where(mask, loss, 0.0).sum(dtype=jnp.float32)
-    return hits.sum(dtype=jnp.int32), bad.sum(dtype=jnp.int32), loss
+  def batch(part: Images) -> Found:
+    outputs = apply_fn(variables, data.to_input(part.image))
+    return task.statistics(outputs, part.label), tasks.nonfinite(outputs)
 
-  hits, bad, loss = jax.lax.map(batch, images)
-  return hits.sum(dtype=jnp.int32), bad.sum(dtype=jnp.int32), loss.sum()
+  found = jax.lax.map(batch, images)  # [n, b, ...]
+  return jax.tree.map(lambda x: x.swapaxes(0, 1), found)

@@ -14,7 +14,8 @@ from experiments.protection.lock import Lock, build_all
 from experiments.run import encryption, results
 from experiments.run.encryption import UNENCRYPTED, Encryption
 from experiments.run.workdir import Workdir
-from keyjax import Secret
+from keyjax import Secret, tasks
+from keyjax.tasks import Task
 
 KEYGEN_IMAGES = 1000
 KEYGEN_LABELS = 8000  # Each character of a text has one.
@@ -29,6 +30,7 @@ class Job(NamedTuple):
     workdir: Folders of the run.
     dataset: Data to train and test on.
     model: Linen module.
+    task: What the model is asked to do.
     locks: Protection by label, in the order of `config.schemes`.
     row_base: Fields of every row.
     log: Function that prints a line.
@@ -39,6 +41,7 @@ class Job(NamedTuple):
   workdir: Workdir
   dataset: data.Dataset
   model: nn.Module
+  task: Task
   locks: Mapping[str, Lock]
   row_base: dict[str, Any]
   log: Callable[[str], None]
@@ -77,6 +80,7 @@ def open_job(
   """
   config = ConfigDict({k: v for k, v in config.items() if k != "attacks"})
   dataset = data.from_config(config)
+  task = tasks.get(dataset.task)
   model = models.from_config(config, dataset)
   # Before the workdir, so that a config with an error claims no folder.
   locks = build_all(config.schemes, model)
@@ -88,12 +92,16 @@ def open_job(
     "model": config.model,
     "classes": dataset.num_classes,
     "source": dataset.source,
+    "task": task.name,
+    "judged_by": task.metric,
+    "chance": task.chance(dataset.num_classes),
   }
   return Job(
     config=config,
     workdir=Workdir(config, workdir, keydir, secret),
     dataset=dataset,
     model=model,
+    task=task,
     locks=locks,
     row_base=row_base,
     log=log,

@@ -31,7 +31,7 @@ def judge(
   key: Any,
   prepared: Any,
   locked: Any,
-  plain_accuracy: float,
+  plain_value: float,
 ) -> Outcome:
   """Evaluate the conditions: right, api, no key, wrong keys, near keys.
 
@@ -44,41 +44,36 @@ def judge(
     key: Key of the model.
     prepared: Plain params.
     locked: Locked params.
-    plain_accuracy: Accuracy of the plain model, for the drop.
+    plain_value: Metric of the plain model, for the drop.
   """
   lock = job.locks[label]
   base = scheme_base(job, label)
   every_image = packed_test_images(job, 0)
-  right = evaluate.count(lock, locked, [key], every_image)
+  right = evaluate.judge(job.task, lock, locked, [key], every_image)
   stolen = tree.as_floats(locked, prepared)
-  no_key = evaluate.count_without_key(lock, stolen, every_image)
+  no_key = evaluate.judge_without_key(job.task, lock, stolen, every_image)
   bad_weights = {"nonfinite_weights": int(tree.count_nonfinite(stolen))}
   rows = [
-    accuracy(base, right, "right"),
+    metric_row(base, right, "right"),
     # A server with the key answers every query with the same function.
-    accuracy(base, right, "api"),
-    accuracy(base, no_key, "no_key") | bad_weights,
+    metric_row(base, right, "api"),
+    metric_row(base, no_key, "no_key") | bad_weights,
   ]
-  drops = [drop(base, no_key, "no_key", plain_accuracy)]
-  perplexities = [
-    perplexity(base, right, "right"),
-    perplexity(base, no_key, "no_key"),
-  ]
+  drops = [drop(base, no_key, "no_key", plain_value)]
+  more = more_rows(base, right, "right") + more_rows(base, no_key, "no_key")
   near: Rows = []
   figures: dict[str, Any] = {}
   if jax.tree.leaves(key):
     config = job.config.evaluate
     images = packed_test_images(job, config.wrong_images)
     guesses = wrong_keys(job, lock, key, prepared, config.wrong_keys)
-    wrong = evaluate.count(lock, locked, guesses, images)
-    rows.append(mean_accuracy(base, wrong, "wrong"))
-    drops.append(drop(base, wrong, "wrong", plain_accuracy))
-    perplexities.append(perplexity(base, wrong, "wrong"))
+    wrong = evaluate.judge(job.task, lock, locked, guesses, images)
+    rows.append(mean_row(base, wrong, "wrong"))
+    drops.append(drop(base, wrong, "wrong", plain_value))
+    more += more_rows(base, wrong, "wrong")
     near, curve = _near(job, label, key, locked, images)
-    figures = {"wrong": wrong.accuracy.tolist(), "near": curve}
-  if not job.dataset.is_text:
-    perplexities = []
-  return Outcome(rows + drops + perplexities + near, figures)
+    figures = {"wrong": wrong.values.tolist(), "near": curve}
+  return Outcome(rows + drops + more + near, figures)
 
 
 def wrong_keys(
@@ -149,16 +144,16 @@ def _near(
   guesses = [
     near_keys.near_key(key, d, rng) for d in distances for _ in range(count)
   ]
-  counts = evaluate.count(job.locks[label], locked, guesses, images)
+  judged = evaluate.judge(job.task, job.locks[label], locked, guesses, images)
   base = scheme_base(job, label)
   rows = []
   curve = []
   for i, distance in enumerate(distances):
-    part = counts.part(slice(i * count, (i + 1) * count))
+    part = judged.part(slice(i * count, (i + 1) * count))
     fields: dict[str, Any] = {"distance": distance, "unit": unit}
-    rows.append(mean_accuracy(base, part, "near") | fields)
+    rows.append(mean_row(base, part, "near") | fields)
     point = {
-      "accuracies": part.accuracy.tolist(),
+      "values": part.values.tolist(),
       "nonfinite": int(part.nonfinite.sum()),
     }
     curve.append(fields | point)
@@ -188,83 +183,97 @@ def packed_test_images(job: Job, count: int) -> evaluate.Images:
   )
 
 
-def accuracy(
-  base: dict[str, Any], counts: evaluate.Counts, condition: str
+def metric_row(
+  base: dict[str, Any], judged: evaluate.Judged, condition: str
 ) -> dict[str, Any]:
-  """Return the row of one model."""
-  low, high = intervals.clopper_pearson(counts.correct[0], counts.total)
+  """Return the row of one model: the metric that judges, such as accuracy."""
+  task = judged.task
+  low, high = intervals.of_metric(task, judged.key(0))
   return results.row(
     base,
     condition=condition,
-    metric="accuracy",
-    value=float(counts.accuracy[0]),
+    metric=task.metric,
+    value=float(judged.values[0]),
     low=low,
     high=high,
-    interval=f"Clopper-Pearson over {counts.unit}",
-    images=counts.total,
+    interval=intervals.method(task),
+    images=judged.total,
     keys=1,
-    nonfinite=int(counts.nonfinite[0]),
+    nonfinite=int(judged.nonfinite[0]),
   )
 
 
-def mean_accuracy(
-  base: dict[str, Any], counts: evaluate.Counts, condition: str
+def mean_row(
+  base: dict[str, Any], judged: evaluate.Judged, condition: str
 ) -> dict[str, Any]:
   """Return the row of several keys: mean, largest and smallest."""
-  accuracy = counts.accuracy
-  total = counts.total
-  low, high = intervals.mean_interval(accuracy)
+  task, values = judged.task, judged.values
+  low, high = intervals.mean_interval(values, task.bounds)
   interval = "Student t over keys"
-  if len(set(counts.correct.tolist())) == 1:  # No spread over keys.
-    low, high = intervals.clopper_pearson(counts.correct[0], total)
-    interval = f"Clopper-Pearson over {counts.unit}"
-  best = intervals.clopper_pearson(counts.correct.max(), total, len(accuracy))
+  if len(set(values.tolist())) == 1:  # No spread over keys.
+    low, high = intervals.of_metric(task, judged.key(0))
+    interval = intervals.method(task)
+  best = judged.key(int(np.nanargmax(values)))
   return results.row(
     base,
     condition=condition,
-    metric="accuracy",
-    value=float(accuracy.mean()),
+    metric=task.metric,
+    value=float(values.mean()),
     low=low,
     high=high,
     interval=interval,
-    images=total,
-    keys=len(accuracy),
-    max=float(accuracy.max()),
-    max_high=best[1],
-    min=float(accuracy.min()),
-    nonfinite=int(counts.nonfinite.sum()),
+    images=judged.total,
+    keys=judged.keys,
+    max=float(values.max()),
+    max_high=intervals.of_metric(task, best, among=judged.keys)[1],
+    min=float(values.min()),
+    nonfinite=int(judged.nonfinite.sum()),
   )
 
 
-def perplexity(
-  base: dict[str, Any], counts: evaluate.Counts, condition: str
-) -> dict[str, Any]:
-  """Return the row of a perplexity: the mean over keys, and the smallest.
+def more_rows(
+  base: dict[str, Any], judged: evaluate.Judged, condition: str
+) -> Rows:
+  """Return a row for each further metric: the mean over keys, and the smallest.
 
-  The value is None if the perplexity of a key is NaN or infinite.
+  A value is None if that of a key is NaN or infinite.
   """
-  values = [float(x) for x in counts.perplexity]
-  finite = all(map(math.isfinite, values))
-  return results.row(
-    base,
-    condition=condition,
-    metric="perplexity",
-    value=float(np.mean(values)) if finite else None,
-    images=counts.total,
-    keys=len(values),
-    min=min(values) if finite else None,
-    nonfinite=int(counts.nonfinite.sum()),
-  )
+  rows = []
+  for name in judged.task.metrics:
+    if name == judged.task.metric:
+      continue
+    values = judged.metric(name).tolist()
+    finite = all(map(math.isfinite, values))
+    row = results.row(
+      base,
+      condition=condition,
+      metric=name,
+      value=float(np.mean(values)) if finite else None,
+      images=judged.total,
+      keys=len(values),
+      min=min(values) if finite else None,
+      nonfinite=int(judged.nonfinite.sum()),
+    )
+    rows.append(row)
+  return rows
 
 
 def drop(
   base: dict[str, Any],
-  counts: evaluate.Counts,
+  judged: evaluate.Judged,
   condition: str,
-  plain_accuracy: float,
+  plain_value: float,
 ) -> dict[str, Any]:
-  """Return the row of how far the mean accuracy is below the plain model's."""
-  points = 100 * (plain_accuracy - float(counts.accuracy.mean()))
+  """Return the row of how far the mean metric is below the plain model's.
+
+  In points where the metric is a share, else in its own unit.
+  """
+  share = judged.task.is_share
+  below = plain_value - float(judged.values.mean())
   return results.row(
-    base, condition=condition, metric="drop", value=points, unit="points"
+    base,
+    condition=condition,
+    metric="drop",
+    value=100 * below if share else below,
+    unit="points" if share else judged.task.metric,
   )

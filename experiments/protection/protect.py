@@ -87,14 +87,13 @@ def judge_plain(job: Job, variables: Any) -> Outcome:
       apply=job.model.apply,
     )
     images = judge.packed_test_images(job, 0)
-    counts = evaluate.count_without_key(unlocked, variables, images)
+    judged = evaluate.judge_without_key(job.task, unlocked, variables, images)
     base = job.row_base | {"scheme": "plain", "title": "plain"}
     rows = [
-      judge.accuracy(base, counts, "plain"),
+      judge.metric_row(base, judged, "plain"),
       results.number(base, "parameters", _num_params(variables)),
+      *judge.more_rows(base, judged, "plain"),
     ]
-    if job.dataset.is_text:
-      rows.append(judge.perplexity(base, counts, "plain"))
 
     def finish() -> None:
       outcome = Outcome(rows, {"curve": _curve(folder)})
@@ -105,7 +104,7 @@ def judge_plain(job: Job, variables: Any) -> Outcome:
 
 
 def protect(
-  job: Job, label: str, variables: Any, plain_accuracy: float
+  job: Job, label: str, variables: Any, plain_value: float
 ) -> Outcome:
   """Lock, ship, restore and judge one protection, or what remains of it.
 
@@ -113,7 +112,7 @@ def protect(
     job: The job.
     label: Label of the protection, its folder and its key file.
     variables: Variables from `train_locked`.
-    plain_accuracy: Accuracy of the plain model, for the drop.
+    plain_value: Metric of the plain model, for the drop.
 
   Raises:
     RuntimeError: If the restored and decrypted params are not the plain ones.
@@ -144,7 +143,7 @@ def protect(
     key=key,
     prepared=prepared,
     locked=locked,
-    plain_accuracy=plain_accuracy,
+    plain_value=plain_value,
   )
 
   def finish() -> Outcome:

@@ -164,7 +164,7 @@ def keys_axis() -> Html:
   frame = Frame(Scale(0, 1), Scale(0, 1), 1)
   ticks = [t / 4 for t in range(5)]
   axis = x_axis(frame, ticks, lambda t: percent(t, 0))
-  return chart(frame, "axis: accuracy in percent", axis)
+  return chart(frame, "axis: percent", axis)
 
 
 def keys_legend(chance: bool) -> Html:
@@ -202,7 +202,7 @@ def spread(wrong: Sequence[float], mean: Estimate, levels: Levels) -> Html:
   if mean.proves:
     marks += _level(frame, mean.value, "line")
   marks += x_axis(frame, (0, 0.5, 1), lambda t: percent(t, 0))
-  title = f"Accuracy of {len(wrong)} wrong keys: mean {percent(mean.value)}"
+  title = f"{len(wrong)} wrong keys: mean {percent(mean.value)}"
   return _plot(chart(frame, title, marks))
 
 
@@ -240,7 +240,7 @@ def near(points: Sequence[Near], unit: str, levels: Levels) -> Html:
     for x, y in means
   ]
   marks += x_axis(frame, distances, short, f"{unit} off")
-  title = f"Accuracy in percent against distance in {unit}"
+  title = f"Percent against distance in {unit}"
   return _plot(chart(frame, title, marks), "plot named")
 
 

@@ -11,6 +11,7 @@ from experiments.report.svg import percent
 from experiments.report.view import (
   Scheme,
   count,
+  metric_words,
   number,
   numbers,
   points,
@@ -24,6 +25,7 @@ def by_key(schemes: Sequence[Scheme], levels: Levels) -> Html | None:
   """Draw right key, no key and wrong keys, a row per scheme."""
   if not schemes:
     return None
+  metric = metric_words(schemes)
   rows = []
   for s in schemes:
     drawn = charts.keys(
@@ -35,7 +37,7 @@ def by_key(schemes: Sequence[Scheme], levels: Levels) -> Html | None:
     )
     rows.append(_key_row(element("h3", s.title), drawn, s.color))
   return section(
-    "Accuracy by key",
+    f"{metric[0].upper()}{metric[1:]} by key",
     "A lock works when the right key is where the plain model is and all other "
     "marks are far to the left.",
     charts.keys_legend(levels.chance is not None),
@@ -66,15 +68,16 @@ def spreads(schemes: Sequence[Scheme], levels: Levels) -> Html | None:
   dotted = "Dotted: chance. " if levels.chance is not None else ""
   return _panels(
     "Every wrong key",
-    "Histogram of accuracies; a tail to the right is what a patient attacker "
-    f"would find. {dotted}Grey line: plain model. In colour: the mean.",
+    f"Histogram of {metric_words(schemes)}; a tail to the right is what a "
+    f"patient attacker would find. {dotted}Grey line: plain model. In colour: "
+    "the mean.",
     shown,
     draw,
   )
 
 
 def near(schemes: Sequence[Scheme], levels: Levels) -> Html | None:
-  """Draw accuracy against distance from the right key."""
+  """Draw the metric against distance from the right key."""
 
   def draw(s: Scheme) -> tuple[str, Html]:
     right = s.estimate("right").value
@@ -83,7 +86,7 @@ def near(schemes: Sequence[Scheme], levels: Levels) -> Html | None:
     return _recovery(s.near, unit, right), drawn
 
   return _panels(
-    "Near keys: at what distance does accuracy recover?",
+    f"Near keys: at what distance does {metric_words(schemes)} recover?",
     "Pale dots are keys, the line is their mean, the dashes are the right key. "
     "A curve that climbs towards the left rewards a nearly right key, which "
     "helps a search; a flat curve does not.",
@@ -103,9 +106,9 @@ def _recovery(near: Sequence[Near], unit: str, right: float | None) -> str:
   text = f"{_off(first.distance, unit)}: {points(100 * (first.mean - right))}. "
   half = [p.distance for p in finite if p.mean >= right / 2]
   if not half:
-    return text + "Half of the right key’s accuracy at no distance."
+    return text + "Half of what the right key gives at no distance."
   return (
-    f"{text}Half of the right key’s accuracy or more up to "
+    f"{text}Half of what the right key gives or more up to "
     f"{_off(max(half), unit)}."
   )
 

@@ -10,6 +10,7 @@ from experiments.report.view import (
   Scheme,
   count,
   interval,
+  metric_words,
   nonfinite,
   number,
   points,
@@ -26,8 +27,9 @@ def accuracies(plain: Scheme, schemes: Sequence[Scheme]) -> Html | None:
     return None
   keys = {s.row("wrong").get("keys") for s in schemes} - {None}
   wrong = f"{keys.pop()} wrong keys" if len(keys) == 1 else "wrong keys"
+  metric = metric_words(schemes)
   head = (
-    "accuracy, %",
+    f"{metric}, %",
     "right key",
     "no key",
     f"{wrong}, mean",
@@ -43,7 +45,7 @@ def accuracies(plain: Scheme, schemes: Sequence[Scheme]) -> Html | None:
     cells.insert(3, _best(s))
     rows.append(_row(s, [*cells, _not_finite(s)]))
   note = (
-    f"Below an accuracy: its 95{THIN}% interval (over test images for one key, "
+    f"Below a value: its 95{THIN}% interval (over test examples for one key, "
     "over keys for a mean; for the best key the upper end), and its difference "
     "from the plain model. Struck out: mostly NaN, which proves nothing."
   )

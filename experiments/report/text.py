@@ -13,6 +13,7 @@ from experiments.report.view import (
   count,
   how_many,
   interval,
+  metric_words,
   number,
   span,
   values,
@@ -33,14 +34,15 @@ _CONDITIONS = {
   "near keys": "Keys a few bits, swaps or positions off the right one. They "
   "cannot be made without it; they show whether a search would notice that it "
   "gets closer.",
-  "api": "A server that holds the key answers every query, with the accuracy "
-  "of the right key. Keys protect files, not functions: whoever may query can "
+  "api": "A server that holds the key answers every query as well as with the "
+  "right key. Keys protect files, not functions: whoever may query can "
   "also learn from the answers.",
   "not finite": "The share of outputs that are NaN or infinite. The answer is "
   "then the argmax of NaN, the same class for every image: it looks like "
   "chance and proves nothing.",
 }
 
+_UNITS = {"classes": "images", "tokens": "characters"}
 _LIMITS = (
   "One trained model per scheme; intervals are over images or keys, not over "
   "training runs. The wrong keys are guesses, not attacks: an attacker who "
@@ -101,12 +103,19 @@ def _about_plain(plain: Scheme, schemes: Sequence[Scheme]) -> str:
   around = interval(estimate)
   model = _field(plain, schemes, "model")
   size = plain.cost("parameters")
+  unit = _UNITS.get(str(plain.field("task") or "classes"), "examples")
   return (
-    f"The plain model ({model}, {count(size)} parameters) is right on "
-    f"{percent(estimate.value)} of "
-    f"{count(number(plain.row('plain').get('images')))} test images"
+    f"The plain model ({model}, {count(size)} parameters) {_reaches(plain)} "
+    f"{count(number(plain.row('plain').get('images')))} test {unit}"
     + (f" (95{THIN}% interval: {around})." if around else ".")
   )
+
+
+def _reaches(plain: Scheme) -> str:
+  value = percent(plain.estimate("plain").value)
+  if plain.metric == "accuracy":
+    return f"is right on {value} of"
+  return f"has a {metric_words([plain])} of {value} on"
 
 
 def _about_locks(schemes: Sequence[Scheme]) -> list[str]:
@@ -114,7 +123,8 @@ def _about_locks(schemes: Sequence[Scheme]) -> list[str]:
     return ["Nothing was locked, so there is nothing to report about locks."]
   no_key = values(schemes, "no_key")
   best = best_guess(schemes)
-  first = f"With the right key, accuracy is {span(values(schemes, 'right'))}"
+  metric = metric_words(schemes)
+  first = f"With the right key, {metric} is {span(values(schemes, 'right'))}"
   if no_key:
     first += f"; without a key {span(no_key)}"
   if best:

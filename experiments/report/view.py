@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from experiments.report.charts import Estimate, Near
 from experiments.report.style import NUM_COLORS
 from experiments.report.svg import THIN, percent
+from experiments.run import results
 from keyjax.card.collect import MOSTLY_NONFINITE
 
 DASH = "–"
@@ -38,19 +39,30 @@ class Scheme(NamedTuple):
     """Return a field that all its rows share, such as the data set."""
     return self.rows[0].get(name, "") if self.rows else ""
 
-  def row(self, condition: str, metric: str = "accuracy") -> Mapping[str, Any]:
-    """Return the first such row, or an empty one."""
+  def row(self, condition: str, metric: str = "") -> Mapping[str, Any]:
+    """Return the first such row, or an empty one.
+
+    Args:
+      condition: Condition of the row.
+      metric: Its metric; by default the one that judges.
+    """
+    metric = metric or self.metric
     for row in self.rows:
       if row.get("condition") == condition and row.get("metric") == metric:
         return row
     return {}
+
+  @property
+  def metric(self) -> str:
+    """Name of the metric that judges, such as accuracy."""
+    return results.metric(self.rows[0]) if self.rows else "accuracy"
 
   def cost(self, metric: str) -> float | None:
     """Return a value that belongs to no condition."""
     return number(self.row("", metric).get("value"))
 
   def estimate(self, condition: str) -> Estimate:
-    """Return an accuracy."""
+    """Return the metric that judges, such as an accuracy."""
     row = self.row(condition)
     return Estimate(
       value=number(row.get("value")),
@@ -71,7 +83,8 @@ class Scheme(NamedTuple):
     found = [
       Near(
         p["distance"],
-        numbers(p.get("accuracies")),
+        # Figures of older runs have another name.
+        numbers(p.get("values") or p.get("accuracies")),
         not proves_nothing(rows.get(p["distance"], {})),
       )
       for p in self.figures.get("near") or []
@@ -124,9 +137,16 @@ def proves_nothing(row: Mapping[str, Any]) -> bool:
 
 
 def chance(rows: Sequence[Mapping[str, Any]]) -> float | None:
-  """Return the accuracy of guessing, if rows have the number of classes."""
+  """Return what guessing gives, if rows have the number of classes."""
+  if rows and rows[0].get("chance") is not None:
+    return number(rows[0]["chance"]) or None
   classes = number(rows[0].get("classes")) if rows else None
   return 1 / classes if classes else None
+
+
+def metric_words(schemes: Sequence[Scheme]) -> str:
+  """Return the name of the metric that judges, for people."""
+  return results.in_words(schemes[0].metric if schemes else "accuracy")
 
 
 def values(schemes: Sequence[Scheme], condition: str) -> list[float]:

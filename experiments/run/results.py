@@ -28,7 +28,8 @@ FIELDS = (
   "mechanism",  # name in `keyjax.schemes.registry`, or chain; "" for plain
   "options",  # arguments of the scheme
   "condition",  # plain, right, no_key, wrong, near or api; "" for costs
-  "metric",  # accuracy, drop, round_trip, key_bits, encrypt_seconds, ...
+  # The task's metric, such as accuracy; drop, round_trip, encrypt_seconds, ...
+  "metric",
   "value",
   "low",  # end of the 95 % interval, or null
   "high",
@@ -125,6 +126,39 @@ def number(
 ) -> dict[str, Any]:
   """Return the row of one number without an interval."""
   return row(base, metric=metric, value=value)
+
+
+def metric(row: Mapping[str, Any]) -> str:
+  """Return the metric by which the task of a row judges models.
+
+  Example:
+    >>> metric({}), metric({"judged_by": "miou"})
+    ('accuracy', 'miou')
+  """
+  return str(row.get("judged_by") or "accuracy")
+
+
+_WORDS = {
+  "ap50": "AP50",
+  "cosine": "cosine similarity",
+  "miou": "mean IoU",
+  "word_accuracy": "word accuracy",
+}
+
+
+def in_words(metric: str) -> str:
+  """Return the name of a metric for people.
+
+  Example:
+    >>> in_words("miou"), in_words("accuracy")
+    ('mean IoU', 'accuracy')
+  """
+  return _WORDS.get(metric, metric)
+
+
+def judges(row: Mapping[str, Any]) -> bool:
+  """Return whether a row has the metric by which its task judges models."""
+  return bool(row["metric"] == metric(row))
 
 
 def names(label: str, spec: ConfigDict) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from experiments.run import files
+from experiments.run import files, results
 from experiments.tables import (
   capability,
   headlines,
@@ -217,7 +217,7 @@ def _by_scheme(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def _accuracies(own: Sequence[Row]) -> list[str]:
-  by = {r["condition"]: r for r in own if r["metric"] == "accuracy"}
+  by = {r["condition"]: r for r in own if results.judges(r)}
   first = by.get("plain") or by["right"]
   rest = [by.get("no_key"), by.get("wrong")]
   return [

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments.run import results
 from experiments.tables import steps
 from keyjax.attacks import verdict
 
@@ -37,11 +38,19 @@ def page(rows: Sequence[Row], timed: Sequence[Row] = ()) -> str:
     f"# {first['config']}: {first['dataset']}, {first['model']}, "
     f"train.seed {seeds}",
     "",
+    *_metric_note(first),
     *table(rows, timed),
     "",
     *_notes(rows, timed),
   ]
   return "\n".join(lines) + "\n"
+
+
+def _metric_note(row: Row) -> list[str]:
+  metric = results.metric(row)
+  if metric == "accuracy":
+    return []
+  return [f"Models are judged by {results.in_words(metric)}.", ""]
 
 
 def table(rows: Sequence[Row], timed: Sequence[Row] = ()) -> list[str]:
@@ -57,18 +66,19 @@ def table(rows: Sequence[Row], timed: Sequence[Row] = ()) -> list[str]:
 
 def _cells(rows: Sequence[Row], overhead: str) -> list[str]:
   by = {(r["metric"], r["condition"]): r for r in rows}
+  metric = results.metric(rows[0])
   title = rows[0]["title"]
   papers = rows[0]["papers"] or "-"
-  if ("accuracy", "plain") in by:
-    plain = share(by["accuracy", "plain"], interval=True)
+  if (metric, "plain") in by:
+    plain = share(by[metric, "plain"], interval=True)
     return [title, plain, *["-"] * (len(_HEAD) - 3), papers]
-  no_key = by["accuracy", "no_key"]
-  wrong = by.get(("accuracy", "wrong"))
+  no_key = by[metric, "no_key"]
+  wrong = by.get((metric, "wrong"))
   # Without a key, none is wrong.
   found = [no_key, wrong] if wrong else [no_key]
   return [
     title,
-    share(by["accuracy", "right"], interval=True),
+    share(by[metric, "right"], interval=True),
     share(no_key, interval=True),
     _wrong(wrong) if wrong else "-",
     "; ".join(_drop(by, x) for x in found),

@@ -6,13 +6,16 @@ from typing import Any
 
 import numpy as np
 
+from experiments.run import results
 from experiments.tables import published
 from experiments.tables.runs import Run
 from keyjax.attacks.intervals import mean_interval
 
 Row = dict[str, Any]
 _SAME = ("config", "dataset", "model", "scheme", "title", "mechanism")
-_POINTS = 100  # A drop is in points, an accuracy is a share.
+# Rows of older runs do not have these.
+_TASK = ("task", "judged_by", "chance")
+_POINTS = 100.0  # A drop is in points, an accuracy is a share.
 
 
 def rows(runs: Sequence[Run]) -> list[Row]:
@@ -49,7 +52,9 @@ def _row(found: list[Row], runs: Sequence[Run]) -> Row:
   first = found[0]
   made = {k: first[k] for k in _SAME}
   made |= {k: first[k] for k in ("options", "condition", "metric")}
-  made |= summary(first["metric"], [x["value"] for x in found])
+  made |= {k: first[k] for k in _TASK if k in first}
+  judges = results.judges(first)
+  made |= summary(first["metric"], [x["value"] for x in found], judges)
   made |= _counts(found)
   return made | {
     "papers": published.report(first),
@@ -62,8 +67,14 @@ def _row(found: list[Row], runs: Sequence[Run]) -> Row:
   }
 
 
-def summary(metric: str, values: list[Any]) -> Row:
-  """Return the value over seeds; for a single seed, without an interval."""
+def summary(metric: str, values: list[Any], judges: bool = False) -> Row:
+  """Return the value over seeds; for a single seed, without an interval.
+
+  Args:
+    metric: What the values are.
+    values: One a seed.
+    judges: Whether it is the metric by which models are judged.
+  """
   made: Row = {"values": values, "value": None, "sd": None}
   made |= {"low": None, "high": None, "interval": ""}
   if None in values:  # A perplexity that is not finite.
@@ -75,7 +86,7 @@ def summary(metric: str, values: list[Any]) -> Row:
   if len(values) > 1:
     made["sd"] = float(np.std(array, ddof=1))
   # If all values are equal, the seeds give no interval.
-  if np.ptp(array) > 0 and metric in ("accuracy", "drop"):
+  if np.ptp(array) > 0 and (judges or metric == "drop"):
     low, high = _interval(metric, array)
     made |= {"low": low, "high": high}
     made["interval"] = "Student t over seeds"
@@ -96,11 +107,9 @@ def median(values: Sequence[float]) -> Row:
 
 
 def _interval(metric: str, values: np.ndarray) -> tuple[float, float]:
-  if metric == "accuracy":
-    return mean_interval(values)
-  # `mean_interval` takes shares, from 0 to 1; a drop may be below 0.
-  low, high = mean_interval((values / _POINTS + 1) / 2)
-  return _POINTS * (2 * low - 1), _POINTS * (2 * high - 1)
+  if metric == "drop":
+    return mean_interval(values, (-_POINTS, _POINTS))
+  return mean_interval(values, (min(0.0, values.min()), 1.0))
 
 
 def _counts(found: list[Row]) -> Row:

@@ -14,9 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from keyjax import device_rows, tree
+from keyjax import device_rows, tasks, tree
 from keyjax.attacks.game import Examples
 from keyjax.scheme import ApplyFn, PyTree
+from keyjax.tasks.task import Loss
 
 _RULES = {
   "adam": optax.scale_by_adam,
@@ -60,8 +61,9 @@ def fit(
   seed: int = 0,
   mask: PyTree | None = None,
   devices: Sequence[jax.Device] | None = None,
+  loss: Loss | None = None,
 ) -> Iterator[Fit]:
-  """Train on labels or on logits, and yield at every mark.
+  """Train on labels, or on what another model says, and yield at every mark.
 
   Devices divide each batch, and the compiler inserts the sums over them:
   batch statistics are those of the whole batch. If they do not divide the batch
@@ -72,13 +74,15 @@ def fit(
       `train=True, mutable=[...]` where the variables hold more than params.
     variables: Initial variables: `{"params": ...}` and other collections, or a
       tree of params.
-    data: Images, and labels int32[n] or logits float32[n, classes] to imitate.
+    data: Inputs, and what `loss` compares outputs with.
     marks: Steps after which to yield; the last ends the training.
     recipe: Settings of training.
     seed: Seed of the order of the images.
     mask: Tree like the variables, 1.0 where a weight trains and 0.0 elsewhere;
       by default from `recipe.layers`.
     devices: Devices that share a step; by default `device_rows.workers()`.
+    loss: Loss of outputs and labels, of which the mean is minimised; by default
+      `cross_entropy`.
 
   Raises:
     ValueError: If no leaf trains, or the optimiser is unknown.
@@ -88,21 +92,24 @@ def fit(
     mask = _mask(params, recipe.layers, prefix=rest is not None)
   else:
     mask = _collections(mask)[0]
-  step_fn, init = _step(apply_fn, recipe.optimizer, rest is not None)
+  step_fn, init = _step(
+    apply_fn, recipe.optimizer, rest is not None, loss or cross_entropy
+  )
   mesh = device_rows.over(devices or device_rows.workers())
   home = jax.local_devices()[0]
   params, rest, mask = device_rows.copy_to(mesh, (params, rest, mask))
   state = init(params)
   order = np.random.default_rng(seed)
-  size = min(recipe.batch_size, len(data.label))
+  total = tasks.num_examples(data)
+  size = min(recipe.batch_size, total)
   rows = np.zeros(0, np.int64)
   steps = max(marks)
   flops = 0.0
   for i in range(1, steps + 1):
     if len(rows) < size:
-      rows = order.permutation(len(data.label))
+      rows = order.permutation(total)
     picked, rows = rows[:size], rows[size:]
-    batch = device_rows.cut_rows(mesh, (data.image[picked], data.label[picked]))
+    batch = device_rows.cut_rows(mesh, tuple(tasks.take(data, picked)))
     rate = recipe.learning_rate * 0.5 * (1 + np.cos(np.pi * (i - 1) / steps))
     args = (params, rest, state, batch, mask, jnp.float32(rate))
     flops = flops or _flops(step_fn, args)
@@ -133,7 +140,9 @@ def _mask(params: PyTree, layers: str, prefix: bool) -> PyTree:
 
 
 @functools.lru_cache(maxsize=16)
-def _step(apply_fn: ApplyFn, optimizer: str, collections: bool) -> Any:
+def _step(
+  apply_fn: ApplyFn, optimizer: str, collections: bool, loss: Loss
+) -> Any:
   """Return a compiled step, and the function that starts its state."""
   if optimizer not in _RULES:
     raise ValueError(f"optimizer={optimizer!r}: choose {', '.join(_RULES)}")
@@ -147,7 +156,7 @@ def _step(apply_fn: ApplyFn, optimizer: str, collections: bool) -> Any:
       )
     else:
       logits = apply_fn({"params": params} if collections else params, images)
-    return cross_entropy(logits, labels), rest
+    return jnp.mean(loss(logits, labels)), rest
 
   @jax.jit
   def step(
@@ -189,7 +198,7 @@ def has_statistics(variables: PyTree) -> bool:
 
 
 def estimate(
-  apply_fn: ApplyFn, variables: PyTree, images: np.ndarray, rounds: int = 32
+  apply_fn: ApplyFn, variables: PyTree, images: Any, rounds: int = 32
 ) -> PyTree:
   """Return the variables with batch statistics of these images."""
 
@@ -198,6 +207,7 @@ def estimate(
     _, new = apply_fn(variables, x, train=True, mutable=["batch_stats"])
     return {**variables, **new}
 
+  inputs = jax.tree.map(jnp.asarray, images)
   for _ in range(rounds):  # Until running means forget the initial ones.
-    variables = turn(variables, jnp.asarray(images))
+    variables = turn(variables, inputs)
   return variables

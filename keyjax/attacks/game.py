@@ -13,7 +13,7 @@ goal:
 
     key          share of the key's array elements that are right
     weights      share of the locked weights that are right bit for bit
-    function     test accuracy
+    function     the task's metric on the test data, such as accuracy
     distinguish  1 if a file and a decoy were told apart; half is chance
     forge        1 if the owner's key opens the forgery to what was claimed
     transfer     share of the victims, classified correctly by the authorised
@@ -32,7 +32,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from keyjax import tasks
 from keyjax.scheme import ApplyFn, Key, PyTree, Scheme
+from keyjax.tasks import Task
 
 
 class Goal(enum.StrEnum):
@@ -170,7 +172,7 @@ class Claim(NamedTuple):
 
 
 class Model(NamedTuple):
-  """A claimed model: `apply_fn(params, images) -> logits`."""
+  """A claimed model: `apply_fn(params, inputs) -> outputs`, mostly logits."""
 
   params: PyTree
   apply_fn: ApplyFn
@@ -196,10 +198,14 @@ class Adversarial(NamedTuple):
 
 
 class Examples(NamedTuple):
-  """Labelled images: float32[n, h, w, c] in [0, 1] and int32[n]."""
+  """Labelled examples, pytrees of arrays [n, ...].
 
-  image: np.ndarray
-  label: np.ndarray
+  Images are float32[n, h, w, c] in [0, 1], their classes int32[n]; other tasks
+  have inputs and labels of their own.
+  """
+
+  image: Any
+  label: Any
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -217,6 +223,7 @@ class Target:
     init: Function from a JAX rng to fresh params of the model.
     train: The owner's training data; an attacker may hold some of it.
     test: Data that models are judged on.
+    task: What the model is asked to do, and the metric that judges it.
     options: Public arguments of the scheme.
     base: Public model that this one was fine-tuned from, if any.
     copies: Other files that the same secret locked.
@@ -236,6 +243,7 @@ class Target:
   init: Callable[[jax.Array], PyTree]
   train: Examples
   test: Examples
+  task: Task = tasks.CLASSES
   options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   base: PyTree = None
   copies: Sequence[PyTree] = ()
@@ -292,6 +300,8 @@ class Attack:
     referee: Function that scores its claims; by default the goal's.
     condition: `wrong` for attacks on the stolen file, `api` on a server,
       `right` for those of an authorised user with their key.
+    classes_only: Whether it needs one class for each example; otherwise it
+      takes any task.
   """
 
   name: str
@@ -302,3 +312,4 @@ class Attack:
   grid: Sequence[Mapping[str, Any]] = ({},)
   referee: Referee | None = None
   condition: str = "wrong"
+  classes_only: bool = False

@@ -1,9 +1,14 @@
-"""Intervals of measured shares, means and differences."""
+"""Intervals of measured shares, means, differences and metrics of tasks."""
+
+from typing import Any
 
 import numpy as np
 import scipy.stats
 
+from keyjax.tasks.task import Task, num_examples
+
 CONFIDENCE = 0.95
+_RESAMPLES = 1000
 
 
 def clopper_pearson(
@@ -72,3 +77,88 @@ def difference(
   below = np.hypot(a - a_low, b_high - b)
   above = np.hypot(a_high - a, b - b_low)
   return float(a - b - below), float(a - b + above)
+
+
+def of_metric(
+  task: Task, statistics: Any, metric: str = "", among: int = 1
+) -> tuple[float, float]:
+  """Return the 95 % interval of a task's metric, over examples.
+
+  It is exact (Clopper-Pearson) where the metric is the share of examples that
+  are right, and otherwise Efron's bootstrap of examples, between percentiles.
+  If all examples have a share of 0, or of 1, no resample differs: there it is
+  the exact one of as many examples that are wrong, or right.
+  For the largest of `among` models, it includes Bonferroni's correction.
+
+  Efron, "Bootstrap methods: another look at the jackknife", The Annals of
+  Statistics 7(1), 1979.
+
+  Args:
+    task: The task.
+    statistics: Its statistics, a pytree of [n, ...].
+    metric: Name of the metric; by default the one that judges.
+    among: Number of models from which this one was chosen.
+
+  Returns:
+    Both ends; NaN if the metric of a resample is NaN, as without any object.
+
+  Example:
+    >>> from keyjax import tasks
+    >>> words = {"errors": np.array([0, 1, 0, 4]), "length": np.full(4, 5)}
+    >>> low, high = of_metric(tasks.get("words"), words)
+    >>> low < 0.75 < high
+    True
+  """
+  metric = metric or task.metric
+  n = num_examples(statistics)
+  if task.exact and metric == task.metric:
+    hits = np.asarray(statistics["hits"])
+    return clopper_pearson(int(hits.sum()), n, among)
+  rng = np.random.default_rng(0)
+  counts = rng.multinomial(n, np.full(n, 1 / n), _RESAMPLES)
+  found = np.asarray(task.metrics[metric](statistics, counts), np.float64)
+  tail = (1 - CONFIDENCE) / 2
+  low, high = np.quantile(found, (tail, 1 - tail))
+  value = task.value(statistics, metric)
+  judges = metric == task.metric
+  if judges and task.is_share and low == high and value in (0, 1):
+    return clopper_pearson(round(value * n), n, among)
+  bounds = task.bounds if judges else (-np.inf, np.inf)
+  return widened((value, float(low), float(high)), among, bounds)
+
+
+def widened(
+  score: tuple[float, float, float], among: int, bounds: tuple[float, float]
+) -> tuple[float, float]:
+  """Return an interval with Bonferroni's correction, as if it were normal.
+
+  Args:
+    score: Value, low end and high end of the largest of `among`.
+    among: Number of values.
+    bounds: Smallest and largest possible value.
+
+  Example:
+    >>> [round(x, 3) for x in widened((0.5, 0.4, 0.6), 10, (0.0, 1.0))]
+    [0.357, 0.643]
+  """
+  value, low, high = score
+  tail = (1 - CONFIDENCE) / 2
+  z = scipy.stats.norm.ppf(1 - tail / among) / scipy.stats.norm.ppf(1 - tail)
+  least, most = bounds
+  return (
+    float(max(value - z * (value - low), least)),
+    float(min(value + z * (high - value), most)),
+  )
+
+
+def method(task: Task) -> str:
+  """Return how `of_metric` finds the interval of the metric that judges.
+
+  Example:
+    >>> from keyjax import tasks
+    >>> method(tasks.CLASSES), method(tasks.get("tokens"))
+    ('Clopper-Pearson over images', 'bootstrap over examples')
+  """
+  if task.exact:
+    return f"Clopper-Pearson over {task.unit}"
+  return "bootstrap over examples"

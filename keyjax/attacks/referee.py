@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from keyjax import tree
+from keyjax import tasks, tree
 from keyjax.attacks import adversarial, forward, game, intervals, views
 from keyjax.attacks.game import (
   Attack,
@@ -22,6 +22,7 @@ from keyjax.attacks.game import (
   Score,
   Target,
 )
+from keyjax.tasks import Task
 
 
 class Point(NamedTuple):
@@ -68,8 +69,13 @@ def play(
 
   Raises:
     ValueError: If the attacker lacks something that the attack needs, or is
-      granted more than there is.
+      granted more than there is, or the attack does not take the task.
   """
+  if attack.classes_only and target.task is not tasks.CLASSES:
+    raise ValueError(
+      f"{attack.name} needs one class for each example, but the task of this "
+      f"model is {target.task.name}"
+    )
   if not attacker.covers(attack.needs):
     raise ValueError(f"{attack.name} needs {attack.needs}, got {attacker}")
   _check_holdings(attack, target, attacker)
@@ -103,8 +109,8 @@ def _check_holdings(attack: Attack, target: Target, attacker: Attacker) -> None:
   Otherwise rows would state more than the attacker had.
   """
   most = {
-    "images": len(target.train.label),
-    "victims": len(target.test.label),
+    "images": tasks.num_examples(target.train),
+    "victims": tasks.num_examples(target.test),
     "copies": len(target.copies),
     "licensees": len(target.licensed),
   }
@@ -126,7 +132,7 @@ def sweep(
 ) -> AttackResult:
   """Play every setting and returns the best.
 
-  The interval of a share of images is widened for the choice among settings
+  The interval of a score over images is widened for the choice among settings
   (Bonferroni), and `sweep_seconds` are those of all of them.
   """
   grid = list(attack.grid if grid is None else grid)
@@ -134,11 +140,9 @@ def sweep(
   best = max(played, key=lambda r: r.score.value)
   total = sum(r.cost.seconds for r in played)
   score = best.score
-  number = score.details.get("images", 0)
-  if attack.goal in game.OVER_IMAGES and number and len(grid) > 1:
-    hits = round(score.value * number)
-    low, high = intervals.clopper_pearson(hits, number, len(grid))
-    score = score._replace(low=low, high=high)
+  if attack.goal in game.OVER_IMAGES and len(grid) > 1:
+    ends = _widened(score, len(grid), target.task)
+    score = score._replace(low=ends[0], high=ends[1])
   return dataclasses.replace(
     best,
     score=score,
@@ -205,25 +209,52 @@ def score(attack: Attack, value: Any, target: Target) -> Score:
   """Score a claim; a claim of None scores 0."""
   if value is None and attack.goal in _WON_OR_LOST:
     return _one_game(False)
-  if value is None and attack.goal == Goal.FUNCTION:
-    return Score(0.0, *intervals.clopper_pearson(0, len(target.test.label)))
+  if value is None and attack.goal == Goal.FUNCTION and target.task.exact:
+    total = tasks.num_examples(target.test)
+    return Score(0.0, *intervals.clopper_pearson(0, total))
   if value is None:
     return Score(0.0, 0.0, 0.0)
   return (attack.referee or _REFEREES[attack.goal])(value, target)
 
 
-def accuracy(model: Model, examples: Examples, batch_size: int = 500) -> Score:
-  """Return a model's accuracy, and the number of images with bad logits."""
-  logits = forward.logits(model, examples.image, batch_size)
-  hits = int((logits.argmax(-1) == examples.label).sum())
-  bad = int((~np.isfinite(logits).all(-1)).sum())
-  total = len(examples.label)
-  low, high = intervals.clopper_pearson(hits, total)
-  return Score(hits / total, low, high, {"nonfinite": bad, "images": total})
+def judge(
+  model: Model,
+  examples: Examples,
+  task: Task = tasks.CLASSES,
+  batch_size: int = 500,
+) -> Score:
+  """Return the metric of a model, such as its accuracy, with its interval.
+
+  Args:
+    model: The model.
+    examples: Inputs and labels, at least one example.
+    task: What it is asked to do.
+    batch_size: Examples of a call over all devices.
+
+  Returns:
+    The score. Its details are the number of examples, called `images`, the
+    number of them with outputs that are not finite, and further metrics.
+  """
+  found, bad = forward.judged(model, examples, task, batch_size)
+  more = [name for name in task.metrics if name != task.metric]
+  details = {"nonfinite": int(np.ceil(bad).sum()), "images": len(bad)}
+  return Score(
+    task.value(found),
+    *intervals.of_metric(task, found),
+    details | {name: task.value(found, name) for name in more},
+  )
+
+
+def _widened(score: Score, among: int, task: Task) -> tuple[float, float]:
+  number = score.details.get("images", 0)
+  if task.exact and number:
+    hits = round(score.value * number)
+    return intervals.clopper_pearson(hits, number, among)
+  return intervals.widened(score[:3], among, task.bounds)
 
 
 def _function(value: Model, target: Target) -> Score:
-  return accuracy(value, target.test)
+  return judge(value, target.test, target.task)
 
 
 def _key(value: Any, target: Target) -> Score:

@@ -30,6 +30,7 @@ def register(
   grid: Sequence[Mapping[str, Any]] = ({},),
   referee: Referee | None = None,
   condition: str = "wrong",
+  classes_only: bool = False,
 ) -> Callable[[AttackFn], AttackFn]:
   """Register the decorated function as an attack.
 
@@ -42,6 +43,8 @@ def register(
     grid: Settings that a sweep tries.
     referee: Function that scores its claims; by default the goal's.
     condition: `wrong`, `api` or `right`; see `Attack`.
+    classes_only: Whether it needs one class for each example, as those on the
+      goal `TRANSFER` always do.
 
   Raises:
     ValueError: If the name is taken.
@@ -59,6 +62,7 @@ def register(
       grid=grid,
       referee=referee,
       condition=condition,
+      classes_only=classes_only or goal == Goal.TRANSFER,
     )
     return run
 

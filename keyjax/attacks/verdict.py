@@ -156,7 +156,7 @@ def progress(row: Row) -> float:
   chance = 0.0
   most = 1.0
   if row["metric"] == "function":
-    chance = 1 / (row.get("classes") or 10)
+    chance = row.get("chance", 1 / (row.get("classes") or 10))
     most = row.get("right") or 1.0
   if row["metric"] == "distinguish":
     chance = 0.5

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keyjax import keys, tree
+from keyjax import keys, tasks, tree
 from keyjax.attacks.game import Attacker, Examples, Model, Target
 from keyjax.scheme import ApplyFn, Key, PyTree, Scheme
 from keyjax.schemes import registry
+from keyjax.tasks import Task
 
 
 class Leak(NamedTuple):
@@ -35,17 +36,19 @@ class Oracle:
     self.used = 0
     self._forward = jax.jit(model.apply_fn)
 
-  def __call__(self, images: np.ndarray) -> np.ndarray:
-    """Return logits of images in [0, 1].
+  def __call__(self, images: Any) -> Any:
+    """Return the outputs, such as logits, of images in [0, 1].
 
     Raises:
       ValueError: If there are more images than queries left.
     """
-    if len(images) > self.left:
-      raise ValueError(f"{len(images)} queries, but {self.left} are left")
-    self.left -= len(images)
-    self.used += len(images)
-    return np.asarray(self._forward(self._model.params, jnp.asarray(images)))
+    asked = tasks.num_examples(images)
+    if asked > self.left:
+      raise ValueError(f"{asked} queries, but {self.left} are left")
+    self.left -= asked
+    self.used += asked
+    inputs = jax.tree.map(jnp.asarray, images)
+    return jax.device_get(self._forward(self._model.params, inputs))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,6 +75,7 @@ class View:
     copies: Other files under the same secret.
     licensed: Files of the same weights under other secrets.
     victims: Test images to change.
+    task: What the model is asked to do.
   """
 
   attacker: Attacker
@@ -93,6 +97,7 @@ class View:
   copies: Sequence[PyTree]
   licensed: Sequence[PyTree]
   victims: Examples | None
+  task: Task = tasks.CLASSES
 
   def stolen(self) -> PyTree:
     """Return the file as an attacker runs it: ciphertext as floats."""
@@ -113,7 +118,7 @@ def view(target: Target, attacker: Attacker, seed: int = 0) -> View:
     seed: Seed that picks their training images and the place of their leak.
   """
   rng = np.random.default_rng([seed, 0])
-  order = rng.permutation(len(target.train.label))
+  order = rng.permutation(tasks.num_examples(target.train))
   picked = order[: attacker.images]
   paths = locked_paths(target)
   return View(
@@ -126,7 +131,7 @@ def view(target: Target, attacker: Attacker, seed: int = 0) -> View:
     name=target.name if attacker.knows_scheme else "",
     options=_options(target) if attacker.knows_scheme else {},
     locked=target.locked if attacker.has_locked else None,
-    data=Examples(target.train.image[picked], target.train.label[picked]),
+    data=tasks.take(target.train, picked),
     ciphertexts=_overheard(target, attacker, order[::-1]),
     schedule=_schedule(target) if attacker.schedule else None,
     key=target.key if attacker.has_key else None,
@@ -137,9 +142,10 @@ def view(target: Target, attacker: Attacker, seed: int = 0) -> View:
     base=target.base if attacker.has_base else None,
     copies=tuple(target.copies)[: attacker.copies],
     licensed=tuple(target.licensed)[: attacker.licensees],
-    victims=Examples(*(x[: attacker.victims] for x in target.test))
+    victims=tasks.take(target.test, slice(attacker.victims))
     if attacker.victims
     else None,
+    task=target.task,
   )
 
 

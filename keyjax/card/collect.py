@@ -118,7 +118,7 @@ def _card(
   accuracy_rows = [
     r
     for r in _unique([*plain, *of_scheme])
-    if r.get("metric") == "accuracy"
+    if r.get("metric") == r.get("judged_by", "accuracy")
     and r.get("condition") in CONDITIONS
     and "attack" not in r
   ]
@@ -212,7 +212,10 @@ def _parts(name: str, options: Any) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _data(rows: Sequence[Row]) -> dict[str, Any]:
-  return {k: _one(rows, k) for k in _DATA}
+  data = {k: _one(rows, k) for k in _DATA}
+  if any("judged_by" in r for r in rows):  # Rows of older runs do not say it.
+    data["metric"] = _one(rows, "judged_by")
+  return data
 
 
 def _key(text: str) -> dict[str, str]:

@@ -23,7 +23,7 @@ def lines(card: Mapping[str, Any]) -> list[str]:
     *_head(card),
     "",
     *_table(
-      "accuracy, %",
+      f"{card['data'].get('metric', 'accuracy')}, %",
       ("condition", "value", "95 %", "keys"),
       map(_accuracy, card["accuracy"]),
     ),

@@ -19,7 +19,8 @@ def statistics(logits: jax.Array, labels: jax.Array) -> dict[str, Any]:
 
   The argmax of NaN is a class too: see `keyjax.tasks.nonfinite`.
   """
-  return {"hits": (logits.argmax(-1) == labels).astype(jnp.float32)}
+  found = logits.argmax(-1)
+  return {"hits": (found == labels.astype(found.dtype)).astype(jnp.float32)}
 
 
 TASK = Task(

@@ -30,5 +30,6 @@ TASK = Task(
   loss=loss,
   statistics=statistics,
   metrics={"return": mean("return")},
+  logits=False,
   bounds=(-np.inf, np.inf),
 )

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 Loss = Callable[[Any, Any], jax.Array]
 Statistics = Callable[[Any, Any], Any]
@@ -35,6 +36,7 @@ class Task:
     exact: Whether the first metric is the share of examples that are right,
       statistic `hits`, so that its interval is exact.
     bounds: Smallest and largest value of the first metric.
+    logits: Whether outputs are one array of logits over its last axis.
     units: Function of labels to the number of units of one example.
     chance: Function of the number of classes to what guessing gives.
   """
@@ -46,6 +48,7 @@ class Task:
   metrics: Mapping[str, Metric]
   exact: bool = False
   bounds: tuple[float, float] = (0.0, 1.0)
+  logits: bool = True
   units: Callable[[Any], int] = lambda label: 1
   chance: Callable[[int], float] = lambda classes: 0.0
 
@@ -58,6 +61,11 @@ class Task:
   def is_share(self) -> bool:
     """Whether the metric is a share, which tables show in percent."""
     return self.bounds == (0.0, 1.0)
+
+  @property
+  def imitation(self) -> Loss:
+    """Loss against the outputs of another model instead of labels."""
+    return _divergence if self.logits else _squared_error
 
   def value(self, statistics: Any, metric: str = "") -> float:
     """Return a metric of all examples.
@@ -74,6 +82,22 @@ class Task:
     """
     once = np.ones((1, num_examples(statistics)), np.int64)
     return float(self.metrics[metric or self.metric](statistics, once)[0])
+
+
+def _divergence(logits: jax.Array, wanted: jax.Array) -> jax.Array:
+  """Return the cross-entropy to another model's distribution, float32[b]."""
+  found = optax.softmax_cross_entropy(logits, jax.nn.softmax(wanted))
+  return found.reshape(len(found), -1).mean(1)
+
+
+def _squared_error(outputs: Any, wanted: Any) -> jax.Array:
+  """Return the mean squared error, summed over arrays, float32[b]."""
+
+  def one(x: jax.Array, y: jax.Array) -> jax.Array:
+    return jnp.square(x - y).reshape(len(x), -1).mean(1)
+
+  errors = jax.tree.leaves(jax.tree.map(one, outputs, wanted))
+  return jnp.stack(errors).sum(0)
 
 
 def ratio(above: str, below: str) -> Metric:
@@ -124,12 +148,32 @@ def take(examples: Any, rows: Any) -> Any:
 
 
 def nonfinite(outputs: Any) -> jax.Array:
-  """Return which examples have an output that is NaN or infinite, bool[b]."""
-  found = [
-    ~jnp.isfinite(x.reshape(len(x), -1)).all(1)
-    for x in jax.tree.leaves(outputs)
-    if jnp.issubdtype(x.dtype, jnp.inexact)
-  ]
-  if not found:
-    return jnp.zeros(len(jax.tree.leaves(outputs)[0]), bool)
-  return jnp.stack(found).any(0)
+  """Return the share of each example's outputs that proves nothing.
+
+  Args:
+    outputs: Outputs of a model. Of one array, float[b, ..., classes], the share
+      of positions with a logit that is NaN or infinite; of other pytrees, 1 for
+      an example with such a number.
+
+  Returns:
+    float32[b].
+
+  Example:
+    >>> nonfinite(jnp.asarray([[[0.0, 1.0], [jnp.nan, 0.0]]])).tolist()
+    [0.5]
+  """
+  leaves = jax.tree.leaves(outputs)
+  bad = [_bad(x) for x in leaves if jnp.issubdtype(x.dtype, jnp.inexact)]
+  if not bad:
+    return jnp.zeros(len(leaves[0]), jnp.float32)
+  if len(leaves) == 1:
+    return bad[0].mean(1)
+  return jnp.stack([x.max(1) for x in bad]).max(0)
+
+
+def _bad(x: jax.Array) -> jax.Array:
+  """Return 1.0 for positions that are not finite, float32[b, positions]."""
+  found = ~jnp.isfinite(x)
+  if x.ndim > 1:
+    found = found.any(-1)
+  return found.reshape(len(x), -1).astype(jnp.float32)

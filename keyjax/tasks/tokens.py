@@ -30,7 +30,8 @@ def statistics(logits: jax.Array, labels: jax.Array) -> dict[str, Any]:
   counted = labels >= 0
   known = jnp.maximum(labels, 0)
   nats = optax.softmax_cross_entropy_with_integer_labels(logits, known)
-  hits = (logits.argmax(-1) == labels) & counted
+  found = logits.argmax(-1)
+  hits = (found == labels.astype(found.dtype)) & counted
   return {
     "hits": hits.sum(-1, dtype=jnp.float32),
     "tokens": counted.sum(-1, dtype=jnp.float32),

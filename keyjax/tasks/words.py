@@ -36,7 +36,7 @@ def statistics(logits: jax.Array, labels: jax.Array) -> dict[str, Any]:
   best = jnp.where(jnp.isfinite(logits).all(-1), logits.argmax(-1), _BLANK)
   before = jnp.pad(best[:, :-1], ((0, 0), (1, 0)), constant_values=_BLANK)
   said = (best != _BLANK) & (best != before)
-  errors = jax.vmap(_distance)(best, said, labels)
+  errors = jax.vmap(_distance)(best, said, labels.astype(best.dtype))
   return {
     "errors": errors.astype(jnp.float32),
     "length": (labels >= 0).sum(-1, dtype=jnp.float32),
@@ -58,9 +58,8 @@ def _distance(read: jax.Array, said: jax.Array, label: jax.Array) -> jax.Array:
 
     def across(left: jax.Array, above: Any) -> tuple[jax.Array, jax.Array]:
       diagonal, up, symbol = above
-      least = jnp.minimum(
-        jnp.minimum(left, up) + 1, diagonal + (symbol != word)
-      )
+      changed = diagonal + (symbol != word).astype(diagonal.dtype)
+      least = jnp.minimum(jnp.minimum(left, up) + 1, changed)
       return least, least
 
     start = row[0] + 1

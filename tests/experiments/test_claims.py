@@ -150,7 +150,7 @@ def test_known_weights_open_the_chain_and_not_the_counter_mode(
 
 def test_guessing_leaves_keyed_noise_locked(matrix: ConfigDict) -> None:
   target = locked("keyed_noise")
-  right = referee.accuracy(target.authorized(), target.test)
+  right = referee.judge(target.authorized(), target.test)
   assert score("guess", target, matrix).high < right.low
 
 

@@ -18,15 +18,17 @@ from experiments.run import results
 from experiments.run.config import base, scheme, set_schemes, table_schemes
 from experiments.run.workdir import Workdir
 from experiments.tables import markdown, over_seeds, published, runs, steps
+from keyjax import tasks
 from keyjax.attacks.intervals import mean_interval
 from tests.conftest import ROOT
 
 
-def counts(seed: int, keys: int, images: int) -> evaluate.Counts:
+def counts(seed: int, keys: int, images: int) -> evaluate.Judged:
   rng = np.random.default_rng([7, seed, keys])
   correct = rng.integers(0, images, keys)
+  hits = np.arange(images) < correct[:, None]  # [keys, images]
   zeros = np.zeros(keys, np.int64)
-  return evaluate.Counts(correct, zeros, images, zeros.astype(np.float64))
+  return evaluate.Judged(tasks.CLASSES, {"hits": hits}, zeros, images)
 
 
 def scheme_rows(base: dict[str, Any], seed: int, changed: int) -> list[Any]:
@@ -40,12 +42,12 @@ def scheme_rows(base: dict[str, Any], seed: int, changed: int) -> list[Any]:
     results.number(base, "key_bits", 128.0 if changed else 44.25 + seed),
     results.number(base, "encrypt_seconds", 0.001 * (1 + seed)),
     results.number(base, "decrypt_seconds", 0.002),
-    judge.accuracy(base, right, "right"),
-    judge.accuracy(base, no_key, "no_key") | {"nonfinite_weights": 0},
-    judge.mean_accuracy(base, wrong, "wrong"),
+    judge.metric_row(base, right, "right"),
+    judge.metric_row(base, no_key, "no_key") | {"nonfinite_weights": 0},
+    judge.mean_row(base, wrong, "wrong"),
     judge.drop(base, no_key, "no_key", 0.9),
     judge.drop(base, wrong, "wrong", 0.9),
-    judge.mean_accuracy(base, wrong, "near") | {"distance": 1},
+    judge.mean_row(base, wrong, "near") | {"distance": 1},
   ]
 
 
@@ -65,7 +67,7 @@ def write(folder: pathlib.Path, seed: int) -> None:
     "command": f"python -m experiments.main --workdir={folder}",
   }
   named = this | {"scheme": "plain", "title": "plain"}
-  rows = [judge.accuracy(named, counts(seed + 5, 1, 40), "plain")]
+  rows = [judge.metric_row(named, counts(seed + 5, 1, 40), "plain")]
   for label, changed in (("float32", 610), ("shf", 0)):
     spec = this | results.names(label, config.schemes[label])
     rows += scheme_rows(spec, seed, changed)

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from experiments import data, main, models
 from experiments.run import results
 from experiments.run.config import base, scheme, set_schemes
+from keyjax import tasks
 from tests import repeatable
 
 LABELS = ("float32", "hpnn")
@@ -112,12 +113,15 @@ def test_perplexity_is_that_of_a_uniform_guess() -> None:
   )
   images = evaluate.pack(text.test_images[:5], text.test_labels[:5], 4)
   protection = lock.build("deep_lock", {}, model)
-  counts = evaluate.count_without_key(protection, zeros, images)
-  assert counts.total == 5 * CONTEXT and counts.unit == "characters"
-  assert counts.perplexity == pytest.approx([text.num_classes], rel=1e-5)
-  (correct,) = counts.correct
-  assert correct == int((text.test_labels[:5] == 0).sum())
-  assert math.isinf(counts._replace(loss=np.array([1e9])).perplexity[0])
+  task = tasks.get(text.task)
+  found = evaluate.judge_without_key(task, protection, zeros, images)
+  assert found.total == 5 * CONTEXT
+  perplexity = found.metric("perplexity")
+  assert perplexity == pytest.approx([text.num_classes], rel=1e-5)
+  right = (text.test_labels[:5] == 0).sum(1)
+  assert found.key(0)["hits"].tolist() == right.tolist()
+  worst = found.key(0) | {"nats": np.full(5, 1e9)}
+  assert math.isinf(task.value(worst, "perplexity"))
 
 
 @pytest.mark.parametrize(

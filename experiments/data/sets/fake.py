@@ -65,6 +65,7 @@ def make(
     mean=(0.5,) * channels,
     std=(0.25,) * channels,
     source="random numbers: no accuracy here means anything",
+    task="classes" if train[1].ndim == 1 else "tokens",
   )
 
 

@@ -68,6 +68,7 @@ def load(name: str, options: Options) -> Dataset:
     mean=(),
     std=(),
     source=source,
+    task="tokens",
   )
 
 

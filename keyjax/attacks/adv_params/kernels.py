@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keyjax import tree
+from keyjax import tasks, tree
 from keyjax.attacks.game import Examples
 from keyjax.scheme import PyTree
 
@@ -81,10 +81,8 @@ def split(data: Examples, count: int) -> tuple[Any, Any]:
 
   Where no others are left, the first ones take their place.
   """
-  first = (jnp.asarray(data.image[:count]), jnp.asarray(data.label[:count]))
-  if count == len(data.label):
+  whole = jax.tree.map(jnp.asarray, tuple(data))
+  first = tasks.take(whole, slice(count))
+  if count == tasks.num_examples(whole):
     return first, first
-  return first, (
-    jnp.asarray(data.image[count:]),
-    jnp.asarray(data.label[count:]),
-  )
+  return first, tasks.take(whole, slice(count, None))

@@ -7,11 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keyjax.attacks import fit, registry
+from keyjax import tasks
+from keyjax.attacks import registry
 from keyjax.attacks.adv_params import kernels
 from keyjax.attacks.game import Attacker, Budget, Claim, Cost, Goal, Model
 from keyjax.attacks.views import View
 from keyjax.scheme import ApplyFn, PyTree
+from keyjax.tasks.task import Loss
 
 _FRACTIONS = (0.0, 0.5, 1.0)  # Points of the inner range that are tried.
 _AT_ONCE = 16  # Weights that a step tries.
@@ -42,10 +44,10 @@ def line_search(
     held_out: Share of the images that only decide which step was best.
   """
   batch, rest = kernels.split(
-    view.data, round(len(view.data.label) * (1 - held_out))
+    view.data, round(tasks.num_examples(view.data) * (1 - held_out))
   )
   params = view.stolen()
-  search = _Search(view.apply_fn, params)
+  search = _Search(view.apply_fn, params, view.task.loss)
   best_loss = float(search.loss(params, rest))
   best = params
   flops = search.flops(params, batch)
@@ -65,7 +67,7 @@ def line_search(
   yield Claim(
     Model(best, view.apply_fn),
     Cost(steps=step, flops=step * flops),
-    {"loss": best_loss, "images": len(view.data.label)},
+    {"loss": best_loss, "images": tasks.num_examples(view.data)},
   )
 
 
@@ -80,7 +82,7 @@ class _Change(NamedTuple):
 class _Search:
   """Tries changes of single weights; one compilation serves all of them."""
 
-  def __init__(self, apply_fn: ApplyFn, params: PyTree):
+  def __init__(self, apply_fn: ApplyFn, params: PyTree, loss_fn: Loss):
     leaves = jax.tree.leaves(params)
     # Of the stolen file: the search stays where unchanged weights are.
     self._ranges = {
@@ -88,7 +90,7 @@ class _Search:
     }
 
     def loss(params: PyTree, batch: Any) -> jax.Array:
-      return fit.cross_entropy(apply_fn(params, batch[0]), batch[1])
+      return loss_fn(apply_fn(params, batch[0]), batch[1]).mean()
 
     self.loss = jax.jit(loss)
     self._grad = jax.jit(jax.value_and_grad(loss))
@@ -96,14 +98,14 @@ class _Search:
   def flops(self, params: PyTree, batch: Any) -> float:
     """Return the operations of a step, by XLA's count."""
     once = self.loss.lower(params, batch).cost_analysis() or {}
-    images = len(batch[1])
+    images = tasks.num_examples(batch)
     tries = _AT_ONCE * len(_FRACTIONS) * min(_SCREEN, images) / images
     return float(once.get("flops", 0.0)) * (tries + _FINALISTS + 3)
 
   def step(self, params: PyTree, batch: Any) -> PyTree | None:
     """Return the params with the best single change, or None."""
     loss, grads = self._grad(params, batch)
-    few = tuple(x[:_SCREEN] for x in batch)
+    few = tasks.take(batch, slice(_SCREEN))
     tried = [_apply(params, c) for c in self._promising(params, grads)]
     tried.sort(key=lambda new: float(self.loss(new, few)))
     # The others are tried on all images only when no finalist helps.

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from keyjax import tasks
 from keyjax.attacks import fit, registry
 from keyjax.attacks.adv_params import kernels
 from keyjax.attacks.game import Attacker, Budget, Claim, Cost, Goal, Model
@@ -44,6 +45,7 @@ def sparse_tune(
     recipe=fit.Recipe(learning_rate=learning_rate, batch_size=128),
     seed=budget.seed,
     mask=_mask(view, params, coordinates),
+    loss=view.task.loss,
   )
   for at in training:
     cost = Cost(steps=at.step, flops=at.flops)
@@ -52,10 +54,10 @@ def sparse_tune(
 
 def _mask(view: View, params: PyTree, coordinates: int) -> PyTree:
   """Return a tree of 1.0 where a weight trains and 0.0 elsewhere."""
-  batch, _ = kernels.split(view.data, len(view.data.label))
+  batch, _ = kernels.split(view.data, tasks.num_examples(view.data))
 
   def loss(params: PyTree) -> jax.Array:
-    return fit.cross_entropy(view.apply_fn(params, batch[0]), batch[1])
+    return view.task.loss(view.apply_fn(params, batch[0]), batch[1]).mean()
 
   leaves, treedef = jax.tree.flatten(params)
   slopes = jax.tree.leaves(jax.jit(jax.grad(loss))(params))

@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keyjax.attacks import fit, registry
+from keyjax import tasks
+from keyjax.attacks import registry
 from keyjax.attacks.game import (
   Attacker,
   Budget,
@@ -34,6 +35,7 @@ from keyjax.attacks.pixel_shuffle.enumeration import all_masks, all_orders
 from keyjax.attacks.views import View
 from keyjax.scheme import ApplyFn, Key, Scheme
 from keyjax.schemes.hpnn import HpnnKey
+from keyjax.tasks.task import Loss
 
 _IMAGES = 16
 _AT_ONCE = 64
@@ -72,9 +74,10 @@ def exhaust(view: View, budget: Budget) -> Iterator[Claim]:
     note = f"2^{math.log2(size):.1f} keys, and {budget.steps:,} tries"
     yield Claim(None, Cost(), {"note": note})
     return
-  measure = _losses(view.scheme, view.apply_fn)
+  measure = _losses(view.scheme, view.apply_fn, view.task.loss)
   params = view.stolen()
-  data = [jnp.asarray(x[:_IMAGES]) for x in view.data]
+  few = tasks.take(view.data, slice(_IMAGES))
+  data = jax.tree.map(jnp.asarray, tuple(few))
   best = None
   least = np.inf
   tried = 0
@@ -94,11 +97,10 @@ def exhaust(view: View, budget: Budget) -> Iterator[Claim]:
 
 
 @functools.lru_cache(maxsize=16)
-def _losses(scheme: Scheme, apply_fn: ApplyFn) -> Any:
+def _losses(scheme: Scheme, apply_fn: ApplyFn, loss: Loss) -> Any:
   """Return a compiled `(keys, params, images, labels) -> losses`."""
 
-  def one(key: Key, params: Any, x: jax.Array, y: jax.Array) -> jax.Array:
-    logits = scheme.bind(key, apply_fn)(params, x)
-    return fit.cross_entropy(logits, y)
+  def one(key: Key, params: Any, x: Any, y: Any) -> jax.Array:
+    return loss(scheme.bind(key, apply_fn)(params, x), y).mean()
 
   return jax.jit(jax.vmap(one, (0, None, None, None)))

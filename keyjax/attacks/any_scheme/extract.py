@@ -2,7 +2,7 @@
 
 A key protects a file, not a function: an attacker who may query the model needs
 no file. The queries are images of the same kind as the training data, and the
-copy imitates the logits.
+copy imitates the answers: their logits, or all outputs of another task.
 
 A licensee (`extract_keyed`) needs no queries: they run the model themselves,
 and what they distil works without the key.
@@ -16,9 +16,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from keyjax import tasks
 from keyjax.attacks import registry
 from keyjax.attacks.fit import Recipe, fit
 from keyjax.attacks.game import (
@@ -46,9 +46,9 @@ _GRID = tuple({"learning_rate": r} for r in (1e-3, 3e-3))
   condition="api",
 )
 def extract(view: View, budget: Budget, **recipe: Any) -> Iterator[Claim]:
-  """Query once for each image, and train a fresh model on the logits."""
+  """Query once for each image, and train a fresh model on the answers."""
   assert view.oracle is not None
-  images = view.data.image[: view.oracle.left]
+  images = tasks.take(view.data.image, slice(view.oracle.left))
   data = Examples(images, view.oracle(images))
   yield from _imitate(view, data, budget, recipe, view.oracle.used)
 
@@ -67,11 +67,14 @@ def extract_keyed(view: View, budget: Budget, **recipe: Any) -> Iterator[Claim]:
   forward = jax.jit(keyed(view.scheme, view.apply_fn))
   images = view.data.image
   keyed_params = (view.key, view.opened())
-  logits = [
-    np.asarray(forward(keyed_params, jnp.asarray(images[at : at + _BATCH])))
-    for at in range(0, len(images), _BATCH)
+  answers = [
+    jax.device_get(
+      forward(keyed_params, tasks.take(images, slice(at, at + _BATCH)))
+    )
+    for at in range(0, tasks.num_examples(images), _BATCH)
   ]
-  data = Examples(images, np.concatenate(logits))
+  joined = jax.tree.map(lambda *x: np.concatenate(x), *answers)
+  data = Examples(images, joined)
   yield from _imitate(view, data, budget, recipe, 0)
 
 
@@ -85,6 +88,14 @@ def _imitate(
   start = view.init(jax.random.key(budget.seed))
   marks = budget.marks()
   chosen = Recipe(**recipe)
-  for at in fit(view.apply_fn, start, data, marks, chosen, budget.seed):
+  for at in fit(
+    view.apply_fn,
+    start,
+    data,
+    marks,
+    chosen,
+    budget.seed,
+    loss=view.task.imitation,
+  ):
     cost = Cost(steps=at.step, queries=queries, flops=at.flops)
     yield Claim(Model(at.params, view.apply_fn), cost)

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keyjax import tree
+from keyjax import tasks, tree
 from keyjax.attacks import intervals, registry
 from keyjax.attacks.fit import Recipe, fit
 from keyjax.attacks.game import (
@@ -166,10 +166,18 @@ def _train(
 ) -> Iterator[Claim]:
   # The file before the first step.
   yield Claim(start, Cost(), details)
-  more = {**details, "images": len(view.data.label)}
+  more = {**details, "images": tasks.num_examples(view.data)}
   run = start.apply_fn
   marks = budget.marks()
-  for at in fit(run, start.params, view.data, marks, recipe, budget.seed):
+  for at in fit(
+    run,
+    start.params,
+    view.data,
+    marks,
+    recipe,
+    budget.seed,
+    loss=view.task.loss,
+  ):
     cost = Cost(steps=at.step, flops=at.flops)
     yield Claim(Model(at.params, run), cost, more)
 

@@ -83,8 +83,5 @@ def change_key(view: View, budget: Budget) -> Iterator[Claim]:
 
 def _new_key(view: View, params: PyTree) -> Key:
   assert view.scheme is not None
-  batch = {
-    "image": jnp.asarray(view.data.image),
-    "label": jnp.asarray(view.data.label),
-  }
+  batch = jax.tree.map(jnp.asarray, view.data._asdict())
   return view.scheme.keygen(Secret.generate(), params, batch)

@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from keyjax.attacks import fit, registry
+from keyjax import tasks
+from keyjax.attacks import registry
 from keyjax.attacks.game import (
   Attacker,
   Budget,
@@ -33,14 +34,14 @@ def random_keys(view: View, budget: Budget) -> Iterator[Claim]:
   """Try keys of random secrets, and keep the one with the lowest loss."""
   scheme = view.scheme
   assert scheme is not None
-  image = jnp.asarray(view.data.image[:_IMAGES])
-  label = jnp.asarray(view.data.label[:_IMAGES])
+  few = tasks.take(view.data, slice(_IMAGES))
+  image, label = jax.tree.map(jnp.asarray, tuple(few))
 
   @jax.jit
   def loss_of(key: Any, locked: Any) -> jax.Array:
     params = view.floats(scheme.decrypt(key, locked))
-    logits = scheme.bind(key, view.apply_fn)(params, image)
-    return fit.cross_entropy(logits, label)
+    outputs = scheme.bind(key, view.apply_fn)(params, image)
+    return view.task.loss(outputs, label).mean()
 
   def guess() -> Any:
     return scheme.keygen(Secret.generate(), view.like, {"image": image})

@@ -63,6 +63,7 @@ _BASES = 4
   ("hpnn",),
   Attacker(queries=1),
   referee=sign_referees.key_referee,
+  classes_only=True,
 )
 def algebraic(
   view: View, budget: Budget, learning_rate: float = 0.03

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from keyjax import tasks
 from keyjax.attacks import registry
 from keyjax.attacks.game import Attacker, Budget, Claim, Cost, Goal
 from keyjax.attacks.hpnn import greedy, sign_model, sign_referees
@@ -35,7 +36,7 @@ _TOURNAMENT = 3
 def genetic(
   view: View, budget: Budget, population: int = 32
 ) -> Iterator[Claim]:
-  """Evolve signs by the cross-entropy on labelled images.
+  """Evolve signs by the task's loss on labelled images.
 
   Args:
     view: The file, the scheme and labelled images.
@@ -43,13 +44,13 @@ def genetic(
     population: Number of sign vectors.
   """
   problem = sign_model.pose(view)
-  images, labels = sign_model.examples(view, "ce", budget.seed)
-  images, labels = (x[: greedy.IMAGES] for x in (images, labels))
-  compiled = sign_model.hard_loss(problem.apply_fn, "ce")
+  loss = view.task.loss
+  data = sign_model.examples(view, loss, budget.seed)
+  few = tasks.take(data, slice(greedy.IMAGES))
+  compiled = sign_model.hard_loss(problem.apply_fn, loss)
 
   def measure(values: np.ndarray) -> float:
-    args = problem.params, problem.units, values, images, labels
-    return float(compiled(*args))
+    return float(compiled(problem.params, problem.units, values, *few))
 
   rng = np.random.default_rng(budget.seed)
   pool = rng.choice(greedy.SIGNS, (population, problem.size))

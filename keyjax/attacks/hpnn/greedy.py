@@ -16,11 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from keyjax import tasks
 from keyjax.attacks import registry
 from keyjax.attacks.game import Attacker, Budget, Claim, Cost, Goal
 from keyjax.attacks.hpnn import sign_model, sign_referees
 from keyjax.attacks.hpnn.sign_model import Problem
 from keyjax.attacks.views import View
+from keyjax.tasks.task import Loss
 
 # Largest number of images that a flip is judged on.
 IMAGES = 512
@@ -31,7 +33,7 @@ def flips(
   problem: Problem,
   values: np.ndarray,
   data: tuple[Any, Any],
-  kind: str,
+  kind: str | Loss,
   order: np.ndarray,
 ) -> Iterator[tuple[int, np.ndarray, float]]:
   """Try flips until none helps, and yield after each try.
@@ -47,7 +49,7 @@ def flips(
     The number of tries, the best signs so far, and their loss.
   """
   values = np.array(values, np.float32)
-  images, want = (x[:IMAGES] for x in data)
+  images, want = tasks.take(data, slice(IMAGES))
   measure = sign_model.hard_loss(problem.apply_fn, kind)
   args = problem.params, problem.units
   best = float(measure(*args, values, images, want))
@@ -68,7 +70,7 @@ def flips(
       yield tries, values, best
 
 
-def _attack(view: View, budget: Budget, loss: str) -> Iterator[Claim]:
+def _attack(view: View, budget: Budget, loss: str | Loss) -> Iterator[Claim]:
   problem = sign_model.pose(view)
   data = sign_model.examples(view, loss, budget.seed)
   rng = np.random.default_rng(budget.seed)
@@ -101,8 +103,8 @@ def _claim(
   referee=sign_referees.function_referee,
 )
 def greedy(view: View, budget: Budget) -> Iterator[Claim]:
-  """Flip signs by the cross-entropy on labelled images."""
-  return _attack(view, budget, "ce")
+  """Flip signs by the task's loss on labelled images."""
+  return _attack(view, budget, view.task.loss)
 
 
 @registry.register(
@@ -111,6 +113,7 @@ def greedy(view: View, budget: Budget) -> Iterator[Claim]:
   ("hpnn",),
   Attacker(queries=1),
   referee=sign_referees.key_referee,
+  classes_only=True,
 )
 def greedy_oracle(view: View, budget: Budget) -> Iterator[Claim]:
   """Flip signs by the distance to the authorised logits."""

@@ -25,13 +25,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from keyjax import device_rows
+from keyjax import device_rows, tasks
 from keyjax.attacks import registry
 from keyjax.attacks.game import Attacker, Budget, Claim, Cost, Goal
 from keyjax.attacks.hpnn import greedy, sign_model, sign_referees, statistics
 from keyjax.attacks.hpnn.sign_model import Problem
 from keyjax.attacks.views import View
 from keyjax.scheme import ApplyFn
+from keyjax.tasks.task import Loss
 
 _BATCH = 128
 # Standard deviation of the first theta: at 0 a lock lets nothing through.
@@ -44,7 +45,7 @@ _ADAM = optax.scale_by_adam()
 
 
 @functools.lru_cache(maxsize=16)
-def _step(apply_fn: ApplyFn, kind: str) -> Any:
+def _step(apply_fn: ApplyFn, kind: str | Loss) -> Any:
   """Return a compiled step over theta."""
 
   def loss_fn(theta: Any, params: Any, units: Any, x: Any, want: Any) -> Any:
@@ -67,7 +68,7 @@ def _step(apply_fn: ApplyFn, kind: str) -> Any:
 def descend(
   problem: Problem,
   data: tuple[Any, Any],
-  kind: str,
+  kind: str | Loss,
   theta: np.ndarray,
   steps: int,
   learning_rate: float,
@@ -87,15 +88,16 @@ def descend(
   step = _step(problem.apply_fn, kind)
   at = jnp.asarray(theta)
   state = _ADAM.init(at)
-  images, want = (np.asarray(x) for x in data)
-  size = min(_BATCH, len(want))
+  data = jax.tree.map(np.asarray, data)
+  total = tasks.num_examples(data)
+  size = min(_BATCH, total)
   mesh = device_rows.over(device_rows.workers())
   rows = np.zeros(0, np.int64)
   for i in range(steps):
     if len(rows) < size:
-      rows = rng.permutation(len(want))
+      rows = rng.permutation(total)
     picked, rows = rows[:size], rows[size:]
-    batch = device_rows.cut_rows(mesh, (images[picked], want[picked]))
+    batch = device_rows.cut_rows(mesh, tasks.take(data, picked))
     rate = jnp.float32(learning_rate * 0.5 * (1 + np.cos(np.pi * i / steps)))
     at, state = step(at, state, rate, problem.params, problem.units, batch)
     yield i + 1, np.asarray(at)
@@ -111,7 +113,7 @@ def solve(
   problem: Problem,
   data: tuple[Any, Any],
   budget: Budget,
-  kind: str,
+  kind: str | Loss,
   learning_rate: float = 0.03,
   starts: int = 1,
   informed: bool = True,
@@ -129,7 +131,7 @@ def solve(
     informed: Whether the first starts are the evidence of the weights.
   """
   rng = np.random.default_rng(budget.seed)
-  few = tuple(x[: greedy.IMAGES] for x in data)
+  few = tasks.take(data, slice(greedy.IMAGES))
   compiled = sign_model.hard_loss(problem.apply_fn, kind)
 
   def measure(signs: np.ndarray) -> float:
@@ -163,7 +165,7 @@ def solve(
 
 
 def _attack(
-  view: View, budget: Budget, loss: str, **setting: Any
+  view: View, budget: Budget, loss: str | Loss, **setting: Any
 ) -> Iterator[Claim]:
   problem = sign_model.pose(view)
   data = sign_model.examples(view, loss, budget.seed)
@@ -184,7 +186,7 @@ _BLIND = {"informed": False, "starts": 3}
 )
 def relax(view: View, budget: Budget, **setting: Any) -> Iterator[Claim]:
   """Fit the signs to labelled images; see `solve` for the settings."""
-  return _attack(view, budget, "ce", **setting)
+  return _attack(view, budget, view.task.loss, **setting)
 
 
 @registry.register(
@@ -200,6 +202,7 @@ def relax(view: View, budget: Budget, **setting: Any) -> Iterator[Claim]:
     {"loss": "jsd", **_BLIND},
   ),
   referee=sign_referees.key_referee,
+  classes_only=True,
 )
 def relax_oracle(
   view: View, budget: Budget, loss: str = "mse", **setting: Any

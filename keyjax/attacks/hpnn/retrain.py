@@ -53,18 +53,24 @@ def retrain(
     **recipe: Fields of `fit.Recipe` for the weights.
   """
   problem = sign_model.pose(view)
-  data = sign_model.examples(view, "ce", budget.seed)
+  data = sign_model.examples(view, view.task.loss, budget.seed)
   first = max(int(share * budget.steps), 1)
   rest = max(budget.steps - first, 1)
   part = Budget(first, 1, budget.seed)
   *_, (cost, signs, _) = relax.solve(
-    view, problem, data, part, "ce", starts=starts
+    view, problem, data, part, view.task.loss, starts=starts
   )
   start = hpnn.absorb(sign_model.key_of(problem, signs), problem.params)
   yield Claim(Model(start, view.apply_fn), cost)
   marks = Budget(rest, budget.points).marks()
   for at in fit(
-    view.apply_fn, start, view.data, marks, Recipe(**recipe), budget.seed
+    view.apply_fn,
+    start,
+    view.data,
+    marks,
+    Recipe(**recipe),
+    budget.seed,
+    loss=view.task.loss,
   ):
     spent = Cost(steps=cost.steps + at.step, flops=at.flops)
     yield Claim(Model(at.params, view.apply_fn), spent)

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from keyjax import device_rows
 from keyjax.attacks.game import Model
@@ -20,6 +19,7 @@ from keyjax.interception import intercept
 from keyjax.scheme import ApplyFn, PyTree
 from keyjax.schemes import hpnn_choice, hpnn_lock, hpnn_sites
 from keyjax.schemes.hpnn import HpnnKey
+from keyjax.tasks.task import Loss
 
 Units = dict[str, jax.Array]
 
@@ -49,7 +49,9 @@ def pose(view: View) -> Problem:
     view: The file and the scheme, and the schedule if it was granted.
       `options` may hold `layers`, as for `hpnn`.
   """
-  x = jnp.zeros((1, *view.data.image.shape[1:]))
+  x = jax.tree.map(
+    lambda a: jnp.zeros((1, *a.shape[1:]), a.dtype), view.data.image
+  )
   units: Units = {}
   if view.schedule is None:
     start = 0
@@ -100,21 +102,20 @@ def logits(apply_fn: ApplyFn) -> Any:
 # ------------------------------------------------------------------ objectives
 
 
-def loss(kind: str, logits: jax.Array, want: jax.Array) -> jax.Array:
-  """Return the distance of logits from labels or from authorised logits.
+def loss(kind: str | Loss, logits: Any, want: Any) -> jax.Array:
+  """Return the distance of outputs from labels or from authorised logits.
 
   Args:
-    kind: `ce` for int32[n] labels; `jsd`, `kl` or `mse` (of centred logits,
-      in units of their variance) for float32[n, classes].
-    logits: float[n, classes].
+    kind: Loss of a task, for labels; or, for float32[n, classes], `jsd`, `kl`
+      or `mse` (of centred logits, in units of their variance).
+    logits: float[n, classes]; of other tasks, what its loss takes.
     want: Labels or logits to match.
 
   Raises:
     ValueError: If the kind is unknown.
   """
-  if kind == "ce":
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, want)
-    return losses.mean()
+  if callable(kind):
+    return kind(logits, want).mean()
   if kind == "mse":
     a = logits - logits.mean(-1, keepdims=True)
     b = want - want.mean(-1, keepdims=True)
@@ -125,7 +126,7 @@ def loss(kind: str, logits: jax.Array, want: jax.Array) -> jax.Array:
   if kind == "jsd":
     m = jnp.logaddexp(p, q) - jnp.log(2.0)
     return 0.5 * (_kl(p, m) + _kl(q, m))
-  raise ValueError(f"loss={kind!r}: choose ce, jsd, kl or mse")
+  raise ValueError(f"loss={kind!r}: choose jsd, kl or mse")
 
 
 def _kl(p: jax.Array, q: jax.Array) -> jax.Array:
@@ -133,7 +134,7 @@ def _kl(p: jax.Array, q: jax.Array) -> jax.Array:
 
 
 @functools.lru_cache(maxsize=16)
-def hard_loss(apply_fn: ApplyFn, kind: str) -> Any:
+def hard_loss(apply_fn: ApplyFn, kind: str | Loss) -> Any:
   """Return a compiled `(params, units, values, images, want) -> loss`."""
   return jax.jit(
     lambda params, units, values, x, want: loss(
@@ -142,7 +143,7 @@ def hard_loss(apply_fn: ApplyFn, kind: str) -> Any:
   )
 
 
-def examples(view: View, kind: str, seed: int) -> tuple[Any, Any]:
+def examples(view: View, kind: str | Loss, seed: int) -> tuple[Any, Any]:
   """Return images and their targets: labels, or the oracle's logits.
 
   The oracle is queried with the attacker's images, then with noise, until no
@@ -150,7 +151,7 @@ def examples(view: View, kind: str, seed: int) -> tuple[Any, Any]:
   share each pass over them.
   """
   mesh = device_rows.over(device_rows.workers())
-  if kind == "ce":
+  if callable(kind):
     return device_rows.cut_rows(mesh, tuple(view.data))
   assert view.oracle is not None
   images = view.data.image[: view.oracle.left]

@@ -15,9 +15,11 @@ import functools
 import itertools
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+from keyjax import tasks
 from keyjax.attacks import referee
 from keyjax.attacks.game import Score, Target
 from keyjax.attacks.hpnn import sign_model
@@ -41,7 +43,7 @@ class Symmetries(NamedTuple):
 
 
 def symmetries(
-  apply_fn: ApplyFn, params: PyTree, key: HpnnKey, images: np.ndarray
+  apply_fn: ApplyFn, params: PyTree, key: HpnnKey, images: Any
 ) -> Symmetries:
   """Find the flips that leave the function unchanged, by trying them.
 
@@ -49,10 +51,17 @@ def symmetries(
     apply_fn: Plain pass.
     params: Weights of the locked model.
     key: The right key.
-    images: Images on which functions are compared, in addition to noise.
+    images: Images, or other inputs, on which functions are compared; of floats,
+      noise is added.
   """
-  noise = np.random.default_rng(0).random(images.shape, np.float32)
-  x = jnp.asarray(np.concatenate([images, noise]))
+  rng = np.random.default_rng(0)
+
+  def with_noise(x: np.ndarray) -> jax.Array:
+    real = jnp.issubdtype(x.dtype, jnp.floating)
+    more = rng.random(x.shape, np.float32) if real else x
+    return jnp.asarray(np.concatenate([x, more]))
+
+  x = jax.tree.map(with_noise, images)
   paths = list(key.units)
   start = np.cumsum([0, *(key.units[p].size for p in paths)])
   units = {
@@ -61,14 +70,18 @@ def symmetries(
   }
   values = np.concatenate([np.asarray(key.signs(p), np.float32) for p in paths])
   logits = sign_model.logits(apply_fn)
-  want = logits(params, units, values, x)
+
+  def outputs(values: np.ndarray) -> jax.Array:
+    leaves = jax.tree.leaves(logits(params, units, values, x))
+    return jnp.concatenate([jnp.ravel(leaf) for leaf in leaves])
+
+  want = outputs(values)
   limit = _TOLERANCE * float(jnp.abs(want).max())
 
   def same(flipped: Any) -> bool:
     trial = values.copy()
     trial[flipped] *= -1
-    found = logits(params, units, trial, x)
-    return float(jnp.abs(found - want).max()) <= limit
+    return float(jnp.abs(outputs(trial) - want).max()) <= limit
 
   neurons = {
     p: np.array([same(units[p][i : i + 1]) for i in range(units[p].size)])
@@ -132,7 +145,10 @@ def _count(
 @functools.lru_cache(maxsize=4)
 def _symmetries(target: Target) -> Symmetries:
   return symmetries(
-    target.apply_fn, target.params, target.key, target.test.image[:64]
+    target.apply_fn,
+    target.params,
+    target.key,
+    tasks.take(target.test.image, slice(64)),
   )
 
 
@@ -142,7 +158,7 @@ def judge(claimed: HpnnKey, target: Target) -> tuple[Score, dict]:
     claimed, target.apply_fn, target.floats(target.locked)
   )
   counts = agreement(claimed, target.key, _symmetries(target))
-  return referee.accuracy(model, target.test), counts
+  return referee.judge(model, target.test, target.task), counts
 
 
 def key_referee(claimed: HpnnKey, target: Target) -> Score:

@@ -38,7 +38,7 @@ ACCUSE = 1e-6  # Probability of a false accusation that the owner accepts.
 def untraced(value: Model, target: Target) -> Score:
   """Return a model's accuracy if the licensee cannot be traced, else 0."""
   evidence = trace_marks({"": target.key}, target.params, value.params)[""]
-  found = referee.accuracy(value, target.test)
+  found = referee.judge(value, target.test, target.task)
   details = {
     **found.details,
     "accuracy": found.value,

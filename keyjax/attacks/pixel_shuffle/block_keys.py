@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keyjax.attacks import fit
 from keyjax.attacks.game import Model
 from keyjax.attacks.views import View
 from keyjax.scheme import ApplyFn
 from keyjax.schemes import pixel_shuffle
 from keyjax.schemes.pixel_shuffle import NpKey, PixelKey, ShfKey
+from keyjax.tasks import Task
 
 SCHEMES = ("shf", "np", "ffx")
 BLOCK_SIZE = 4  # Where the options do not give it.
@@ -68,14 +68,13 @@ def guess(view: View, rng: np.random.Generator) -> ShfKey | NpKey:
 
 
 @functools.lru_cache(maxsize=16)
-def measure(apply_fn: ApplyFn) -> Any:
-  """Return a compiled `(params, key, images, labels) -> (loss, accuracy)`."""
+def measure(apply_fn: ApplyFn, task: Task) -> Any:
+  """Return a compiled `(params, key, images, labels) -> (loss, statistics)`."""
 
   @jax.jit
   def run(params: Any, key: PixelKey, x: Any, y: Any) -> tuple[Any, Any]:
-    logits = apply_fn(params, pixel_shuffle.transform(key, x))
-    hits = logits.argmax(-1).astype(y.dtype) == y
-    return fit.cross_entropy(logits, y), hits.mean()
+    outputs = apply_fn(params, pixel_shuffle.transform(key, x))
+    return task.loss(outputs, y).mean(), task.statistics(outputs, y)
 
   return run
 

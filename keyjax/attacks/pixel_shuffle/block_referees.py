@@ -19,7 +19,9 @@ def judge(claimed: PixelKey, target: Target) -> tuple[Score, float]:
   model = block_keys.model_of(
     claimed, target.apply_fn, target.floats(target.locked)
   )
-  return referee.accuracy(model, target.test), share(claimed, target.key)
+  return referee.judge(model, target.test, target.task), share(
+    claimed, target.key
+  )
 
 
 def key_referee(claimed: PixelKey, target: Target) -> Score:

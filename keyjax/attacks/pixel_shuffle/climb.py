@@ -15,9 +15,11 @@ swaps, batches of 128. Their random keys are `random_keys`.
 
 from collections.abc import Iterator
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+from keyjax import tasks
 from keyjax.attacks import registry
 from keyjax.attacks.game import Attacker, Budget, Claim, Cost, Goal
 from keyjax.attacks.pixel_shuffle import block_keys, block_referees
@@ -41,8 +43,8 @@ def climb(view: View, budget: Budget, by: str = "loss") -> Iterator[Claim]:
   Args:
     view: The file, the scheme and labelled images.
     budget: Its `steps` are the number of swaps to try.
-    by: `accuracy`, where a swap is kept if it does no harm, as published; or
-      `loss`, where it must help.
+    by: `accuracy`, the task's metric, where a swap is kept if it does no harm,
+      as published; or `loss`, where it must help.
   """
   rng = np.random.default_rng(budget.seed)
   score = _Scorer(view, by)
@@ -78,12 +80,16 @@ class _Scorer:
   def __init__(self, view: View, by: str):
     self._by = by
     self._params = view.stolen()
-    self._run = block_keys.measure(view.apply_fn)
-    self._data = [jnp.asarray(x[:_IMAGES]) for x in view.data]
+    self._task = view.task
+    self._run = block_keys.measure(view.apply_fn, view.task)
+    few = tasks.take(view.data, slice(_IMAGES))
+    self._data = jax.tree.map(jnp.asarray, tuple(few))
 
   def __call__(self, key: PixelKey) -> float:
-    loss, accuracy = self._run(self._params, key, *self._data)
-    return -float(loss) if self._by == "loss" else float(accuracy)
+    loss, statistics = self._run(self._params, key, *self._data)
+    if self._by == "loss":
+      return -float(loss)
+    return self._task.value(jax.device_get(statistics))
 
 
 def _swaps(key: PixelKey) -> Iterator[tuple[int, int]]:

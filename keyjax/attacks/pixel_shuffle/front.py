@@ -59,7 +59,8 @@ def _train(
   apply = in_front(view.apply_fn, front, block_keys.block_size(view))
   recipe = Recipe(learning_rate=learning_rate)
   marks = budget.marks()
-  for at in fit(apply, start, view.data, marks, recipe, budget.seed):
+  loss = view.task.loss
+  for at in fit(apply, start, view.data, marks, recipe, budget.seed, loss=loss):
     yield Cost(steps=at.step, flops=at.flops), at.params
 
 

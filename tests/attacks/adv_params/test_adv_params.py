@@ -47,7 +47,7 @@ def locked(kind: str) -> Target:
 
 
 def accuracy(target: Target, params: Any) -> float:
-  return referee.accuracy(Model(params, toys.NET.apply), target.test).value
+  return referee.judge(Model(params, toys.NET.apply), target.test).value
 
 
 def play(

@@ -69,7 +69,7 @@ def test_few_changes_are_outvoted() -> None:
   assert 0.98 < weights.curve[0].score.value < 1
   assert weights.score.value == 1
   model = play("collude", target, 4, how="vote")
-  right = referee.accuracy(target.authorized(), target.test).value
+  right = referee.judge(target.authorized(), target.test).value
   assert model.curve[0].score.value < right - 0.2
   assert model.score.value == right
   assert play("collude", target, 4, how="median").score.value == right
@@ -94,7 +94,7 @@ def test_no_number_of_files_outvotes_a_keystream(name: str) -> None:
   if name == "keyed_noise":
     for how in ("vote", "median", "mean"):
       result = play("collude", target, 8, how=how)
-      right = referee.accuracy(target.authorized(), target.test).value
+      right = referee.judge(target.authorized(), target.test).value
       assert result.score.value < right - 0.1
 
 

@@ -45,7 +45,7 @@ def test_ciphertext_is_no_better_than_fresh_weights() -> None:
 def test_the_curve_begins_with_the_file_as_it_is() -> None:
   target = toys.target(keyjax.identity(), "identity")
   result = played(target, "fine_tune")
-  plain = referee.accuracy(target.authorized(), target.test).value
+  plain = referee.judge(target.authorized(), target.test).value
   assert result.curve[0].score.value == plain
   assert [p.cost.steps for p in result.curve] == [0, *BUDGET.marks()]
   flops = [p.cost.flops for p in result.curve]
@@ -159,7 +159,7 @@ def test_a_licensee_tunes_under_their_key(kind: str) -> None:
   )
   setting = {"learning_rate": 1e-3}
   result = referee.play(attack, target, licensee, BUDGET, setting)
-  right = referee.accuracy(target.authorized(), target.test).value
+  right = referee.judge(target.authorized(), target.test).value
   assert result.curve[0].score.value == right, "before the first step"
   assert result.score.value > right - 0.03
   first, *_, last = attack.run(views.view(target, licensee), BUDGET, **setting)

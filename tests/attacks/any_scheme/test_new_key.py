@@ -20,13 +20,11 @@ def test_training_for_a_new_key_brings_the_accuracy_back() -> None:
   target = toys.target(keyjax.pixel_shuffle("shf", 8), "shf")
   view = views.view(target, OWNER)
   claims = list(new_key.train_new_key(view, BUDGET, learning_rate=1e-2))
-  first, *_, last = (
-    referee.accuracy(c.value, target.test).value for c in claims
-  )
+  first, *_, last = (referee.judge(c.value, target.test).value for c in claims)
   assert first < 0.5 and last > 0.8
   params = {k: v for k, v in claims[-1].value.params.items() if k != ".key"}
   old = Model((target.key, params), game.keyed(target.scheme, toys.NET.apply))
-  assert referee.accuracy(old, target.test).value < 0.5
+  assert referee.judge(old, target.test).value < 0.5
 
 
 def test_a_model_from_scratch_starts_at_chance() -> None:
@@ -54,8 +52,8 @@ def test_a_key_is_changed_without_training(
 ) -> None:
   target = toys.target(scheme, name)
   (claim,) = new_key.change_key(views.view(target, OWNER), BUDGET)
-  before = referee.accuracy(target.authorized(), target.test).value
-  assert referee.accuracy(claim.value, target.test).value == before
+  before = referee.judge(target.authorized(), target.test).value
+  assert referee.judge(claim.value, target.test).value == before
   key, params = claim.value.params
   assert not tree.same_bits(*map(jax.tree.leaves, (key, target.key)))
   if name == "deep_lock":

@@ -30,7 +30,7 @@ def played(
 
 
 def right(target: game.Target) -> float:
-  return referee.accuracy(target.authorized(), target.test).value
+  return referee.judge(target.authorized(), target.test).value
 
 
 @pytest.mark.parametrize(

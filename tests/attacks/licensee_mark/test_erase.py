@@ -35,7 +35,7 @@ def play(name: str, steps: int = 1, **setting: Any) -> referee.AttackResult:
 
 def test_what_does_not_erase_a_mark() -> None:
   """The marked model works as the plain one does, and is traced."""
-  plain = referee.accuracy(
+  plain = referee.judge(
     Model(target().params, toys.NET.apply), toys.digits()[1]
   )
   for how, strength in (
@@ -57,7 +57,7 @@ def test_noise_erases_a_mark_at_the_cost_of_accuracy() -> None:
   score = play("erase_mark", how="noise", strength=0.6).score
   assert score.details["p_value"] > 1e-6
   assert score.value == score.details["accuracy"]
-  right = referee.accuracy(target().authorized(), target().test)
+  right = referee.judge(target().authorized(), target().test)
   assert score.value < right.value - 0.05
 
 

@@ -31,7 +31,7 @@ def played(
 
 
 def right(target: game.Target) -> float:
-  return referee.accuracy(target.authorized(), target.test).value
+  return referee.judge(target.authorized(), target.test).value
 
 
 def test_blocks_are_those_of_the_scheme() -> None:

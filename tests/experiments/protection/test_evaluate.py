@@ -10,13 +10,20 @@ import pytest
 import keyjax
 from experiments import models
 from experiments.protection import evaluate, lock
+from keyjax import tasks
 from tests import trees
 
+CLASSES, TOKENS = tasks.CLASSES, tasks.get("tokens")
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 4, 23).astype(np.int32)
 # The first pixel of each image is its label, and the model returns it.
 IMAGES = np.zeros((23, 2, 2, 1), np.uint8)
 IMAGES[:, 0, 0, 0] = LABELS
+
+
+def correct(found: evaluate.Judged) -> np.ndarray:
+  """Return the number of labels that each key gets right, int[K]."""
+  return found.statistics["hits"].sum(1).astype(int)
 
 
 def read_off(variables: Any, images: jax.Array) -> jax.Array:
@@ -47,11 +54,11 @@ def test_known_right_answers(size: int) -> None:
   """5 and 8 do not divide 23: rows of padding (label 0) never count."""
   images = evaluate.pack(IMAGES, LABELS, size)
   keys = [jnp.int32(k) for k in (1, 0, 2, 5)]
-  found = evaluate.count(LOCK, LOCKED, keys, images)
-  assert found.correct.tolist() == [23, 0, 0, 23]
+  found = evaluate.judge(CLASSES, LOCK, LOCKED, keys, images)
+  assert correct(found).tolist() == [23, 0, 0, 23]
   assert found.nonfinite.tolist() == [0, 0, 0, 0]
   assert found.total == 23
-  assert found.accuracy.tolist() == [1, 0, 0, 1]
+  assert found.values.tolist() == [1, 0, 0, 1]
 
 
 def test_pack_fills_the_last_batch() -> None:
@@ -69,12 +76,12 @@ def test_images_with_logits_that_are_not_finite_are_counted() -> None:
   images = evaluate.pack(IMAGES, LABELS, 8)
   spoilt = LOCKED | {"spoilt": jnp.array([True, False, True, False])}
   keys = [jnp.int32(1), jnp.int32(0)]
-  found = evaluate.count(LOCK, spoilt, keys, images)
+  found = evaluate.judge(CLASSES, LOCK, spoilt, keys, images)
   bad = int(np.isin(LABELS, [0, 2]).sum())
   assert found.nonfinite.tolist() == [bad, bad]
   # The argmax of NaN is class 0: it is "right" there, and counted as well.
   zeros = int((LABELS == 0).sum())
-  assert found.correct.tolist() == [23 - bad + zeros, zeros]
+  assert correct(found).tolist() == [23 - bad + zeros, zeros]
 
 
 def test_infinite_logits_count_as_well() -> None:
@@ -85,8 +92,8 @@ def test_infinite_logits_count_as_well() -> None:
     apply=lambda v, x: jnp.where(read_off(v, x) > 0, jnp.inf, 0),
   )
   images = evaluate.pack(IMAGES, LABELS, 8)
-  found = evaluate.count(infinite, LOCKED, [jnp.int32(1)], images)
-  assert (found.correct[0], found.nonfinite[0]) == (23, 23)
+  found = evaluate.judge(CLASSES, infinite, LOCKED, [jnp.int32(1)], images)
+  assert (correct(found)[0], found.nonfinite[0]) == (23, 23)
 
 
 def test_keys_at_once_give_the_same_as_one_by_one(
@@ -105,20 +112,21 @@ def test_keys_at_once_give_the_same_as_one_by_one(
   keys = [
     scheme.keygen(keyjax.Secret.generate(), weights, batch) for _ in range(12)
   ]
-  alone = [evaluate.count(linear, weights, [k], images) for k in keys]
+  alone = [evaluate.judge(CLASSES, linear, weights, [k], images) for k in keys]
   monkeypatch.setattr(evaluate, "_keys_at_once", lambda: 8)  # Then 4.
-  together = evaluate.count(linear, weights, keys, images)
-  assert together.correct.tolist() == [int(c.correct[0]) for c in alone]
+  together = evaluate.judge(CLASSES, linear, weights, keys, images)
+  assert correct(together).tolist() == [int(correct(c)[0]) for c in alone]
   assert together.total == alone[0].total
-  assert len(set(together.correct.tolist())) > 1, "keys differ"
+  assert len(set(correct(together).tolist())) > 1, "keys differ"
 
 
 def test_a_stolen_file_and_the_plain_condition() -> None:
   unlocked = lock.Lock(keyjax.identity(), False, lambda v: v, read_off)
   images = evaluate.pack(IMAGES, LABELS, 8)
-  found = evaluate.count_without_key(unlocked, PLAIN, images)
-  assert (found.correct.tolist(), found.total) == ([23], 23)
-  assert evaluate.count_without_key(LOCK, LOCKED, images).correct[0] == 0
+  found = evaluate.judge_without_key(CLASSES, unlocked, PLAIN, images)
+  assert (correct(found).tolist(), found.total) == ([23], 23)
+  stolen = evaluate.judge_without_key(CLASSES, LOCK, LOCKED, images)
+  assert correct(stolen)[0] == 0
 
 
 MODEL = models.create("mlp", 4, (0.5,), (0.5,), hidden=(3,))
@@ -134,13 +142,15 @@ LOCKS = {
 }
 
 
-def assert_alike(found: evaluate.Counts, want: evaluate.Counts) -> None:
+def assert_alike(found: evaluate.Judged, want: evaluate.Judged) -> None:
   assert found.nonfinite.tolist() == want.nonfinite.tolist()
   finite = want.nonfinite == 0  # The argmax of NaN depends on the program.
   assert finite.any()
-  assert found.correct[finite].tolist() == want.correct[finite].tolist()
-  assert (found.total, found.unit) == (want.total, want.unit)
-  np.testing.assert_allclose(found.loss, want.loss, rtol=1e-5)
+  assert correct(found)[finite].tolist() == correct(want)[finite].tolist()
+  assert found.total == want.total
+  for name in found.task.metrics:
+    a, b = found.metric(name)[finite], want.metric(name)[finite]
+    np.testing.assert_allclose(a, b, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -159,12 +169,12 @@ def test_devices_share_the_images(
     evaluate.pack(NOISE, LABELS, 10, devices)
     for devices in (jax.devices()[:1], None)
   )
-  want = evaluate.count(made, locked, keys, one)
+  want = evaluate.judge(CLASSES, made, locked, keys, one)
   assert want.total == 23
-  assert_alike(evaluate.count(made, locked, keys, all_devices), want)
+  assert_alike(evaluate.judge(CLASSES, made, locked, keys, all_devices), want)
   if name == "hpnn":
-    found = evaluate.count_without_key(made, locked, all_devices)
-    assert_alike(found, evaluate.count_without_key(made, locked, one))
+    found = evaluate.judge_without_key(CLASSES, made, locked, all_devices)
+    assert_alike(found, evaluate.judge_without_key(CLASSES, made, locked, one))
 
 
 def test_devices_share_a_text() -> None:
@@ -175,12 +185,12 @@ def test_devices_share_a_text() -> None:
     keyjax.identity(), False, lambda v: v, lambda v, x: v["table"][x]
   )
   one, found = (
-    evaluate.count_without_key(
-      made, table, evaluate.pack(texts, labels, 4, devices)
+    evaluate.judge_without_key(
+      TOKENS, made, table, evaluate.pack(texts, labels, 4, devices)
     )
     for devices in (jax.devices()[:1], None)
   )
-  assert found.total == 5 * 6 and found.unit == "characters"
+  assert found.total == 5 * 6 and len(found.key(0)["hits"]) == 5
   assert_alike(found, one)
 
 

@@ -12,7 +12,7 @@ from experiments import data, models
 from experiments.protection import judge, lock, protect
 from experiments.protection.job import Job
 from experiments.run import config
-from keyjax import Secret, keys, tree
+from keyjax import Secret, keys, tasks, tree
 from tests import trees
 
 DIGITS = data.load("digits", num_train=40, num_test=20)
@@ -32,6 +32,7 @@ def job(protection: lock.Lock, log: Any = print) -> Job:
     workdir=None,  # type: ignore[arg-type]
     dataset=DIGITS,
     model=MODEL,
+    task=tasks.CLASSES,
     locks={LABEL: protection},
     row_base={},
     log=log,
@@ -72,7 +73,7 @@ def judged(protection: lock.Lock, key: Any) -> tuple[set[str], dict, list[str]]:
     key=key,
     prepared=VARIABLES,
     locked=protection.scheme.encrypt(key, VARIABLES),
-    plain_accuracy=0.5,
+    plain_value=0.5,
   )
   assert {r["scheme"] for r in rows} == {LABEL}
   return {r["condition"] for r in rows}, figures, lines

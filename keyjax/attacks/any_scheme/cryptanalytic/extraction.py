@@ -52,6 +52,7 @@ _STRAIGHT = 1e-3  # Share of the weights below which an affine rest is rounding.
   (registry.ANY,),
   Attacker(knows_scheme=False, has_locked=False, queries=1),
   condition="api",
+  classes_only=True,
 )
 def cryptanalytic(
   view: View,
