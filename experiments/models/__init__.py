@@ -19,6 +19,8 @@ can be locked too. A family of models is one file, which registers its names.
 
 from experiments.models.base import Classifier
 from experiments.models.convnets import CNN, MLP, VGG
+from experiments.models.llama import Llama
+from experiments.models.llama_layout import options_of
 from experiments.models.lm import LanguageModel
 from experiments.models.mixer import Mixer
 from experiments.models.registry import (
@@ -38,6 +40,7 @@ __all__ = [
   "Block",
   "Classifier",
   "LanguageModel",
+  "Llama",
   "Mixer",
   "ResNet",
   "ViT",
@@ -45,5 +48,6 @@ __all__ = [
   "from_config",
   "image_names",
   "names",
+  "options_of",
   "text_names",
 ]

@@ -1,10 +1,12 @@
 """Public layouts of model families: names and axes of their weight files."""
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import flax.linen as nn
+import numpy as np
 
+Arrays = Mapping[str, np.ndarray]
 THIRDS = ("query", "key", "value")
 
 
@@ -18,6 +20,8 @@ class Layout(NamedTuple):
     thirds: Last parts of modules that share one public module, in order.
     transposed: Whether linear kernels are [out, in].
     ignored: Pattern of public names to leave out.
+    adapt: Function of the model and the tensors of a file in another layout of
+      the family, which returns them in this one; it keeps those of this one.
   """
 
   modules: Mapping[str, str]
@@ -25,6 +29,7 @@ class Layout(NamedTuple):
   thirds: tuple[str, ...] = ()
   transposed: bool = True
   ignored: str = ""
+  adapt: Callable[[Any, Arrays], Arrays] = lambda model, arrays: arrays
 
 
 LAYOUTS: dict[type[nn.Module], Layout] = {}

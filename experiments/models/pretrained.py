@@ -35,6 +35,9 @@ Language model (Hugging Face's GPT-2, with or without `transformer.` in front):
     head (untied)                     lm_head
     ignored: attn.bias and attn.masked_bias (masks); lm_head of a tied model
 
+Llama (SmolLM2 and others; Hugging Face's, and llama.cpp's GGUF): see
+`experiments.models.llama_layout`.
+
 Leaves: `kernel`, `scale` and `embedding` are `weight`; `bias` is `bias`;
 `mean` and `var` are `running_mean` and `running_var`. Kernels of convolutions
 go from [out, in, h, w] to [h, w, in, out], those of linear layers from [out,
@@ -44,7 +47,7 @@ in] to [in, out], but GPT-2's are already [in, out]. Floats become float32.
 import os
 import pathlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -52,10 +55,10 @@ import jax
 import numpy as np
 import safetensors.numpy
 
-from experiments.models.layout import LAYOUTS, Layout
+from experiments.models.layout import LAYOUTS, Arrays, Layout
+from experiments.models.readers import gguf
 from keyjax import tree
 
-Arrays = Mapping[str, np.ndarray]
 _LEAVES = {
   "kernel": "weight",
   "scale": "weight",
@@ -91,6 +94,7 @@ def load(
       f"public weights are for {_families()}, not for {type(model).__name__}"
       f"{' with mean pooling' if layout else ''}"
     )
+  arrays = layout.adapt(model, arrays)
   shapes = jax.eval_shape(model.init, jax.random.key(0), example)
   paths, leaves, treedef = tree.flatten(shapes)
   used: set[str] = set()
@@ -120,6 +124,8 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
   elif file.suffix == ".npz":
     with np.load(file, allow_pickle=False) as arrays:
       found = dict(arrays)
+  elif file.suffix == ".gguf":
+    found = gguf.read(file)
   else:
     raise ValueError(f"{file.name}: expected a .safetensors or .npz file")
   prefix = re.compile(r"^(module\.|transformer\.)+")
