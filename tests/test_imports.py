@@ -18,7 +18,7 @@ TIERS = (
   {"run"},
   {"data", "tables"},
   {"models"},
-  {"training"},
+  {"serving", "training"},
   {"protection", "harms"},
   {
     "attacking",

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from experiments.models.base import Dtype
 from experiments.models.registry import register
 
-# The defaults of the class are the shape of SmolLM2-135M.
+# The defaults of the class are the shape of SmolLM2-135M; `llama` is for files
+# that say all of it.
 LLAMA_SIZES: dict[str, dict[str, Any]] = {
   "llama_micro": {
     "context": 64,
@@ -24,6 +25,7 @@ LLAMA_SIZES: dict[str, dict[str, Any]] = {
     "kv_heads": 2,
     "hidden": 48,
   },
+  "llama": {},
   "smollm2_135m": {},
   "smollm2_360m": {
     "features": 960,
@@ -73,9 +75,9 @@ def rotate(x: jax.Array, positions: jax.Array, base: float) -> jax.Array:
   """
   half = x.shape[-1] // 2
   speed = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
-  # [t] x [half] -> [t, 1, half]
-  angles = positions.astype(jnp.float32)[:, None, None] * speed
-  cos, sin = jnp.cos(angles)[None], jnp.sin(angles)[None]
+  # [t] x [half] -> [1, t, 1, half]
+  angles = jnp.outer(positions.astype(jnp.float32), speed)[None, :, None]
+  cos, sin = jnp.cos(angles), jnp.sin(angles)
   a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
   turned = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
   return turned.astype(x.dtype)
@@ -127,7 +129,7 @@ class LlamaAttention(nn.Module):
       value = jax.lax.dynamic_update_slice(past.values, value, at)
       past = _Past(key, value, start)
       # bool[1, 1, t, room]: nothing after the token itself.
-      mask = jnp.arange(key.shape[1]) <= positions[:, None]
+      mask = jnp.arange(key.shape[1])[None] <= positions[:, None]
       mask = mask[None, None]
     # JAX's own arithmetic mixes dtypes: its softmax is in float32.
     with jax.numpy_dtype_promotion("standard"):

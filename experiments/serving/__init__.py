@@ -1,0 +1,1 @@
+"""Sealed language models: made, opened, and run with a cache."""
