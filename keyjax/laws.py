@@ -16,8 +16,8 @@
    scheme binds, the pass differs without the key, and with a wrong one.
 7. No two leaves, positions or nonces share a keystream. Its meaning depends on
    the scheme, which needs a test for it.
-8. If keys can be absorbed, the plain pass on absorbed params computes what the
-   key holder's pass computes, and absorbing twice changes nothing.
+8. If keys can be absorbed, the plain pass on the absorbed file computes what
+   the key holder's pass computes, and absorbing twice changes nothing.
 
 Your own scheme is up to four functions; the defaults are identities:
 
@@ -88,7 +88,7 @@ def check(
     apply_fn: Forward pass, `apply_fn(params, inputs)`: needed if the scheme
       binds, since laws of `encrypt` alone say nothing about such a scheme.
     image: Function from a batch to the inputs of `apply_fn`.
-    absorb: Function (key, params) -> params for law 8, such as `keyjax.absorb`.
+    absorb: Function (key, locked) -> params for law 8, such as `keyjax.absorb`.
     locks_nothing: Whether the scheme is meant to lock nothing, as `identity`
       is; it is an error if it locks something after all.
 
@@ -245,11 +245,12 @@ class _Bound:
 
   def check_absorbed(self, absorb: TreeFn, key: Key) -> None:
     """Check law 8."""
-    absorbed = absorb(key, self._params)
-    want = self._run(key, self._encrypt(key, self._params))
+    locked = self._encrypt(key, self._params)
+    absorbed = absorb(key, locked)
+    want = self._run(key, locked)
     if not _near(want, self._plain(absorbed)):
       raise LawError("law 8: absorbed params compute something else")
-    _same(8, "absorbing twice is not p", self._params, absorb(key, absorbed))
+    _same(8, "absorbing twice is not p", locked, absorb(key, absorbed))
 
   def _plain(self, params: PyTree) -> Any:
     return self._apply(params, self._x)

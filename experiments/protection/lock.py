@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 import keyjax
 from keyjax import quantize
+from keyjax.scheme import binds
 from keyjax.schemes import range_search, registry
 
 ApplyFn = Callable[..., Any]
@@ -91,8 +92,9 @@ def build(name: str, args: Mapping[str, Any], model: nn.Module) -> Lock:
     )
   return Lock(
     scheme=scheme,
-    # A model trains under a key that is bound to its forward pass.
-    trains=scheme.bind is not keyjax.identity().bind,
+    # A model trains under a key that is bound to its forward pass, unless the
+    # scheme can be applied to a trained one.
+    trains=binds(scheme) and registry.trains(name, args),
     prepare=lambda variables: variables,
     apply=model.apply,
     key_from_params=entry.key_source is registry.KeySource.PARAMS,

@@ -12,7 +12,8 @@ with L_j = -1. For feed-forward networks whose locks directly follow their
 weights, `F_locked(theta; k) = F_plain(phi_k(theta))` for every input, and
 gradients commute with phi_k: L (W a + b) = (L W) a + L b, then by induction
 over layers. A lock costs no capacity, and it is only a change of signs.
-`absorb` is phi_k.
+`absorb` is phi_k. So signs need no training: `after_training=True` writes them
+into the weights of a model that is trained already.
 
 In a transformer or a mixer every layer with its own weights can carry signs,
 whatever follows it: the patch embedding; query, key, value and the output
@@ -109,12 +110,28 @@ class HpnnKey(keys.Key):
     return 1 - 2 * bit.astype(jnp.int8)
 
 
+@keys.key_dataclass
+class AfterTrainingKey(HpnnKey):
+  """The key of `hpnn(after_training=True)`: opened weights are the plain ones.
+
+  Attributes:
+    bits: uint8[units], one bit per multiply-accumulate unit.
+    units: for each locked module the units of its neurons, int32[features].
+  """
+
+  def rebind(self, new: Self, params: Any) -> Any:
+    """Return opened params, which are the same under every key."""
+    del new
+    return params
+
+
 def hpnn(
   apply_fn: ApplyFn,
   layers: str | None = None,
   units: int | None = None,
   image: Callable[[Any], Any] = lambda batch: batch["image"],
   compare: bool | None = None,
+  after_training: bool = False,
 ) -> Scheme:
   """Return the HPNN scheme for an unmodified model of flax.linen or flax.nnx.
 
@@ -135,8 +152,15 @@ def hpnn(
       or an early exit, is locked there. It is refused if it reads the weights
       of a locked layer without a call that the lock can see.
     - One compiled program serves every key.
+    - With `after_training`, nothing is trained under the key: `encrypt` flips
+      sign bits, `decrypt` flips them back, bit for bit, and the authorised pass
+      computes the plain function in every bit, on a device that multiplies as
+      on one that decrypts. `keygen` refuses what it cannot show to be exact.
 
   Known breaks:
+    - With `after_training`, whoever has the plain model, or one like the public
+      base that it was fine-tuned from, compares signs: a column of weights
+      gives a neuron's sign at once (`hpnn_base`).
     - The stolen weights alone reveal most signs: trained ReLU neurons are
       mostly off, so the mean of a row has the sign of -L (`hpnn_statistics`).
     - The lock is a change of signs: relaxing each bit to tanh(theta) and
@@ -171,9 +195,14 @@ def hpnn(
     compare: Whether `keygen` compares the locked model with the absorbed one,
       which takes two passes of eight examples and two more copies of the
       params; by default it does for params of up to 2 GiB, and warns above.
+    after_training: Whether the signs are written into a trained model.
+      `encrypt` and `decrypt` are then `absorb`, and the module's `bind(key,
+      apply_fn)` runs the encrypted weights as they are. Layers that cannot be
+      absorbed are refused; so are larger models, without `compare=True`, or
+      `compare=False` if you know that they can.
 
   Returns:
-    A scheme with `keygen` and `bind`.
+    A scheme with `keygen` and `bind`; with `after_training`, with all four.
 
   Raises:
     ValueError: If `units` is below 1, or `apply_fn` is already jitted.
@@ -192,6 +221,12 @@ def hpnn(
     >>> plain = model.apply(absorb(key, params), x)
     >>> bool(jnp.allclose(locked_apply(params, x), plain))
     True
+    >>> scheme = hpnn(model.apply, after_training=True)
+    >>> key = scheme.keygen(Secret.generate(), params, {"image": x})
+    >>> locked = scheme.encrypt(key, params)
+    >>> device = bind(key, model.apply)  # Never sees the plain weights.
+    >>> bool((device(locked, x) == model.apply(params, x)).all())
+    True
   """
   if units is not None:
     units = arguments.whole_number(units, "units")
@@ -203,10 +238,14 @@ def hpnn(
     keys.require_secret(secret, NAME)
     x = arguments.from_batch(image, batch, NAME, "the input of the model", "x")
     size = matrix_units() if units is None else units
-    sites, found = hpnn_choice.choose(apply_fn, params, x, layers, compare)
-    for text in found:
+    sites, inexact, others = hpnn_choice.choose(
+      apply_fn, params, x, layers, compare
+    )
+    if after_training and inexact:
+      raise ValueError(f"{NAME}: signs after training: {inexact[0]}")
+    for text in (*inexact, *others):
       warnings.warn(f"{NAME}: {text}", stacklevel=2)
-    return HpnnKey(
+    return (AfterTrainingKey if after_training else HpnnKey)(
       bits=jnp.asarray(secrets.bits(secret, f"{NAME}/bits", size)),
       units={
         s.path: jnp.asarray(schedule(secret, s.path, s.features, size))
@@ -214,6 +253,8 @@ def hpnn(
       },
     )
 
+  if after_training:
+    return Scheme(keygen, absorb, absorb, _bind_opened)
   return Scheme(keygen, bind=bind)
 
 
@@ -289,6 +330,19 @@ def bind(key: HpnnKey, apply_fn: ApplyFn) -> ApplyFn:
     return out
 
   return bound
+
+
+def _bind_opened(key: HpnnKey, apply_fn: ApplyFn) -> ApplyFn:
+  """Return the device's pass over plain weights, which `authorize` hands it.
+
+  The signs are written into the weights again, as the file has them.
+  """
+  bound = bind(key, apply_fn)
+
+  def from_opened(params: Any, *args: Any, **kwargs: Any) -> Any:
+    return bound(absorb(key, params), *args, **kwargs)
+
+  return from_opened
 
 
 def _check_met(
@@ -368,15 +422,26 @@ def _check_apply(apply_fn: ApplyFn) -> None:
 
 
 def _from_options(
-  apply_fn: ApplyFn, layers: str | None = None, units: int = 0
+  apply_fn: ApplyFn,
+  layers: str | None = None,
+  units: int = 0,
+  after_training: bool = False,
 ) -> Scheme:
   # 0 units: as many as this machine's matrix unit has columns.
-  return hpnn(apply_fn, layers, units or None)
+  return hpnn(apply_fn, layers, units or None, after_training=after_training)
+
+
+def _known_break(options: registry.Options) -> str:
+  found = "60 labelled images, or 32 queries, give nearly all key bits"
+  if options.get("after_training"):
+    return f"the plain model shows every sign; {found}"
+  return found
 
 
 registry.register(
   NAME,
   _from_options,
   security_class=registry.DEGRADATION,
-  known_break="60 labelled images, or 32 queries, give nearly all key bits",
+  known_break=_known_break,
+  trains=lambda options: not options.get("after_training"),
 )

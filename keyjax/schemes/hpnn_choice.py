@@ -21,9 +21,16 @@ _CACHED = 16
 
 
 class Choice(NamedTuple):
-  """The modules to lock, and warnings for the owner."""
+  """The modules to lock, and warnings for the owner.
+
+  Attributes:
+    sites: The modules.
+    inexact: Why `absorb` may be wrong for some of them.
+    warnings: What else the owner should know.
+  """
 
   sites: tuple[Site, ...]
+  inexact: tuple[str, ...]
   warnings: tuple[str, ...]
 
 
@@ -87,24 +94,23 @@ def _choose(
   chosen = hpnn_sites.select(calls.sites, layers)
   params = tree.reveal(params)
   _check_reached(apply_fn, params, x, chosen)
-  warnings = [
-    *_out_of_sight(apply_fn, params, x, calls.called),
-    *_weightless(chosen),
-  ]
-  differ, found = _compare(apply_fn, params, x, chosen, layers, compare)
-  warnings += found
+  warnings = [*_out_of_sight(apply_fn, params, x, calls.called)]
+  inexact = [*_weightless(chosen)]
+  compared = _compare(apply_fn, params, x, chosen, layers, compare)
+  inexact += compared.inexact
+  warnings += compared.warnings
+  differ = compared.differ
   if differ:
     names = ", ".join(s.path for s in chosen if s.path in differ)
-    warnings.append(
+    text = (
       f"to negate the kernel, bias and scale of {names} does not negate the "
       "output (they are used on another axis, with other weights or in another "
       "place, or a nonlinearity or a sum follows), so "
-      + (
-        "no lock is placed there"
-        if layers is None
-        else "its lock cannot be absorbed"
-      )
     )
+    if layers is None:
+      warnings.append(f"{text}no lock is placed there")
+    else:
+      inexact.append(f"{text}its lock cannot be absorbed")
   if layers is None:
     chosen = [s for s in chosen if s.path not in differ]
   if not chosen:
@@ -112,7 +118,15 @@ def _choose(
       f"hpnn: nothing is left to lock: {warnings[-1]}; `layers=` locks a layer "
       "that cannot be absorbed"
     )
-  return Choice(tuple(chosen), tuple(warnings))
+  return Choice(tuple(chosen), tuple(inexact), tuple(warnings))
+
+
+class _Compared(NamedTuple):
+  """The modules that `absorb` gets wrong, and warnings."""
+
+  differ: set[str]
+  inexact: tuple[str, ...] = ()
+  warnings: tuple[str, ...] = ()
 
 
 def _compare(
@@ -122,8 +136,8 @@ def _compare(
   chosen: list[Site],
   layers: str | None,
   compare: bool | None,
-) -> tuple[set[str], list[str]]:
-  """Return the modules that `absorb` gets wrong, and warnings."""
+) -> _Compared:
+  """Compare the locked model with the absorbed one."""
   transposed = [s.path for s in chosen if s.transposed]
   if transposed and layers is not None:
     raise ValueError(
@@ -132,20 +146,20 @@ def _compare(
     )
   sites = [s for s in chosen if s.weighted and not s.transposed]
   if not sites or compare is False:
-    return set(transposed), []
+    return _Compared(set(transposed))
   try:
     found = hpnn_twin.compare(apply_fn, params, x, sites, bool(compare))
   except hpnn_twin.Incomparable as error:
-    return set(transposed), [
+    text = (
       f"the locked model was not compared with the absorbed one: {error}; "
       "compare them before you rely on `absorb`"
-    ]
-  warnings = []
-  if not found.effective:
-    warnings.append(
-      "the lock changes no output of the model: it protects nothing"
     )
-  return {*transposed, *found.differ}, warnings
+    return _Compared(set(transposed), inexact=(text,))
+  differ = {*transposed, *found.differ}
+  if found.effective:
+    return _Compared(differ)
+  text = "the lock changes no output of the model: it protects nothing"
+  return _Compared(differ, warnings=(text,))
 
 
 def _weightless(chosen: list[Site]) -> Iterator[str]:

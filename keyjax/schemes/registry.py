@@ -63,6 +63,8 @@ class Entry(NamedTuple):
     locks_int8: Whether it encrypts int8 leaves, so that models can be
       quantized first.
     private_options: Options that an attacker who knows the scheme is not told.
+    trains: Whether a model trains under the key that the scheme binds to its
+      pass, or a function from options to it.
     picture: What a report shows: `inputs` before and after the key, `weights`
       before and after encryption, or nothing.
   """
@@ -75,6 +77,7 @@ class Entry(NamedTuple):
   check: Callable[..., None] | None = None
   locks_int8: bool = False
   private_options: tuple[str, ...] = ()
+  trains: bool | Callable[[Options], bool] = True
   picture: Literal["inputs", "weights", ""] = ""
 
   def defaults(self) -> dict[str, Any]:
@@ -228,6 +231,21 @@ def known_break(name: str, options: Options) -> str | None:
     return None
   found = entry.known_break
   return found if isinstance(found, str) else found(options)
+
+
+def trains(name: str, options: Options) -> bool:
+  """Return whether a model trains under a key that the scheme binds.
+
+  Args:
+    name: Name of the scheme.
+    options: Arguments of its factory.
+
+  Example:
+    >>> trains("hpnn", {}), trains("hpnn", {"after_training": True})
+    (True, False)
+  """
+  found = get(name).trains
+  return found if isinstance(found, bool) else found(options)
 
 
 def parts(name: str, options: Options) -> list[tuple[str, dict[str, Any]]]:

@@ -69,6 +69,13 @@ EVIDENCE = {
     "compiled program serves every key": [
       LAWS_BOUND + "5_one_compilation_serves_every_key"
     ],
+    "nothing is trained under the key": [
+      SCHEMES.format("hpnn_after_training")
+      + "the_key_gives_the_plain_function_in_every_bit",
+      SCHEMES.format("hpnn_after_training")
+      + "a_layer_that_cannot_be_absorbed_is_refused",
+    ],
+    "has the plain model, or one like": ["hpnn_base"],
     "weights alone": ["hpnn_statistics"],
     "relaxing each bit": ["hpnn_relax", "hpnn_relax_oracle", "hpnn_algebraic"],
     "Few neurons use few bits": [

@@ -146,7 +146,7 @@ def _count(
 def _symmetries(target: Target) -> Symmetries:
   return symmetries(
     target.apply_fn,
-    target.params,
+    target.floats(target.locked),
     target.key,
     tasks.take(target.test.image, slice(64)),
   )

@@ -12,6 +12,7 @@ import pytest
 import keyjax
 from keyjax import Secret
 from keyjax.attacks import game, referee, registry, views
+from keyjax.attacks.fit import Recipe, fit
 from keyjax.attacks.game import Attacker, Budget
 from keyjax.attacks.hpnn import linear, sign_model, sign_referees, statistics
 from keyjax.schemes import hpnn
@@ -74,6 +75,33 @@ def test_a_wrong_sign_before_the_last_layer_is_found_and_corrected() -> None:
   first, *_, last = linear.correct(problem, theta, "dense", data, 8)
   assert first[2] > 1e-3 and last[2] < 1e-6
   np.testing.assert_array_equal(last[1], signs)
+
+
+@pytest.mark.parametrize("further", [0, 30])
+def test_a_base_shows_every_sign_that_was_written_after_training(
+  further: int,
+) -> None:
+  net, base = plain_toys.NET, plain_toys.trained()
+  params = base
+  if further:
+    train, _ = plain_toys.digits()
+    fits = fit(net.apply, base, train, [further], Recipe("adam", 1e-3))
+    params = next(iter(fits)).params
+  scheme = keyjax.hpnn(net.apply, units=64, after_training=True)
+  target = plain_toys.target(scheme, "hpnn", params=params, base=base)
+  assert right(target) > 0.9
+  stolen = game.Model(target.locked, net.apply)
+  assert referee.judge(stolen, target.test, target.task).value < 0.6
+  result = played("hpnn_base", target, Attacker(has_base=True))
+  assert result.score.value == right(target)
+  counts = result.score.details
+  assert counts["bits_right"] == counts["bits"] > 20
+
+
+def test_a_model_trained_under_its_key_has_no_base() -> None:
+  target = toys.target(toys.DEEP, "hpnn")
+  with pytest.raises(ValueError, match="no public base: it was trained under"):
+    played("hpnn_base", target, Attacker(has_base=True))
 
 
 def test_a_few_labels_beat_fine_tuning() -> None:

@@ -69,6 +69,18 @@ def test_each_name_builds_a_working_lock(name: str) -> None:
   assert same is not trains, "only schemes that train under the key bind it"
 
 
+def test_hpnn_after_training_is_no_training_under_a_key() -> None:
+  args = {"units": 8, "after_training": True}
+  protection = lock.build("hpnn", args, MODEL)
+  assert not protection.trains
+  parts = (("hpnn", args), ("deep_lock", {}))
+  assert not lock.build("chain", {"parts": parts}, MODEL).trains
+  key = protection.scheme.keygen(Secret.generate(), VARIABLES, BATCH)
+  opened = protection.scheme.bind(key, protection.apply)
+  plain = MODEL.apply(VARIABLES, BATCH["image"])
+  np.testing.assert_array_equal(opened(VARIABLES, BATCH["image"]), plain)
+
+
 def test_arguments_reach_the_schemes() -> None:
   small = lock.build("shf", {"block_size": 2}, MODEL)
   key = small.scheme.keygen(Secret.generate(), VARIABLES, BATCH)
