@@ -92,7 +92,7 @@ def open_job(
     "model": config.model,
     "classes": dataset.num_classes,
     "source": dataset.source,
-    "task": task.name,
+    "unit_of_labels": dataset.unit,
     "judged_by": task.metric,
     "chance": task.chance(dataset.num_classes),
   }

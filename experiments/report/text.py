@@ -42,7 +42,6 @@ _CONDITIONS = {
   "chance and proves nothing.",
 }
 
-_UNITS = {"classes": "images", "tokens": "characters"}
 _LIMITS = (
   "One trained model per scheme; intervals are over images or keys, not over "
   "training runs. The wrong keys are guesses, not attacks: an attacker who "
@@ -103,7 +102,7 @@ def _about_plain(plain: Scheme, schemes: Sequence[Scheme]) -> str:
   around = interval(estimate)
   model = _field(plain, schemes, "model")
   size = plain.cost("parameters")
-  unit = _UNITS.get(str(plain.field("task") or "classes"), "examples")
+  unit = plain.field("unit_of_labels") or "images"
   return (
     f"The plain model ({model}, {count(size)} parameters) {_reaches(plain)} "
     f"{count(number(plain.row('plain').get('images')))} test {unit}"

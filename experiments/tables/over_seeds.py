@@ -14,7 +14,7 @@ from keyjax.attacks.intervals import mean_interval
 Row = dict[str, Any]
 _SAME = ("config", "dataset", "model", "scheme", "title", "mechanism")
 # Rows of older runs do not have these.
-_TASK = ("task", "judged_by", "chance")
+_TASK = ("unit_of_labels", "judged_by", "chance")
 _POINTS = 100.0  # A drop is in points, an accuracy is a share.
 
 
