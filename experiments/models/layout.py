@@ -6,8 +6,18 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import numpy as np
 
+from experiments.run.registry import Registry
+
 Arrays = Mapping[str, np.ndarray]
 THIRDS = ("query", "key", "value")
+LEAVES = {
+  "kernel": "weight",
+  "scale": "weight",
+  "embedding": "weight",
+  "bias": "bias",
+  "mean": "running_mean",
+  "var": "running_var",
+}
 
 
 class Layout(NamedTuple):
@@ -22,6 +32,10 @@ class Layout(NamedTuple):
     ignored: Pattern of public names to leave out.
     adapt: Function of the model and the tensors of a file in another layout of
       the family, which returns them in this one; it keeps those of this one.
+    prefix: Pattern of what a file may have in front of its names.
+    leaves: Public names of our leaves, behind the module's.
+    changes: Patterns of our leaves, with their change of axes where it is not
+      the usual one.
   """
 
   modules: Mapping[str, str]
@@ -30,11 +44,24 @@ class Layout(NamedTuple):
   transposed: bool = True
   ignored: str = ""
   adapt: Callable[[Any, Arrays], Arrays] = lambda model, arrays: arrays
+  prefix: str = r"(module\.|transformer\.)+"
+  leaves: Mapping[str, str] = LEAVES
+  changes: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {}
 
 
 LAYOUTS: dict[type[nn.Module], Layout] = {}
+# Functions from a config of Hugging Face to a model, by its `model_type`.
+Architecture = Callable[[Mapping[str, Any]], nn.Module]
+ARCHITECTURES: Registry[Architecture] = Registry(
+  "architecture", "experiments.models"
+)
 
 
 def register_layout(module: type[nn.Module], layout: Layout) -> None:
   """Register the public layout of a model family."""
   LAYOUTS[module] = layout
+
+
+def register_architecture(name: str, make: Architecture) -> None:
+  """Register a model family by the `model_type` of its `config.json`."""
+  ARCHITECTURES.add(name, make)

@@ -1,8 +1,10 @@
-"""Public weights: safetensors or NumPy files in their public layouts.
+"""Public weights: files and folders in their public layouts.
 
-Each leaf of a model has one public name and one change of axes. Other tensors
-in a file are an error, except those listed as ignored. The layouts are in the
-files of the models.
+`experiments.models.readers` has the formats: safetensors, in one file or in
+the shards of an index, a folder of Hugging Face, GGUF, ONNX, PyTorch, NumPy. Each
+leaf of a model has one public name and one change of axes. Other tensors in a
+file are an error, except those listed as ignored. The layouts are in the files
+of the models.
 
 ResNet (torchvision's and timm's `resnet18`, `resnet50`; the `imagenet` stem):
 
@@ -35,8 +37,19 @@ Language model (Hugging Face's GPT-2, with or without `transformer.` in front):
     head (untied)                     lm_head
     ignored: attn.bias and attn.masked_bias (masks); lm_head of a tied model
 
+Sentence encoder (Hugging Face's BertModel, with or without `bert.` in front):
+
+    token_embedding                   embeddings.word_embeddings
+    segment_embedding                 embeddings.token_type_embeddings
+    position_embedding, norm          embeddings.position_embeddings, LayerNorm
+    block_B/attention/query           encoder.layer.B.attention.self.query
+    block_B/attention/out             encoder.layer.B.attention.output.dense
+    block_B/mlp_in, mlp_out           encoder.layer.B.intermediate, output
+    ignored: the pooler, position_ids
+
 Llama (SmolLM2 and others; Hugging Face's, and llama.cpp's GGUF): see
-`experiments.models.llama_layout`.
+`experiments.models.llama_layout`. MTCNN and the text detector of PP-OCRv4: see
+`experiments.models.mtcnn` and `experiments.models.dbnet`.
 
 Leaves: `kernel`, `scale` and `embedding` are `weight`; `bias` is `bias`;
 `mean` and `var` are `running_mean` and `running_var`. Kernels of convolutions
@@ -44,6 +57,7 @@ go from [out, in, h, w] to [h, w, in, out], those of linear layers from [out,
 in] to [in, out], but GPT-2's are already [in, out]. Floats become float32.
 """
 
+import json
 import os
 import pathlib
 import re
@@ -52,21 +66,12 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
-import safetensors.numpy
 
-from experiments.models.layout import LAYOUTS, Arrays, Layout
-from experiments.models.readers import gguf
+from experiments.models import readers
+from experiments.models.layout import ARCHITECTURES, LAYOUTS, Arrays, Layout
 from keyjax import tree
-
-_LEAVES = {
-  "kernel": "weight",
-  "scale": "weight",
-  "embedding": "weight",
-  "bias": "bias",
-  "mean": "running_mean",
-  "var": "running_var",
-}
 
 
 def load(
@@ -75,8 +80,8 @@ def load(
   """Load a file of public weights into a model's variables.
 
   Args:
-    path: `.safetensors` or `.npz` file.
-    model: `ResNet`, `ViT` with a class token, or `LanguageModel`.
+    path: File or folder of a kind that `experiments.models.readers` knows.
+    model: Model of a family that has a layout; a `ViT` has a class token.
     example: Input of the model, or its shape.
 
   Returns:
@@ -84,10 +89,10 @@ def load(
 
   Raises:
     ValueError: If the file or the model is of another kind, or a tensor is
-      missing, left over or of another shape; the message names it.
+      missing, left over, quantised or of another shape; the message names it.
     FileNotFoundError: If there is no such file.
   """
-  return fit(read(path), model, example, os.fspath(path))
+  return fit(readers.read(path), model, example, os.fspath(path))
 
 
 def fit(
@@ -100,6 +105,8 @@ def fit(
       f"public weights are for {_families()}, not for {type(model).__name__}"
       f"{' with mean pooling' if layout else ''}"
     )
+  prefix = re.compile(f"^({layout.prefix})")
+  arrays = {prefix.sub("", name): x for name, x in arrays.items()}
   arrays = layout.adapt(model, arrays)
   shapes = jax.eval_shape(model.init, jax.random.key(0), example)
   paths, leaves, treedef = tree.flatten(shapes)
@@ -122,20 +129,27 @@ def fit(
   return jax.tree.unflatten(treedef, loaded)
 
 
-def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-  """Read the tensors of a `.safetensors` or `.npz` file, by name."""
-  file = pathlib.Path(path)
-  if file.suffix == ".safetensors":
-    found = safetensors.numpy.load_file(file)
-  elif file.suffix == ".npz":
-    with np.load(file, allow_pickle=False) as arrays:
-      found = dict(arrays)
-  elif file.suffix == ".gguf":
-    found = gguf.read(file)
-  else:
-    raise ValueError(f"{file.name}: expected a .safetensors or .npz file")
-  prefix = re.compile(r"^(module\.|transformer\.)+")
-  return {prefix.sub("", name): x for name, x in found.items()}
+def from_folder(
+  folder: str | os.PathLike[str], example: Any
+) -> tuple[nn.Module, dict[str, Any]]:
+  """Make the model that a folder of Hugging Face describes, and load it.
+
+  Args:
+    folder: Folder with `config.json` and weights.
+    example: Input of the model, or its shape.
+
+  Raises:
+    ValueError: If the architecture is unknown, or as `load`.
+    FileNotFoundError: If there is no `config.json`.
+  """
+  file = pathlib.Path(folder) / "config.json"
+  try:
+    config = json.loads(file.read_text())
+    name = str(config["model_type"])
+  except (ValueError, KeyError, TypeError):
+    raise ValueError(f"{file} names no model_type") from None
+  model = ARCHITECTURES.get(name)(config)
+  return model, load(folder, model, example)
 
 
 Change = Callable[[np.ndarray], np.ndarray]
@@ -153,8 +167,8 @@ def _public(layout: Layout, path: str, ndim: int) -> tuple[str, Change]:
   for pattern, public in layout.modules.items():
     found = re.fullmatch(pattern, module)
     if found:
-      name = f"{_filled(public, found)}.{_LEAVES[leaf]}"
-      return name, _change(layout, module.rpartition("/")[2], leaf)
+      name = f"{_filled(public, found)}.{layout.leaves[leaf]}"
+      return name, _change(layout, path)
   raise ValueError(f"no public name is known for {path}")
 
 
@@ -164,8 +178,12 @@ def _filled(public: str, found: re.Match[str]) -> str:
   return re.sub(r"\{(\d)\}", lambda m: found[int(m[1])], text)
 
 
-def _change(layout: Layout, module: str, leaf: str) -> Change:
-  """Return the change from a public array to ours."""
+def _change(layout: Layout, path: str) -> Change:
+  """Return the change from a public array to ours, at a path."""
+  for pattern, own in layout.changes.items():
+    if re.fullmatch(pattern, path):
+      return own
+  *_, module, leaf = ("", *path.split("/"))
 
   def change(x: np.ndarray) -> np.ndarray:
     if leaf == "kernel" and x.ndim == 4:
@@ -192,6 +210,11 @@ def _take(
   if name not in arrays:
     known = ", ".join(sorted(arrays)[:4])
     raise ValueError(f"no tensor {name} for {path}; the file has {known}, ...")
+  # NumPy's own check does not know bfloat16.
+  if not jnp.issubdtype(arrays[name].dtype, np.floating):
+    raise ValueError(
+      f"{name} is {arrays[name].dtype}: quantised weights are not read"
+    )
   x = change(arrays[name])
   if x.shape != tuple(shape):
     raise ValueError(

@@ -48,8 +48,13 @@ class Attention(nn.Module):
   out_init: Any = _KERNEL_INIT
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Return `float[b, t, d]` of features `[b, t, d]`."""
+  def __call__(self, x: jax.Array, seen: jax.Array | None = None) -> jax.Array:
+    """Return `float[b, t, d]` of features `[b, t, d]`.
+
+    Args:
+      x: Features.
+      seen: Positions that others see, bool[b, t]; by default all.
+    """
     features = x.shape[-1]
     if features % self.heads:
       raise ValueError(f"{self.heads} heads do not divide {features} features.")
@@ -64,10 +69,12 @@ class Attention(nn.Module):
     query = project("query")
     key = project("key")
     value = project("value")
+    # bool[b, t] -> [b, heads, queries, keys]
+    mask = None if seen is None else seen[:, None, None, :]
     # JAX's own arithmetic mixes dtypes: its softmax is in float32.
     with jax.numpy_dtype_promotion("standard"):
       attended = jax.nn.dot_product_attention(
-        query, key, value, is_causal=self.causal
+        query, key, value, mask=mask, is_causal=self.causal
       )
     out = nn.Dense(
       features, dtype=self.dtype, kernel_init=self.out_init, name="out"

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.models.readers.base import register
+
 _INSTALL = "reading GGUF needs gguf: pip install 'keyjax[pretrained]'"
 
 
@@ -134,3 +136,6 @@ def _reader() -> type[Any]:
       self.tensors = [*found.values()]
 
   return Reader
+
+
+register(".gguf", read)

@@ -1,0 +1,168 @@
+"""PyTorch's .pt and .pth files of tensors by name, without PyTorch.
+
+Both the zip archives of today and the older format are pickles, which could
+call anything. Here the unpickler knows the names in `_NAMES` and refuses any
+other, as PyTorch does with `weights_only=True`; what a tensor claims to be is
+checked against the bytes that are there.
+"""
+
+import collections
+import math
+import pathlib
+import pickle
+import zipfile
+from typing import Any, BinaryIO, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from experiments.models.readers.base import Arrays, register
+
+_DTYPES = {
+  "FloatStorage": np.dtype("<f4"),
+  "HalfStorage": np.dtype("<f2"),
+  "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
+  "DoubleStorage": np.dtype("<f8"),
+  "LongStorage": np.dtype("<i8"),
+  "IntStorage": np.dtype("<i4"),
+  "BoolStorage": np.dtype("?"),
+}
+_MAGIC = 0x1950A86A20F9469CFC6C  # First value of the older format.
+_WIDTH = 8  # Bytes of a storage's length in it.
+
+
+class _Storage(NamedTuple):
+  """A run of numbers: its name in the file, and how many of which type."""
+
+  key: str
+  dtype: np.dtype
+  count: int
+
+
+class _Tensor(NamedTuple):
+  """A view of a storage."""
+
+  storage: _Storage
+  offset: int
+  shape: tuple[int, ...]
+  strides: tuple[int, ...]
+
+
+def _tensor(
+  storage: _Storage,
+  offset: int,
+  shape: tuple[int, ...],
+  strides: tuple[int, ...],
+  *_: Any,
+) -> _Tensor:
+  """Stand in for the function that PyTorch makes a tensor with."""
+  return _Tensor(storage, offset, tuple(shape), tuple(strides))
+
+
+def _parameter(data: _Tensor, *_: Any) -> _Tensor:
+  """Stand in for the function that PyTorch makes a parameter with."""
+  return data
+
+
+_NAMES: dict[tuple[str, str], Any] = {
+  ("collections", "OrderedDict"): collections.OrderedDict,
+  ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+  ("torch._utils", "_rebuild_parameter"): _parameter,
+  **{("torch", name): dtype for name, dtype in _DTYPES.items()},
+}
+
+
+class _Unpickler(pickle.Unpickler):
+  """An unpickler that calls nothing but what `_NAMES` lists."""
+
+  def find_class(self, module: str, name: str) -> Any:
+    """Return what a name stands for."""
+    if (module, name) not in _NAMES:
+      raise ValueError(f"it needs {module}.{name}, which is not read")
+    return _NAMES[module, name]
+
+  def persistent_load(self, pid: Any) -> _Storage:
+    """Return the storage that an identifier names."""
+    _, dtype, key, _, count, *_ = pid
+    return _Storage(str(key), np.dtype(dtype), int(count))
+
+
+def read(path: pathlib.Path) -> Arrays:
+  """Read a file of tensors by name, a state dictionary.
+
+  Raises:
+    ValueError: If the file is damaged, needs a name that is not read, or is
+      not a dictionary of tensors.
+  """
+  try:
+    with open(path, "rb") as file:
+      read_file = _read_zip if zipfile.is_zipfile(path) else _read_older
+      found, data = read_file(file)
+    return {name: _view(tensor, data) for name, tensor in found.items()}
+  except FileNotFoundError:
+    raise
+  except Exception as error:  # A damaged pickle raises errors of any class.
+    raise ValueError(f"{path.name} is not read: {error}") from None
+
+
+def _read_zip(file: BinaryIO) -> tuple[dict[str, _Tensor], dict[str, bytes]]:
+  """Return the tensors and storages of an archive."""
+  with zipfile.ZipFile(file) as archive:
+    names = archive.namelist()
+    top = next(name for name in names if name.endswith("/data.pkl"))
+    top = top.removesuffix("data.pkl")
+    order = f"{top}byteorder"
+    if order in names and archive.read(order) != b"little":
+      raise ValueError("its numbers are big-endian")
+    with archive.open(f"{top}data.pkl") as pickled:
+      found = _checked(_Unpickler(pickled).load())
+    keys = {tensor.storage.key for tensor in found.values()}
+    return found, {key: archive.read(f"{top}data/{key}") for key in keys}
+
+
+def _read_older(file: BinaryIO) -> tuple[dict[str, _Tensor], dict[str, bytes]]:
+  """Return the tensors and storages of the format before PyTorch 1.6."""
+  magic, _, system = (_Unpickler(file).load() for _ in range(3))
+  if magic != _MAGIC or not system["little_endian"]:
+    raise ValueError("it is no file of PyTorch, or its numbers are big-endian")
+  found = _checked(_Unpickler(file).load())
+  storages = {t.storage.key: t.storage for t in found.values()}
+  data = {}
+  for key in _Unpickler(file).load():
+    count = int.from_bytes(file.read(_WIDTH), "little")
+    data[str(key)] = file.read(count * storages[str(key)].dtype.itemsize)
+  return found, data
+
+
+def _checked(found: Any) -> dict[str, _Tensor]:
+  """Return what was unpickled, if it is a dictionary of tensors."""
+  if not isinstance(found, dict):
+    raise ValueError("it is not a dictionary of tensors")
+  for name, tensor in found.items():
+    if not isinstance(tensor, _Tensor):
+      raise ValueError(f"{name} is not a tensor")
+  return found
+
+
+def _view(tensor: _Tensor, data: dict[str, bytes]) -> np.ndarray:
+  """Return a tensor's numbers, which must lie inside its storage."""
+  storage, offset, shape, strides = tensor
+  numbers = np.frombuffer(data[storage.key], storage.dtype)
+  last = offset + sum(
+    (size - 1) * step for size, step in zip(shape, strides, strict=True)
+  )
+  sane = min(offset, *shape, *strides, 0) == 0 and len(numbers) > last
+  # A step of 0 could stand for more numbers than fit into memory.
+  if not sane or math.prod(shape) > len(numbers):
+    raise ValueError(f"a tensor {list(shape)} is outside its storage")
+  width = storage.dtype.itemsize
+  return np.lib.stride_tricks.as_strided(
+    numbers[offset:],
+    shape,
+    [step * width for step in strides],
+    writeable=False,
+  ).copy()
+
+
+for _suffix in (".pt", ".pth"):
+  register(_suffix, read)
