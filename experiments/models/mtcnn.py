@@ -72,9 +72,11 @@ class CascadeNet(nn.Module):
       x = PReLU(name="prelu_dense")(self._dense(self.hidden, "dense")(x))
     found = {}
     for name, size in self.outputs.items():
-      layer: nn.Module = self._conv(size, 1, name)
+      layer: nn.Module
       if self.hidden:
         layer = self._dense(size, name)
+      else:
+        layer = self._conv(size, 1, name)
       found[name] = layer(x).astype(jnp.float32)
     return found
 

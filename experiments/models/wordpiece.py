@@ -32,16 +32,13 @@ class WordPiece:
 
     Raises:
       ValueError: If the file is damaged, is no BERT tokenizer, or has another
-        vocabulary than the model.
+        vocabulary than the model; or `tokenizers` is not installed.
       FileNotFoundError: If there is no such file.
-      ImportError: If `tokenizers` is not installed.
     """
     file = pathlib.Path(path)
-    text = file.read_text()
+    text, kind = file.read_text(), library("tokenizers").Tokenizer
     try:
-      self._tokenizer: Any = library("tokenizers").Tokenizer.from_str(text)
-    except ImportError:
-      raise
+      self._tokenizer: Any = kind.from_str(text)
     except Exception as error:  # The library raises no class of its own.
       raise ValueError(f"{file.name} is no tokenizer: {error}") from None
     found = {name: self._tokenizer.token_to_id(name) for name in _SPECIAL}

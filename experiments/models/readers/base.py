@@ -37,9 +37,9 @@ def read(path: str | os.PathLike[str]) -> Arrays:
 
   Raises:
     ValueError: If the file is of no known kind, is damaged, or has a tensor
-      that is not read; the message names it.
+      that is not read, which the message names; or the library that reads it
+      is not installed.
     FileNotFoundError: If there is no such file.
-    ImportError: If the library that reads it is not installed.
   """
   file = pathlib.Path(path)
   return READERS.get(_kind(file))(file)
@@ -49,12 +49,12 @@ def library(module: str) -> Any:
   """Import the library that reads a format.
 
   Raises:
-    ImportError: If it is not installed; the message says what to type.
+    ValueError: If it is not installed; the message says what to type.
   """
   try:
     return importlib.import_module(module)
   except ImportError as error:
-    raise ImportError(
+    raise ValueError(
       f"{module} cannot be imported ({error}): pip install 'keyjax[pretrained]'"
     ) from None
 

@@ -36,7 +36,7 @@ class _Storage(NamedTuple):
 
   key: str
   dtype: np.dtype
-  count: int
+  numbers: int
 
 
 class _Tensor(NamedTuple):
@@ -73,7 +73,7 @@ _NAMES: dict[tuple[str, str], Any] = {
 
 
 class _Unpickler(pickle.Unpickler):
-  """An unpickler that calls nothing but what `_NAMES` lists."""
+  """An unpickler that calls only what `_NAMES` lists."""
 
   def find_class(self, module: str, name: str) -> Any:
     """Return what a name stands for."""
