@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     rekey_patch_embedding,
     unfold_patch_embedding,
   )
+  from keyjax.schemes.permutation_lock import permutation_lock
   from keyjax.schemes.pixel_shuffle import pixel_shuffle
   from keyjax.seal import SealError
   from keyjax.secrets import Secret
@@ -76,6 +77,7 @@ __all__ = [
   "nnx_apply",
   "parallel",
   "partition",
+  "permutation_lock",
   "pixel_shuffle",
   "rekey",
   "rekey_patch_embedding",
@@ -113,6 +115,7 @@ __getattr__, __dir__ = lazy.attach(
       "rekey_patch_embedding",
       "unfold_patch_embedding",
     ),
+    "schemes.permutation_lock": ("permutation_lock",),
     "schemes.pixel_shuffle": ("pixel_shuffle",),
     "seal": ("SealError",),
   },

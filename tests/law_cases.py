@@ -74,6 +74,7 @@ TREE_SCHEMES = {
   "adv_params": (adv, lambda path: False),
   "keyed_noise": (keyjax.keyed_noise, lambda path: False),
   "licensee_mark": (keyjax.licensee_mark, lambda path: False),
+  "permutation_lock": (keyjax.permutation_lock, lambda path: False),
   "chain": (
     lambda: keyjax.chain(adv(), keyjax.deep_lock()),
     lambda path: True,
