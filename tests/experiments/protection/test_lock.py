@@ -167,7 +167,11 @@ def test_a_chain_of_ciphers_alone_trains_plainly() -> None:
     ("adv_params", {"loss_fn": 3}, "unknown argument loss_fn"),
     ("adv_params", {"loss": "l2"}, "loss='l2': one of cross_entropy, margin"),
     ("hpnn", {"loss": "margin"}, "hpnn: unknown argument loss"),
-    ("hpnn", {"bits": 3}, "hpnn: unknown argument bits; known: after_training, layers, units"),
+    (
+      "hpnn",
+      {"bits": 3},
+      "argument bits; known: after_training, layers, units",
+    ),
     ("shf", {"int8": True}, "shf: unknown argument int8; known: block_size"),
     ("np", {"m": 4}, "np: unknown argument m; known: block_size"),
     ("ffx", {"m": 4}, "ffx: unknown argument m; known: block_size"),
