@@ -6,7 +6,7 @@ Each leaf of a model has one public name and one change of axes. Other tensors
 in a file are an error, except those listed as ignored. The layouts are in the
 files of the models.
 
-ResNet (torchvision's and timm's `resnet18`, `resnet50`; the `imagenet` stem):
+ResNet (torchvision's and timm's `resnet18`, 50 and 101; the `imagenet` stem):
 
     conv_stem, norm_stem              conv1, bn1
     stage_S_block_B/conv_I, norm_I    layer(S+1).B.conv(I+1), bn(I+1)

@@ -8,7 +8,11 @@ from experiments.models.base import Classifier, Dtype, batch_norm
 from experiments.models.layout import Layout, register_layout
 from experiments.models.registry import register
 
-RESNET_BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
+RESNET_BLOCKS = {
+  18: (2, 2, 2, 2),
+  50: (3, 4, 6, 3),
+  101: (3, 4, 23, 3),
+}
 
 
 class Sum(nn.Module):
@@ -65,7 +69,7 @@ class ResNet(Classifier):
     later code does.
 
   Attributes:
-    depth: 18 (two convolutions a block) or 50 (bottlenecks).
+    depth: 18 (two convolutions a block), 50 or 101 (bottlenecks).
     width: Channels of the first stage, 64 as published.
     stem: `cifar` (3 x 3, stride 1) or `imagenet` (7 x 7, stride 2, and a
       max-pool).
@@ -124,8 +128,14 @@ def _conv(
 
 
 register("resnet18", ResNet, fixed={"depth": 18})
-register("resnet50", ResNet, fixed={"depth": 50}, defaults={"stem": "imagenet"})
-# torchvision's and timm's `resnet18` and `resnet50`, with the `imagenet` stem.
+for _depth in (50, 101):
+  register(
+    f"resnet{_depth}",
+    ResNet,
+    fixed={"depth": _depth},
+    defaults={"stem": "imagenet"},
+  )
+# torchvision's and timm's ResNets, with the `imagenet` stem.
 register_layout(
   ResNet,
   Layout(

@@ -53,6 +53,7 @@ SHAPES = {
 
 # Files whose words are not those of RECIPES.
 OTHER_WORDS = {
+  "imagenet.py": ["resnet50", "resnet101", "vit_s"],
   "robustness.py": ["digits", "mnist"],
   "survey_evasion.py": ["digits", "mnist"],
 }
@@ -95,7 +96,9 @@ class Case(NamedTuple):
 SLOW = {
   ("attack_batch_norm", "hpnn"),
   ("cifar10_hpnn", "hpnn"),
-  ("imagenet_hpnn", "hpnn"),
+  ("resnet50_imagenet", "hpnn"),
+  ("resnet101_imagenet", "hpnn"),
+  ("vit_s_imagenet", "hpnn"),
   ("shakespeare_hpnn", "hpnn"),
   ("shakespeare_hpnn", "hpnn_mlp"),
 }
@@ -234,9 +237,10 @@ def test_robustness_is_checked(known: commands.Config) -> None:
 
 
 @pytest.mark.parametrize("file", OTHER_WORDS)
-def test_a_wrong_data_set_of_robustness_is_named(file: str) -> None:
+def test_a_wrong_word_is_named(file: str) -> None:
   module = module_of(FOLDER / file)
-  with pytest.raises(ConfigArgumentError, match="'cats'.*digits, mnist"):
+  words = ", ".join(OTHER_WORDS[file])
+  with pytest.raises(ConfigArgumentError, match=f"'cats'.*{words}"):
     module.get_config("cats")
 
 
