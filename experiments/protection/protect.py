@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import keyjax
-from experiments.protection import evaluate, judge, outliers
+from experiments.protection import evaluate, judge, outliers, redundancy
 from experiments.protection.job import (
   Job,
   Outcome,
@@ -92,6 +92,7 @@ def judge_plain(job: Job, variables: Any) -> Outcome:
     rows = [
       judge.metric_row(base, judged, "plain"),
       results.number(base, "parameters", _num_params(variables)),
+      *_redundancy(base, variables),
       *judge.more_rows(base, judged, "plain"),
     ]
 
@@ -270,6 +271,7 @@ def _lock_and_ship(
     results.number(base, "encrypt_seconds", lock_seconds),
     results.number(base, "decrypt_seconds", open_seconds),
   ]
+  rows += _redundancy(base, locked)
   found = outliers.find(prepared, locked)
   if found:
     rows += [
@@ -277,6 +279,15 @@ def _lock_and_ship(
       results.number(base, "times_range", found.ratio),
     ]
   return rows, restored
+
+
+def _redundancy(base: dict[str, Any], params: Any) -> Rows:
+  """Return what a file shows without a key."""
+  shown = redundancy.measure(params)
+  return [
+    results.number(base, "compressed_share", shown.compressed),
+    results.number(base, "repeated_blocks", shown.repeated),
+  ]
 
 
 def _key_bits(base: dict[str, Any], key: Any) -> Rows:

@@ -75,6 +75,7 @@ def costs(schemes: Sequence[Scheme]) -> Html | None:
     "cost",
     "key, stored",
     "changed parameters",
+    "file after zlib",
     "encrypt",
     "decrypt",
     "decrypts bit for bit",
@@ -167,6 +168,12 @@ def _outside(s: Scheme) -> str | None:
   return f"{text}, up to {times:.3g} times" if outside and times else text
 
 
+def _repeated(s: Scheme) -> str | None:
+  """Say how many blocks of the file occur more than once."""
+  share = s.cost("repeated_blocks")
+  return None if share is None else f"{percent(share)} of blocks repeated"
+
+
 def _costs(s: Scheme) -> list[Html]:
   key = s.cost("key_bytes")
   same = s.cost("round_trip")
@@ -181,6 +188,7 @@ def _costs(s: Scheme) -> list[Html]:
   return [
     _cell(DASH if key is None else f"{count(key)}{THIN}B"),
     _cell(count(changed), note, _outside(s)),
+    _cell(percent(s.cost("compressed_share")), _repeated(s)),
     _cell(seconds(s.cost("encrypt_seconds"))),
     _cell(seconds(s.cost("decrypt_seconds"))),
     _cell(exact),

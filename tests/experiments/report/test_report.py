@@ -88,6 +88,8 @@ def locked(label, title=None, blind=False):
       ("changed_parameters", 17),
       ("outside_range", 4),
       ("times_range", 95.2),
+      ("compressed_share", 0.93),
+      ("repeated_blocks", 0.004),
       ("key_bytes", 1040),
       ("encrypt_seconds", 0.00444),
       ("decrypt_seconds", 0.000347),
@@ -155,7 +157,8 @@ def test_the_tables_show_the_values_of_the_rows():
   assert best == "43.75" + "up to 51.0 %"
   assert api == right
   assert bad == "0.0 %"
-  key, changed, encrypt, decrypt, same = cells(tree, 2, "hpnn")[1:]
+  key, changed, packed, encrypt, decrypt, same = cells(tree, 2, "hpnn")[1:]
+  assert packed == "93.0 %" + "0.4 % of blocks repeated"
   assert key == "1,040 B"
   outside = "4 outside their layer's range, up to 95.2 times"
   assert changed == "17" + "of 22,602 (0.08 %)" + outside
