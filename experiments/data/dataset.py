@@ -15,10 +15,12 @@ class Dataset:
   Attributes:
     name: Name that `load` was called with.
     train_images: `uint8[n, h, w, c]`; of a text `uint8[n, t]`, tokens.
-    train_labels: `int32[n]`; of a text `int32[n, t]`, the next tokens.
+    train_labels: `int32[n]`, classes; `int32[n, t]`, the next tokens;
+      `uint8[n, h, w]`, masks; or `float32[n, k, 5]`, boxes.
     test_images: `uint8[m, h, w, c]`, or `uint8[m, t]`.
-    test_labels: `int32[m]`, or `int32[m, t]`.
-    num_classes: Number of classes; of a text, number of different tokens.
+    test_labels: As `train_labels`.
+    num_classes: Number of classes; of masks, with the background; of a text,
+      number of different tokens.
     class_names: Names of the classes, where they are more than numbers.
     mean: Mean per channel of training pixels in [0, 1]; of a text, empty.
     std: Standard deviation per channel; of a text, empty.
@@ -51,8 +53,8 @@ class Dataset:
 
   @property
   def labels_per_example(self) -> int:
-    """Number of labels of an example."""
-    return self.train_labels[0].size
+    """Number of labels of an example: one, unless it is a text."""
+    return self.train_labels[0].size if self.is_text else 1
 
   @property
   def num_examples(self) -> int:

@@ -52,8 +52,8 @@ def batches(
 
   Returns:
     An endless Grain data set of `{"image": uint8[b, h, w, c], "label":
-    int32[b]}` (of a text, [b, t] both) where `b = batch_size /
-    process_count`; see `iterate`.
+    int32[b]}` (of a text, [b, t] both; of masks and boxes, labels as in
+    `Dataset`) where `b = batch_size / process_count`; see `iterate`.
 
   Raises:
     ValueError: If the batch is larger than the data set, the processes do not
@@ -216,7 +216,7 @@ def eval_batches(
 
   Args:
     images: `[n, ...]`.
-    labels: `[n]`, or `[n, t]`.
+    labels: `[n, ...]`.
     batch_size: Rows of a batch.
 
   Returns:

@@ -2,6 +2,7 @@
 
 Every image model takes `float32[b, h, w, c]` pixels in [0, 1] and normalises
 them itself, so that a key shuffles raw pixels. A language model takes tokens.
+A U-Net returns logits of each pixel, a detector a `keyjax.tasks.boxes.Grid`.
 The output of every `Conv` and `Dense` is a pre-activation or a projection;
 normalisation and activations follow it. The last `Dense` is called `head`. The
 sum at the end of a residual block of a ResNet is a module (`sum`), so that it
@@ -19,6 +20,7 @@ can be locked too. A family of models is one file, which registers its names.
 
 from experiments.models.base import Classifier
 from experiments.models.convnets import CNN, MLP, VGG
+from experiments.models.detector import Detector
 from experiments.models.llama import Llama
 from experiments.models.llama_layout import options_of
 from experiments.models.lm import LanguageModel
@@ -28,9 +30,11 @@ from experiments.models.registry import (
   from_config,
   image_names,
   names,
+  names_for,
   text_names,
 )
 from experiments.models.resnet import Block, ResNet
+from experiments.models.unet import UNet
 from experiments.models.vit import ViT
 
 __all__ = [
@@ -39,15 +43,18 @@ __all__ = [
   "VGG",
   "Block",
   "Classifier",
+  "Detector",
   "LanguageModel",
   "Llama",
   "Mixer",
   "ResNet",
+  "UNet",
   "ViT",
   "create",
   "from_config",
   "image_names",
   "names",
   "options_of",
+  "names_for",
   "text_names",
 ]

@@ -10,28 +10,32 @@ from ml_collections import ConfigDict
 from experiments import data
 from experiments.models.base import Classifier
 from experiments.run.registry import Registry
+from keyjax import tasks
 
 
 class Entry(NamedTuple):
   """A registered model.
 
   Attributes:
-    module: Class of the model: a `Classifier` for images; anything else is for
-      text, and takes the number of tokens as `vocabulary`.
+    module: Class of the model; one for text takes the number of tokens as
+      `vocabulary`.
     fixed: Attributes that the name stands for.
     defaults: Attributes that a config may change.
+    task: What the model does: one of `keyjax.tasks.names()`.
   """
 
   module: type[nn.Module]
   fixed: Mapping[str, Any]
   defaults: Mapping[str, Any]
+  task: str
 
   @property
   def takes_text(self) -> bool:
     """Whether inputs are tokens."""
-    return not issubclass(self.module, Classifier)
+    return self.task == "tokens"
 
 
+_HAS = {"masks": "images with masks", "boxes": "images with boxes"}
 MODELS: Registry[Entry] = Registry("model", "experiments.models")
 
 
@@ -40,6 +44,7 @@ def register(
   module: type[nn.Module],
   fixed: Mapping[str, Any] | None = None,
   defaults: Mapping[str, Any] | None = None,
+  task: str = "",
 ) -> None:
   """Register a model; a file of this folder does so for each of its own.
 
@@ -49,11 +54,15 @@ def register(
     fixed: Attributes that the name stands for, such as the depth of
       `resnet18`.
     defaults: Attributes that a config may change.
+    task: What the model does; by default `classes` for a `Classifier`, and
+      `tokens` for anything else.
 
   Raises:
-    ValueError: If the name is taken.
+    ValueError: If the name is taken, or the task unknown.
   """
-  MODELS.add(name, Entry(module, fixed or {}, defaults or {}))
+  found = task or ("classes" if issubclass(module, Classifier) else "tokens")
+  tasks.get(found)
+  MODELS.add(name, Entry(module, fixed or {}, defaults or {}, found))
 
 
 def names() -> tuple[str, ...]:
@@ -62,13 +71,18 @@ def names() -> tuple[str, ...]:
 
 
 def image_names() -> tuple[str, ...]:
-  """Return the names of the models that take images."""
-  return tuple(name for name in names() if not MODELS.get(name).takes_text)
+  """Return the names of the models that classify images."""
+  return names_for("classes")
 
 
 def text_names() -> tuple[str, ...]:
   """Return the names of the models that take text."""
-  return tuple(name for name in names() if MODELS.get(name).takes_text)
+  return names_for("tokens")
+
+
+def names_for(task: str) -> tuple[str, ...]:
+  """Return the names of the models for a task of `keyjax.tasks`."""
+  return tuple(name for name in names() if MODELS.get(name).task == task)
 
 
 def create(
@@ -90,9 +104,9 @@ def create(
 
   Returns:
     The module. `apply(variables, x, train)` of an image model takes
-    `float32[b, h, w, c]` in [0, 1] and returns `float32[b, num_classes]`; that
-    of a language model takes `int[b, t]` and returns `float32[b, t,
-    num_classes]`.
+    `float32[b, h, w, c]` in [0, 1] and returns `float32[b, num_classes]`, or
+    what its task wants, such as logits of each pixel; that of a language model
+    takes `int[b, t]` and returns `float32[b, t, num_classes]`.
 
   Raises:
     ValueError: If the name or an option is unknown, or mean and std do not fit.
@@ -119,14 +133,13 @@ def from_config(config: ConfigDict, dataset: data.Dataset) -> nn.Module:
     dataset: Data set of the config.
 
   Raises:
-    ValueError: As `create`, or if the model takes text and the data are images,
-      or the other way round.
+    ValueError: As `create`, or if the model is for another task than the data.
   """
-  if MODELS.get(config.model).takes_text != dataset.is_text:
-    fitting = text_names() if dataset.is_text else image_names()
+  if MODELS.get(config.model).task != dataset.task:
     raise ValueError(
       f"model={config.model} does not fit dataset={dataset.name}, which has "
-      f"{dataset.unit}: choose from {', '.join(fitting)}"
+      f"{_HAS.get(dataset.task, dataset.unit)}: choose from "
+      f"{', '.join(names_for(dataset.task))}"
     )
   options = {"dtype": config.train.dtype} | dict(config.model_args)
   if config.train.remat:

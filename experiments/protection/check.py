@@ -16,6 +16,7 @@ from experiments.protection.lock import CHAIN, Lock, build
 from experiments.training import defense, train
 from keyjax.schemes import registry as schemes
 
+_CLASSES = "classes"
 _AT_LEAST_ONE = (
   "train.batch_size",
   "train.accumulate",
@@ -67,8 +68,8 @@ def check_config(
   }
   variables = jax.eval_shape(model.init, jax.random.key(0), batch["image"])
   _check_recipe(config.train, dataset, variables)
-  if dataset.is_text and config.train.defense.name:
-    raise ValueError("train.defense is for images, but the data are text")
+  if dataset.task != _CLASSES and config.train.defense.name:
+    raise ValueError(f"train.defense is for {_but(dataset)}")
   defense.check(config.train, model)
   for label, spec in config.schemes.items():
     _check_scheme(
@@ -94,23 +95,31 @@ def _check_numbers(config: ConfigDict) -> None:
 def _check_recipe(
   config: ConfigDict, dataset: data.Dataset, variables: Any
 ) -> None:
-  """Check the optimizer, and options that only apply to images."""
+  """Check the optimizer, and options that only apply to some tasks."""
   steps = train.num_steps(config, dataset.num_examples)
   optimizer = train.make_optimizer(config, steps)
   jax.eval_shape(optimizer.init, variables["params"])
   for field in ("pad", "flip", "cutout", "mixup"):
-    if dataset.is_text and config[field]:
-      raise ValueError(f"train.{field} is for images, but the data are text")
+    if dataset.task != _CLASSES and config[field]:
+      raise ValueError(f"train.{field} is for {_but(dataset)}")
   for field in ("label_smoothing", "ema"):
     if not 0 <= config[field] < 1:
       raise ValueError(
         f"train.{field}={config[field]}: must be from 0 to below 1"
       )
+  if dataset.task not in (_CLASSES, "tokens") and config.label_smoothing:
+    raise ValueError(f"train.label_smoothing is for {_but(dataset)}")
   first, last = config.profile
   if first > last:
     raise ValueError(
       f"train.profile={config.profile}: must be (first step, last step)"
     )
+
+
+def _but(dataset: data.Dataset) -> str:
+  if dataset.is_text:
+    return "images, but the data are text"
+  return f"images with one class each, but the task is {dataset.task}"
 
 
 def _check_scheme(

@@ -121,10 +121,11 @@ class MetricsLog:
       return
     values = {k: float(np.asarray(v)) for k, v in metrics.items()}
     speed = self._speed(step)
-    text = (
-      f"loss {values['loss']:.3f}  accuracy {values['accuracy']:.3f}  "
-      f"{speed[f'{self._unit}_per_second']:,.0f}/s"
-    )
+    shown = [
+      f"{k} {values[k]:.3f}" for k in ("loss", "accuracy") if k in values
+    ]
+    rate = f"{speed[f'{self._unit}_per_second']:,.0f}/s"
+    text = "  ".join([*shown, rate])
     self._bar.update(self._task, completed=step, text=text)
     if self._writes:
       self._write(step, values | speed)

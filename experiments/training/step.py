@@ -13,7 +13,9 @@ from ml_collections import ConfigDict
 import keyjax
 from experiments import data
 from experiments.training.defense import DefenseLoss, Forward
-from keyjax import parallel
+from keyjax import parallel, tasks
+
+_CLASSIFYING = ("classes", "tokens")
 
 
 @flax.struct.dataclass
@@ -38,6 +40,7 @@ def make_step(
   scheme: keyjax.Scheme,
   optimizer: optax.GradientTransformation,
   defense: DefenseLoss | None = None,
+  task: str = "classes",
 ) -> parallel.Step:
   """Return the pure step of one device, for `parallel.data_parallel`.
 
@@ -49,7 +52,10 @@ def make_step(
     defense: Loss to train on instead of the recipe's; see
       `experiments.training.defense`. Metrics and batch statistics remain those
       of the unchanged inputs.
+    task: What the model does: one of `keyjax.tasks.names()`. Of classes and
+      tokens, `accuracy` is among the metrics.
   """
+  classifies = task in _CLASSIFYING
 
   def step(state: State, key: Any, batch: Any) -> tuple[State, Any]:
     rng = _rng(config.seed, state.step)
@@ -65,6 +71,9 @@ def make_step(
         train=True,
         mutable=list(rest),
       )
+      if not classifies:
+        loss = tasks.get(task).loss(logits, batch["label"]).mean()
+        return loss, (new, {"loss": loss})
       if defense is None:
         loss = mean_loss(logits, batch, config.label_smoothing)
       else:

@@ -81,7 +81,8 @@ def train(
     )
   loss = defense.make_loss(config, model, steps, teacher)
   step_fn = parallel.data_parallel(
-    make_step(config, model, scheme, optimizer, loss), config.parallel
+    make_step(config, model, scheme, optimizer, loss, dataset.task),
+    config.parallel,
   )
   batches = data.batches(
     dataset,
