@@ -10,6 +10,7 @@ import pytest
 
 import keyjax
 from keyjax import Scheme, Secret, laws
+from keyjax.schemes.feature_permutation import feature_permutation
 from tests import trees
 from tests.law_cases import BATCH, IMAGES, Net, stack
 
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.laws
 
 BOUND_SCHEMES = {
   "hpnn": lambda: keyjax.hpnn(Net().apply, units=16),
+  "feature_permutation": lambda: feature_permutation(Net().apply),
   "shf": lambda: keyjax.pixel_shuffle("shf", 2),
   "np": lambda: keyjax.pixel_shuffle("np", 2),
   "ffx": lambda: keyjax.pixel_shuffle("ffx", 2),

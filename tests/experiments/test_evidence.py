@@ -151,6 +151,30 @@ EVIDENCE = {
     ],
     "No integrity": [SCHEMES.format("keyed_noise") + "the_noise_is_aes_ctr"],
   },
+  "feature_permutation": {
+    "computes what a plain one does": [
+      SCHEMES.format("feature_permutation") + "the_twin_computes_the_same"
+    ],
+    "Positions are kept": [
+      SCHEMES.format("feature_permutation") + "a_position_stays_where_it_is"
+    ],
+    "serves every key": [
+      SCHEMES.format("feature_permutation") + "the_laws_hold"
+    ],
+    "Batch normalisation after": [
+      SCHEMES.format("feature_permutation")
+      + "batch_normalisation_gives_the_key"
+    ],
+    "Nearly right keys": [
+      SCHEMES.format("feature_permutation")
+      + "a_search_by_swaps_finds_a_key_that_works"
+    ],
+    "Fine-tuning": ["fine_tune"],
+    "a small key": [
+      SCHEMES.format("feature_permutation")
+      + "the_key_space_is_that_of_permutations"
+    ],
+  },
   "licensee_mark": {
     "Removing a mark with its key": [LAWS + "laws_check_passes"],
     "False accusations are bounded": [

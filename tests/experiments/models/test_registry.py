@@ -16,7 +16,9 @@ MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 
 
 def test_unknown_model_lists_the_known_ones():
-  with pytest.raises(ValueError, match="'resnet34'.*cnn, gpt2.*mlp.*resnet50"):
+  with pytest.raises(
+    ValueError, match="'resnet34'.*cnn, detector, gpt2.*mlp.*resnet50"
+  ):
     models.create("resnet34", 10, MEAN, STD)
 
 

@@ -1,0 +1,54 @@
+r"""Detection: a detector without anchors on scenes of MNIST digits, under each kind of lock.
+
+    python -m experiments.main --config=configs/detection.py \
+      --workdir=runs/detection_0
+
+FIGURES
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.run.config import base, scheme, set_schemes
+
+
+def get_config() -> ConfigDict:
+  """Return the config."""
+  config = base()
+  config.name = "detection"
+  config.dataset = "scene_boxes"
+  config.num_train = 3000
+  config.num_test = 300
+  config.model = "detector"
+  config.train.batch_size = 16
+  config.train.epochs = 5.0
+  config.train.learning_rate = 4e-3
+  config.evaluate.batch_size = 100
+  config.evaluate.wrong_keys = 16
+  config.evaluate.wrong_images = 100
+  config.evaluate.distance_keys = 2
+  set_schemes(
+    config,
+    deep_lock=scheme(
+      "deep_lock",
+      "Deep-Lock, AES-256 counter mode",
+      schedule="counter",
+      key_bits=256,
+    ),
+    deep_lock_int8=scheme(
+      "deep_lock",
+      "Deep-Lock, AES-256 counter mode, int8",
+      schedule="counter",
+      key_bits=256,
+      int8=True,
+    ),
+    hpnn=scheme("hpnn", "HPNN, 256 key bits"),
+    features=scheme("feature_permutation", "Feature permutation, all layers"),
+    one_map=scheme(
+      "feature_permutation",
+      "Feature permutation, one map",
+      layers="level_2_conv_3",
+    ),
+    shf=scheme("shf", "SHF, M=4", block_size=4),
+    np=scheme("np", "NP, M=4", block_size=4),
+  )
+  return config

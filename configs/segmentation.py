@@ -1,0 +1,56 @@
+r"""Segmentation: a U-Net on scenes of MNIST digits, under each kind of lock.
+
+    python -m experiments.main --config=configs/segmentation.py \
+      --workdir=runs/segmentation_0
+
+FIGURES
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.run.config import base, scheme, set_schemes
+
+
+def get_config() -> ConfigDict:
+  """Return the config."""
+  config = base()
+  config.name = "segmentation"
+  config.dataset = "scene_masks"
+  config.num_train = 3000
+  config.num_test = 300
+  config.model = "unet"
+  # The first level sees patches of 2 x 2: a fifth of the time.
+  config.model_args.update(width=12, depth=3, patch=2)
+  config.train.batch_size = 16
+  config.train.epochs = 5.0
+  config.train.learning_rate = 4e-3
+  config.evaluate.batch_size = 100
+  config.evaluate.wrong_keys = 16
+  config.evaluate.wrong_images = 100
+  config.evaluate.distance_keys = 2
+  set_schemes(
+    config,
+    deep_lock=scheme(
+      "deep_lock",
+      "Deep-Lock, AES-256 counter mode",
+      schedule="counter",
+      key_bits=256,
+    ),
+    deep_lock_int8=scheme(
+      "deep_lock",
+      "Deep-Lock, AES-256 counter mode, int8",
+      schedule="counter",
+      key_bits=256,
+      int8=True,
+    ),
+    hpnn=scheme("hpnn", "HPNN, 256 key bits"),
+    features=scheme("feature_permutation", "Feature permutation, all layers"),
+    one_map=scheme(
+      "feature_permutation",
+      "Feature permutation, one map",
+      layers="bottom_conv_1",
+    ),
+    shf=scheme("shf", "SHF, M=4", block_size=4),
+    np=scheme("np", "NP, M=4", block_size=4),
+  )
+  return config
