@@ -1,4 +1,4 @@
-r"""Detection: a detector without anchors on scenes of MNIST digits, under each kind of lock.
+r"""Detection: one stage, no anchors, on scenes of MNIST digits, under each lock.
 
     python -m experiments.main --config=configs/detection.py \
       --workdir=runs/detection_0

@@ -2,7 +2,10 @@
 
 Class 0 is the background. Most pixels are background, so that a model that
 sees nothing else has most pixels right; its intersection over union is high as
-well, and the metric that judges leaves it out.
+well, and the metric that judges leaves it out. In the loss a pixel of a class
+weighs more than one of the background, as in Ronneberger et al., "U-Net",
+MICCAI 2015, arXiv:1505.04597, section 3: a model stays at the background for
+long otherwise.
 """
 
 from typing import Any
@@ -15,21 +18,23 @@ import optax
 from keyjax.tasks.task import Metric, Task
 
 
+_WEIGHT = 4.0  # Of a pixel of a class, where the background's weigh 1.
+
+
 def loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
-  """Return the mean cross-entropy of each image's pixels, float32[b].
+  """Return the weighted mean cross-entropy of each image, float32[b].
 
   Args:
     logits: float32[b, h, w, classes].
     labels: int[b, h, w]; pixels with a negative label do not count.
   """
   labels = labels.astype(jnp.int32)
-  counted = labels >= 0
+  weight = jnp.where(labels > 0, _WEIGHT, (labels == 0).astype(jnp.float32))
   nats = optax.softmax_cross_entropy_with_integer_labels(
     logits, jnp.maximum(labels, 0)
   )
-  total = jnp.where(counted, nats, 0).sum((1, 2), dtype=jnp.float32)
-  pixels = counted.sum((1, 2), dtype=jnp.float32)
-  return total / jnp.maximum(pixels, 1)
+  total = jnp.where(labels >= 0, weight * nats, 0).sum((1, 2))
+  return total / jnp.maximum(weight.sum((1, 2)), 1)
 
 
 def statistics(logits: jax.Array, labels: jax.Array) -> dict[str, Any]:

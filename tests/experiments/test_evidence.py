@@ -169,7 +169,10 @@ EVIDENCE = {
       SCHEMES.format("feature_permutation")
       + "a_search_by_swaps_finds_a_key_that_works"
     ],
-    "Fine-tuning": ["fine_tune"],
+    "Fine-tuning": [
+      SCHEMES.format("feature_permutation")
+      + "fine_tuning_learns_the_permutation"
+    ],
     "a small key": [
       SCHEMES.format("feature_permutation")
       + "the_key_space_is_that_of_permutations"

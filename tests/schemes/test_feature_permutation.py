@@ -198,12 +198,11 @@ def test_a_pass_that_does_not_fit_the_key() -> None:
 # --------------------------------------------------------------------- breaks
 
 
-@functools.cache
-def trained() -> tuple[Any, Any]:
-  """Return the key and the weights of a model that trained under it."""
-  key = new_key("conv")
-  params = variables()
-  labels = (IMAGES[..., 0] > 0.5).astype(jnp.int32)
+LABELS = (IMAGES[..., 0] > 0.5).astype(jnp.int32)
+
+
+def train(key: Any, params: Any, steps: int) -> tuple[Any, float]:
+  """Train under a key; return the weights, and the loss before the last."""
 
   @jax.jit
   def step(params: Any) -> Any:
@@ -212,15 +211,36 @@ def trained() -> tuple[Any, Any]:
         key, params | {"params": weights}, train=True, mutable=["batch_stats"]
       )
       nats = -jax.nn.log_softmax(logits)
-      return (jax.nn.one_hot(labels, 3) * nats).sum(-1).mean(), new
+      return (jax.nn.one_hot(LABELS, 3) * nats).sum(-1).mean(), new
 
-    (_, new), grads = jax.value_and_grad(loss, has_aux=True)(params["params"])
+    (value, new), grads = jax.value_and_grad(loss, has_aux=True)(
+      params["params"]
+    )
     weights = jax.tree.map(lambda w, g: w - 0.1 * g, params["params"], grads)
-    return {"params": weights, **new}
+    return {"params": weights, **new}, value
 
-  for _ in range(60):
-    params = step(params)
-  return key, params
+  value = np.nan
+  for _ in range(steps):
+    params, value = step(params)
+  return params, float(value)
+
+
+@functools.cache
+def trained() -> tuple[Any, Any]:
+  """Return the key and the weights of a model that trained under it."""
+  key = new_key("conv")
+  return key, train(key, variables(), 60)[0]
+
+
+def test_fine_tuning_learns_the_permutation() -> None:
+  """A thief without the key starts from the weights, and not from nothing."""
+  key, params = trained()
+  none = key.replace(orders={"conv": jnp.arange(CHANNELS)})
+  right, wrong = train(key, params, 1)[1], train(none, params, 1)[1]
+  assert wrong > 1.1 * right
+  stolen = train(none, params, 20)[1]
+  scratch = train(none, variables(), 20)[1]
+  assert stolen < scratch and stolen < wrong
 
 
 def conv_means(params: Any, images: jax.Array) -> np.ndarray:
@@ -245,14 +265,13 @@ def test_batch_normalisation_gives_the_key() -> None:
 
 def test_a_search_by_swaps_finds_a_key_that_works() -> None:
   key, params = trained()
-  labels = (IMAGES[:32, ..., 0] > 0.5).astype(jnp.int32)
 
   @jax.jit
   def hits(order: jax.Array) -> jax.Array:
     run = scheme_file.bind(key.replace(orders={"conv": order}), Net().apply)
     logits = run(params, IMAGES[:32])
     nats = jax.nn.log_softmax(logits)
-    return (jax.nn.one_hot(labels, 3) * nats).sum()
+    return (jax.nn.one_hot(LABELS[:32], 3) * nats).sum()
 
   order = np.arange(CHANNELS)
   right, start = float(hits(key.orders["conv"])), float(hits(order))
