@@ -62,10 +62,9 @@ def photo(name: str, side: int, square: bool = False) -> np.ndarray:
   """
   image = Image.open(find(name)).convert("RGB")
   scale = side / min(image.size)
-  size = tuple(round(n * scale) for n in image.size)
   if square:
     return np.asarray(ImageOps.fit(image, (side, side)))
-  return np.asarray(image.resize(size))
+  return np.asarray(image.resize([round(n * scale) for n in image.size]))
 
 
 def face_scenes(
@@ -137,7 +136,7 @@ def printed_pages(
 
 
 def _page(rng: np.random.Generator, height: int, width: int) -> Labelled:
-  paper = rng.integers(200, 256)
+  paper = int(rng.integers(200, 256))
   page = Image.new("RGB", (width, height), (paper,) * 3)
   draw = ImageDraw.Draw(page)
   boxes, y = [], 16
