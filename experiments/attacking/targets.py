@@ -58,7 +58,13 @@ class Targets:
 
   @functools.cached_property
   def sister(self) -> Any:
-    """Another version of the plain model: its head trained a little longer."""
+    """Another version of the plain model: a public base, or a sister.
+
+    The weights that the run started from; without any, the plain model with its
+    head trained a little longer.
+    """
+    if self.job.initial is not None:
+      return self.job.initial
     apply_fn = self.job.model.apply
     marks = [_SISTER_STEPS]
     fits = fit(

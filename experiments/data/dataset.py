@@ -10,14 +10,15 @@ Array = np.ndarray
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-  """A data set in memory: images, or characters of a text.
+  """A data set in memory: images, or tokens of a text.
 
   Attributes:
     name: Name that `load` was called with.
-    train_images: `uint8[n, h, w, c]`; of a text `uint8[n, t]`, tokens.
+    train_images: `uint8[n, h, w, c]`; of a text its tokens, `[n, t]`, `uint8`
+      if they are characters, else `uint16` or `int32`.
     train_labels: `int32[n]`, classes; `int32[n, t]`, the next tokens;
       `uint8[n, h, w]`, masks; or `float32[n, k, 5]`, boxes.
-    test_images: `uint8[m, h, w, c]`, or `uint8[m, t]`.
+    test_images: `uint8[m, h, w, c]`, or tokens `[m, t]`.
     test_labels: As `train_labels`.
     num_classes: Number of classes; of masks, with the background; of a text,
       number of different tokens.
@@ -27,6 +28,7 @@ class Dataset:
     source: Where the data came from and how they differ from the published
       ones; belongs next to every figure.
     task: Name of the task in `keyjax.tasks`.
+    text_unit: What has a label in a text: `characters` or `tokens`.
   """
 
   name: str
@@ -40,6 +42,7 @@ class Dataset:
   std: tuple[float, ...]
   source: str
   task: str = dataclasses.field(default="classes", kw_only=True)
+  text_unit: str = dataclasses.field(default="characters", kw_only=True)
 
   @property
   def is_text(self) -> bool:
@@ -48,8 +51,8 @@ class Dataset:
 
   @property
   def unit(self) -> str:
-    """What has a label: `images` or `characters`."""
-    return "characters" if self.is_text else "images"
+    """What has a label: `images`, `characters` or `tokens`."""
+    return self.text_unit if self.is_text else "images"
 
   @property
   def labels_per_example(self) -> int:

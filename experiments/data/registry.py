@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from experiments.data.dataset import Dataset
+from experiments.data.tokenizer import Tokenizer
 from experiments.run.registry import Registry
 
 
@@ -21,7 +22,8 @@ class Options:
     num_test: Number of test examples; None for all.
     image_size: Side of the images of a data set that is read as it goes.
     text: File of the data set `text`.
-    context: Characters of an example of a text.
+    context: Tokens of an example of a text.
+    tokenizer: What divides a text into tokens; by default each byte is one.
     shape: Shape of an example of the data set `fake`.
     classes: Number of classes of the data set `fake`.
   """
@@ -32,6 +34,7 @@ class Options:
   image_size: int = 224
   text: str | os.PathLike[str] = ""
   context: int = 64
+  tokenizer: Tokenizer | None = None
   shape: Sequence[int] = (32, 32, 3)
   classes: int = 10
 
@@ -105,11 +108,14 @@ def load(
   return DATASETS.get(name).load(chosen)
 
 
-def from_config(config: ConfigDict) -> Dataset:
+def from_config(
+  config: ConfigDict, tokenizer: Tokenizer | None = None
+) -> Dataset:
   """Load `config.dataset`; nothing is ever downloaded here.
 
   Args:
     config: Config made by `experiments.run.config.base`.
+    tokenizer: The tokenizer that `config.tokenizer` names.
 
   Raises:
     ValueError: If the name is unknown or a size is out of range.
@@ -123,6 +129,7 @@ def from_config(config: ConfigDict) -> Dataset:
     image_size=config.image_size,
     text=config.text,
     context=config.context,
+    tokenizer=tokenizer,
     shape=config.fake.shape,
     classes=config.fake.classes,
   )

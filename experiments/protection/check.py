@@ -25,7 +25,6 @@ _AT_LEAST_ONE = (
   "train.keep",
   "evaluate.batch_size",
   "evaluate.wrong_keys",
-  "evaluate.distance_keys",
 )
 _AT_LEAST_ZERO = (
   "num_train",
@@ -40,6 +39,7 @@ _AT_LEAST_ZERO = (
   "train.threads",
   "train.prefetch",
   "evaluate.wrong_images",
+  "evaluate.distance_keys",
 )
 
 
@@ -67,11 +67,16 @@ def check_config(
     "label": jnp.asarray(dataset.train_labels[:1]),
   }
   variables = jax.eval_shape(model.init, jax.random.key(0), batch["image"])
-  _check_recipe(config.train, dataset, variables)
+  if config.train.epochs:
+    _check_recipe(config.train, dataset, variables)
   if dataset.task != _CLASSES and config.train.defense.name:
     raise ValueError(f"train.defense is for {_but(dataset)}")
   defense.check(config.train, model)
   for label, spec in config.schemes.items():
+    if locks[label].trains and not config.train.epochs:
+      raise ValueError(
+        f"schemes.{label}: the model trains under this key, but train.epochs=0"
+      )
     _check_scheme(
       spec.scheme, dict(spec.args), locks[label], model, variables, batch
     )
@@ -88,8 +93,15 @@ def _check_numbers(config: ConfigDict) -> None:
       )
       if not least <= value < math.inf:  # Nor NaN.
         raise ValueError(f"{field}={value}: must be {requirement}")
-  if not 0 < config.train.epochs < math.inf:
-    raise ValueError(f"train.epochs={config.train.epochs}: must be more than 0")
+  if not 0 <= config.train.epochs < math.inf or (
+    config.train.epochs == 0 and not config.weights
+  ):
+    raise ValueError(
+      f"train.epochs={config.train.epochs}: must be more than 0, or 0 with "
+      "config.weights, which are then used as they are"
+    )
+  if config.train.epochs == 0 and config.train.defense.name:
+    raise ValueError("train.defense needs training, but train.epochs=0")
 
 
 def _check_recipe(

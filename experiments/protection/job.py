@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from experiments import data, models
-from experiments.protection import check
+from experiments.protection import check, weights
 from experiments.protection.lock import Lock, build_all
 from experiments.run import encryption, results
 from experiments.run.encryption import UNENCRYPTED, Encryption
@@ -35,6 +35,8 @@ class Job(NamedTuple):
     row_base: Fields of every row.
     log: Function that prints a line.
     encryption: Keys of the training checkpoints.
+    initial: Variables of `config.weights`, on the host; None to start from
+      random ones.
   """
 
   config: ConfigDict
@@ -46,6 +48,12 @@ class Job(NamedTuple):
   row_base: dict[str, Any]
   log: Callable[[str], None]
   encryption: Encryption = UNENCRYPTED
+  initial: Any = None
+
+  @property
+  def trains(self) -> bool:
+    """Whether the plain model is trained, not taken as it is."""
+    return self.initial is None or self.config.train.epochs > 0
 
 
 class Outcome(NamedTuple):
@@ -79,12 +87,14 @@ def open_job(
     FileNotFoundError: If the data set is not on this machine.
   """
   config = ConfigDict({k: v for k, v in config.items() if k != "attacks"})
-  dataset = data.from_config(config)
+  dataset = data.from_config(config, weights.tokenizer(config))
   task = tasks.get(dataset.task)
   model = models.from_config(config, dataset)
   # Before the workdir, so that a config with an error claims no folder.
   locks = build_all(config.schemes, model)
   check.check_config(config, dataset, model, locks)
+  contents = weights.digests(config)
+  initial = weights.load(config, dataset, model)
   checkpoint_keys = encryption.read(config.encrypt)
   row_base = results.provenance() | {
     "config": config.name,
@@ -96,9 +106,11 @@ def open_job(
     "judged_by": task.metric,
     "chance": task.chance(dataset.num_classes),
   }
+  if contents:
+    row_base["contents"] = contents
   return Job(
     config=config,
-    workdir=Workdir(config, workdir, keydir, secret),
+    workdir=Workdir(config, workdir, keydir, secret, contents),
     dataset=dataset,
     model=model,
     task=task,
@@ -106,6 +118,7 @@ def open_job(
     row_base=row_base,
     log=log,
     encryption=checkpoint_keys,
+    initial=initial,
   )
 
 

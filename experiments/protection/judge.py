@@ -133,6 +133,8 @@ def _near(
     job.log(f"{label}: no near keys: distances between such keys are unknown")
     return [], []
   count = job.config.evaluate.distance_keys
+  if not count:
+    return [], []
   rng = np.random.default_rng(0)
   unit = near_keys.unit(key)
   most = near_keys.max_distance(key)

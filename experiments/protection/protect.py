@@ -33,7 +33,12 @@ from keyjax.checkpoint import is_whole
 
 
 def train_plain(job: Job) -> Any:
-  """Train the unprotected model; return its variables, on the host."""
+  """Train the unprotected model; return its variables, on the host.
+
+  A run that takes public weights as they are has nothing to train.
+  """
+  if not job.trains:
+    return job.initial
   return train.train(
     job.config.train,
     dataset=job.dataset,
@@ -43,6 +48,7 @@ def train_plain(job: Job) -> Any:
     folder=job.workdir.folder("plain"),
     title="plain",
     encryption=job.encryption,
+    initial=job.initial,
   )
 
 
@@ -72,6 +78,7 @@ def train_locked(job: Job, label: str, plain_variables: Any) -> Any:
     folder=folder,
     title=label,
     encryption=job.encryption,
+    initial=job.initial,
   )
 
 
@@ -319,5 +326,8 @@ def _num_params(variables: Any) -> int:
 
 
 def _curve(folder: files.AnyPath) -> list[dict[str, float]]:
+  """Return the metrics of training; none of weights that were not trained."""
   file = folder / "metrics.jsonl"
+  if not file.exists():
+    return []
   return [json.loads(line) for line in file.read_text().splitlines()]

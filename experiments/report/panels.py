@@ -184,7 +184,7 @@ def curves(schemes: Sequence[Scheme]) -> Html | None:
   def draw(s: Scheme) -> tuple[str, Html]:
     steps = s.figures["curve"]
     caption = f"{count(number(steps[-1].get('step')))} steps"
-    for unit in ("images", "characters"):
+    for unit in ("images", "characters", "tokens"):
       speed = number(steps[-1].get(f"{unit}_per_second"))
       caption += f", {count(speed)} {unit}/s at the end" if speed else ""
     drawn = [charts.curve(_pairs(steps, n), n) for n in ("accuracy", "loss")]

@@ -26,7 +26,9 @@ def base() -> ConfigDict:
   config.dataset = "digits"  # See experiments.data.names().
   config.data_dir = ""  # TFDS folder; empty: see data.find_data_dir.
   config.text = ""  # File of dataset "text".
-  config.context = 64  # Characters per example of a text.
+  config.context = 64  # Tokens per example of a text.
+  # Tokens of a text: a file of a tokenizer, or package:NAME; empty: bytes.
+  config.tokenizer = ""
   config.image_size = 224  # Of imagenet2012, which is streamed.
   # Shape and classes of dataset "fake": random numbers, for measuring speed. A
   # shape such as (64,) makes text.
@@ -36,10 +38,13 @@ def base() -> ConfigDict:
 
   config.model = "cnn"  # See experiments.models.create.
   config.model_args = ConfigDict(convert_dict=False)
+  # What to start from: a file of public weights, or package:NAME. With
+  # train.epochs = 0 the plain model has these weights; empty: random ones.
+  config.weights = ""
 
   train = config.train = ConfigDict()
   train.batch_size = 128  # Over all devices.
-  train.epochs = 5.0
+  train.epochs = 5.0  # 0: the weights of `weights`, as they are.
   train.optimizer = "adam"  # adam, adamw or sgd (momentum 0.9).
   train.learning_rate = 2e-3  # Peak.
   train.schedule = "cosine"  # cosine, triangle (0 -> peak -> 0) or constant.
@@ -87,7 +92,8 @@ def base() -> ConfigDict:
   evaluate.batch_size = 500  # Over all devices.
   evaluate.wrong_keys = 64
   evaluate.wrong_images = 1000  # Test images for each wrong key; 0: all.
-  evaluate.distance_keys = 8  # Keys at each distance from the right one.
+  # Keys at each distance from the right one; 0: no such distances.
+  evaluate.distance_keys = 8
 
   # Label -> `scheme(...)`, in the order of `set_schemes`.
   config.schemes = ConfigDict(sort_keys=False)
@@ -102,6 +108,9 @@ def meaning(config: ConfigDict) -> dict[str, Any]:
   fields["train"].pop("prefetch", None)
   if not fields["train"]["defense"]["name"]:
     fields["train"].pop("defense")
+  for name in ("weights", "tokenizer"):  # Runs of before have no such fields.
+    if not fields[name]:
+      fields.pop(name)
   return fields
 
 

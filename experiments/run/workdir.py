@@ -22,6 +22,7 @@ import os
 import pathlib
 import secrets
 import weakref
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -87,6 +88,7 @@ class Workdir:
     folder: str,
     key_folder: str = "",
     secret: Secret | None = None,
+    contents: Mapping[str, str] | None = None,
   ) -> None:
     """Open the folders, or create them.
 
@@ -96,6 +98,8 @@ class Workdir:
       key_folder: Folder for keys; by default `folder` with the suffix `.keys`.
       secret: Secret that keys are derived from; by default one is generated
         and stored in `key_folder`. Several processes must bring the same one.
+      contents: Digests of files that the config names, by its fields; the run
+        is another one if they differ.
 
     Raises:
       WorkdirError: If the folder holds another run, its keys are missing, the
@@ -111,10 +115,14 @@ class Workdir:
         f"{self.path}; choose a folder outside it"
       )
     fingerprint = secret.fingerprint() if secret else ""
-    _check_processes(config, fingerprint)
+    recorded = meaning(config)
+    recorded.pop("encrypt", None)  # May change between resumptions.
+    if contents:
+      recorded["contents"] = dict(contents)
+    _check_processes(config, fingerprint, contents)
     error: WorkdirError | None = None
     try:
-      self._open(config, folder, key_folder, secret)
+      self._open(recorded, folder, key_folder, secret)
     except WorkdirError as failure:
       error = failure
     # No process may write here before the first one has claimed the folder.
@@ -128,7 +136,7 @@ class Workdir:
 
   def _open(
     self,
-    config: ConfigDict,
+    recorded: dict[str, Any],
     folder: str,
     key_folder: str,
     secret: Secret | None,
@@ -144,8 +152,6 @@ class Workdir:
         self.key_path = key_home
         self.secret = secret
         return
-      recorded = meaning(config)
-      recorded.pop("encrypt", None)  # May change between resumptions.
       # Before another process can claim the folder as well.
       self._lock = _lock_folder(self.path)
       run_id = self._claim(recorded, secret.fingerprint() if secret else "")
@@ -253,7 +259,9 @@ def _secret_name(fingerprint: str) -> str:
   return f"the secret {fingerprint}" if fingerprint else "its own secret"
 
 
-def _check_processes(config: ConfigDict, fingerprint: str) -> None:
+def _check_processes(
+  config: ConfigDict, fingerprint: str, contents: Mapping[str, str] | None
+) -> None:
   """Refuse processes without a secret, or with another one or config."""
   if jax.process_count() == 1:
     return
@@ -265,6 +273,7 @@ def _check_processes(config: ConfigDict, fingerprint: str) -> None:
   for name, text in (
     ("secret", fingerprint),
     ("config", config.to_json_best_effort()),
+    ("files", json.dumps(contents, sort_keys=True)),
   ):
     digest = hashlib.sha256(text.encode()).digest()
     if not processes.all_equal(int.from_bytes(digest[:4], "big")):

@@ -39,6 +39,7 @@ def train(
   folder: files.AnyPath,
   title: str = "",
   encryption: Encryption = UNENCRYPTED,
+  initial: Any = None,
 ) -> dict[str, Any]:
   """Train a model under a key, from the last checkpoint if there is one.
 
@@ -52,6 +53,8 @@ def train(
     folder: Folder for `checkpoints/` and what `run.metrics` writes.
     title: Title of the progress bar.
     encryption: Keys of the checkpoints.
+    initial: Variables to start from, on the host; by default those of
+      `model.init`.
 
   Returns:
     The trained variables, on the host; averaged params under `config.ema`.
@@ -66,7 +69,7 @@ def train(
   check_devices(config)
   steps = num_steps(config, dataset.num_examples)
   optimizer = make_optimizer(config, steps)
-  state = init_state(model, optimizer, dataset, config.seed)
+  state = init_state(model, optimizer, dataset, config.seed, initial)
   teacher = None
   if defense.needs_teacher(config):
     teacher = train(
@@ -78,6 +81,7 @@ def train(
       folder=folder / "teacher",
       title=f"{title}, teacher",
       encryption=encryption,
+      initial=initial,
     )
   loss = defense.make_loss(config, model, steps, teacher)
   step_fn = parallel.data_parallel(
@@ -166,10 +170,13 @@ def init_state(
   optimizer: optax.GradientTransformation,
   dataset: data.Dataset,
   seed: int,
+  initial: Any = None,
 ) -> State:
   """Return the state before the first step, on the host."""
-  example = data.to_input(jnp.asarray(dataset.train_images[:1]))
-  variables = jax.jit(model.init)(jax.random.key(seed), example)
+  variables = initial
+  if variables is None:
+    example = data.to_input(jnp.asarray(dataset.train_images[:1]))
+    variables = jax.jit(model.init)(jax.random.key(seed), example)
   state = State(
     step=jnp.int32(0),
     variables=variables,

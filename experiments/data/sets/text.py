@@ -1,7 +1,8 @@
-"""Characters of a text as tokens, for language models."""
+"""A text as tokens, for language models: its bytes, or a tokenizer's."""
 
 import os
 import pathlib
+from typing import NamedTuple
 
 import numpy as np
 from etils import epath
@@ -9,6 +10,7 @@ from etils import epath
 from experiments.data import folders
 from experiments.data.dataset import Dataset
 from experiments.data.registry import DATASETS, Entry, Options
+from experiments.data.tokenizer import Tokenizer
 
 _TEST_SHARE = 0.1  # The end of the text.
 # Name -> where the text comes from.
@@ -23,19 +25,21 @@ _ORIGINS = {
 def load(name: str, options: Options) -> Dataset:
   """Load a text; the first 90 % are for training.
 
-  A token is a byte, numbered among the bytes that occur in the text. An example
-  is `context` characters, and its labels are the same characters shifted by
-  one; examples do not overlap, so an epoch reads the text once.
+  A token is a byte, numbered among the bytes that occur in the text, or what a
+  tokenizer makes of it. An example is `context` tokens, and its labels are the
+  same tokens shifted by one; examples do not overlap, so an epoch reads the
+  text once.
 
   Args:
     name: `text` (any file), `tinyshakespeare` (that file, next to the folder of
       TFDS data sets), or `python_help` (Python's own help topics, on every
       machine; they differ a little between versions).
-    options: File, context and sizes; examples are taken from the start.
+    options: File, tokenizer, context and sizes; examples are taken from the
+      start.
 
   Returns:
-    A data set whose `images` are `uint8[n, context]`, and its labels
-    `int32[n, context]`.
+    A data set whose `images` are `uint8[n, context]`, those of a tokenizer
+    `uint16` or `int32`, and its labels `int32[n, context]`.
 
   Raises:
     ValueError: If the text is too short or a size is out of range.
@@ -50,26 +54,74 @@ def load(name: str, options: Options) -> Dataset:
   if context < 1:
     raise ValueError(f"Expected context={context} >= 1.")
   content, source = _read(name, options.text, options.data_dir)
-  # bytes -> symbols uint8[s], tokens int[length]
-  symbols, tokens = np.unique(
-    np.frombuffer(content, np.uint8), return_inverse=True
-  )
-  cut = round(len(tokens) * (1 - _TEST_SHARE))
-  train = _windows(tokens[:cut], context, options.num_train, "num_train")
-  test = _windows(tokens[cut:], context, options.num_test, "num_test")
+  tokens = _characters(content)
+  if options.tokenizer is not None:
+    tokens = _encoded(content, source, options.tokenizer)
+  train = _windows(tokens, 0, context, options.num_train, "num_train")
+  test = _windows(tokens, 1, context, options.num_test, "num_test")
   return Dataset(
     name=name,
     train_images=train[0],
     train_labels=train[1],
     test_images=test[0],
     test_labels=test[1],
-    num_classes=len(symbols),
-    class_names=tuple(repr(chr(s)) for s in symbols),
+    num_classes=tokens.number,
+    class_names=tokens.names,
     mean=(),
     std=(),
-    source=source,
     task="tokens",
+    source=source if options.tokenizer is None else f"{source}, in tokens",
+    text_unit=tokens.unit,
   )
+
+
+class _Tokens(NamedTuple):
+  """A text in tokens.
+
+  Attributes:
+    parts: Those for training and those for testing, int[length].
+    number: Number of different tokens.
+    dtype: Smallest type that holds them.
+    names: Name of each token, where it has one.
+    unit: `characters` or `tokens`.
+  """
+
+  parts: tuple[np.ndarray, np.ndarray]
+  number: int
+  dtype: type[np.integer]
+  names: tuple[str, ...] | None
+  unit: str
+
+
+def _cut(content: bytes) -> int:
+  return round(len(content) * (1 - _TEST_SHARE))
+
+
+def _characters(content: bytes) -> _Tokens:
+  # bytes -> symbols uint8[s], tokens int[length]
+  symbols, tokens = np.unique(
+    np.frombuffer(content, np.uint8), return_inverse=True
+  )
+  cut = _cut(content)
+  names = tuple(repr(chr(s)) for s in symbols)
+  parts = tokens[:cut], tokens[cut:]
+  return _Tokens(parts, len(symbols), np.uint8, names, "characters")
+
+
+def _encoded(content: bytes, source: str, tokenizer: Tokenizer) -> _Tokens:
+  """Encode both parts of a text, which are those that bytes are cut into."""
+  try:
+    text = content.decode()
+  except UnicodeDecodeError as error:
+    raise ValueError(f"{source}: a tokenizer takes UTF-8 ({error})") from None
+  start = content[: _cut(content)].decode(errors="ignore")
+  first, last = (
+    np.asarray(tokenizer.encode(part), np.int64)
+    for part in (start, text[len(start) :])
+  )
+  number = tokenizer.size
+  dtype = np.uint16 if number <= 1 << 16 else np.int32
+  return _Tokens((first, last), number, dtype, None, "tokens")
 
 
 def _read(
@@ -96,13 +148,14 @@ def _read(
 
 
 def _windows(
-  tokens: np.ndarray, context: int, count: int | None, field: str
+  text: _Tokens, part: int, context: int, count: int | None, field: str
 ) -> tuple[np.ndarray, np.ndarray]:
   """Return consecutive examples and their labels, `[n, context]` each."""
+  tokens = text.parts[part]
   most = (len(tokens) - 1) // context
   if most < 1:
     raise ValueError(
-      f"{len(tokens)} characters are too few for one example of {context}."
+      f"{len(tokens)} {text.unit} are too few for one example of {context}."
     )
   size = most if count is None else count
   if not 1 <= size <= most:
@@ -110,7 +163,7 @@ def _windows(
   # int[length] -> [size, context]
   inputs = tokens[: size * context].reshape(size, context)
   labels = tokens[1 : size * context + 1].reshape(size, context)
-  return inputs.astype(np.uint8), labels.astype(np.int32)
+  return inputs.astype(text.dtype), labels.astype(np.int32)
 
 
 def _register(name: str, origin: str) -> None:

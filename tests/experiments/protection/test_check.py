@@ -64,7 +64,7 @@ def test_schemes_that_do_not_fit(
   ("field", "value", "message"),
   [
     ("evaluate.wrong_keys", 0, "evaluate.wrong_keys=0: must be at least 1"),
-    ("evaluate.distance_keys", 0, "evaluate.distance_keys=0"),
+    ("evaluate.distance_keys", -1, "evaluate.distance_keys=-1"),
     ("train.checkpoint_every", 0, "train.checkpoint_every=0"),
     ("train.batch_size", 60, "batch_size=60 does not divide over 8 devices"),
     ("train.optimizer", "sdg", "unknown optimizer 'sdg'"),

@@ -1,0 +1,43 @@
+r"""HPNN's signs, written into a trained model, beside the model's public base.
+
+    python -m experiments.attack --config=configs/attack_after_training.py \
+      --workdir=runs/attack_after_training
+
+FIGURES
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.run.config import (
+  attack,
+  mnist,
+  scheme,
+  set_attacks,
+  set_schemes,
+)
+
+
+def get_config() -> ConfigDict:
+  """Return the config."""
+  config = mnist("attack_after_training")
+  config.model_args.units = 256
+  set_schemes(
+    config,
+    hpnn=scheme(
+      "hpnn", "HPNN, 256 key bits, after training", after_training=True
+    ),
+  )
+  set_attacks(
+    config,
+    base=attack("hpnn_base", "a public base", has_base=True),
+    statistics=attack("hpnn_statistics", "the weights alone"),
+    algebra_32=attack(
+      "hpnn_algebraic",
+      "algebra, 32 queries",
+      steps=200,
+      images=32,
+      queries=32,
+      points=3,
+    ),
+  )
+  return config

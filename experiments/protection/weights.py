@@ -1,0 +1,86 @@
+"""What a run takes from others: public weights, and their tokenizer.
+
+Whatever these files hold belongs to the identity of a run: `Workdir` records a
+digest of each, and refuses another file under the same name.
+"""
+
+import hashlib
+import pathlib
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from experiments import data
+from experiments.data.tokenizer import Tokenizer
+from experiments.models import packages, pretrained
+from experiments.models.readers import gguf
+
+
+def load(config: ConfigDict, dataset: data.Dataset, model: nn.Module) -> Any:
+  """Load `config.weights` into a model's variables, on the host.
+
+  Args:
+    config: Whole config.
+    dataset: Its data.
+    model: Its model.
+
+  Returns:
+    The variables; None if the config names no weights.
+
+  Raises:
+    ValueError: If the file cannot be read, or does not fit the model; the
+      message names the tensor.
+    FileNotFoundError: If there is no such file or package.
+  """
+  if not config.weights:
+    return None
+  example = data.to_input(jnp.asarray(dataset.train_images[:1]))
+  return pretrained.load(packages.resolve(config.weights), model, example)
+
+
+def tokenizer(config: ConfigDict) -> Tokenizer | None:
+  """Return the tokenizer that `config.tokenizer` names; None for bytes.
+
+  Args:
+    config: Whole config; its tokenizer is a GGUF file, a `tokenizer.json` of
+      Hugging Face, or the GGUF file of `package:NAME`.
+
+  Raises:
+    ValueError: If the file holds no tokenizer that can be read.
+    FileNotFoundError: If there is no such file or package.
+  """
+  if not config.tokenizer:
+    return None
+  file = packages.resolve(config.tokenizer)
+  if file.suffix == ".gguf":
+    return Tokenizer.from_gguf(gguf.metadata(file))
+  if file.suffix == ".json":
+    record = {"library": file.read_text("utf-8"), "end": (), "start": None}
+    return Tokenizer.from_record(record)
+  raise ValueError(
+    f"config.tokenizer={config.tokenizer}: expected a .gguf file, a "
+    "tokenizer.json, or package:NAME"
+  )
+
+
+def digests(config: ConfigDict) -> dict[str, str]:
+  """Return SHA-256 of each file that a config names and the result depends on.
+
+  Args:
+    config: Whole config.
+
+  Returns:
+    Field of the config -> digest, in hexadecimal.
+  """
+  return {
+    field: _digest(packages.resolve(config[field]))
+    for field in ("tokenizer", "weights")
+    if config[field]
+  }
+
+
+def _digest(path: pathlib.Path) -> str:
+  with path.open("rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
