@@ -82,5 +82,18 @@ def digests(config: ConfigDict) -> dict[str, str]:
 
 
 def _digest(path: pathlib.Path) -> str:
-  with path.open("rb") as file:
-    return hashlib.file_digest(file, "sha256").hexdigest()
+  """Return the digest of a file, or of all files of a folder with their names.
+
+  An index of Hugging Face names other files of its folder.
+  """
+  if path.is_dir() or path.name.endswith(".index.json"):
+    folder = path if path.is_dir() else path.parent
+    files = sorted(x for x in folder.rglob("*") if x.is_file())
+    text = "".join(f"{x.relative_to(folder)}\0{_digest_of(x)}\n" for x in files)
+    return hashlib.sha256(text.encode()).hexdigest()
+  return _digest_of(path)
+
+
+def _digest_of(file: pathlib.Path) -> str:
+  with file.open("rb") as opened:
+    return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -26,7 +26,7 @@ import safetensors.numpy
 from experiments.benchmarks import timing
 from experiments.benchmarks.peers import environment
 from experiments.benchmarks.pretrained import age
-from experiments.models import packages, pretrained
+from experiments.models import packages, readers
 
 SOURCE = "package:smollm2"
 _ROUNDS = 5  # Each takes some ten seconds.
@@ -102,7 +102,7 @@ def rows(rounds: int) -> Iterator[dict[str, Any]]:
   with tempfile.TemporaryDirectory() as temporary:
     folder = pathlib.Path(temporary)
     file = folder / "model.safetensors"
-    write(file, pretrained.read(packages.resolve(SOURCE)))
+    write(file, readers.read(packages.resolve(SOURCE)))
     found = measure(file, tools, min(rounds, _ROUNDS))
     yield from compare(file.stat().st_size, found)
 

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 import keyjax
 from experiments import main
 from experiments.attacking.targets import Targets
-from experiments.protection import protect
+from experiments.protection import protect, weights
 from experiments.protection.job import Job, open_job
 from experiments.run import results
 from experiments.run.config import base, scheme, set_schemes
@@ -136,12 +136,29 @@ def test_another_file_of_the_same_name_is_another_run(
     opened(made, tmp_path)
 
 
+def test_a_folder_of_shards_is_digested_whole(tmp_path: pathlib.Path) -> None:
+  index = tmp_path / "model.safetensors.index.json"
+  shard = tmp_path / "model-1.safetensors"
+  index.write_text("{}")
+  shard.write_bytes(b"1")
+  found = []
+  for change in (lambda: None, lambda: shard.write_bytes(b"2")):
+    change()
+    digests = {
+      weights.digests(config(str(path)))["weights"]
+      for path in (index, tmp_path)
+    }
+    found += digests
+    assert len(digests) == 1
+  assert len(set(found)) == 2
+
+
 @pytest.mark.parametrize(
   ("fields", "message"),
   [
     ({"weights": ""}, r"train\.epochs=0\.0: must be more than 0, or 0 with"),
     ({"weights": "absent.npz"}, r"absent\.npz"),
-    ({"weights": "a.bin"}, r"a\.bin: expected a .*\.npz"),
+    ({"weights": "a.bin"}, r"a\.bin: weights are read from .*\.npz"),
     ({"model_args.features": 32}, r"gives \[16\], but params/.* is \[32\]"),
     ({"model_args.depth": 2}, "no tensor h.1"),
     ({"train.defense.name": "pgd"}, "is for images|needs training"),
