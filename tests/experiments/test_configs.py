@@ -197,7 +197,8 @@ def test_the_config_loads_and_is_locked(known: commands.Config) -> None:
   config = load(known)
   assert config.name == known.name
   assert config.dataset in data.names()
-  assert config.evaluate.wrong_keys >= 64
+  # A pass of public weights takes a minute: they are judged by fewer keys.
+  assert config.evaluate.wrong_keys >= (16 if config.weights else 64)
   assert len(config.schemes) >= 1
   assert set(config.keys()) - {"attacks", "robustness"} == set(base().keys())
   with pytest.raises((AttributeError, KeyError)):
