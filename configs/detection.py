@@ -1,4 +1,4 @@
-r"""Detection: one stage, no anchors, on scenes of MNIST digits, under each lock.
+r"""Detection without anchors, on scenes of MNIST digits, under each lock.
 
     python -m experiments.main --config=configs/detection.py \
       --workdir=runs/detection_0

@@ -17,7 +17,6 @@ import optax
 
 from keyjax.tasks.task import Metric, Task
 
-
 _WEIGHT = 4.0  # Of a pixel of a class, where the background's weigh 1.
 
 
