@@ -1,7 +1,7 @@
 r"""Detection without anchors, on scenes of MNIST digits, under each lock.
 
     python -m experiments.main --config=configs/detection.py \
-      --workdir=runs/detection_0
+      --workdir=runs/detection
 
 FIGURES
 """
@@ -16,15 +16,14 @@ def get_config() -> ConfigDict:
   config = base()
   config.name = "detection"
   config.dataset = "scene_boxes"
-  config.num_train = 3000
+  config.num_train = 2000
   config.num_test = 300
   config.model = "detector"
   config.train.batch_size = 16
-  config.train.epochs = 5.0
+  config.train.epochs = 4.0
   config.train.learning_rate = 4e-3
   config.evaluate.batch_size = 100
-  config.evaluate.wrong_keys = 16
-  config.evaluate.wrong_images = 100
+  config.evaluate.wrong_images = 50  # For each of 64 wrong keys.
   config.evaluate.distance_keys = 2
   set_schemes(
     config,

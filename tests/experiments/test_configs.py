@@ -1,6 +1,7 @@
 """Every file in configs/ loads, says how to run it, and fits its model."""
 
 import ast
+import dataclasses
 import functools
 import importlib.util
 import json
@@ -19,6 +20,7 @@ from experiments import data, models
 from experiments.attacking import plan, rows
 from experiments.evasion import claims
 from experiments.evasion import plan as evasion_plan
+from experiments.models.registry import MODELS
 from experiments.protection import lock
 from experiments.report import commands
 from experiments.run.config import (
@@ -48,6 +50,8 @@ SHAPES = {
   "gtsrb": ((32, 32, 3), 43),
   "imagenet2012": ((224, 224, 3), 1000),
   "tinyshakespeare": ((64,), 65),
+  "scene_masks": ((64, 64, 1), 11),
+  "scene_boxes": ((64, 64, 1), 10),
 }
 
 
@@ -99,6 +103,8 @@ SLOW = {
   ("resnet50_imagenet", "hpnn"),
   ("resnet101_imagenet", "hpnn"),
   ("vit_s_imagenet", "hpnn"),
+  ("detection", "hpnn"),
+  ("segmentation", "hpnn"),
   ("shakespeare_hpnn", "hpnn"),
   ("shakespeare_hpnn", "hpnn_mlp"),
 }
@@ -135,7 +141,8 @@ def model_of(network: str) -> tuple[nn.Module, jax.ShapeDtypeStruct, Any]:
   fake = data.load(
     "fake", shape=shape, classes=classes, num_train=2, num_test=1
   )
-  made = models.from_config(config, fake)
+  task = MODELS.get(model).task
+  made = models.from_config(config, dataclasses.replace(fake, task=task))
   example = jax.eval_shape(data.to_input, fake.train_images)
   variables = jax.eval_shape(made.init, jax.random.key(0), example)
   return made, example, variables
@@ -259,9 +266,15 @@ def test_every_scheme_fits_the_model(case: Case) -> None:
     opened = jax.eval_shape(scheme.decrypt, key, locked)
     assert opened == prepared
     logits = jax.eval_shape(scheme.bind(key, built.apply), opened, images)
-    text = images.shape[1:] if len(images.shape) == 2 else ()
     classes = SHAPES[case.config.dataset][1]
-    assert logits.shape == (2, *text, classes)
+    if case.config.dataset == "scene_boxes":  # A cell is 4 x 4 pixels.
+      logits = logits.logits
+      assert logits.shape == (2, 16, 16, classes)
+    elif case.config.dataset == "scene_masks":
+      assert logits.shape == (2, 64, 64, classes)
+    else:
+      text = images.shape[1:] if len(images.shape) == 2 else ()
+      assert logits.shape == (2, *text, classes)
   if built.trains:
     shapes = jax.tree.map(lambda x: (x.shape, x.dtype), variables)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), prepared) == shapes
