@@ -25,6 +25,7 @@ TIERS = (
     "capabilities",
     "interpretation",
     "interruption",
+    "published",
     "studies",
   },
   {"evasion", "benchmarks"},
