@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 import keyjax
 from experiments import data
 from experiments.protection.lock import CHAIN, Lock, build
-from experiments.training import defense, train
+from experiments.training import defense, lora, train
 from keyjax.schemes import registry as schemes
 
 _CLASSES = "classes"
@@ -69,6 +69,8 @@ def check_config(
   variables = jax.eval_shape(model.init, jax.random.key(0), batch["image"])
   if config.train.epochs:
     _check_recipe(config.train, dataset, variables)
+  if config.train.lora.rank:
+    _check_adapters(config, model, variables)
   if dataset.task != _CLASSES and config.train.defense.name:
     raise ValueError(f"train.defense is for {_but(dataset)}")
   defense.check(config.train, model)
@@ -102,6 +104,22 @@ def _check_numbers(config: ConfigDict) -> None:
     )
   if config.train.epochs == 0 and config.train.defense.name:
     raise ValueError("train.defense needs training, but train.epochs=0")
+
+
+def _check_adapters(
+  config: ConfigDict, model: nn.Module, variables: Any
+) -> None:
+  """Check that adapters have public weights to adapt, and kernels there."""
+  train = config.train
+  if not config.weights or not train.epochs:
+    raise ValueError(
+      f"train.lora.rank={train.lora.rank} adapts config.weights, and trains: "
+      "give weights, and train.epochs above 0"
+    )
+  if train.defense.name:
+    raise ValueError("train.defense trains all weights: leave out train.lora")
+  adapted = lora.Adapted(model, **train.lora)
+  jax.eval_shape(adapted.start, jax.random.key(0), variables)
 
 
 def _check_recipe(

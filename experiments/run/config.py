@@ -70,6 +70,10 @@ def base() -> ConfigDict:
   train.prefetch = 2  # Batches copied to the devices ahead; 0: none.
   train.profile = (0, 0)  # First and last step to trace, from 1.
 
+  lora = train.lora = ConfigDict()  # See experiments.training.lora.
+  lora.rank = 0  # Of the adapters that train instead of `weights`; 0: none.
+  lora.layers = ".*kernel"  # Regex of the kernels that get one.
+
   defense = train.defense = ConfigDict()  # See experiments.training.defense.
   defense.name = ""  # fgsm, pgd, fast, trades, noise, ...; empty: none.
   defense.epsilon = 0.1  # Largest change; of fgsm, pgd, fast and trades.
@@ -108,6 +112,8 @@ def meaning(config: ConfigDict) -> dict[str, Any]:
   fields["train"].pop("prefetch", None)
   if not fields["train"]["defense"]["name"]:
     fields["train"].pop("defense")
+  if not fields["train"]["lora"]["rank"]:
+    fields["train"].pop("lora")
   for name in ("weights", "tokenizer"):  # Runs of before have no such fields.
     if not fields[name]:
       fields.pop(name)

@@ -12,7 +12,6 @@ References:
 """
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -86,19 +85,19 @@ class Adapted:
     self,
     variables: Any,
     *args: Any,
-    mutable: Sequence[str] = (),
+    mutable: Any = False,
     **kwargs: Any,
   ) -> Any:
-    """Run the model with its adapted weights; as `Module.apply`."""
+    """Run the model with its adapted weights; as `Module.apply`.
+
+    The base is no mutable collection: it is returned as it is.
+    """
     whole = self.merged(variables)
+    if not isinstance(mutable, list | tuple) or BASE not in mutable:
+      return self.model.apply(whole, *args, mutable=mutable, **kwargs)
     moved = [name for name in mutable if name != BASE]
-    if not mutable:
-      return self.model.apply(whole, *args, **kwargs)
-    kept = {BASE: variables[BASE]} if BASE in mutable else {}
-    if not moved:
-      return self.model.apply(whole, *args, **kwargs), kept
     found, new = self.model.apply(whole, *args, mutable=moved, **kwargs)
-    return found, {**new, **kept}
+    return found, {**new, BASE: variables[BASE]}
 
   def merged(self, variables: Any) -> dict[str, Any]:
     """Return variables of the model, with the adapters in the weights."""

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 import keyjax
 from experiments import data
+from experiments.training import lora
 from experiments.training.defense import DefenseLoss, Forward
 from keyjax import parallel, tasks
 
@@ -62,11 +63,15 @@ def make_step(
     batch = augmented(config, rng, batch)
     apply_fn = scheme.bind(key, model.apply)
     params = state.variables["params"]
-    rest = {k: v for k, v in state.variables.items() if k != "params"}
+    # What never changes is not averaged: the mean of equal floats may round.
+    fixed = {k: v for k, v in state.variables.items() if k == lora.BASE}
+    rest = {
+      k: v for k, v in state.variables.items() if k not in ("params", *fixed)
+    }
 
     def loss_fn(params: Any, rest: Any, batch: Any) -> tuple[jax.Array, Any]:
       logits, new = apply_fn(
-        {"params": params, **rest},
+        {"params": params, **fixed, **rest},
         batch["image"],
         train=True,
         mutable=list(rest),
@@ -77,7 +82,8 @@ def make_step(
       if defense is None:
         loss = mean_loss(logits, batch, config.label_smoothing)
       else:
-        forward = Forward(apply_fn, {"params": params, **rest}, state.step)
+        variables = {"params": params, **fixed, **rest}
+        forward = Forward(apply_fn, variables, state.step)
         loss = defense(
           forward, batch["image"], batch["label"], jax.random.fold_in(rng, 3)
         ).mean()
@@ -88,7 +94,8 @@ def make_step(
     found = accumulated(grad_fn, params, rest, batch, config.accumulate)
     grads, new, metrics = parallel.mean(found)
     updates, opt_state = optimizer.update(grads, state.opt_state, params)
-    variables = {"params": optax.apply_updates(params, updates), **new}
+    params = optax.apply_updates(params, updates)
+    variables = {"params": params, **fixed, **new}
     return State(state.step + 1, variables, opt_state), metrics
 
   return step

@@ -23,7 +23,7 @@ from experiments import data
 from experiments.run import files, preemption
 from experiments.run.encryption import UNENCRYPTED, Encryption
 from experiments.run.metrics import MetricsLog
-from experiments.training import defense
+from experiments.training import defense, lora
 from experiments.training.optimizer import averaged, make_optimizer
 from experiments.training.step import State, make_step
 from keyjax import checkpoint, parallel
@@ -54,7 +54,7 @@ def train(
     title: Title of the progress bar.
     encryption: Keys of the checkpoints.
     initial: Variables to start from, on the host; by default those of
-      `model.init`.
+      `model.init`. With `config.lora` they stay, and adapters of them train.
 
   Returns:
     The trained variables, on the host; averaged params under `config.ema`.
@@ -69,6 +69,10 @@ def train(
   check_devices(config)
   steps = num_steps(config, dataset.num_examples)
   optimizer = make_optimizer(config, steps)
+  adapted = lora.Adapted(model, **config.lora) if config.lora.rank else None
+  if adapted:
+    initial = adapted.start(jax.random.key(config.seed), initial)
+    model = adapted
   state = init_state(model, optimizer, dataset, config.seed, initial)
   teacher = None
   if defense.needs_teacher(config):
@@ -133,7 +137,8 @@ def train(
           raise preemption.Preempted(step, steps)
   state = parallel.to_host(state)
   params = averaged(state.opt_state, state.variables["params"])
-  return state.variables | {"params": params}
+  variables = state.variables | {"params": params}
+  return jax.device_get(adapted.merged(variables)) if adapted else variables
 
 
 def _placed_batches(

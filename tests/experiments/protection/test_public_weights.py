@@ -19,7 +19,7 @@ from experiments.run import results
 from experiments.run.config import base, scheme, set_schemes
 from experiments.run.workdir import WorkdirError
 from experiments.training import train
-from keyjax import checkpoint
+from keyjax import checkpoint, tree
 from tests import trees
 
 D, CONTEXT = 16, 16
@@ -163,6 +163,16 @@ def test_a_folder_of_shards_is_digested_whole(tmp_path: pathlib.Path) -> None:
     ({"model_args.depth": 2}, "no tensor h.1"),
     ({"train.defense.name": "pgd"}, "is for images|needs training"),
     ({"schemes.noise.scheme": "hpnn"}, "schemes.noise: .* trains under"),
+    ({"train.lora.rank": 2}, r"rank=2 adapts .*train\.epochs above 0"),
+    (
+      {
+        "train.lora.rank": 2,
+        "train.epochs": 1.0,
+        "train.lora.layers": "no",
+        "train.batch_size": 16,
+      },
+      "lora layers='no': no kernel",
+    ),
   ],
 )
 def test_what_does_not_fit_is_refused(
@@ -198,6 +208,29 @@ def test_training_starts_from_the_weights(
   state = train.init_state(job.model, optimizer, job.dataset, 0, job.initial)
   trees.assert_same_bits(state.variables, job.initial)
   assert int(state.step) == 0
+
+
+def test_adapters_train_and_are_merged(
+  file: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  made = config(str(file), ("counter",))
+  made.train.update(epochs=2.0, batch_size=16, learning_rate=1e-2)
+  made.train.lora.update(rank=2, layers=".*mlp.*kernel")
+  job = opened(made, tmp_path)
+  tuned = protect.train_plain(job)
+  assert jax.tree.structure(tuned) == jax.tree.structure(job.initial)
+  paths, after, _ = tree.flatten(tuned)
+  before = tree.flatten(job.initial)[1]
+  changed = {
+    path
+    for path, x, y in zip(paths, before, after, strict=True)
+    if not tree.same_bits(x, y)
+  }
+  kernels = {f"params/block_0/{name}/kernel" for name in ("mlp_in", "mlp_out")}
+  assert changed == kernels
+  trees.assert_same_bits(protect.train_plain(job), tuned)  # From the folder.
+  # An attacker has the base, not the adapters.
+  assert Targets(job).sister is job.initial
 
 
 @pytest.mark.slow
