@@ -1,6 +1,6 @@
 """Measure speed, in one run so that ratios hold on a noisy machine.
 
-    python -m experiments.benchmark                  all but the last seven
+    python -m experiments.benchmark                  all but the last eight
     python -m experiments.benchmark schemes          ciphers, and many keys
     python -m experiments.benchmark overhead         of steps and forward passes
     python -m experiments.benchmark overhead.inference    one part of it
@@ -17,6 +17,8 @@
         AutoAttack and Foolbox in PyTorch, installed in the same way: 1 hour
     python -m experiments.benchmark gridworlds       the off-switch gridworld
         against the original, step for step: a minute
+    python -m experiments.benchmark pretrained       SmolLM2 against llama.cpp,
+        installed in the same way: tokens, logits, answers, speed; 5 minutes
 
 Each row is a median over rounds in which competing functions run in turn; the
 range is the quartiles. Targets are shown next to the measurements, reached or
@@ -52,6 +54,7 @@ from experiments.benchmarks import (
 from experiments.benchmarks.gridworlds import comparison as gridworlds
 from experiments.benchmarks.parity import comparison as parity
 from experiments.benchmarks.peers import comparison as peers
+from experiments.benchmarks.pretrained import language
 from experiments.run import results
 
 _JSON = flags.DEFINE_string("json", "", "File for the rows; none by default.")
@@ -70,10 +73,11 @@ SECTIONS = {
   "peers": peers.rows,
   "parity": parity.rows,
   "gridworlds": gridworlds.rows,
+  "pretrained": language.rows,
 }
-# Not `tpu`, `peers`, `parity` and `gridworlds`, whose packages are installed
-# separately, nor the speeds of virtual devices and of the host, which few users
-# need.
+# Not `tpu`, `peers`, `parity`, `gridworlds` and `pretrained`, whose packages
+# are installed separately, nor the speeds of virtual devices and of the host,
+# which few users need.
 DEFAULT = ("schemes", "overhead", "aes", "checkpoint")
 
 

@@ -160,6 +160,8 @@ class Generator:
     end: Sequence[int],
     sampling: Sampling,
   ) -> Iterator[int]:
+    # Arrays of NumPy would be copied in each pass.
+    key, variables = jax.device_put((key, variables))
     context, count = self._model.context, len(prompt)
     room = min(_rounded(count + most), context)
     width = min(_rounded(count), room)

@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
   """Return a folder with keys, a model, and the model sealed for Alice."""
   made = tmp_path_factory.mktemp("generate")
   for name, key in ("alice", ALICE), ("eve", EVE):
-    keyring.write_key(made / f"{name}.key", key)
+    keyring.write_key(made / f"{name}.key", key, plain=True)
     (made / f"{name}.pub").write_text(key.public.encode() + "\n")
   gguf_files.write_model(made / "tiny.gguf")
   sealed.seal(made / "sealed", made / "tiny.gguf", [ALICE.public])

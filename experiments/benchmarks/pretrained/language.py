@@ -29,7 +29,8 @@ from experiments.serving.decode import Generator
 
 _SOURCE = "package:smollm2"
 _COUNT = 1020  # Tokens of the text whose successors are predicted.
-_CHARACTERS = 100_000  # Of the text whose tokens are compared.
+_LENGTHS = tuple(range(31, _COUNT, 31))  # After so many, llama.cpp is asked.
+_CHARACTERS = 50_000  # Of the text whose tokens are compared.
 _MOST = 48
 _QUESTIONS = (
   "What is the capital of France?",
@@ -53,6 +54,7 @@ def rows(rounds: int) -> Iterator[dict[str, Any]]:
   logits = jax.jit(loaded.model.apply)(variables, jnp.array([tokens[:_COUNT]]))
   ours = jax.nn.log_softmax(logits[0])
   generator = Generator(loaded.model)
+  last = np.array(_LENGTHS) - 1
   answers, speeds = [], []
   for prompt in prompts:
     answer, speed = _answer(generator, variables, prompt)
@@ -63,15 +65,15 @@ def rows(rounds: int) -> Iterator[dict[str, Any]]:
   right = np.asarray(ours[:-1]).argmax(-1) == tokens[1:_COUNT]
   yield _row("next token right", 100 * right.mean(), "%")
   for name, exact in (("float32", True), ("as it is", False)):
-    theirs = _ask(text, prompts, exact)
+    theirs = _ask(text, prompts, loaded.model.vocabulary, exact)
     what = f"SmolLM2, llama.cpp {name}"
     if exact:
       same = tokens == theirs["tokens"].tolist()
       yield _row(f"{what}: {len(tokens)} tokens of text equal", same, "", "1")
       same = prompts[0] == theirs["chat"].tolist()
       yield _row(f"{what}: tokens of a chat equal", same, "", "1")
-    other = jax.nn.log_softmax(jnp.asarray(theirs["logits"]))
-    apart = jnp.abs(ours - other)
+    other, mine = theirs["log_probs"], np.asarray(ours)[last]
+    apart = np.abs(mine - other)
     yield _row(
       f"{what}: largest difference of a log probability",
       apart.max(),
@@ -79,9 +81,11 @@ def rows(rounds: int) -> Iterator[dict[str, Any]]:
       "<= 0.01" if exact else "",
     )
     yield _row(f"{what}: mean difference", apart.mean(), "")
-    ratio = _perplexity(other, tokens) / perplexity
+    true = np.array(tokens)[last + 1]
+    surprise = np.arange(len(last)), true
+    ratio = np.exp(mine[surprise].mean() - other[surprise].mean())
     yield _row(f"{what}: perplexity, llama.cpp / KeyJAX", ratio, "x")
-    same = ours.argmax(-1) == other.argmax(-1)
+    same = mine.argmax(-1) == other.argmax(-1)
     yield _row(f"{what}: likeliest token equal", 100 * same.mean(), "%")
     both = [
       _common(a, b) for a, b in zip(answers, theirs["answers"], strict=True)
@@ -131,7 +135,9 @@ def _answer(
   return found, (len(times) - 2) / (times[-1] - times[1])
 
 
-def _ask(text: str, prompts: list[list[int]], exact: bool) -> dict[str, Any]:
+def _ask(
+  text: str, prompts: list[list[int]], words: int, exact: bool
+) -> dict[str, Any]:
   """Return the answer of llama.cpp."""
   python = environment.python("llama_cpp", llama_cpp.PACKAGES)
   request = {
@@ -142,7 +148,8 @@ def _ask(text: str, prompts: list[list[int]], exact: bool) -> dict[str, Any]:
       f"{_QUESTIONS[0]}<|im_end|>\n<|im_start|>assistant\n"
     ),
     "prompts": prompts,
-    "count": _COUNT,
+    "lengths": _LENGTHS,
+    "words": words,
     "room": 2048,
     "most": _MOST,
     "exact": exact,
@@ -152,12 +159,15 @@ def _ask(text: str, prompts: list[list[int]], exact: bool) -> dict[str, Any]:
     answer = pathlib.Path(folder) / "answer.npz"
     asked.write_text(json.dumps(request))
     command = [python, "-m", llama_cpp.__name__, str(asked), str(answer)]
-    subprocess.run(
+    done = subprocess.run(
       command,
       env=os.environ | {"PYTHONPATH": str(environment.ROOT)},
+      stdout=subprocess.DEVNULL,
       stderr=subprocess.PIPE,
-      check=True,
+      text=True,
     )
+    if done.returncode:
+      raise RuntimeError(f"llama.cpp failed: {done.stderr.strip()[-500:]}")
     with np.load(answer) as found:
       return dict(found)
 

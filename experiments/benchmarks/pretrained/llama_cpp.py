@@ -3,27 +3,29 @@
     python -m experiments.benchmarks.pretrained.llama_cpp REQUEST ANSWER
 
 REQUEST is JSON: the file of the model, a text, prompts of tokens, and numbers
-of tokens. ANSWER is an npz file: tokens of the text, logits of its first
-tokens, and greedy continuations with their times.
+of tokens. ANSWER is an npz file: tokens of the text, the log probabilities of
+the tokens that follow some of its beginnings, and the likeliest answers with
+their speed.
 
-The package `llama-cpp-py-sync` brings llama.cpp, compiled for CPUs, and its C
-interface, which this calls.
+The package `xllamacpp` brings llama.cpp, compiled for CPUs, with its server,
+which answers on this machine alone.
 """
 
 import json
+import os
 import pathlib
 import sys
-import time
+import urllib.request
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-PACKAGES = ("llama-cpp-py-sync==0.11739", "numpy==2.4.6", "gguf==0.19.0")
+PACKAGES = ("gguf==0.19.0", "numpy==2.4.6", "xllamacpp==2026.10.11549")
 
 
 class Model:
-  """A model of llama.cpp, with one context."""
+  """A model of llama.cpp, in its server."""
 
   def __init__(self, file: str, room: int, exact: bool) -> None:
     """Load a model.
@@ -34,69 +36,59 @@ class Model:
       exact: Whether keys and values are kept in `float32`; otherwise as
         llama.cpp does by default.
     """
-    from llama_cpp_py_sync import _cffi_bindings as bindings
+    import xllamacpp
 
-    self._lib, self._ffi = bindings.get_lib(), bindings.get_ffi()
-    self._lib.llama_backend_init()
-    params = self._lib.llama_model_default_params()
-    self._model = self._lib.llama_model_load_from_file(file.encode(), params)
-    if self._model == self._ffi.NULL:
-      raise RuntimeError(f"llama.cpp cannot load {file}")
-    options = self._lib.llama_context_default_params()
-    options.n_ctx = options.n_batch = options.n_ubatch = room
+    params = xllamacpp.CommonParams()
+    params.model.path, params.n_ctx, params.n_parallel = file, room, 1
+    params.verbosity, params.warmup = 0, False
+    params.cpuparams.n_threads = os.cpu_count()
     if exact:
-      options.type_k = options.type_v = 0  # GGML_TYPE_F32.
-      options.flash_attn_type = 0
-    self._context = self._lib.llama_init_from_model(self._model, options)
-    self._vocabulary = self._lib.llama_model_get_vocab(self._model)
-    self.words = int(self._lib.llama_vocab_n_tokens(self._vocabulary))
+      params.cache_type_k = xllamacpp.ggml_type.GGML_TYPE_F32
+      params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+      kinds = xllamacpp.llama_flash_attn_type
+      params.flash_attn_type = kinds.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    self._server = xllamacpp.Server(params)
+
+  def _ask(self, path: str, **request: Any) -> dict[str, Any]:
+    url = f"{self._server.listening_address}/{path}"
+    head = {"Content-Type": "application/json"}
+    asked = urllib.request.Request(url, json.dumps(request).encode(), head)
+    with urllib.request.urlopen(asked) as answer:
+      return dict(json.load(answer))
 
   def tokenize(self, text: str, special: bool = False) -> list[int]:
     """Return the tokens of a text, whose marks are tokens if special."""
-    content = text.encode()
-    found = self._ffi.new(f"llama_token[{len(content) + 8}]")
-    count = self._lib.llama_tokenize(
-      self._vocabulary,
-      content,
-      len(content),
-      found,
-      len(content) + 8,
-      False,
-      special,
+    found = self._ask(
+      "tokenize", content=text, parse_special=special, add_special=False
     )
-    return [int(found[i]) for i in range(count)]
+    return list(found["tokens"])
 
-  def forget(self) -> None:
-    """Empty the context."""
-    memory = self._lib.llama_get_memory(self._context)
-    self._lib.llama_memory_clear(memory, True)
-
-  def logits(self, tokens: Sequence[int], start: int = 0) -> np.ndarray:
-    """Return logits `float32[t, v]` of tokens that follow `start` others."""
-    batch = self._lib.llama_batch_init(len(tokens), 0, 1)
-    batch.n_tokens = len(tokens)
-    for i, token in enumerate(tokens):
-      batch.token[i], batch.pos[i] = token, start + i
-      batch.n_seq_id[i], batch.seq_id[i][0] = 1, 0
-      batch.logits[i] = 1
-    code = self._lib.llama_decode(self._context, batch)
-    self._lib.llama_batch_free(batch)
-    if code:
-      raise RuntimeError(f"llama_decode: {code}")
-    size = len(tokens) * self.words
-    pointer = self._lib.llama_get_logits(self._context)
-    found = np.frombuffer(self._ffi.buffer(pointer, 4 * size), np.float32)
-    return found.reshape(len(tokens), self.words).copy()
+  def log_probs(self, tokens: Sequence[int], words: int) -> np.ndarray:
+    """Return the log probabilities of the next token, `float32[words]`."""
+    found = self._ask(
+      "completion",
+      prompt=list(tokens),
+      n_predict=1,
+      n_probs=words,
+      temperature=0,
+      cache_prompt=True,
+    )
+    made = np.full(words, np.nan, np.float32)
+    for one in found["completion_probabilities"][0]["top_logprobs"]:
+      made[one["id"]] = one["logprob"]
+    return made
 
   def answer(self, prompt: Sequence[int], most: int) -> tuple[list[int], float]:
     """Return the likeliest tokens after a prompt, and tokens a second."""
-    self.forget()
-    token, found = int(self.logits(prompt)[-1].argmax()), []
-    begin = time.perf_counter()
-    for i in range(most):
-      found.append(token)
-      token = int(self.logits([token], len(prompt) + i)[-1].argmax())
-    return found, most / (time.perf_counter() - begin)
+    found = self._ask(
+      "completion",
+      prompt=list(prompt),
+      n_predict=most,
+      temperature=0,
+      ignore_eos=True,
+      return_tokens=True,
+    )
+    return list(found["tokens"]), found["timings"]["predicted_per_second"]
 
 
 def as_float32(source: str, target: str) -> None:
@@ -127,20 +119,21 @@ def run(request: dict[str, Any], answer: pathlib.Path) -> None:
     as_float32(request["file"], file)
   model = Model(file, request["room"], request["exact"])
   tokens = model.tokenize(request["text"])
-  chat = model.tokenize(request["chat"], special=True)
-  logits = model.logits(tokens[: request["count"]])
+  log_probs = [
+    model.log_probs(tokens[:length], request["words"])
+    for length in request["lengths"]
+  ]
   made = [model.answer(p, request["most"]) for p in request["prompts"]]
   np.savez(
     answer,
     tokens=tokens,
-    chat=chat,
-    logits=logits,
+    chat=model.tokenize(request["chat"], special=True),
+    log_probs=log_probs,
     answers=[tokens for tokens, _ in made],
     speeds=[speed for _, speed in made],
   )
 
 
 if __name__ == "__main__":
-  run(
-    json.loads(pathlib.Path(sys.argv[1]).read_text()), pathlib.Path(sys.argv[2])
-  )
+  asked, answer_file = map(pathlib.Path, sys.argv[1:])
+  run(json.loads(asked.read_text()), answer_file)

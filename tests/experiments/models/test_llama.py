@@ -31,6 +31,12 @@ def model(**options: Any) -> Any:
   return models.create("llama_micro", WORDS, (), (), **(sizes | options))
 
 
+def drawn(net: Any) -> Any:
+  """Return variables of a model; to initialise it would compile much."""
+  shapes = jax.eval_shape(net.init, jax.random.key(0), TOKENS)
+  return jax.tree.map(lambda x: draw(*x.shape), shapes)
+
+
 def hugging_face() -> Arrays:
   """Return arrays by Hugging Face's names, [out, in]."""
   found = {
@@ -123,11 +129,10 @@ def test_both_public_layouts_give_the_published_logits(
   for name, public in ("hf", arrays), ("cpp", llama_cpp(arrays)):
     np.savez(tmp_path / f"{name}.npz", **public)
     file = tmp_path / f"{name}.npz"
-    variables = pretrained.load(file, model(tied=tied), TOKENS)
-    found.append(variables)
-    got = jax.jit(model(tied=tied).apply)(variables, TOKENS)
-    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+    found.append(pretrained.load(file, model(tied=tied), TOKENS))
   trees.assert_same_bits(*found)
+  got = jax.jit(model(tied=tied).apply)(found[0], TOKENS)
+  np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
 
 
 def test_rows_of_the_other_layout_would_give_other_logits() -> None:
@@ -143,44 +148,40 @@ def test_rows_of_the_other_layout_would_give_other_logits() -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_cache_changes_no_logits(dtype: str) -> None:
-  net = model(dtype=dtype)
-  variables = net.init(jax.random.key(0), TOKENS)
-  want = net.apply(variables, TOKENS)
+  net = model(dtype=dtype, depth=1)
+  variables = drawn(net)
+  want = jax.jit(net.apply)(variables, TOKENS)
   step = jax.jit(lambda v, c, x: net.apply(v, x, cache=c))
   cache, got = net.new_cache(2), []
-  for part in (TOKENS[:, :3], TOKENS[:, 3:4], TOKENS[:, 4:5], TOKENS[:, 5:]):
+  for part in jnp.split(TOKENS, 3, axis=1):
     made, cache = step(variables, cache, part)
     got.append(made)
   assert cache.length == 6 and cache.keys[0].dtype == dtype
-  tolerance = 1e-5 if dtype == "float32" else 0.05
+  tolerance = 1e-5 if dtype == "float32" else 0.1
   np.testing.assert_allclose(
     jnp.concatenate(got, 1), want, rtol=tolerance, atol=tolerance
   )
 
 
 def test_hpnn_locks_each_projection_and_generates_with_a_cache() -> None:
-  net = model()
-  variables = net.init(jax.random.key(0), TOKENS)
+  net = model(depth=1)
+  variables = drawn(net)
   scheme = keyjax.hpnn(net.apply, layers=".*(query|mlp_gate|mlp_up)")
   key = scheme.keygen(Secret.generate(), variables, {"image": TOKENS})
-  assert len(key.units) == 6
-  bound = scheme.bind(key, net.apply)
-  want = net.apply(keyjax.absorb(key, variables), TOKENS)
-  np.testing.assert_allclose(
-    bound(variables, TOKENS), want, rtol=1e-4, atol=1e-4
-  )
+  assert len(key.units) == 3
+  apply_fn = jax.jit(net.apply)
+  want = apply_fn(keyjax.absorb(key, variables), TOKENS)
   step = jax.jit(
     lambda key, v, c, x: scheme.bind(key, net.apply)(v, x, cache=c)
   )
   cache, got = net.new_cache(2), []
-  for part in (TOKENS[:, :4], TOKENS[:, 4:]):
+  for part in jnp.split(TOKENS, 2, axis=1):
     made, cache = step(key, variables, cache, part)
     got.append(made)
   np.testing.assert_allclose(
     jnp.concatenate(got, 1), want, rtol=1e-4, atol=1e-4
   )
-  plain = net.apply(variables, TOKENS)
-  assert jnp.abs(plain - want).max() > 1e-3
+  assert jnp.abs(apply_fn(variables, TOKENS) - want).max() > 1e-3
 
 
 METADATA = {
