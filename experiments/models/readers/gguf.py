@@ -7,9 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.models.readers.base import register
-
-_INSTALL = "reading GGUF needs gguf: pip install 'keyjax[pretrained]'"
+from experiments.models.readers.base import library, register
 
 
 class Contents(NamedTuple):
@@ -69,12 +67,8 @@ def _metadata(reader: Any) -> dict[str, Any]:
 
 
 def _package() -> Any:
-  try:
-    import gguf
-    import gguf.quants
-  except ImportError:
-    raise ValueError(_INSTALL) from None
-  return gguf
+  library("gguf.quants")
+  return library("gguf")
 
 
 def _name(path: str | os.PathLike[str]) -> str:
