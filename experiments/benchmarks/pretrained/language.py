@@ -28,7 +28,8 @@ from experiments.serving import sealed
 from experiments.serving.decode import Generator
 
 _SOURCE = "package:smollm2"
-_COUNT = 1020  # Tokens of the text whose successors are predicted.
+_COUNT = 1020  # Tokens of a window of the text.
+_WINDOWS = 3
 _LENGTHS = tuple(range(31, _COUNT, 31))  # After so many, llama.cpp is asked.
 _CHARACTERS = 50_000  # Of the text whose tokens are compared.
 _MOST = 48
@@ -51,28 +52,44 @@ def rows(rounds: int) -> Iterator[dict[str, Any]]:
   tokens = tokenizer.encode(text)
   prompts = [tokenizer.chat(question) for question in _QUESTIONS]
   variables = jax.device_put(loaded.variables)
-  logits = jax.jit(loaded.model.apply)(variables, jnp.array([tokens[:_COUNT]]))
-  ours = jax.nn.log_softmax(logits[0])
+  apply_fn = jax.jit(
+    lambda x: jax.nn.log_softmax(loaded.model.apply(variables, x)[0])
+  )
+  starts = [i * (len(tokens) // _WINDOWS) for i in range(_WINDOWS)]
+  windows = [jnp.array(tokens[i : i + _COUNT]) for i in starts]
+  scores = []
+  for window in windows:
+    log_probs = apply_fn(window[None])
+    scores.append(_scores(log_probs, window))
+  where = f"SmolLM2, {_COUNT} tokens of Tiny Shakespeare, {_WINDOWS} windows"
+  perplexities, shares = map(np.array, zip(*scores, strict=True))
+  yield _row(f"{where}: perplexity", perplexities, "")
+  yield _row(f"{where}: next token right", 100 * shares, "%")
+  ours = np.asarray(apply_fn(windows[0][None]))
   generator = Generator(loaded.model)
   last = np.array(_LENGTHS) - 1
   answers, speeds = [], []
   for prompt in prompts:
-    answer, speed = _answer(generator, variables, prompt)
+    answer, speed = _answer(generator, variables, prompt, tokenizer.end[0])
     answers.append(answer)
     speeds.append(speed)
-  perplexity = _perplexity(ours, tokens)
-  yield _row("perplexity", perplexity, "")
-  right = np.asarray(ours[:-1]).argmax(-1) == tokens[1:_COUNT]
-  yield _row("next token right", 100 * right.mean(), "%")
   for name, exact in (("float32", True), ("as it is", False)):
-    theirs = _ask(text, prompts, loaded.model.vocabulary, exact)
+    theirs = _ask(
+      {
+        "text": text,
+        "prompts": prompts,
+        "words": loaded.model.vocabulary,
+        "end": tokenizer.end[0],
+        "exact": exact,
+      }
+    )
     what = f"SmolLM2, llama.cpp {name}"
     if exact:
       same = tokens == theirs["tokens"].tolist()
       yield _row(f"{what}: {len(tokens)} tokens of text equal", same, "", "1")
       same = prompts[0] == theirs["chat"].tolist()
       yield _row(f"{what}: tokens of a chat equal", same, "", "1")
-    other, mine = theirs["log_probs"], np.asarray(ours)[last]
+    other, mine = theirs["log_probs"], ours[last]
     apart = np.abs(mine - other)
     yield _row(
       f"{what}: largest difference of a log probability",
@@ -87,15 +104,9 @@ def rows(rounds: int) -> Iterator[dict[str, Any]]:
     yield _row(f"{what}: perplexity, llama.cpp / KeyJAX", ratio, "x")
     same = mine.argmax(-1) == other.argmax(-1)
     yield _row(f"{what}: likeliest token equal", 100 * same.mean(), "%")
-    both = [
-      _common(a, b) for a, b in zip(answers, theirs["answers"], strict=True)
-    ]
-    yield _row(
-      f"{what}: tokens until greedy answers differ, of {_MOST}, fewest of "
-      f"{len(both)}",
-      min(both),
-      "",
-    )
+    pairs = zip(answers, theirs["answers"].tolist(), strict=True)
+    shares = [100 * _common(*pair) for pair in pairs]
+    yield _row(f"{what}: tokens of answers before they differ", shares, "%")
     ratios = np.array(speeds) / theirs["speeds"]
     yield timing.row(
       f"{what}: tokens a second, KeyJAX / llama.cpp",
@@ -113,46 +124,47 @@ def _text() -> str:
 
 
 def _row(name: str, value: Any, unit: str, target: str = "") -> dict[str, Any]:
-  return timing.row(name, timing.exact(float(value)), unit, target)
+  """Return a row of one value, or of the mean, least and greatest of some."""
+  found = np.asarray(value, np.float64)
+  summary = timing.Summary(
+    *map(float, (found.mean(), found.min(), found.max()))
+  )
+  return timing.row(name, summary, unit, target)
 
 
-def _perplexity(log_probs: Any, tokens: list[int]) -> float:
-  """Return the perplexity of the tokens after the first."""
-  following = jnp.array(tokens[1:_COUNT])
+def _scores(log_probs: jax.Array, tokens: jax.Array) -> tuple[float, float]:
+  """Return the perplexity, and the share of right guesses, after the first."""
+  following = tokens[1:]
   found = jnp.take_along_axis(log_probs[:-1], following[:, None], 1)
-  return float(jnp.exp(-found.mean()))
+  right = log_probs[:-1].argmax(-1) == following
+  return float(jnp.exp(-found.mean())), float(right.mean())
 
 
 def _answer(
-  generator: Generator, variables: Any, prompt: list[int]
+  generator: Generator, variables: Any, prompt: list[int], end: int
 ) -> tuple[list[int], float]:
-  """Return the likeliest tokens after a prompt, and tokens a second."""
+  """Return the likeliest tokens, filled up with `end`, and tokens a second."""
   found, times = [], []
-  for token in generator.stream(variables, prompt, _MOST):
+  for token in generator.stream(variables, prompt, _MOST, end=(end,)):
     found.append(token)
     times.append(time.perf_counter())
   # The first two tokens wait for the compiler.
-  return found, (len(times) - 2) / (times[-1] - times[1])
+  speed = (len(times) - 2) / (times[-1] - times[1])
+  return found + [end] * (_MOST - len(found)), speed
 
 
-def _ask(
-  text: str, prompts: list[list[int]], words: int, exact: bool
-) -> dict[str, Any]:
+def _ask(given: dict[str, Any]) -> dict[str, Any]:
   """Return the answer of llama.cpp."""
   python = environment.python("llama_cpp", llama_cpp.PACKAGES)
-  request = {
+  request = given | {
     "file": str(packages.resolve(_SOURCE)),
-    "text": text,
     "chat": (
       f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n"
       f"{_QUESTIONS[0]}<|im_end|>\n<|im_start|>assistant\n"
     ),
-    "prompts": prompts,
     "lengths": _LENGTHS,
-    "words": words,
     "room": 2048,
     "most": _MOST,
-    "exact": exact,
   }
   with tempfile.TemporaryDirectory() as folder:
     asked = pathlib.Path(folder) / "request.json"
@@ -172,9 +184,7 @@ def _ask(
       return dict(found)
 
 
-def _common(ours: list[int], theirs: Any) -> int:
-  """Return the number of tokens before the first difference."""
-  differ = [
-    i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b
-  ]
-  return differ[0] if differ else len(ours)
+def _common(ours: list[int], theirs: list[int]) -> float:
+  """Return the share of the tokens before the first difference."""
+  equal = [a == b for a, b in zip(ours, theirs, strict=True)]
+  return (equal + [False]).index(False) / len(equal)

@@ -78,17 +78,19 @@ class Model:
       made[one["id"]] = one["logprob"]
     return made
 
-  def answer(self, prompt: Sequence[int], most: int) -> tuple[list[int], float]:
-    """Return the likeliest tokens after a prompt, and tokens a second."""
+  def answer(
+    self, prompt: Sequence[int], most: int, end: int
+  ) -> tuple[list[int], float]:
+    """Return the likeliest tokens up to the end, and tokens a second."""
     found = self._ask(
       "completion",
       prompt=list(prompt),
       n_predict=most,
       temperature=0,
-      ignore_eos=True,
       return_tokens=True,
     )
-    return list(found["tokens"]), found["timings"]["predicted_per_second"]
+    speed = found["timings"]["predicted_per_second"]
+    return [x for x in found["tokens"] if x != end], speed
 
 
 def as_float32(source: str, target: str) -> None:
@@ -123,13 +125,14 @@ def run(request: dict[str, Any], answer: pathlib.Path) -> None:
     model.log_probs(tokens[:length], request["words"])
     for length in request["lengths"]
   ]
-  made = [model.answer(p, request["most"]) for p in request["prompts"]]
+  most, end = request["most"], request["end"]
+  made = [model.answer(prompt, most, end) for prompt in request["prompts"]]
   np.savez(
     answer,
     tokens=tokens,
     chat=model.tokenize(request["chat"], special=True),
     log_probs=log_probs,
-    answers=[tokens for tokens, _ in made],
+    answers=[tokens + [end] * (most - len(tokens)) for tokens, _ in made],
     speeds=[speed for _, speed in made],
   )
 
