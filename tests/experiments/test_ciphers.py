@@ -34,8 +34,8 @@ def test_keyjax_gives_the_same_bytes(file: pathlib.Path) -> None:
   assert file.stat().st_size > 4 * 64 * 64, "float32"
   tools = {"KeyJAX": ciphers.keyjax_tool(), "age": copying()}
   found = ciphers.measure(file, tools, 1)
-  rows = list(ciphers.compare(file.stat().st_size, found))
-  assert len(rows) == 2 * (1 + 2 * 3)
+  rows = list(ciphers.compare("small", file.stat().st_size, found))
+  assert len(rows) == 2 * (1 + 2 * 2)
   (encrypt,) = found["KeyJAX", "encrypt"]
   assert 0 < encrypt.cpu and 1 << 24 < encrypt.memory < 1 << 34
   assert sorted(p.name for p in file.parent.glob("KeyJAX/*")) == [
@@ -45,21 +45,32 @@ def test_keyjax_gives_the_same_bytes(file: pathlib.Path) -> None:
 
 
 def test_ratios_are_of_each_round_and_memory_of_the_file() -> None:
-  ours = [ciphers.Taken(1, 2, 110), ciphers.Taken(6, 2, 130)]
-  peer = [ciphers.Taken(2, 1, 300), ciphers.Taken(3, 1, 300)]
+  mb = 10**6
+  ours = [ciphers.Taken(1, 2, 110 * mb), ciphers.Taken(6, 2, 130 * mb)]
+  peer = [ciphers.Taken(2, 1, 300 * mb), ciphers.Taken(3, 1, 300 * mb)]
   found = {
     (name, action): taken
     for action in ("encrypt", "decrypt")
     for name, taken in (("KeyJAX", ours), ("age", peer))
   }
-  rows = {r["name"]: r for r in ciphers.compare(100, found)}
-  ratio = rows["encrypt 0 MB of weights, KeyJAX / age: time"]
+  rows = {r["name"]: r for r in ciphers.compare("x", 100 * mb, found)}
+  ratio = rows["encrypt x, KeyJAX / age: time"]
   assert ratio["value"] == 1.25 and ratio["note"] == "3.5 / 2.5 s"
-  memory = rows["decrypt 0 MB of weights, KeyJAX: peak memory / file"]
+  memory = rows["decrypt x, KeyJAX: peak memory / file"]
   assert memory["value"] == pytest.approx(1.2)
   assert memory["target"] == "<= 1.30"
-  peers = rows["decrypt 0 MB of weights, age: peak memory / file"]
+  peers = rows["decrypt x, age: peak memory / file"]
   assert peers["value"] == 3 and peers["target"] == ""
+
+
+def test_the_memory_of_the_process_that_measures_does_not_count(
+  file: pathlib.Path,
+) -> None:
+  held = np.ones(1 << 24)  # 128 MiB
+  found = ciphers.measure(file, {"age": copying()}, 1)
+  assert held.all()
+  (taken,) = found["age", "encrypt"]
+  assert 1 << 20 < taken.memory < 100 << 20
 
 
 def test_a_tool_that_fails_or_changes_the_file(file: pathlib.Path) -> None:
