@@ -20,64 +20,27 @@ arXiv 2109.01332; the same, "Access control of semantic segmentation models
 using encrypted feature maps", APSIPA Trans. SIP 11, 2022, arXiv 2206.05422.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from keyjax import arguments, keys, secrets, tree
 from keyjax.interception import intercept
 from keyjax.scheme import ApplyFn, Scheme
 from keyjax.schemes import feature_layers, hpnn_lock, registry
+from keyjax.schemes.orders import OrdersKey
 from keyjax.secrets import Secret
 
 NAME = feature_layers.NAME
 
 
 @keys.key_dataclass
-class FeatureKey(keys.Key):
+class FeatureKey(OrdersKey):
   """A permutation for each locked layer, int32[features]."""
 
-  distance_unit = "swaps"
   orders: dict[str, jax.Array]
-
-  def check(self) -> None:
-    """Raise a ValueError if an order is no permutation."""
-    for order in self.orders.values():
-      sorted_order = np.sort(np.asarray(order))
-      keys.require_range(sorted_order - np.arange(order.size), 1, "orders")
-
-  def near(self, distance: int, rng: np.random.Generator) -> Self:
-    """Compose layers with cycles: exactly as many swaps."""
-    paths = sorted(self.orders)
-    places = [p for p in paths for _ in range(self.orders[p].size - 1)]
-    drawn = rng.choice(len(places), distance, replace=False)
-    orders = {}
-    for path in paths:
-      order = np.array(self.orders[path])
-      swaps = sum(places[i] == path for i in drawn)
-      if swaps:  # A cycle of n + 1 items is n swaps.
-        cycle = rng.choice(order.size, swaps + 1, replace=False)
-        order[cycle] = order[np.roll(cycle, 1)]
-      orders[path] = jnp.asarray(order)
-    return self.replace(orders=orders)
-
-  def max_distance(self) -> int:
-    """Return the largest number of swaps between two keys."""
-    return sum(order.size - 1 for order in self.orders.values())
-
-  def random(self, rng: np.random.Generator) -> Self:
-    """Draw uniform permutations."""
-    drawn = {p: rng.permutation(np.asarray(x)) for p, x in self.orders.items()}
-    return self.replace(orders=jax.tree.map(jnp.asarray, drawn))
-
-  def entropy_bits(self) -> float:
-    """Return the bits of all permutations."""
-    sizes = [order.size for order in self.orders.values()]
-    return sum(map(math.lgamma, (n + 1 for n in sizes))) / math.log(2)
 
   def rebind(self, new: Self, params: Any) -> Any:
     """Absorb this key into the weights, and take the new one out of them."""

@@ -17,17 +17,16 @@ References:
   break, `keyjax.attacks.permutation_lock.arrow_match`.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from keyjax import arguments, keys, meshes, secrets, tree
 from keyjax.scheme import Scheme
 from keyjax.schemes import registry
+from keyjax.schemes.orders import OrdersKey
 from keyjax.secrets import Secret
 
 NAME = "permutation_lock"
@@ -35,7 +34,7 @@ AXES = {"inputs": -2, "outputs": -1}  # Of a kernel, [..., inputs, outputs].
 
 
 @keys.key_dataclass
-class PermutationKey(keys.Key):
+class PermutationKey(OrdersKey):
   """The orders of the axes of each locked kernel.
 
   Attributes:
@@ -43,54 +42,13 @@ class PermutationKey(keys.Key):
     spec: Leaves of the tree; those with `locked` are in another order.
   """
 
-  distance_unit = "swaps"
   orders: dict[str, jax.Array]
   spec: tree.Spec = keys.static()
-
-  def near(self, distance: int, rng: np.random.Generator) -> Self:
-    """Compose orders with cycles of `distance` swaps in all."""
-    room = [order.size - 1 for order in self.orders.values()]
-    swaps = rng.multivariate_hypergeometric(room, distance, method="marginals")
-    pairs = zip(self.orders.items(), swaps.tolist(), strict=True)
-    moved = {name: _cycled(order, n, rng) for (name, order), n in pairs}
-    return self.replace(orders=moved)
-
-  def max_distance(self) -> int:
-    """Return the largest number of swaps between two keys."""
-    return sum(order.size - 1 for order in self.orders.values())
-
-  def random(self, rng: np.random.Generator) -> Self:
-    """Draw uniform permutations."""
-    drawn = {
-      name: jnp.asarray(rng.permutation(np.asarray(order)))
-      for name, order in self.orders.items()
-    }
-    return self.replace(orders=drawn)
-
-  def entropy_bits(self) -> float:
-    """Return the bits of all permutations."""
-    logs = (math.lgamma(order.size + 1) for order in self.orders.values())
-    return sum(logs) / math.log(2)
-
-  def check(self) -> None:
-    """Raise a ValueError if an order is no permutation."""
-    for name, order in self.orders.items():
-      found = np.sort(np.asarray(order))
-      keys.require_range(found - np.arange(found.size), 1, name)
 
   def rebind(self, new: Self, params: Any) -> Any:
     """Return the params: the pass is the plain one."""
     del new
     return params
-
-
-def _cycled(
-  order: jax.Array, swaps: int, rng: np.random.Generator
-) -> jax.Array:
-  found = np.array(order)
-  cycle = rng.choice(found.size, swaps + 1, replace=False)
-  found[cycle] = found[np.roll(cycle, 1)]
-  return jnp.asarray(found)
 
 
 def permutation_lock(

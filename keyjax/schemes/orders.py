@@ -1,0 +1,59 @@
+"""Keys that are permutations, one for each of several axes or layers."""
+
+import math
+from typing import Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from keyjax import keys
+
+
+class OrdersKey(keys.Key):
+  """Base class of keys with a field `orders`: name -> int32[n]."""
+
+  distance_unit = "swaps"
+  orders: dict[str, jax.Array]
+
+  def check(self) -> None:
+    """Raise a ValueError if an order is no permutation."""
+    for name, order in self.orders.items():
+      found = np.sort(np.asarray(order))
+      keys.require_range(found - np.arange(order.size), 1, name)
+
+  def near(self, distance: int, rng: np.random.Generator) -> Self:
+    """Compose orders with cycles: exactly `distance` swaps in all."""
+    room = [order.size - 1 for order in self.orders.values()]
+    swaps = rng.multivariate_hypergeometric(room, distance, method="marginals")
+    pairs = zip(self.orders.items(), swaps.tolist(), strict=True)
+    return self.replace(
+      orders={name: _cycled(order, n, rng) for (name, order), n in pairs}
+    )
+
+  def max_distance(self) -> int:
+    """Return the largest number of swaps between two keys."""
+    return sum(order.size - 1 for order in self.orders.values())
+
+  def random(self, rng: np.random.Generator) -> Self:
+    """Draw uniform permutations."""
+    drawn = {
+      name: jnp.asarray(rng.permutation(np.asarray(order)))
+      for name, order in self.orders.items()
+    }
+    return self.replace(orders=drawn)
+
+  def entropy_bits(self) -> float:
+    """Return the bits of all permutations."""
+    logs = (math.lgamma(order.size + 1) for order in self.orders.values())
+    return sum(logs) / math.log(2)
+
+
+def _cycled(
+  order: jax.Array, swaps: int, rng: np.random.Generator
+) -> jax.Array:
+  """Return an order after a cycle of `swaps + 1` items: as many swaps."""
+  found = np.array(order)
+  cycle = rng.choice(found.size, swaps + 1, replace=False)
+  found[cycle] = found[np.roll(cycle, 1)]
+  return jnp.asarray(found)
