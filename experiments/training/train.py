@@ -72,8 +72,8 @@ def train(
   adapted = lora.Adapted(model, **config.lora) if config.lora.rank else None
   if adapted:
     initial = adapted.start(jax.random.key(config.seed), initial)
-    model = adapted
-  state = init_state(model, optimizer, dataset, config.seed, initial)
+  trained: Any = adapted or model
+  state = init_state(trained, optimizer, dataset, config.seed, initial)
   teacher = None
   if defense.needs_teacher(config):
     teacher = train(
@@ -89,7 +89,7 @@ def train(
     )
   loss = defense.make_loss(config, model, steps, teacher)
   step_fn = parallel.data_parallel(
-    make_step(config, model, scheme, optimizer, loss, dataset.task),
+    make_step(config, trained, scheme, optimizer, loss, dataset.task),
     config.parallel,
   )
   batches = data.batches(
