@@ -57,7 +57,7 @@ def _heading(row: Row) -> str:
 
 
 def _table(rows: Sequence[Row]) -> list[str]:
-  metric = rows[0]["metric"]
+  metric = str(rows[0]["metric"])
   head = (_METRICS.get(metric, metric), *_CONDITIONS.values(), "NaN, no key")
   lines = []
   for title in dict.fromkeys(r["title"] for r in rows):
