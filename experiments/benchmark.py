@@ -18,7 +18,9 @@
     python -m experiments.benchmark gridworlds       the off-switch gridworld
         against the original, step for step: a minute
     python -m experiments.benchmark pretrained       SmolLM2 against llama.cpp,
-        installed in the same way: tokens, logits, answers, speed; 5 minutes
+        installed in the same way: tokens, logits, answers, speed; MiniLM, MTCNN
+        and PP-OCR against PyTorch and ONNX Runtime: outputs; 10 minutes
+    python -m experiments.benchmark pretrained.others     only the latter
 
 Each row is a median over rounds in which competing functions run in turn; the
 range is the quartiles. Targets are shown next to the measurements, reached or
@@ -54,7 +56,7 @@ from experiments.benchmarks import (
 from experiments.benchmarks.gridworlds import comparison as gridworlds
 from experiments.benchmarks.parity import comparison as parity
 from experiments.benchmarks.peers import comparison as peers
-from experiments.benchmarks.pretrained import language
+from experiments.benchmarks.pretrained import comparison as pretrained
 from experiments.run import results
 
 _JSON = flags.DEFINE_string("json", "", "File for the rows; none by default.")
@@ -73,7 +75,8 @@ SECTIONS = {
   "peers": peers.rows,
   "parity": parity.rows,
   "gridworlds": gridworlds.rows,
-  "pretrained": language.rows,
+  "pretrained": pretrained.rows,
+  **{f"pretrained.{name}": rows for name, rows in pretrained.PARTS.items()},
 }
 # Not `tpu`, `peers`, `parity`, `gridworlds` and `pretrained`, whose packages
 # are installed separately, nor the speeds of virtual devices and of the host,
