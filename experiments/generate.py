@@ -27,7 +27,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from experiments.run import errors
 from experiments.serving import sealed
@@ -192,6 +192,7 @@ def seal(reader: KeyReader) -> None:
 
 def main(argv: list[str]) -> None:
   """Seal a model, or generate with a sealed one."""
+  logging.set_verbosity(logging.ERROR)  # Hides the notes of JAX and Orbax.
   with errors.reported():
     if len(argv) > 1:
       raise ValueError(f"unknown argument {argv[1]}: see --help")

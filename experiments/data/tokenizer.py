@@ -56,7 +56,7 @@ class Tokenizer(NamedTuple):
     return cls(
       _byte_level(tokens, given["merges"], special, _RULES[rule]),
       end=() if end is None else (int(end),),
-      start=int(start) if given.get("add_bos_token") else None,
+      start=start if given.get("add_bos_token") else None,
     )
 
   @classmethod

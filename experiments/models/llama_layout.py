@@ -118,11 +118,9 @@ def as_hugging_face(model: Any, arrays: Arrays) -> Arrays:
   """
   if "token_embd.weight" in arrays:
     arrays = _from_llama_cpp(model, arrays)
-  head, embedding = (
-    arrays.get(f"{_NAMES[name][0]}.weight")
-    for name in ("head", "token_embedding")
-  )
-  if model.tied and head is not None and not np.array_equal(head, embedding):
+  names = [f"{_NAMES[name][0]}.weight" for name in ("head", "token_embedding")]
+  both = [arrays[name] for name in names if name in arrays]
+  if model.tied and len(both) == 2 and not np.array_equal(both[0], both[1]):
     raise ValueError("the file has an output layer of its own: tied=False")
   return arrays
 

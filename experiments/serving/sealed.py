@@ -32,6 +32,10 @@ LOCKS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
   "deep_lock": ("deep_lock", {"schedule": "counter"}),
   "hpnn": ("hpnn", {"layers": r".*/mlp_(gate|up)"}),
 }
+_ATTRIBUTES = (
+  *("vocabulary", "context", "features", "depth", "heads", "kv_heads"),
+  *("hidden", "base", "epsilon", "tied"),
+)
 Path = str | os.PathLike[str]
 
 
@@ -171,9 +175,7 @@ def _create(name: str, options: Mapping[str, Any]) -> Any:
 
 def _options(model: Any) -> dict[str, Any]:
   """Return the attributes that make the model again."""
-  names = ("vocabulary", "context", "features", "depth", "heads", "kv_heads")
-  names += ("hidden", "base", "epsilon", "tied")
-  return {name: getattr(model, name) for name in names}
+  return {name: getattr(model, name) for name in _ATTRIBUTES}
 
 
 def _tokens() -> jax.Array:

@@ -105,8 +105,8 @@ def rows(rounds: int) -> Iterator[dict[str, Any]]:
     same = mine.argmax(-1) == other.argmax(-1)
     yield _row(f"{what}: likeliest token equal", 100 * same.mean(), "%")
     pairs = zip(answers, theirs["answers"].tolist(), strict=True)
-    shares = [100 * _common(*pair) for pair in pairs]
-    yield _row(f"{what}: tokens of answers before they differ", shares, "%")
+    common = [100 * _common(*pair) for pair in pairs]
+    yield _row(f"{what}: tokens of answers before they differ", common, "%")
     ratios = np.array(speeds) / theirs["speeds"]
     yield timing.row(
       f"{what}: tokens a second, KeyJAX / llama.cpp",

@@ -127,7 +127,7 @@ def _reader() -> type[Any]:
             cause = f"is truncated ({error})"
           raise _Broken(f"tensor {field.name} {cause}") from None
         found[field.name] = self.tensors[0]
-      self.tensors = [*found.values()]
+      self.tensors: list[Any] = [*found.values()]
 
   return Reader
 
