@@ -48,6 +48,5 @@ def get_config() -> ConfigDict:
       layers="level_2_conv_3",
     ),
     shf=scheme("shf", "SHF, M=4", block_size=4),
-    np=scheme("np", "NP, M=4", block_size=4),
   )
   return config

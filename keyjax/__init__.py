@@ -37,6 +37,7 @@ if TYPE_CHECKING:
   )
   from keyjax.schemes.adv_params import adv_params
   from keyjax.schemes.deep_lock import deep_lock
+  from keyjax.schemes.feature_permutation import feature_permutation
   from keyjax.schemes.hpnn import absorb, hpnn
   from keyjax.schemes.identity import identity
   from keyjax.schemes.keyed_noise import keyed_noise
@@ -65,6 +66,7 @@ __all__ = [
   "checkpoint",
   "deep_lock",
   "fallback",
+  "feature_permutation",
   "fold_patch_embedding",
   "hpnn",
   "identity",
@@ -106,6 +108,7 @@ __getattr__, __dir__ = lazy.attach(
     ),
     "schemes.adv_params": ("adv_params",),
     "schemes.deep_lock": ("deep_lock",),
+    "schemes.feature_permutation": ("feature_permutation",),
     "schemes.hpnn": ("absorb", "hpnn"),
     "schemes.identity": ("identity",),
     "schemes.keyed_noise": ("keyed_noise",),
