@@ -3,7 +3,8 @@ r"""Segmentation: a U-Net on scenes of MNIST digits, under each kind of lock.
     python -m experiments.main --config=configs/segmentation.py \
       --workdir=runs/segmentation
 
-FIGURES
+Half an hour on two CPU cores that are free, longer on busy ones. Not run as a
+whole yet.
 """
 
 from ml_collections import ConfigDict

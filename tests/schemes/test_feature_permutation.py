@@ -233,7 +233,7 @@ def trained() -> tuple[Any, Any]:
 
 
 def test_fine_tuning_learns_the_permutation() -> None:
-  """A thief without the key starts from the weights, and not from nothing."""
+  """An attacker without the key starts from the weights, not from nothing."""
   key, params = trained()
   none = key.replace(orders={"conv": jnp.arange(CHANNELS)})
   right, wrong = train(key, params, 1)[1], train(none, params, 1)[1]
@@ -244,7 +244,7 @@ def test_fine_tuning_learns_the_permutation() -> None:
 
 
 def conv_means(params: Any, images: jax.Array) -> np.ndarray:
-  """Return mean and deviation of each channel, as a thief computes them."""
+  """Return mean and deviation of each channel, as an attacker computes them."""
   _, state = Net().apply(
     params, images, capture_intermediates=True, mutable=["intermediates"]
   )
