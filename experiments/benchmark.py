@@ -19,8 +19,8 @@
         against the original, step for step: a minute
     python -m experiments.benchmark pretrained       SmolLM2 against llama.cpp,
         installed in the same way: tokens, logits, answers, speed; MiniLM, MTCNN
-        and PP-OCR against PyTorch and ONNX Runtime: outputs; 10 minutes
-    python -m experiments.benchmark pretrained.others     only the latter
+        and PP-OCR against PyTorch and ONNX Runtime (`pretrained.others`):
+        outputs; 15 minutes
 
 Each row is a median over rounds in which competing functions run in turn; the
 range is the quartiles. Targets are shown next to the measurements, reached or

@@ -23,8 +23,8 @@ _FACTOR = 0.709  # Between sizes of the image.
 _WINDOW, _STRIDE = 12, 2
 _LEAST_SCORES = (0.6, 0.7, 0.7)
 _SIDES = {"refine": 24, "output": 48}
-# Of one size, then of all. A plain network proposes far fewer.
-_MOST = 1_000
+# Windows of one size, and of all. A plain network proposes far fewer.
+_MOST_OF_A_SIZE, _MOST = 1_000, 300
 _BATCH = 64  # Windows of a pass: one compiled program.
 
 Forward = Callable[[Mapping[str, Any]], Mapping[str, Any]]
@@ -155,7 +155,7 @@ def _windows(out: Mapping[str, Any], scale: float) -> tuple[Found, np.ndarray]:
   """Return windows that may be faces, and how their edges are to move."""
   scores, moves = _face(out)
   y, x = np.nonzero(scores[0] >= _LEAST_SCORES[0])
-  best = np.argsort(-scores[0, y, x], kind="stable")[:_MOST]
+  best = np.argsort(-scores[0, y, x], kind="stable")[:_MOST_OF_A_SIZE]
   y, x = y[best], x[best]
   corner = np.stack([y, x], 1) * _STRIDE + 1
   ends = (corner, corner + _WINDOW - 1)
