@@ -3,7 +3,7 @@ r"""Published models, locked, with the key, without it, and with wrong keys.
     python -m experiments.pretrained --config=configs/pretrained.py \
       --workdir=runs/pretrained
 
-Half an hour on two CPU cores. The figures are in docs/pretrained.md.
+Half an hour on two CPU cores. The figures are in docs/published.md.
 """
 
 from ml_collections import ConfigDict

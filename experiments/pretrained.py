@@ -4,7 +4,7 @@ r"""Models that nobody here trained, locked: with the key, without, with others.
       --workdir=runs/pretrained
 
 Sentence embeddings (all-MiniLM-L6-v2), faces (MTCNN) and text (PP-OCRv4) from
-packages of PyPI, which docs/pretrained.md says how to install. It locks each
+packages of PyPI, which docs/published.md says how to install. It locks each
 model with each lock, appends rows to WORKDIR/pretrained.jsonl, and skips models
 and locks that are there.
 

@@ -1,4 +1,4 @@
-"""Tables of docs/pretrained.md, from rows of `experiments.pretrained`."""
+"""Tables of docs/published.md, from rows of `experiments.pretrained`."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
