@@ -15,7 +15,7 @@ def get_config() -> ConfigDict:
   config.name = "pretrained"
   config.subjects = ("embeddings", "faces", "text")
   config.locks = ("deep_lock", "keyed_noise", "hpnn")
-  config.secrets = 3  # Each locks the model anew.
+  config.secrets = 3  # Each locks the model by itself.
   config.wrong_keys = 8
 
   config.embeddings = ConfigDict()

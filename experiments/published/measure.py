@@ -125,7 +125,7 @@ def measured(
   Args:
     subject: Model and inputs.
     scheme: Lock.
-    secrets: Owners' secrets: each locks the model anew.
+    secrets: Owners' secrets: each locks the model by itself.
     wrong_keys: Keys of other secrets, tried on the first locked model.
     note: Called with what was done, now and then.
   """

@@ -58,7 +58,7 @@ class _Pickler(pickle.Pickler):
 
 
 def _bytes(array: np.ndarray) -> bytes:
-  return array.tobytes("A")  # As it lies in memory.
+  return array.tobytes("A")  # As memory has it.
 
 
 def older(arrays: Mapping[str, np.ndarray], shift: int = 0) -> bytes:
