@@ -104,7 +104,12 @@ def public_arrays(model: nn.Module, example: Any) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize(
   ("kind", "side", "options"),
   [
-    (mtcnn.ProposalNet, 14, {"features": (2, 3, 4)}),
+    pytest.param(
+      mtcnn.ProposalNet,
+      14,
+      {"features": (2, 3, 4)},
+      marks=pytest.mark.slow,
+    ),
     (mtcnn.RefineNet, 24, {"features": (2, 3, 2), "hidden": 5}),
     pytest.param(
       mtcnn.OutputNet,
@@ -188,16 +193,17 @@ def test_a_transposed_convolution_is_turned_around() -> None:
 
 
 def test_gates_and_swishes() -> None:
-  x = jnp.asarray(draw(2, 3, 3, 4))
-  gate = dbnet.Gate(0.2)
-  variables = gate.init(jax.random.key(0), x)
-  p = variables["params"]
-  mean = x.mean((1, 2))
-  hidden = jax.nn.relu(mean @ p["conv_in"]["kernel"][0, 0])
-  weight = jnp.clip(0.2 * (hidden @ p["conv_out"]["kernel"][0, 0]) + 0.5, 0, 1)
-  np.testing.assert_allclose(
-    gate.apply(variables, x), x * weight[:, None, None], atol=1e-6
-  )
+  x = draw(2, 3, 3, 4)
+  p = {
+    name: {"kernel": draw(1, 1, *size), "bias": draw(size[1])}
+    for name, size in (("conv_in", (4, 1)), ("conv_out", (1, 4)))
+  }
+  y = x.mean((1, 2))
+  for name, act in (("conv_in", lambda y: np.maximum(y, 0)), ("conv_out", 0)):
+    y = y @ p[name]["kernel"][0, 0] + p[name]["bias"]
+    y = act(y) if act else np.clip(0.2 * y + 0.5, 0, 1)
+  found = dbnet.Gate(0.2).apply({"params": p}, jnp.asarray(x))
+  np.testing.assert_allclose(found, x * y[:, None, None], atol=1e-6)
   affine = {"params": {"scale": jnp.full(1, 2.0), "bias": jnp.full(1, -1.0)}}
   np.testing.assert_allclose(dbnet.Affine().apply(affine, x), 2 * x - 1)
 
