@@ -20,7 +20,8 @@
     python -m experiments.benchmark pretrained       SmolLM2 against llama.cpp,
         installed in the same way: tokens, logits, answers, speed; MiniLM, MTCNN
         and PP-OCR against PyTorch and ONNX Runtime (`pretrained.others`):
-        outputs; 15 minutes
+        outputs; the file of SmolLM2, encrypted, against age
+        (`pretrained.ciphers`); 20 minutes
 
 Each row is a median over rounds in which competing functions run in turn; the
 range is the quartiles. Targets are shown next to the measurements, reached or
@@ -61,6 +62,8 @@ from experiments.run import results
 
 _JSON = flags.DEFINE_string("json", "", "File for the rows; none by default.")
 _ROUNDS = flags.DEFINE_integer("rounds", 9, "Rounds, at least 3.", 3)
+
+
 SECTIONS = {
   "schemes": schemes.rows,
   **{f"schemes.{name}": rows for name, rows in schemes.PARTS.items()},

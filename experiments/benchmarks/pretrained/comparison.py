@@ -1,12 +1,16 @@
-"""Every comparison of models that nobody here trained with their originals."""
+"""Every comparison of models that nobody here trained with other programs."""
 
 import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from experiments.benchmarks.pretrained import language, others
+from experiments.benchmarks.pretrained import ciphers, language, others
 
-PARTS = {"language": language.rows, "others": others.rows}
+PARTS = {
+  "language": language.rows,
+  "others": others.rows,
+  "ciphers": ciphers.rows,
+}
 
 
 def rows(rounds: int) -> Iterator[dict[str, Any]]:
