@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
   config.dataset = "tinyshakespeare"
   config.tokenizer = config.weights = "package:smollm2"
   config.context = 250
-  config.num_train = 32  # For keys that look at data; nothing is trained.
+  config.num_train = 8  # For keys that look at data; nothing is trained.
   config.num_test = 40  # 10,000 tokens.
   config.model = "smollm2_135m"
   config.train.epochs = 0.0

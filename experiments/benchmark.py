@@ -62,8 +62,6 @@ from experiments.run import results
 
 _JSON = flags.DEFINE_string("json", "", "File for the rows; none by default.")
 _ROUNDS = flags.DEFINE_integer("rounds", 9, "Rounds, at least 3.", 3)
-
-
 SECTIONS = {
   "schemes": schemes.rows,
   **{f"schemes.{name}": rows for name, rows in schemes.PARTS.items()},

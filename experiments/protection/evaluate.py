@@ -85,6 +85,7 @@ class Images(NamedTuple):
 
 
 _ROWS = 1  # Axis b.
+_MOST_QUEUED = 1 << 26  # Bytes of weights for each of many keys at a time.
 
 
 def pack(
@@ -135,7 +136,10 @@ def judge(
     images: Test images from `pack`.
   """
   size = _keys_at_once()
-  queues = parallel.can_queue(list(images.mask.devices()))
+  # Each key that is queued holds opened weights of its own until its turn.
+  queues = _size(variables) <= _MOST_QUEUED and parallel.can_queue(
+    list(images.mask.devices())
+  )
   parts = []
   for i in range(0, len(keys), size):
     part = _judge_part(task, lock, keys[i : i + size], variables, images)
@@ -145,6 +149,10 @@ def judge(
     lambda *x: np.concatenate(x, 2), *map(_with_keys, jax.device_get(parts))
   )
   return _judged(task, found, images)
+
+
+def _size(variables: Any) -> int:
+  return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(variables))
 
 
 def _keys_at_once() -> int:

@@ -120,6 +120,24 @@ def test_keys_at_once_give_the_same_as_one_by_one(
   assert len(set(correct(together).tolist())) > 1, "keys differ"
 
 
+def test_large_weights_are_opened_for_one_key_at_a_time(
+  monkeypatch: pytest.MonkeyPatch,
+) -> None:
+  images = evaluate.pack(IMAGES, LABELS, 8, jax.devices()[:1])
+  keys = [jnp.int32(i) for i in range(3)]
+  want = evaluate.judge(CLASSES, LOCK, LOCKED, keys, images)
+  waits = []
+  get = jax.device_get
+  monkeypatch.setattr(jax, "device_get", lambda x: waits.append(1) or get(x))
+  assert evaluate.judge(CLASSES, LOCK, LOCKED, keys, images) is not None
+  queued = len(waits)
+  monkeypatch.setattr(evaluate, "_MOST_QUEUED", 0)
+  found = evaluate.judge(CLASSES, LOCK, LOCKED, keys, images)
+  assert len(waits) == 2 * queued + len(keys)
+  np.testing.assert_array_equal(found.nonfinite, want.nonfinite)
+  trees.assert_same_bits(found.statistics, want.statistics)
+
+
 def test_a_stolen_file_and_the_plain_condition() -> None:
   unlocked = lock.Lock(keyjax.identity(), False, lambda v: v, read_off)
   images = evaluate.pack(IMAGES, LABELS, 8)
