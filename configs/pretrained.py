@@ -23,6 +23,8 @@ def get_config() -> ConfigDict:
   config.embeddings.texts = 100  # At most: Python has fewer topics of help.
   config.embeddings.query_tokens = 16
   config.embeddings.text_tokens = 32
+  # Its table of tokens is worth a lock of its own.
+  config.embeddings.locks = (*config.locks, "keyed_noise_tables")
 
   config.faces = ConfigDict()
   config.faces.source = "package:mtcnn-"

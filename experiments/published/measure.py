@@ -38,6 +38,10 @@ LOCKS: Mapping[str, Lock] = {
     "Deep-Lock, counter mode", lambda subject: keyjax.deep_lock("counter")
   ),
   "keyed_noise": Lock("keyed noise", lambda subject: keyjax.keyed_noise()),
+  "keyed_noise_tables": Lock(
+    "keyed noise, tables too",
+    lambda subject: keyjax.keyed_noise(r".*(kernel|embedding)"),
+  ),
   "hpnn": Lock(
     "HPNN, after training",
     lambda subject: keyjax.hpnn(
@@ -71,22 +75,35 @@ def jobs(
       _rows, config, name, lock, made, note
     )
     for name in config.subjects
-    for lock in config.locks
+    for lock in _locks(config, name)
   }
 
 
 def _check(config: ConfigDict) -> None:
-  for field, known in (("subjects", SUBJECTS.names()), ("locks", LOCKS)):
-    values = tuple(config[field])
-    if not values or not set(values) <= set(known):
-      raise ValueError(f"{field}={values}: choose from {', '.join(known)}")
+  _require_known("subjects", tuple(config.subjects), SUBJECTS.names())
+  for name in config.subjects:
+    _require_known("locks", _locks(config, name), tuple(LOCKS))
   for field in ("secrets", "wrong_keys"):
     if config[field] < 2:
       raise ValueError(f"{field}={config[field]}: expected 2 or more")
 
 
+def _require_known(
+  field: str, values: tuple[str, ...], known: tuple[str, ...]
+) -> None:
+  if not values or not set(values) <= set(known):
+    raise ValueError(f"{field}={values}: choose from {', '.join(known)}")
+
+
+def _locks(config: ConfigDict, name: str) -> tuple[str, ...]:
+  """Return the locks of a subject, which may have its own."""
+  return tuple(config[name].get("locks", config.locks))
+
+
 def _hash(config: ConfigDict, name: str) -> str:
-  values = [config.secrets, config.wrong_keys, config[name].to_json()]
+  # Locks are in the name.
+  section = ConfigDict({k: v for k, v in config[name].items() if k != "locks"})
+  values = [config.secrets, config.wrong_keys, section.to_json()]
   return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:8]
 
 

@@ -72,7 +72,7 @@ def config() -> Any:
   "locks",
   [
     ("deep_lock",),
-    pytest.param(tuple(measure.LOCKS), marks=pytest.mark.slow),
+    pytest.param(("deep_lock", "keyed_noise", "hpnn"), marks=pytest.mark.slow),
   ],
 )
 def test_conditions_of_locks(locks, config, tmp_path, monkeypatch) -> None:
@@ -108,7 +108,7 @@ def test_conditions_of_locks(locks, config, tmp_path, monkeypatch) -> None:
   ("field", "value", "message"),
   [
     ("subjects", ("cats",), "subjects=.*choose from embeddings, faces, "),
-    ("locks", (), "locks=.*choose from deep_lock, keyed_noise, hpnn"),
+    ("locks", (), "locks=.*choose from deep_lock, keyed_noise, keyed_noise_t"),
     ("wrong_keys", 1, "wrong_keys=1: expected 2 or more"),
     ("secrets", 0, "secrets=0"),
   ],
@@ -117,6 +117,17 @@ def test_fields_out_of_range(config, field, value, message) -> None:
   config[field] = value
   with pytest.raises(ValueError, match=message):
     measure.jobs(config)
+
+
+def test_a_subject_may_have_locks_of_its_own(config) -> None:
+  before = set(measure.jobs(config))
+  with config.unlocked():
+    config.small.locks = ("keyed_noise_tables", "hpnn")
+  after = set(measure.jobs(config))
+  assert [x.split("/")[1] for x in sorted(after - before)] == [
+    "keyed_noise_tables"
+  ]
+  assert len(after & before) == 1
 
 
 def test_detectors_have_labels_and_a_plain_truth() -> None:
