@@ -3,10 +3,10 @@ r"""Detection without anchors, on scenes of MNIST digits, under each lock.
     python -m experiments.main --config=configs/detection.py \
       --workdir=runs/detection
 
-A quarter of an hour on two CPU cores that are free, an hour on busy ones. Not run
-as a whole yet; trained alone, the plain detector reached AP50 .788 (95 % interval
-.769 to .810) and AP .508 on 500 scenes, in 5 minutes on 2 busy cores of a Xeon,
-2026-11-28.
+A quarter of an hour on two CPU cores that are free, an hour on busy ones. Not
+run as a whole yet. Trained alone, in 5 minutes on 2 busy cores of a Xeon,
+2026-11-28, the plain detector reached AP50 .788 (95 % interval .769 to .810)
+and AP .508 on 500 scenes.
 """
 
 from ml_collections import ConfigDict
