@@ -232,6 +232,7 @@ def trained() -> tuple[Any, Any]:
   return key, train(key, variables(), 60)[0]
 
 
+@pytest.mark.slow
 def test_fine_tuning_learns_the_permutation() -> None:
   """An attacker without the key starts from the weights, not from nothing."""
   key, params = trained()
