@@ -21,6 +21,7 @@ from experiments import annotate
 from experiments.benchmarks.gridworlds import comparison as gridworlds
 from experiments.benchmarks.parity import comparison
 from experiments.benchmarks.peers import environment
+from experiments.benchmarks.pretrained import llama_cpp, originals
 from keyjax.aes import library
 from tests.conftest import ROOT
 
@@ -72,7 +73,8 @@ def distributions(module: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-  ("folder", "extras"), [("keyjax", ()), ("experiments", ("experiments",))]
+  ("folder", "extras"),
+  [("keyjax", ()), ("experiments", ("experiments", "pretrained"))],
 )
 def test_every_import_is_declared(folder, extras):
   ours = {"keyjax", "experiments"}
@@ -84,6 +86,7 @@ def test_every_import_is_declared(folder, extras):
   # Tools to compare with have an environment of their own.
   packages = (*environment.PACKAGES, *comparison.PACKAGES, comparison.REFERENCE)
   packages += (*gridworlds.PACKAGES, gridworlds.MODULE, *annotate.PACKAGES)
+  packages += (*llama_cpp.PACKAGES, *originals.PACKAGES)
   peers = {re.match(r"[\w-]+", line)[0] for line in packages}
   assert undeclared <= (peers if folder == "experiments" else set())
 

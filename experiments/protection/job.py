@@ -91,7 +91,7 @@ def open_job(
   task = tasks.get(dataset.task)
   model = models.from_config(config, dataset)
   # Before the workdir, so that a config with an error claims no folder.
-  locks = build_all(config.schemes, model)
+  locks = build_all(config.schemes, model, task)
   check.check_config(config, dataset, model, locks)
   contents = weights.digests(config)
   initial = weights.load(config, dataset, model)

@@ -17,9 +17,10 @@ import optax
 from ml_collections import ConfigDict
 
 import keyjax
-from keyjax import quantize
+from keyjax import quantize, tasks
 from keyjax.scheme import binds
 from keyjax.schemes import range_search, registry
+from keyjax.tasks import Task
 
 ApplyFn = Callable[..., Any]
 Loss = Callable[[jax.Array, jax.Array], jax.Array]  # logits, labels
@@ -56,7 +57,12 @@ def names() -> list[str]:
   return [*registry.names(), CHAIN]
 
 
-def build(name: str, args: Mapping[str, Any], model: nn.Module) -> Lock:
+def build(
+  name: str,
+  args: Mapping[str, Any],
+  model: nn.Module,
+  task: Task = tasks.CLASSES,
+) -> Lock:
   """Build a protection for a model.
 
   Args:
@@ -67,6 +73,7 @@ def build(name: str, args: Mapping[str, Any], model: nn.Module) -> Lock:
       `loss`, a name in `LOSSES`; `chain` takes `parts`, a tuple of (name,
       args).
     model: Linen model.
+    task: What it is asked to do, for a scheme that looks at the loss.
 
   Raises:
     ValueError: If the scheme or an argument is unknown.
@@ -78,10 +85,10 @@ def build(name: str, args: Mapping[str, Any], model: nn.Module) -> Lock:
         "chain takes `parts` alone, a tuple of (name, args); got "
         f"{', '.join(sorted(args)) or 'nothing'}"
       )
-    return _chain(args["parts"], model)
+    return _chain(args["parts"], model, task)
   entry = registry.get(name)
   int8 = entry.locks_int8 and args.pop("int8", False)
-  loss_fn = _loss_fn(model, _loss(entry, args))
+  loss_fn = _loss_fn(model, _loss(entry, args, task))
   scheme = registry.build(name, args, apply_fn=model.apply, loss_fn=loss_fn)
   if int8:
     return Lock(
@@ -101,19 +108,23 @@ def build(name: str, args: Mapping[str, Any], model: nn.Module) -> Lock:
   )
 
 
-def build_all(schemes: ConfigDict, model: nn.Module) -> dict[str, Lock]:
+def build_all(
+  schemes: ConfigDict, model: nn.Module, task: Task = tasks.CLASSES
+) -> dict[str, Lock]:
   """Build the protections of `config.schemes`, by label.
 
   Build them once: compiled programs are cached by the functions of a lock.
   """
   return {
-    label: build(spec.scheme, dict(spec.args), model)
+    label: build(spec.scheme, dict(spec.args), model, task)
     for label, spec in schemes.items()
   }
 
 
-def _chain(parts: tuple[tuple[str, Any], ...], model: nn.Module) -> Lock:
-  locks = [build(name, args, model) for name, args in parts]
+def _chain(
+  parts: tuple[tuple[str, Any], ...], model: nn.Module, task: Task
+) -> Lock:
+  locks = [build(name, args, model, task) for name, args in parts]
   if any(lock.apply != model.apply for lock in locks):
     raise ValueError("a chain has no int8 part: quantize the whole model")
   return Lock(
@@ -132,13 +143,22 @@ def _dequantized(apply_fn: ApplyFn) -> ApplyFn:
   return apply
 
 
-def _loss(entry: registry.Entry, args: dict[str, Any]) -> Loss:
-  """Take the loss of a scheme that has one out of its arguments."""
+def _loss(entry: registry.Entry, args: dict[str, Any], task: Task) -> Loss:
+  """Take the loss of a scheme that has one out of its arguments.
+
+  The default is that of the task; others are for classes.
+  """
   if "loss_fn" not in inspect.signature(entry.factory).parameters:
-    return LOSSES[_DEFAULT_LOSS]
+    return task.loss
   name = args.pop("loss", _DEFAULT_LOSS)
   if name not in LOSSES:
     raise ValueError(f"{entry.name}: loss={name!r}: one of {', '.join(LOSSES)}")
+  if name == _DEFAULT_LOSS:
+    return task.loss
+  if task is not tasks.CLASSES:
+    raise ValueError(
+      f"{entry.name}: loss={name!r} is for classes, not for {task.name}"
+    )
   return LOSSES[name]
 
 

@@ -95,6 +95,27 @@ EVIDENCE = {
       SCHEMES.format("hpnn_passes") + "a_jitted_part_is_refused_or_named",
     ],
   },
+  "permutation_lock": {
+    "Decryption is exact, on every dtype": [
+      SCHEMES.format("permutation_lock") + "rows_and_columns_move_together"
+    ],
+    "all orders to search": [
+      SCHEMES.format("permutation_lock") + "near_keys_count_swaps"
+    ],
+    "has the public model": ["arrow_match", "arrow_match_function"],
+    "All values, and the norm": [
+      SCHEMES.format("permutation_lock") + "values_and_norms_are_public"
+    ],
+    "No integrity": [
+      SCHEMES.format("permutation_lock") + "a_changed_value_opens_changed"
+    ],
+    "Leaves that are not chosen": [
+      ATTACKS_ON.format("permutation_lock").replace(
+        "test_permutation_lock", "test_arrow_match"
+      )
+      + "fine_tuning_recovers_the_function"
+    ],
+  },
   "pixel_shuffle": {
     "bijection of 8-bit images": [
       SCHEMES.format("pixel_shuffle") + "as_published_and_invertible"

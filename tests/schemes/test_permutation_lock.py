@@ -55,6 +55,16 @@ def test_values_and_norms_are_public() -> None:
     assert sorted(np.ravel(a).tolist()) == sorted(np.ravel(b).tolist())
 
 
+def test_a_changed_value_opens_changed() -> None:
+  """Nothing is authenticated, and a value is moved along."""
+  scheme, key, found = locked()
+  kernel = found["dense"]["kernel"].at[0, 0].set(99)
+  forged = found | {"dense": found["dense"] | {"kernel": kernel}}
+  opened = scheme.decrypt(key, forged)["dense"]["kernel"]
+  changed = np.asarray(opened != PARAMS["dense"]["kernel"])
+  assert changed.sum() == 1 and int(opened[changed][0]) == 99
+
+
 def test_near_keys_count_swaps() -> None:
   _, key, _ = locked()
   rng = np.random.default_rng(3)

@@ -62,6 +62,15 @@ def test_a_stolen_file_alone_is_useless() -> None:
   assert stolen.value < 0.4
 
 
+def test_fine_tuning_recovers_the_function() -> None:
+  against = target(("inputs", "outputs"), None)
+  attacker = Attacker(knows_scheme=False, images=600)
+  setting = {"learning_rate": 3e-3}
+  tune = registry.get("fine_tune")
+  played = referee.play(tune, against, attacker, Budget(200, 2), setting)
+  assert played.score.value > 0.85 > 0.4 > played.curve[0].score.value
+
+
 def test_kernels_of_convolutions_and_zeros() -> None:
   rng = np.random.default_rng(1)
   base = rng.normal(size=(3, 3, 7, 6)).astype(np.float32)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,10 +10,11 @@ import pytest
 
 from experiments import models
 from experiments.protection import lock
-from keyjax import Secret, quantize
+from keyjax import Secret, quantize, tasks
 from keyjax.schemes import (
   adv_params,
   deep_lock,
+  feature_permutation,
   hpnn,
   keyed_noise,
   licensee_mark,
@@ -39,12 +41,36 @@ LOCKS: dict[str, tuple[dict[str, Any], type, bool]] = {
   "deep_lock": ({"schedule": "counter"}, deep_lock.CounterKey, False),
   "adv_params": ({"max_steps": 2}, adv_params.AdvKey, False),
   "hpnn": ({"units": 8}, hpnn.HpnnKey, True),
+  "feature_permutation": ({}, feature_permutation.FeatureKey, True),
   "permutation_lock": ({}, permutation_lock.PermutationKey, False),
   "shf": ({"block_size": 2}, pixel_shuffle.ShfKey, True),
   "np": ({}, pixel_shuffle.NpKey, True),
   "ffx": ({"block_size": 8}, pixel_shuffle.FfxKey, True),
   "chain": ({"parts": PARTS}, tuple, True),
 }
+
+
+def test_the_loss_is_that_of_the_task() -> None:
+  """AdvParams raises the loss of a model that answers for each pixel."""
+  masks = tasks.get("masks")
+  model = nn.Dense(3, name="head")
+  images = jnp.asarray(RNG.random((4, 5, 5, 2)).astype(np.float32))
+  labels = jnp.asarray(RNG.integers(0, 3, (4, 5, 5)))
+  variables = model.init(jax.random.key(0), images)
+  args = {"max_steps": 3, "max_params": 3}
+  made = lock.build("adv_params", args, model, masks)
+  batch = {"image": images, "label": labels}
+  key = made.scheme.keygen(Secret.generate(), variables, batch)
+  locked = made.scheme.encrypt(key, variables)
+
+  def loss(params: Any) -> float:
+    return float(masks.loss(model.apply(params, images), labels).mean())
+
+  assert loss(locked) > loss(variables)
+  with pytest.raises(
+    ValueError, match="'margin' is for classes, not for masks"
+  ):
+    lock.build("adv_params", {"loss": "margin"}, model, masks)
 
 
 def test_every_name_is_tested() -> None:
