@@ -3,7 +3,10 @@ r"""HPNN's signs, written into a trained model, beside the model's public base.
     python -m experiments.attack --config=configs/attack_after_training.py \
       --workdir=runs/attack_after_training
 
-FIGURES
+2 cores of a busy Xeon, 5 minutes a seed, 2026-11-28, seeds 0 to 2: right key
+RIGHT, none NONE. The base gives 256 of 256 bits in each, with no data
+and no query, in under a second; the weights alone STAT; algebra
+with 32 queries 256 of 256.
 """
 
 from ml_collections import ConfigDict

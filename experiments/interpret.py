@@ -58,6 +58,11 @@ def run(
     FileNotFoundError: If the data set is not on this machine.
   """
   console = rich.console.Console()
+  if not config.train.epochs:
+    raise ValueError(
+      "train.epochs=0: saliency maps are of a model that is trained for them, "
+      "as they would show those of the locked one"
+    )
   job = open_job(config, workdir, keydir, secret, console.print)
   if job.dataset.is_text:
     raise ValueError(

@@ -68,5 +68,6 @@ def _train(job: Job, label: str, batch: Any) -> tuple[Any, Any]:
     folder=job.workdir.folder(label) / "demonstration",
     title="demo",
     encryption=job.encryption,
+    initial=job.initial,
   )
   return key, variables

@@ -160,6 +160,15 @@ def test_text_is_refused(tmp_path: pathlib.Path) -> None:
     job.run(config, str(tmp_path / "t"))
 
 
+def test_public_weights_as_they_are_are_refused(tmp_path: pathlib.Path) -> None:
+  config = configs.base()
+  config.weights = "public.npz"
+  config.train.epochs = 0.0
+  with pytest.raises(ValueError, match="train.epochs=0: saliency maps"):
+    job.run(config, str(tmp_path / "t"))
+  assert not (tmp_path / "t").exists()
+
+
 def test_there_is_no_figure_if_most_keys_have_none() -> None:
   good = np.random.default_rng(0).normal(size=(30, 5))
   bad = np.full((30, 5), np.nan)
