@@ -3,7 +3,7 @@ r"""Published models, locked, with the key, without it, and with wrong keys.
     python -m experiments.pretrained --config=configs/pretrained.py \
       --workdir=runs/pretrained
 
-Half an hour on two CPU cores. The figures are in docs/published.md.
+Forty minutes on two busy CPU cores. The figures are in docs/published.md.
 """
 
 from ml_collections import ConfigDict
@@ -23,7 +23,7 @@ def get_config() -> ConfigDict:
   config.embeddings.texts = 100  # At most: Python has fewer topics of help.
   config.embeddings.query_tokens = 16
   config.embeddings.text_tokens = 32
-  # Its table of tokens is worth a lock of its own.
+  # Is it the table of tokens, which keyed noise leaves, that still finds texts?
   config.embeddings.locks = (*config.locks, "keyed_noise_tables")
 
   config.faces = ConfigDict()

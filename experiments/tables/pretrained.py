@@ -79,8 +79,9 @@ def _spread(row: Row) -> str:
 def _origin(rows: Sequence[Row]) -> str:
   row = rows[0]
   keys = {r["condition"]: r["keys"] for r in rows}
+  commits = ", ".join(dict.fromkeys(r["commit"] for r in rows))
   return (
     f"(`{row['command']}`: {keys['right']} secrets, {keys['wrong']} wrong "
-    f"keys; means and ranges; commit {row['commit']}; {row['hardware']}; "
+    f"keys; means and ranges; commit {commits}; {row['hardware']}; "
     f"{row['date'][:10]}.)"
   )
