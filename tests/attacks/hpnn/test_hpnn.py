@@ -256,6 +256,16 @@ def test_an_even_activation_frees_every_neuron() -> None:
   assert counts["bits"] == 0 and counts["bits_free"] == 16
 
 
+def test_many_neurons_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+  """Then layers that turn together count as they are."""
+  monkeypatch.setattr(sign_referees, "_MOST_NEURONS", 10)
+  _, key, untried = locked(Odd())
+  assert not untried.pairs
+  assert {p: n.size for p, n in untried.neurons.items()} == {"a": 6, "b": 5}
+  both = sign_referees.agreement(flipped(key, "a", "b"), key, untried)
+  assert both["neurons"] == 11 and both["neurons_right"] == 0
+
+
 def test_neurons_without_weights_are_free() -> None:
   model = toys.DEEP
   scheme = keyjax.hpnn(model.apply, units=64)
