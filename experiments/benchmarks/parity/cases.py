@@ -73,9 +73,14 @@ def _cases(network: str, epsilon: float, n: int, few: int) -> list[Case]:
 def _in_other_norms() -> list[Case]:
   """Return l2 and l1 cases, on one network."""
   return [
-    Case("mnist", attack, norm, epsilon, 200, 1 if attack == "fab_t" else 3)
+    Case("mnist", attack, norm, epsilon, n, seeds)
     for norm, epsilon in (("l2", 1.5), ("l1", 8.0))
-    for attack in ("apgd_ce", "apgd_t", "fab_t", "square")
+    for attack, n, seeds in (
+      ("apgd_ce", 1000, 3),
+      ("apgd_t", 200, 3),
+      ("fab_t", 200, 1),
+      ("square", 200, 3),
+    )
   ]
 
 
