@@ -70,7 +70,7 @@ def load(name: str, options: Options) -> Dataset:
     mean=(),
     std=(),
     task="tokens",
-    source=source if options.tokenizer is None else f"{source}, in tokens",
+    source=f"{source}, {tokens.form}",
     text_unit=tokens.unit,
   )
 
@@ -84,6 +84,7 @@ class _Tokens(NamedTuple):
     dtype: Smallest type that holds them.
     names: Name of each token, where it has one.
     unit: `characters` or `tokens`.
+    form: How the text became tokens, for `Dataset.source`.
   """
 
   parts: tuple[np.ndarray, np.ndarray]
@@ -91,6 +92,7 @@ class _Tokens(NamedTuple):
   dtype: type[np.integer]
   names: tuple[str, ...] | None
   unit: str
+  form: str
 
 
 def _cut(content: bytes) -> int:
@@ -105,7 +107,14 @@ def _characters(content: bytes) -> _Tokens:
   cut = _cut(content)
   names = tuple(repr(chr(s)) for s in symbols)
   parts = tokens[:cut], tokens[cut:]
-  return _Tokens(parts, len(symbols), np.uint8, names, "characters")
+  return _Tokens(
+    parts,
+    number=len(symbols),
+    dtype=np.uint8,
+    names=names,
+    unit="characters",
+    form="bytes as they are",
+  )
 
 
 def _encoded(content: bytes, source: str, tokenizer: Tokenizer) -> _Tokens:
@@ -120,8 +129,14 @@ def _encoded(content: bytes, source: str, tokenizer: Tokenizer) -> _Tokens:
     for part in (start, text[len(start) :])
   )
   number = tokenizer.size
-  dtype = np.uint16 if number <= 1 << 16 else np.int32
-  return _Tokens((first, last), number, dtype, None, "tokens")
+  return _Tokens(
+    (first, last),
+    number=number,
+    dtype=np.uint16 if number <= 1 << 16 else np.int32,
+    names=None,
+    unit="tokens",
+    form=f"in tokens of a vocabulary of {number:,}",
+  )
 
 
 def _read(
@@ -144,7 +159,7 @@ def _read(
       f"No text at {file}: name any file with --config.dataset=text "
       "--config.text=FILE."
     )
-  return file.read_bytes(), f"{pathlib.PurePath(file).name}, bytes as they are"
+  return file.read_bytes(), pathlib.PurePath(file).name
 
 
 def _windows(
