@@ -95,7 +95,11 @@ def options_of(metadata: Mapping[str, Any], names: Any) -> dict[str, Any]:
       f"llama.{unknown[0]}={given[unknown[0]]} of the GGUF file is of a part "
       "that this Llama does not have"
     )
-  found = _DEFAULTS | {_ATTRIBUTES[key]: x for key, x in given.items()}
+  # A file has float32: 1e-5 would read as 9.99999975e-06.
+  found = _DEFAULTS | {
+    _ATTRIBUTES[key]: float(str(np.float32(x))) if isinstance(x, float) else x
+    for key, x in given.items()
+  }
   found.setdefault("kv_heads", found.get("heads"))
   missing = [key for key, name in _ATTRIBUTES.items() if not found.get(name)]
   if missing:

@@ -17,7 +17,8 @@ from absl.testing import flagsaver
 
 from experiments import generate, models
 from experiments.serving import sealed
-from keyjax import Secret, checkpoint, keyring
+from keyjax import Secret, checkpoint, keyring, tree
+from tests import trees
 from tests.conftest import ROOT
 from tests.experiments.models import gguf_files
 
@@ -119,25 +120,41 @@ def test_the_command_seals_and_generates(folder, tmp_path) -> None:
   assert said.endswith(" of 3 rounds; the same answer\n")
 
 
-@pytest.mark.parametrize("lock", sealed.LOCKS)
 def test_a_locked_model_needs_its_key_too(
-  lock, folder, call, capsys, tmp_path
+  folder, call, capsys, tmp_path
 ) -> None:
   made, key = tmp_path / "locked", tmp_path / "lock.key"
-  sealed.seal(made, folder / "tiny.gguf", [ALICE.public], lock, key)
+  sealed.seal(made, folder / "tiny.gguf", [ALICE.public], "deep_lock", key)
+  loaded = sealed.open_sealed(made, [ALICE], key)
+  plain = sealed.load(folder / "tiny.gguf").variables
+  trees.assert_same_bits(loaded.unlocked(), plain)
+  asked = {"identity": ["file:alice.key"], "prompt": "the 12", "raw": True}
+  message = refused(call, capsys, checkpoint=str(made), **asked)
+  assert "locked is locked by deep_lock: give --lock_key" in message
+  # What the recipient has without that key is another model, or none.
+  stolen = tree.as_floats(loaded.variables, plain)
+  for got, want in zip(
+    jax.tree.leaves(stolen), jax.tree.leaves(plain), strict=True
+  ):
+    assert (np.asarray(got) != want).mean() > 0.9
+
+
+@pytest.mark.slow
+def test_signs_are_in_the_weights_and_in_each_pass(
+  folder, call, tmp_path
+) -> None:
+  made, key = tmp_path / "locked", tmp_path / "lock.key"
+  sealed.seal(made, folder / "tiny.gguf", [ALICE.public], "hpnn", key)
   asked = {"identity": ["file:alice.key"], "prompt": "the 12", "raw": True}
   want = call(**asked)
-  asked["checkpoint"] = str(made)
-  assert call(**asked, lock_key=str(key)) == want
-  message = refused(call, capsys, **asked)
-  assert f"locked is locked by {lock}: give --lock_key" in message
-  # What the recipient has without that key is another model, or none.
+  assert call(**asked, checkpoint=str(made), lock_key=str(key)) == want
   stolen = checkpoint.restore(made, ALICE)["variables"]
   plain = sealed.load(folder / "tiny.gguf").variables
-  kernel = lambda x: np.asarray(  # noqa: E731
-    x["params"]["block_1"]["mlp_up"]["kernel"]
+  got, kernel = (
+    np.asarray(x["params"]["block_1"]["mlp_up"]["kernel"])
+    for x in (stolen, plain)
   )
-  assert (kernel(stolen) != kernel(plain)).mean() > 0.2
+  assert 0.2 < (got == -kernel).mean() < 0.8
 
 
 def test_wrong_arguments_are_one_line(folder, call, capsys) -> None:
@@ -199,36 +216,36 @@ def test_a_checkpoint_of_something_else_is_refused(
   tokenizer = np.frombuffer(
     json.dumps(loaded.tokenizer.record()).encode(), np.uint8
   )
-  tree = {"variables": loaded.variables, "tokenizer": tokenizer}
+  content = {"variables": loaded.variables, "tokenizer": tokenizer}
   shorter = jax.tree.map(lambda x: x, loaded.variables)
   del shorter["params"]["norm"]
   cases = {
     "plain": ({"w": jnp.ones(2)}, {}, "plain holds no language model"),
     "architecture": (
-      tree,
+      content,
       record | {"model": "mamba"},
       "Unknown model 'mamba': choose from",
     ),
     "options": (
-      tree,
+      content,
       record | {"options": record["options"] | {"hidden": 32}},
       r"mlp_down/kernel of shape (64, 32), the model of shape (32, 32)",
     ),
     "words": (
-      tree,
+      content,
       record | {"options": record["options"] | {"vocabulary": 300}},
       "the tokenizer has 263 tokens, the model 300",
     ),
     "leaf": (
-      tree | {"variables": shorter},
+      content | {"variables": shorter},
       record,
       "params/norm/scale of shape None, the model of shape (32,)",
     ),
   }
-  for name, (content, described, message) in cases.items():
+  for name, (saved, described, message) in cases.items():
     path = tmp_path / name
     metadata = {"language_model": described} if described else {}
-    checkpoint.save(path, content, ALICE.public, metadata=metadata)
+    checkpoint.save(path, saved, ALICE.public, metadata=metadata)
     found = refused(
       call,
       capsys,

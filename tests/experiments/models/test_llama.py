@@ -146,7 +146,9 @@ def test_rows_of_the_other_layout_would_give_other_logits() -> None:
   assert np.abs(logits(arrays, tokens) - logits(mixed, tokens)).max() > 1e-3
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+  "dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)]
+)
 def test_a_cache_changes_no_logits(dtype: str) -> None:
   net = model(dtype=dtype, depth=1)
   variables = drawn(net)
