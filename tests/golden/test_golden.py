@@ -330,8 +330,12 @@ def test_a_run_resumes(golden: pathlib.Path, tmp_path: pathlib.Path) -> None:
   found = {_name(r): r["value"] for r in rows}
   for row in repeatable:
     assert found[_name(row)] == pytest.approx(row["value"]), _name(row)
-  # Later releases add sizes of key spaces, and nothing else.
-  added = {(label, "key_bits", "", None) for label in ("deep_lock", "hpnn")}
+  # Later releases add these, and nothing else.
+  added = {
+    (label, metric, "", None)
+    for label in ("deep_lock", "hpnn")
+    for metric in ("key_bits", "compressed_share", "repeated_blocks")
+  }
   assert set(found) == {_name(r) for r in want} | added
 
 
