@@ -119,6 +119,8 @@ PAIRS = [
   for attack in registry.applicable(name)
   if attack.goal in (Goal.FUNCTION, Goal.KEY, Goal.TRANSFER)
   and attacker_of(attack).covers(attack.needs)
+  # Those on any scheme need to meet one.
+  and (name in attack.schemes or name == SCHEMES[0])
 ]
 
 
