@@ -22,7 +22,7 @@ from experiments.protection import lock
 from experiments.run import config
 from experiments.training import train
 from keyjax import parallel
-from keyjax.schemes.hpnn import matrix_units
+from keyjax.schemes.hpnn_units import matrix_units
 
 CHIP_BATCH = 128  # Images per chip.
 _IMAGE = (32, 32, 3)

@@ -67,3 +67,23 @@ def batch_norm(x: jax.Array, train: bool, dtype: Dtype, name: str) -> jax.Array:
   # Flax would widen x and narrow the result by itself, but not under strict
   # promotion.
   return norm(x.astype(jnp.float32)).astype(dtype)
+
+
+def check_tokens(tokens: jax.Array, context: int) -> None:
+  """Check the input of a model of text.
+
+  Args:
+    tokens: Its input.
+    context: Longest input, in tokens.
+
+  Raises:
+    ValueError: If the input is not int[b, t], or longer.
+  """
+  if not jnp.issubdtype(tokens.dtype, jnp.integer) or tokens.ndim != 2:
+    raise ValueError(
+      f"Expected integer tokens [b, t], got {tokens.dtype}{list(tokens.shape)}."
+    )
+  if tokens.shape[1] > context:
+    raise ValueError(
+      f"{tokens.shape[1]} tokens are more than context={context}."
+    )

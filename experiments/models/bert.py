@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from experiments.models.base import Dtype
+from experiments.models.base import Dtype, check_tokens
 from experiments.models.layout import (
   Layout,
   register_architecture,
@@ -92,7 +92,7 @@ class SentenceEncoder(nn.Module):
       ValueError: If the tokens are no integers, or too many.
     """
     del train
-    self._check(tokens)
+    check_tokens(tokens, self.context)
     seen = tokens != PADDING
     tables = {"token": self.vocabulary, "segment": self.segments}
     token, segment = (
@@ -117,17 +117,6 @@ class SentenceEncoder(nn.Module):
     mean = total / jnp.maximum(counted.sum(1), 1)
     length = jnp.linalg.norm(mean, axis=-1, keepdims=True)
     return mean / jnp.maximum(length, _LEAST)
-
-  def _check(self, tokens: jax.Array) -> None:
-    if not jnp.issubdtype(tokens.dtype, jnp.integer) or tokens.ndim != 2:
-      raise ValueError(
-        f"Expected integer tokens [b, t], got {tokens.dtype}"
-        f"{list(tokens.shape)}."
-      )
-    if tokens.shape[1] > self.context:
-      raise ValueError(
-        f"{tokens.shape[1]} tokens are more than context={self.context}."
-      )
 
 
 def from_config(config: Mapping[str, Any]) -> SentenceEncoder:

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from experiments.models.base import Dtype
+from experiments.models.base import Dtype, check_tokens
 from experiments.models.registry import register
 
 # The defaults of the class are the shape of SmolLM2-135M; `llama` is for files
@@ -299,15 +299,7 @@ class Llama(nn.Module):
         f"Expected features={self.features} in heads={self.heads} of an even "
         f"size, in groups of kv_heads={self.kv_heads}."
       )
-    if not jnp.issubdtype(tokens.dtype, jnp.integer) or tokens.ndim != 2:
-      raise ValueError(
-        f"Expected integer tokens [b, t], got {tokens.dtype}"
-        f"{list(tokens.shape)}."
-      )
-    if tokens.shape[1] > self.context:
-      raise ValueError(
-        f"{tokens.shape[1]} tokens are more than context={self.context}."
-      )
+    check_tokens(tokens, self.context)
 
 
 def rms_norm(

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from experiments.models.base import Dtype
+from experiments.models.base import Dtype, check_tokens
 from experiments.models.experts import (
   Present,
   TokenExperts,
@@ -67,7 +67,7 @@ class LanguageModel(nn.Module):
   ) -> jax.Array:
     """Return the logits, `float32[b, t, vocabulary]`, of `int[b, t]`."""
     del train  # Unused: training is no different here.
-    self._check(tokens)
+    check_tokens(tokens, self.context)
     init = nn.initializers.normal(0.02)
     embed = nn.Embed(
       self.vocabulary,
@@ -117,17 +117,6 @@ class LanguageModel(nn.Module):
       name="head",
     )
     return head(x).astype(jnp.float32)
-
-  def _check(self, tokens: jax.Array) -> None:
-    if not jnp.issubdtype(tokens.dtype, jnp.integer) or tokens.ndim != 2:
-      raise ValueError(
-        f"Expected integer tokens [b, t], got {tokens.dtype}"
-        f"{list(tokens.shape)}."
-      )
-    if tokens.shape[1] > self.context:
-      raise ValueError(
-        f"{tokens.shape[1]} tokens are more than context={self.context}."
-      )
 
 
 for _name, _options in LM_SIZES.items():

@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from keyjax.tasks import boxes
+
+_STEP = 32  # Detections are padded to a multiple of it.
 
 
 class Found(NamedTuple):
@@ -29,41 +32,38 @@ def none() -> Found:
 def statistics(found: Sequence[Found], truth: Sequence[np.ndarray]) -> Any:
   """Return the statistics of the task `boxes`, for one class.
 
-  Detections choose in the order of their scores: each takes the box that it
-  overlaps most, of those that are left.
-
   Args:
     found: Detections of each image.
     truth: Boxes of each image, float32[m, 4].
   """
-  most = max([1, *(len(x.scores) for x in found)])
+  # Detections and boxes are padded, for one program.
+  most = _rounded(max(len(x.scores) for x in found))
+  objects = max(1, *map(len, truth))
   images = len(found)
   scores = np.full((images, most), -1, np.float32)
-  hits = np.zeros((images, most, len(boxes.THRESHOLDS)), np.float32)
+  at = np.zeros((images, most, 4), np.float32)
+  labels = np.full((images, objects, 5), -1, np.float32)
   for i, (own, wanted) in enumerate(zip(found, truth, strict=True)):
     order = np.argsort(-own.scores, kind="stable")
     scores[i, : len(order)] = own.scores[order]
-    hits[i, : len(order)] = _hits(own.boxes[order], wanted)
+    at[i, : len(order)] = own.boxes[order]
+    labels[i, : len(wanted), :4] = wanted
+    labels[i, : len(wanted), 4] = 0
+  classes = np.where(scores < 0, -1, 0)
+  hits = _matched(at, classes, labels)
   return {
     "scores": scores,
-    "classes": np.minimum(scores, 0),  # 0, or -1 where nothing is.
-    "hits": hits,
+    "classes": classes.astype(np.float32),
+    "hits": np.asarray(hits, np.float32),
     "objects": np.array([[len(x)] for x in truth], np.float32),
   }
 
 
-def _hits(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-  """Return which detections are right at each threshold, [n, thresholds]."""
-  least = np.array(boxes.THRESHOLDS)
-  hits = np.zeros((len(found), len(least)), np.float32)
-  if not len(wanted):
-    return hits
-  free = np.ones((len(least), len(wanted)), bool)
-  for row, overlap in enumerate(overlaps(found, wanted)):
-    left = np.where(free, overlap, -1)
-    hits[row] = hit = left.max(1) >= least
-    free[np.flatnonzero(hit), left.argmax(1)[hit]] = False
-  return hits
+_matched = jax.jit(jax.vmap(boxes.matched))
+
+
+def _rounded(count: int) -> int:
+  return max(1, -(-count // _STEP)) * _STEP
 
 
 def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -243,6 +243,39 @@ def deep_lock_forms() -> dict[str, ConfigDict]:
   }
 
 
+def scene_schemes(config: ConfigDict, one_map: str) -> None:
+  """Set the locks of a model that answers for each place of a scene.
+
+  Args:
+    config: Config to change.
+    one_map: Layer whose feature map is permuted alone.
+  """
+  set_schemes(
+    config,
+    deep_lock=scheme(
+      "deep_lock",
+      "Deep-Lock, AES-256 counter mode",
+      schedule="counter",
+      key_bits=256,
+    ),
+    deep_lock_int8=scheme(
+      "deep_lock",
+      "Deep-Lock, AES-256 counter mode, int8",
+      schedule="counter",
+      key_bits=256,
+      int8=True,
+    ),
+    hpnn=scheme("hpnn", "HPNN, 256 key bits"),
+    features=scheme("feature_permutation", "Feature permutation, all layers"),
+    one_map=scheme(
+      "feature_permutation",
+      "Feature permutation, one map",
+      layers=one_map,
+    ),
+    shf=scheme("shf", "SHF, M=4", block_size=4),
+  )
+
+
 def table_schemes(**adv_params: Any) -> dict[str, ConfigDict]:
   """Return the schemes of the table of results, in its order.
 

@@ -44,12 +44,10 @@ from keyjax import arguments, keys, secrets
 from keyjax.interception import intercept
 from keyjax.scheme import ApplyFn, Scheme
 from keyjax.schemes import hpnn_choice, hpnn_lock, registry
+from keyjax.schemes.hpnn_units import matrix_units, schedule, used_units
 from keyjax.secrets import Secret
 
 NAME = "hpnn"
-# Columns of a TPU's matrix unit, Google Cloud's "TPU architecture". The paper's
-# array has 256, which other devices take as well: they have no such unit.
-_COLUMNS = {"TPU v2": 128, "TPU v3": 128, "TPU v4": 128, "TPU v5": 128}
 
 
 class Schedule(NamedTuple):
@@ -189,7 +187,7 @@ def hpnn(
       default every Dense and Conv except the last, whose output is the logits,
       as far as they can be absorbed.
     units: Number of multiply-accumulate units and key bits of a new key; by
-      default those of this machine, see `matrix_units`. A key that exists keeps
+      default those of this machine, see `hpnn_units`. A key that exists keeps
       its own number on every machine.
     image: Function from a batch to the model's input, for `keygen`.
     compare: Whether `keygen` compares the locked model with the absorbed one,
@@ -256,45 +254,6 @@ def hpnn(
   if after_training:
     return Scheme(keygen, absorb, absorb, _bind_opened)
   return Scheme(keygen, bind=bind)
-
-
-def matrix_units(device_kind: str | None = None) -> int:
-  """Return the number of columns of a device's matrix unit: one key bit each.
-
-  It is 128 for TPU v2 to v5, and 256 for later ones, for the array of the paper
-  and for all devices without such a unit. The number only sizes the key: the
-  signs are a multiplication in software, see `bind`.
-
-  Args:
-    device_kind: Kind of device as JAX names it; by default that of the first.
-
-  Example:
-    >>> matrix_units("TPU v5 lite"), matrix_units("TPU v6 lite")
-    (128, 256)
-  """
-  kind = device_kind or jax.devices()[0].device_kind
-  return next((n for k, n in _COLUMNS.items() if kind.startswith(k)), 256)
-
-
-def schedule(
-  secret: Secret, path: str, features: int, units: int
-) -> np.ndarray:
-  """Map the neurons of a layer to units: int32[features].
-
-  Neurons run in waves of one per unit, each wave in its own order, so that
-  units are used evenly.
-  """
-  waves = -(-features // units)
-  orders = [
-    secrets.permutation(secret, f"{NAME}/schedule/{path}/{i}", units)
-    for i in range(waves)
-  ]
-  return np.concatenate(orders)[:features]  # [waves * units] -> [features]
-
-
-def used_units(key: HpnnKey) -> np.ndarray:
-  """Return the units that some neuron runs on, int32[at most units]."""
-  return np.unique(np.concatenate([np.asarray(u) for u in key.units.values()]))
 
 
 def bind(key: HpnnKey, apply_fn: ApplyFn) -> ApplyFn:

@@ -193,7 +193,7 @@ def statistics(grid: Grid, labels: jax.Array) -> dict[str, Any]:
     classes], the number of each class.
   """
   found = decode(grid)
-  hits = jax.vmap(_hits)(found["boxes"], found["classes"], labels)
+  hits = jax.vmap(matched)(found["boxes"], found["classes"], labels)
   kinds = labels[..., 4].astype(jnp.int32)
   objects = jax.nn.one_hot(kinds, grid.logits.shape[-1])
   return {
@@ -204,8 +204,13 @@ def statistics(grid: Grid, labels: jax.Array) -> dict[str, Any]:
   }
 
 
-def _hits(boxes: jax.Array, classes: jax.Array, labels: jax.Array) -> jax.Array:
+def matched(
+  boxes: jax.Array, classes: jax.Array, labels: jax.Array
+) -> jax.Array:
   """Return which detections of an image are right, bool[k, thresholds].
+
+  Each takes the object of its class that it overlaps most, of those that are
+  not taken.
 
   Args:
     boxes: float32[k, 4], the best first.

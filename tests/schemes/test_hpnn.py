@@ -15,7 +15,7 @@ import pytest
 import keyjax
 from experiments import models
 from keyjax import Secret
-from keyjax.schemes import hpnn
+from keyjax.schemes import hpnn, hpnn_units
 from tests import trees
 
 RNG = np.random.default_rng(0)
@@ -168,7 +168,7 @@ def test_absorb_keeps_every_bit_pattern() -> None:
 
 def test_bits_of_units_without_neurons_have_no_effect() -> None:
   scheme, key = make()  # 18 locked neurons
-  used = hpnn.used_units(key)
+  used = hpnn_units.used_units(key)
   assert used.size <= 18
   idle = np.setdiff1d(np.arange(256), used)
   other = key.replace(bits=key.bits.at[idle].set(1 - key.bits[idle]))

@@ -15,7 +15,7 @@ from keyjax.attacks import game, referee, registry, views
 from keyjax.attacks.fit import Recipe, fit
 from keyjax.attacks.game import Attacker, Budget
 from keyjax.attacks.hpnn import linear, sign_model, sign_referees, statistics
-from keyjax.schemes import hpnn
+from keyjax.schemes import hpnn, hpnn_units
 from tests import trees
 from tests.attacks import hidden_toys as toys
 from tests.attacks import toys as plain_toys
@@ -149,10 +149,10 @@ def test_the_schedule_makes_key_bits_of_signs() -> None:
   thief = Attacker(images=100, queries=100, schedule=True)
   problem = sign_model.pose(views.view(target, thief))
   assert problem.size == 64
-  assert sorted(problem.free) == hpnn.used_units(target.key).tolist()
+  assert sorted(problem.free) == hpnn_units.used_units(target.key).tolist()
   result = played("hpnn_relax_oracle", target, thief, starts=4)
   assert result.score.value == 1
-  free = 64 - hpnn.used_units(target.key).size
+  free = 64 - hpnn_units.used_units(target.key).size
   assert result.score.details["bits_free"] == free
 
 
