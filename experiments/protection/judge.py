@@ -215,7 +215,8 @@ def mean_row(
   if len(set(values.tolist())) == 1:  # No spread over keys.
     low, high = intervals.of_metric(task, judged.key(0))
     interval = intervals.method(task)
-  best = judged.key(int(np.nanargmax(values)))
+  # NaN, as of images without an object, is no best.
+  best = judged.key(int(np.argmax(np.nan_to_num(values, nan=-np.inf))))
   return results.row(
     base,
     condition=condition,
