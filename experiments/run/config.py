@@ -6,6 +6,7 @@ key material; secrets come from the operating system (`experiments.main`).
 """
 
 import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -168,24 +169,31 @@ def cifar10(name: str) -> ConfigDict:
   return config
 
 
-def recipe(dataset: str, name: str) -> ConfigDict:
-  """Return the recipe of the data set that `--config=FILE:DATASET` names.
+def recipe(
+  word: str,
+  name: str,
+  recipes: Mapping[str, Callable[[str], ConfigDict]] | None = None,
+  kind: str = "data set",
+) -> ConfigDict:
+  """Return the recipe that `--config=FILE:WORD` names.
 
   Args:
-    dataset: Key of `RECIPES`.
-    name: Name of the config file; the run is called `DATASET_NAME`.
+    word: Key of the recipes.
+    name: Name of the config file; the run is called `WORD_NAME`.
+    recipes: Recipes to choose from; by default `RECIPES`.
+    kind: What a word names.
 
   Raises:
     ConfigArgumentError: If there is no such recipe.
   """
-  if dataset not in RECIPES:
-    known = ", ".join(RECIPES)
-    asked = f"unknown data set {dataset!r}" if dataset else "no data set given"
+  recipes = recipes or RECIPES
+  if word not in recipes:
+    asked = f"unknown {kind} {word!r}" if word else f"no {kind} given"
     raise ConfigArgumentError(
-      f"{asked} for configs/{name}.py, which has {known}; for example "
-      f"--config=configs/{name}.py:{next(iter(RECIPES))}"
+      f"{asked} for configs/{name}.py, which has {', '.join(recipes)}; for "
+      f"example --config=configs/{name}.py:{next(iter(recipes))}"
     )
-  return RECIPES[dataset](f"{dataset}_{name}")
+  return recipes[word](f"{word}_{name}")
 
 
 def shakespeare(name: str) -> ConfigDict:
@@ -241,39 +249,6 @@ def deep_lock_forms() -> dict[str, ConfigDict]:
       int8=True,
     ),
   }
-
-
-def scene_schemes(config: ConfigDict, one_map: str) -> None:
-  """Set the locks of a model that answers for each place of a scene.
-
-  Args:
-    config: Config to change.
-    one_map: Layer whose feature map is permuted alone.
-  """
-  set_schemes(
-    config,
-    deep_lock=scheme(
-      "deep_lock",
-      "Deep-Lock, AES-256 counter mode",
-      schedule="counter",
-      key_bits=256,
-    ),
-    deep_lock_int8=scheme(
-      "deep_lock",
-      "Deep-Lock, AES-256 counter mode, int8",
-      schedule="counter",
-      key_bits=256,
-      int8=True,
-    ),
-    hpnn=scheme("hpnn", "HPNN, 256 key bits"),
-    features=scheme("feature_permutation", "Feature permutation, all layers"),
-    one_map=scheme(
-      "feature_permutation",
-      "Feature permutation, one map",
-      layers=one_map,
-    ),
-    shf=scheme("shf", "SHF, M=4", block_size=4),
-  )
 
 
 def table_schemes(**adv_params: Any) -> dict[str, ConfigDict]:

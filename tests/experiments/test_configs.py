@@ -57,6 +57,7 @@ SHAPES = {
 
 # Files whose words are not those of RECIPES.
 OTHER_WORDS = {
+  "attack_scenes.py": ["masks", "boxes"],
   "imagenet.py": ["resnet50", "resnet101", "vit_s"],
   "robustness.py": ["digits", "mnist"],
   "survey_evasion.py": ["digits", "mnist"],
@@ -103,8 +104,9 @@ SLOW = {
   ("resnet50_imagenet", "hpnn"),
   ("resnet101_imagenet", "hpnn"),
   ("vit_s_imagenet", "hpnn"),
-  ("detection", "hpnn"),
-  ("segmentation", "hpnn"),
+  ("attack_smollm2", "hpnn"),
+  ("boxes_attack_scenes", "hpnn"),
+  ("masks_attack_scenes", "hpnn"),
   ("shakespeare_hpnn", "hpnn"),
   ("shakespeare_hpnn", "hpnn_mlp"),
 }

@@ -28,6 +28,7 @@ LAWS = "test_laws.py::test_"
 LAWS_BOUND = "test_laws_bound.py::test_"
 SCHEMES = "schemes/test_{}.py::test_"
 MARK = SCHEMES.format("licensee_mark")
+ORDERS = "attacks/feature_permutation/test_orders.py::test_"
 ERASE = ATTACKS_ON.format("licensee_mark").replace(
   "test_licensee_mark", "test_erase"
 )
@@ -183,12 +184,11 @@ EVIDENCE = {
       SCHEMES.format("feature_permutation") + "the_laws_hold"
     ],
     "Batch normalisation after": [
-      SCHEMES.format("feature_permutation")
-      + "batch_normalisation_gives_the_key"
+      ORDERS + "stored_statistics_give_the_key_without_labels"
     ],
     "Nearly right keys": [
-      SCHEMES.format("feature_permutation")
-      + "a_search_by_swaps_finds_a_key_that_works"
+      ORDERS + "swaps_find_what_statistics_leave",
+      ORDERS + "swaps_alone_climb",
     ],
     "Fine-tuning": [
       SCHEMES.format("feature_permutation")

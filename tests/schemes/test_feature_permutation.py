@@ -1,7 +1,6 @@
-"""Keyed permutations of feature maps: the twin, keys, nnx, and the breaks."""
+"""Keyed permutations of feature maps: the twin, keys, nnx, fine-tuning."""
 
 import functools
-import itertools
 import math
 from typing import Any
 
@@ -10,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import scipy.optimize
 from flax import nnx
 
 import keyjax
@@ -242,46 +240,3 @@ def test_fine_tuning_learns_the_permutation() -> None:
   stolen = train(none, params, 20)[1]
   scratch = train(none, variables(), 20)[1]
   assert stolen < scratch and stolen < wrong
-
-
-def conv_means(params: Any, images: jax.Array) -> np.ndarray:
-  """Return mean and deviation of each channel, as an attacker computes them."""
-  _, state = Net().apply(
-    params, images, capture_intermediates=True, mutable=["intermediates"]
-  )
-  out = state["intermediates"]["conv"]["__call__"][0]
-  return np.stack([out.mean((0, 1, 2)), out.std((0, 1, 2))])
-
-
-def test_batch_normalisation_gives_the_key() -> None:
-  """No label, no query: 32 images, and the stored statistics."""
-  key, params = trained()
-  before = conv_means(params, IMAGES[:32])
-  stored = params["batch_stats"]["norm"]
-  after = np.stack([stored["mean"], np.sqrt(stored["var"])])
-  cost = np.abs(after[:, :, None] - before[:, None]).sum(0)
-  _, order = scipy.optimize.linear_sum_assignment(cost)
-  np.testing.assert_array_equal(order, key.orders["conv"])
-
-
-def test_a_search_by_swaps_finds_a_key_that_works() -> None:
-  key, params = trained()
-
-  @jax.jit
-  def hits(order: jax.Array) -> jax.Array:
-    run = scheme_file.bind(key.replace(orders={"conv": order}), Net().apply)
-    logits = run(params, IMAGES[:32])
-    nats = jax.nn.log_softmax(logits)
-    return (jax.nn.one_hot(LABELS[:32], 3) * nats).sum()
-
-  order = np.arange(CHANNELS)
-  right, start = float(hits(key.orders["conv"])), float(hits(order))
-  best = start
-  for _ in range(3):
-    for i, j in itertools.combinations(range(CHANNELS), 2):
-      tried = order.copy()
-      tried[[i, j]] = tried[[j, i]]
-      found = float(hits(jnp.asarray(tried)))
-      if found > best:
-        best, order = found, tried
-  assert start < 1.5 * right < 0 and best > 1.1 * right

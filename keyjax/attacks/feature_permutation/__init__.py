@@ -1,0 +1,1 @@
+"""Attacks on keyed permutations of feature maps."""
