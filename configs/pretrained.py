@@ -14,7 +14,7 @@ def get_config() -> ConfigDict:
   config = ConfigDict()
   config.name = "pretrained"
   config.subjects = ("embeddings", "faces", "text")
-  config.locks = ("deep_lock", "keyed_noise", "hpnn")
+  config.locks = ("deep_lock", "deep_lock_int8", "keyed_noise", "hpnn")
   config.secrets = 3  # Each locks the model by itself.
   config.wrong_keys = 8
 
@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
   config.embeddings.query_tokens = 16
   config.embeddings.text_tokens = 32
   # Is it the table of tokens, which keyed noise leaves, that still finds texts?
-  config.embeddings.locks = (*config.locks, "keyed_noise_tables")
+  config.embeddings.locks = (*config.locks, "keyed_noise_tables", "adv_params")
 
   config.faces = ConfigDict()
   config.faces.source = "package:mtcnn-"

@@ -64,7 +64,7 @@ def subject(
   return Subject(
     model=model,
     variables=variables,
-    example=example,
+    batch={"image": example},
     layers=layers,
     judge=judge,
     about={

@@ -51,7 +51,8 @@ def make(config: ConfigDict) -> Subject:
   return Subject(
     model=model,
     variables=variables,
-    example=jnp.asarray(tokens[0][:2]),
+    # A title is to be like its text; a search for weights raises that loss.
+    batch={"image": jnp.asarray(tokens[0]), "label": jnp.asarray(original[1])},
     # The feed-forward layers: docs of `keyjax.hpnn` say why.
     layers=r"block_\d+/mlp_(in|out)",
     judge=functools.partial(_judge, tokens, original),
@@ -60,6 +61,7 @@ def make(config: ConfigDict) -> Subject:
       "examples": count,
       "source": config.source,
     },
+    task=tasks.get("embeddings"),
   )
 
 

@@ -10,47 +10,51 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-import keyjax
+from experiments.protection import lock
+from experiments.protection.lock import Lock
 from experiments.published.subject import SUBJECTS, Figure, Judged, Subject
 from experiments.run import results
-from keyjax import Scheme, Secret, tree
-from keyjax.attacks import intervals
+from keyjax import Secret, tree
+from keyjax.attacks import intervals, near_keys
 
 Row = dict[str, Any]
 Note = Callable[[str], None]
 
 
-class Lock(NamedTuple):
-  """A lock.
+class Kind(NamedTuple):
+  """A lock, as `experiments.protection.lock.build` takes it.
 
   Attributes:
     title: What a table calls it.
-    make: Function from a subject to the scheme.
+    scheme: Name of the scheme.
+    args: Arguments of its factory.
   """
 
   title: str
-  make: Callable[[Subject], Scheme]
+  scheme: str
+  args: Mapping[str, Any] = {}
 
 
 # All of them lock weights that are there: nothing is trained again.
-LOCKS: Mapping[str, Lock] = {
-  "deep_lock": Lock(
-    "Deep-Lock, counter mode", lambda subject: keyjax.deep_lock("counter")
+LOCKS: Mapping[str, Kind] = {
+  "deep_lock": Kind(
+    "Deep-Lock, counter mode", "deep_lock", {"schedule": "counter"}
   ),
-  "keyed_noise": Lock("keyed noise", lambda subject: keyjax.keyed_noise()),
-  "keyed_noise_tables": Lock(
+  "deep_lock_int8": Kind(
+    "Deep-Lock, counter mode, int8",
+    "deep_lock",
+    {"schedule": "counter", "int8": True},
+  ),
+  "adv_params": Kind(
+    "AdvParams", "adv_params", {"theta": 0.5, "loss_threshold": 0.9}
+  ),
+  "keyed_noise": Kind("keyed noise", "keyed_noise"),
+  "keyed_noise_tables": Kind(
     "keyed noise, tables too",
-    lambda subject: keyjax.keyed_noise(r".*(kernel|embedding)"),
+    "keyed_noise",
+    {"layers": r".*(kernel|embedding)"},
   ),
-  "hpnn": Lock(
-    "HPNN, after training",
-    lambda subject: keyjax.hpnn(
-      subject.model.apply,
-      subject.layers,
-      image=lambda batch: batch,
-      after_training=True,
-    ),
-  ),
+  "hpnn": Kind("HPNN, after training", "hpnn", {"after_training": True}),
 }
 
 
@@ -71,11 +75,11 @@ def jobs(
   _check(config)
   made = functools.cache(lambda name: SUBJECTS.get(name)(config[name]))
   return {
-    f"{name}/{lock}/{_hash(config, name)}": functools.partial(
-      _rows, config, name, lock, made, note
+    f"{name}/{own}/{_hash(config, name)}": functools.partial(
+      _rows, config, name, own, made, note
     )
     for name in config.subjects
-    for lock in _locks(config, name)
+    for own in _locks(config, name)
   }
 
 
@@ -110,7 +114,7 @@ def _hash(config: ConfigDict, name: str) -> str:
 def _rows(
   config: ConfigDict,
   name: str,
-  lock: str,
+  name_of_lock: str,
   made: Callable[[str], Subject],
   note: Note,
 ) -> list[Row]:
@@ -120,19 +124,38 @@ def _rows(
     "subject": name,
     "model": type(subject.model).__name__,
     "parameters": sum(x.size for x in jax.tree.leaves(subject.variables)),
-    "scheme": lock,
-    "mechanism": lock,
-    "title": LOCKS[lock].title,
+    "scheme": name_of_lock,
+    "mechanism": name_of_lock,
+    "title": LOCKS[name_of_lock].title,
     **subject.about,
   }
-  scheme = LOCKS[lock].make(subject)
-  found = measured(subject, scheme, config.secrets, config.wrong_keys, note)
+  made_lock = build(subject, name_of_lock)
+  found = measured(subject, made_lock, config.secrets, config.wrong_keys, note)
   return [results.row(base, **fields) for fields in found]
+
+
+def build(subject: Subject, name: str) -> Lock:
+  """Return a lock of a subject's model.
+
+  Raises:
+    ValueError: If it looks at a loss, and the subject has no labels.
+  """
+  kind = LOCKS[name]
+  args = dict(kind.args)
+  if kind.scheme == "hpnn":
+    args["layers"] = subject.layers
+  made = lock.build(kind.scheme, args, subject.model, subject.task)
+  if made.key_from_params and "label" not in subject.batch:
+    raise ValueError(
+      f"{name} searches by a loss, and a {type(subject.model).__name__} has no "
+      "labels here: leave it out of locks"
+    )
+  return made
 
 
 def measured(
   subject: Subject,
-  scheme: Scheme,
+  made: Lock,
   secrets: int,
   wrong_keys: int,
   note: Note = lambda _: None,
@@ -141,47 +164,50 @@ def measured(
 
   Args:
     subject: Model and inputs.
-    scheme: Lock.
+    made: Lock.
     secrets: Owners' secrets: each locks the model by itself.
-    wrong_keys: Keys of other secrets, tried on the first locked model.
+    wrong_keys: Keys of other secrets, tried on the first locked model; where a
+      secret does not decide the key, random keys.
     note: Called with what was done, now and then.
   """
-  apply_fn = subject.model.apply
+  scheme = made.scheme
+  prepared = made.prepare(subject.variables)
 
   # As `keyjax.authorize`, but weights are opened once for all inputs, whose
   # shapes differ: each shape would compile the cipher again.
   @jax.jit
   def bound(key: Any, opened: Any, x: Any) -> Any:
-    return scheme.bind(key, apply_fn)(opened, x)
+    return scheme.bind(key, made.apply)(opened, x)
 
-  without = jax.jit(apply_fn)
+  plain, without = jax.jit(subject.model.apply), jax.jit(made.apply)
   encrypt, decrypt = jax.jit(scheme.encrypt), jax.jit(scheme.decrypt)
 
   def new_key() -> Any:
-    secret = Secret.generate()
-    return scheme.keygen(secret, subject.variables, subject.example)
-
-  def judge(variables: Any) -> Judged:
-    return subject.judge(functools.partial(without, variables))
+    return scheme.keygen(Secret.generate(), prepared, subject.batch)
 
   def judge_opened(key: Any, locked: Any) -> Judged:
     opened = decrypt(key, locked)
     return subject.judge(functools.partial(bound, key, opened))
 
-  yield from _figures("plain", [judge(subject.variables)])
+  def judge_stolen(locked: Any) -> Judged:
+    stolen = tree.as_floats(locked, prepared)
+    return subject.judge(functools.partial(without, stolen))
+
+  first = subject.judge(functools.partial(plain, subject.variables))
+  yield from _figures("plain", [first])
   note("plain")
-  right, no_key, locked = [], [], None
-  for _ in range(secrets):
-    key = new_key()
-    own = encrypt(key, subject.variables)
-    locked = own if locked is None else locked
-    right.append(judge_opened(key, own))
-    no_key.append(judge(tree.as_floats(own, subject.variables)))
-  yield from _figures("right", right)
-  yield from _figures("no_key", no_key)
+  keys = [new_key() for _ in range(secrets)]
+  files = [encrypt(key, prepared) for key in keys]
+  yield from _figures("right", list(map(judge_opened, keys, files)))
+  yield from _figures("no_key", list(map(judge_stolen, files)))
   note(f"{secrets} secrets")
-  wrong = [judge_opened(new_key(), locked) for _ in range(wrong_keys)]
-  yield from _figures("wrong", wrong)
+  rng = np.random.default_rng()
+  wrong = [
+    near_keys.random_key(keys[0], rng) if made.key_from_params else new_key()
+    for _ in range(wrong_keys)
+  ]
+  judged = [judge_opened(key, files[0]) for key in wrong]
+  yield from _figures("wrong", judged)
   note(f"{wrong_keys} wrong keys")
 
 

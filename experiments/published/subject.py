@@ -7,6 +7,7 @@ import flax.linen as nn
 from ml_collections import ConfigDict
 
 from experiments.run.registry import Registry
+from keyjax import tasks
 from keyjax.tasks import Task
 
 Forward = Callable[[Any], Any]
@@ -42,18 +43,21 @@ class Subject(NamedTuple):
   Attributes:
     model: Module.
     variables: Its variables.
-    example: Input for the generation of keys.
+    batch: What the generation of keys looks at: `image`, an input, and `label`
+      where a loss is known.
     layers: Pattern of the layers that HPNN locks; None for its own choice.
     judge: Function from a forward pass, of inputs alone, to its figures.
     about: Fields for rows: package, licence, what the inputs are.
+    task: What the model does with the batch.
   """
 
   model: nn.Module
   variables: Any
-  example: Any
+  batch: Mapping[str, Any]
   layers: str | None
   judge: Callable[[Forward], Judged]
   about: Mapping[str, Any]
+  task: Task = tasks.CLASSES
 
 
 # Functions from a section of a config to a subject.

@@ -16,7 +16,7 @@ def masks(name: str) -> ConfigDict:
   config.model = "unet"
   # The first level sees patches of 4 x 4: digits are learnt sooner, in less
   # time.
-  config.model_args.update(width=32, depth=2, patch=4)
+  config.model_args.update(width=24, depth=2, patch=4)
   return config
 
 
@@ -38,7 +38,13 @@ def recipe(task: str, name: str) -> ConfigDict:
 
 def schemes(config: ConfigDict) -> dict[str, ConfigDict]:
   """Return the locks of a model that answers for each place of a scene."""
-  found = table_schemes(theta=0.5, loss_threshold=1000.0)
+  # Each step of AdvParams takes the gradient of 1,000 scenes.
+  found = table_schemes(theta=0.5, loss_threshold=100.0, max_layers=4)
+  # A sign on a detector's head would turn the prior of its bias, on which the
+  # first steps of training depend.
+  found["hpnn"] = scheme(
+    "hpnn", "HPNN, 256 key bits", layers=r".*_(conv|conv_\d|scale)"
+  )
   found["noise"] = scheme("keyed_noise", "keyed noise")
   found["features"] = scheme(
     "feature_permutation", "Feature permutation, all layers"
