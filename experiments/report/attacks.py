@@ -33,7 +33,8 @@ Row = Mapping[str, Any]
 _GOALS = {
   "key": "share of the key’s words that were found",
   "weights": "share of the locked weights that were found, bit for bit",
-  "function": "test accuracy of the attacker’s model",
+  "function": "what the attacker’s model reaches on test examples, by the "
+  "metric of its task",
   "distinguish": "share of files told apart, from decoys or by a property of "
   "their training data; half is chance",
   "forge": "whether the owner’s key opened a changed file to what was claimed",
@@ -159,7 +160,7 @@ def _cell(row: Row | None, rows: Sequence[Row]) -> Html:
 
 
 def _gains(rows: Sequence[Row]) -> Html | None:
-  """Return scheme x share of the data: accuracy, and gain over scratch."""
+  """Return scheme x share of the data: the gain over scratch."""
   tuned = [r for r in rows if gain(r, rows) is not None]
   if not tuned:
     return None
@@ -175,10 +176,10 @@ def _gains(rows: Sequence[Row]) -> Html | None:
   )
   return section(
     "What the stolen weights were worth",
-    "Accuracy after fine-tuning minus accuracy from scratch with the same "
-    "images and steps, both at their best setting, in points with the 95 % "
-    "interval (Newcombe). Near zero: the file was worth nothing to an "
-    "attacker.",
+    "What fine-tuning reaches on test examples, by the task’s metric, less "
+    "what training from scratch does with the same examples and steps, both at "
+    "their best setting, in points with the 95 % interval (Newcombe). Near "
+    "zero: the file was worth nothing to an attacker.",
     element("div", table, class_="scroll"),
   )
 

@@ -190,11 +190,14 @@ def curves(schemes: Sequence[Scheme]) -> Html | None:
     drawn = [charts.curve(_pairs(steps, n), n) for n in ("accuracy", "loss")]
     return caption, element("div", *drawn)
 
+  trained = [s for s in schemes if s.figures.get("curve")]
+  counted = any(_pairs(s.figures["curve"], "accuracy") for s in trained)
   return _panels(
     "Training",
-    "Accuracy in percent, and loss on a log scale, on the training batch of "
-    "each step. Locks without a curve here lock the plain model.",
-    [s for s in schemes if s.figures.get("curve")],
+    f"{'Accuracy in percent, and loss' if counted else 'Loss'} on a log scale, "
+    "on the training batch of each step. Locks without a curve here lock the "
+    "plain model.",
+    trained,
     draw,
   )
 
