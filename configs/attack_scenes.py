@@ -44,7 +44,7 @@ def get_config(task: str = "") -> ConfigDict:
   for i, (title, fraction) in enumerate(_FRACTIONS.items()):
     few = {
       "fraction": fraction,
-      "steps": 300,
+      "steps": 150,
       "points": 3,
       "grid": tuple({**rate, "batch_size": 16} for rate in _TUNE),
     }
@@ -67,12 +67,12 @@ def get_config(task: str = "") -> ConfigDict:
     clip=attack("clip_outliers", "clip outliers"),
     search=attack("line_search", "line search", steps=48, **few),
     relax=attack("hpnn_relax", "relaxed key, 2 %", steps=300, **few),
-    greedy=attack("hpnn_greedy", "greedy flips, 2 %", steps=800, **few),
+    greedy=attack("hpnn_greedy", "greedy flips, 2 %", steps=400, **few),
     statistics=attack(
       "feature_statistics", "stored statistics, 32 scenes", images=32
     ),
-    swaps=attack("feature_swaps", "swaps, 2 %", steps=3000, **few),
+    swaps=attack("feature_swaps", "swaps, 2 %", steps=1500, **few),
     sinkhorn=attack("pixel_sinkhorn", "Sinkhorn, 2 %", steps=300, **few),
-    climb=attack("pixel_climb", "climbing, 2 %", steps=800, **few),
+    climb=attack("pixel_climb", "climbing, 2 %", steps=400, **few),
   )
   return config
