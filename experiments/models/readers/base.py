@@ -59,6 +59,12 @@ def library(module: str) -> Any:
     ) from None
 
 
+def reason(error: Exception) -> str:
+  """Return what an error of a library says, in one short line."""
+  text = " ".join(str(error).split())[:200]
+  return text or type(error).__name__
+
+
 def _kind(file: pathlib.Path) -> str:
   """Return the suffix that a reader has registered for a file."""
   if file.is_dir():

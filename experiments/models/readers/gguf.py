@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.models.readers.base import library, register
+from experiments.models.readers.base import library, reason, register
 
 
 class Contents(NamedTuple):
@@ -29,7 +29,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 def metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
   """Read the metadata of a file, and no tensors; see `contents`."""
-  return _metadata(_open(path))
+  return _metadata(path, _open(path))
 
 
 def contents(path: str | os.PathLike[str]) -> Contents:
@@ -57,13 +57,21 @@ def contents(path: str | os.PathLike[str]) -> Contents:
       ) from None
     # A copy: the file may go away.
     found[tensor.name] = np.array(array, np.float32)
-  return Contents(found, _metadata(reader))
+  return Contents(found, _metadata(path, reader))
 
 
-def _metadata(reader: Any) -> dict[str, Any]:
-  # The reader adds its own counts, of the file's header.
-  keys = [key for key in reader.fields if not key.startswith("GGUF.")]
-  return {key: reader.fields[key].contents() for key in keys}
+def _metadata(path: str | os.PathLike[str], reader: Any) -> dict[str, Any]:
+  found = {}
+  for key, field in reader.fields.items():
+    if key.startswith("GGUF."):  # The reader's own counts.
+      continue
+    try:
+      found[key] = field.contents()
+    except ValueError as error:  # Text that is not UTF-8.
+      raise ValueError(
+        f"{_name(path)}: {key} is damaged: {reason(error)}"
+      ) from None
+  return found
 
 
 def _package() -> Any:
@@ -85,10 +93,13 @@ def _open(path: str | os.PathLike[str]) -> Any:
     return _reader()(path)
   except _Broken as error:
     raise ValueError(f"{_name(path)}: {error}") from None
-  except (ValueError, IndexError, KeyError, OverflowError) as error:
+  except (
+    *(ValueError, TypeError, IndexError, KeyError, OverflowError),
+    RecursionError,  # Of lists in lists.
+  ) as error:
     # The package indexes into the file without asking for its size.
     raise ValueError(
-      f"{_name(path)}: the header is truncated or damaged ({error})"
+      f"{_name(path)}: the header is truncated or damaged ({reason(error)})"
     ) from None
 
 
@@ -110,6 +121,16 @@ def _reader() -> type[Any]:
     def data(self, mapped: np.ndarray) -> None:
       # Each slice of a `memmap` is one, at three times the cost of an array's.
       self._bytes = np.asarray(mapped)
+
+    def _get(
+      self, offset: int, dtype: Any, count: int = 1, *order: Any, **to: Any
+    ) -> np.ndarray:
+      # Past the end of the file there would be less, and a list of a length
+      # that the file invents would not end.
+      found: np.ndarray = super()._get(offset, dtype, count, *order, **to)
+      if len(found) < count:
+        raise ValueError("the file ends before")
+      return found
 
     def _build_tensors(self, start_offs: int, fields: list[Any]) -> None:
       found: dict[str, Any] = {}

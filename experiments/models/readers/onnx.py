@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.models.readers.base import Arrays, library, register
+from experiments.models.readers.base import Arrays, library, reason, register
 
 # Weights, and the shapes and axes that a graph has beside them. Integers of 8
 # bits and less are quantised weights, whose scales are in the graph.
@@ -30,7 +30,7 @@ def read(path: pathlib.Path) -> Arrays:
   try:
     model = onnx.load(path, load_external_data=False)
   except Exception as error:  # Protobuf's errors have no common class.
-    raise ValueError(f"{path.name} is damaged: {error}") from None
+    raise ValueError(f"{path.name} is damaged: {reason(error)}") from None
   if model.graph.sparse_initializer:
     name = model.graph.sparse_initializer[0].values.name
     raise ValueError(f"{path.name}: {name} is sparse, which is not read")
@@ -47,7 +47,7 @@ def _tensors(graph: Any) -> list[tuple[str, Any]]:
   constants = [
     (node.output[0], attribute.t)
     for node in graph.node
-    if node.op_type == "Constant"
+    if node.op_type == "Constant" and node.output
     for attribute in node.attribute
     if attribute.name == "value"
   ]
@@ -67,7 +67,9 @@ def _array(path: pathlib.Path, name: str, tensor: Any) -> np.ndarray:
     # The folder is where external data lie; the library keeps paths inside it.
     return np.asarray(helper.to_array(tensor, base_dir=str(path.parent)))
   except Exception as error:  # Its checks raise their own classes.
-    raise ValueError(f"{path.name}: {name} cannot be read: {error}") from None
+    raise ValueError(
+      f"{path.name}: {name} cannot be read: {reason(error)}"
+    ) from None
 
 
 register(".onnx", read)

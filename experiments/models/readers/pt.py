@@ -2,21 +2,22 @@
 
 Both the zip archives of today and the older format are pickles, which could
 call anything. Here the unpickler knows the names in `_NAMES` and refuses any
-other, as PyTorch does with `weights_only=True`; what a tensor claims to be is
-checked against the bytes that are there.
+other, as PyTorch does with `weights_only=True`; a file can change none of them,
+and what a tensor claims to be is checked against the bytes that are there.
 """
 
 import collections
 import math
 import pathlib
 import pickle
+import pickletools
 import zipfile
 from typing import Any, BinaryIO, NamedTuple
 
 import ml_dtypes
 import numpy as np
 
-from experiments.models.readers.base import Arrays, register
+from experiments.models.readers.base import Arrays, reason, register
 
 _DTYPES = {
   "FloatStorage": np.dtype("<f4"),
@@ -48,28 +49,40 @@ class _Tensor(NamedTuple):
   strides: tuple[int, ...]
 
 
-def _tensor(
-  storage: _Storage,
-  offset: int,
-  shape: tuple[int, ...],
-  strides: tuple[int, ...],
-  *_: Any,
-) -> _Tensor:
+# A pickle may set the state of whatever it names, so that these have none: a
+# function has attributes, and a type of numbers is one for the whole process.
+class _MakeTensor:
   """Stand in for the function that PyTorch makes a tensor with."""
-  return _Tensor(storage, offset, tuple(shape), tuple(strides))
+
+  __slots__ = ()
+
+  def __call__(
+    self,
+    storage: _Storage,
+    offset: int,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    *_: Any,
+  ) -> _Tensor:
+    return _Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
-def _parameter(data: _Tensor, *_: Any) -> _Tensor:
+class _MakeParameter:
   """Stand in for the function that PyTorch makes a parameter with."""
-  return data
+
+  __slots__ = ()
+
+  def __call__(self, data: _Tensor, *_: Any) -> _Tensor:
+    return data
 
 
 _NAMES: dict[tuple[str, str], Any] = {
   ("collections", "OrderedDict"): collections.OrderedDict,
-  ("torch._utils", "_rebuild_tensor_v2"): _tensor,
-  ("torch._utils", "_rebuild_parameter"): _parameter,
-  **{("torch", name): dtype for name, dtype in _DTYPES.items()},
+  ("torch._utils", "_rebuild_tensor_v2"): _MakeTensor(),
+  ("torch._utils", "_rebuild_parameter"): _MakeParameter(),
+  **{("torch", name): name for name in _DTYPES},
 }
+_MEMO = ("PUT", "BINPUT", "LONG_BINPUT")
 
 
 class _Unpickler(pickle.Unpickler):
@@ -83,8 +96,23 @@ class _Unpickler(pickle.Unpickler):
 
   def persistent_load(self, pid: Any) -> _Storage:
     """Return the storage that an identifier names."""
-    _, dtype, key, _, count, *_ = pid
-    return _Storage(str(key), np.dtype(dtype), int(count))
+    _, kind, key, _, count, *_ = pid
+    return _Storage(str(key), _DTYPES[kind], int(count))
+
+
+def _unpickled(file: Any) -> Any:
+  """Return the next value of a file.
+
+  Raises:
+    ValueError: If it stores a value at a number that no file needs: the
+      unpickler has a list of that length.
+  """
+  start = file.tell()
+  for count, (code, number, _) in enumerate(pickletools.genops(file)):
+    if code.name in _MEMO and (number or 0) > count:
+      raise ValueError(f"it stores value {number} before as many are there")
+  file.seek(start)
+  return _Unpickler(file).load()
 
 
 def read(path: pathlib.Path) -> Arrays:
@@ -102,33 +130,39 @@ def read(path: pathlib.Path) -> Arrays:
   except FileNotFoundError:
     raise
   except Exception as error:  # A damaged pickle raises errors of any class.
-    raise ValueError(f"{path.name} is not read: {error}") from None
+    raise ValueError(f"{path.name} is not read: {reason(error)}") from None
 
 
 def _read_zip(file: BinaryIO) -> tuple[dict[str, _Tensor], dict[str, bytes]]:
   """Return the tensors and storages of an archive."""
   with zipfile.ZipFile(file) as archive:
     names = archive.namelist()
-    top = next(name for name in names if name.endswith("/data.pkl"))
-    top = top.removesuffix("data.pkl")
+    tops = [name for name in names if name.endswith("/data.pkl")]
+    if len(tops) != 1:
+      raise ValueError(f"it has {len(tops)} files data.pkl in place of one")
+    for info in archive.infolist():
+      # PyTorch compresses nothing, and a few bytes could stand for many.
+      if info.compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"{info.filename} in it is compressed")
+    top = tops[0].removesuffix("data.pkl")
     order = f"{top}byteorder"
     if order in names and archive.read(order) != b"little":
       raise ValueError("its numbers are big-endian")
     with archive.open(f"{top}data.pkl") as pickled:
-      found = _checked(_Unpickler(pickled).load())
+      found = _checked(_unpickled(pickled))
     keys = {tensor.storage.key for tensor in found.values()}
     return found, {key: archive.read(f"{top}data/{key}") for key in keys}
 
 
 def _read_older(file: BinaryIO) -> tuple[dict[str, _Tensor], dict[str, bytes]]:
   """Return the tensors and storages of the format before PyTorch 1.6."""
-  magic, _, system = (_Unpickler(file).load() for _ in range(3))
+  magic, _, system = (_unpickled(file) for _ in range(3))
   if magic != _MAGIC or not system["little_endian"]:
     raise ValueError("it is no file of PyTorch, or its numbers are big-endian")
-  found = _checked(_Unpickler(file).load())
+  found = _checked(_unpickled(file))
   storages = {t.storage.key: t.storage for t in found.values()}
   data = {}
-  for key in _Unpickler(file).load():
+  for key in _unpickled(file):
     count = int.from_bytes(file.read(_WIDTH), "little")
     data[str(key)] = file.read(count * storages[str(key)].dtype.itemsize)
   return found, data
@@ -139,7 +173,7 @@ def _checked(found: Any) -> dict[str, _Tensor]:
   if not isinstance(found, dict):
     raise ValueError("it is not a dictionary of tensors")
   for name, tensor in found.items():
-    if not isinstance(tensor, _Tensor):
+    if not isinstance(name, str) or not isinstance(tensor, _Tensor):
       raise ValueError(f"{name} is not a tensor")
   return found
 
@@ -151,6 +185,8 @@ def _view(tensor: _Tensor, data: dict[str, bytes]) -> np.ndarray:
   last = offset + sum(
     (size - 1) * step for size, step in zip(shape, strides, strict=True)
   )
+  if 0 in shape:  # It has no last number.
+    last = offset - 1
   sane = min(offset, *shape, *strides, 0) == 0 and len(numbers) > last
   # A step of 0 could stand for more numbers than fit into memory.
   if not sane or math.prod(shape) > len(numbers):

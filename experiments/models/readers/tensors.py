@@ -19,6 +19,10 @@ def read(path: pathlib.Path) -> Arrays:
     found: Arrays = safetensors.numpy.load_file(path)
   except safetensors.SafetensorError as error:
     raise ValueError(f"{path.name} is damaged: {error}") from None
+  except (AttributeError, KeyError) as error:  # NumPy has no such type.
+    raise ValueError(
+      f"{path.name} has a tensor of a kind that is not read: {error}"
+    ) from None
   return found
 
 
@@ -68,7 +72,7 @@ def _places(index: pathlib.Path) -> dict[str, str]:
   try:
     read: Any = json.loads(index.read_text())
     places = dict(read["weight_map"])
-  except (ValueError, KeyError, TypeError):
+  except (ValueError, KeyError, TypeError, RecursionError):
     raise ValueError(f"{index.name} is no index of safetensors") from None
   for tensor, name in places.items():
     if not isinstance(name, str) or pathlib.Path(name).name != name:

@@ -1,6 +1,7 @@
 """GGUF files."""
 
 import pathlib
+import struct
 import sys
 
 import numpy as np
@@ -97,6 +98,28 @@ def test_what_is_no_whole_file_is_refused(tmp_path: pathlib.Path) -> None:
     assert "\n" not in str(found.value)
   with pytest.raises(FileNotFoundError):
     reader.read(tmp_path / "none.gguf")
+
+
+def test_a_list_ends_with_its_file(tmp_path: pathlib.Path) -> None:
+  file = gguf_files.write(tmp_path / "a.gguf", {"w": X}, {"a.l": [1, 2]})
+  whole = file.read_bytes()
+  at = whole.index(b"a.l") + 3 + 4 + 4
+  # The package would read numbers of no bytes for as long as they are counted.
+  endless = whole[:at] + (1 << 62).to_bytes(8, "little") + whole[at + 8 :]
+  inner = struct.pack("<IQ", 9, 1)  # A list of one list.
+  start = struct.pack("<4sIQQQ1sI", b"GGUF", 3, 0, 1, 1, b"k", 9)
+  for content in (endless, start + inner * 3000):
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match="a.gguf: the header is truncated"):
+      reader.read(file)
+
+
+def test_text_that_is_none_names_the_file(tmp_path: pathlib.Path) -> None:
+  file = gguf_files.write(tmp_path / "a.gguf", {"w": X}, {"a.t": "text"})
+  file.write_bytes(file.read_bytes().replace(b"text", b"t\xffxt"))
+  for read in (reader.contents, reader.metadata):
+    with pytest.raises(ValueError, match="a.gguf: a.t is damaged: 'utf-8'"):
+      read(file)
 
 
 def test_a_kind_that_is_not_read_is_named(tmp_path: pathlib.Path) -> None:

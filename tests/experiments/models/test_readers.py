@@ -1,10 +1,13 @@
 """Readers of weight files: what they read, and what they refuse."""
 
+import io
 import json
 import pathlib
 import pickle
+import zipfile
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -79,7 +82,9 @@ def test_an_index_stays_in_its_folder(tmp_path) -> None:
     refused(shards(tmp_path, a=place), "puts a in .*: no file name")
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"weight_map": 1}'])
+@pytest.mark.parametrize(
+  "text", ["{", "[]", '{"weight_map": 1}', "[" * 100_000]
+)
 def test_a_damaged_index(tmp_path, text: str) -> None:
   index = shards(tmp_path)
   index.write_text(text)
@@ -92,6 +97,28 @@ def test_a_damaged_file(tmp_path) -> None:
     if name == "a.onnx":
       pytest.importorskip("onnx", reason="pip install 'keyjax[pretrained]'")
     refused(tmp_path / name, f"^{name} is (damaged|not read): ")
+
+
+def test_a_damaged_archive_of_arrays(tmp_path) -> None:
+  made = io.BytesIO()
+  np.savez(made, a=A)
+  whole, file = made.getvalue(), tmp_path / "a.npz"
+  changed = whole.replace(A.tobytes(), (A + 1).tobytes())
+  with zipfile.ZipFile(tmp_path / "text.zip", "w") as other:
+    other.writestr("text", "text")
+  np.save(tmp_path / "one.npy", A)
+  others = [(tmp_path / x).read_bytes() for x in ("text.zip", "one.npy")]
+  for damaged in (b"", b"?", whole[:99], changed, *others):
+    file.write_bytes(damaged)
+    refused(file, "^a.npz is not read: .")
+
+
+def test_a_kind_that_safetensors_does_not_read_is_named(tmp_path) -> None:
+  entry = {"dtype": "F8_E4M3", "shape": [2], "data_offsets": [0, 2]}
+  header = json.dumps({"a": entry}).encode()
+  file = tmp_path / "a.safetensors"
+  file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(2))
+  refused(file, "^a.safetensors has a tensor of a kind .*float8_e4m3fn")
 
 
 def test_other_suffixes_and_absent_files(tmp_path) -> None:
@@ -163,6 +190,11 @@ def test_quantised_and_sparse_tensors_are_named(onnx, tmp_path) -> None:
   sparse.values.CopyFrom(onnx.numpy_helper.from_array(A, "s"))
   onnx.save(model, tmp_path / "a.onnx")
   refused(tmp_path / "a.onnx", "a.onnx: s is sparse")
+  node = onnx.helper.make_node(
+    "Constant", [], [], value=onnx.numpy_helper.from_array(A, "inner")
+  )
+  onnx.save(graph(onnx, nodes=[node]), tmp_path / "a.onnx")
+  assert readers.read(tmp_path / "a.onnx") == {}  # Nobody reads that node.
   twice = [onnx.numpy_helper.from_array(A, "a")] * 2
   onnx.save(graph(onnx, *twice), tmp_path / "a.onnx")
   refused(tmp_path / "a.onnx", "two tensors a")
@@ -192,6 +224,52 @@ def test_a_pickle_calls_nothing(tmp_path) -> None:
     refused(tmp_path / "a.pt", r"it needs .*builtin.*print, which is not read")
 
 
+def named(module: str, name: str) -> bytes:
+  """Return the opcode that puts what a name stands for on the stack."""
+  return f"c{module}\n{name}\n".encode()
+
+
+def pickled(value: Any) -> bytes:
+  """Return the opcodes of a value, without start and end."""
+  return pickle.dumps(value, 2)[2:-1]
+
+
+@pytest.mark.parametrize(
+  "name", [("torch", "BFloat16Storage"), ("torch._utils", "_rebuild_tensor_v2")]
+)
+def test_a_pickle_changes_nothing(name, tmp_path) -> None:
+  # As a state, this once made bfloat16 a type of 8 bytes, for all of JAX.
+  wide = (3, ">", None, None, None, 8, 8, 0)
+  for state in (wide, {"x": 1}, (None, {"__defaults__": (1,)})):
+    code = b"\x80\x02" + named(*name) + pickled(state) + b"b0}."
+    with zipfile.ZipFile(tmp_path / "a.pt", "w") as made:
+      made.writestr("net/data.pkl", code)
+    refused(tmp_path / "a.pt", "^a.pt is not read: ")
+  assert np.dtype(ml_dtypes.bfloat16).itemsize == 2
+
+
+def test_a_small_file_takes_no_large_memory(tmp_path) -> None:
+  file = tmp_path / "a.pt"
+  # 32 GB: a list up to the number of the value.
+  file.write_bytes(b"\x80\x02}r" + (1 << 31).to_bytes(4, "little") + b".")
+  refused(file, "^a.pt is not read: it stores value 2147483648")
+  with (
+    zipfile.ZipFile(io.BytesIO(pt_files.archive({"a": A}))) as whole,
+    zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as made,
+  ):
+    for name in whole.namelist():
+      made.writestr(name, whole.read(name))
+  refused(file, "^a.pt is not read: net/data.pkl in it is compressed")
+
+
+@pytest.mark.parametrize("write", [pt_files.older, pt_files.archive])
+def test_a_tensor_without_numbers(write, tmp_path) -> None:
+  for shape in ((0,), (3, 0), (2, 0, 3)):
+    empty = np.zeros(shape, np.float32)
+    (tmp_path / "a.pt").write_bytes(write({"a": empty}))
+    assert_same(readers.read(tmp_path / "a.pt"), a=empty)
+
+
 def test_a_view_outside_its_storage(tmp_path) -> None:
   (tmp_path / "a.pt").write_bytes(pt_files.older({"a": A}, shift=1))
   refused(tmp_path / "a.pt", r"a tensor \[2, 3\] is outside its storage")
@@ -216,7 +294,11 @@ def _view_of(array: np.ndarray, folder: pathlib.Path) -> Any:
 
 
 def test_what_is_no_dictionary_of_tensors(tmp_path) -> None:
-  for value, message in ((3, "not a dictionary"), ({"a": 3}, "a is not a te")):
+  for value, message in (
+    (3, "not a dictionary"),
+    ({"a": 3}, "a is not a te"),
+    ([["\n"]], "not a dictionary"),
+  ):
     made = b"".join(
       pickle.dumps(x, 2)
       for x in (pt_files.MAGIC, 1001, {"little_endian": True}, value)
