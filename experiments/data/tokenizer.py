@@ -40,22 +40,29 @@ class Tokenizer(NamedTuple):
       if key.startswith("tokenizer.ggml.")
     }
     kind, rule = given.get("model", "none"), given.get("pre", "gpt-2")
-    if kind != "gpt2" or rule not in _RULES:
+    if kind != "gpt2" or rule not in tuple(_RULES):
       raise ValueError(
         f"tokenizer {kind} with the rules {rule} is not read: gpt2 is, with "
         f"those of {' or '.join(_RULES)}"
       )
-    tokens = given["tokens"]
+    tokens, merges = (
+      _texts(key, given.get(key)) for key in ("tokens", "merges")
+    )
     special = [
       token
       for token, kind in zip(tokens, given.get("token_type", ()), strict=False)
       if kind in (_CONTROL, _USER_DEFINED)
     ]
-    end = given.get("eos_token_id")
-    start = given.get("bos_token_id")
+    end, start = given.get("eos_token_id"), given.get("bos_token_id")
+    try:
+      library = _byte_level(tokens, merges, special, _RULES[rule])
+    except Exception as error:  # The package raises nothing more precise.
+      raise ValueError(
+        f"no tokenizer can be made of the file: {_one_line(error)}"
+      ) from None
     return cls(
-      _byte_level(tokens, given["merges"], special, _RULES[rule]),
-      end=() if end is None else (int(end),),
+      library,
+      end=() if end is None else (end,),
       start=start if given.get("add_bos_token") else None,
     )
 
@@ -73,7 +80,9 @@ class Tokenizer(NamedTuple):
         record["start"],
       )
     except Exception as error:  # The package raises nothing more precise.
-      raise ValueError(f"no tokenizer can be made of it: {error}") from None
+      raise ValueError(
+        f"no tokenizer can be made of it: {_one_line(error)}"
+      ) from None
 
   def record(self) -> dict[str, Any]:
     """Return the tokenizer as text and numbers, to store."""
@@ -89,7 +98,17 @@ class Tokenizer(NamedTuple):
     return int(self.library.get_vocab_size(with_added_tokens=True))
 
   def check_fits(self, vocabulary: int) -> None:
-    """Raise a ValueError unless a model has this number of tokens."""
+    """Raise a ValueError unless a model has this number of tokens.
+
+    The tokens that start and end a text are to be among them.
+    """
+    for token in (*self.end, *(() if self.start is None else (self.start,))):
+      # The model would look it up outside its table.
+      if type(token) is not int or not 0 <= token < self.size:
+        raise ValueError(
+          f"the tokenizer starts or ends texts with {token!r}, which is none "
+          f"of its {self.size} tokens"
+        )
     if self.size != vocabulary:
       raise ValueError(
         f"the tokenizer has {self.size} tokens, the model {vocabulary}: they "
@@ -97,9 +116,18 @@ class Tokenizer(NamedTuple):
       )
 
   def encode(self, text: str) -> list[int]:
-    """Return the tokens of a text; names of special tokens in it are text."""
+    """Return the tokens of a text; names of special tokens in it are text.
+
+    Raises:
+      ValueError: If it is not Unicode, or has a byte that no token has, which
+        the package would leave out.
+    """
+    size = len(text.encode())  # A lone surrogate is a ValueError.
     self.library.encode_special_tokens = True
-    return list(self.library.encode(text, add_special_tokens=False).ids)
+    found = self.library.encode(text, add_special_tokens=False)
+    if sum(map(len, found.tokens)) != size:  # A symbol stands for a byte.
+      raise ValueError("the tokenizer has no tokens for a part of the text")
+    return list(found.ids)
 
   def decode(self, tokens: Iterable[int]) -> str:
     """Return the text of tokens; special tokens have none."""
@@ -148,6 +176,17 @@ def _package() -> Any:
   except ImportError:
     raise ValueError(_INSTALL) from None
   return tokenizers
+
+
+def _texts(key: str, value: Any) -> list[str]:
+  """Return a list of text; raise a ValueError if it is none."""
+  if not isinstance(value, list) or not all(isinstance(x, str) for x in value):
+    raise ValueError(f"tokenizer.ggml.{key} of the file is no list of text")
+  return value
+
+
+def _one_line(error: Exception) -> str:
+  return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _byte_level(

@@ -58,6 +58,7 @@ _ATTRIBUTES = {
 }
 # Where a file leaves them out; the others it must have.
 _DEFAULTS = {"base": 10_000.0}
+_FRACTIONS = ("base", "epsilon")  # The others are whole numbers.
 _SIZES = ("rope.dimension_count", "attention.key_length")
 _HEAD_SIZES = (*_SIZES, "attention.value_length")
 
@@ -104,6 +105,8 @@ def options_of(metadata: Mapping[str, Any], names: Any) -> dict[str, Any]:
   missing = [key for key, name in _ATTRIBUTES.items() if not found.get(name)]
   if missing:
     raise ValueError(f"the GGUF file has no llama.{missing[0]}")
+  for key, name in _ATTRIBUTES.items():
+    _require_number(f"llama.{key}", found[name], name in _FRACTIONS)
   for key, size in sizes.items():
     if size * found["heads"] != found["features"]:
       raise ValueError(
@@ -111,6 +114,17 @@ def options_of(metadata: Mapping[str, Any], names: Any) -> dict[str, Any]:
       )
   tied = "output.weight" not in names
   return found | {"vocabulary": vocabulary, "tied": tied}
+
+
+def _require_number(key: str, value: Any, fraction: bool) -> None:
+  """Raise a ValueError unless a value is a number above 0."""
+  kinds = (int, float) if fraction else (int,)
+  # A bool is an int, and NaN is not above 0.
+  if type(value) not in kinds or not 0 < value < float("inf"):
+    raise ValueError(
+      f"{key}={value!r} of the GGUF file is no {'' if fraction else 'whole '}"
+      "number above 0"
+    )
 
 
 def as_hugging_face(model: Any, arrays: Arrays) -> Arrays:

@@ -106,7 +106,15 @@ def fit(
       f"{' with mean pooling' if layout else ''}"
     )
   prefix = re.compile(f"^({layout.prefix})")
+  named = len(arrays)
   arrays = {prefix.sub("", name): x for name, x in arrays.items()}
+  if len(arrays) < named:
+    raise ValueError(f"{source} has a tensor with and without a prefix")
+  if getattr(model, "depth", 0) > named:  # To look at each would not end.
+    raise ValueError(
+      f"{source} has {named} tensors, fewer than the model has blocks: "
+      f"{model.depth}"
+    )
   arrays = layout.adapt(model, arrays)
   shapes = jax.eval_shape(model.init, jax.random.key(0), example)
   paths, leaves, treedef = tree.flatten(shapes)

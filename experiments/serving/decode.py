@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from keyjax import Scheme
 
 ApplyFn = Callable[..., Any]
+_SEEDS = 1 << 63  # JAX takes no more.
 _STEP = 64  # Prompts and caches have multiples of it, to compile seldom.
 
 
@@ -33,6 +34,8 @@ class Sampling(NamedTuple):
       raise ValueError(f"Expected temperature={self.temperature} >= 0.")
     if not 0 < self.top_p <= 1:
       raise ValueError(f"Expected 0 < top_p={self.top_p} <= 1.")
+    if not 0 <= self.seed < _SEEDS:
+      raise ValueError(f"Expected 0 <= seed={self.seed} < {_SEEDS}.")
 
 
 GREEDY = Sampling()

@@ -151,12 +151,13 @@ def open_sealed(
     raise ValueError(
       f"{name} holds no language model: experiments.generate --seal makes one"
     )
-  lock = record["lock"]
+  lock, model = _described(name, record)
   if bool(lock) != bool(key_file):
     need = f"is locked by {lock}: give" if lock else "has no lock: leave out"
     raise ValueError(f"{name} {need} --lock_key")
-  model = _create(record["model"], record["options"])
   opened = checkpoint.restore(folder, identities)
+  if not isinstance(opened, dict) or set(opened) != {"variables", "tokenizer"}:
+    raise ValueError(f"{name} holds no variables, or no tokenizer")
   text = np.asarray(opened["tokenizer"]).tobytes()
   tokenizer = Tokenizer.from_record(json.loads(text))
   tokenizer.check_fits(model.vocabulary)
@@ -166,6 +167,28 @@ def open_sealed(
     return Loaded(model, variables, tokenizer)
   scheme = _scheme(lock, model)
   return Loaded(model, variables, tokenizer, scheme, keys.load(key_file))
+
+
+def _described(name: str, record: Mapping[str, Any]) -> tuple[str, Any]:
+  """Return the lock and the model of a record.
+
+  Whoever has a recipient's public key can seal one.
+
+  Raises:
+    ValueError: If it is damaged, or its lock or model is unknown.
+  """
+  lock, options = record.get("lock"), record.get("options")
+  if lock not in ("", *LOCKS):
+    raise ValueError(f"{name} has the lock {lock!r}, which is unknown")
+  like = _options(_create(_NAME, {"vocabulary": 1}))
+  if not isinstance(options, dict) or options.keys() != like.keys():
+    raise ValueError(f"{name} lacks a part of the model's description")
+  for key, value in options.items():
+    # A whole number may stand for a fraction.
+    known = type(value) in (type(like[key]), int)
+    if not known or (value <= 0 and key != "tied"):
+      raise ValueError(f"{name} describes a model of {key}={value!r}")
+  return lock, _create(str(record.get("model")), options)
 
 
 def _create(name: str, options: Mapping[str, Any]) -> Any:
@@ -201,6 +224,8 @@ def _locked(lock: str, model: Any, variables: Any, key_file: Path) -> Any:
 
 def _check_shapes(model: Any, variables: Any) -> None:
   """Raise a ValueError unless the variables are those of the model."""
+  if model.depth > len(jax.tree.leaves(variables)):  # Their shapes take long.
+    raise ValueError(f"the checkpoint has no {model.depth} blocks")
   shapes = jax.eval_shape(model.init, jax.random.key(0), _tokens())
   want, got = (
     {

@@ -166,6 +166,7 @@ def test_wrong_arguments_are_one_line(folder, call, capsys) -> None:
     ({**alice, "identity": ["alice.key"]}, "did you mean file:alice.key"),
     ({**alice, "checkpoint": "none"}, "none"),
     ({**alice, "checkpoint": "."}, "checkpoint"),
+    ({**alice, "prompt": "\udcff"}, "surrogates not allowed"),
     ({**alice, "prompt": ""}, "give --checkpoint, and --prompt or --seal"),
     ({**alice, "prompt": "a " * 40}, "tokens: the context of 64 has no room"),
     ({**alice, "raw": True, "most": 0}, "at least one token"),
@@ -236,6 +237,20 @@ def test_a_checkpoint_of_something_else_is_refused(
       record | {"options": record["options"] | {"vocabulary": 300}},
       "the tokenizer has 263 tokens, the model 300",
     ),
+    "lock": (content, record | {"lock": "xor"}, "lock has the lock 'xor'"),
+    "kind": (content, record | {"model": "gpt_micro"}, "Unknown option base"),
+    "lacks": (content, record | {"options": {}}, "lacks a part of the model"),
+    "text": (
+      content,
+      record | {"options": record["options"] | {"depth": "2"}},
+      "a model of depth='2'",
+    ),
+    "deep": (
+      content,
+      record | {"options": record["options"] | {"depth": 10**9}},
+      "the checkpoint has no 1000000000 blocks",
+    ),
+    "alone": ({"tokenizer": tokenizer}, record, "no variables, or no token"),
     "leaf": (
       content | {"variables": shorter},
       record,

@@ -83,6 +83,33 @@ def test_a_record_makes_the_same_tokenizer() -> None:
       Tokenizer.from_record(broken)
 
 
+def test_no_part_of_a_text_is_left_out() -> None:
+  fewer = make(tokens=[x for x in TOKENS if x != "z"])
+  assert fewer.decode(fewer.encode("abc")) == "abc"
+  with pytest.raises(ValueError, match="no tokens for a part of the text"):
+    fewer.encode("abz")
+  with pytest.raises(ValueError, match="surrogates not allowed"):
+    fewer.chat("\udcff")  # What Python makes of an argument that is no UTF-8.
+
+
+@pytest.mark.parametrize(
+  "change, message",
+  [
+    ({"tokens": None}, "tokenizer.ggml.tokens of the file is no list of text"),
+    ({"merges": [1]}, "tokenizer.ggml.merges of the file is no list of text"),
+    ({"merges": ["th"]}, "no tokenizer can be made of the file: "),
+    ({"merges": ["q q"]}, "no tokenizer .*: .*Token `qq` out of vocabulary"),
+    ({"pre": ["smollm"]}, "with the rules .* is not read"),
+    ({"eos_token_id": 10**6}, "starts or ends texts with 1000000, which is no"),
+    ({"bos_token_id": "x", "add_bos_token": True}, "texts with 'x', which is"),
+  ],
+)
+def test_a_damaged_tokenizer_is_one_line(change: Any, message: str) -> None:
+  with pytest.raises(ValueError, match=message) as found:
+    make(**change).check_fits(len(TOKENS))
+  assert "\n" not in str(found.value)
+
+
 def test_what_does_not_fit_is_named() -> None:
   tokenizer = make()
   tokenizer.check_fits(len(TOKENS))

@@ -216,6 +216,10 @@ def test_the_metadata_of_a_file_give_the_model() -> None:
     ({"llama.expert_count": 8}, "llama.expert_count=8 .* does not have"),
     ({"llama.rope.scaling.type": "yarn"}, "llama.rope.scaling.type=yarn"),
     ({"llama.block_count": None}, "no llama.block_count"),
+    ({"llama.block_count": "2"}, "block_count='2' .* no whole number above 0"),
+    ({"llama.attention.head_count": [4, 4]}, r"head_count=\[4, 4\] .* no who"),
+    ({"llama.context_length": 64.5}, "context_length=64.5 .* no whole number"),
+    ({"llama.rope.freq_base": -1.0}, "freq_base=-1.0 .* no number above 0"),
     ({"llama.rope.dimension_count": 4}, "dimension_count=4 .* its heads"),
   ],
 )
@@ -225,6 +229,19 @@ def test_metadata_of_another_model_is_refused(
   given = {k: x for k, x in (METADATA | change).items() if x is not None}
   with pytest.raises(ValueError, match=message):
     models.options_of(given, ())
+
+
+def test_more_blocks_than_tensors_are_not_looked_for() -> None:
+  deep = models.create("llama_micro", WORDS, (), (), depth=10**9)
+  with pytest.raises(ValueError, match="fewer than the model has blocks: 1000"):
+    pretrained.fit(hugging_face(), deep, TOKENS, "a.gguf")
+
+
+def test_a_tensor_with_and_without_a_prefix_is_ambiguous() -> None:
+  arrays = hugging_face()
+  arrays["module.model.norm.weight"] = 2 * arrays["model.norm.weight"]
+  with pytest.raises(ValueError, match="a.npz has a tensor with and without"):
+    pretrained.fit(arrays, model(), TOKENS, "a.npz")
 
 
 def test_what_does_not_fit_is_named(tmp_path: pathlib.Path) -> None:

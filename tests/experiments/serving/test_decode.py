@@ -125,6 +125,7 @@ def test_what_cannot_be_generated_is_refused(variables, generator) -> None:
     (Sampling(-1.0), "temperature=-1.0"),
     (Sampling(1.0, 0.0), "top_p=0.0"),
     (Sampling(float("nan")), "temperature=nan"),
+    (Sampling(seed=1 << 63), "seed=9223372036854775808"),
   ):
     with pytest.raises(ValueError, match=message):
       generator.stream(variables, PROMPT, 8, sampling=sampling)
