@@ -15,6 +15,8 @@ export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.cache/jax
 # Programs of the tests are many and small: keep each one, of a few kB.
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
+# Tests start many processes: what one has compiled, the others need not.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart install test test-all fuzz style lint format clean
