@@ -13,7 +13,7 @@ from jax._src.interpreters import mlir
 # A program of one operation holds 3 MB and 3 mappings, AES-GCM as a circuit 15
 # MB and 190 mappings. Linux ends a process, from within LLVM, that asks for
 # more than 65,530 (vm.max_map_count).
-_MOST_BYTES = 2_000_000_000
+_MOST_BYTES = 2_500_000_000
 _MOST_MAPPINGS = 40_000
 _SELF = pathlib.Path("/proc/self")
 _EVERY = 8  # Calls; counting the mappings takes 10 ms.
