@@ -260,8 +260,8 @@ def test_malformed_headers_are_refused(
 # ----------------------------------------------------------------- mistakes
 
 
-@pytest.mark.parametrize("name", ["a b%41q%", "x&y=z+@", "a..ünï"])
-def test_names_are_not_urls(name: str, bucket: str) -> None:
+def test_names_are_not_urls(bucket: str) -> None:
+  name = "a b%41q%&x=y+@..ünï"
   path = f"{bucket}/{name}/{name}"
   checkpoint.save(path, TREE, OWNER)
   assert opens(path)

@@ -198,6 +198,7 @@ def test_a_transposed_kernel_is_refused() -> None:
 RESNET = models.create("resnet18", 4, (0.5,), (0.25,), width=4)
 
 
+@functools.cache
 def resnet_variables() -> Any:
   return jax.eval_shape(RESNET.init, jax.random.key(0), IMAGES)
 

@@ -3,6 +3,7 @@
 import functools
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -75,9 +76,19 @@ def test_accumulated_gradients_are_those_of_the_batch(parts: int) -> None:
   assert metrics == pytest.approx(cut_metrics, rel=1e-5)
 
 
+class Normed(nn.Module):
+  """One convolution with batch statistics."""
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    x = nn.Conv(2, (3, 3), name="conv")(x)
+    x = nn.relu(nn.BatchNorm(not train, name="norm")(x))
+    return nn.Dense(4, name="head")(x.mean((1, 2)))
+
+
 def test_accumulation_under_a_key_and_with_batch_statistics() -> None:
   """The lock acts inside the loop; statistics pass from part to part."""
-  model = models.create("vgg11", 4, (0.5,), (0.25,), width=1)
+  model = Normed()
   x = jax.ShapeDtypeStruct((1, 32, 32, 1), jnp.float32)
   variables = jax.eval_shape(model.init, jax.random.key(0), x)
   scheme = keyjax.hpnn(model.apply)
@@ -96,6 +107,7 @@ def test_accumulation_under_a_key_and_with_batch_statistics() -> None:
   mapped = jax.vmap(made, (None, None, 0), axis_name=parallel.AXIS)
   out, _ = jax.eval_shape(mapped, state, key, batch)
   assert jax.tree.structure(out) == jax.tree.structure(state)
+  assert "norm" in out.variables["batch_stats"]
 
 
 def test_parts_that_do_not_divide_are_an_error() -> None:
