@@ -63,7 +63,9 @@ def test_2_a_sharded_cipher_gathers_nothing() -> None:
 @pytest.mark.parametrize(
   "make", [lambda s: keyjax.deep_lock("counter", shardings=s), _noise]
 )
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+  "dtype", [pytest.param("float32", marks=pytest.mark.slow), "bfloat16"]
+)
 def test_2_a_sharded_counter_mode_sends_nothing(make: Any, dtype: str) -> None:
   """The bytes are those of one device, for shards of any rows."""
   mesh = Mesh(np.array(jax.devices()).reshape(4, 2), ("a", "b"))

@@ -110,14 +110,23 @@ def assert_placed(out: Any, like: Any) -> None:
     assert x.sharding.is_equivalent_to(y.sharding, x.ndim)
 
 
-def on_every_mesh(*names: str) -> Any:
-  """Run with these schemes over every mesh, the others over Explicit axes."""
-  cases = [(kind, name) for kind in AXES for name in names]
+def on_every_mesh(*names: str, slow: tuple[str, ...] = ()) -> Any:
+  """Run with these schemes over every mesh, the others over Explicit axes.
+
+  The slow tests run those of `slow` over every mesh as well.
+  """
+  cases: list[Any] = [(kind, name) for kind in AXES for name in names]
   cases += [("explicit", name) for name in SCHEMES if name not in names]
+  cases += [
+    pytest.param(kind, name, marks=pytest.mark.slow)
+    for kind in AXES
+    for name in slow
+    if kind != "explicit"
+  ]
   return pytest.mark.parametrize(("kind", "name"), cases, indirect=["kind"])
 
 
-@on_every_mesh("chain", "counter", "adv_params")
+@on_every_mesh("counter", "adv_params", slow=("chain",))
 def test_params(kind: str, name: str) -> None:
   scheme, key, want = setup(name)
   params = sharded(kind, PLAIN)

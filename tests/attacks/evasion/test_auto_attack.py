@@ -137,7 +137,9 @@ def test_a_second_call_compiles_nothing():
   assert first > 2 and traced == 1  # Once for the number of classes.
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize(
+  "norm", [pytest.param("linf", marks=pytest.mark.slow), "l2"]
+)
 def test_parts_of_a_search_are_the_whole(norm):
   x, y = models.inputs(), models.labels()
   attack = functools.partial(

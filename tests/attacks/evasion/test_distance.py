@@ -46,8 +46,16 @@ CW = functools.partial(
 LBFGS = functools.partial(lbfgs, binary_search_steps=12)
 
 
-@pytest.mark.parametrize("attack", [CW, LBFGS])
-@pytest.mark.parametrize("targeted", [False, True])
+@pytest.mark.parametrize(
+  ("attack", "targeted"),
+  [
+    # Without targets below, by its confidence and its early end.
+    pytest.param(CW, False, marks=pytest.mark.slow),
+    (CW, True),
+    (LBFGS, False),
+    pytest.param(LBFGS, True, marks=pytest.mark.slow),
+  ],
+)
 def test_l2_distance_of_a_linear_model(attack, targeted: bool) -> None:
   targets = 1 - LABELS if targeted else None
   found = attack(linear, IMAGES, LABELS, targets=targets)

@@ -159,7 +159,9 @@ def test_a_locked_model_is_fooled_with_its_key_and_without():
   assert jnp.median(certain) < 0.5 < jnp.median(opened.confidence)
 
 
-@pytest.mark.parametrize("activation", ["sigmoid", "relu"])
+@pytest.mark.parametrize(
+  "activation", ["sigmoid", pytest.param("relu", marks=pytest.mark.slow)]
+)
 def test_a_saturated_network_is_fooled_by_evolution(activation):
   net = models.saturated(activation)
   test = toys.digits()[1]

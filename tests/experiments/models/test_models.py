@@ -245,7 +245,13 @@ def test_bfloat16_is_close_to_float32(images):
   assert 0 < float(error) < 0.1 * float(jnp.abs(out["float32"]).max())
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+  "name",
+  [
+    pytest.param(x, marks=pytest.mark.slow if x == "vgg11" else ())
+    for x in SMALL
+  ],
+)
 def test_gradients_reach_every_parameter(name, images):
   model = models.create(name, 10, MEAN, STD, **SMALL[name])
   variables = initialise(model, images)

@@ -105,7 +105,9 @@ def test_any_number_of_devices_gives_the_same_run(whole: Run) -> None:
   trees.assert_same_bits(variables, eight)
 
 
-@pytest.mark.parametrize("pad, flip", [(0, False), (1, True)])
+@pytest.mark.parametrize(
+  "pad, flip", [pytest.param(0, False, marks=pytest.mark.slow), (1, True)]
+)
 def test_shard_map_equals_pmap(
   pad: int, flip: bool, tmp_path: pathlib.Path
 ) -> None:
