@@ -6,7 +6,7 @@ the two gives the order. The layers are met one after the other, in one forward
 pass, each on what the orders before it let through.
 
 A layer that no such normalisation follows, as a transposed convolution whose
-output is handed on, keeps its order; `feature_swaps` goes on from there.
+output is handed on, keeps its order; `feature_swaps` continues there.
 
 Needs: the file, the scheme, and images without labels. Cost: a forward pass and
 an assignment problem for each layer.
