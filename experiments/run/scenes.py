@@ -40,7 +40,7 @@ def schemes(config: ConfigDict) -> dict[str, ConfigDict]:
   """Return the locks of a model that answers for each place of a scene."""
   # Each step of AdvParams takes the gradient of 1,000 scenes.
   found = table_schemes(
-    theta=0.5, loss_threshold=10.0, max_layers=2, max_steps=12
+    theta=0.5, loss_threshold=1000.0, max_layers=4, max_steps=12
   )
   # A sign on a detector's head would turn the prior of its bias, on which the
   # first steps of training depend.
