@@ -34,7 +34,6 @@ def get_config(task: str = "") -> ConfigDict:
     none=scheme("identity", "no lock"),
     deep_lock=locks["float32"],
     counter=scheme("deep_lock", "Deep-Lock, counter", schedule="counter"),
-    adv_params=locks["adv_params"],
     noise=locks["noise"],
     hpnn=locks["hpnn"],
     shf=locks["shf"],
