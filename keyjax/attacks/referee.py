@@ -137,7 +137,8 @@ def sweep(
   """
   grid = list(attack.grid if grid is None else grid)
   played = [play(attack, target, attacker, budget, s) for s in grid]
-  best = max(played, key=lambda r: r.score.value)
+  # NaN, as of outputs that are none, is no best, and would hide the others.
+  best = max(played, key=lambda r: np.nan_to_num(r.score.value, nan=-np.inf))
   total = sum(r.cost.seconds for r in played)
   score = best.score
   if attack.goal in game.OVER_IMAGES and len(grid) > 1:

@@ -72,6 +72,7 @@ def loss(grid: Grid, labels: jax.Array) -> jax.Array:
     labels: float32[b, k, 5]: y0, x0, y1, x1 in pixels, and the class, which is
       -1 on padding.
   """
+  labels = _with_a_row(labels)
   owner = jax.vmap(_owners, (None, None, 0))(
     grid.centres(), grid.stride, labels
   )
@@ -90,6 +91,13 @@ def loss(grid: Grid, labels: jax.Array) -> jax.Array:
   apart = -jnp.log(jnp.maximum(overlap, 1e-6))
   cells = jnp.maximum(found.sum((1, 2), dtype=jnp.float32), 1)
   return (focal.sum((1, 2, 3)) + apart.sum((1, 2))) / cells
+
+
+def _with_a_row(labels: jax.Array) -> jax.Array:
+  """Return labels [..., k, 5] with one of padding if there are none."""
+  if labels.shape[-2]:
+    return labels
+  return jnp.full((*labels.shape[:-2], 1, 5), -1.0, labels.dtype)
 
 
 def _owners(centres: jax.Array, stride: int, labels: jax.Array) -> jax.Array:
@@ -217,6 +225,7 @@ def matched(
     classes: int32[k], -1 where there is no detection.
     labels: float32[objects, 5].
   """
+  labels = _with_a_row(labels)
   kinds = labels[:, 4].astype(jnp.int32)
   may = (classes[:, None] == kinds[None]) & (kinds >= 0)[None]
   overlap = jnp.where(may, overlaps(boxes, labels[:, :4]), -1)

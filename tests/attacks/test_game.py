@@ -174,6 +174,27 @@ def test_a_sweep_judges_one_target() -> None:
   assert len({*map(id, seen)}) == 1 < len(seen)
 
 
+def test_a_sweep_takes_no_nan_for_the_best() -> None:
+  for scores in ([np.nan, 0.5, 0.2], [0.2, np.nan, 0.5], [np.nan, 0.5]):
+    left = iter(scores)
+
+    def referee_of(
+      value: Any, target: game.Target, left: Any = left
+    ) -> game.Score:
+      return game.Score(*[next(left)] * 3)
+
+    attack = dataclasses.replace(XOR_BREAK, referee=referee_of, run=once)
+    result = referee.sweep(
+      attack, planted(), Attacker(), Budget(), [{} for _ in scores]
+    )
+    assert result.score.value == 0.5
+
+
+def once(view: Any, budget: Budget) -> Any:
+  """Make one claim."""
+  yield game.Claim(0, game.Cost())
+
+
 # ------------------------------------------------------------------- referees
 
 

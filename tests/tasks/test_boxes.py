@@ -220,6 +220,16 @@ def test_gradients_are_finite_without_objects() -> None:
   assert all(np.isfinite(x).all() for x in jax.tree.leaves(gradients))
 
 
+def test_labels_may_have_no_row() -> None:
+  """As those of images of which none has an object."""
+  none, padded = np.zeros((1, 0, 5), np.float32), label()
+  found = grid((1, 1, 0, 3.0))
+  for name in (boxes.loss, boxes.statistics):
+    jax.tree.map(
+      np.testing.assert_array_equal, name(found, none), name(found, padded)
+    )
+
+
 def test_a_cell_in_two_objects_is_the_smaller_ones() -> None:
   labels = label((-8, -8, 16, 16, 1), (4, 4, 12, 12, 2))
   outputs = grid()

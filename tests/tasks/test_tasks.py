@@ -71,6 +71,19 @@ def test_cosine_of_zero_is_zero() -> None:
   assert np.isfinite(slope(vectors)).all()
 
 
+@pytest.mark.parametrize("scale", [1e-30, 1e-12, 1e12, 1e30])
+def test_a_cosine_is_that_of_any_length(scale: float) -> None:
+  vectors = jnp.asarray([[scale, 2 * scale]])
+  wanted = jnp.asarray([[2.0, 1.0]])
+  for one, other in ((vectors, wanted), (vectors, vectors[:, ::-1])):
+    cosine = found("embeddings", one, other)["cosine"]
+    np.testing.assert_allclose(cosine, [0.8], rtol=1e-5)
+  slope = jax.grad(lambda v: tasks.get("embeddings").loss(v, wanted).sum())
+  # Across the vector, towards the one that is wanted: -0.6 / length.
+  across = slope(vectors)[0] @ jnp.asarray([2.0, -1.0]) / 5**0.5
+  np.testing.assert_allclose(across * scale * 5**0.5, -0.6, rtol=1e-4)
+
+
 def edits(a: list[int], b: list[int]) -> int:
   """Return the edit distance of two sequences, by its definition."""
   if not a or not b:
