@@ -87,7 +87,8 @@ def of_metric(
   It is exact (Clopper-Pearson) where the metric is the share of examples that
   are right, and otherwise Efron's bootstrap of examples, between percentiles.
   If all examples have a share of 0, or of 1, no resample differs: there it is
-  the exact one of as many examples that are wrong, or right.
+  the exact one of as many examples that are wrong, or right. One example says
+  nothing of others: there it is all that the metric can be, if it has bounds.
   For the largest of `among` models, it includes Bonferroni's correction.
 
   Efron, "Bootstrap methods: another look at the jackknife", The Annals of
@@ -114,13 +115,16 @@ def of_metric(
   if task.exact and metric == task.metric:
     hits = np.asarray(statistics["hits"])
     return clopper_pearson(int(hits.sum()), n, among)
+  judges = metric == task.metric
+  if n == 1 and judges and np.isfinite(task.bounds).all():
+    return task.bounds
   rng = np.random.default_rng(0)
   counts = rng.multinomial(n, np.full(n, 1 / n), _RESAMPLES)
   found = np.asarray(task.metrics[metric](statistics, counts), np.float64)
   tail = (1 - CONFIDENCE) / 2
-  low, high = np.quantile(found, (tail, 1 - tail))
+  with np.errstate(invalid="ignore"):  # Between an infinite one and another.
+    low, high = np.quantile(found, (tail, 1 - tail))
   value = task.value(statistics, metric)
-  judges = metric == task.metric
   if judges and task.is_share and low == high and value in (0, 1):
     return clopper_pearson(round(value * n), n, among)
   bounds = task.bounds if judges else (-np.inf, np.inf)

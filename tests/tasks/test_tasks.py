@@ -182,6 +182,19 @@ def test_bootstrap_covers_the_true_value() -> None:
   assert 88 <= covered <= 100
 
 
+def test_one_example_says_nothing_of_others() -> None:
+  one = {"hits": np.array([2]), "tokens": np.array([5]), "nats": np.ones(1)}
+  assert intervals.of_metric(tasks.get("tokens"), one) == (0, 1)
+  cosine = {"cosine": np.array([0.5])}
+  assert intervals.of_metric(tasks.get("embeddings"), cosine) == (-1, 1)
+
+
+def test_a_text_without_words_gives_no_warning() -> None:
+  read = {"errors": np.array([1, 0, 0]), "length": np.array([0, 3, 3])}
+  low, high = intervals.of_metric(tasks.get("words"), read)
+  assert not low > 2 / 3 and not high < 5 / 6
+
+
 def test_the_best_of_many_has_a_wider_interval() -> None:
   stats = {"cosine": RNG.uniform(-1, 1, 40)}
   task = tasks.get("embeddings")
