@@ -194,7 +194,20 @@ def judge(results: pathlib.Path) -> list[str]:
 def accuracy(results: pathlib.Path) -> list[str]:
   """Return the tables of accuracies of all data sets, one below the other."""
   names = ("table_mnist", "table_gtsrb", "table_cifar10")
-  found = [_table_rows(results, name) for name in names]
+  return _under_keys([_table_rows(results, name) for name in names])
+
+
+def scenes(results: pathlib.Path) -> list[str]:
+  """Return the tables of the segmenter and the detector of scenes."""
+  names = ("segmentation", "detection")
+  return _under_keys([_table_rows(results, name) for name in names])
+
+
+def _under_keys(found: Sequence[Sequence[Row]]) -> list[str]:
+  """Return what every lock of some tables does to the metric of its task."""
+  found = [rows for rows in found if rows]
+  if not found:
+    return []
   head = ("data, model", "lock", "right key", "no key", "64 wrong keys")
   made = []
   for rows in found:
@@ -249,6 +262,7 @@ _BLOCKS: dict[str, Callable[[pathlib.Path], list[str]]] = {
   "peers": speed.peers,
   "pretrained": pretrained.pretrained,
   "robustness": robustness.robustness,
+  "scenes": scenes,
   "speed": speed.speed,
   "survey": survey.survey,
 }

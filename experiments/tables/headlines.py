@@ -101,6 +101,8 @@ RUNS = (
   Run("attack_batch_norm", r".*/.*"),
   Run("table_gtsrb"),
   Run("table_cifar10"),
+  Run("detection"),
+  Run("segmentation"),
 )
 
 
