@@ -38,6 +38,7 @@ def get_config(task: str = "") -> ConfigDict:
     hpnn=locks["hpnn"],
     shf=locks["shf"],
     features=locks["features"],
+    one_map=locks["one_map"],
   )
   attacks = {}
   for i, (title, fraction) in enumerate(_FRACTIONS.items()):

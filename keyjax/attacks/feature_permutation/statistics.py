@@ -32,6 +32,7 @@ from keyjax.schemes import hpnn_lock
 from keyjax.schemes.feature_permutation import FeatureKey
 
 _IMAGES = 256
+_LEAST = 1e-3  # Deviation of a channel; dead ones have none.
 
 
 @registry.register(
@@ -135,8 +136,14 @@ def _moments(out: jax.Array) -> np.ndarray:
 
 def _assign(before: np.ndarray, after: np.ndarray) -> jax.Array:
   """Return the order of channels whose moments fit best, int32[features]."""
-  # [2, after, 1] - [2, 1, before] -> [after, before]
-  distance = np.abs(after[:, :, None] - before[:, None]).sum(0)
+  # [after, 1] against [1, before]
+  deviations = (
+    np.maximum(after[1][:, None], _LEAST),
+    np.maximum(before[1][None], _LEAST),
+  )
+  # In units of the deviation: channels of small values are told apart too.
+  apart = np.abs(after[0][:, None] - before[0][None]) / np.minimum(*deviations)
+  distance = apart + np.abs(np.log(deviations[0] / deviations[1]))
   # Statistics of a broken file may be NaN: such a channel fits none.
   distance = np.nan_to_num(distance, nan=np.inf, posinf=np.inf)
   distance = np.minimum(distance, np.finfo(np.float32).max)
