@@ -5,6 +5,7 @@ r"""Detection without anchors, on scenes of MNIST digits, under each lock.
 
 Repeat with `--config.train.seed=1` and 2, each in its own folder; then
 `python -m experiments.table runs/detection_*` makes the table.
+Figures are in docs/tasks.md.
 """
 
 from ml_collections import ConfigDict

@@ -5,6 +5,7 @@ r"""Segmentation: a U-Net on scenes of MNIST digits, under each kind of lock.
 
 Repeat with `--config.train.seed=1` and 2, each in its own folder; then
 `python -m experiments.table runs/segmentation_*` makes the table.
+Figures are in docs/tasks.md.
 """
 
 from ml_collections import ConfigDict

@@ -64,12 +64,14 @@ def feature_permutation(
     - One compiled program serves every key.
 
   Known breaks:
-    - Batch normalisation after a locked layer stores the mean of each channel
-      after the permutation. A few images without labels give the means before
-      it, and matching the two gives the key.
+    - Batch normalisation after a locked layer stores the mean and variance of
+      each channel after the permutation. A few images without labels give those
+      before it, and matching the two gives the key of one layer; of all layers
+      of a larger model it gives a part, because what is wrong in one layer
+      misleads the next.
     - Nearly right keys are nearly right models: two channels that are swapped
       change little, so a search by swaps on a few labelled images finds a key
-      that works.
+      that works, where few channels are locked.
     - Fine-tuning learns the permutation: a wrong key is the right network with
       its columns in another order.
     - One layer of few channels is a small key: 15.3 bits for 8, 117.7 for 32.
@@ -226,6 +228,6 @@ registry.register(
   NAME,
   _from_options,
   security_class=registry.DEGRADATION,
-  known_break="the stored means of batch normalisation, and 32 unlabelled "
-  "images, give the key",
+  known_break="the stored statistics of batch normalisation, and 32 unlabelled "
+  "images, give the key of one layer, and much of that of all layers",
 )
