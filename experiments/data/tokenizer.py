@@ -122,12 +122,21 @@ class Tokenizer(NamedTuple):
       ValueError: If it is not Unicode, or has a byte that no token has, which
         the package would leave out.
     """
-    size = len(text.encode())  # A lone surrogate is a ValueError.
     self.library.encode_special_tokens = True
+    found, whole = self._encoded(text)
+    if not whole:
+      missing = [x for x in dict.fromkeys(text) if not self._encoded(x)[1]]
+      raise ValueError(
+        f"the tokenizer has no tokens for {', '.join(map(repr, missing[:4]))}"
+      )
+    return found
+
+  def _encoded(self, text: str) -> tuple[list[int], bool]:
+    """Return tokens, and whether they have all bytes of a text."""
+    size = len(text.encode())  # A lone surrogate is a ValueError.
     found = self.library.encode(text, add_special_tokens=False)
-    if sum(map(len, found.tokens)) != size:  # A symbol stands for a byte.
-      raise ValueError("the tokenizer has no tokens for a part of the text")
-    return list(found.ids)
+    # In a token, a symbol stands for a byte.
+    return list(found.ids), sum(map(len, found.tokens)) == size
 
   def decode(self, tokens: Iterable[int]) -> str:
     """Return the text of tokens; special tokens have none."""
