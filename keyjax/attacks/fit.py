@@ -87,12 +87,12 @@ def fit(
   Raises:
     ValueError: If no leaf trains, or the optimiser is unknown.
   """
-  params, rest = _collections(variables)
+  params, rest = split_collections(variables)
   if mask is None:
-    mask = _mask(params, recipe.layers, prefix=rest is not None)
+    mask = trained_leaves(params, recipe.layers, prefix=rest is not None)
   else:
-    mask = _collections(mask)[0]
-  step_fn, init = _step(
+    mask = split_collections(mask)[0]
+  step_fn, init = compiled_step(
     apply_fn, recipe.optimizer, rest is not None, loss or cross_entropy
   )
   mesh = device_rows.over(devices or device_rows.workers())
@@ -121,14 +121,15 @@ def fit(
       yield Fit(i, whole, i * flops)
 
 
-def _collections(variables: PyTree) -> tuple[PyTree, dict | None]:
+def split_collections(variables: PyTree) -> tuple[PyTree, dict | None]:
+  """Return the params, and the other collections; None if there are none."""
   if isinstance(variables, dict) and "params" in variables:
     rest = {k: v for k, v in variables.items() if k != "params"}
     return variables["params"], rest
   return variables, None
 
 
-def _mask(params: PyTree, layers: str, prefix: bool) -> PyTree:
+def trained_leaves(params: PyTree, layers: str, prefix: bool) -> PyTree:
   """Return 1.0 for the leaves that train and 0.0 for the others."""
   match = tree.matcher(layers)
   paths, _, treedef = tree.flatten(params)
@@ -140,7 +141,7 @@ def _mask(params: PyTree, layers: str, prefix: bool) -> PyTree:
 
 
 @functools.lru_cache(maxsize=16)
-def _step(
+def compiled_step(
   apply_fn: ApplyFn, optimizer: str, collections: bool, loss: Loss
 ) -> Any:
   """Return a compiled step, and the function that starts its state."""

@@ -1,0 +1,274 @@
+"""Shadow models: the target's training, repeated on data that one chooses.
+
+Tens of models are trained by one compiled step, mapped over seeds and training
+data. A step is that of `fit`, which trains one model.
+
+Needs: data like the target's, and how it was trained. Cost: a training for each
+model; side by side they cost less than one after another.
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from keyjax import device_rows, tasks
+from keyjax.arguments import (
+  describe,
+  first_line,
+  require_apply,
+  require_function,
+  whole_number,
+)
+from keyjax.attacks import fit
+from keyjax.attacks.game import Examples
+from keyjax.attacks.privacy import signals, stacked
+from keyjax.scheme import ApplyFn, PyTree
+from keyjax.tasks.task import Loss
+
+_DEFAULT = fit.Recipe()
+
+
+class Shadows(NamedTuple):
+  """Trained models.
+
+  Attributes:
+    params: Their variables on the host, with a first axis over models.
+    members: bool[k, n], the training data of each.
+    logits: float32[k, n, c], their answers for all data; None if not asked for.
+  """
+
+  params: PyTree
+  members: np.ndarray
+  logits: np.ndarray | None
+
+
+def split(k: int, n: int, seed: int = 0) -> np.ndarray:
+  """Return training data of k models: each example is in half of them.
+
+  Each example is in k // 2 of the models, drawn at random; each model has about
+  half of the examples.
+
+  Args:
+    k: Number of models, at least 2.
+    n: Number of examples.
+    seed: Seed of the draw.
+
+  Returns:
+    bool[k, n].
+
+  Raises:
+    ValueError: If a number is too small.
+
+  Example:
+    >>> split(4, 3).sum(0).tolist()
+    [2, 2, 2]
+  """
+  k, n = whole_number(k, "k", least=2), whole_number(n, "n")
+  order = np.random.default_rng(seed).random((k, n)).argsort(0)
+  return np.asarray(order < k // 2)
+
+
+def train(
+  apply_fn: ApplyFn,
+  init: Callable[[jax.Array], PyTree],
+  data: Examples,
+  members: Any,
+  recipe: fit.Recipe = _DEFAULT,
+  seed: int = 0,
+  *,
+  steps: int = 500,
+  each: int = 2,
+  chunk: int = 16,
+  logits: bool = False,
+  loss: Loss | None = None,
+  devices: Sequence[jax.Device] | None = None,
+) -> Shadows:
+  """Train k models, each on its own members of the data.
+
+  Model i has its own initial weights and order of its members, from (seed, i)
+  alone: neither chunks nor devices change it, up to rounding. A batch has
+  `recipe.batch_size` of its members, or as many as the smallest training set,
+  so that shapes are equal; an epoch visits each member at most once.
+
+  Args:
+    apply_fn: Forward pass, called as in `fit`: with `train=True, mutable=[...]`
+      where the variables hold more than params, such as batch statistics.
+    init: Function from a PRNG key to the initial variables; it is mapped.
+    data: Inputs and labels, pytrees of arrays [n, ...].
+    members: bool[k, n], such as `split(k, n)`.
+    recipe: Settings of training.
+    seed: Seed of initial weights and orders.
+    steps: Number of steps.
+    each: Least number of models with, and without, each example. LiRA needs 2;
+      0 does not check, for models without the examples to be judged.
+    chunk: Models that are on the devices at the same time.
+    logits: Whether to return the models' logits for all data.
+    loss: Loss of outputs and labels, as in `fit`; by default cross-entropy.
+    devices: Devices that share the models of a chunk, each training its own; by
+      default `device_rows.workers()`.
+
+  Raises:
+    ValueError: If an argument is wrong, a label is no class of the model, an
+      example has too few models, or a model's weights or logits become NaN.
+    TypeError: If apply_fn or init is no function.
+
+  Example:
+    >>> x = np.eye(8, dtype=np.float32)
+    >>> data = Examples(x, (np.arange(8) % 2).astype(np.int32))
+    >>> init = lambda rng: {"w": jax.random.normal(rng, (8, 2))}
+    >>> found = train(lambda params, x: x @ params["w"], init, data,
+    ...   split(4, 8), fit.Recipe(learning_rate=0.1), steps=20, logits=True)
+    >>> found.params["w"].shape, found.logits.shape
+    ((4, 8, 2), (4, 8, 2))
+  """
+  require_apply(apply_fn, "shadows: apply_fn")
+  require_function(init, "shadows: init", "one from a PRNG key to variables")
+  steps, chunk = whole_number(steps, "steps"), whole_number(chunk, "chunk")
+  each = whole_number(each, "each", least=0)
+  among = _check_data(data, members, each)
+  if loss is None:
+    _check_classes(apply_fn, init, data)
+  smallest = int(among.sum(1).min())
+  size = min(whole_number(recipe.batch_size, "batch_size"), smallest)
+  mesh = device_rows.over(devices or device_rows.workers())
+  inputs = device_rows.copy_to(mesh, jax.tree.map(jnp.asarray, tuple(data)))
+  found = []
+  for rows in stacked.chunks(len(among), chunk, mesh):
+    fitted = _train_chunk(
+      apply_fn, init, inputs, among, rows, recipe, seed, steps, size, loss, mesh
+    )
+    found.append(fitted)
+  params = stacked.joined(found, len(among))
+  stacked.require_finite(params, "weights")
+  answered = None
+  if logits:
+    answered = stacked.answers(
+      apply_fn, params, data.image, chunk=chunk, devices=devices
+    )
+  return Shadows(params, among, answered)
+
+
+def _check_data(data: Examples, members: Any, each: int) -> np.ndarray:
+  n = tasks.num_examples(data.image)
+  if tasks.num_examples(data.label) != n:
+    raise ValueError(
+      f"shadows: {n} inputs and {tasks.num_examples(data.label)} labels"
+    )
+  found = np.asarray(members)
+  k = len(found) if found.ndim == 2 else 1
+  found = signals.check_members(found, (max(k, 1), n), each, each)
+  if not found.any(1).all():
+    raise ValueError(f"shadows: model {found.any(1).argmin()} has no members")
+  return found
+
+
+def _check_classes(
+  apply_fn: ApplyFn, init: Callable[[jax.Array], PyTree], data: Examples
+) -> None:
+  """Raise ValueError if labels are no classes of the model."""
+  first = tasks.take(data.image, slice(1))
+
+  def run(rng: jax.Array, inputs: Any) -> Any:
+    return apply_fn(init(rng), inputs)
+
+  try:
+    found = jax.eval_shape(run, jax.random.key(0), first)
+  except Exception as error:
+    raise ValueError(
+      f"shadows: apply_fn fails on what init returns ({first_line(error)})"
+    ) from error
+  shape = getattr(found, "shape", ())
+  if len(shape) != 2:
+    raise ValueError(
+      f"shadows: apply_fn returns {describe(found)}: expected [1, classes]; "
+      "for other outputs pass `loss=`"
+    )
+  signals.check_labels(data.label, (tasks.num_examples(data.image), shape[1]))
+
+
+def _train_chunk(
+  apply_fn: ApplyFn,
+  init: Callable[[jax.Array], PyTree],
+  data: tuple[Any, Any],
+  members: np.ndarray,
+  rows: np.ndarray,
+  recipe: fit.Recipe,
+  seed: int,
+  steps: int,
+  size: int,
+  loss: Loss | None,
+  mesh: Mesh | None,
+) -> PyTree:
+  """Return the trained variables of the models `rows`, on the host."""
+  rng = jax.random.key(seed)
+  rngs = jax.vmap(functools.partial(jax.random.fold_in, rng))(jnp.asarray(rows))
+  params, rest = fit.split_collections(jax.jit(jax.vmap(init))(rngs))
+  one = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), params
+  )
+  mask = fit.trained_leaves(one, recipe.layers, prefix=rest is not None)
+  step, start = _mapped(
+    apply_fn,
+    recipe.optimizer,
+    rest is not None,
+    loss or fit.cross_entropy,
+    mesh,
+  )
+  orders = [_batches(members[i], size, [seed, int(i)]) for i in rows]
+  params, rest = device_rows.cut_rows(mesh, (params, rest))
+  state = start(None, params)
+  mask = device_rows.copy_to(mesh, mask)
+  for i in range(steps):
+    rate = recipe.learning_rate * 0.5 * (1 + np.cos(np.pi * i / steps))
+    picked = np.stack([next(order) for order in orders])  # [chunk, size]
+    shared = (data, mask, device_rows.copy_to(mesh, jnp.float32(rate)))
+    mine = (params, rest, state, device_rows.cut_rows(mesh, picked))
+    params, rest, state = step(shared, mine)
+  whole = params if rest is None else {"params": params, **rest}
+  return jax.tree.map(np.asarray, whole)
+
+
+def _batches(
+  members: np.ndarray, size: int, seed: Sequence[int]
+) -> Iterator[np.ndarray]:
+  """Yield batches of one model's members, in the order in which `fit` would."""
+  own = np.flatnonzero(members).astype(np.int32)
+  order = np.random.default_rng(seed)
+  left = np.zeros(0, np.int64)
+  while True:
+    if len(left) < size:
+      left = order.permutation(len(own))
+    picked, left = left[:size], left[size:]
+    yield own[picked]
+
+
+@functools.lru_cache(maxsize=8)
+def _mapped(
+  apply_fn: ApplyFn,
+  optimizer: str,
+  collections: bool,
+  loss: Loss,
+  mesh: Mesh | None,
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+  """Return a compiled step of all models, and the start of its state."""
+  step, start = fit.compiled_step(apply_fn, optimizer, collections, loss)
+
+  def steps(shared: Any, mine: Any) -> Any:
+    data, mask, rate = shared
+
+    def one(params: Any, rest: Any, state: Any, picked: jax.Array) -> Any:
+      batch = tasks.take(data, picked)
+      return step(params, rest, state, batch, mask, rate)
+
+    return jax.vmap(one)(*mine)
+
+  def starts(_: None, params: Any) -> Any:
+    return jax.vmap(start)(params)
+
+  each = functools.partial(device_rows.each_device, mesh=mesh)
+  return jax.jit(each(steps)), jax.jit(each(starts))

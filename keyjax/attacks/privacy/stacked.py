@@ -1,0 +1,109 @@
+"""Many models of one kind, whose variables have a first axis over models.
+
+They are computed in chunks of equal size, which bounds what is on the devices
+and compiles once; devices divide the models of a chunk between them.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from keyjax import device_rows, tasks
+from keyjax.arguments import describe, require_apply, whole_number
+from keyjax.scheme import ApplyFn, PyTree
+
+
+def answers(
+  apply_fn: ApplyFn,
+  params: PyTree,
+  inputs: Any,
+  *,
+  chunk: int = 16,
+  batch_size: int = 500,
+  devices: Sequence[jax.Device] | None = None,
+) -> np.ndarray:
+  """Return logits of stacked models, float32[k, n, c].
+
+  Args:
+    apply_fn: Forward pass, called as `apply_fn(variables, inputs)`.
+    params: Stacked variables, as from `train`.
+    inputs: Pytree of arrays [n, ...], such as the population of `rmia`.
+    chunk: Models that are on the devices at the same time.
+    batch_size: Inputs of a forward pass.
+    devices: As in `train`.
+
+  Raises:
+    ValueError: If logits are NaN or infinite, or no [n, c].
+    TypeError: If apply_fn is no function.
+
+  Example:
+    >>> models = {"w": np.ones((3, 4, 2), np.float32)}
+    >>> apply_fn = lambda params, x: x @ params["w"]
+    >>> answers(apply_fn, models, np.ones((5, 4), np.float32)).shape
+    (3, 5, 2)
+  """
+  require_apply(apply_fn, "stacked: apply_fn")
+  chunk = whole_number(chunk, "chunk")
+  n, k = tasks.num_examples(inputs), tasks.num_examples(params)
+  size = min(whole_number(batch_size, "batch_size"), n)
+  mesh = device_rows.over(devices or device_rows.workers())
+  run = _forward(apply_fn, mesh)
+  found = []
+  for rows in chunks(k, chunk, mesh):
+    models = device_rows.cut_rows(mesh, tasks.take(params, rows))
+    parts = []
+    for start in range(0, n, size):
+      at = np.arange(start, start + size) % n  # The last batch is full too.
+      batch = jax.tree.map(jnp.asarray, tasks.take(inputs, at))
+      logits = np.asarray(run(device_rows.copy_to(mesh, batch), models))
+      if logits.ndim != 3:
+        raise ValueError(
+          f"apply_fn returns {describe(logits[0])}: expected [{size}, classes]"
+        )
+      parts.append(logits[:, : n - start])
+    found.append(np.concatenate(parts, axis=1))
+  logits = joined(found, k)
+  require_finite(logits, "logits")
+  return np.asarray(logits, np.float32)
+
+
+def chunks(k: int, chunk: int, mesh: Mesh | None) -> Iterator[np.ndarray]:
+  """Yield the models of each chunk, equally many; the last ones repeat."""
+  devices = mesh.size if mesh else 1
+  size = math.ceil(min(chunk, k) / devices) * devices
+  for start in range(0, k, size):
+    yield np.minimum(np.arange(start, start + size), k - 1)
+
+
+def joined(parts: list[PyTree], k: int) -> PyTree:
+  """Return the first k models of some chunks."""
+  return jax.tree.map(lambda *x: np.concatenate(x)[:k], *parts)
+
+
+def require_finite(values: PyTree, what: str) -> None:
+  """Raise ValueError if values of a model are NaN or infinite."""
+  for x in jax.tree.leaves(values):
+    if np.issubdtype(x.dtype, np.integer):
+      continue
+    good = np.isfinite(x.astype(np.float32)).reshape(len(x), -1).all(1)
+    if not good.all():
+      raise ValueError(
+        f"shadows: {what} of {(~good).sum()} of {len(x)} models, the first of "
+        f"them {good.argmin()}, are NaN or infinite: lower the learning rate"
+      )
+
+
+@functools.lru_cache(maxsize=8)
+def _forward(apply_fn: ApplyFn, mesh: Mesh | None) -> Callable[..., jax.Array]:
+  """Return the compiled forward pass of all models: [k, n, c]."""
+
+  def run(inputs: Any, models: Any) -> jax.Array:
+    return jax.vmap(lambda params: apply_fn(params, inputs))(models)
+
+  return jax.jit(device_rows.each_device(run, mesh))
