@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keyjax.arguments import describe, require_function, show, whole_number
+from keyjax.arguments import describe, require_function, whole_number
 from keyjax.attacks.privacy import signals
 
 Predict = Callable[[np.ndarray], Any]  # float[n, ...] -> int[n], on the host.
@@ -162,8 +162,7 @@ def noise(
   x = np.asarray(inputs)
   if x.ndim < 2 or not np.issubdtype(x.dtype, np.floating):
     raise ValueError(f"inputs are {describe(x)}: pass floats, [n, ...]")
-  if not (np.isscalar(scale) and np.isfinite(scale) and scale > 0):
-    raise ValueError(f"scale={show(scale)}: a finite number above 0")
+  scale = signals.check_above(scale, "scale", 0)
   copies = whole_number(copies, "copies")
   return _noise(x, scale, copies, bounds, np.random.default_rng(seed))
 

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import scipy.special
 
-from keyjax.arguments import show
 from keyjax.attacks.privacy import signals
 
 
@@ -68,8 +67,9 @@ def scores(
     ...   same[0], same).tolist()
     [1.0, 0.0]
   """
-  if not (np.isscalar(gamma) and np.isfinite(gamma) and gamma >= 1):
-    raise ValueError(f"gamma={show(gamma)}: a finite number, at least 1")
+  gamma = signals.check_above(gamma, "gamma", 0)
+  if gamma < 1:
+    raise ValueError(f"gamma={gamma:g}: at least 1")
   a = signals.check_share(a, "a")
   log_x = _logarithms(references, "references", (2,), finite=True)
   log_z = _logarithms(

@@ -182,13 +182,13 @@ def _check_classes(
     raise ValueError(
       f"shadows: apply_fn fails on what init returns ({first_line(error)})"
     ) from error
-  shape = getattr(found, "shape", ())
+  shape: tuple[int, ...] = getattr(found, "shape", ())
   if len(shape) != 2:
     raise ValueError(
       f"shadows: apply_fn returns {describe(found)}: expected [1, classes]; "
       "for other outputs pass `loss=`"
     )
-  signals.check_labels(data.label, (tasks.num_examples(data.image), shape[1]))
+  signals.check_labels(data.label, (tasks.num_examples(data.image), shape[-1]))
 
 
 def _train_chunk(

@@ -4,6 +4,7 @@ Logarithms of probabilities never leave the domain of logarithms: members have
 probabilities that round to 1, and an attack lives on what rounding removes.
 """
 
+import numbers
 from typing import Any
 
 import numpy as np
@@ -175,6 +176,22 @@ def check_values(
 
 def check_share(value: Any, name: str) -> float:
   """Return a number from 0 to 1, or raise ValueError."""
-  if isinstance(value, bool) or not np.isscalar(value) or not 0 <= value <= 1:  # type: ignore[operator]
+  found = _number(value)
+  if not 0 <= found <= 1:
     raise ValueError(f"{name}={show(value)}: a number from 0 to 1")
-  return float(value)  # type: ignore[arg-type]
+  return found
+
+
+def check_above(value: Any, name: str, least: float) -> float:
+  """Return a finite number above `least`, or raise ValueError."""
+  found = _number(value)
+  if not (found > least and found < np.inf):
+    raise ValueError(f"{name}={show(value)}: a finite number above {least:g}")
+  return found
+
+
+def _number(value: Any) -> float:
+  """Return a number as a float; NaN for what is none."""
+  if isinstance(value, numbers.Real) and not isinstance(value, bool):
+    return float(value)
+  return float("nan")

@@ -28,7 +28,7 @@ def phi(logits, label):
 
 
 def lira(target, phis, members, online=True, fixed=False, center="median"):
-  """Carlini et al. 2022, algorithm 1 and section IV-C, one example at a time."""
+  """Carlini et al. 2022, algorithm 1 and its offline form, in loops."""
   middle = statistics.median if center == "median" else statistics.fmean
   k, n = members.shape
   groups = {

@@ -21,9 +21,12 @@ def vectors(members):
   return np.stack([first + 0.05 * noise[0], noise[1]], -1)
 
 
+SHADOWS = vectors(MEMBERS)
+
+
 def attack(**options):
   options = {"steps": 150, "learning_rate": 0.02, "batch_size": 32, **options}
-  return shokri.fit(vectors(MEMBERS), LABELS, MEMBERS, **options)
+  return shokri.fit(SHADOWS, LABELS, MEMBERS, **options)
 
 
 def test_each_class_has_an_attack_model_of_its_own():
@@ -84,9 +87,7 @@ def test_a_rare_member_does_not_move_the_threshold():
     ),
     (lambda x: shokri.fit(x, LABELS, MEMBERS, steps=0), "steps=0"),
     (
-      lambda x: shokri.fit(
-        1e30 * x, LABELS, MEMBERS, steps=3, learning_rate=1e30
-      ),
+      lambda x: shokri.fit(x, LABELS, MEMBERS, steps=9, learning_rate=1e30),
       "training diverged",
     ),
     (lambda x: shokri.scores(attack(), x[0, :, :1], LABELS), "pass .*, 2"),
@@ -112,7 +113,7 @@ def test_what_is_far_from_the_boundary_is_right_more_often():
   found = label_only.ask(box, np.ones(6, int), copies)
   assert found.queries == 6 * 201 and found.right.shape == (6, 201)
   scores = found.scores
-  assert 0.4 < scores[0] < 0.6 and scores[-1] > 0.9
+  assert 0.35 < scores[0] < 0.65 and scores[-1] > 0.9
   assert (np.diff(scores) > 0).all()
   again = label_only.noise(x, 0.3, copies=200, bounds=None)
   again = label_only.ask(box, np.ones(6, int), again)

@@ -91,8 +91,8 @@ def bad_data(image=DATA.image, label=DATA.label):
 @pytest.mark.parametrize(
   ("options", "message"),
   [
-    ({"members": MEMBERS[:3]}, "example .* has 1 of 3 shadow models with it"),
-    ({"members": ~MEMBERS[:3]}, "1 of 3 shadow models without it"),
+    ({"members": MEMBERS[:3]}, "example .* has 0 of 3 shadow models with it"),
+    ({"members": MEMBERS | True}, "0 of 5 shadow models without it"),
     ({"members": MEMBERS[:, 1:]}, r"pass bool\[5, 40\]"),
     ({"members": MEMBERS[0]}, r"members are bool\[40\]"),
     ({"members": MEMBERS * 1.0}, "members are float64"),
