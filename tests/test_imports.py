@@ -28,7 +28,7 @@ TIERS = (
     "published",
     "studies",
   },
-  {"evasion", "benchmarks"},
+  {"evasion", "benchmarks", "membership"},
   {"report"},
   {"commands"},
 )

@@ -24,10 +24,15 @@ def path(name: str) -> AnyPath:
 
 def write(path: AnyPath, text: str) -> None:
   """Write a text file atomically."""
+  write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: AnyPath, content: bytes) -> None:
+  """Write a file atomically."""
   if is_remote(path):
-    path.write_text(text)
+    path.write_bytes(content)
     return
-  private_files.replace(path, text.encode("utf-8"), mode=0o666)
+  private_files.replace(path, content, mode=0o666)
 
 
 def append(path: AnyPath, line: str) -> None:

@@ -33,12 +33,14 @@ class Recipe(NamedTuple):
     learning_rate: Initial learning rate of a cosine decay to 0.
     layers: Regular expression of the leaf paths that train.
     batch_size: Batch size; all images if there are fewer.
+    weight_decay: Decay of all that trains, times the learning rate.
   """
 
   optimizer: str = "adam"
   learning_rate: float = 1e-3
   layers: str = ".*"
   batch_size: int = 64
+  weight_decay: float = 0.0
 
 
 _DEFAULT = Recipe()
@@ -93,7 +95,7 @@ def fit(
   else:
     mask = split_collections(mask)[0]
   step_fn, init = compiled_step(
-    apply_fn, recipe.optimizer, rest is not None, loss or cross_entropy
+    apply_fn, recipe, rest is not None, loss or cross_entropy
   )
   mesh = device_rows.over(devices or device_rows.workers())
   home = jax.local_devices()[0]
@@ -140,13 +142,25 @@ def trained_leaves(params: PyTree, layers: str, prefix: bool) -> PyTree:
   return jax.tree.unflatten(treedef, [jnp.float32(c) for c in chosen])
 
 
-@functools.lru_cache(maxsize=16)
 def compiled_step(
-  apply_fn: ApplyFn, optimizer: str, collections: bool, loss: Loss
+  apply_fn: ApplyFn, recipe: Recipe, collections: bool, loss: Loss
 ) -> Any:
   """Return a compiled step, and the function that starts its state."""
-  if optimizer not in _RULES:
-    raise ValueError(f"optimizer={optimizer!r}: choose {', '.join(_RULES)}")
+  if recipe.optimizer not in _RULES:
+    known = ", ".join(_RULES)
+    raise ValueError(f"optimizer={recipe.optimizer!r}: choose {known}")
+  rule = recipe.optimizer, recipe.weight_decay
+  return _compiled_step(apply_fn, *rule, collections, loss)
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled_step(
+  apply_fn: ApplyFn,
+  optimizer: str,
+  weight_decay: float,
+  collections: bool,
+  loss: Loss,
+) -> Any:
   rule = _RULES[optimizer]()
 
   def loss_fn(params: PyTree, rest: Any, batch: Any) -> tuple[jax.Array, Any]:
@@ -166,6 +180,8 @@ def compiled_step(
     grads, rest = jax.grad(loss_fn, has_aux=True)(params, rest, batch)
     with jax.numpy_dtype_promotion("standard"):  # Optax counts in int32.
       updates, state = rule.update(grads, state, params)
+    if weight_decay:
+      updates = jax.tree.map(lambda u, p: u + weight_decay * p, updates, params)
     move = lambda p, u, m: p - (rate * m).astype(p.dtype) * u  # noqa: E731
     return jax.tree.map(move, params, updates, mask), rest, state
 

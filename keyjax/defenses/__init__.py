@@ -1,4 +1,4 @@
-"""Defences against changed inputs, and what each one guarantees.
+"""Defences, of inputs and of answers, and what each one guarantees.
 
     adversarial training   `adversarial_loss.fgsm`, `pgd`, `fast`, `trades`
     distillation           `distilled_loss`, `soft_labels`
@@ -7,6 +7,7 @@
     discrete inputs        `discrete`
     randomised smoothing   `certify`, `predict`
     similar queries        `similar_queries`
+    what a service answers `answers`: temperature, top k, rounding, labels
     energy scores          `energy.energy`, `auroc`, `false_accepts`
     masked gradients       `audit.audit`: is a robust accuracy an illusion?
 
@@ -19,7 +20,13 @@ from typing import TYPE_CHECKING
 from keyjax import lazy
 
 if TYPE_CHECKING:
-  from keyjax.defenses import adversarial_loss, audit, energy, similar_queries
+  from keyjax.defenses import (
+    adversarial_loss,
+    answers,
+    audit,
+    energy,
+    similar_queries,
+  )
   from keyjax.defenses.audit_findings import Audit, Finding
   from keyjax.defenses.distillation import distilled_loss, soft_labels
   from keyjax.defenses.input_filters import discrete, with_noise
@@ -31,6 +38,7 @@ __all__ = [
   "Certificate",
   "Finding",
   "adversarial_loss",
+  "answers",
   "audit",
   "certify",
   "discrete",

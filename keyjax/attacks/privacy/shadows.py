@@ -8,7 +8,7 @@ model; side by side they cost less than one after another.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -87,6 +87,7 @@ def train(
   logits: bool = False,
   loss: Loss | None = None,
   devices: Sequence[jax.Device] | None = None,
+  shared: Mapping[str, PyTree] | None = None,
 ) -> Shadows:
   """Train k models, each on its own members of the data.
 
@@ -111,6 +112,9 @@ def train(
     loss: Loss of outputs and labels, as in `fit`; by default cross-entropy.
     devices: Devices that share the models of a chunk, each training its own; by
       default `device_rows.workers()`.
+    shared: Collections that all models have in common and none changes, such as
+      a key: apply_fn finds them among the variables. They are arguments of the
+      compiled step, never its constants, and are not in what is returned.
 
   Raises:
     ValueError: If an argument is wrong, a label is no class of the model, an
@@ -131,12 +135,15 @@ def train(
   steps, chunk = whole_number(steps, "steps"), whole_number(chunk, "chunk")
   each = whole_number(each, "each", least=0)
   among = _check_data(data, members, each)
+  shared = dict(shared or {})
   if loss is None:
-    _check_classes(apply_fn, init, data)
+    _check_classes(apply_fn, init, data, shared)
   smallest = int(among.sum(1).min())
   size = min(whole_number(recipe.batch_size, "batch_size"), smallest)
   mesh = device_rows.over(devices or device_rows.workers())
-  inputs = device_rows.copy_to(mesh, jax.tree.map(jnp.asarray, tuple(data)))
+  inputs = device_rows.copy_to(
+    mesh, (*jax.tree.map(jnp.asarray, tuple(data)), shared)
+  )
   found = []
   for rows in stacked.chunks(len(among), chunk, mesh):
     fitted = _train_chunk(
@@ -148,7 +155,7 @@ def train(
   answered = None
   if logits:
     answered = stacked.answers(
-      apply_fn, params, data.image, chunk=chunk, devices=devices
+      apply_fn, params, data.image, chunk=chunk, devices=devices, shared=shared
     )
   return Shadows(params, among, answered)
 
@@ -168,16 +175,19 @@ def _check_data(data: Examples, members: Any, each: int) -> np.ndarray:
 
 
 def _check_classes(
-  apply_fn: ApplyFn, init: Callable[[jax.Array], PyTree], data: Examples
+  apply_fn: ApplyFn,
+  init: Callable[[jax.Array], PyTree],
+  data: Examples,
+  shared: Mapping[str, PyTree],
 ) -> None:
   """Raise ValueError if labels are no classes of the model."""
   first = tasks.take(data.image, slice(1))
 
-  def run(rng: jax.Array, inputs: Any) -> Any:
-    return apply_fn(init(rng), inputs)
+  def run(rng: jax.Array, inputs: Any, shared: Any) -> Any:
+    return apply_fn(stacked.with_shared(init(rng), shared), inputs)
 
   try:
-    found = jax.eval_shape(run, jax.random.key(0), first)
+    found = jax.eval_shape(run, jax.random.key(0), first, shared)
   except Exception as error:
     raise ValueError(
       f"shadows: apply_fn fails on what init returns ({first_line(error)})"
@@ -194,7 +204,7 @@ def _check_classes(
 def _train_chunk(
   apply_fn: ApplyFn,
   init: Callable[[jax.Array], PyTree],
-  data: tuple[Any, Any],
+  data: tuple[Any, Any, Any],
   members: np.ndarray,
   rows: np.ndarray,
   recipe: fit.Recipe,
@@ -213,11 +223,7 @@ def _train_chunk(
   )
   mask = fit.trained_leaves(one, recipe.layers, prefix=rest is not None)
   step, start = _mapped(
-    apply_fn,
-    recipe.optimizer,
-    rest is not None,
-    loss or fit.cross_entropy,
-    mesh,
+    apply_fn, recipe, rest is not None, loss or fit.cross_entropy, mesh
   )
   orders = [_batches(members[i], size, [seed, int(i)]) for i in rows]
   params, rest = device_rows.cut_rows(mesh, (params, rest))
@@ -226,9 +232,9 @@ def _train_chunk(
   for i in range(steps):
     rate = recipe.learning_rate * 0.5 * (1 + np.cos(np.pi * i / steps))
     picked = np.stack([next(order) for order in orders])  # [chunk, size]
-    shared = (data, mask, device_rows.copy_to(mesh, jnp.float32(rate)))
+    common = (data, mask, device_rows.copy_to(mesh, jnp.float32(rate)))
     mine = (params, rest, state, device_rows.cut_rows(mesh, picked))
-    params, rest, state = step(shared, mine)
+    params, rest, state = step(common, mine)
   whole = params if rest is None else {"params": params, **rest}
   return jax.tree.map(np.asarray, whole)
 
@@ -250,20 +256,25 @@ def _batches(
 @functools.lru_cache(maxsize=8)
 def _mapped(
   apply_fn: ApplyFn,
-  optimizer: str,
+  recipe: fit.Recipe,
   collections: bool,
   loss: Loss,
   mesh: Mesh | None,
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
   """Return a compiled step of all models, and the start of its state."""
-  step, start = fit.compiled_step(apply_fn, optimizer, collections, loss)
+  step, start = fit.compiled_step(apply_fn, recipe, collections, loss)
 
-  def steps(shared: Any, mine: Any) -> Any:
-    data, mask, rate = shared
+  def steps(common: Any, mine: Any) -> Any:
+    (*data, shared), mask, rate = common
 
     def one(params: Any, rest: Any, state: Any, picked: jax.Array) -> Any:
-      batch = tasks.take(data, picked)
-      return step(params, rest, state, batch, mask, rate)
+      batch = tasks.take(tuple(data), picked)
+      if shared:
+        rest = {**rest, **shared}
+      params, rest, state = step(params, rest, state, batch, mask, rate)
+      if shared:
+        rest = {k: v for k, v in rest.items() if k not in shared}
+      return params, rest, state
 
     return jax.vmap(one)(*mine)
 

@@ -6,7 +6,7 @@ and compiles once; devices divide the models of a chunk between them.
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -27,6 +27,8 @@ def answers(
   chunk: int = 16,
   batch_size: int = 500,
   devices: Sequence[jax.Device] | None = None,
+  shared: Mapping[str, PyTree] | None = None,
+  finite: bool = True,
 ) -> np.ndarray:
   """Return logits of stacked models, float32[k, n, c].
 
@@ -37,9 +39,12 @@ def answers(
     chunk: Models that are on the devices at the same time.
     batch_size: Inputs of a forward pass.
     devices: As in `train`.
+    shared: As in `train`.
+    finite: Whether answers that are NaN or infinite are refused, as those of
+      shadow models should be; a model without its key may have some.
 
   Raises:
-    ValueError: If logits are NaN or infinite, or no [n, c].
+    ValueError: If logits are refused, or no [n, c].
     TypeError: If apply_fn is no function.
 
   Example:
@@ -54,6 +59,7 @@ def answers(
   size = min(whole_number(batch_size, "batch_size"), n)
   mesh = device_rows.over(devices or device_rows.workers())
   run = _forward(apply_fn, mesh)
+  common = device_rows.copy_to(mesh, dict(shared or {}))
   found = []
   for rows in chunks(k, chunk, mesh):
     models = device_rows.cut_rows(mesh, tasks.take(params, rows))
@@ -61,7 +67,9 @@ def answers(
     for start in range(0, n, size):
       at = np.arange(start, start + size) % n  # The last batch is full too.
       batch = jax.tree.map(jnp.asarray, tasks.take(inputs, at))
-      logits = np.asarray(run(device_rows.copy_to(mesh, batch), models))
+      logits = np.asarray(
+        run((device_rows.copy_to(mesh, batch), common), models)
+      )
       if logits.ndim != 3:
         raise ValueError(
           f"apply_fn returns {describe(logits[0])}: expected [{size}, classes]"
@@ -69,8 +77,25 @@ def answers(
       parts.append(logits[:, : n - start])
     found.append(np.concatenate(parts, axis=1))
   logits = joined(found, k)
-  require_finite(logits, "logits")
+  if finite:
+    require_finite(logits, "logits")
   return np.asarray(logits, np.float32)
+
+
+def with_shared(variables: PyTree, shared: Mapping[str, PyTree]) -> PyTree:
+  """Return variables with the collections that all models have in common.
+
+  Raises:
+    ValueError: If there are some, and the variables are not in collections.
+  """
+  if not shared:
+    return variables
+  if not isinstance(variables, dict) or "params" not in variables:
+    raise ValueError(
+      f"shared={', '.join(shared)}: init returns no collections: pass "
+      "{'params': ...}"
+    )
+  return {**variables, **shared}
 
 
 def chunks(k: int, chunk: int, mesh: Mesh | None) -> Iterator[np.ndarray]:
@@ -103,7 +128,13 @@ def require_finite(values: PyTree, what: str) -> None:
 def _forward(apply_fn: ApplyFn, mesh: Mesh | None) -> Callable[..., jax.Array]:
   """Return the compiled forward pass of all models: [k, n, c]."""
 
-  def run(inputs: Any, models: Any) -> jax.Array:
-    return jax.vmap(lambda params: apply_fn(params, inputs))(models)
+  def run(common: Any, models: Any) -> jax.Array:
+    inputs, shared = common
+
+    def one(params: Any) -> jax.Array:
+      found: jax.Array = apply_fn(with_shared(params, shared), inputs)
+      return found
+
+    return jax.vmap(one)(models)
 
   return jax.jit(device_rows.each_device(run, mesh))

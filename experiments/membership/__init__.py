@@ -1,0 +1,1 @@
+"""Who was in the training data: attacks on locked models, by condition."""

@@ -1,0 +1,288 @@
+"""What each attack learns of who was trained on, in each condition of a key.
+
+    plain     no lock
+    right     with the key, as a user or a service answers
+    wrong     with other keys
+    no_key    the stolen file alone
+
+Shadow models are trained as the judged model was. Where a model trains under a
+key, so were they, under the same one, and they answer in the same condition:
+that is more than an attacker without the key could do. Otherwise they are
+plain, which an attacker trains without any key.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+import keyjax
+from experiments.interpretation.conditions import Condition, conditions
+from experiments.membership import attacks, models, plan, replies
+from experiments.membership.attacks import Answers
+from experiments.protection.job import Rows
+from experiments.run import results
+from keyjax.attacks.privacy import leakage, roc, stacked
+from keyjax.scheme import PyTree, binds
+
+RATES = (0.01, 0.001)  # FPRs at which rows have the TPR.
+_POINTS = 60  # Of a curve in a row.
+_BATCH = 500
+_UNLOCKED = keyjax.identity()
+_CONDITIONS = ("right", "wrong", "no_key")
+
+
+class Task(NamedTuple):
+  """Some rows that are measured together.
+
+  Attributes:
+    name: Name, a hash of what its figures depend on.
+    title: Title for people.
+    measure: Function that returns the rows.
+  """
+
+  name: str
+  title: str
+  measure: Callable[[], Rows]
+
+
+def tasks(config: ConfigDict, found: models.Models) -> list[Task]:
+  """Return what a config asks for, group by group.
+
+  Args:
+    config: Config with `privacy`.
+    found: Its models.
+  """
+  made = []
+  for group in plan.groups(config):
+    judge = Judge(config, found, group)
+    for condition in judge.conditions:
+      made.append(judge.task(condition, "", ""))
+      for attack in config.privacy.attacks:
+        made.append(judge.task(condition, attack, ""))
+    if group == f"{plan.NONE}/{plan.NONE}":
+      for reply in config.privacy.replies:
+        for attack in config.privacy.attacks:
+          if not attacks.get(attack).asks:
+            made.append(judge.task("api", attack, reply))
+  return made
+
+
+class Judge:
+  """Judges the models of one group.
+
+  Attributes:
+    conditions: Names of the conditions that the group has.
+  """
+
+  def __init__(
+    self, config: ConfigDict, found: models.Models, group: str
+  ) -> None:
+    """Prepare to judge; nothing is trained yet."""
+    self._config = config
+    self._models = found
+    self._group = group
+    self._scheme = group.split("/")[0]
+    self.conditions: tuple[str, ...] = _CONDITIONS
+    if found.job.config.schemes[self._scheme].scheme == "identity":
+      self.conditions = ("plain",)
+    elif not config.privacy.wrong_keys:
+      self.conditions = ("right", "no_key")
+
+  def task(self, condition: str, attack: str, reply: str) -> Task:
+    """Return a task: an attack, or "" for the accuracy alone."""
+    parts = (condition, attack, reply)
+    title = plan.title(self._config, self._group)
+    said = replies.parse(reply)[0] if reply else condition
+    what = attacks.get(attack).title if attack else "accuracy"
+    measure = self._attack if attack else self._accuracy
+    return Task(
+      name=plan.row_name(self._config, self._group, parts),
+      title=f"{title}, {said}: {what}",
+      measure=functools.partial(measure, *parts),
+    )
+
+  def _fields(self, condition: str, attack: str, reply: str) -> dict[str, Any]:
+    spec = self._config.schemes[self._scheme]
+    fields = results.names(self._scheme, spec)
+    return fields | {
+      "title": plan.title(self._config, self._group),
+      "training": self._group.split("/")[1],
+      "condition": condition,
+      "attack": attack,
+      "attack_title": attacks.get(attack).title if attack else "",
+      "reply": reply,
+      "examples": self._config.privacy.pool,
+      "shadows": self._config.privacy.models - 1,
+      "label_noise": self._config.privacy.noise,
+    }
+
+  def _accuracy(self, condition: str, attack: str, reply: str) -> Rows:
+    """Return how well the judged models classify, members and others."""
+    fields = self._fields(condition, attack, reply)
+    shares: dict[str, list[float]] = {"train": [], "test": []}
+    finite = []
+    for found, members in self._judged(condition):
+      right = found.logits.argmax(-1) == found.labels
+      right &= np.isfinite(found.logits).all(-1)
+      rest = found.rest.argmax(-1) == found.rest_labels
+      rest &= np.isfinite(found.rest).all(-1)
+      shares["train"].append(float(right[members].mean()))
+      shares["test"].append(float(rest.mean()))
+      finite.append(float(np.isfinite(found.rest).all(-1).mean()))
+    return [
+      results.row(
+        fields,
+        metric=f"{name}_accuracy",
+        value=float(np.mean(values)),
+        low=min(values),
+        high=max(values),
+        interval="least and greatest of the judged models",
+        values=values,
+        nonfinite=1 - float(np.mean(finite)),
+      )
+      for name, values in shares.items()
+    ]
+
+  def _attack(self, condition: str, attack: str, reply: str) -> Rows:
+    """Return AUC, accuracy and TPRs of one attack, over the judged models."""
+    scores = attacks.get(attack).scores
+    leaks, curves = [], []
+    for found, members in self._judged(condition):
+      seen = _through(found, reply) if reply else found
+      named = scores(seen)
+      leaks.append(leakage.leak(named, members, RATES))
+      curves.append(_thinned(roc.curve(named, members)))
+    fields = self._fields(condition, attack, reply)
+    fields |= {
+      "models": len(leaks),
+      "members": leaks[0].members,
+      "others": leaks[0].others,
+      "nan": sum(x.nan for x in leaks) / len(leaks),
+    }
+    found_rows = [
+      _row(fields, "auc", [x.auc for x in leaks], curves=curves),
+      _row(fields, "balanced_accuracy", [x.accuracy for x in leaks]),
+    ]
+    for i, rate in enumerate(RATES):
+      points = [x.points[i] for x in leaks]
+      resolved = all(p.resolved for p in points)
+      tprs = [p.tpr for p in points]
+      found_rows.append(_row(fields, f"tpr_{rate:g}", tprs, resolved=resolved))
+    return found_rows
+
+  def _judged(self, condition: str) -> Iterator[tuple[Answers, np.ndarray]]:
+    """Yield the answers of each judged model, and who its members are."""
+    for number in range(self._config.privacy.targets):
+      for found in self._answers(number, condition):
+        yield found, self._models.group(self._group).members[number]
+
+  def _answers(self, number: int, condition: str) -> Iterator[Answers]:
+    """Yield the answers of one model: with several wrong keys, of each."""
+    target = self._models.target(self._group, number)
+    job = self._models.job
+    wanted = "right" if condition in ("plain", "api") else condition
+    wrong = self._config.privacy.wrong_keys if wanted == "wrong" else 0
+    for one in conditions(job, self._scheme, target, wrong):
+      if one.name == wanted:
+        yield self._in_condition(number, one, target.apply_fn)
+
+  def _in_condition(
+    self, number: int, condition: Condition, apply_fn: Any
+  ) -> Answers:
+    group, rest = self._models.group(self._group), self._models.rest
+    pool = self._models.pool
+    trains = self._models.job.locks[self._scheme].trains
+    others = [i for i in range(len(group.members)) if i != number]
+
+    def of(params: PyTree, images: np.ndarray, keyed: bool) -> np.ndarray:
+      return _logits(condition if keyed else None, apply_fn, params, images)
+
+    shadows = jax.tree.map(lambda x: x[others], group.params)
+    first = jax.tree.map(lambda x: x[:1], shadows)
+    own = jax.tree.map(lambda x: np.asarray(x)[None], condition.params)
+    return Answers(
+      labels=pool.label,
+      logits=of(own, pool.image, keyed=True)[0],
+      shadows=of(shadows, pool.image, keyed=trains),
+      members=group.members[others],
+      rest_labels=rest.label,
+      rest=of(own, rest.image, keyed=True)[0],
+      rest_shadows=of(shadows, rest.image, keyed=trains),
+      images=pool.image,
+      predict=lambda x: _classes(of(own, x, keyed=True)[0]),
+      predict_shadow=lambda x: _classes(of(first, x, keyed=trains)[0]),
+    )
+
+
+def _logits(
+  condition: Condition | None,
+  apply_fn: Any,
+  params: PyTree,
+  images: np.ndarray,
+) -> np.ndarray:
+  """Return what stacked models answer, float32[k, n, c], NaN or not."""
+  shared, run = {}, apply_fn
+  if condition and binds(condition.scheme):
+    shared = models.key_collection(condition.key)
+    run = models.under_key(condition.scheme, apply_fn)
+  return stacked.answers(
+    run,
+    params,
+    images,
+    chunk=8,
+    batch_size=_BATCH,
+    shared=shared,
+    finite=False,
+  )
+
+
+def _classes(logits: np.ndarray) -> np.ndarray:
+  """Return the predicted classes; -1 where a model answers NaN."""
+  is_finite = np.isfinite(logits).all(-1)
+  return np.where(is_finite, logits.argmax(-1), -1)
+
+
+def _through(found: Answers, reply: str) -> Answers:
+  """Return answers as a service gives them, of shadow models too."""
+  answer = replies.parse(reply)[1]
+  return found._replace(
+    logits=answer(found.logits),
+    shadows=answer(found.shadows),
+    rest=answer(found.rest),
+    rest_shadows=answer(found.rest_shadows),
+  )
+
+
+def _row(
+  fields: dict[str, Any],
+  metric: str,
+  found: list[leakage.Estimate],
+  **more: Any,
+) -> dict[str, Any]:
+  """Return the mean over judged models, with the widest of their intervals."""
+  return results.row(
+    fields,
+    metric=metric,
+    value=float(np.mean([x.value for x in found])),
+    low=min(x.low for x in found),
+    high=max(x.high for x in found),
+    interval="hull of a 95 % bootstrap over examples of each judged model",
+    values=[x.value for x in found],
+    **more,
+  )
+
+
+def _thinned(found: roc.Curve) -> list[list[float]]:
+  """Return some points of a curve, dense at its left end: [[fpr, tpr]]."""
+  least = 1 / found.others
+  at = np.concatenate([[0.0], np.geomspace(least, 1.0, _POINTS)])
+  picked = np.searchsorted(found.fpr, at + 1e-12, side="right") - 1
+  picked = np.unique(picked)
+  return [
+    [round(float(found.fpr[i]), 6), round(float(found.tpr[i]), 6)]
+    for i in picked
+  ]

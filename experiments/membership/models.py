@@ -1,0 +1,222 @@
+"""Groups of models: trained side by side, stored, and locked one by one."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+from ml_collections import ConfigDict
+
+import keyjax
+from experiments.membership import plan
+from experiments.protection.job import Job, keygen_batch
+from experiments.run import files
+from keyjax import quantize, tree
+from keyjax.attacks.game import Examples, Target
+from keyjax.attacks.privacy import shadows
+from keyjax.scheme import ApplyFn, PyTree
+
+_DATA = 1  # Makes the seed of the pool differ from those of the halves.
+_KEY = "key"  # Collection of the key under which a group is trained.
+
+
+class Group(NamedTuple):
+  """Models that are trained alike.
+
+  Attributes:
+    params: Their variables, with a first axis over models.
+    members: bool[k, n], the training data of each.
+  """
+
+  params: PyTree
+  members: np.ndarray
+
+
+class Models:
+  """The groups of a config, trained when they are first asked for.
+
+  Attributes:
+    job: Data, model, locks and folders.
+    pool: Examples of which each model sees half, labels with noise.
+    rest: Examples that no model sees.
+  """
+
+  def __init__(self, config: ConfigDict, job: Job) -> None:
+    """Prepare the data; nothing is trained yet.
+
+    Args:
+      config: Config with `privacy`.
+      job: The job of the config.
+    """
+    self._config = config
+    self.job = job
+    self._last: tuple[str, Group] | None = None
+    self._keys: dict[str, Any] = {}
+    dataset, fields = job.dataset, config.privacy
+    rng = np.random.default_rng([config.train.seed, _DATA])
+    order = rng.permutation(len(dataset.train_labels))[: fields.pool]
+    labels = dataset.train_labels[order].astype(np.int32)
+    wrong = rng.random(len(labels)) < fields.noise
+    moved = labels + rng.integers(1, dataset.num_classes, len(labels))
+    labels = np.where(wrong, moved % dataset.num_classes, labels)
+    images = _as_input(dataset.train_images[order])
+    self.pool = Examples(images, labels.astype(np.int32))
+    most = len(dataset.test_labels)
+    self.rest = Examples(
+      _as_input(dataset.test_images[:most]),
+      dataset.test_labels.astype(np.int32),
+    )
+
+  @functools.cached_property
+  def like(self) -> PyTree:
+    """Shapes and types of a model's variables."""
+    return jax.eval_shape(self._init, jax.random.key(0))
+
+  def group(self, name: str) -> Group:
+    """Return a group, trained once and stored in the workdir."""
+    scheme = name.split("/")[0]
+    if not self.job.locks[scheme].trains and scheme != plan.NONE:
+      name = f"{plan.NONE}/{plan.NONE}"  # The lock changes trained weights.
+    if self._last is None or self._last[0] != name:
+      self._last = (name, self._group(name))
+    return self._last[1]
+
+  def _group(self, name: str) -> Group:
+    fields = self._config.privacy
+    even = fields.models + fields.models % 2
+    members = shadows.split(even, fields.pool, self._config.train.seed)
+    members = members[: fields.models]
+    file = (
+      self.job.workdir.folder(name.replace("/", "_")) / "models.safetensors"
+    )
+    if not file.exists():
+      _save(file, self._train(name, members))
+    return Group(_load(file, self.like), members)
+
+  def _train(self, name: str, members: np.ndarray) -> PyTree:
+    recipe, steps = plan.recipe(self._config, name)
+    self.job.log(f"{name}: training {len(members)} models, {steps} steps each")
+    scheme = name.split("/")[0]
+    lock = self.job.locks[scheme]
+    apply_fn: ApplyFn = self.job.model.apply
+    shared = {}
+    if lock.trains:
+      apply_fn = under_key(lock.scheme, apply_fn)
+      shared = key_collection(self._shared_key(scheme))
+    return shadows.train(
+      apply_fn,
+      self._init,
+      self.pool,
+      members,
+      recipe,
+      self._config.train.seed,
+      steps=steps,
+      chunk=self._config.privacy.side_by_side,
+      shared=shared,
+    ).params
+
+  def target(self, name: str, number: int) -> Target:
+    """Return one model of a group, locked.
+
+    Args:
+      name: Name of the group.
+      number: Number of the model.
+    """
+    scheme = name.split("/")[0]
+    lock = self.job.locks[scheme]
+    params = jax.tree.map(lambda x: x[number], self.group(name).params)
+    prepared = jax.tree.map(jnp.asarray, lock.prepare(params))
+    if lock.trains:
+      key = self._shared_key(scheme)
+    else:
+      secret = self.job.workdir.secret.child(f"{scheme}_{number}")
+      key = lock.scheme.keygen(secret, prepared, keygen_batch(self.job))
+    return Target(
+      name=self._config.schemes[scheme].scheme,
+      scheme=lock.scheme,
+      key=key,
+      params=prepared,
+      locked=jax.jit(lock.scheme.encrypt)(key, prepared),
+      apply_fn=self.job.model.apply,
+      init=self._init,
+      train=self.pool,
+      test=self.rest,
+      task=self.job.task,
+      options=dict(self._config.schemes[scheme].args),
+      floats=quantize.dequantize,
+    )
+
+  def _shared_key(self, scheme: str) -> Any:
+    """Return the key under which all models of a group are trained."""
+    if scheme not in self._keys:
+      fresh = self._init(jax.random.key(0))
+      secret = self.job.workdir.secret.child(scheme)
+      keygen = self.job.locks[scheme].scheme.keygen
+      self._keys[scheme] = keygen(secret, fresh, keygen_batch(self.job))
+    return self._keys[scheme]
+
+  def _init(self, rng: jax.Array) -> PyTree:
+    return self.job.model.init(rng, jnp.asarray(self.pool.image[:1]))
+
+
+def _as_input(images: np.ndarray) -> np.ndarray:
+  return images.astype(np.float32) / 255
+
+
+def key_collection(key: Any) -> dict[str, Any]:
+  """Return the key as the collection that `under_key` expects."""
+  return {_KEY: key}
+
+
+@functools.lru_cache(maxsize=16)  # One function, or each would compile again.
+def under_key(scheme: keyjax.Scheme, apply_fn: ApplyFn) -> ApplyFn:
+  """Return a pass over variables with a collection that is the key.
+
+  So the key is an argument of compiled programs, never a constant of theirs,
+  which JAX may write to its cache.
+  """
+
+  def forward(
+    variables: Mapping[str, PyTree],
+    images: jax.Array,
+    train: bool = False,
+    mutable: Sequence[str] = (),
+  ) -> Any:
+    own = {k: v for k, v in variables.items() if k != _KEY}
+    bound: Callable[..., Any] = scheme.bind(variables[_KEY], apply_fn)
+    if not train:
+      return bound(own, images)
+    kept = [name for name in mutable if name != _KEY]
+    found = bound(own, images, train=True, mutable=kept)
+    logits, changed = found
+    return logits, {**changed, _KEY: variables[_KEY]}
+
+  return forward
+
+
+def _save(file: files.AnyPath, params: PyTree) -> None:
+  """Write arrays by their paths, completely or not at all."""
+  paths, leaves, _ = tree.flatten(params)
+  arrays = map(np.ascontiguousarray, leaves)
+  content = safetensors.numpy.save(dict(zip(paths, arrays, strict=True)))
+  files.write_bytes(file, content)
+
+
+def _load(file: files.AnyPath, like: PyTree) -> PyTree:
+  """Return arrays that `_save` wrote, in the structure of one model.
+
+  Raises:
+    ValueError: If the file is damaged; the message names it.
+  """
+  paths, _, treedef = tree.flatten(like)
+  try:
+    found = safetensors.numpy.load(file.read_bytes())
+    return jax.tree.unflatten(treedef, [found[path] for path in paths])
+  except (safetensors.SafetensorError, KeyError):
+    raise ValueError(
+      f"{file} is damaged; delete it, and its models are trained again"
+    ) from None

@@ -1,0 +1,159 @@
+r"""What models tell of their training data: plain, locked, and as a service.
+
+    python -m experiments.privacy --config=configs/privacy.py \
+      --workdir=runs/privacy
+
+It trains groups of models, each on its own half of a pool of examples, locks
+some of them, and asks of each example whether a model was trained on it: with
+the key, with wrong ones, with the stolen file alone, and through services that
+hide a part of their answers. It appends rows to WORKDIR/privacy.jsonl; rows
+that are there are not measured again: stop at any time, add attacks, run the
+same command to continue. docs/attacks/membership.md explains the figures.
+
+What to type next:
+    --config=configs/privacy.py:mnist       CNNs of MNIST
+    --config.privacy.attacks="('lira',)"    only this attack
+    --config.privacy.targets=10             more models are judged
+    --copy=FILE                             the rows, for a document
+"""
+
+import functools
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import rich.console
+import rich.table
+from absl import app
+from ml_collections import ConfigDict
+
+import keyjax
+from experiments.membership import measure, models, plan
+from experiments.membership.measure import Task
+from experiments.protection.job import Job, open_job
+from experiments.run import copy_flag, files, results
+from experiments.run import flags as run_flags
+
+Row = dict[str, Any]
+_COLUMNS = {
+  "auc": "AUC",
+  "tpr_0.01": "TPR at 1 %",
+  "tpr_0.001": "at 0.1 %",
+}
+
+
+def run(
+  config: ConfigDict,
+  workdir: str,
+  keydir: str = "",
+  secret: keyjax.Secret | None = None,
+  copy: str = "",
+) -> list[Row]:
+  """Measure what a config asks for, and return the rows.
+
+  Args:
+    config: Config with `schemes` and `privacy`; see
+      `experiments.membership.plan.configure`.
+    workdir: Folder for rows and trained models; it never holds a key.
+    keydir: Folder for keys; `<workdir>.keys` by default.
+    secret: See `experiments.main.run`.
+    copy: File for the rows that a document quotes, without curves.
+
+  Raises:
+    ValueError: If the config or a folder is wrong; the message says how.
+    FileNotFoundError: If the data set is not on this machine.
+  """
+  console = rich.console.Console()
+  say = functools.partial(console.print, markup=False)
+  job = _open_job(config, workdir, keydir, secret, say)
+  todo = measure.tasks(config, models.Models(config, job))
+  file = files.path(workdir) / "privacy.jsonl"
+  found = _measured(todo, file, job, say)
+  results.write_json(files.path(workdir) / "privacy.json", found)
+  if copy:
+    kept = [{k: v for k, v in r.items() if k != "curves"} for r in found]
+    results.write_json(files.path(copy), kept)
+  console.print(table(found))
+  console.print(f"Rows:    {file}")
+  return found
+
+
+def _open_job(
+  config: ConfigDict,
+  workdir: str,
+  keydir: str,
+  secret: keyjax.Secret | None,
+  say: Callable[[str], None],
+) -> Job:
+  if "privacy" not in config:
+    plan.check(config, 0)
+  kept = {k: v for k, v in config.items() if k != "privacy"}
+  job = open_job(ConfigDict(kept), workdir, keydir, secret, say)
+  if job.task.metric != "accuracy" or job.dataset.is_text:
+    raise ValueError(
+      f"dataset={job.dataset.name}: membership attacks here are for images "
+      "with one class each"
+    )
+  plan.check(config, len(job.dataset.train_labels))
+  return job
+
+
+def _measured(
+  todo: Sequence[Task],
+  file: files.AnyPath,
+  job: Job,
+  say: Callable[[str], None],
+) -> list[Row]:
+  """Measure the tasks that have no rows yet; return the rows of all."""
+  start, counted = time.monotonic(), itertools.count(1)
+  titles = {task.name: task.title for task in todo}
+
+  def measure_one(task: Task) -> list[Row]:
+    begun = time.monotonic()
+    new = task.measure()
+    seconds = round(time.monotonic() - begun, 3)
+    return [r | job.row_base | {"seconds": seconds} for r in new]
+
+  def done(name: str, new: list[Row], left: int) -> None:
+    count = next(counted)
+    minutes = (time.monotonic() - start) / count * left / 60
+    figures = ", ".join(f"{r['metric']} {r['value']:.3f}" for r in new)
+    say(f"{titles[name]}: {figures}")
+    say(f"  {count} of {count + left}, about {minutes:.0f} min left")
+
+  functions = {t.name: functools.partial(measure_one, t) for t in todo}
+  return results.resume(file, functions, done)
+
+
+def table(rows: Sequence[Row]) -> rich.table.Table:
+  """Return AUCs, and TPRs in percent, with a line for each attack."""
+  made = rich.table.Table(title="Who was in the training data")
+  for name in ("models", "condition", "attack"):
+    made.add_column(name, overflow="fold")
+  for name in _COLUMNS.values():
+    made.add_column(name, justify="right")
+  lines: dict[tuple[str, str, str], dict[str, str]] = {}
+  for r in rows:
+    if r["metric"] in _COLUMNS:
+      place = (r["title"], r["reply"] or r["condition"], r["attack_title"])
+      lines.setdefault(place, {})[r["metric"]] = _figure(r)
+  for place, figures in lines.items():
+    made.add_row(*place, *(figures.get(k, "") for k in _COLUMNS))
+  return made
+
+
+def _figure(row: Row) -> str:
+  if row["metric"] == "auc":
+    return f"{row['value']:.3f}"
+  mark = "" if row["resolved"] else "*"
+  return f"{100 * row['value']:.1f}{mark}"
+
+
+def main(argv: list[str]) -> None:
+  """Run from the command line."""
+  run_flags.run_command(argv, functools.partial(run, copy=copy_flag.COPY.value))
+
+
+if __name__ == "__main__":
+  app.run(main, flags_parser=run_flags.parse_flags)
