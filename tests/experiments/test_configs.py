@@ -59,6 +59,7 @@ SHAPES = {
 OTHER_WORDS = {
   "attack_scenes.py": ["masks", "boxes"],
   "imagenet.py": ["resnet50", "resnet101", "vit_s"],
+  "privacy.py": ["digits", "clean", "mnist"],
   "robustness.py": ["digits", "mnist"],
   "survey_evasion.py": ["digits", "mnist"],
 }
@@ -209,7 +210,9 @@ def test_the_config_loads_and_is_locked(known: commands.Config) -> None:
   # A pass of public weights takes a minute: they are judged by fewer keys.
   assert config.evaluate.wrong_keys >= (16 if config.weights else 64)
   assert len(config.schemes) >= 1
-  assert set(config.keys()) - {"attacks", "robustness"} == set(base().keys())
+  assert set(config.keys()) - {"attacks", "privacy", "robustness"} == set(
+    base().keys()
+  )
   with pytest.raises((AttributeError, KeyError)):
     config.nope = 1
   with pytest.raises((AttributeError, KeyError)):

@@ -1,0 +1,119 @@
+"""Tables of docs/attacks/membership.md, from rows of `experiments.privacy`."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments.tables import headlines, markdown
+
+Row = Mapping[str, Any]
+_RUNS = ("digits", "clean", "mnist")  # Files privacy_RUN.json, if they exist.
+_ATTACKS = ("gap", "loss", "label_only", "shokri", "lira_fixed", "rmia")
+_CONDITIONS = {
+  "plain": "",
+  "right": "right key",
+  "wrong": "wrong keys",
+  "no_key": "no key",
+}
+
+
+def membership(results: pathlib.Path) -> list[str]:
+  """Return a table of locks and one of services, for each run.
+
+  Args:
+    results: Folder with `privacy_digits.json` and the like.
+  """
+  made: list[str] = []
+  for name in _RUNS:
+    file = results / f"privacy_{name}.json"
+    if file.exists():
+      made += ["", *_of_run(headlines.read(file))]
+  return made[1:]
+
+
+def _of_run(rows: Sequence[Row]) -> list[str]:
+  first = next(r for r in rows if r["attack"])
+  made = [
+    f"**{first['dataset']}**, {first['model']}: {first['examples']:,} "
+    f"examples, half of them members; {100 * first['label_noise']:.0f} % of the labels "
+    f"are wrong; {first['shadows']} shadow models; {first['models']} models "
+    "are judged.",
+    "",
+    *_locks([r for r in rows if not r["reply"]]),
+  ]
+  replies = [r for r in rows if r["reply"]]
+  if replies:
+    made += ["", *_replies(rows)]
+  return [*made, "", _origin(rows)]
+
+
+def _locks(rows: Sequence[Row]) -> list[str]:
+  """Return a line for each model and condition, AUCs by attack."""
+  titles = {r["attack"]: r["attack_title"] for r in rows}
+  shown = [name for name in _ATTACKS if name in titles]
+  head = ["model", "accuracy: members; others", "NaN"]
+  head += [f"{titles[name]}, AUC" for name in shown]
+  head += ["LiRA: TPR at FPR 1 %", "at 0.1 %"]
+  lines = []
+  for title in dict.fromkeys(r["title"] for r in rows):
+    for condition, words in _CONDITIONS.items():
+      own = {
+        (r["attack"], r["metric"]): r
+        for r in rows
+        if (r["title"], r["condition"]) == (title, condition)
+      }
+      if own:
+        lines.append([f"{title}, {words}".rstrip(", "), *_cells(own, shown)])
+  return list(markdown.lines(head, lines))
+
+
+def _cells(own: Mapping[tuple[str, str], Row], shown: Sequence[str]) -> list:
+  members, others = own["", "train_accuracy"], own["", "test_accuracy"]
+  best = "lira_fixed"
+  return [
+    f"{100 * members['value']:.1f}; {100 * others['value']:.1f}",
+    f"{100 * others['nonfinite']:.0f} %",
+    *(_area(own[name, "auc"]) for name in shown),
+    _rate(own[best, "tpr_0.01"]),
+    _rate(own[best, "tpr_0.001"]),
+  ]
+
+
+def _replies(rows: Sequence[Row]) -> list[str]:
+  """Return a line for each thing that a service answers."""
+  plain = [
+    r
+    for r in rows
+    if (r["scheme"], r["training"], r["condition"]) == ("none", "none", "plain")
+  ]
+  titles = {r["attack"]: r["attack_title"] for r in rows}
+  shown = [name for name in _ATTACKS if name in titles and name != "label_only"]
+  head = ["a service answers", *(f"{titles[name]}, AUC" for name in shown)]
+  said = {"all probabilities": plain}
+  for reply in dict.fromkeys(r["reply"] for r in rows if r["reply"]):
+    said[reply] = [r for r in rows if r["reply"] == reply]
+  lines = []
+  for words, own in said.items():
+    areas = {r["attack"]: r for r in own if r["metric"] == "auc"}
+    lines.append([words, *(_area(areas[name]) for name in shown)])
+  return list(markdown.lines(head, lines))
+
+
+def _area(row: Row) -> str:
+  return f"{row['value']:.3f} ({row['low']:.2f} to {row['high']:.2f})"
+
+
+def _rate(row: Row) -> str:
+  """Return a TPR; in brackets if no FPR of that size can be told from 0."""
+  value = f"{100 * row['value']:.1f} %"
+  return value if row["resolved"] else f"({value})"
+
+
+def _origin(rows: Sequence[Row]) -> str:
+  row = rows[0]
+  commits = ", ".join(dict.fromkeys(r["commit"] for r in rows))
+  return (
+    f"(`{row['command']}`: means of the judged models, and the widest of their "
+    f"95 % intervals by bootstrap over examples; commit {commits}; "
+    f"{row['hardware']}; {row['date'][:10]}.)"
+  )
