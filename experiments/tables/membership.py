@@ -35,8 +35,8 @@ def _of_run(rows: Sequence[Row]) -> list[str]:
   first = next(r for r in rows if r["attack"])
   made = [
     f"**{first['dataset']}**, {first['model']}: {first['examples']:,} "
-    f"examples, half of them members; {100 * first['label_noise']:.0f} % of the labels "
-    f"are wrong; {first['shadows']} shadow models; {first['models']} models "
+    f"examples, half of them members; {100 * first['label_noise']:.0f} % of "
+    f"the labels are wrong; {first['shadows']} shadow models; {first['models']} models "
     "are judged.",
     "",
     *_locks([r for r in rows if not r["reply"]]),
