@@ -36,8 +36,8 @@ def _of_run(rows: Sequence[Row]) -> list[str]:
   made = [
     f"**{first['dataset']}**, {first['model']}: {first['examples']:,} "
     f"examples, half of them members; {100 * first['label_noise']:.0f} % of "
-    f"the labels are wrong; {first['shadows']} shadow models; {first['models']} models "
-    "are judged.",
+    f"the labels are wrong; {first['shadows']} shadow models; "
+    f"{first['models']} models are judged.",
     "",
     *_locks([r for r in rows if not r["reply"]]),
   ]
