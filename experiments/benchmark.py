@@ -1,6 +1,6 @@
 """Measure speed, in one run so that ratios hold on a noisy machine.
 
-    python -m experiments.benchmark                  all but the last eight
+    python -m experiments.benchmark                  all but the last nine
     python -m experiments.benchmark schemes          ciphers, and many keys
     python -m experiments.benchmark overhead         of steps and forward passes
     python -m experiments.benchmark overhead.inference    one part of it
@@ -17,6 +17,9 @@
         AutoAttack and Foolbox in PyTorch, installed in the same way: 1 hour
     python -m experiments.benchmark gridworlds       the off-switch gridworld
         against the original, step for step: a minute
+    python -m experiments.benchmark membership       scores of LiRA and RMIA
+        against the authors' code (`membership.scores`); shadow models side by
+        side against one after another (`membership.speed`): 10 minutes
     python -m experiments.benchmark pretrained       SmolLM2 against llama.cpp,
         installed in the same way: tokens, logits, answers, speed; MiniLM, MTCNN
         and PP-OCR against PyTorch and ONNX Runtime (`pretrained.others`):
@@ -33,6 +36,7 @@ What to type next:
     --programs=bfloat16    only the programs of `tpu` whose names match
     --networks=mnist,gtsrb    networks of `parity`
     --reference=DIR   checkout of AutoAttack for `parity`, without a network
+    --lira=DIR --rmia=DIR    checkouts for `membership.scores`, likewise
     --original=DIR    checkout of ai-safety-gridworlds for `gridworlds`
 """
 
@@ -55,6 +59,7 @@ from experiments.benchmarks import (
   tpu,
 )
 from experiments.benchmarks.gridworlds import comparison as gridworlds
+from experiments.benchmarks.membership import comparison as membership
 from experiments.benchmarks.parity import comparison as parity
 from experiments.benchmarks.peers import comparison as peers
 from experiments.benchmarks.pretrained import comparison as pretrained
@@ -76,12 +81,13 @@ SECTIONS = {
   "peers": peers.rows,
   "parity": parity.rows,
   "gridworlds": gridworlds.rows,
+  "membership": membership.rows,
+  **{f"membership.{name}": rows for name, rows in membership.PARTS.items()},
   "pretrained": pretrained.rows,
   **{f"pretrained.{name}": rows for name, rows in pretrained.PARTS.items()},
 }
-# Not `tpu`, `peers`, `parity`, `gridworlds` and `pretrained`, whose packages
-# are installed separately, nor the speeds of virtual devices and of the host,
-# which few users need.
+# Not those whose packages are installed separately, nor the speeds of virtual
+# devices and of the host, which few users need.
 DEFAULT = ("schemes", "overhead", "aes", "checkpoint")
 
 

@@ -1,0 +1,1 @@
+"""Membership attacks: against their references, and models side by side."""
