@@ -21,7 +21,7 @@ def membership(results: pathlib.Path) -> list[str]:
   """Return a table of locks and one of services, for each run.
 
   Args:
-    results: Folder with `privacy_digits.json` and the like.
+    results: Folder with `privacy_digits.json`, and those of the other runs.
   """
   made: list[str] = []
   for name in _RUNS:

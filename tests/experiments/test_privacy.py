@@ -86,7 +86,7 @@ def test_each_model_is_attacked_in_each_condition(done: Any) -> None:
     assert r["examples"] == 120 and r["shadows"] == 8
 
 
-def test_the_key_gives_back_what_the_plain_model_tells(done: Any) -> None:
+def test_with_the_key_a_model_tells_what_the_plain_one_does(done: Any) -> None:
   plain = figures(done[0], scheme="none", training="none", condition="plain")
   assert figures(done[0], scheme="counter", condition="right") == plain
   assert plain["gap balanced_accuracy"] > 0.55
