@@ -72,7 +72,7 @@ def test_attacks_find_about_as_much_as_the_survey_measured(noise, wanted):
     above = 0.15 if name == "shokri" else 0.08
     assert value - 0.08 < areas[name] < value + above, areas
   assert areas["gap"] < areas["shokri"] < areas["lira"]
-  assert areas["rmia"] > areas["loss"] + 0.05
+  assert areas["rmia"] > areas["loss"] + 0.02
   assert areas["label only"] > areas["gap"] - 0.01
   lows = {name: roc.tpr_at(found, 0.01) for name, found in curves.items()}
   assert lows["lira"] > 2 * lows["shokri"]
