@@ -8,7 +8,8 @@ some of them, and asks of each example whether a model was trained on it: with
 the key, with wrong ones, with the stolen file alone, and through services that
 hide a part of their answers. It appends rows to WORKDIR/privacy.jsonl; rows
 that are there are not measured again: stop at any time, add attacks, run the
-same command to continue. docs/attacks/membership.md explains the figures.
+same command to continue. WORKDIR/privacy.html draws ROC curves by condition;
+docs/attacks/membership.md explains the figures.
 
 What to type next:
     --config=configs/privacy.py:mnist       CNNs of MNIST
@@ -32,6 +33,7 @@ import keyjax
 from experiments.membership import measure, models, plan
 from experiments.membership.measure import Task
 from experiments.protection.job import Job, open_job
+from experiments.report import privacy as report
 from experiments.run import copy_flag, files, results
 from experiments.run import flags as run_flags
 
@@ -74,8 +76,11 @@ def run(
   if copy:
     kept = [{k: v for k, v in r.items() if k != "curves"} for r in found]
     results.write_json(files.path(copy), kept)
+  page = files.path(workdir) / "privacy.html"
+  report.write(page, found)
   console.print(table(found))
   console.print(f"Rows:    {file}")
+  console.print(f"Report:  {page}")
   return found
 
 

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 from typing import Any
 
 import jax
@@ -130,6 +131,21 @@ def test_curves_end_at_everything_and_no_key_is_in_a_file(done: Any) -> None:
   assert len(files) > 4
   for file in files:
     assert not any(secret in file.read_bytes() for secret in secrets), file
+
+
+def test_the_page_shows_each_model_and_loads_nothing(done: Any) -> None:
+  rows, folder = done
+  page = (folder / "privacy.html").read_text()
+  assert len(re.findall("<svg", page)) == 1 + 4  # All attacks, each model.
+  for title in ("no lock", "Deep-Lock", "HPNN", "LiRA, one variance", "early"):
+    assert title in page
+  area = next(
+    r
+    for r in rows
+    if (r["attack"], r["condition"], r["metric"]) == ("rmia", "plain", "auc")
+  )
+  assert f"{area['value']:.3f}" in page and "120 NaN" in page
+  assert "http" not in page.replace("http-equiv", "") and "<script" not in page
 
 
 def test_what_is_there_is_not_measured_again(done: Any) -> None:
