@@ -23,6 +23,7 @@ TIERS = (
   {
     "attacking",
     "capabilities",
+    "encrypted",
     "interpretation",
     "interruption",
     "published",

@@ -43,7 +43,7 @@ def _read(file: pathlib.Path) -> Iterator[Config]:
     program = "robustness"
   elif file.stem.startswith("interpret_"):
     program = "interpret"
-  elif file.stem in ("agents", "capability", "pretrained"):
+  elif file.stem in ("agents", "capability", "homomorphic", "pretrained"):
     program = file.stem
   words = re.findall(rf"--config=configs/{file.stem}\.py:(\w+)", header)
   if not words:

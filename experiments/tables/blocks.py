@@ -13,6 +13,7 @@ from experiments.run import files, results
 from experiments.tables import (
   capability,
   headlines,
+  homomorphic,
   markdown,
   membership,
   parity,
@@ -257,6 +258,7 @@ _BLOCKS: dict[str, Callable[[pathlib.Path], list[str]]] = {
   "accuracy": accuracy,
   "attacks": attacks,
   "capability": capability.capability,
+  "homomorphic": homomorphic.homomorphic,
   "judge": judge,
   "membership": membership.membership,
   "new_key": new_key,

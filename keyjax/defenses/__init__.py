@@ -10,6 +10,7 @@
     what a service answers `answers`: temperature, top k, rounding, labels
     energy scores          `energy.energy`, `auroc`, `false_accepts`
     masked gradients       `audit.audit`: is a robust accuracy an illusion?
+    encrypted inputs       `homomorphic`: the server answers and cannot read
 
 Pure functions over `logits_fn: float[n, ...] -> float[n, classes]`. Only
 smoothing proves anything; every docstring says how its defence is broken.
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     answers,
     audit,
     energy,
+    homomorphic,
     similar_queries,
   )
   from keyjax.defenses.audit_findings import Audit, Finding
@@ -44,6 +46,7 @@ __all__ = [
   "discrete",
   "distilled_loss",
   "energy",
+  "homomorphic",
   "predict",
   "saturation",
   "similar_queries",

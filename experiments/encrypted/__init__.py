@@ -1,0 +1,1 @@
+"""Models that answer encrypted inputs, in a process that never sees them."""
