@@ -26,45 +26,17 @@ References:
   encryption for arithmetic of approximate numbers", ASIACRYPT 2017.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from keyjax.defenses.homomorphic import (
-  library,
-  network,
-  packing,
-  parameters,
-)
+from keyjax.defenses.homomorphic import library, network, packing, parameters
+from keyjax.defenses.homomorphic.facts import Facts, check_size
 from keyjax.defenses.homomorphic.parameters import Parameters
 from keyjax.errors import ArgumentError, ContentError
 
 _LENGTH = 8  # Bytes of the length before the context.
-
-
-class Facts(NamedTuple):
-  """What a client has to know of a network; it tells no weight.
-
-  Attributes:
-    inputs: Number of inputs.
-    outputs: Number of outputs.
-    repeats: How many times a question has each input in a row.
-    width: Period of the widest vector.
-    levels: Multiplications, one after another.
-    low: Smallest input.
-    high: Largest input.
-    largest: Bound of all values inside, as a power of two.
-  """
-
-  inputs: int
-  outputs: int
-  repeats: int
-  width: int
-  levels: int
-  low: float
-  high: float
-  largest: float
 
 
 class Server:
@@ -131,7 +103,7 @@ class Server:
     found = Parameters(degree, bits, bits[1] if len(bits) > 2 else 0)
     try:
       parameters.checked(found, self.facts.levels)
-      _check_size(found, self.facts)
+      check_size(found, self.facts)
     except ArgumentError as error:
       raise ContentError(str(error)) from None
     keys = library.from_bytes(
@@ -245,12 +217,7 @@ class Session:
 
 
 class Client:
-  """The holder of the secret key, which never leaves it.
-
-  Attributes:
-    facts: What is known of the network.
-    parameters: Parameters of CKKS.
-  """
+  """The holder of the secret key, which never leaves it."""
 
   def __init__(self, facts: Facts, chain: Parameters | None = None):
     """Make keys.
@@ -267,7 +234,7 @@ class Client:
     self.parameters = parameters.checked(
       chain or parameters.for_levels(facts.levels), facts.levels
     )
-    _check_size(self.parameters, facts)
+    check_size(self.parameters, facts)
     self._context = library.new_context(self.parameters)
     self._seal = library.seal()
     inner = self._context.seal_context().data
@@ -310,13 +277,9 @@ class Client:
     return library.to_bytes(self._encryptor.encrypt_symmetric(plain))
 
   def decrypt(self, answer: bytes) -> np.ndarray:
-    """Return the outputs, float64[outputs]; do not show them to the server.
+    """Return the outputs, float64[outputs]; see `slots`.
 
-    Args:
-      answer: From `Session.answer`.
-
-    Raises:
-      ContentError: If it is not a ciphertext under these parameters.
+    Do not show them to the server.
     """
     return self.slots(answer)[: self.facts.outputs]
 
@@ -335,36 +298,3 @@ class Client:
     plain = self._seal.Plaintext()
     self._decryptor.decrypt(x, plain)
     return np.asarray(self._encoder.decode_double(plain))
-
-
-def _check_size(chain: Parameters, facts: Facts) -> None:
-  if facts.width > chain.slots:
-    raise ArgumentError(
-      f"the network needs {facts.width} slots, and a ring of degree "
-      f"{chain.degree} has {chain.slots}: a larger degree"
-    )
-  if facts.largest > chain.largest:
-    raise ArgumentError(
-      f"values of the network may reach {facts.largest:g}, and those from "
-      f"{chain.largest:g} on would wrap around: more bits for the first prime"
-    )
-
-
-def facts_from(fields: Mapping[str, Any]) -> Facts:
-  """Return facts from JSON that a server sent.
-
-  Raises:
-    ContentError: If they are not such facts.
-  """
-  whole, real = Facts._fields[:5], Facts._fields[5:]
-  try:
-    numbers = {k: int(fields[k]) for k in whole}
-    found = Facts(**numbers, **{k: float(fields[k]) for k in real})
-  except (KeyError, TypeError, ValueError, OverflowError):
-    raise ContentError("not the facts of a network") from None
-  most = max(parameters.MOST_BITS) // 2
-  row = packing.period(max(found.inputs, 1)) * found.repeats
-  sizes = found.inputs, found.outputs, found.repeats, found.levels
-  if min(sizes) < 1 or not max(found.outputs, row) <= found.width <= most:
-    raise ContentError("not the facts of a network: sizes do not fit")
-  return found

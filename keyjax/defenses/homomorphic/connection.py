@@ -15,7 +15,8 @@ from multiprocessing.connection import Client as connect
 from multiprocessing.connection import Connection, Listener
 from typing import Any
 
-from keyjax.defenses.homomorphic.ckks import Facts, Server, Session, facts_from
+from keyjax.defenses.homomorphic.ckks import Server, Session
+from keyjax.defenses.homomorphic.facts import Facts, facts_from
 from keyjax.errors import ContentError, KeyjaxError, StorageError
 
 MOST_BYTES = 1 << 28  # Of a message; keys of the largest ring need less.
