@@ -3,7 +3,7 @@ r"""Inference and regression on encrypted inputs, with a server that sees none.
     python -m experiments.homomorphic --config=configs/homomorphic.py \
       --workdir=runs/homomorphic
 
-Minutes on two idle CPU cores. The figures are in docs/homomorphic.md.
+Eight minutes on two busy CPU cores. The figures are in docs/homomorphic.md.
 """
 
 from ml_collections import ConfigDict
