@@ -69,7 +69,7 @@ def get_config(task: str = "") -> ConfigDict:
     relax=attack("hpnn_relax", "relaxed key, 2 %", steps=300, **few),
     greedy=attack("hpnn_greedy", "greedy flips, 2 %", steps=400, **few),
     statistics=attack(
-      "feature_statistics", "stored statistics, 32 scenes", images=32
+      "feature_statistics", "stored statistics, 1,024 scenes", images=1024
     ),
     swaps=attack("feature_swaps", "swaps, 2 %", steps=1500, **few),
     sinkhorn=attack("pixel_sinkhorn", "Sinkhorn, 2 %", steps=300, **few),

@@ -31,7 +31,7 @@ from keyjax.interception import intercept
 from keyjax.schemes import hpnn_lock
 from keyjax.schemes.feature_permutation import FeatureKey
 
-_IMAGES = 256
+_IMAGES = 1024
 _LEAST = 1e-3  # Deviation of a channel; dead ones have none.
 
 
