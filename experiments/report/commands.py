@@ -11,6 +11,10 @@ from experiments.report.page import Html, definitions, element, section
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 
 
+# Configs of a command of their own name.
+_OWN = ("agents", "capability", "homomorphic", "pretrained", "privacy")
+
+
 class Config(NamedTuple):
   """A config, as its file's header describes it.
 
@@ -37,14 +41,14 @@ def _read(file: pathlib.Path) -> Iterator[Config]:
   source = file.read_text("utf-8")
   header = _header(source)
   program = "main"
-  if "set_attacks(" in source:
+  if file.stem in _OWN:
+    program = file.stem
+  elif "set_attacks(" in source:
     program = "attack"
   elif "configure(" in source:
     program = "robustness"
   elif file.stem.startswith("interpret_"):
     program = "interpret"
-  elif file.stem in ("agents", "capability", "homomorphic", "pretrained"):
-    program = file.stem
   words = re.findall(rf"--config=configs/{file.stem}\.py:(\w+)", header)
   if not words:
     title = (header or file.stem).splitlines()[0].rstrip(".:")

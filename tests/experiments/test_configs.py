@@ -161,6 +161,8 @@ def test_the_header_is_the_command(known: commands.Config) -> None:
   program = "attack" if "attacks" in config else "main"
   if "robustness" in config:
     program = "robustness"
+  if "privacy" in config:
+    program = "privacy"
   if config.name in OTHERS:
     program = config.name
   assert known.program in (program, "interpret")
