@@ -26,7 +26,7 @@ from experiments.run.config import (
   ConfigArgumentError,
   base,
   mnist,
-  scheme,
+  one_of_each,
   set_schemes,
 )
 
@@ -42,26 +42,14 @@ def get_config(word: str = "digits") -> ConfigDict:
       f"unknown data {word!r} for configs/privacy.py: {known}"
     )
   config = _mnist() if word == "mnist" else _digits(word)
-  set_schemes(
-    config,
-    none=scheme("identity", "no lock"),
-    deep_lock=scheme(
-      "deep_lock", "Deep-Lock, counter mode", schedule="counter"
-    ),
-    adv_params=scheme(
-      "adv_params", "AdvParams", theta=0.5, loss_threshold=1000.0
-    ),
-    hpnn=scheme("hpnn", "HPNN"),
-    shf=scheme("shf", "SHF, M=4", block_size=4),
-    np=scheme("np", "NP, M=4", block_size=4),
-    ffx=scheme("ffx", "FFX, M=4", block_size=4),
-  )
+  set_schemes(config, **one_of_each())
   trainings = {
     "weight_decay": {"weight_decay": 1.0, "title": "weight decay 1"},
     "early": {"epochs": config.train.epochs / 10, "title": "a tenth as long"},
   }
   if word == "mnist":
-    configure(config, pool=5000, trainings=trainings, side_by_side=1)
+    # On a CPU, convolutions of many models side by side are slow.
+    configure(config, pool=5000, side_by_side=1)
   else:
     noise = 0.2 if word == "digits" else 0.0
     configure(config, noise=noise, trainings=trainings, replies=_REPLIES)
@@ -81,5 +69,5 @@ def _digits(word: str) -> ConfigDict:
 
 def _mnist() -> ConfigDict:
   config = mnist("mnist_privacy")
-  config.train.epochs = 20.0
+  config.train.epochs = 10.0
   return config

@@ -25,7 +25,7 @@ from experiments.run.config import (
   ConfigArgumentError,
   base,
   mnist,
-  scheme,
+  one_of_each,
   set_schemes,
 )
 
@@ -42,20 +42,7 @@ def get_config(dataset: str = "digits") -> ConfigDict:
       f"unknown data set {dataset!r} for configs/robustness.py: {known}"
     )
   config = _recipe(dataset)
-  set_schemes(
-    config,
-    none=scheme("identity", "no lock"),
-    deep_lock=scheme(
-      "deep_lock", "Deep-Lock, counter mode", schedule="counter"
-    ),
-    adv_params=scheme(
-      "adv_params", "AdvParams", theta=0.5, loss_threshold=1000.0
-    ),
-    hpnn=scheme("hpnn", "HPNN"),
-    shf=scheme("shf", "SHF, M=4", block_size=4),
-    np=scheme("np", "NP, M=4", block_size=4),
-    ffx=scheme("ffx", "FFX, M=4", block_size=4),
-  )
+  set_schemes(config, **one_of_each())
   epsilons = _EPSILONS[dataset]
   trained = epsilons[1]
   configure(

@@ -251,6 +251,23 @@ def deep_lock_forms() -> dict[str, ConfigDict]:
   }
 
 
+def one_of_each() -> dict[str, ConfigDict]:
+  """Return a scheme of each published family, and the model without a lock."""
+  return {
+    "none": scheme("identity", "no lock"),
+    "deep_lock": scheme(
+      "deep_lock", "Deep-Lock, counter mode", schedule="counter"
+    ),
+    "adv_params": scheme(
+      "adv_params", "AdvParams", theta=0.5, loss_threshold=1000.0
+    ),
+    "hpnn": scheme("hpnn", "HPNN"),
+    "shf": scheme("shf", "SHF, M=4", block_size=4),
+    "np": scheme("np", "NP, M=4", block_size=4),
+    "ffx": scheme("ffx", "FFX, M=4", block_size=4),
+  }
+
+
 def table_schemes(**adv_params: Any) -> dict[str, ConfigDict]:
   """Return the schemes of the table of results, in its order.
 
