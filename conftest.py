@@ -1,5 +1,6 @@
 """Every test and doctest runs on 8 virtual CPU devices, under strict rules."""
 
+import importlib.util
 import os
 
 import pytest
@@ -31,6 +32,16 @@ memory.share_contexts()
 def pytest_collection_finish() -> None:
   """Spare the tests most of Python's garbage collections."""
   memory.leave_out_what_is_imported()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+  """Skip the examples of a folder whose extra is not installed."""
+  if importlib.util.find_spec("jax_privacy") is not None:
+    return
+  reason = "needs pip install 'keyjax[privacy]'"
+  for item in items:
+    if "keyjax/defenses/private/" in item.path.as_posix():
+      item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(autouse=True)

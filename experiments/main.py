@@ -36,6 +36,7 @@ from experiments.run import flags as run_flags
 from experiments.run import multihost, results
 from keyjax import processes
 from keyjax.attacks import verdict
+from keyjax.defenses.private.accountant import in_words as privacy_in_words
 
 flags.adopt_module_key_flags(multihost)
 
@@ -95,6 +96,9 @@ def run(
   console.print(table(rows))
   for title, words in verdicts(rows).items():
     console.print(f"{title}: {words}", markup=False)
+  if "privacy" in rows[0]:
+    words = privacy_in_words(rows[0]["privacy"])
+    console.print(f"Privacy: {words}", markup=False)
   console.print(f"Rows:   {folder / 'results.json'}")
   console.print(f"Report: {folder / 'report.html'}")
   console.print(f"Ship:   {folder}/<scheme>/locked")

@@ -183,6 +183,11 @@ def mean(tree: Any) -> Any:
   return jax.lax.pmean(tree, AXIS) if _per_device() else tree
 
 
+def total(tree: Any) -> Any:
+  """Add up over the devices that a step runs on; see `mean`."""
+  return jax.lax.psum(tree, AXIS) if _per_device() else tree
+
+
 def device_index() -> jax.Array | int:
   """Return the index of the device a step runs on; 0 if it runs for all."""
   return jax.lax.axis_index(AXIS) if _per_device() else 0

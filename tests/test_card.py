@@ -13,6 +13,7 @@ from keyjax.attacks import registry
 from keyjax.attacks.game import Goal
 from keyjax.card import checklist
 from keyjax.cli import card_text
+from keyjax.defenses.private import accountant
 from keyjax.schemes import registry as schemes
 from tests.cards import evasion, get, one_card, paths, put, rows, write_rows
 
@@ -71,6 +72,23 @@ def test_accuracies_on_changed_inputs():
   assert "changed inputs" not in "\n".join(card_text.lines(one_card()))
   alone = cards.make([*found], "counter")
   assert alone["attacks"] == [] and len(alone["evasion"]) == 1
+
+
+def test_epsilon_is_shown_with_what_it_assumes():
+  training = accountant.Training(1000, 100, 50, 1e-5, 150)
+  fields = accountant.Guarantee(2.0, 1.1, 1.0, "aes", training).fields()
+  found = [row | {"privacy": fields} for row in rows()]
+  card = cards.make(found, "counter")
+  assert card["privacy"] == fields
+  shown = "\n".join(card_text.lines(card))
+  assert accountant.in_words(fields) in shown
+  for field in fields:
+    left = {k: v for k, v in fields.items() if k != field}
+    with pytest.raises(cards.CardError, match=field):
+      cards.check(card | {"privacy": left})
+  with pytest.raises(cards.CardError, match="of private and of other models"):
+    cards.make([*found[:-2], *rows()[-2:]], "both")
+  assert "privacy" not in one_card()
 
 
 @pytest.mark.parametrize("depth", (100, 100_000))

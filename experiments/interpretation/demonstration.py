@@ -69,5 +69,6 @@ def _train(job: Job, label: str, batch: Any) -> tuple[Any, Any]:
     title="demo",
     encryption=job.encryption,
     initial=job.initial,
+    secret=job.noise_secret(f"{label}/demonstration"),
   )
   return key, variables

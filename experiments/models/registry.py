@@ -144,12 +144,11 @@ def from_config(config: ConfigDict, dataset: data.Dataset) -> nn.Module:
   options = {"dtype": config.train.dtype} | dict(config.model_args)
   if config.train.remat:
     options["remat"] = True
+  mean, std = dataset.mean, dataset.std
+  if config.train.dp.on:  # Statistics of private examples tell of them.
+    mean, std = (0.5,) * len(mean), (0.5,) * len(std)
   return create(
-    config.model,
-    dataset.num_classes,
-    mean=dataset.mean,
-    std=dataset.std,
-    **options,
+    config.model, dataset.num_classes, mean=mean, std=std, **options
   )
 
 

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 import keyjax
 from experiments import data
 from experiments.protection.lock import CHAIN, Lock, build
-from experiments.training import defense, lora, train
+from experiments.training import defense, dp, lora, train
 from keyjax.schemes import registry as schemes
 
 _CLASSES = "classes"
@@ -74,10 +74,16 @@ def check_config(
   if dataset.task != _CLASSES and config.train.defense.name:
     raise ValueError(f"train.defense is for {_but(dataset)}")
   defense.check(config.train, model)
+  dp.check(config.train, dataset, variables)
   for label, spec in config.schemes.items():
     if locks[label].trains and not config.train.epochs:
       raise ValueError(
         f"schemes.{label}: the model trains under this key, but train.epochs=0"
+      )
+    if config.train.dp.on and locks[label].key_from_params:
+      raise ValueError(
+        f"schemes.{label}: its key is found with training examples, which is "
+        "not in the budget of train.dp"
       )
     _check_scheme(
       spec.scheme, dict(spec.args), locks[label], model, variables, batch
@@ -102,8 +108,12 @@ def _check_numbers(config: ConfigDict) -> None:
       f"train.epochs={config.train.epochs}: must be more than 0, or 0 with "
       "config.weights, which are then used as they are"
     )
-  if config.train.epochs == 0 and config.train.defense.name:
-    raise ValueError("train.defense needs training, but train.epochs=0")
+  for field, asked in (
+    ("defense", config.train.defense.name),
+    ("dp", config.train.dp.on),
+  ):
+    if config.train.epochs == 0 and asked:
+      raise ValueError(f"train.{field} needs training, but train.epochs=0")
 
 
 def _check_adapters(

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import data, models
@@ -14,6 +15,7 @@ from experiments.protection.lock import Lock, build_all
 from experiments.run import encryption, results
 from experiments.run.encryption import UNENCRYPTED, Encryption
 from experiments.run.workdir import Workdir
+from experiments.training import dp
 from keyjax import Secret, tasks
 from keyjax.tasks import Task
 
@@ -49,6 +51,14 @@ class Job(NamedTuple):
   log: Callable[[str], None]
   encryption: Encryption = UNENCRYPTED
   initial: Any = None
+
+  def noise_secret(self, label: str) -> Secret:
+    """Return the secret of the batches and the noise of a private training.
+
+    No other run has it, not even one with the same secret: the difference of
+    two models with the same noise would show their examples.
+    """
+    return self.workdir.secret.child(f"dp/{self.workdir.run_id}/{label}")
 
   @property
   def trains(self) -> bool:
@@ -108,6 +118,8 @@ def open_job(
   }
   if contents:
     row_base["contents"] = contents
+  if config.train.dp.on:
+    row_base["privacy"] = dp.guarantee(config.train, dataset).fields()
   return Job(
     config=config,
     workdir=Workdir(config, workdir, keydir, secret, contents),
@@ -130,13 +142,21 @@ def scheme_base(job: Job, label: str) -> dict[str, Any]:
 def keygen_batch(job: Job, limit: int = KEYGEN_IMAGES) -> dict[str, jax.Array]:
   """Return the first training examples, for keys that depend on data.
 
+  Of a private training, random ones: the guarantee does not cover keys.
+
   Args:
     job: The job.
     limit: Largest number of examples.
   """
   most = max(1, KEYGEN_LABELS // job.dataset.labels_per_example)
   count = min(limit, most, len(job.dataset.train_labels))
+  images = job.dataset.train_images[:count]
+  labels = job.dataset.train_labels[:count]
+  if job.config.train.dp.on:
+    rng = np.random.default_rng(0)
+    images = rng.integers(256, size=images.shape).astype(images.dtype)
+    labels = np.zeros_like(labels)
   return {
-    "image": data.to_input(jnp.asarray(job.dataset.train_images[:count])),
-    "label": jnp.asarray(job.dataset.train_labels[:count]),
+    "image": data.to_input(jnp.asarray(images)),
+    "label": jnp.asarray(labels),
   }

@@ -1,6 +1,7 @@
 """The value of a lock: the four conditions, wrong keys and near keys."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -173,6 +174,13 @@ def graded(most: int, points: int = 8) -> list[int]:
     return []
   distances = np.geomspace(1, most, points).round().astype(int)
   return sorted(set(distances.tolist()))
+
+
+def privacy_rows(base: Mapping[str, Any]) -> Rows:
+  """Return a row of epsilon of a private training; `privacy` has the rest."""
+  if "privacy" not in base:
+    return []
+  return [results.number(base, "epsilon", base["privacy"]["epsilon"])]
 
 
 def packed_test_images(job: Job, count: int) -> evaluate.Images:

@@ -49,6 +49,7 @@ def train_plain(job: Job) -> Any:
     title="plain",
     encryption=job.encryption,
     initial=job.initial,
+    secret=job.noise_secret("plain"),
   )
 
 
@@ -79,6 +80,7 @@ def train_locked(job: Job, label: str, plain_variables: Any) -> Any:
     title=label,
     encryption=job.encryption,
     initial=job.initial,
+    secret=job.noise_secret(label),
   )
 
 
@@ -99,12 +101,13 @@ def judge_plain(job: Job, variables: Any) -> Outcome:
     rows = [
       judge.metric_row(base, judged, "plain"),
       results.number(base, "parameters", _num_params(variables)),
+      *judge.privacy_rows(base),
       *_redundancy(base, variables),
       *judge.more_rows(base, judged, "plain"),
     ]
 
     def finish() -> None:
-      outcome = Outcome(rows, {"curve": _curve(folder)})
+      outcome = Outcome(rows, {"curve": _curve(job, folder)})
       results.write_json(file, outcome._asdict())
 
     processes.first_does(finish)
@@ -159,7 +162,7 @@ def protect(
       return judged
     figures = judged.figures | pictures(job, label)
     if lock.trains:
-      figures["curve"] = _curve(folder)
+      figures["curve"] = _curve(job, folder)
     outcome = Outcome(rows + judged.rows, figures)
     results.write_json(file, outcome._asdict())
     return outcome
@@ -272,6 +275,7 @@ def _lock_and_ship(
   rows = [
     results.number(base, "round_trip", 1),
     results.number(base, "parameters", _num_params(prepared)),
+    *judge.privacy_rows(base),
     results.number(base, "changed_parameters", changed),
     results.number(base, "key_bytes", keys.size_in_bytes(key)),
     *_key_bits(base, key),
@@ -325,9 +329,12 @@ def _num_params(variables: Any) -> int:
   return sum(int(x.size) for x in jax.tree.leaves(variables))
 
 
-def _curve(folder: files.AnyPath) -> list[dict[str, float]]:
-  """Return the metrics of training; none of weights that were not trained."""
+def _curve(job: Job, folder: files.AnyPath) -> list[dict[str, float]]:
+  """Return the metrics of training; none of weights that were not trained.
+
+  Nor of private ones: no noise is in the loss of their examples.
+  """
   file = folder / "metrics.jsonl"
-  if not file.exists():
+  if job.config.train.dp.on or not file.exists():
     return []
   return [json.loads(line) for line in file.read_text().splitlines()]

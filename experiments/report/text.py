@@ -19,6 +19,7 @@ from experiments.report.view import (
   values,
   word,
 )
+from keyjax.defenses.private.accountant import in_words
 
 _CONDITIONS = {
   "plain": "The model before any lock, on all test images: what there is to "
@@ -205,6 +206,9 @@ def provenance(
       code = field in ("command", "commit")
       name = names.get(field, field)
       shown.append((name, element("code", text) if code else text))
+  private = [in_words(r["privacy"]) for r in rows if "privacy" in r]
+  if private:
+    shown.append(("privacy", " · ".join(dict.fromkeys(private))))
   return section(
     "Where this comes from, and its limits", limits, definitions(shown)
   )

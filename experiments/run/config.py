@@ -88,6 +88,15 @@ def base() -> ConfigDict:
   defense.temperature = 100.0  # Of distilled.
   defense.weight = 4.0  # Of saturated, at the end; it grows from 0.
 
+  dp = train.dp = ConfigDict()  # Privacy: see experiments.training.dp.
+  dp.on = False
+  dp.epsilon = 0.0  # What training may spend; or, instead:
+  dp.noise_multiplier = 0.0  # Deviation of the noise, in units of clip.
+  dp.delta = 1e-5  # Well below 1 / training examples.
+  dp.clip = 1.0  # Largest norm of an example's gradient.
+  dp.truncate = 0  # Largest batch; 0: 1.5 times train.batch_size.
+  dp.noise = "aes"  # Generator: aes or jax.
+
   encrypt = config.encrypt = ConfigDict()  # Of training checkpoints.
   encrypt.recipients = ""  # Public keys, by commas; empty: plain.
   encrypt.identity = ""  # file:PATH, env:NAME or fd:N, to resume.
@@ -115,6 +124,8 @@ def meaning(config: ConfigDict) -> dict[str, Any]:
     fields["train"].pop("defense")
   if not fields["train"]["lora"]["rank"]:
     fields["train"].pop("lora")
+  if not fields["train"]["dp"]["on"]:
+    fields["train"].pop("dp")
   for name in ("weights", "tokenizer"):  # Runs of before have no such fields.
     if not fields[name]:
       fields.pop(name)

@@ -220,6 +220,11 @@ class Workdir:
     secret.save(file)
     return secret
 
+  @property
+  def run_id(self) -> str:
+    """The id of the run, which another run in this folder would not have."""
+    return str(results.read_json(self.path / "run.json")["id"])
+
   def folder(self, name: str) -> files.AnyPath:
     """Return the folder of a scheme, created if absent."""
     path = self.path / name

@@ -18,7 +18,7 @@ from keyjax import parallel, tasks
 from keyjax.attacks.pixel_shuffle.gradient import differentiable
 from keyjax.schemes.pixel_shuffle import FfxKey
 
-_CLASSIFYING = ("classes", "tokens")
+CLASSIFYING = ("classes", "tokens")
 
 
 @flax.struct.dataclass
@@ -58,10 +58,10 @@ def make_step(
     task: What the model does: one of `keyjax.tasks.names()`. Of classes and
       tokens, `accuracy` is among the metrics.
   """
-  classifies = task in _CLASSIFYING
+  classifies = task in CLASSIFYING
 
   def step(state: State, key: Any, batch: Any) -> tuple[State, Any]:
-    rng = _rng(config.seed, state.step)
+    rng = rng_of_step(config.seed, state.step)
     batch = augmented(config, rng, batch)
     apply_fn = scheme.bind(key, model.apply)
     params = state.variables["params"]
@@ -198,7 +198,7 @@ def accumulated(
   return grads, rest, jax.tree.map(jnp.mean, metrics)
 
 
-def _rng(seed: int, step: jax.Array) -> jax.Array:
+def rng_of_step(seed: int, step: jax.Array) -> jax.Array:
   """Return the `rng` of one step on one device."""
   rng = jax.random.fold_in(jax.random.key(seed), step)
   return jax.random.fold_in(rng, parallel.device_index())

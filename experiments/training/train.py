@@ -23,7 +23,7 @@ from experiments import data
 from experiments.run import files, preemption
 from experiments.run.encryption import UNENCRYPTED, Encryption
 from experiments.run.metrics import MetricsLog
-from experiments.training import defense, lora
+from experiments.training import defense, dp, lora
 from experiments.training.optimizer import averaged, make_optimizer
 from experiments.training.step import State, make_step
 from keyjax import checkpoint, parallel
@@ -40,6 +40,7 @@ def train(
   title: str = "",
   encryption: Encryption = UNENCRYPTED,
   initial: Any = None,
+  secret: keyjax.Secret | None = None,
 ) -> dict[str, Any]:
   """Train a model under a key, from the last checkpoint if there is one.
 
@@ -55,13 +56,15 @@ def train(
     encryption: Keys of the checkpoints.
     initial: Variables to start from, on the host; by default those of
       `model.init`. With `config.lora` they stay, and adapters of them train.
+    secret: Of the batches and the noise of `config.dp`, for this training
+      alone; a run that resumes brings the same one.
 
   Returns:
     The trained variables, on the host; averaged params under `config.ema`.
 
   Raises:
-    ValueError: If the devices do not divide the batch, or if the loss is not
-      finite.
+    ValueError: If the devices do not divide the batch, if the loss is not
+      finite, or if a private training has no secret.
     CheckpointError: If a checkpoint cannot be written.
     Preempted: If the machine is about to be taken away; all steps so far are
       saved.
@@ -88,17 +91,25 @@ def train(
       initial=initial,
     )
   loss = defense.make_loss(config, model, steps, teacher)
-  step_fn = parallel.data_parallel(
-    make_step(config, trained, scheme, optimizer, loss, dataset.task),
-    config.parallel,
-  )
-  batches = data.batches(
-    dataset,
-    config.batch_size,
-    config.seed,
-    jax.process_index(),
-    jax.process_count(),
-  )
+  if config.dp.on:
+    if secret is None:
+      raise ValueError("train.dp: the secret of its noise is missing")
+    noise = dp.guarantee(config, dataset).noise_multiplier
+    one_step = dp.make_step(
+      config, trained, scheme, optimizer, noise, dataset.task
+    )
+    batches = dp.batches(config, dataset, secret)
+    key = dp.keyed(key, config, secret)
+  else:
+    one_step = make_step(config, trained, scheme, optimizer, loss, dataset.task)
+    batches = data.batches(
+      dataset,
+      config.batch_size,
+      config.seed,
+      jax.process_index(),
+      jax.process_count(),
+    )
+  step_fn = parallel.data_parallel(one_step, config.parallel)
   folder.mkdir(parents=True, exist_ok=True)
   with checkpoint.Manager(
     folder / "checkpoints",
@@ -153,7 +164,12 @@ def _placed_batches(
 
 
 def check_devices(config: ConfigDict) -> None:
-  """Raise a ValueError unless the devices divide the batch."""
+  """Raise a ValueError unless the devices divide the batch.
+
+  A Poisson batch is filled with rows until they do.
+  """
+  if config.dp.on:
+    return
   count = jax.device_count()
   parts = config.accumulate
   if config.batch_size % (count * parts):

@@ -147,6 +147,7 @@ def _card(
     "accuracy": accuracy,
     "attacks": attacks,
     **_evasion(evasion_rows, runs),
+    **_privacy(used),
     "not_played": [
       {"attack": r["attack"], "note": str(r.get("note", ""))}
       for r in attack_rows
@@ -266,6 +267,16 @@ def _evasion(rows: Sequence[Row], runs: Sequence[Row]) -> dict[str, Any]:
     kept["queries"] = row["cost"]["queries"]
     found.append(kept | _run(row, runs))
   return {"evasion": found} if found else {}
+
+
+def _privacy(rows: Sequence[Row]) -> dict[str, Any]:
+  """Return what training guarantees, or no field if it was not private."""
+  private = [r for r in rows if "privacy" in r]
+  if not private:
+    return {}
+  if len(private) < len(rows):
+    raise CardError("rows of private and of other models are not of one model")
+  return {"privacy": _one(rows, "privacy")}
 
 
 def _run(row: Row, runs: Sequence[Row]) -> dict[str, int]:

@@ -11,6 +11,7 @@ from keyjax.attacks import verdict
 from keyjax.card import unknown_mechanisms
 from keyjax.card.collect import MOSTLY_NONFINITE
 from keyjax.cli.output import printable, size
+from keyjax.defenses.private.accountant import in_words
 
 
 def lines(card: Mapping[str, Any]) -> list[str]:
@@ -84,10 +85,18 @@ def _head(card: Mapping[str, Any]) -> list[str]:
     f"verdict     {_verdict(card)}",
     *(f"key         {key.strip()}" for key in keys),
     f"data        {data['dataset']}, {data['model']}",
+    *_privacy(card),
     f"model       {digest}",
     f"signed      {signed}",
     *runs,
   ]
+
+
+def _privacy(card: Mapping[str, Any]) -> list[str]:
+  """Return the line of epsilon and its assumptions; most cards have none."""
+  if "privacy" not in card:
+    return []
+  return [f"privacy     {printable(in_words(card['privacy']))}"]
 
 
 def _mechanism(card: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:

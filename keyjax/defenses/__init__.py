@@ -11,9 +11,11 @@
     energy scores          `energy.energy`, `auroc`, `false_accepts`
     masked gradients       `audit.audit`: is a robust accuracy an illusion?
     encrypted inputs       `homomorphic`: the server answers and cannot read
+    private training       `private`: DP-SGD, what it spends, and its audit
 
 Pure functions over `logits_fn: float[n, ...] -> float[n, classes]`. Only
-smoothing proves anything; every docstring says how its defence is broken.
+smoothing and private training prove anything; every docstring says how its
+defence is broken.
 """
 
 from typing import TYPE_CHECKING
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     audit,
     energy,
     homomorphic,
+    private,
     similar_queries,
   )
   from keyjax.defenses.audit_findings import Audit, Finding
@@ -48,6 +51,7 @@ __all__ = [
   "energy",
   "homomorphic",
   "predict",
+  "private",
   "saturation",
   "similar_queries",
   "soft_labels",

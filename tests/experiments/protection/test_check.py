@@ -127,3 +127,78 @@ def test_a_mistake_claims_no_folder(tmp_path: pathlib.Path) -> None:
   with pytest.raises(ValueError, match="does not divide"):
     main.run(config, str(tmp_path / "run"))
   assert list(tmp_path.iterdir()) == []
+
+
+def turn_on(field: str = "", value: Any = None, **others: Any) -> Any:
+  def change(config: Any) -> None:
+    config.train.dp.update(on=True, noise_multiplier=1.0)
+    config.update_from_flattened_dict({field: value} | others)
+
+  return change
+
+
+@pytest.mark.parametrize(
+  ("field", "value", "message"),
+  [
+    ("train.dp.noise_multiplier", 0.0, "give one of the two"),
+    ("train.dp.epsilon", 2.0, "give one of the two"),
+    ("train.dp.noise_multiplier", -1.0, "noise_multiplier=-1.0: must be more"),
+    ("train.dp.noise_multiplier", float("nan"), "noise_multiplier=nan"),
+    ("train.dp.delta", 0.0, "delta=0.0: must be between 0 and 1"),
+    ("train.dp.delta", 1.0, "delta=1.0"),
+    ("train.dp.clip", 0.0, "clip=0.0: must be more than 0"),
+    ("train.dp.clip", float("inf"), "clip=inf"),
+    ("train.dp.noise", "numpy", "'numpy': choose from aes, jax"),
+    ("train.dp.truncate", 100, "truncate=100: must be 0, or at least"),
+    ("train.mixup", 0.2, "mixup mixes examples"),
+    ("train.defense.name", "pgd", "train.defense does not go with train.dp"),
+  ],
+)
+def test_private_training_that_does_not_fit(
+  field: str, value: Any, message: str
+) -> None:
+  with pytest.raises(ValueError, match=message):
+    run(turn_on(field, value))
+
+
+def test_a_private_training_with_a_target() -> None:
+  run(
+    turn_on("train.dp.epsilon", 2.0, **{"train.dp.noise_multiplier": 0.0}),
+    a=scheme("hpnn"),
+    b=scheme("deep_lock"),
+  )
+
+
+def test_keys_that_are_found_with_examples_are_not_private() -> None:
+  with pytest.raises(ValueError, match="schemes.x: its key is found with"):
+    run(turn_on("train.dp.clip", 1.0), x=scheme("adv_params"))
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    ({"model": "resnet18"}, "batch_stats mix the examples of a batch"),
+    (
+      {"dataset": "fake", "fake.shape": (8,)},
+      "one example, and those of a tex",
+    ),
+  ],
+)
+def test_models_and_data_that_are_not_private(
+  change: dict[str, Any], message: str
+) -> None:
+  config = base()
+  config.train.dp.update(on=True, epsilon=2.0)
+  config.update_from_flattened_dict(change)
+  if "dataset" in change:
+    config.model = "gpt_micro"
+  dataset = data.from_config(config)
+  model = models.from_config(config, dataset)
+  with pytest.raises(ValueError, match=message):
+    check.check_config(config, dataset, model, {})
+
+
+def test_no_statistics_of_examples_are_in_a_private_model() -> None:
+  config = base()
+  config.train.dp.on = True
+  assert models.from_config(config, DIGITS).mean == (0.5,)
