@@ -219,7 +219,9 @@ def make_step(
     fixed = {k: v for k, v in state.variables.items() if k != "params"}
 
     def loss_fn(params: Any, example: Any) -> tuple[jax.Array, Any]:
-      logits = apply_fn({"params": params, **fixed}, example["image"], train=True)
+      logits = apply_fn(
+        {"params": params, **fixed}, example["image"], train=True
+      )
       label = example["label"]
       if task not in CLASSIFYING:
         loss = tasks.get(task).loss(logits, label).mean()

@@ -54,9 +54,10 @@ def test_the_accountants_of_dp_accounting_agree():
 
 
 def test_noise_for_an_epsilon():
-  noise = private.noise_multiplier(TRAINING, 1.5)
-  assert private.epsilon(TRAINING, noise) <= 1.5
-  assert private.epsilon(TRAINING, noise - 0.02) > 1.5
+  training = TRAINING._replace(truncated_at=None)  # Faster.
+  noise = private.noise_multiplier(training, 1.5)
+  assert private.epsilon(training, noise) <= 1.5
+  assert private.epsilon(training, noise - 0.02) > 1.5
 
 
 @pytest.mark.parametrize(
@@ -193,7 +194,7 @@ def test_the_audit_is_below_the_accountant_and_finds_a_forgotten_noise():
   for noise in (1.0, 2.0):
     claim = private.epsilon(step, noise)
     found = private.lower_bound(*canary_scores(noise), 1e-5)
-    assert 0.15 * claim < found < claim
+    assert 0.1 * claim < found < claim
   assert private.lower_bound(*canary_scores(0.0), 1e-5) > claim
 
 

@@ -11,9 +11,7 @@ from experiments import main
 from experiments.run.config import base, scheme, set_schemes
 from keyjax.defenses.private.accountant import in_words
 
-pytest.importorskip(
-  "jax_privacy", reason="needs pip install 'keyjax[privacy]'"
-)
+pytest.importorskip("jax_privacy", reason="needs pip install 'keyjax[privacy]'")
 
 
 def config() -> Any:

@@ -123,7 +123,9 @@ def noise_rng(secret: Secret, generator: str = "aes") -> jax.Array:
     return prng.from_secret(secret, "dp")
   if generator == "jax":
     words = np.frombuffer(secret.derive("prng/dp/threefry", 8), np.uint32)
-    return jax.random.wrap_key_data(jnp.asarray(words), impl=GENERATORS[generator])
+    return jax.random.wrap_key_data(
+      jnp.asarray(words), impl=GENERATORS[generator]
+    )
   raise ValueError(
     f"generator={generator!r}: choose from {', '.join(GENERATORS)}"
   )

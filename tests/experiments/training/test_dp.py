@@ -22,6 +22,7 @@ from tests import trees
 from tests.experiments.training.runs import DIGITS, create, settings
 
 pytest.importorskip("jax_privacy", reason="needs pip install 'keyjax[privacy]'")
+SLOW = pytest.mark.slow
 SECRET = Secret(bytes(range(32)))
 MODEL = create()
 
@@ -65,7 +66,10 @@ def one_step(
   return jax.device_get(run(state, key, batch)[0].variables["params"])
 
 
-@pytest.mark.parametrize("how", ["pmap", "shard_map", "fsdp"])
+@pytest.mark.parametrize(
+  "how",
+  ["pmap", *(pytest.param(x, marks=SLOW) for x in ("shard_map", "fsdp"))],
+)
 def test_noise_is_added_once_whatever_the_devices(how: str) -> None:
   config = private_settings(parallel=how, learning_rate=1.0)
   config.schedule = "constant"
@@ -80,6 +84,7 @@ def test_noise_is_added_once_whatever_the_devices(how: str) -> None:
   assert abs(noise.std() / (3.0 / 32) - 1) < 0.1
 
 
+@SLOW
 def test_parts_of_a_batch_give_the_same_step() -> None:
   ends = [one_step(private_settings(accumulate=parts), 1.0) for parts in (1, 2)]
   for x, y in zip(*map(jax.tree.leaves, ends), strict=True):
@@ -164,14 +169,12 @@ def test_a_run_resumes_with_the_noise_it_would_have_had(
     trees.assert_same_bits(whole, other)
 
 
+@SLOW
 @pytest.mark.parametrize(
   "name, args",
   [
     ("hpnn", {"units": 12}),
-    *(
-      pytest.param(x, {"block_size": 4}, marks=pytest.mark.slow)
-      for x in ("shf", "np", "ffx")
-    ),
+    *((x, {"block_size": 4}) for x in ("shf", "np", "ffx")),
   ],
 )
 def test_it_trains_under_a_key(
@@ -206,6 +209,7 @@ def test_a_batch_has_one_shape_and_no_private_filling() -> None:
     assert not batch["label"][~batch["real"]].any()
 
 
+@SLOW
 def test_a_target_becomes_noise() -> None:
   config = private_settings(0.0)
   config.dp.epsilon = 3.0
