@@ -181,7 +181,7 @@ def test_it_trains_under_a_key(
   name: str, args: dict[str, Any], tmp_path: pathlib.Path
 ) -> None:
   config = private_settings(0.5, learning_rate=0.2, batch_size=64)
-  config.epochs = 20.0
+  config.epochs = 50.0
   config.dp.noise = "aes"
   made = lock.build(name, args, MODEL)
   first = {"image": jnp.asarray(DIGITS.train_images[:1] / np.float32(255))}
