@@ -4,7 +4,7 @@ Every step draws a Poisson batch, clips the gradient of each example, adds up
 over the devices, and adds noise once. The batches and the noise come from a
 secret of the run, which is not `config.train.seed`: a seed is in the config,
 and whoever knows it subtracts the noise. Both are functions of secret and step,
-so that a run that resumes with its keys goes on with the same ones.
+so that a run that resumes with its keys continues with the same ones.
 
 What does not depend on training examples stays as it is: the initial weights,
 the order of augmentation. `keyjax.defenses.private` has the mathematics, and

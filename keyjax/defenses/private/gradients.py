@@ -109,7 +109,7 @@ def noise_rng(secret: Secret, generator: str = "aes") -> jax.Array:
     secret: Secret of this training alone: from one that another training used
       on other examples, the difference of both shows them.
     generator: `aes`, AES-256 in counter mode, or `jax`, Threefry, whose keys
-      have 64 bits: somebody with the examples but one could try them all.
+      have 64 bits: an attacker with the examples but one could try them all.
 
   Raises:
     ValueError: If the generator is unknown.
