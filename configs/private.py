@@ -16,8 +16,10 @@ Training may spend an epsilon of 1:
       --workdir=runs/epsilon1_private
 
 At delta 1e-4, for one example added or removed, 200 Poisson batches of 128 of
-1,437 digits, truncated at 192. Each needs `pip install 'keyjax[privacy]'` and
-takes a few minutes on 2 CPU cores, half of them in the accountant.
+1,437 digits, truncated at 192. Each needs `pip install 'keyjax[privacy]'`.
+2 cores of an AMD EPYC shared with other jobs, half a minute each, 2026-11-28.
+Accuracy in %, means of 3 seeds (`--config.train.seed`), plain and HPNN with its
+key: 93.1 and 92.9 at 4, 88.2 and 88.3 at 2, 75.4 and 74.7 at 1.
 """
 
 from ml_collections import ConfigDict
