@@ -233,3 +233,66 @@ def test_it_is_off_and_absent_by_default() -> None:
   assert "dp" not in meaning(config)["train"]
   config.train.dp.on = True
   assert meaning(config)["train"]["dp"]["clip"] == 1.0
+
+
+@SLOW
+def test_the_audit_of_whole_trainings(capsys: pytest.CaptureFixture) -> None:
+  """Of twenty Poisson batches, by the loss of a canary at the end."""
+  trials, steps = 1500, 20
+  canary = np.full_like(DIGITS.train_images[0], 255)
+  images = DIGITS.train_images.copy()
+  images[0] = canary
+  dataset = dataclasses.replace(DIGITS, train_images=images)
+  config = private_settings(learning_rate=0.5, epochs=steps / 4)
+  config.schedule = "constant"
+  optimizer = train.make_optimizer(config, steps)
+  state = train.init_state(MODEL, optimizer, dataset, 0)
+  label = jnp.asarray(DIGITS.train_labels[:1])
+  words = jax.random.key_data(
+    jax.random.split(private.noise_rng(SECRET, "jax"), 2 * trials)
+  )
+
+  def drawn(first: int) -> Any:
+    every = [
+      dp.batches(config, dataset, SECRET.child(str(first + i)))
+      for i in range(trials)
+    ]
+    rows = [x[i] for x in every for i in range(steps)]
+    return {
+      k: np.stack([x[k] for x in rows]).reshape(
+        trials, steps, *rows[0][k].shape
+      )
+      for k in rows[0]
+    }
+
+  inside, outside = drawn(0), drawn(trials)
+  is_canary = (outside["image"] == canary).all((3, 4, 5))
+  outside["real"] &= ~is_canary  # The neighbour: the same draws without it.
+
+  def scores(noise: float) -> list[np.ndarray]:
+    step = dp.make_step(config, MODEL, keyjax.identity(), optimizer, noise)
+
+    def one(words: Any, batches: Any) -> jax.Array:
+      def body(state: Any, batch: Any) -> Any:
+        return step(state, ((), words), batch)[0], ()
+
+      end, _ = jax.lax.scan(body, jax.tree.map(jnp.asarray, state), batches)
+      x = data.to_input(jnp.asarray(canary[None]))
+      return jax.nn.log_softmax(MODEL.apply(end.variables, x))[0, label[0]]
+
+    run = jax.jit(lambda w, b: jax.lax.map(lambda x: one(*x), (w, b)))
+    return [
+      np.asarray(run(words[:trials], inside)),
+      np.asarray(run(words[trials:], outside)),
+    ]
+
+  training = dp.guarantee(config, dataset).training
+  assert training.steps == steps
+  forgotten = private.lower_bound(*scores(0.0), training.delta)
+  for claim in (1.0, 2.0, 4.0):
+    noise = private.noise_multiplier(training, claim)
+    found = private.lower_bound(*scores(noise), training.delta)
+    with capsys.disabled():
+      print(f"\nepsilon {claim:g}: at least {found:.2f}; noiseless ", end="")
+      print(f"{forgotten:.2f}, at delta {training.delta:g}")
+    assert found < claim < forgotten
