@@ -48,8 +48,7 @@ def get_config(word: str = "digits") -> ConfigDict:
     "early": {"epochs": config.train.epochs / 10, "title": "a tenth as long"},
   }
   if word == "mnist":
-    # On a CPU, convolutions of many models side by side are slow.
-    configure(config, pool=5000, side_by_side=1)
+    configure(config, pool=5000, side_by_side=16)
   else:
     noise = 0.2 if word == "digits" else 0.0
     configure(config, noise=noise, trainings=trainings, replies=_REPLIES)
