@@ -68,5 +68,6 @@ def _digits(word: str) -> ConfigDict:
 
 def _mnist() -> ConfigDict:
   config = mnist("mnist_privacy")
+  config.num_test = 2000
   config.train.epochs = 10.0
   return config

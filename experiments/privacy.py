@@ -91,8 +91,7 @@ def _open_job(
   secret: keyjax.Secret | None,
   say: Callable[[str], None],
 ) -> Job:
-  if "privacy" not in config:
-    plan.check(config, 0)
+  plan.check(config)
   kept = {k: v for k, v in config.items() if k != "privacy"}
   job = open_job(ConfigDict(kept), workdir, keydir, secret, say)
   if job.task.metric != "accuracy" or job.dataset.is_text:
@@ -100,7 +99,11 @@ def _open_job(
       f"dataset={job.dataset.name}: membership attacks here are for images "
       "with one class each"
     )
-  plan.check(config, len(job.dataset.train_labels))
+  images = len(job.dataset.train_labels)
+  if config.privacy.pool > images:
+    raise ValueError(
+      f"privacy.pool={config.privacy.pool}: there are {images} training images"
+    )
   return job
 
 

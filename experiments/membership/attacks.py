@@ -31,8 +31,7 @@ class Answers(NamedTuple):
     rest: float32[m, c], the judged model's answers for them.
     rest_shadows: float32[k, m, c], those of the shadow models.
     images: float32[n, ...], the pool.
-    predict: The judged model's classes of images; None where a condition has no
-      model to ask.
+    predict: The judged model's classes of images.
     predict_shadow: Those of the first shadow model.
   """
 
@@ -44,8 +43,8 @@ class Answers(NamedTuple):
   rest: np.ndarray
   rest_shadows: np.ndarray
   images: np.ndarray
-  predict: label_only.Predict | None
-  predict_shadow: label_only.Predict | None
+  predict: label_only.Predict
+  predict_shadow: label_only.Predict
 
 
 class Attack(NamedTuple):
@@ -83,8 +82,6 @@ def _loss(found: Answers) -> np.ndarray:
 
 
 def _label_only(found: Answers) -> np.ndarray:
-  assert found.predict is not None
-  assert found.predict_shadow is not None
   best = max(
     _NOISE,
     key=lambda scale: roc.auc(
@@ -95,9 +92,8 @@ def _label_only(found: Answers) -> np.ndarray:
 
 
 def _robust(
-  found: Answers, predict: label_only.Predict | None, scale: float
+  found: Answers, predict: label_only.Predict, scale: float
 ) -> np.ndarray:
-  assert predict is not None
   copies = label_only.noise(found.images, scale, copies=_COPIES)
   return label_only.ask(predict, found.labels, copies).scores
 

@@ -35,6 +35,10 @@ _UNLOCKED = keyjax.identity()
 _CONDITIONS = ("right", "wrong", "no_key")
 
 
+# The answers of the last condition, which all attacks on it share.
+Kept = dict[tuple[str, str], list[tuple[Answers, np.ndarray]]]
+
+
 class Task(NamedTuple):
   """Some rows that are measured together.
 
@@ -57,8 +61,9 @@ def tasks(config: ConfigDict, found: models.Models) -> list[Task]:
     found: Its models.
   """
   made = []
+  kept: Kept = {}
   for group in plan.groups(config):
-    judge = Judge(config, found, group)
+    judge = Judge(config, found, group, kept)
     for condition in judge.conditions:
       made.append(judge.task(condition, "", ""))
       for attack in config.privacy.attacks:
@@ -79,9 +84,17 @@ class Judge:
   """
 
   def __init__(
-    self, config: ConfigDict, found: models.Models, group: str
+    self, config: ConfigDict, found: models.Models, group: str, kept: Kept
   ) -> None:
-    """Prepare to judge; nothing is trained yet."""
+    """Prepare to judge; nothing is trained yet.
+
+    Args:
+      config: Config with `privacy`.
+      found: Its models.
+      group: Name of the group.
+      kept: Shared by all judges: the answers that were computed last.
+    """
+    self._kept = kept
     self._config = config
     self._models = found
     self._group = group
@@ -174,11 +187,18 @@ class Judge:
       found_rows.append(_row(fields, f"tpr_{rate:g}", tprs, resolved=resolved))
     return found_rows
 
-  def _judged(self, condition: str) -> Iterator[tuple[Answers, np.ndarray]]:
-    """Yield the answers of each judged model, and who its members are."""
-    for number in range(self._config.privacy.targets):
-      for found in self._answers(number, condition):
-        yield found, self._models.group(self._group).members[number]
+  def _judged(self, condition: str) -> list[tuple[Answers, np.ndarray]]:
+    """Return the answers of each judged model, and who its members are."""
+    name = (self._group, "plain" if condition == "api" else condition)
+    if name not in self._kept:
+      self._kept.clear()
+      members = self._models.group(self._group).members
+      self._kept[name] = [
+        (found, members[number])
+        for number in range(self._config.privacy.targets)
+        for found in self._answers(number, condition)
+      ]
+    return self._kept[name]
 
   def _answers(self, number: int, condition: str) -> Iterator[Answers]:
     """Yield the answers of one model: with several wrong keys, of each."""
