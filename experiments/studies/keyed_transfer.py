@@ -11,9 +11,8 @@ from experiments.studies.substitute import Outcome, Plan, attack, labels_of
 from keyjax.attacks import intervals
 from keyjax.attacks.evasion import bim
 from keyjax.attacks.evasion.problem import LogitsFn
-from keyjax.attacks.pixel_shuffle import gradient
 from keyjax.attacks.transfer_matrix import SIGNS, UNCHANGED, transfer_matrix
-from keyjax.schemes.pixel_shuffle import PixelKey
+from keyjax.schemes.pixel_shuffle import PixelKey, transform
 
 TITLE = "Does a secret key stop transfer?"
 SENTENCE = (
@@ -41,12 +40,11 @@ class _Keyed(NamedTuple):
   key: Any
 
   def smooth(self) -> LogitsFn:
-    """Return its logits, with gradients through rounding and tables."""
+    """Return its logits under its key."""
     net = self.network
     if not isinstance(self.key, PixelKey):
       return net.logits_fn
-    forward = gradient.under_key(net.model.apply)
-    return lambda x: forward((self.key, net.variables), x)
+    return lambda x: net.logits_fn(transform(self.key, x))
 
 
 def run(lab: base.Lab) -> list[base.Figure]:

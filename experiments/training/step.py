@@ -15,8 +15,6 @@ from experiments import data
 from experiments.training import lora
 from experiments.training.defense import DefenseLoss, Forward
 from keyjax import parallel, tasks
-from keyjax.attacks.pixel_shuffle.gradient import differentiable
-from keyjax.schemes.pixel_shuffle import FfxKey
 
 CLASSIFYING = ("classes", "tokens")
 
@@ -85,7 +83,7 @@ def make_step(
         loss = mean_loss(logits, batch, config.label_smoothing)
       else:
         variables = {"params": params, **fixed, **rest}
-        forward = Forward(attackable(scheme, key, model), variables, state.step)
+        forward = Forward(apply_fn, variables, state.step)
         loss = defense(
           forward, batch["image"], batch["label"], jax.random.fold_in(rng, 3)
         ).mean()
@@ -101,30 +99,6 @@ def make_step(
     return State(state.step + 1, variables, opt_state), metrics
 
   return step
-
-
-def attackable(scheme: keyjax.Scheme, key: Any, model: nn.Module) -> Any:
-  """Return the forward pass under a key, with a gradient of its inputs.
-
-  FFX rounds pixels: without this, adversarial training would train on inputs
-  that nobody attacked.
-
-  Raises:
-    ValueError: If FFX is part of a chain, where its rounding has no gradient.
-  """
-  if isinstance(key, FfxKey):
-
-    def forward(variables: Any, images: jax.Array, **options: Any) -> Any:
-      return model.apply(variables, differentiable(key, images), **options)
-
-    return forward
-  parts = jax.tree.leaves(key, is_leaf=lambda x: isinstance(x, FfxKey))
-  if any(isinstance(part, FfxKey) for part in parts):
-    raise ValueError(
-      "train.defense: FFX inside a chain has no gradient of its inputs, so "
-      "that no attack would be trained on; use FFX alone"
-    )
-  return scheme.bind(key, model.apply)
 
 
 def augmented(config: ConfigDict, rng: jax.Array, batch: Any) -> Any:

@@ -181,10 +181,18 @@ class FfxKey(MaskKey):
       )
 
   def forward(self, blocks: jax.Array) -> jax.Array:
-    """Look 8-bit values up in the table where the mask is set."""
+    """Look 8-bit values up in the table where the mask is set.
+
+    Rounding has no gradient; here it passes straight through, so that no
+    attack or training takes its absence for robustness. An encrypted value
+    carries no information about the next one, and gets none.
+    """
+    masked = _expanded(self.mask, blocks)
     value = jnp.round(jnp.clip(blocks, 0, 1) * 255).astype(jnp.int32)
-    value = jnp.where(_expanded(self.mask, blocks), self.table[value], value)
-    return value.astype(blocks.dtype) / self.table.max().astype(blocks.dtype)
+    value = jnp.where(masked, self.table[value], value)
+    scale = self.table.max().astype(blocks.dtype)
+    smooth = jnp.where(masked, 0, blocks * (255 / scale)).astype(blocks.dtype)
+    return _straight_through(value.astype(blocks.dtype) / scale, smooth)
 
   def backward(self, blocks: jax.Array) -> jax.Array:
     """Look values up in the inverse table."""
@@ -284,6 +292,18 @@ def _make_key(
 def balanced_mask(order: np.ndarray) -> np.ndarray:
   """Return the mask of a permutation of 0..N-1: `order > N/2`, strictly."""
   return order > order.size / 2
+
+
+@jax.custom_jvp
+def _straight_through(exact: jax.Array, smooth: jax.Array) -> jax.Array:
+  """Return `exact`, with the gradient of `smooth`."""
+  del smooth
+  return exact
+
+
+@_straight_through.defjvp
+def _(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+  return primals[0], tangents[1]
 
 
 def transform(key: PixelKey, x: jax.Array) -> jax.Array:

@@ -100,6 +100,42 @@ def test_unmasked_pixels_of_ffx_are_scaled_too() -> None:
   assert blocks[:, ~np.asarray(key.mask)].max() <= limit + 1e-6
 
 
+@pytest.mark.parametrize("chained", [False, True])
+def test_gradients_pass_through_the_rounding_of_ffx(chained: bool) -> None:
+  """Or attacks, and training against them, would change nothing."""
+  ffx = keyjax.pixel_shuffle("ffx", 4)
+  scheme = keyjax.chain(ffx, keyjax.deep_lock("counter")) if chained else ffx
+  x = jax.random.uniform(jax.random.key(0), (2, 8, 8, 1))
+  params = {"w": jnp.ones(3)}
+  key = scheme.keygen(Secret.generate(), params, {"image": x})
+  forward = scheme.bind(key, lambda params, x: x.sum() * params["w"][0])
+  grad = jax.grad(lambda x: forward(params, x))(x)
+  own = key[0] if chained else key
+  mask = np.tile(np.asarray(own.mask).reshape(4, 4), (2, 2))
+  slope = 255 / int(own.table.max())
+  wanted = np.broadcast_to(np.where(mask, 0, slope), (2, 8, 8))
+  np.testing.assert_allclose(grad[..., 0], wanted, rtol=1e-6)
+
+
+def test_the_gradient_of_ffx_changes_no_value() -> None:
+  key = keyjax.pixel_shuffle("ffx", 4).keygen(
+    Secret.generate(), {}, {"image": jnp.zeros((1, 4, 4, 1))}
+  )
+  x = np.random.default_rng(0).random((50, 16)).astype(np.float32)
+
+  def published(key: Any, x: jax.Array) -> jax.Array:
+    value = jnp.round(x * 255).astype(jnp.int32)
+    value = jnp.where(key.mask[None], key.table[value], value)
+    return value.astype(x.dtype) / key.table.max().astype(x.dtype)
+
+  def ours(key: Any, x: jax.Array) -> jax.Array:
+    return key.forward(x)
+
+  pair = key, jnp.asarray(x)
+  np.testing.assert_array_equal(ours(*pair), published(*pair))
+  np.testing.assert_array_equal(jax.jit(ours)(*pair), jax.jit(published)(*pair))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_and_evaluation_see_the_same_images(kind: str) -> None:
   x = floats(images(8, 8, 1))

@@ -54,10 +54,8 @@ from keyjax.attacks.game import (
   Goal,
   keyed,
 )
-from keyjax.attacks.pixel_shuffle import gradient
 from keyjax.attacks.views import View
 from keyjax.scheme import ApplyFn, PyTree
-from keyjax.schemes.pixel_shuffle import PixelKey
 
 EPSILON = 0.1
 GRID = tuple({"momentum": m} for m in (0.0, 1.0))
@@ -160,10 +158,7 @@ def transfer_with_key(
 ) -> Iterator[Claim]:
   """Climb on the authorised model, as the owner could."""
   assert view.scheme is not None
-  if isinstance(view.key, PixelKey):
-    forward = gradient.under_key(view.apply_fn)
-  else:
-    forward = keyed(view.scheme, view.apply_fn)
+  forward = keyed(view.scheme, view.apply_fn)
   pair = (view.key, view.opened())
   yield from _climb(view, budget, pair, forward, Ball(**ball), {})
 

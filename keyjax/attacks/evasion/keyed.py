@@ -33,7 +33,6 @@ from keyjax import arguments, tree
 from keyjax.attacks import game
 from keyjax.attacks.evasion import losses, problem
 from keyjax.attacks.evasion.problem import Evasion, LogitsFn, as_float
-from keyjax.attacks.pixel_shuffle import gradient
 from keyjax.scheme import (
   ApplyFn,
   Key,
@@ -42,7 +41,6 @@ from keyjax.scheme import (
   binds,
   require_scheme,
 )
-from keyjax.schemes.pixel_shuffle import PixelKey
 
 KeyedFn = Callable[[Key], LogitsFn]
 Attack = Callable[..., Evasion]
@@ -52,9 +50,7 @@ Mean = Literal["probabilities", "logits"]
 def keyed_model(scheme: Scheme, apply_fn: ApplyFn, locked: PyTree) -> KeyedFn:
   """Return the model of a locked file as a function of a key.
 
-  Decryption happens once for each key, not at each pass. FFX alone gets the
-  gradient of its adaptive attacker (`pixel_shuffle.gradient`); inside a chain
-  its rounding has none, which is no robustness.
+  Decryption happens once for each key, not at each pass.
 
   Args:
     scheme: Any scheme or chain.
@@ -89,8 +85,6 @@ def _opener(
     params = scheme.decrypt(key, locked)
     if not binds(scheme):
       return Partial(apply_fn, params)
-    if isinstance(key, PixelKey):
-      return Partial(gradient.under_key(apply_fn), (key, params))
     return Partial(game.keyed(scheme, apply_fn), (key, params))
 
   return opened

@@ -12,9 +12,10 @@ from keyjax.attacks import registry
 from keyjax.attacks.any_scheme.ascent import Ball, ascend, cross_entropies
 from keyjax.attacks.any_scheme.transfer import GRID
 from keyjax.attacks.game import Attacker, Budget, Claim, Goal
-from keyjax.attacks.pixel_shuffle import block_keys, gradient
+from keyjax.attacks.pixel_shuffle import block_keys
 from keyjax.attacks.views import View
 from keyjax.scheme import ApplyFn, PyTree
+from keyjax.schemes.pixel_shuffle import transform
 from keyjax.secrets import Secret
 
 _POOL = 64  # Random keys that an expectation draws from.
@@ -70,7 +71,12 @@ def transfer_keys(
 @functools.lru_cache(maxsize=16)
 def _mean_over_keys(apply_fn: ApplyFn) -> Any:
   """Return `((params, keys), images, labels) -> float32[n]`."""
-  loss = cross_entropies(gradient.under_key(apply_fn))
+
+  def forward(pair: Any, x: jax.Array) -> jax.Array:
+    key, params = pair
+    return apply_fn(params, transform(key, x))
+
+  loss = cross_entropies(forward)
 
   def losses(pair: Any, x: jax.Array, labels: jax.Array) -> jax.Array:
     params, keys = pair

@@ -4,8 +4,6 @@ import dataclasses
 import re
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -14,8 +12,6 @@ from keyjax import Secret
 from keyjax.attacks import adversarial, game, referee, registry, views
 from keyjax.attacks.any_scheme import transfer
 from keyjax.attacks.game import Adversarial, Attacker, Budget, Examples, Target
-from keyjax.attacks.pixel_shuffle import gradient
-from keyjax.schemes import pixel_shuffle
 from tests.attacks import toys
 
 BUDGET = Budget(steps=10, points=2)
@@ -72,19 +68,6 @@ def test_input_keys(kind: str) -> None:
   found = play("transfer_keys", target, keys=2)
   assert 0 <= found.score.value <= 1 and found.details == {"keys": 2}
   assert play("transfer_with_key", target).score.value > 0.3
-
-
-def test_gradients_through_an_input_key() -> None:
-  """Steps get a gradient; their values do not change."""
-  image = jnp.asarray(toys.digits()[1].image[:2])
-  key = shuffled("ffx").key
-  out = gradient.differentiable(key, image)
-  np.testing.assert_allclose(
-    out, pixel_shuffle.transform(key, image), atol=1e-6
-  )
-  grad = jax.grad(lambda x: gradient.differentiable(key, x).sum())(image)
-  open_ = ~np.tile(np.asarray(key.mask).reshape(4, 4), (2, 2))
-  np.testing.assert_array_equal(np.asarray(grad[0, ..., 0]) != 0, open_)
 
 
 def test_the_ascent_stays_in_the_ball_and_climbs() -> None:

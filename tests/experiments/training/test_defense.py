@@ -13,7 +13,6 @@ import keyjax
 from experiments import data
 from experiments.run.config import base, meaning
 from experiments.training import defense, filters
-from experiments.training.step import attackable
 from keyjax.attacks import evasion
 from keyjax.attacks.evasion.losses import cross_entropy
 from tests.experiments.training import runs
@@ -171,30 +170,6 @@ def test_under_a_key(tmp_path: pathlib.Path) -> None:
     float((fn(found, x).argmax(-1) == y).mean()) for fn in (right, MODEL.apply)
   ]
   assert hits[0] > 0.9 > hits[1]
-
-
-def test_inputs_have_a_gradient_under_ffx() -> None:
-  """Or adversarial training would attack nothing."""
-  ffx = keyjax.pixel_shuffle("ffx", 4)
-  x = data.to_input(jnp.asarray(runs.DIGITS.train_images[:4]))
-  variables = MODEL.init(jax.random.key(0), x)
-  key = ffx.keygen(keyjax.Secret.generate(), variables, {"image": x})
-  forward = attackable(ffx, key, MODEL)
-
-  def change(forward: Any) -> np.ndarray:
-    return np.asarray(jax.grad(lambda x: forward(variables, x).max())(x))
-
-  assert np.any(change(forward)) and not np.any(
-    change(ffx.bind(key, MODEL.apply))
-  )
-  np.testing.assert_allclose(
-    forward(variables, x), ffx.bind(key, MODEL.apply)(variables, x), rtol=1e-5
-  )
-  chained = keyjax.chain(ffx, keyjax.deep_lock("counter"))
-  secret = keyjax.Secret.generate()
-  keys = chained.keygen(secret, variables, {"image": x})
-  with pytest.raises(ValueError, match="FFX inside a chain"):
-    attackable(chained, keys, MODEL)
 
 
 @pytest.mark.parametrize(
