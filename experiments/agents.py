@@ -18,7 +18,6 @@ What to type next:
 """
 
 import functools
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,7 +29,7 @@ from ml_collections import ConfigDict
 import keyjax
 from experiments.interruption import figures, measure
 from experiments.report import agents as report
-from experiments.run import copy_flag, files, results
+from experiments.run import copy_flag, files, notes, results
 from experiments.run import flags as run_flags
 
 Row = dict[str, Any]
@@ -63,12 +62,11 @@ def run(
   folder = files.path(workdir)
   folder.mkdir(parents=True, exist_ok=True)
   file = folder / "agents.jsonl"
-  begun = time.monotonic()
+  note = notes.with_seconds(console)
 
   def done(name: str, new: list[Row], left: int) -> None:
     del new, left
-    label = name.partition("/")[0]
-    console.print(f"{time.monotonic() - begun:6.0f} s  {label}")
+    note(name.partition("/")[0])
 
   found = results.resume(file, todo, done)
   if copy:

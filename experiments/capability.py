@@ -17,7 +17,6 @@ What to type next:
 """
 
 import functools
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,7 +28,7 @@ from ml_collections import ConfigDict
 import keyjax
 from experiments.capabilities import figures, measure
 from experiments.report import capability as report
-from experiments.run import copy_flag, files, results
+from experiments.run import copy_flag, files, notes, results
 from experiments.run import flags as run_flags
 
 Row = dict[str, Any]
@@ -56,10 +55,7 @@ def run(
   """
   del keydir, secret
   console = rich.console.Console()
-  begun = time.monotonic()
-
-  def note(text: str) -> None:
-    console.print(f"{time.monotonic() - begun:6.0f} s  {text}")
+  note = notes.with_seconds(console)
 
   todo = measure.tasks(config, note)
   folder = files.path(workdir)

@@ -18,7 +18,6 @@ What to type next:
 """
 
 import functools
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,7 +28,7 @@ from ml_collections import ConfigDict
 
 import keyjax
 from experiments.encrypted import figures, measure
-from experiments.run import copy_flag, files, results
+from experiments.run import copy_flag, files, notes, results
 from experiments.run import flags as run_flags
 from experiments.tables import homomorphic as table
 from keyjax import extras
@@ -59,10 +58,7 @@ def run(
   """
   del keydir, secret
   console = rich.console.Console()
-  begun = time.monotonic()
-
-  def note(text: str) -> None:
-    console.print(f"{time.monotonic() - begun:6.0f} s  {text}", markup=False)
+  note = notes.with_seconds(console)
 
   for module in ("tenseal", "phe"):
     extras.library(module, "homomorphic")

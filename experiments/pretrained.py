@@ -16,7 +16,6 @@ What to type next:
 """
 
 import functools
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,7 +26,7 @@ from ml_collections import ConfigDict
 
 import keyjax
 from experiments.published import measure
-from experiments.run import copy_flag, files, results
+from experiments.run import copy_flag, files, notes, results
 from experiments.run import flags as run_flags
 
 Row = dict[str, Any]
@@ -55,10 +54,7 @@ def run(
   """
   del keydir, secret
   console = rich.console.Console()
-  begun = time.monotonic()
-
-  def note(text: str) -> None:
-    console.print(f"{time.monotonic() - begun:6.0f} s  {text}")
+  note = notes.with_seconds(console)
 
   todo = measure.jobs(config, note)
   folder = files.path(workdir)

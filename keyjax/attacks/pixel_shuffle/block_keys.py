@@ -80,10 +80,11 @@ def measure(apply_fn: ApplyFn, task: Task) -> Any:
 
 
 @functools.lru_cache(maxsize=16)
-def _under_key(apply_fn: ApplyFn) -> ApplyFn:
+def under_key(apply_fn: ApplyFn) -> ApplyFn:
+  """Return a pass over (params, key)."""
   return lambda tree, x: apply_fn(tree[0], pixel_shuffle.transform(tree[1], x))
 
 
 def model_of(key: PixelKey, apply_fn: ApplyFn, params: Any) -> Model:
   """Return the model under a key; one compiled pass serves every key."""
-  return Model((params, key), _under_key(apply_fn))
+  return Model((params, key), under_key(apply_fn))

@@ -15,7 +15,6 @@ from keyjax.attacks.game import Attacker, Budget, Claim, Goal
 from keyjax.attacks.pixel_shuffle import block_keys
 from keyjax.attacks.views import View
 from keyjax.scheme import ApplyFn, PyTree
-from keyjax.schemes.pixel_shuffle import transform
 from keyjax.secrets import Secret
 
 _POOL = 64  # Random keys that an expectation draws from.
@@ -71,16 +70,11 @@ def transfer_keys(
 @functools.lru_cache(maxsize=16)
 def _mean_over_keys(apply_fn: ApplyFn) -> Any:
   """Return `((params, keys), images, labels) -> float32[n]`."""
-
-  def forward(pair: Any, x: jax.Array) -> jax.Array:
-    key, params = pair
-    return apply_fn(params, transform(key, x))
-
-  loss = cross_entropies(forward)
+  loss = cross_entropies(block_keys.under_key(apply_fn))
 
   def losses(pair: Any, x: jax.Array, labels: jax.Array) -> jax.Array:
     params, keys = pair
     # [keys, n] -> [n]
-    return jax.vmap(lambda key: loss((key, params), x, labels))(keys).mean(0)
+    return jax.vmap(lambda key: loss((params, key), x, labels))(keys).mean(0)
 
   return losses
