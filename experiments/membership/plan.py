@@ -13,10 +13,23 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from experiments.membership import attacks, replies
-from experiments.run.config import meaning
+from experiments.run.config import base, meaning
 from keyjax.attacks.fit import Recipe
 
 NONE = "none"  # Label of no scheme, and of training as the config says.
+# Fields of `config.train` that shadow models are trained by, and those that
+# change no result. Any other would be taken for something that was measured.
+_USED = ("optimizer", "learning_rate", "batch_size", "epochs", "weight_decay")
+_FREE = (
+  "seed",
+  "parallel",
+  "log_every",
+  "checkpoint_every",
+  "keep",
+  "threads",
+  "prefetch",
+  "profile",
+)
 # Fields of a training: of `fit.Recipe`, and the number of steps.
 _TRAINING = ("weight_decay", "epochs", "title")
 
@@ -104,6 +117,7 @@ def check(config: ConfigDict) -> None:
   _check_numbers(fields)
   if NONE not in config.schemes:
     raise ValueError(f"schemes: add `{NONE}`, the model without a lock")
+  _check_train(config.train)
   if config.train.optimizer not in ("adam", "sgd"):
     raise ValueError(
       f"train.optimizer={config.train.optimizer!r}: shadow models are trained "
@@ -119,6 +133,17 @@ def check(config: ConfigDict) -> None:
       raise ValueError(
         f"privacy.trainings.{label}: {', '.join(unknown) or 'choose another'}: "
         f"a label other than {NONE}, with {', '.join(_TRAINING)}"
+      )
+
+
+def _check_train(train: ConfigDict) -> None:
+  """Refuse settings of training that shadow models do not have."""
+  default = base().train
+  for field, value in train.items():
+    if field not in (*_USED, *_FREE) and value != default[field]:
+      raise ValueError(
+        f"train.{field} is not used here: shadow models are trained by "
+        f"{', '.join(_USED)} alone"
       )
 
 

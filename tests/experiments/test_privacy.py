@@ -194,6 +194,20 @@ def test_a_wrong_field_is_named(fields: Any, message: str) -> None:
     plan.check(tiny(**fields))
 
 
+@pytest.mark.parametrize(
+  ("field", "value"),
+  [("dp.on", True), ("defense.name", "pgd"), ("pad", 2), ("ema", 0.9)],
+)
+def test_settings_that_shadow_models_do_not_have_are_refused(
+  field: str, value: Any
+) -> None:
+  """Or a row would show, say, an epsilon that nothing was trained with."""
+  config = tiny()
+  config.train.update_from_flattened_dict({field: value})
+  with pytest.raises(ValueError, match=f"train.{field.split('.')[0]} is not"):
+    plan.check(config)
+
+
 def test_other_configs_and_data_are_refused(tmp_path: pathlib.Path) -> None:
   config = configs.base()
   with pytest.raises(ValueError, match="the config has no privacy"):
