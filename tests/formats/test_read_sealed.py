@@ -4,7 +4,6 @@ import ast
 import json
 import pathlib
 import sys
-import tarfile
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import pytest
 from examples import read_envelope, read_keys, read_locked, read_sealed
 from examples.read_envelope import Refused
 from tests.conftest import ROOT
+from tests.golden import archives
 
 PASSPHRASE = "correct horse battery staple"
 SECRET = bytes(range(32))
@@ -20,10 +20,7 @@ SECRET = bytes(range(32))
 
 @pytest.fixture(scope="module")
 def golden(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-  folder = tmp_path_factory.mktemp("golden")
-  with tarfile.open(ROOT / "tests/golden/70c8ca2.tar.gz") as archive:
-    archive.extractall(folder, filter="tar")
-  return folder / "70c8ca2"
+  return archives.unpacked("70c8ca2", tmp_path_factory.mktemp("golden"))
 
 
 def read(path: pathlib.Path, keys: Any, verify_key: Any = None) -> Any:

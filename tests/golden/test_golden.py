@@ -9,7 +9,6 @@ All of its secrets were made for these tests and protect nothing.
 import json
 import pathlib
 import shutil
-import tarfile
 from typing import Any
 
 import flax.linen as nn
@@ -22,6 +21,7 @@ import keyjax
 from experiments import main
 from experiments.run.config import base, scheme, set_schemes
 from keyjax import Secret, checkpoint, keyring, keys, seal, tree
+from tests.golden import archives
 
 HERE = pathlib.Path(__file__).parent
 PASSPHRASE = "correct horse battery staple"
@@ -63,10 +63,7 @@ class Net(nn.Module):
 
 @pytest.fixture(scope="module")
 def golden(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-  folder = tmp_path_factory.mktemp("golden")
-  with tarfile.open(HERE / "70c8ca2.tar.gz") as archive:
-    archive.extractall(folder, filter="tar")
-  return folder / "70c8ca2"
+  return archives.unpacked("70c8ca2", tmp_path_factory.mktemp("golden"))
 
 
 @pytest.fixture(scope="module")

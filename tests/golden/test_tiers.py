@@ -9,7 +9,6 @@ its secrets were made for these tests and protect nothing.
 import json
 import pathlib
 import shutil
-import tarfile
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from examples import read_keys, read_sealed
 from examples.read_envelope import Refused, open_envelope
 from keyjax import checkpoint, keyring, tiers, tree
 from keyjax.tiers.index import read_index
-from tests.conftest import ROOT
+from tests.golden import archives
 
 NAMES = ("expert", "head", "base")
 LEAVES = {
@@ -35,10 +34,7 @@ RECORD = {"opens": {"expert": ["base"]}, "tiers": list(NAMES)}
 
 @pytest.fixture(scope="module")
 def golden(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-  folder = tmp_path_factory.mktemp("golden")
-  with tarfile.open(ROOT / "tests/golden/856cc60_tiers.tar.gz") as archive:
-    archive.extractall(folder, filter="tar")
-  return folder / "856cc60_tiers"
+  return archives.unpacked("856cc60_tiers", tmp_path_factory.mktemp("golden"))
 
 
 def identity(golden: pathlib.Path, name: str) -> Any:
