@@ -21,6 +21,7 @@ from keyjax.tasks import Task
 
 KEYGEN_IMAGES = 1000
 KEYGEN_LABELS = 8000  # Each character of a text has one.
+KEYGEN_MASKS = 64  # Each pixel of a mask has a label: these are many more.
 Rows = list[dict[str, Any]]
 
 
@@ -149,6 +150,8 @@ def keygen_batch(job: Job, limit: int = KEYGEN_IMAGES) -> dict[str, jax.Array]:
     limit: Largest number of examples.
   """
   most = max(1, KEYGEN_LABELS // job.dataset.labels_per_example)
+  if job.dataset.task == "masks":
+    most = KEYGEN_MASKS
   count = min(limit, most, len(job.dataset.train_labels))
   images = job.dataset.train_images[:count]
   labels = job.dataset.train_labels[:count]

@@ -5,6 +5,12 @@ from ml_collections import ConfigDict
 from experiments.run import config as config_of
 from experiments.run.config import base, scheme, table_schemes
 
+# AdvParams takes larger steps on masks, and goes on for longer: a few pixels
+# with huge logits give a mean loss of 1,000 while the others are still right.
+_ADV_PARAMS = {
+  "unet": {"theta": 2.0, "loss_threshold": 1e5, "max_layers": 25},
+  "detector": {"theta": 0.5, "loss_threshold": 1e3, "max_layers": 4},
+}
 # Layer whose feature map is permuted alone.
 _ONE_MAP = {"unet": "up_0_conv_1", "detector": "level_2_conv_3"}
 
@@ -38,10 +44,7 @@ def recipe(task: str, name: str) -> ConfigDict:
 
 def schemes(config: ConfigDict) -> dict[str, ConfigDict]:
   """Return the locks of a model that answers for each place of a scene."""
-  # Each step of AdvParams takes the gradient of 1,000 scenes.
-  found = table_schemes(
-    theta=0.5, loss_threshold=1000.0, max_layers=4, max_steps=12
-  )
+  found = table_schemes(max_steps=12, **_ADV_PARAMS[config.model])
   # A sign on a detector's head would turn the prior of its bias, on which the
   # first steps of training depend.
   found["hpnn"] = scheme(
