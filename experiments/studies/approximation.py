@@ -1,8 +1,8 @@
 """Functions with a secret, learnt from inputs and outputs, or solved for.
 
 A network that fails proves little: parity and one byte of an S-box defeat it as
-well, and fall to classical attacks that need fewer pairs. So each function meets
-both, and the two attacks on the others are controls for AES and HMAC.
+well, and fall to classical attacks that need fewer pairs. So each function
+meets both, and the two attacks on the others are controls for AES and HMAC.
 """
 
 import dataclasses

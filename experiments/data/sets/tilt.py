@@ -12,8 +12,8 @@ recording and a, the strength of the tap, is log-normal (deviation 0.3). A
 user's hand turns the two axes by an angle (deviation 0.3), has a gain for each
 channel (log-normal, 0.2) and a bias (0.1). A recording has 20 samples of six
 channels: pitch and roll as an accelerometer sees them, the thump of the tap,
-the rates of pitch and roll as a gyroscope sees them, and their product. Gaussian
-noise is added, and a sample is stored in eight bits.
+the rates of pitch and roll as a gyroscope sees them, and their product.
+Gaussian noise is added, and a sample is stored in eight bits.
 
 Source: Mehrnezhad, Toreini, Shahandashti, Hao, "Stealing PINs via Mobile
 Sensors: Actual Risk versus User Perception", International Journal of
