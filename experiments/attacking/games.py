@@ -1,7 +1,10 @@
 """One game against one locked model, and the row that it makes."""
 
+import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from experiments.attacking import rows
@@ -9,7 +12,16 @@ from experiments.attacking.targets import Targets
 from experiments.run import results
 from keyjax import tasks
 from keyjax.attacks import intervals, referee, registry
-from keyjax.attacks.game import OVER_IMAGES, Attack, Attacker, Goal
+from keyjax.attacks.game import (
+  OVER_IMAGES,
+  Attack,
+  Attacker,
+  Budget,
+  Cost,
+  Goal,
+  Score,
+)
+from keyjax.attacks.referee import AttackResult
 from keyjax.tasks import Task
 
 
@@ -46,13 +58,62 @@ class Games:
       result = referee.trials(attack, targets, attacker, budget)
     else:
       grid = spec.grid.settings or attack.grid
-      result = referee.sweep(attack, target, attacker, budget, grid)
+      result = over_seeds(
+        [
+          referee.sweep(attack, target, attacker, each, grid)
+          for each in _budgets(budget, rows.seeds_of(spec))
+        ],
+        target.task,
+      )
     row = game_row(
       self._config, scheme, label, attack, attacker, result, target.task
     )
     if attack.goal == Goal.FUNCTION:
       row["right"] = self._targets.right(scheme).value
     return row
+
+
+def _budgets(budget: Budget, seeds: int) -> list[Budget]:
+  return [
+    dataclasses.replace(budget, seed=budget.seed + i) for i in range(seeds)
+  ]
+
+
+def over_seeds(
+  results: Sequence[AttackResult], task: Task = tasks.CLASSES
+) -> AttackResult:
+  """Return the mean of results; of one, the result itself.
+
+  Args:
+    results: Results of attackers who differ in their seed.
+    task: What the model is asked to do.
+
+  Returns:
+    The mean score, with Student's interval over seeds, and the mean cost. The
+    details are those of the last one, with the mean of every number, and
+    `values`, the score of each.
+  """
+  if len(results) == 1:
+    return results[0]
+  values = [r.score.value for r in results]
+  low, high = intervals.mean_interval(np.array(values), task.bounds)
+  last = results[-1]
+  details = {
+    name: _mean([r.score.details.get(name) for r in results])
+    for name in last.score.details
+  }
+  score = Score(float(np.mean(values)), low, high, details | {"values": values})
+  cost = Cost(*(_mean(x) for x in zip(*(r.cost for r in results), strict=True)))
+  return dataclasses.replace(
+    last, score=score, cost=cost, curve=[referee.Point(cost, score)]
+  )
+
+
+def _mean(values: Sequence[Any]) -> Any:
+  """Return the mean of numbers; of anything else the last one."""
+  if all(isinstance(x, int | float) for x in values):
+    return float(np.mean(values))
+  return values[-1]
 
 
 def game_row(
@@ -105,6 +166,8 @@ def _interval(
 ) -> str:
   if spec.trials:
     return f"Clopper-Pearson over {spec.trials} games"
+  if rows.seeds_of(spec) > 1:
+    return f"Student's t over {rows.seeds_of(spec)} seeds"
   if attack.goal in OVER_IMAGES:
     return f"{intervals.method(task)}, Bonferroni over settings"
   if result.score.low < result.score.high:

@@ -61,11 +61,19 @@ def _check_attack(config: ConfigDict, label: str) -> None:
       f"attacks.{label}: an attacker has no field {', '.join(unknown)}; known: "
       f"{', '.join(vars(Attacker()))}"
     )
-  for field, least in (("steps", 0), ("points", 1), ("trials", 0)):
-    if spec[field] < least:
+  for field, least in (
+    ("steps", 0),
+    ("points", 1),
+    ("trials", 0),
+    ("seeds", 1),
+  ):
+    value = spec.get(field, least)
+    if value < least:
       raise ValueError(
-        f"attacks.{label}.{field}={spec[field]}: must be at least {least}"
+        f"attacks.{label}.{field}={value}: must be at least {least}"
       )
+  if spec.trials and spec.get("seeds", 1) > 1:
+    raise ValueError(f"attacks.{label}: trials have seeds of their own")
   if not 0 <= spec.fraction <= 1:
     raise ValueError(
       f"attacks.{label}.fraction={spec.fraction}: must be from 0 to 1"

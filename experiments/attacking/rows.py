@@ -21,6 +21,11 @@ def attacker_of(spec: ConfigDict, num_train: int) -> Attacker:
   return Attacker(**fields)
 
 
+def seeds_of(spec: ConfigDict) -> int:
+  """Return the number of attackers of which a row is the mean."""
+  return int(spec.get("seeds", 1))
+
+
 def budget_of(config: ConfigDict, label: str) -> Budget:
   """Return the budget of an attack; the seed of a run is its attacker's too."""
   spec = config.attacks[label]

@@ -17,7 +17,8 @@ class Dataset:
     train_images: `uint8[n, h, w, c]`; of a text its tokens, `[n, t]`, `uint8`
       if they are characters, else `uint16` or `int32`.
     train_labels: `int32[n]`, classes; `int32[n, t]`, the next tokens;
-      `uint8[n, h, w]`, masks; or `float32[n, k, 5]`, boxes.
+      `uint8[n, h, w]`, masks; `float32[n, k, 5]`, boxes; or `float32[n, 0]`,
+      which `experiments.protection.weights.answered` replaces.
     test_images: `uint8[m, h, w, c]`, or tokens `[m, t]`.
     test_labels: As `train_labels`.
     num_classes: Number of classes; of masks, with the background; of a text,
@@ -51,7 +52,9 @@ class Dataset:
 
   @property
   def unit(self) -> str:
-    """What has a label: `images`, `characters` or `tokens`."""
+    """What has a label: `images`, `characters`, `tokens` or `pairs`."""
+    if self.task == "pairs":
+      return "pairs"
     return self.text_unit if self.is_text else "images"
 
   @property

@@ -32,7 +32,7 @@ class Entry(NamedTuple):
   @property
   def takes_text(self) -> bool:
     """Whether inputs are tokens."""
-    return self.task == "tokens"
+    return self.task in ("tokens", "pairs")
 
 
 _HAS = {"masks": "images with masks", "boxes": "images with boxes"}

@@ -106,6 +106,7 @@ def open_job(
   check.check_config(config, dataset, model, locks)
   contents = weights.digests(config)
   initial = weights.load(config, dataset, model)
+  dataset = weights.answered(config, dataset, model, initial)
   checkpoint_keys = encryption.read(config.encrypt)
   row_base = results.provenance() | {
     "config": config.name,

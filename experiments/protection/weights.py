@@ -4,12 +4,15 @@ Whatever these files hold belongs to the identity of a run: `Workdir` records a
 digest of each, and refuses another file under the same name.
 """
 
+import dataclasses
 import hashlib
 import pathlib
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import data
@@ -38,6 +41,44 @@ def load(config: ConfigDict, dataset: data.Dataset, model: nn.Module) -> Any:
     return None
   example = data.to_input(jnp.asarray(dataset.train_images[:1]))
   return pretrained.load(packages.resolve(config.weights), model, example)
+
+
+def answered(
+  config: ConfigDict, dataset: data.Dataset, model: nn.Module, initial: Any
+) -> data.Dataset:
+  """Label a data set that has no labels with what the public model returns.
+
+  Args:
+    config: Whole config.
+    dataset: Its data; `float32[n, 0]` are no labels.
+    model: Its model.
+    initial: Variables that `load` returned.
+
+  Returns:
+    The data set itself, if it has labels.
+
+  Raises:
+    ValueError: If it has none, and there are no public weights.
+  """
+  if dataset.train_labels.size:
+    return dataset
+  if initial is None:
+    raise ValueError(
+      f"dataset={dataset.name} has no labels: they are what config.weights "
+      "say, such as package:minilm"
+    )
+  forward, size = jax.jit(model.apply), config.evaluate.batch_size
+
+  def answers(images: np.ndarray) -> np.ndarray:
+    starts = range(0, len(images), size)
+    inputs = (data.to_input(jnp.asarray(images[i : i + size])) for i in starts)
+    return np.concatenate([forward(initial, x) for x in inputs])
+
+  return dataclasses.replace(
+    dataset,
+    train_labels=answers(dataset.train_images),
+    test_labels=answers(dataset.test_images),
+  )
 
 
 def tokenizer(config: ConfigDict) -> Tokenizer | None:

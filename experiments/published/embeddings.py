@@ -22,6 +22,7 @@ from experiments.published.subject import (
   register,
 )
 from keyjax import tasks
+from keyjax.tasks import pairs
 
 
 def make(config: ConfigDict) -> Subject:
@@ -101,7 +102,7 @@ def _judge(
   cosine = embeddings.statistics(
     np.concatenate(vectors), np.concatenate(original)
   )
-  hits = {"hits": retrieval.hits(*vectors)}
+  hits = {"hits": pairs.hits(*vectors)}
   return Judged(
     {
       "cosine": Figure(embeddings, cosine),

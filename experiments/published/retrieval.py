@@ -2,8 +2,6 @@
 
 from typing import NamedTuple
 
-import numpy as np
-
 _RULE = "*"  # Titles are underlined with it.
 
 
@@ -32,18 +30,3 @@ def python_help() -> Texts:
     if rule.startswith(_RULE):
       found.setdefault(title, " ".join(" ".join(rest).split()))
   return Texts(tuple(found), tuple(found.values()))
-
-
-def hits(queries: np.ndarray, texts: np.ndarray) -> np.ndarray:
-  """Return which queries are nearest to their own text, float32[n].
-
-  Args:
-    queries: Embeddings of queries, float32[n, d]; one that is NaN finds none.
-    texts: Embeddings of texts, in the same order.
-  """
-  scores = queries @ texts.T
-  own = scores.diagonal().copy()
-  np.fill_diagonal(scores, -np.inf)
-  with np.errstate(invalid="ignore"):
-    # A tie is no hit: equal embeddings find nothing.
-    return (own > scores.max(1)).astype(np.float32)

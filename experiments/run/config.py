@@ -328,6 +328,7 @@ def attack(
   trials: int = 0,
   grid: tuple[dict[str, Any], ...] = (),
   picture: bool = False,
+  seeds: int = 1,
   **attacker: Any,
 ) -> ConfigDict:
   """Return an attack for `config.attacks`.
@@ -347,6 +348,8 @@ def attack(
     grid: Settings to sweep; the attack's own by default.
     picture: Whether to draw what `pixel_jigsaw` restores, to
       WORKDIR/restored.png.
+    seeds: Number of attackers with data and random numbers of their own; a row
+      is their mean.
     **attacker: Fields of `keyjax.attacks.game.Attacker`.
   """
   spec = ConfigDict({"attack": name, "title": title or name})
@@ -359,6 +362,8 @@ def attack(
   spec.attacker = ConfigDict(attacker)
   if picture:  # Absent otherwise: rows are named by all fields of a spec.
     spec.picture = True
+  if seeds != 1:
+    spec.seeds = seeds
   return spec
 
 

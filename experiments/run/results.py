@@ -142,6 +142,7 @@ _WORDS = {
   "ap50": "AP50",
   "cosine": "cosine similarity",
   "miou": "mean IoU",
+  "retrieval": "own text first",
   "word_accuracy": "word accuracy",
 }
 

@@ -5,6 +5,7 @@
     masks       a class for each pixel                 mean IoU
     boxes       objects and where they are             AP50, AP
     embeddings  a vector                               cosine similarity
+    pairs       vectors of two texts                   retrieval, cosine
     words       a sequence, by CTC                     word accuracy, error rate
     returns     an episode, which the model plays      return
 

@@ -43,6 +43,7 @@ each_config = pytest.mark.parametrize(
 )
 SHAPES = {
   "digits": ((8, 8, 1), 10),
+  "docstrings": ((32,), 30522),
   "mnist": ((28, 28, 1), 10),
   "fashion_mnist": ((28, 28, 1), 10),
   "cifar10": ((32, 32, 3), 10),
@@ -102,6 +103,7 @@ class Case(NamedTuple):
 # HPNN's keygen runs these models, with random weights.
 SLOW = {
   ("attack_batch_norm", "hpnn"),
+  ("attack_minilm", "hpnn"),
   ("cifar10_hpnn", "hpnn"),
   ("resnet50_imagenet", "hpnn"),
   ("resnet101_imagenet", "hpnn"),
@@ -280,6 +282,8 @@ def test_every_scheme_fits_the_model(case: Case) -> None:
       assert logits.shape == (2, 16, 16, classes)
     elif case.config.dataset == "scene_masks":
       assert logits.shape == (2, 64, 64, classes)
+    elif case.config.dataset == "docstrings":
+      assert logits.shape == (2, 2, 384)
     else:
       text = images.shape[1:] if len(images.shape) == 2 else ()
       assert logits.shape == (2, *text, classes)

@@ -206,3 +206,23 @@ def test_the_best_of_many_has_a_wider_interval() -> None:
   assert (low, high) == intervals.clopper_pearson(0, 40)
   certain = {"cosine": np.ones(40)}
   assert intervals.of_metric(task, certain, among=64) == (1, 1)
+
+
+def test_pairs() -> None:
+  task = tasks.get("pairs")
+  eye = np.eye(3, dtype=np.float32)
+  same = np.stack([eye, eye], 1)  # [3, 2, 3]
+  mixed = np.stack([eye, eye[[1, 0, 2]]], 1)
+  assert task.value(found("pairs", same, same)) == 1
+  stats = found("pairs", mixed, same)
+  assert task.value(stats) == pytest.approx(1 / 3)
+  assert task.value(stats, "cosine") == pytest.approx(2 / 3)
+  # The texts of all examples are candidates, however often each one counts.
+  counts = np.array([[0, 0, 3], [2, 1, 0]])
+  assert task.metrics["retrieval"](stats, counts).tolist() == [1, 0]
+  for nothing in (0 * same, np.nan * same):
+    stats = found("pairs", nothing, same)
+    assert task.value(stats) == 0 == task.value(stats, "cosine")
+  good, bad = (task.loss(jnp.asarray(x), None) for x in (same, mixed))
+  assert good.shape == (3,) and good.max() < 1e-6
+  assert bad[:2].min() > 19 and bad[2] < 1e-6

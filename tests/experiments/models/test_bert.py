@@ -11,8 +11,13 @@ import pytest
 import safetensors.numpy
 
 from experiments.models import bert, packages, pretrained, wordpiece
+from tests.experiments.models.bert_files import (
+  INSTALL,
+  SPECIAL,
+  arrays,
+  tokenizer,
+)
 
-RNG = np.random.default_rng(0)
 CONFIG = {
   "model_type": "bert",
   "vocab_size": 13,
@@ -25,34 +30,6 @@ CONFIG = {
   "layer_norm_eps": 1e-12,
 }
 TOKENS = np.array([[3, 5, 7, 0, 0], [2, 4, 6, 8, 9]], np.int32)
-INSTALL = "needs tokenizers: pip install 'keyjax[pretrained]'"
-
-
-def draw(*shape: int) -> np.ndarray:
-  return RNG.normal(0, 0.5, shape).astype(np.float32)
-
-
-def arrays() -> dict[str, np.ndarray]:
-  found = {
-    f"embeddings.{name}_embeddings.weight": draw(size, 8)
-    for name, size in (("word", 13), ("position", 9), ("token_type", 2))
-  }
-  norms = ["embeddings.LayerNorm"]
-  dense = {"pooler.dense": (8, 8)}
-  for i in range(2):
-    at = f"encoder.layer.{i}"
-    dense |= {
-      f"{at}.attention.self.{x}": (8, 8) for x in ("query", "key", "value")
-    }
-    dense[f"{at}.attention.output.dense"] = (8, 8)
-    dense[f"{at}.intermediate.dense"] = (12, 8)
-    dense[f"{at}.output.dense"] = (8, 12)
-    norms += [f"{at}.attention.output.LayerNorm", f"{at}.output.LayerNorm"]
-  for name in norms:
-    found |= {f"{name}.weight": draw(8), f"{name}.bias": draw(8)}
-  for name, (out, size) in dense.items():
-    found |= {f"{name}.weight": draw(out, size), f"{name}.bias": draw(out)}
-  return found
 
 
 def embedding(p: Any, tokens: np.ndarray) -> np.ndarray:
@@ -137,24 +114,6 @@ def test_inputs_are_checked() -> None:
 
 
 # ------------------------------------------------------------------ tokenizers
-
-
-def tokenizer(tmp_path: pathlib.Path, *tokens: str) -> pathlib.Path:
-  library = pytest.importorskip("tokenizers", reason=INSTALL)
-  words = {name: i for i, name in enumerate(tokens)}
-  model = library.models.WordPiece(words, unk_token="[UNK]")
-  made = library.Tokenizer(model)
-  made.pre_tokenizer = library.pre_tokenizers.BertPreTokenizer()
-  if "[CLS]" in words:
-    made.post_processor = library.processors.BertProcessing(
-      ("[SEP]", words["[SEP]"]), ("[CLS]", words["[CLS]"])
-    )
-  file = tmp_path / "tokenizer.json"
-  made.save(str(file))
-  return file
-
-
-SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
 
 def test_texts_become_rows_of_one_length(tmp_path) -> None:

@@ -192,9 +192,3 @@ def test_titles_find_their_texts() -> None:
   assert len(texts.queries) == len(set(texts.queries)) > 60
   assert 'The "assert" statement' in texts.queries
   assert all(texts.texts) and not set(texts.queries) & set(texts.texts)
-  eye = np.eye(3, dtype=np.float32)
-  assert retrieval.hits(eye, eye).tolist() == [1, 1, 1]
-  assert retrieval.hits(eye, eye[[1, 0, 2]]).tolist() == [0, 0, 1]
-  nothing = np.zeros((3, 3), np.float32)
-  assert retrieval.hits(nothing, nothing).tolist() == [0, 0, 0]
-  assert retrieval.hits(nothing * np.nan, eye).tolist() == [0, 0, 0]

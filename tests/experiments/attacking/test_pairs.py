@@ -1,0 +1,166 @@
+"""Attacks on a locked encoder of pairs: a tiny BERT with random weights."""
+
+import collections
+import dataclasses
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+from ml_collections import ConfigDict
+
+from experiments import attack as command
+from experiments import data, models
+from experiments.attacking import games, plan
+from experiments.data.sets import docstrings
+from experiments.models import bert
+from experiments.models.pairs import PairEncoder
+from experiments.protection import weights
+from experiments.run import config as configs
+from keyjax.attacks.game import Cost, Score
+from keyjax.attacks.referee import AttackResult
+from tests.experiments.models.bert_files import SPECIAL, arrays, tokenizer
+
+SIZES = {"features": 16, "context": 24, "depth": 2, "heads": 2, "hidden": 24}
+
+
+def vocabulary() -> tuple[str, ...]:
+  """Return special tokens, and the words that docstrings use most."""
+  texts = (x for part in docstrings.library() for pair in part for x in pair)
+  found = collections.Counter(word for text in texts for word in text.split())
+  words = (x for x, _ in found.most_common(500) if x.isalpha())
+  return *SPECIAL, *words
+
+
+@pytest.fixture
+def config(tmp_path: pathlib.Path) -> ConfigDict:
+  """Return a config of an untrained encoder, which is the public model."""
+  made = configs.base()
+  made.name, made.dataset, made.model = "tiny", "docstrings", "minilm_pairs"
+  words = vocabulary()
+  made.tokenizer = str(tokenizer(tmp_path, *words))
+  made.weights = str(tmp_path / "tiny.safetensors")
+  safetensors.numpy.save_file(arrays(len(words), 24, 16, 0.1), made.weights)
+  made.context, made.num_train, made.num_test = 24, 40, 50
+  made.model_args.update(SIZES)
+  made.train.epochs = 0.0
+  made.evaluate.batch_size = 32  # Fewer than the examples.
+  mlp = r"block_\d+/mlp_(in|out)"
+  configs.set_schemes(
+    made,
+    none=configs.scheme("identity"),
+    hpnn=configs.scheme("hpnn", after_training=True, layers=mlp),
+    chain=configs.scheme("deep_lock"),
+    noise=configs.scheme("keyed_noise"),
+  )
+  few = {"fraction": 1.0, "points": 1, "seeds": 2}
+  tuning = few | {"schemes": "hpnn", "grid": ({"learning_rate": 1e-2},)}
+  configs.set_attacks(
+    made,
+    start=configs.attack("fine_tune", steps=1, **tuning),
+    tune=configs.attack("fine_tune", steps=60, **tuning),
+    signs=configs.attack("hpnn_base", has_base=True),
+    key=configs.attack("base_model", has_base=True),
+    values=configs.attack("nearest_base", has_base=True),
+  )
+  return made
+
+
+@pytest.fixture(autouse=True)
+def promotion() -> Any:
+  with jax.numpy_dtype_promotion("standard"):
+    yield
+
+
+def test_what_a_public_base_and_training_give(config, tmp_path) -> None:
+  rows = command.run(config, str(tmp_path / "run"))
+  by = {(r["scheme"], r["attack"]): r for r in rows}
+  assert rows[0]["judged_by"] == "retrieval"
+  assert rows[0]["unit_of_labels"] == "pairs"
+  plain = by["hpnn", "signs"]
+  assert plain["value"] == plain["right"] > 1 / 50
+  assert plain["details"]["bits_right"] == plain["details"]["bits"] > 0
+  assert plain["details"]["cosine"] == pytest.approx(1, abs=1e-5)
+  assert by["chain", "key"]["value"] == 1
+  opened = by["noise", "values"]
+  assert opened["value"] == plain["right"]
+  assert opened["details"]["cosine"] == pytest.approx(1, abs=1e-5)
+  start, tuned = by["hpnn", "start"], by["hpnn", "tune"]
+  assert start["details"]["cosine"] < 0.95
+  # Pairs of other modules are found better.
+  assert tuned["value"] > start["value"]
+  assert tuned["interval"] == "Student's t over 2 seeds"
+  assert tuned["value"] == pytest.approx(np.mean(tuned["details"]["values"]))
+  assert tuned["low"] <= tuned["value"] <= tuned["high"]
+  # Resumed.
+  assert command.run(config, str(tmp_path / "run")) == rows
+
+
+def test_no_labels_without_a_public_model(config) -> None:
+  dataset = data.from_config(config, weights.tokenizer(config))
+  model = models.from_config(config, dataset)
+  with pytest.raises(ValueError, match="has no labels: .* config.weights say"):
+    weights.answered(config, dataset, model, None)
+  initial = weights.load(config, dataset, model)
+  labelled = weights.answered(config, dataset, model, initial)
+  assert labelled.test_labels.shape == (50, 2, 16)
+  assert weights.answered(config, labelled, model, None) is labelled
+
+
+def test_a_pair_is_two_texts() -> None:
+  model = PairEncoder(vocabulary=9, **SIZES)
+  tokens = jnp.asarray([[2, 5, 3, 0, 2, 6, 7, 3], [2, 3, 0, 0, 2, 8, 3, 0]])
+  variables = model.init(jax.random.key(0), tokens)
+  one = bert.SentenceEncoder(vocabulary=9, **SIZES)
+  found = model.apply(variables, tokens)
+  for i in range(2):
+    wanted = one.apply(variables, tokens[:, 4 * i : 4 * i + 4])
+    np.testing.assert_allclose(found[:, i], wanted, atol=1e-6)
+  with pytest.raises(ValueError, match="7 tokens are no two texts"):
+    model.apply(variables, tokens[:, :7])
+
+
+def test_docstrings_are_tokens_of_two_texts(config) -> None:
+  dataset = data.from_config(config, weights.tokenizer(config))
+  assert dataset.train_images.shape == (40, 48)
+  assert dataset.test_images.shape == (50, 48)
+  starts = dataset.train_images[:, [0, 24]]
+  assert (starts == SPECIAL.index("[CLS]")).all()
+  train, test = docstrings.library()
+  assert not {p.text for p in train} & {p.text for p in test}
+  assert len(train) > 200 and len(test) > 200
+  for tokens, message in (
+    (None, "docstrings needs a tokenizer, such as config.tokenizer=package:"),
+    (weights.tokenizer(config), "context=2 of 3 or more tokens"),
+  ):
+    config.context = 2
+    with pytest.raises(ValueError, match=message):
+      data.from_config(config, tokens)
+
+
+def test_seeds_of_an_attack(config) -> None:
+  config.attacks.tune.seeds = 0
+  with pytest.raises(ValueError, match="tune.seeds=0: must be at least 1"):
+    plan.check(config)
+  config.attacks.tune.update(seeds=2, trials=2)
+  with pytest.raises(ValueError, match="tune: trials have seeds of their own"):
+    plan.check(config)
+
+
+def test_the_mean_over_seeds() -> None:
+  first = AttackResult(
+    Score(0.2, 0.1, 0.3, {"cosine": 0.5, "note": "a"}), Cost(4), [], {}, {}
+  )
+  second = dataclasses.replace(
+    first, score=Score(0.4, 0, 1, {"cosine": 0.7, "note": "b"}), cost=Cost(6)
+  )
+  assert games.over_seeds([first]) is first
+  found = games.over_seeds([first, second])
+  assert found.score.value == pytest.approx(0.3) and found.cost.steps == 5
+  assert 0 == found.score.low < 0.3 < found.score.high == 1
+  assert found.score.details["cosine"] == pytest.approx(0.6)
+  assert found.score.details["values"] == [0.2, 0.4]
+  assert found.score.details["note"] == "b"
