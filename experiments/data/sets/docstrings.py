@@ -32,13 +32,13 @@ class Pair(NamedTuple):
 
 
 def pairs_of(source: str) -> Iterator[Pair]:
-  """Yield the first paragraph and the rest of each docstring of a module.
+  r"""Yield the first paragraph and the rest of each docstring of a module.
 
   Example:
     >>> summary, text = "Add one to some number.", "It may be any number. " * 5
-    >>> code = f"def f():\\n  '''{summary}..\\n\\n{text}'''"
+    >>> code = f"def f():\n  '''{summary} It is short.\n\n{text}'''"
     >>> [pair.query for pair in pairs_of(code)]
-    ['Add one to some number...']
+    ['Add one to some number. It is short.']
   """
   kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
   for node in ast.walk(ast.parse(source)):

@@ -64,7 +64,9 @@ def config(tmp_path: pathlib.Path) -> ConfigDict:
     tune=configs.attack("fine_tune", steps=60, **tuning),
     signs=configs.attack("hpnn_base", has_base=True),
     key=configs.attack("base_model", has_base=True),
-    values=configs.attack("nearest_base", has_base=True),
+    values=configs.attack(
+      "nearest_base", grid=({"spread": 0.0},), has_base=True
+    ),
   )
   return made
 
