@@ -77,22 +77,25 @@ def promotion() -> Any:
     yield
 
 
+def test_the_public_model_undoes_noise(config, tmp_path) -> None:
+  (row,) = command.run(config, str(tmp_path / "run"), only="noise/values")
+  assert row["judged_by"] == "retrieval" and row["unit_of_labels"] == "pairs"
+  assert row["value"] == row["right"] > 4 / 50
+  assert row["details"]["cosine"] == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.slow
 def test_what_a_public_base_and_training_give(config, tmp_path) -> None:
   rows = command.run(config, str(tmp_path / "run"))
   by = {(r["scheme"], r["attack"]): r for r in rows}
-  assert rows[0]["judged_by"] == "retrieval"
-  assert rows[0]["unit_of_labels"] == "pairs"
-  plain = by["hpnn", "signs"]
-  assert plain["value"] == plain["right"] > 1 / 50
-  assert plain["details"]["bits_right"] == plain["details"]["bits"] > 0
-  assert plain["details"]["cosine"] == pytest.approx(1, abs=1e-5)
+  signs = by["hpnn", "signs"]
+  assert signs["value"] == signs["right"] > 4 / 50
+  assert signs["details"]["bits_right"] == signs["details"]["bits"] > 0
+  assert signs["details"]["cosine"] == pytest.approx(1, abs=1e-5)
   assert by["chain", "key"]["value"] == 1
-  opened = by["noise", "values"]
-  assert opened["value"] == plain["right"]
-  assert opened["details"]["cosine"] == pytest.approx(1, abs=1e-5)
   start, tuned = by["hpnn", "start"], by["hpnn", "tune"]
   assert start["details"]["cosine"] < 0.95
-  # Pairs of other modules are found better.
+  # Pairs of modules that were not trained on are found better.
   assert tuned["value"] > start["value"]
   assert tuned["interval"] == "Student's t over 2 seeds"
   assert tuned["value"] == pytest.approx(np.mean(tuned["details"]["values"]))
@@ -113,13 +116,14 @@ def test_no_labels_without_a_public_model(config) -> None:
 
 
 def test_a_pair_is_two_texts() -> None:
-  model = PairEncoder(vocabulary=9, **SIZES)
+  sizes = SIZES | {"depth": 1}
+  model = PairEncoder(vocabulary=9, **sizes)
   tokens = jnp.asarray([[2, 5, 3, 0, 2, 6, 7, 3], [2, 3, 0, 0, 2, 8, 3, 0]])
-  variables = model.init(jax.random.key(0), tokens)
-  one = bert.SentenceEncoder(vocabulary=9, **SIZES)
-  found = model.apply(variables, tokens)
+  variables = jax.jit(model.init)(jax.random.key(0), tokens)
+  found = jax.jit(model.apply)(variables, tokens)
+  one = jax.jit(bert.SentenceEncoder(vocabulary=9, **sizes).apply)
   for i in range(2):
-    wanted = one.apply(variables, tokens[:, 4 * i : 4 * i + 4])
+    wanted = one(variables, tokens[:, 4 * i : 4 * i + 4])
     np.testing.assert_allclose(found[:, i], wanted, atol=1e-6)
   with pytest.raises(ValueError, match="7 tokens are no two texts"):
     model.apply(variables, tokens[:, :7])
