@@ -103,7 +103,8 @@ def over_seeds(
     for name in last.score.details
   }
   score = Score(float(np.mean(values)), low, high, details | {"values": values})
-  cost = Cost(*(_mean(x) for x in zip(*(r.cost for r in results), strict=True)))
+  spent = Cost(*np.mean([r.cost for r in results], axis=0).tolist())
+  cost = spent._replace(steps=round(spent.steps), queries=round(spent.queries))
   return dataclasses.replace(
     last, score=score, cost=cost, curve=[referee.Point(cost, score)]
   )
