@@ -219,7 +219,7 @@ class Judge:
     others = [i for i in range(len(group.members)) if i != number]
 
     def of(params: PyTree, images: np.ndarray, keyed: bool) -> np.ndarray:
-      return _logits(condition if keyed else None, apply_fn, params, images)
+      return logits_in(condition if keyed else None, apply_fn, params, images)
 
     shadows = jax.tree.map(lambda x: x[others], group.params)
     first = jax.tree.map(lambda x: x[:1], shadows)
@@ -238,13 +238,20 @@ class Judge:
     )
 
 
-def _logits(
+def logits_in(
   condition: Condition | None,
   apply_fn: Any,
   params: PyTree,
   images: np.ndarray,
 ) -> np.ndarray:
-  """Return what stacked models answer, float32[k, n, c], NaN or not."""
+  """Return what stacked models answer, float32[k, n, c], NaN or not.
+
+  Args:
+    condition: Condition whose key they run under; None for plain models.
+    apply_fn: Plain forward pass.
+    params: Variables, with a first axis over models.
+    images: float32[n, ...].
+  """
   shared, run = {}, apply_fn
   if condition and binds(condition.scheme):
     shared = models.key_collection(condition.key)

@@ -117,12 +117,7 @@ def check(config: ConfigDict) -> None:
   _check_numbers(fields)
   if NONE not in config.schemes:
     raise ValueError(f"schemes: add `{NONE}`, the model without a lock")
-  _check_train(config.train)
-  if config.train.optimizer not in ("adam", "sgd"):
-    raise ValueError(
-      f"train.optimizer={config.train.optimizer!r}: shadow models are trained "
-      "by adam or sgd"
-    )
+  check_train(config.train)
   for name in fields.attacks:
     attacks.get(name)
   for text in fields.replies:
@@ -136,8 +131,12 @@ def check(config: ConfigDict) -> None:
       )
 
 
-def _check_train(train: ConfigDict) -> None:
-  """Refuse settings of training that shadow models do not have."""
+def check_train(train: ConfigDict) -> None:
+  """Refuse settings of training that shadow models do not have.
+
+  Raises:
+    ValueError: If there is one; the message says which.
+  """
   default = base().train
   for field, value in train.items():
     if field not in (*_USED, *_FREE) and value != default[field]:
@@ -145,6 +144,11 @@ def _check_train(train: ConfigDict) -> None:
         f"train.{field} is not used here: shadow models are trained by "
         f"{', '.join(_USED)} alone"
       )
+  if train.optimizer not in ("adam", "sgd"):
+    raise ValueError(
+      f"train.optimizer={train.optimizer!r}: shadow models are trained "
+      "by adam or sgd"
+    )
 
 
 def _check_numbers(fields: ConfigDict) -> None:

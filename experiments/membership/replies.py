@@ -14,11 +14,14 @@ _WITH_NUMBER = {
 }
 
 
-def parse(text: str) -> tuple[str, answers.Answer]:
+def parse(
+  text: str, field: str = "privacy.replies"
+) -> tuple[str, answers.Answer]:
   """Return the title of a reply, and what it leaves of logits.
 
   Args:
     text: `label`, `temperature:T`, `top:K` or `round:DIGITS`.
+    field: Field of the config that it is from, for the error.
 
   Raises:
     ValueError: If it is something else.
@@ -35,8 +38,7 @@ def parse(text: str) -> tuple[str, answers.Answer]:
     value = read(number)
   except (KeyError, ValueError):
     raise ValueError(
-      f"privacy.replies: {text!r}: choose label, temperature:T, top:K or "
-      "round:DIGITS"
+      f"{field}: {text!r}: choose label, temperature:T, top:K or round:DIGITS"
     ) from None
   return words.format(number), functools.partial(_apply, function, value)
 

@@ -1,0 +1,191 @@
+"""Train copies of a model on what it answers, many of them side by side.
+
+The copies may differ in their queries, in how many they have, and in what was
+answered: each is trained on its own rows of one table. A step is that of `fit`,
+which `any_scheme.extract` uses for one copy.
+
+Needs: answers of a model, such as an API's. Cost: a training for each copy.
+
+References:
+  Tribhuvanesh Orekondy, Bernt Schiele and Mario Fritz, "Knockoff Nets: Stealing
+  Functionality of Black-Box Models", CVPR 2019.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from keyjax import tasks
+from keyjax.arguments import describe, first_line, require_apply
+from keyjax.attacks import fit
+from keyjax.attacks.game import Examples
+from keyjax.attacks.privacy import shadows, signals
+from keyjax.scheme import ApplyFn, PyTree
+
+_DEFAULT = fit.Recipe()
+
+
+class Read(NamedTuple):
+  """Answers as a thief reads them.
+
+  Attributes:
+    logits: float64[n, c], all finite.
+    lost: Share of answers that said nothing.
+  """
+
+  logits: np.ndarray
+  lost: float
+
+
+def read(answers: Any) -> Read:
+  """Return what answers say: all classes alike, where one is not finite.
+
+  A model without its key may answer NaN; that tells a thief nothing, but must
+  not stop the training.
+
+  Args:
+    answers: float[n, c], logits or logarithms of probabilities.
+
+  Raises:
+    ValueError: If they are something else.
+
+  Example:
+    >>> read(np.array([[np.nan, 1.0], [0.0, 3.0]]))
+    Read(logits=array([[0., 0.],
+           [0., 3.]]), lost=0.5)
+  """
+  found = np.asarray(answers)
+  if found.ndim != 2 or found.shape[-1] < 2 or found.dtype.kind != "f":
+    raise ValueError(
+      f"answers are {describe(answers)}: pass floats, [n, c], 2 or more classes"
+    )
+  known = np.isfinite(found).all(-1, keepdims=True)
+  logits = np.where(known, found, 0.0).astype(np.float64)
+  return Read(logits, float(1 - known.mean()) if len(found) else 0.0)
+
+
+def swapped(answers: Any, seed: int = 0) -> np.ndarray:
+  """Return the answers in another order: a control.
+
+  They are those of a model, but each belongs to another query. What a copy
+  still learns from them is what it would know without any answer.
+
+  Args:
+    answers: float[n, c].
+    seed: Seed of the order.
+
+  Example:
+    >>> sorted(swapped(np.array([[1.0, 2.0], [3.0, 4.0]]))[:, 0].tolist())
+    [1.0, 3.0]
+  """
+  found = np.asarray(answers)
+  return found[np.random.default_rng(seed).permutation(len(found))]
+
+
+def train(
+  apply_fn: ApplyFn,
+  init: Callable[[jax.Array], PyTree],
+  answered: Examples,
+  members: Any,
+  recipe: fit.Recipe = _DEFAULT,
+  seed: int = 0,
+  *,
+  steps: int = 500,
+  chunk: int = 16,
+) -> PyTree:
+  """Train k copies, each on its own rows of the answered queries.
+
+  The loss is the cross-entropy to the answered probabilities. Copies with
+  fewer rows than a batch train apart, in smaller batches, so that the others
+  need not.
+
+  Args:
+    apply_fn: Forward pass of a copy, which need not be that of the model.
+    init: Function from a PRNG key to the initial variables of a copy.
+    answered: Queries [n, ...], and answers float[n, c], as logits.
+    members: bool[k, n], the rows of each copy.
+    recipe: Settings of training.
+    seed: Seed of initial weights and orders.
+    steps: Number of steps of each copy.
+    chunk: Copies that are on the devices at the same time.
+
+  Returns:
+    Variables on the host, with a first axis over copies; see
+    `privacy.stacked.answers`.
+
+  Raises:
+    ValueError: If an argument is wrong, a copy has no rows, an answer is not
+      finite (see `read`), or a copy's weights become NaN.
+    TypeError: If apply_fn or init is no function.
+
+  Example:
+    >>> x = np.eye(4, dtype=np.float32)
+    >>> answered = Examples(x, 9 * np.eye(4)[:, ::-1])
+    >>> init = lambda rng: {"w": 0.1 * jax.random.normal(rng, (4, 4))}
+    >>> found = train(lambda params, x: x @ params["w"], init, answered,
+    ...   np.ones((2, 4), bool), fit.Recipe(learning_rate=0.1), steps=50)
+    >>> found["w"].argmax(-1).tolist()
+    [[3, 2, 1, 0], [3, 2, 1, 0]]
+  """
+  require_apply(apply_fn, "knockoff: apply_fn")
+  logits, lost = read(answered.label)
+  n = tasks.num_examples(answered.image)
+  if lost or len(logits) != n:
+    raise ValueError(
+      f"knockoff: {n} queries have {len(logits)} answers, {lost:.0%} of them "
+      "not finite: pass what `read` returns"
+    )
+  found = np.asarray(members)
+  k = len(found) if found.ndim == 2 else 1
+  found = signals.check_members(found, (max(k, 1), n))
+  counts = found.sum(1)
+  if not counts.all():
+    raise ValueError(f"knockoff: copy {counts.argmin()} has no answered query")
+  _check_classes(apply_fn, init, answered, logits.shape[-1])
+  data = Examples(answered.image, logits.astype(np.float32))
+  sizes = np.minimum(counts, recipe.batch_size)
+  parts, places = [], []
+  for size in np.unique(sizes):
+    rows = np.flatnonzero(sizes == size)
+    parts.append(
+      shadows.train(
+        apply_fn,
+        init,
+        data,
+        found[rows],
+        recipe,
+        seed,
+        steps=steps,
+        each=0,
+        chunk=chunk,
+        loss=fit.cross_entropy,
+      ).params
+    )
+    places.append(rows)
+  order = np.argsort(np.concatenate(places))
+  return jax.tree.map(lambda *x: np.concatenate(x)[order], *parts)
+
+
+def _check_classes(
+  apply_fn: ApplyFn,
+  init: Callable[[jax.Array], PyTree],
+  answered: Examples,
+  classes: int,
+) -> None:
+  """Raise ValueError if a copy has other classes than the answers."""
+  first = tasks.take(answered.image, slice(1))
+  try:
+    made = jax.eval_shape(
+      lambda rng, x: apply_fn(init(rng), x), jax.random.key(0), first
+    )
+  except Exception as error:
+    raise ValueError(
+      f"knockoff: apply_fn fails on what init returns ({first_line(error)})"
+    ) from error
+  if getattr(made, "shape", ()) != (1, classes):
+    raise ValueError(
+      f"knockoff: a copy returns {describe(made)}: the answers need "
+      f"[1, {classes}]"
+    )
