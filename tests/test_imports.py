@@ -30,6 +30,7 @@ TIERS = (
     "studies",
   },
   {"evasion", "benchmarks", "membership"},
+  {"copying"},
   {"report"},
   {"commands"},
 )

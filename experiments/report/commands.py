@@ -12,7 +12,14 @@ CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 
 
 # Configs of a command of their own name.
-_OWN = ("agents", "capability", "homomorphic", "pretrained", "privacy")
+_OWN = (
+  "agents",
+  "capability",
+  "copies",
+  "homomorphic",
+  "pretrained",
+  "privacy",
+)
 
 
 class Config(NamedTuple):

@@ -12,6 +12,7 @@ from typing import Any
 from experiments.run import files, results
 from experiments.tables import (
   capability,
+  copies,
   headlines,
   homomorphic,
   markdown,
@@ -258,6 +259,7 @@ _BLOCKS: dict[str, Callable[[pathlib.Path], list[str]]] = {
   "accuracy": accuracy,
   "attacks": attacks,
   "capability": capability.capability,
+  "copies": copies.copies,
   "homomorphic": homomorphic.homomorphic,
   "judge": judge,
   "membership": membership.membership,

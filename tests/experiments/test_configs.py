@@ -59,6 +59,7 @@ SHAPES = {
 # Files whose words are not those of RECIPES.
 OTHER_WORDS = {
   "attack_scenes.py": ["masks", "boxes"],
+  "copies.py": ["digits", "mnist"],
   "imagenet.py": ["resnet50", "resnet101", "vit_s"],
   "privacy.py": ["digits", "clean", "mnist"],
   "private.py": ["epsilon4", "epsilon2", "epsilon1"],
@@ -164,8 +165,9 @@ def test_the_header_is_the_command(known: commands.Config) -> None:
   program = "attack" if "attacks" in config else "main"
   if "robustness" in config:
     program = "robustness"
-  if "privacy" in config:
-    program = "privacy"
+  for command in ("privacy", "copies"):
+    if command in config:
+      program = command
   if config.name in OTHERS:
     program = config.name
   assert known.program in (program, "interpret")
@@ -215,9 +217,8 @@ def test_the_config_loads_and_is_locked(known: commands.Config) -> None:
   # A pass of public weights takes a minute: they are judged by fewer keys.
   assert config.evaluate.wrong_keys >= (16 if config.weights else 64)
   assert len(config.schemes) >= 1
-  assert set(config.keys()) - {"attacks", "privacy", "robustness"} == set(
-    base().keys()
-  )
+  own = {"attacks", "copies", "privacy", "robustness"}
+  assert set(config.keys()) - own == set(base().keys())
   with pytest.raises((AttributeError, KeyError)):
     config.nope = 1
   with pytest.raises((AttributeError, KeyError)):

@@ -1,0 +1,1 @@
+"""Copies of plain and locked models: by queries, by data and recipe, whose."""

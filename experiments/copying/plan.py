@@ -1,0 +1,226 @@
+"""What a config asks for: victims, thieves, and what a service answers."""
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments.membership import replies
+from experiments.membership.plan import NONE, check_train
+from experiments.run.config import meaning
+from keyjax.attacks.fit import Recipe
+
+PARTS = ("knockoff", "ownership", "rebuild")
+# Query sets, and what reports call them.
+SETS = {
+  "uniform": "uniform noise",
+  "marginal": "noise, pixels of the real inputs",
+  "mixup": "mixtures of the real inputs",
+  "real": "real inputs that the victim never saw",
+  "other": "another data set",
+}
+# Answers that are controls, and no service's.
+CONTROLS = {
+  "swapped": "control: answers of other queries",
+  "labels": "no victim: the right labels",
+}
+ALL = "all"  # What a service answers that hides nothing.
+_RECIPE = ("optimizer", "learning_rate", "batch_size", "epochs", "weight_decay")
+_FIELD = "copies.replies"
+_UNDONE = "undone"
+
+
+class Reply(NamedTuple):
+  """What a thief has of an answer.
+
+  Attributes:
+    name: Name in the config.
+    title: Title in reports.
+    apply: Function from logits to what is left of them.
+  """
+
+  name: str
+  title: str
+  apply: Callable[[np.ndarray], np.ndarray]
+
+
+def configure(config: ConfigDict, **fields: Any) -> None:
+  """Add `config.copies`, which `experiments.copies` reads.
+
+  Args:
+    config: Config with `schemes`, one of which is `none`.
+    **fields: Fields of `config.copies` that differ.
+  """
+  made = ConfigDict(sort_keys=False)
+  made.parts = PARTS
+  made.victims = 3  # Each with its own half of the data, weights and key.
+  made.inputs = 40  # Real inputs of a thief, of the other half.
+  made.queries = (40, 200, 1000, 2000)
+  made.query_sets = ("uniform", "marginal", "mixup", "real")
+  made.locked_sets = ("marginal", "real")  # For locked models.
+  made.other = ""  # Data set whose images are the query set `other`.
+  made.replies = (ALL, "label")  # See `parse`.
+  made.locked_replies = (ALL, "label")  # For locked models with the key.
+  made.wrong_keys = 1
+  made.steps = 500  # Of each copy, at the victim's learning rate.
+  made.suspects = 8  # Models of each kind that dataset inference judges.
+  # What a thief takes for an unknown network or recipe, by its title.
+  made.networks = ConfigDict(convert_dict=False, sort_keys=False)
+  made.recipes = ConfigDict(convert_dict=False, sort_keys=False)
+  made.side_by_side = 64  # Models that train at the same time.
+  made.lock()
+  made.networks.unlock()
+  made.recipes.unlock()
+  made.update(fields)
+  made.networks.lock()
+  made.recipes.lock()
+  with config.unlocked():
+    config.copies = made
+
+
+def parse(text: str) -> Reply:
+  """Return what a service answers, and what a thief makes of it.
+
+  Args:
+    text: `all`; or `label`, `temperature:T`, `top:K` or `round:DIGITS`, joined
+      by `+`, of which the last may be `undone:T`: the thief takes back a
+      temperature that they know.
+
+  Raises:
+    ValueError: If it is something else.
+
+  Example:
+    >>> parse("temperature:20+round:3+undone:20").title
+    'temperature 20, then probabilities of 3 digits, undone by the thief'
+  """
+  if text == ALL:
+    return Reply(text, "all probabilities", np.asarray)
+  titles, steps = [], []
+  *service, last = text.split("+")
+  name, _, number = last.partition(":")
+  if name == _UNDONE and service:
+    for_inverse = _inverse(text, number)
+    steps.append(replies.parse(for_inverse, _FIELD)[1])
+    titles.append("undone by the thief")
+  else:
+    service.append(last)
+  said = [replies.parse(part, _FIELD) for part in service]
+  words = ", then ".join(title for title, _ in said)
+  functions = [function for _, function in said] + steps
+  return Reply(
+    text, ", ".join([words, *titles]), functools.partial(_chain, functions)
+  )
+
+
+def _inverse(text: str, number: str) -> str:
+  try:
+    return f"temperature:{1 / float(number)}"
+  except (ValueError, ZeroDivisionError):
+    raise ValueError(
+      f"{_FIELD}: {text!r}: undone:T takes back a temperature T above 0"
+    ) from None
+
+
+def _chain(functions: Sequence[Callable[[Any], Any]], logits: Any) -> Any:
+  for function in functions:
+    logits = function(logits)
+  return logits
+
+
+def recipe(
+  config: ConfigDict, examples: int, changes: Mapping[str, Any] | None = None
+) -> tuple[Recipe, int]:
+  """Return how a victim is trained, or rebuilt, and for how many steps.
+
+  Args:
+    config: The config.
+    examples: Number of its training examples.
+    changes: Fields of `config.train` that differ.
+  """
+  fields = {name: config.train[name] for name in _RECIPE} | dict(changes or {})
+  epochs = fields.pop("epochs")
+  fields["batch_size"] = min(fields["batch_size"], examples)
+  steps = round(epochs * examples / fields["batch_size"])
+  return Recipe(**fields), max(1, steps)
+
+
+def check(config: ConfigDict) -> None:
+  """Check `config.copies` before anything is opened.
+
+  Raises:
+    ValueError: If a field is wrong; the message says which.
+  """
+  if "copies" not in config:
+    raise ValueError(
+      "the config has no copies: see experiments.copying.plan.configure, or "
+      "use configs/copies.py"
+    )
+  if NONE not in config.schemes:
+    raise ValueError(f"schemes: add `{NONE}`, the model without a lock")
+  check_train(config.train)
+  fields = config.copies
+  _check_numbers(fields)
+  _one_of(fields.parts, PARTS, "parts")
+  known = [name for name in SETS if name != "other" or fields.other]
+  _one_of(fields.query_sets, known, "query_sets")
+  _one_of(fields.locked_sets, known, "locked_sets")
+  for text in (*fields.replies, *fields.locked_replies):
+    if text not in CONTROLS:
+      parse(text)
+  for title, changes in fields.recipes.items():
+    unknown = sorted(set(changes) - set(_RECIPE))
+    if unknown or not changes:
+      raise ValueError(
+        f"copies.recipes: {title!r} has {', '.join(unknown) or 'no field'}: "
+        f"choose from {', '.join(_RECIPE)}"
+      )
+
+
+def _check_numbers(fields: ConfigDict) -> None:
+  least = {
+    "victims": 1,
+    "inputs": 2,
+    "wrong_keys": 0,
+    "steps": 1,
+    "suspects": 1,
+    "side_by_side": 1,
+  }
+  for name, value in least.items():
+    if fields[name] < value:
+      raise ValueError(f"copies.{name}={fields[name]}: at least {value}")
+  if not fields.queries or min(fields.queries) < 1:
+    raise ValueError(f"copies.queries={fields.queries}: numbers above 0")
+
+
+def _one_of(names: Sequence[str], known: Sequence[str], field: str) -> None:
+  for name in names:
+    if name not in known:
+      hint = "; set copies.other" if name == "other" else ""
+      raise ValueError(
+        f"copies.{field}: {name!r}: choose from {', '.join(known)}{hint}"
+      )
+
+
+def row_name(config: ConfigDict, scheme: str, parts: Sequence[Any]) -> str:
+  """Return a task's name: a hash of all that its figures depend on."""
+  fields: dict[str, Any] = meaning(config)
+  dropped = ("schemes", "copies", "attacks", "name", "evaluate")
+  hashed = {k: v for k, v in fields.items() if k not in dropped}
+  hashed["scheme"] = fields["schemes"][scheme]
+  own = fields["copies"]
+  used = ["victims", "inputs", "wrong_keys"]
+  if parts[0] == "knockoff":
+    used += ["queries", "steps", "other"]
+    used += ["query_sets" if scheme == NONE else "locked_sets"]
+  if parts[0] == "ownership":
+    used += ["suspects", "steps", "queries"]
+  if parts[0] == "rebuild":
+    used += ["networks", "recipes"]
+  text = json.dumps(
+    [hashed, {k: own[k] for k in used}, *parts], sort_keys=True, default=str
+  )
+  return hashlib.sha256(text.encode()).hexdigest()[:16]
