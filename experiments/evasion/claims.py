@@ -59,7 +59,7 @@ def _measure(name: str, lab: studies.Lab) -> list[Row]:
       low=x.low,
       high=x.high,
       # Numbers that are no shares, such as distances, have none.
-      interval="Clopper-Pearson over images" if x.low < x.high else "",
+      interval="Clopper-Pearson over examples" if x.low < x.high else "",
       images=x.n,
       target=x.target,
     )

@@ -271,4 +271,5 @@ _BLOCKS: dict[str, Callable[[pathlib.Path], list[str]]] = {
   "scenes": scenes,
   "speed": speed.speed,
   "survey": survey.survey,
+  "approximation": survey.approximation,
 }

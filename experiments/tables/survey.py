@@ -9,23 +9,33 @@ from experiments.tables import headlines, markdown
 METRIC = "study"  # Of rows of studies.
 # Of one seed, or of one machine.
 _NOT_UNITED = ("seed", "row", "task", "source")
-_DATA = {"digits": "digits", "mnist": "MNIST"}
+_IMAGES = {"digits": "digits", "mnist": "MNIST"}
+_APPROXIMATED = {"tilt": "simulated taps", "bits": "random blocks"}
 
 Row = Mapping[str, Any]
 
 
 def survey(results: pathlib.Path) -> list[str]:
-  """Return each study's claim, and its figures on every data set."""
+  """Return each study's claim, and its figures on every set of images."""
+  return _claims(results, _IMAGES)
+
+
+def approximation(results: pathlib.Path) -> list[str]:
+  """Return the claims about functions that networks approximate."""
+  return _claims(results, _APPROXIMATED)
+
+
+def _claims(results: pathlib.Path, names: Mapping[str, str]) -> list[str]:
   rows = [
     row
-    for name in _DATA
+    for name in names
     for row in headlines.read(results / f"survey_{name}.json")
   ]
   studies = {row["study"]: row for row in rows}
   made: list[str] = []
   for study, first in sorted(studies.items(), key=lambda x: _order(x[0])):
     made += [f"**{_stopped(first['study_title'])}** {first['sentence']}", ""]
-    made += [*_table([r for r in rows if r["study"] == study]), ""]
+    made += [*_table([r for r in rows if r["study"] == study], names), ""]
   runs = {(r["command"], r["commit"]): r for r in reversed(rows)}
   return [*made, *map(_origin, runs.values())]
 
@@ -85,14 +95,14 @@ def _order(study: str) -> tuple[int, str]:
   return (_SECTIONS.index(study) if known else len(_SECTIONS)), study
 
 
-def _table(rows: Sequence[Row]) -> Iterator[str]:
+def _table(rows: Sequence[Row], titles: Mapping[str, str]) -> Iterator[str]:
   """Return figures by data set: means, with ranges over seeds."""
   by = {(r["title"], r["dataset"]): r for r in rows}
   names = dict.fromkeys(r["title"] for r in rows)
-  sets = [name for name in _DATA if any(r["dataset"] == name for r in rows)]
+  sets = [name for name in titles if any(r["dataset"] == name for r in rows)]
   head = ["figure"]
   for name in sets:
-    head += [_DATA[name], "elsewhere"]
+    head += [titles[name], "elsewhere"]
   cells = []
   for name in names:
     line = [name]

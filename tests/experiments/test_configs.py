@@ -58,6 +58,7 @@ SHAPES = {
 
 # Files whose words are not those of RECIPES.
 OTHER_WORDS = {
+  "approximation.py": ["tilt", "bits"],
   "attack_scenes.py": ["masks", "boxes"],
   "copies.py": ["digits", "mnist"],
   "imagenet.py": ["resnet50", "resnet101", "vit_s"],
