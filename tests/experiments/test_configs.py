@@ -43,7 +43,7 @@ each_config = pytest.mark.parametrize(
 )
 SHAPES = {
   "digits": ((8, 8, 1), 10),
-  "docstrings": ((32,), 30522),
+  "docstrings": ((32,), 65),
   "mnist": ((28, 28, 1), 10),
   "fashion_mnist": ((28, 28, 1), 10),
   "cifar10": ((32, 32, 3), 10),
