@@ -30,9 +30,11 @@ _WORDS = ("digits", "mnist")
 _REPLIES = (
   "all",
   "round:1",
+  "round:3",
   "temperature:20",
   "temperature:20+undone:20",
-  "temperature:20+round:3+undone:20",
+  "temperature:20+distilled:20",
+  "temperature:20+round:3+distilled:20",
   "top:3",
   "label",
 )

@@ -27,7 +27,7 @@ class _Place(NamedTuple):
 
   number: int  # Of the victim.
   kind: str  # Of the queries.
-  count: int  # Number of queries.
+  queries: int  # Their number.
 
 
 def measure(victims: Victims, scheme: str, condition: str, reply: str) -> Rows:
@@ -58,7 +58,7 @@ def measure(victims: Victims, scheme: str, condition: str, reply: str) -> Rows:
         start += len(table.label)
   if not places:
     return []
-  logits = _train(victims, tables, rows, start)
+  logits = _train(victims, tables, rows, start, reply)
   return list(_rows(victims, scheme, condition, reply, places, logits, lost))
 
 
@@ -96,6 +96,7 @@ def _train(
   tables: list[Examples],
   rows: list[tuple[int, int]],
   total: int,
+  reply: str,
 ) -> np.ndarray:
   """Train the copies; return their logits for the test images."""
   members = np.zeros((len(rows), total), bool)
@@ -107,6 +108,7 @@ def _train(
   )
   fields = victims.config.copies
   recipe, _ = plan.recipe(victims.config, total)
+  controlled = reply in plan.CONTROLS
   params = knockoff.train(
     victims.job.model.apply,
     victims.init,
@@ -116,6 +118,7 @@ def _train(
     victims.config.train.seed + fields.victims,  # No victim's weights.
     steps=fields.steps,
     chunk=fields.side_by_side,
+    temperature=1.0 if controlled else plan.parse(reply).temperature,
   )
   return stacked.answers(
     victims.job.model.apply,
@@ -145,9 +148,9 @@ def _rows(
     "reply": reply,
     "reply_title": plan.CONTROLS.get(reply) or plan.parse(reply).title,
   }
-  for kind, count in dict.fromkeys((p.kind, p.count) for p in places):
+  for kind, count in dict.fromkeys((p.kind, p.queries) for p in places):
     own = [
-      i for i, p in enumerate(places) if (p.kind, p.count) == (kind, count)
+      i for i, p in enumerate(places) if (p.kind, p.queries) == (kind, count)
     ]
     found: dict[str, list[float]] = {"agreement": [], "accuracy": []}
     for i in own:

@@ -31,7 +31,8 @@ CONTROLS = {
 ALL = "all"  # What a service answers that hides nothing.
 _RECIPE = ("optimizer", "learning_rate", "batch_size", "epochs", "weight_decay")
 _FIELD = "copies.replies"
-_UNDONE = "undone"
+# What a thief does who knows the temperature of a service.
+_THIEF = {"undone": "undone by the thief", "distilled": "and the copy at it"}
 
 
 class Reply(NamedTuple):
@@ -41,11 +42,13 @@ class Reply(NamedTuple):
     name: Name in the config.
     title: Title in reports.
     apply: Function from logits to what is left of them.
+    temperature: At which the thief's copies are trained; see `knockoff.train`.
   """
 
   name: str
   title: str
   apply: Callable[[np.ndarray], np.ndarray]
+  temperature: float = 1.0
 
 
 def configure(config: ConfigDict, **fields: Any) -> None:
@@ -64,10 +67,10 @@ def configure(config: ConfigDict, **fields: Any) -> None:
   made.locked_sets = ("marginal", "real")  # For locked models.
   made.other = ""  # Data set whose images are the query set `other`.
   made.replies = (ALL, "label")  # See `parse`.
-  made.locked_replies = (ALL, "label")  # For locked models with the key.
+  made.locked_replies = (ALL,)  # For locked models with the key.
   made.wrong_keys = 1
   made.steps = 500  # Of each copy, at the victim's learning rate.
-  made.suspects = 8  # Models of each kind that dataset inference judges.
+  made.suspects = 6  # Models of each kind that dataset inference judges.
   # What a thief takes for an unknown network or recipe, by its title.
   made.networks = ConfigDict(convert_dict=False, sort_keys=False)
   made.recipes = ConfigDict(convert_dict=False, sort_keys=False)
@@ -87,8 +90,8 @@ def parse(text: str) -> Reply:
 
   Args:
     text: `all`; or `label`, `temperature:T`, `top:K` or `round:DIGITS`, joined
-      by `+`, of which the last may be `undone:T`: the thief takes back a
-      temperature that they know.
+      by `+`. The last may be what a thief does who knows a temperature:
+      `undone:T` multiplies by it, `distilled:T` trains the copy at it.
 
   Raises:
     ValueError: If it is something else.
@@ -96,33 +99,39 @@ def parse(text: str) -> Reply:
   Example:
     >>> parse("temperature:20+round:3+undone:20").title
     'temperature 20, then probabilities of 3 digits, undone by the thief'
+    >>> parse("temperature:20+distilled:20").temperature
+    20.0
   """
   if text == ALL:
     return Reply(text, "all probabilities", np.asarray)
-  titles, steps = [], []
   *service, last = text.split("+")
   name, _, number = last.partition(":")
-  if name == _UNDONE and service:
-    for_inverse = _inverse(text, number)
-    steps.append(replies.parse(for_inverse, _FIELD)[1])
-    titles.append("undone by the thief")
-  else:
-    service.append(last)
+  if name not in _THIEF or not service:
+    service, name = [*service, last], ""
   said = [replies.parse(part, _FIELD) for part in service]
-  words = ", then ".join(title for title, _ in said)
-  functions = [function for _, function in said] + steps
-  return Reply(
-    text, ", ".join([words, *titles]), functools.partial(_chain, functions)
-  )
+  title = ", then ".join(words for words, _ in said)
+  functions = [function for _, function in said]
+  temperature = 1.0
+  if name:
+    title += f", {_THIEF[name]}"
+    known = _known(text, number)
+    if name == "distilled":
+      temperature = known
+    else:
+      functions.append(replies.parse(f"temperature:{1 / known}")[1])
+  apply = functools.partial(_chain, functions)
+  return Reply(text, title, apply, temperature)
 
 
-def _inverse(text: str, number: str) -> str:
+def _known(text: str, number: str) -> float:
+  """Return the temperature that a thief knows."""
   try:
-    return f"temperature:{1 / float(number)}"
-  except (ValueError, ZeroDivisionError):
-    raise ValueError(
-      f"{_FIELD}: {text!r}: undone:T takes back a temperature T above 0"
-    ) from None
+    found = float(number)
+  except ValueError:
+    found = 0.0
+  if not 0 < found < np.inf:
+    raise ValueError(f"{_FIELD}: {text!r}: a thief knows a temperature above 0")
+  return found
 
 
 def _chain(functions: Sequence[Callable[[Any], Any]], logits: Any) -> Any:

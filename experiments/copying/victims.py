@@ -208,7 +208,13 @@ class Victims:
     """Return the thief's half, in random order."""
     rows = np.flatnonzero(self.halves(number)[1])
     rng = np.random.default_rng([self.seed(number), 1])
-    return tasks.take(self.pool, rng.permutation(rows))
+    return tasks.take(self.pool, rng.permutation(rows)[: self._least])
+
+  @functools.cached_property
+  def _least(self) -> int:
+    """Number of images of the smallest half: all thieves have as many."""
+    numbers = range(self.config.copies.victims)
+    return int(min(self.halves(i)[1].sum() for i in numbers))
 
   def _other(self, seed: int, most: int) -> np.ndarray:
     """Return images of another data set, in the shape of the victim's."""

@@ -243,8 +243,8 @@ def _table(rows: Sequence[Row]) -> list[Html]:
   ]
   if not body:
     return []
-  head = ("", "service", "answers", "asked with", "queries", "agreement")
-  head += ("accuracy", "of the victim", "answers not finite")
+  head = ["", "service", "answers", "asked with", "queries", "agreement"]
+  head += ["accuracy", "of the victim", "answers not finite"]
   return [section("With most queries", _html_table(head, body))]
 
 

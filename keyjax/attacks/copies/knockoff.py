@@ -11,6 +11,7 @@ References:
   Functionality of Black-Box Models", CVPR 2019.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from keyjax.attacks import fit
 from keyjax.attacks.game import Examples
 from keyjax.attacks.privacy import shadows, signals
 from keyjax.scheme import ApplyFn, PyTree
+from keyjax.tasks.task import Loss
 
 _DEFAULT = fit.Recipe()
 
@@ -94,6 +96,7 @@ def train(
   *,
   steps: int = 500,
   chunk: int = 16,
+  temperature: float = 1.0,
 ) -> PyTree:
   """Train k copies, each on its own rows of the answered queries.
 
@@ -110,6 +113,8 @@ def train(
     seed: Seed of initial weights and orders.
     steps: Number of steps of each copy.
     chunk: Copies that are on the devices at the same time.
+    temperature: What a copy's own logits are divided by in training, as in
+      distillation: that at which the answers were given, if a thief knows it.
 
   Returns:
     Variables on the host, with a first axis over copies; see
@@ -117,7 +122,8 @@ def train(
 
   Raises:
     ValueError: If an argument is wrong, a copy has no rows, an answer is not
-      finite (see `read`), or a copy's weights become NaN.
+      finite (see `read`), the temperature is not above 0, or a copy's weights
+      become NaN.
     TypeError: If apply_fn or init is no function.
 
   Example:
@@ -145,6 +151,7 @@ def train(
     raise ValueError(f"knockoff: copy {counts.argmin()} has no answered query")
   _check_classes(apply_fn, init, answered, logits.shape[-1])
   data = Examples(answered.image, logits.astype(np.float32))
+  loss = _softened(signals.check_above(temperature, "temperature", 0))
   sizes = np.minimum(counts, recipe.batch_size)
   parts, places = [], []
   for size in np.unique(sizes):
@@ -160,12 +167,24 @@ def train(
         steps=steps,
         each=0,
         chunk=chunk,
-        loss=fit.cross_entropy,
+        loss=loss,
       ).params
     )
     places.append(rows)
   order = np.argsort(np.concatenate(places))
   return jax.tree.map(lambda *x: np.concatenate(x)[order], *parts)
+
+
+@functools.lru_cache(maxsize=8)  # One function, or each would compile again.
+def _softened(temperature: float) -> Loss:
+  """Return the cross-entropy of logits that are divided by a temperature."""
+  if temperature == 1:
+    return fit.cross_entropy
+
+  def loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return fit.cross_entropy(logits / temperature, labels)
+
+  return loss
 
 
 def _check_classes(
