@@ -3,10 +3,12 @@
     no model of one's own   `baselines` (gap, loss), `label_only` (robustness)
     shadow models           `shadows` trains them; `shokri`, `lira`, `rmia`
     judged by               `roc` (curves), `leakage` (figures with intervals)
+    while it trains         `gradients`: examples from a worker's gradient
 
-Every attack returns `scores: float64[n]`, greater for a member; NaN where the
-target's answer was NaN, which `roc` counts and never lets help. Attacks read
-answers of the target, so each runs under every condition that a key creates.
+Every attack on membership returns `scores: float64[n]`, greater for a member;
+NaN where the target's answer was NaN, which `roc` counts and never lets help.
+They read answers of the target, so each runs under every condition that a key
+creates.
 Modules are imported when they are first used.
 
 References:
@@ -22,6 +24,7 @@ from keyjax import lazy
 if TYPE_CHECKING:
   from keyjax.attacks.privacy import (
     baselines,
+    gradients,
     label_only,
     leakage,
     lira,
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = [
   "baselines",
+  "gradients",
   "label_only",
   "leakage",
   "lira",
