@@ -263,9 +263,11 @@ def test_a_server_without_the_file_leaves_no_data_set(
 
 def test_no_network_is_a_clear_error(monkeypatch, tmp_path, capsys):
   from tensorflow_datasets.image_classification import mnist
+  from urllib3.util import retry
 
-  # Nothing listens on port 1 of this machine.
+  # Nothing listens on port 1 of this machine; between tries it would sleep.
   monkeypatch.setattr(mnist.MNIST, "URL", "http://127.0.0.1:1/")
+  monkeypatch.setattr(retry.Retry, "sleep", lambda *_: None)
   with pytest.raises(
     ConnectionError, match=f"copy its folder mnist into {tmp_path}"
   ):
