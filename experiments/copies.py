@@ -33,7 +33,7 @@ from ml_collections import ConfigDict
 
 import keyjax
 from experiments import data
-from experiments.copying import measure, plan
+from experiments.copying import measure, plan, rebuild
 from experiments.copying.victims import Victims
 from experiments.membership.measure import Task
 from experiments.protection.job import Job, open_job
@@ -108,6 +108,11 @@ def _open_job(
       f"copies.inputs={config.copies.inputs}: a thief's half of the data has "
       f"{half} images"
     )
+  for title, changes in config.copies.networks.items():
+    try:
+      rebuild.guessed(config, job.dataset, changes)
+    except (ValueError, TypeError) as error:
+      raise ValueError(f"copies.networks: {title!r}: {error}") from error
   return job
 
 

@@ -9,12 +9,13 @@ import functools
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments import models
+from experiments import data, models
 from experiments.copying import figures, plan
 from experiments.copying.victims import Victims
 from experiments.copying.whose import retrained
@@ -99,18 +100,36 @@ def _plain(
 class _Network:
   """A network that a thief guesses."""
 
-  def __init__(self, victims: Victims, changes: Any) -> None:
-    config = ConfigDict(victims.config.to_dict())
-    fields = dict(changes)
-    config.model = fields.pop("model", config.model)
-    config.model_args = ConfigDict(
-      {} if "model" in changes else dict(victims.config.model_args)
-    )
-    config.model_args.update(fields)
-    model = models.from_config(config, victims.job.dataset)
+  def __init__(self, victims: Victims, changes: Mapping[str, Any]) -> None:
+    model = guessed(victims.config, victims.job.dataset, changes)
     example = jnp.asarray(victims.pool.image[:1])
     self.apply_fn: ApplyFn = model.apply
     self.init = lambda rng: model.init(rng, example)
+
+
+def guessed(
+  config: ConfigDict, dataset: data.Dataset, changes: Mapping[str, Any]
+) -> nn.Module:
+  """Return the network of a guess.
+
+  Args:
+    config: The config.
+    dataset: Data of the victims.
+    changes: Arguments of the model that differ; or `model`, the name of
+      another one, with its own.
+
+  Raises:
+    ValueError: If there is no such model, or it has no such arguments.
+  """
+  fields = dict(changes)
+  name = fields.pop("model", "")
+  if not name:
+    fields = dict(config.model_args) | fields
+  made = ConfigDict(
+    {"model": name or config.model, "train": config.train.to_dict()}
+  )
+  made.model_args = ConfigDict(fields, convert_dict=False)
+  return models.from_config(made, dataset)
 
 
 def _rows(
