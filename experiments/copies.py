@@ -1,4 +1,4 @@
-r"""What a thief gets who asks a model, or has its data and recipe.
+r"""What an attacker gets who asks a model, or has its data and recipe.
 
     python -m experiments.copies --config=configs/copies.py:digits \
       --workdir=runs/digits_copies
@@ -105,8 +105,8 @@ def _open_job(
   half = len(job.dataset.train_labels) // 2
   if config.copies.inputs > half:
     raise ValueError(
-      f"copies.inputs={config.copies.inputs}: a thief's half of the data has "
-      f"{half} images"
+      f"copies.inputs={config.copies.inputs}: an attacker's half of the "
+      f"data has {half} images"
     )
   for title, changes in config.copies.networks.items():
     try:
@@ -146,7 +146,7 @@ def _measured(
 def table(rows: Sequence[Row]) -> rich.table.Table:
   """Return what copies reach with most queries, and what is built again."""
   made = rich.table.Table(title="Copies")
-  for name in ("model", "condition", "what the thief has", "how much"):
+  for name in ("model", "condition", "what the attacker has", "how much"):
     made.add_column(name, overflow="fold")
   made.add_column("agreement", justify="right")
   for r in rows:

@@ -72,7 +72,7 @@ def _services(
 def _answered(
   victims: Victims, number: int, service: Condition, kind: str, reply: str
 ) -> tuple[Examples, float] | None:
-  """Return queries with what a thief has as their answers, and what is lost."""
+  """Return queries with what an attacker reads, and the share that is lost."""
   asked: Asked = victims.asked(number)[kind]
   if reply == "labels":
     if asked.label is None:

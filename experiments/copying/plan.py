@@ -1,4 +1,4 @@
-"""What a config asks for: victims, thieves, and what a service answers."""
+"""What a config asks for: victims, attackers, and what a service answers."""
 
 import functools
 import hashlib
@@ -31,18 +31,21 @@ CONTROLS = {
 ALL = "all"  # What a service answers that hides nothing.
 _RECIPE = ("optimizer", "learning_rate", "batch_size", "epochs", "weight_decay")
 _FIELD = "copies.replies"
-# What a thief does who knows the temperature of a service.
-_THIEF = {"undone": "undone by the thief", "distilled": "and the copy at it"}
+# What an attacker does who knows the temperature of a service.
+_KNOWING = {
+  "undone": "undone by the attacker",
+  "distilled": "and the copy at it",
+}
 
 
 class Reply(NamedTuple):
-  """What a thief has of an answer.
+  """What an attacker has of an answer.
 
   Attributes:
     name: Name in the config.
     title: Title in reports.
     apply: Function from logits to what is left of them.
-    temperature: At which the thief's copies are trained; see `knockoff.train`.
+    temperature: At which copies are trained; see `knockoff.train`.
   """
 
   name: str
@@ -61,7 +64,7 @@ def configure(config: ConfigDict, **fields: Any) -> None:
   made = ConfigDict(sort_keys=False)
   made.parts = PARTS
   made.victims = 3  # Each with its own half of the data, weights and key.
-  made.inputs = 40  # Real inputs of a thief, of the other half.
+  made.inputs = 40  # Real inputs of an attacker, of the other half.
   made.queries = (40, 200, 1000, 2000)
   made.query_sets = ("uniform", "marginal", "mixup", "real")
   made.locked_sets = ("marginal", "real")  # For locked models.
@@ -71,7 +74,7 @@ def configure(config: ConfigDict, **fields: Any) -> None:
   made.wrong_keys = 1
   made.steps = 500  # Of each copy, at the victim's learning rate.
   made.suspects = 6  # Models of each kind that dataset inference judges.
-  # What a thief takes for an unknown network or recipe, by its title.
+  # What an attacker takes for an unknown network or recipe, by its title.
   made.networks = ConfigDict(convert_dict=False, sort_keys=False)
   made.recipes = ConfigDict(convert_dict=False, sort_keys=False)
   made.side_by_side = 64  # Models that train at the same time.
@@ -86,11 +89,11 @@ def configure(config: ConfigDict, **fields: Any) -> None:
 
 
 def parse(text: str) -> Reply:
-  """Return what a service answers, and what a thief makes of it.
+  """Return what a service answers, and what an attacker makes of it.
 
   Args:
     text: `all`; or `label`, `temperature:T`, `top:K` or `round:DIGITS`, joined
-      by `+`. The last may be what a thief does who knows a temperature:
+      by `+`. The last may be what an attacker does who knows a temperature:
       `undone:T` multiplies by it, `distilled:T` trains the copy at it.
 
   Raises:
@@ -98,7 +101,7 @@ def parse(text: str) -> Reply:
 
   Example:
     >>> parse("temperature:20+round:3+undone:20").title
-    'temperature 20, then probabilities of 3 digits, undone by the thief'
+    'temperature 20, then probabilities of 3 digits, undone by the attacker'
     >>> parse("temperature:20+distilled:20").temperature
     20.0
   """
@@ -106,14 +109,14 @@ def parse(text: str) -> Reply:
     return Reply(text, "all probabilities", np.asarray)
   *service, last = text.split("+")
   name, _, number = last.partition(":")
-  if name not in _THIEF or not service:
+  if name not in _KNOWING or not service:
     service, name = [*service, last], ""
   said = [replies.parse(part, _FIELD) for part in service]
   title = ", then ".join(words for words, _ in said)
   functions = [function for _, function in said]
   temperature = 1.0
   if name:
-    title += f", {_THIEF[name]}"
+    title += f", {_KNOWING[name]}"
     known = _known(text, number)
     if name == "distilled":
       temperature = known
@@ -124,13 +127,15 @@ def parse(text: str) -> Reply:
 
 
 def _known(text: str, number: str) -> float:
-  """Return the temperature that a thief knows."""
+  """Return the temperature that an attacker knows."""
   try:
     found = float(number)
   except ValueError:
     found = 0.0
   if not 0 < found < np.inf:
-    raise ValueError(f"{_FIELD}: {text!r}: a thief knows a temperature above 0")
+    raise ValueError(
+      f"{_FIELD}: {text!r}: an attacker knows a temperature above 0"
+    )
   return found
 
 

@@ -36,8 +36,8 @@ class _Built(NamedTuple):
 def measure(victims: Victims, scheme: str) -> Rows:
   """Return how alike the models are that were built again.
 
-  Against locked models, a thief has data, network and recipe, and no key: they
-  train without a lock.
+  Against locked models, an attacker has data, network and recipe, and no key:
+  they train without a lock.
 
   Args:
     victims: The victims.
@@ -98,7 +98,7 @@ def _plain(
 
 
 class _Network:
-  """A network that a thief guesses."""
+  """A network that an attacker guesses."""
 
   def __init__(self, victims: Victims, changes: Mapping[str, Any]) -> None:
     model = guessed(victims.config, victims.job.dataset, changes)

@@ -21,7 +21,7 @@ from keyjax.scheme import ApplyFn, PyTree
 
 
 class Asked(NamedTuple):
-  """A thief's queries of one kind.
+  """An attacker's queries of one kind.
 
   Attributes:
     image: float32[n, ...].
@@ -36,7 +36,7 @@ class Victims:
   """The victims of a config, trained when they are first asked for.
 
   Victim i is trained on half of the training images; the other half is the
-  thief's, who holds the first `copies.inputs` of them, or asks with the others.
+  attacker's, who holds `copies.inputs` of them, or asks with more.
 
   Attributes:
     job: Data, model, locks and folders.
@@ -69,7 +69,7 @@ class Victims:
     return int(self.config.train.seed) + number
 
   def halves(self, number: int) -> np.ndarray:
-    """Return who sees what: bool[2, n], the victim and the thief."""
+    """Return who sees what: bool[2, n], the victim and the attacker."""
     return shadows.split(2, len(self.pool.label), self.seed(number))
 
   def init(self, rng: jax.Array) -> PyTree:
@@ -177,7 +177,7 @@ class Victims:
     return int(self.job.dataset.num_classes)
 
   def asked(self, number: int) -> dict[str, Asked]:
-    """Return the thief's queries of each kind, against one victim."""
+    """Return the attacker's queries of each kind, against one victim."""
     if number not in self._asked:
       self._asked[number] = self._ask(number)
     return self._asked[number]
@@ -205,14 +205,14 @@ class Victims:
     return found
 
   def _theirs(self, number: int) -> Examples:
-    """Return the thief's half, in random order."""
+    """Return the attacker's half, in random order."""
     rows = np.flatnonzero(self.halves(number)[1])
     rng = np.random.default_rng([self.seed(number), 1])
     return tasks.take(self.pool, rng.permutation(rows)[: self._least])
 
   @functools.cached_property
   def _least(self) -> int:
-    """Number of images of the smallest half: all thieves have as many."""
+    """Number of images of the smallest half: all attackers have as many."""
     numbers = range(self.config.copies.victims)
     return int(min(self.halves(i)[1].sum() for i in numbers))
 

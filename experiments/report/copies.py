@@ -17,15 +17,15 @@ _COLORS = {
   "no_key": ("no key", "s1"),
 }
 _LEAD = (
-  "A thief asks a model and trains a copy on what it answers. A curve shows on "
-  "how many new images the copy gives the class that the model gives. A key "
-  "protects a file: a service that holds it answers thieves as it answers "
+  "An attacker asks a model and trains a copy on what it answers. A curve shows "
+  "on how many new images the copy gives the class that the model gives. A key "
+  "protects a file: a service that holds it answers attackers as it answers "
   "users."
 )
 _LIMITS = (
   "Intervals are Student’s t over victims, each with its own data, weights and "
-  "key, and Clopper-Pearson over images where victims do not differ. A thief "
-  "knows the network and the recipe of the victim, except where they are "
+  "key, and Clopper-Pearson over images where victims do not differ. "
+  "An attacker knows the network and the recipe of the victim, except where they are "
   "guessed. Networks are small. This page contains no key."
 )
 
@@ -44,7 +44,7 @@ def render(rows: Sequence[Row]) -> str:
   title = "Copies against queries"
   first = rows[0]
   about = (
-    f"{first['dataset']} · {first['model']} · {first['victims']} victims of "
+    f"{first['dataset']} · {first['model']} · {first['victims']} victims of about "
     f"{first['victim_examples']:,} examples · judged on "
     f"{first['test_images']:,}"
   )
@@ -85,8 +85,8 @@ def _plain(rows: Sequence[Row]) -> list[Html]:
   return [
     section(
       "A model without a lock",
-      "By what is asked, and what of the answer the thief has. The number of "
-      "queries is on a logarithmic axis.",
+      "By what is asked, and what of the answer the attacker has. The "
+      "number of queries is on a logarithmic axis.",
       legend(list(names.values())),
       element("div", *panels, class_="grid"),
     )
@@ -218,7 +218,8 @@ def _rebuilt(rows: Sequence[Row]) -> list[Html]:
   return [
     section(
       "Built again from three parts of four",
-      "Network, recipe, data and weights; of locked models a thief has no key.",
+      "Network, recipe, data and weights; of locked models the attacker has "
+      "no key.",
       _html_table(("missing", "instead", "agreement", "weights"), body),
     )
   ]

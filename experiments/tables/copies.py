@@ -132,8 +132,8 @@ def _of_run(rows: Sequence[Row]) -> list[str]:
   first = rows[0]
   made = [
     f"**{first['dataset']}**, {first['model']}: {first['victims']} victims of "
-    f"{first['victim_examples']:,} images each; thieves hold {first['inputs']} "
-    f"other images; judged on {first['test_images']:,}. Agreement with the "
+    f"about {first['victim_examples']:,} images each; attackers hold "
+    f"{first['inputs']} other images; judged on {first['test_images']:,}. Agreement with the "
     "victim, its 95 % interval over victims in brackets."
   ]
   parts = (
@@ -152,7 +152,7 @@ def _of_run(rows: Sequence[Row]) -> list[str]:
 def _replies(rows: Sequence[Row]) -> list[str]:
   """Return a line for each reply: agreement with most queries, by set."""
   plain = [r for r in at_most(rows) if r["condition"] == "plain"]
-  return _crossed(plain, "the thief reads", lambda r: r["reply_title"])
+  return _crossed(plain, "the attacker reads", lambda r: r["reply_title"])
 
 
 def _crossed(

@@ -228,7 +228,7 @@ def test_differences_are_of_the_same_victims_and_most_queries() -> None:
     ("temperature:2", "temperature 2", [2.0, 0.0]),
     (
       "temperature:2+undone:2",
-      "temperature 2, undone by the thief",
+      "temperature 2, undone by the attacker",
       [4.0, 0.0],
     ),
     ("label", "the label alone", [0.0, np.log(1e-45)]),
@@ -260,7 +260,7 @@ def test_a_reply_is_what_is_left_of_an_answer(
     ({"replies": ("tops:1",)}, "copies.replies: 'tops:1': choose label"),
     (
       {"replies": ("label+undone:0",)},
-      "'label.undone:0': a thief knows a temp",
+      "'label.undone:0': an attacker knows a temp",
     ),
     ({"replies": ("undone:2",)}, "copies.replies: 'undone:2': choose label"),
     ({"recipes": {"x": {"dropout": 1}}}, "copies.recipes: 'x' has dropout"),
@@ -275,7 +275,7 @@ def test_a_wrong_field_is_named(fields: Any, message: str) -> None:
 def test_other_configs_and_data_are_refused(tmp_path: pathlib.Path) -> None:
   with pytest.raises(ValueError, match="the config has no copies"):
     run(configs.base(), tmp_path / "a")
-  with pytest.raises(ValueError, match="copies.inputs=201: a thief's half"):
+  with pytest.raises(ValueError, match="copies.inputs=201: an attacker's half"):
     run(tiny(inputs=201), tmp_path / "b")
   with pytest.raises(ValueError, match="cats"):
     run(tiny(other="cats", query_sets=("other",)), tmp_path / "c")

@@ -30,7 +30,7 @@ _DEFAULT = fit.Recipe()
 
 
 class Read(NamedTuple):
-  """Answers as a thief reads them.
+  """Answers as an attacker reads them.
 
   Attributes:
     logits: float64[n, c], all finite.
@@ -44,8 +44,8 @@ class Read(NamedTuple):
 def read(answers: Any) -> Read:
   """Return what answers say: all classes alike, where one is not finite.
 
-  A model without its key may answer NaN; that tells a thief nothing, but must
-  not stop the training.
+  A model without its key may answer NaN; that tells an attacker nothing,
+  but must not stop the training.
 
   Args:
     answers: float[n, c], logits or logarithms of probabilities.
@@ -114,7 +114,7 @@ def train(
     steps: Number of steps of each copy.
     chunk: Copies that are on the devices at the same time.
     temperature: What a copy's own logits are divided by in training, as in
-      distillation: that at which the answers were given, if a thief knows it.
+      distillation: that of the answers, if an attacker knows it.
 
   Returns:
     Variables on the host, with a first axis over copies; see

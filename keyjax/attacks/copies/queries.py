@@ -1,4 +1,4 @@
-"""What a thief asks a model, who has a few real inputs or none.
+"""What an attacker asks a model, who has a few real inputs or none.
 
 All inputs are in [0, 1]. Each function returns the same first inputs whatever
 their number is, so that a larger budget of queries contains a smaller one.

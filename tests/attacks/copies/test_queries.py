@@ -1,4 +1,4 @@
-"""What a thief asks: in range, nested in larger budgets, and from whom."""
+"""What an attacker asks: in range, nested in larger budgets, and from whom."""
 
 import numpy as np
 import pytest
