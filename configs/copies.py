@@ -1,4 +1,4 @@
-r"""What queries, or data and a recipe, give attackers of plain and locked models.
+r"""What queries, or data and a recipe, tell of plain and locked models.
 
 Digits, 8 x 8:
 

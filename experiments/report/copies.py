@@ -17,16 +17,16 @@ _COLORS = {
   "no_key": ("no key", "s1"),
 }
 _LEAD = (
-  "An attacker asks a model and trains a copy on what it answers. A curve shows "
-  "on how many new images the copy gives the class that the model gives. A key "
-  "protects a file: a service that holds it answers attackers as it answers "
+  "An attacker asks a model and trains a copy on what it answers. A curve "
+  "shows on how many new images the copy gives the class that the model gives. "
+  "A key protects a file: a service that holds it answers attackers as it answers "
   "users."
 )
 _LIMITS = (
   "Intervals are Student’s t over victims, each with its own data, weights and "
   "key, and Clopper-Pearson over images where victims do not differ. "
-  "An attacker knows the network and the recipe of the victim, except where they are "
-  "guessed. Networks are small. This page contains no key."
+  "An attacker knows the network and the recipe of the victim, except where they "
+  "are guessed. Networks are small. This page contains no key."
 )
 
 
@@ -44,8 +44,8 @@ def render(rows: Sequence[Row]) -> str:
   title = "Copies against queries"
   first = rows[0]
   about = (
-    f"{first['dataset']} · {first['model']} · {first['victims']} victims of about "
-    f"{first['victim_examples']:,} examples · judged on "
+    f"{first['dataset']} · {first['model']} · {first['victims']} victims of "
+    f"about {first['victim_examples']:,} examples · judged on "
     f"{first['test_images']:,}"
   )
   head = element(

@@ -133,8 +133,8 @@ def _of_run(rows: Sequence[Row]) -> list[str]:
   made = [
     f"**{first['dataset']}**, {first['model']}: {first['victims']} victims of "
     f"about {first['victim_examples']:,} images each; attackers hold "
-    f"{first['inputs']} other images; judged on {first['test_images']:,}. Agreement with the "
-    "victim, its 95 % interval over victims in brackets."
+    f"{first['inputs']} other images; judged on "
+    f"{first['test_images']:,}. Agreement with the victim, its 95 % interval over victims in brackets."
   ]
   parts = (
     _replies(rows),
