@@ -17,15 +17,14 @@ _COLORS = {
   "no_key": ("no key", "s1"),
 }
 _LEAD = (
-  "An attacker asks a model and trains a copy on what it answers. A curve "
-  "shows on how many new images the copy gives the class that the model gives. "
-  "A key protects a file: a service that holds it answers attackers as it answers "
-  "users."
+  "An attacker asks a model, and trains a copy on its answers. A curve shows "
+  "on how many new images the copy gives the class that the model does. A key "
+  "protects a file: a service that holds it answers attackers as it does users."
 )
 _LIMITS = (
   "Intervals are Student’s t over victims, each with its own data, weights and "
-  "key, and Clopper-Pearson over images where victims do not differ. "
-  "An attacker knows the network and the recipe of the victim, except where they "
+  "key, and Clopper-Pearson over images where victims do not differ. The "
+  "attacker knows the network and the recipe of the victim, except where they "
   "are guessed. Networks are small. This page contains no key."
 )
 

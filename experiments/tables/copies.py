@@ -134,7 +134,8 @@ def _of_run(rows: Sequence[Row]) -> list[str]:
     f"**{first['dataset']}**, {first['model']}: {first['victims']} victims of "
     f"about {first['victim_examples']:,} images each; attackers hold "
     f"{first['inputs']} other images; judged on "
-    f"{first['test_images']:,}. Agreement with the victim, its 95 % interval over victims in brackets."
+    f"{first['test_images']:,}. Agreement with the victim; in brackets, its "
+    "95 % interval over victims."
   ]
   parts = (
     _replies(rows),
