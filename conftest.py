@@ -46,6 +46,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _bounded_memory():
-  """Keep a worker below 3 GB."""
+  """Keep a worker below 3 GB, or a fifth of the memory if that is more."""
   yield
   memory.free_programs_if_many()

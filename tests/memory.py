@@ -4,6 +4,7 @@ import ctypes
 import functools
 import gc
 import itertools
+import os
 import pathlib
 import sys
 
@@ -13,7 +14,10 @@ from jax._src.interpreters import mlir
 # A program of one operation holds 3 MB and 3 mappings, AES-GCM as a circuit 15
 # MB and 190 mappings. Linux ends a process, from within LLVM, that asks for
 # more than 65,530 (vm.max_map_count).
-_MOST_BYTES = 2_500_000_000
+_TOTAL = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+# A fifth of the memory: freeing takes 4 s, and what is needed again is traced
+# again.
+_MOST_BYTES = min(max(2_500_000_000, _TOTAL // 5), 5_000_000_000)
 _MOST_MAPPINGS = 40_000
 _SELF = pathlib.Path("/proc/self")
 _EVERY = 8  # Calls; counting the mappings takes 10 ms.
