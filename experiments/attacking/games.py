@@ -89,25 +89,35 @@ def over_seeds(
     task: What the model is asked to do.
 
   Returns:
-    The mean score, with Student's interval over seeds, and the mean cost. The
-    details are those of the last one, with the mean of every number, and
-    `values`, the score of each.
+    The mean score, with Student's interval over seeds, the mean cost, and the
+    curve of the means if all have as many points. The details are those of the
+    last one, with the mean of every number, and `values`, the score of each.
   """
   if len(results) == 1:
     return results[0]
-  values = [r.score.value for r in results]
+  ends = [referee.Point(r.cost, r.score) for r in results]
+  last = _mean_point(ends, task)
+  curves = [r.curve for r in results]
+  curve = [last]
+  if len({len(c) for c in curves}) == 1:
+    curve = [_mean_point(at, task) for at in zip(*curves, strict=True)]
+  return dataclasses.replace(
+    results[-1], score=last.score, cost=last.cost, curve=curve
+  )
+
+
+def _mean_point(points: Sequence[referee.Point], task: Task) -> referee.Point:
+  """Return the mean of a point of each seed."""
+  values = [p.score.value for p in points]
   low, high = intervals.mean_interval(np.array(values), task.bounds)
-  last = results[-1]
   details = {
-    name: _mean([r.score.details.get(name) for r in results])
-    for name in last.score.details
+    name: _mean([p.score.details.get(name) for p in points])
+    for name in points[-1].score.details
   }
   score = Score(float(np.mean(values)), low, high, details | {"values": values})
-  spent = Cost(*np.mean([r.cost for r in results], axis=0).tolist())
+  spent = Cost(*np.mean([p.cost for p in points], axis=0).tolist())
   cost = spent._replace(steps=round(spent.steps), queries=round(spent.queries))
-  return dataclasses.replace(
-    last, score=score, cost=cost, curve=[referee.Point(cost, score)]
-  )
+  return referee.Point(cost, score)
 
 
 def _mean(values: Sequence[Any]) -> Any:

@@ -21,7 +21,7 @@ from experiments.models.pairs import PairEncoder
 from experiments.protection import weights
 from experiments.run import config as configs
 from keyjax.attacks.game import Cost, Score
-from keyjax.attacks.referee import AttackResult
+from keyjax.attacks.referee import AttackResult, Point
 from tests.experiments.models.bert_files import SPECIAL, arrays, tokenizer
 
 WORDS = tuple(x + y for x in "abcdef" for y in "abcdef")
@@ -169,11 +169,12 @@ def test_seeds_of_an_attack(config) -> None:
 
 
 def test_the_mean_over_seeds() -> None:
-  first = AttackResult(
-    Score(0.2, 0.1, 0.3, {"cosine": 0.5, "note": "a"}), Cost(4), [], {}, {}
-  )
+  one = Score(0.2, 0.1, 0.3, {"cosine": 0.5, "note": "a"})
+  other = Score(0.4, 0, 1, {"cosine": 0.7, "note": "b"})
+  start = Point(Cost(), Score(0.1, 0, 1))
+  first = AttackResult(one, Cost(4), [start, Point(Cost(4), one)], {}, {})
   second = dataclasses.replace(
-    first, score=Score(0.4, 0, 1, {"cosine": 0.7, "note": "b"}), cost=Cost(6)
+    first, score=other, cost=Cost(6), curve=[start, Point(Cost(6), other)]
   )
   assert games.over_seeds([first]) is first
   found = games.over_seeds([first, second])
@@ -182,3 +183,7 @@ def test_the_mean_over_seeds() -> None:
   assert found.score.details["cosine"] == pytest.approx(0.6)
   assert found.score.details["values"] == [0.2, 0.4]
   assert found.score.details["note"] == "b"
+  assert [p.score.value for p in found.curve] == pytest.approx([0.1, 0.3])
+  shorter = dataclasses.replace(second, curve=second.curve[1:])
+  found = games.over_seeds([first, shorter])
+  assert [p.cost.steps for p in found.curve] == [5]
