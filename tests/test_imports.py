@@ -30,6 +30,7 @@ TIERS = (
     "studies",
   },
   {"evasion", "benchmarks", "membership"},
+  {"recordings"},
   {"copying"},
   {"report"},
   {"commands"},

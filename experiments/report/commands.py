@@ -19,6 +19,7 @@ _OWN = (
   "homomorphic",
   "pretrained",
   "privacy",
+  "recording",
 )
 
 

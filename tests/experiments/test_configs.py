@@ -36,7 +36,7 @@ from tests.conftest import ROOT
 FOLDER = ROOT / "configs"
 KNOWN = commands.known()
 # These make their own data and models.
-OTHERS = ("agents", "capability", "homomorphic", "pretrained")
+OTHERS = ("agents", "capability", "homomorphic", "pretrained", "recording")
 CONFIGS = [known for known in KNOWN if known.program not in OTHERS]
 each_config = pytest.mark.parametrize(
   "known", CONFIGS, ids=lambda known: known.name

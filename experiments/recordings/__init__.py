@@ -1,0 +1,1 @@
+"""What training and serving record of inputs: in gradients, in updates."""

@@ -1,0 +1,152 @@
+"""What a model that goes on learning tells of the inputs it served.
+
+It is trained, then serves inputs. Frozen, it cannot have recorded them. Where
+it learns from them, an attacker asks afterwards which of some inputs were
+served: by the loss, and, with a copy of the model from before, by its fall.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments import data
+from experiments.membership.models import key_collection
+from experiments.recordings import workers
+from experiments.recordings.workers import Worker
+from keyjax.attacks import fit
+from keyjax.attacks.game import Examples
+from keyjax.attacks.privacy import baselines, leakage, shadows, stacked
+
+Row = dict[str, Any]
+_RATE = 0.01  # FPR of the rows of TPR.
+
+
+def rows(
+  config: ConfigDict, dataset: data.Dataset, lock: str, seed: int
+) -> Iterator[Row]:
+  """Yield a row for each attack and way to learn.
+
+  Args:
+    config: The whole config.
+    dataset: Images.
+    lock: Label of a lock under which the model trains; empty for none.
+    seed: Seed of the network and the images.
+  """
+  own = config.online
+  used = own.pool + 2 * own.served
+  order = np.random.default_rng([seed, 1]).permutation(
+    len(dataset.train_labels)
+  )
+  if used > len(order):
+    raise ValueError(
+      f"online.pool={own.pool} and twice served={own.served} are {used} of "
+      f"{len(order)} training images"
+    )
+  asked = _examples(dataset, order[:used], own.noise, seed)
+  is_served = np.arange(used) >= own.pool + own.served
+  candidates = np.arange(used) >= own.pool
+  worker = _start(dataset, own, lock, seed)
+  frozen = _fit(worker, asked, np.arange(used) < own.pool, own.steps, own, seed)
+  before = _logits(worker, frozen, asked.image)
+  fields = {"condition": "right" if lock else "plain", "images": own.served}
+  members = is_served[candidates]
+  label = np.asarray(asked.label)[candidates]
+  loss = baselines.loss(before[candidates], label)
+  yield from _leak(fields | {"attack": "loss", "answers": "", "passes": 0},
+                   loss, members)  # fmt: skip
+  for answers in own.answers:
+    told = asked
+    if answers == "own":
+      told = asked._replace(label=before.argmax(-1).astype(np.int32))
+    for passes in own.passes:
+      steps = max(1, round(passes * own.served / own.batch_size))
+      after = _fit(worker, told, is_served, steps, own, seed, frozen)
+      logits = _logits(worker, after, asked.image)
+      later = baselines.loss(logits[candidates], label)
+      made = fields | {"answers": answers, "passes": passes}
+      yield from _leak(made | {"attack": "loss"}, later, members)
+      yield from _leak(made | {"attack": "difference"}, later - loss, members)
+
+
+def _examples(
+  dataset: data.Dataset, rows: np.ndarray, noise: float, seed: int
+) -> Examples:
+  """Return images, some of them with a wrong label."""
+  rng = np.random.default_rng([seed, 2])
+  label = dataset.train_labels[rows].astype(np.int32)
+  moved = label + rng.integers(1, dataset.num_classes, len(rows))
+  wrong = rng.random(len(rows)) < noise
+  label = np.where(wrong, moved % dataset.num_classes, label)
+  return Examples(
+    workers.pixels(dataset.train_images[rows]), label.astype(np.int32)
+  )
+
+
+def _start(
+  dataset: data.Dataset, own: ConfigDict, lock: str, seed: int
+) -> Worker:
+  model = workers.network(dataset, own)
+  like = np.zeros((2, *dataset.train_images.shape[1:]), np.float32)
+  return workers.make(
+    model, jax.jit(model.init)(jax.random.key(seed), like), lock, like
+  )
+
+
+def _shared(worker: Worker) -> dict[str, Any]:
+  return {} if worker.key is None else key_collection(worker.key)
+
+
+def _fit(
+  worker: Worker,
+  examples: Examples,
+  members: np.ndarray,
+  steps: int,
+  own: ConfigDict,
+  seed: int,
+  start: Any = None,
+) -> Any:
+  """Return params, with a first axis of one model, after some more steps."""
+  variables = worker.public if start is None else _only(start)
+  rate = own.learning_rate if start is None else own.online_rate
+  return shadows.train(
+    worker.apply_fn,
+    lambda rng: variables,
+    examples,
+    members[None],
+    fit.Recipe(learning_rate=rate, batch_size=own.batch_size),
+    seed,
+    steps=steps,
+    each=0,
+    shared=_shared(worker),
+  ).params
+
+
+def _only(params: Any) -> Any:
+  return jax.tree.map(lambda x: x[0], params)
+
+
+def _logits(worker: Worker, params: Any, images: np.ndarray) -> np.ndarray:
+  found = stacked.answers(
+    worker.apply_fn, params, images, shared=_shared(worker)
+  )
+  return np.asarray(found[0])
+
+
+def _leak(fields: Row, scores: Any, members: np.ndarray) -> Iterator[Row]:
+  found = leakage.leak(scores, members, (_RATE,))
+  for metric, estimate in (
+    ("auc", found.auc),
+    ("tpr_0.01", found.points[0].tpr),
+  ):
+    yield fields | {
+      "attack_title": {"loss": "loss", "difference": "fall of the loss"}[
+        fields["attack"]
+      ],
+      "metric": metric,
+      "value": estimate.value,
+      "low": estimate.low,
+      "high": estimate.high,
+    }
