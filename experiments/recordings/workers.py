@@ -53,6 +53,11 @@ class Worker(NamedTuple):
     return self.public | key_collection(key)
 
 
+def pixels(images: np.ndarray) -> np.ndarray:
+  """Return images in [0, 1], float32."""
+  return images.astype(np.float32) / 255
+
+
 def network(dataset: data.Dataset, spec: ConfigDict) -> nn.Module:
   """Return a model for a data set, by `model` and `args`."""
   mean, std = dataset.mean, dataset.std
