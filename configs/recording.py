@@ -35,10 +35,11 @@ def get_config() -> ConfigDict:
   own.noise = (0.01, 0.1, 1.0)  # Noise multipliers, with clipping.
   own.locks = ("hpnn", "shf", "np", "ffx")
   own.attacks = ("division", "dlg", "idlg", "inverting")
+  own.strongest = ("division", "inverting")  # With a lock or a defence.
   own.lbfgs_steps = 150  # Of DLG and iDLG.
   own.steps = 500  # Of Inverting Gradients.
   own.variation = 1e-3
-  own.restarts = 4
+  own.restarts = 2
   own.victims = 4  # Gradients of a scene and a seed.
   own.unrelated = 200  # Images of the control.
 
@@ -50,7 +51,7 @@ def get_config() -> ConfigDict:
   online.steps = 600
   online.batch_size = 64
   online.learning_rate = 3e-3
-  online.online_rate = 1e-3
+  online.online_rate = 3e-3
   online.passes = (1, 10)  # Over what was served.
   online.answers = ("told", "own")  # Labels that it learns from.
   config.lock()

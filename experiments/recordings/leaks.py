@@ -50,7 +50,7 @@ def rows(
     for condition, view in attackers.views(
       worker, scene.lock, seen, shape
     ).items():
-      for attack in own.attacks:
+      for attack in plan.attacks(own, scene):
         if attackers.runs(attack, worker, scene.size):
           guess = attackers.play(attack, view, worker, own, rng)
           found.setdefault((attack, condition), []).append((guess, batch))

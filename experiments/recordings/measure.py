@@ -37,7 +37,9 @@ def tasks(
   if "gradients" in config.parts:
     for scene in plan.scenes(config.gradients):
       for seed in seeds:
-        name = plan.name(config, "gradients", repr(scene), seed)
+        spec = config.gradients.models[scene.model]
+        what = f"{scene} {spec.to_json(sort_keys=True)}"
+        name = plan.name(config, "gradients", what, seed)
         found[name] = functools.partial(_scene, config, dataset, scene, seed)
   return found
 

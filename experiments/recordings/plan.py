@@ -62,17 +62,14 @@ class Scene(NamedTuple):
 
 
 def scenes(config: ConfigDict) -> Iterator[Scene]:
-  """Yield the scenes of `config.gradients`, those of one program together.
+  """Yield the scenes of `config.gradients`, those of one image first.
 
   Args:
     config: `config.gradients`.
   """
   for model in config.models:
     one = Scene(model)
-    for size in config.batch_sizes:
-      yield one._replace(size=size)
-    if config.devices > 1:
-      yield one._replace(size=config.devices, view="average")
+    yield one
     if config.train_steps:
       yield one._replace(trained=True)
     if config.clip:
@@ -81,6 +78,24 @@ def scenes(config: ConfigDict) -> Iterator[Scene]:
         yield one._replace(defense="noise", noise=noise)
     for lock in config.locks:
       yield one._replace(lock=lock)
+  for model in config.models:
+    for size in config.batch_sizes:
+      if size > 1:
+        yield Scene(model, size)
+    if config.devices > 1:
+      yield Scene(model, config.devices, "average")
+
+
+def attacks(config: ConfigDict, scene: Scene) -> tuple[str, ...]:
+  """Return the attacks on a scene: all, or the strongest where there is more.
+
+  Args:
+    config: `config.gradients`.
+    scene: What is observed.
+  """
+  if scene == Scene(scene.model, scene.size):
+    return tuple(config.attacks)
+  return tuple(config.strongest)
 
 
 def check(config: ConfigDict) -> None:
@@ -97,7 +112,11 @@ def check(config: ConfigDict) -> None:
   _require("gradients.clip", own.clip, own.clip >= 0)
   noise = tuple(own.noise)
   _require("gradients.noise", noise, all(x > 0 for x in noise))
-  for name, known in (("attacks", ATTACKS), ("locks", LOCKS)):
+  for name, known in (
+    ("attacks", ATTACKS),
+    ("strongest", ATTACKS),
+    ("locks", LOCKS),
+  ):
     _require(f"gradients.{name}", tuple(own[name]), set(own[name]) <= {*known})
   _require("gradients.attacks", tuple(own.attacks), len(own.attacks) > 0)
   for label, spec in own.models.items():
@@ -124,7 +143,7 @@ def name(config: ConfigDict, part: str, what: str, seed: int) -> str:
 
 # What only says which rows are measured.
 _LISTS = {
-  "gradients": ("batch_sizes", "noise", "locks", "devices"),
+  "gradients": ("models", "batch_sizes", "noise", "locks", "devices"),
   "online": (),
 }
 

@@ -1,6 +1,7 @@
 """Workers of distributed training, and the gradients that they send."""
 
 import functools
+import json
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -60,10 +61,13 @@ def pixels(images: np.ndarray) -> np.ndarray:
 
 def network(dataset: data.Dataset, spec: ConfigDict) -> nn.Module:
   """Return a model for a data set, by `model` and `args`."""
-  mean, std = dataset.mean, dataset.std
-  return models.create(
-    spec.model, dataset.num_classes, mean, std, **spec.args.to_dict()
-  )
+  public = (dataset.num_classes, dataset.mean, dataset.std)
+  return _network(spec.model, public, spec.args.to_json(sort_keys=True))
+
+
+@functools.lru_cache(maxsize=32)  # Or each would compile its programs again.
+def _network(name: str, public: tuple[Any, ...], args: str) -> nn.Module:
+  return models.create(name, *public, **json.loads(args))
 
 
 @functools.lru_cache(maxsize=32)  # Programs are cached by its functions.
