@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -103,12 +104,13 @@ def _compared(
     return
 
   def keyed(images: np.ndarray) -> np.ndarray:
-    return np.asarray(pixel_shuffle.transform(worker.key, images))
+    return np.asarray(pixel_shuffle.transform(worker.key, jnp.asarray(images)))
 
   def undone(guess: Guess, key: Any) -> Guess:
     images = np.asarray(guess.images, np.float32)
     images = np.clip(np.nan_to_num(images), 0, 1)
-    return guess._replace(images=pixel_shuffle.inverse(key, images))
+    plain = pixel_shuffle.inverse(key, jnp.asarray(images))
+    return guess._replace(images=np.asarray(plain))
 
   through = [b._replace(image=keyed(b.image)) for b in batches]
   yield "keyed", guesses, through, keyed(unrelated)

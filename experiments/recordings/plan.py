@@ -15,7 +15,7 @@ ATTACKS = {
   "idlg": "iDLG",
   "inverting": "Inverting Gradients",
 }
-LOCKS = {"hpnn": {}, "shf": {}, "np": {}, "ffx": {}}
+LOCKS = ("hpnn", "shf", "np", "ffx")
 ANSWERS = ("told", "own")
 
 

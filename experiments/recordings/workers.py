@@ -15,7 +15,7 @@ import keyjax
 from experiments import data, models
 from experiments.membership.models import key_collection, under_key
 from experiments.protection import lock
-from experiments.recordings.plan import LOCKS, Scene
+from experiments.recordings.plan import Scene
 from keyjax import parallel
 from keyjax.attacks import fit
 from keyjax.attacks.game import Examples
@@ -72,8 +72,8 @@ def _network(name: str, public: tuple[Any, ...], args: str) -> nn.Module:
 
 @functools.lru_cache(maxsize=32)  # Programs are cached by its functions.
 def scheme(model: nn.Module, name: str) -> keyjax.Scheme:
-  """Return a scheme of `LOCKS` for a model."""
-  return lock.build(name, LOCKS[name], model).scheme
+  """Return a scheme of `plan.LOCKS` for a model."""
+  return lock.build(name, {}, model).scheme
 
 
 def make(model: nn.Module, variables: Any, name: str, like: Any) -> Worker:

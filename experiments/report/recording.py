@@ -93,10 +93,10 @@ def _pictures(
 ) -> Iterator[Html]:
   """Yield the first images of each scene: true ones, then recovered ones."""
   groups: dict[tuple[str, ...], list[tuple[str, Row]]] = {}
-  for (*place, attack), found in lines.items():
+  for names, found in lines.items():
     row = found.get("mse", {})
     if "found" in row:
-      groups.setdefault(tuple(place), []).append((attack, row))
+      groups.setdefault(names[:-1], []).append((names[-1], row))
   for place, own in groups.items():
     cells = [element("h3", "true"), charts.images(own[0][1]["true"], "true")]
     for attack, row in own:
@@ -113,9 +113,9 @@ def _table(
 ) -> Html:
   heads = (element("th", x, scope="col") for x in (*head, *columns.values()))
   body = []
-  for (name, *place), found in lines.items():
-    cells = [element("th", name, scope="row")]
-    cells += [element("td", x) for x in place]
+  for place, found in lines.items():
+    cells = [element("th", place[0], scope="row")]
+    cells += [element("td", x) for x in place[1:]]
     cells += [_cell(found.get(x)) for x in columns]
     body.append(element("tr", *cells))
   table = element(
