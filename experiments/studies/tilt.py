@@ -98,7 +98,7 @@ def rank(log_probs: Array, candidates: Array, typed: Array) -> Array:
     array([1])
   """
   # float[n, c]
-  scores = sum(log_probs[:, k, candidates[:, k]] for k in range(4))
+  scores = log_probs[:, np.arange(4), candidates].sum(-1)
   own = scores[np.arange(len(typed)), typed]
   return (scores > own[:, None]).sum(-1)
 

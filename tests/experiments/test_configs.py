@@ -53,6 +53,8 @@ SHAPES = {
   "tinyshakespeare": ((64,), 65),
   "scene_masks": ((64, 64, 1), 11),
   "scene_boxes": ((64, 64, 1), 10),
+  "tilt": ((20, 6, 1), 10),
+  "bits": ((16, 8, 1), 2),
 }
 
 
