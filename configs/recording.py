@@ -28,6 +28,7 @@ def get_config() -> ConfigDict:
     own.models[f"cnn_{name}"] = _model(
       "cnn", f"CNN, {name}", name, features=(12, 12), units=64
     )
+  own.networks = tuple(own.models)  # Those that are measured.
   own.batch_sizes = (1, 4, 8)  # Images of a device.
   own.devices = 8  # With one image each, where gradients are averaged; 1: none.
   own.train_steps = 300  # Of the network that is not fresh; 0: none.

@@ -15,6 +15,7 @@ What to type next:
     --config.parts="('online',)"               only on-line learning
     --config.gradients.attacks="('division',)" only this attack
     --config.gradients.locks="('hpnn',)"       only this lock
+    --config.gradients.networks="('mlp_relu',)" only this network
     --config.seeds=5                           more seeds
     --copy=FILE                                the figures, for a document
 """

@@ -67,7 +67,7 @@ def scenes(config: ConfigDict) -> Iterator[Scene]:
   Args:
     config: `config.gradients`.
   """
-  for model in config.models:
+  for model in config.networks:
     one = Scene(model)
     yield one
     if config.train_steps:
@@ -78,7 +78,7 @@ def scenes(config: ConfigDict) -> Iterator[Scene]:
         yield one._replace(defense="noise", noise=noise)
     for lock in config.locks:
       yield one._replace(lock=lock)
-  for model in config.models:
+  for model in config.networks:
     for size in config.batch_sizes:
       if size > 1:
         yield Scene(model, size)
@@ -107,17 +107,20 @@ def check(config: ConfigDict) -> None:
   for name in ("victims", "unrelated", "steps", "restarts", "devices"):
     _require(f"gradients.{name}", own[name], own[name] >= 1)
   _require("gradients.train_steps", own.train_steps, own.train_steps >= 0)
+  labels = tuple(own.networks)
+  known = labels and set(labels) <= set(own.models)
+  _require("gradients.networks", labels, known)
   sizes = tuple(own.batch_sizes)
   _require("gradients.batch_sizes", sizes, sizes and min(sizes) >= 1)
   _require("gradients.clip", own.clip, own.clip >= 0)
   noise = tuple(own.noise)
   _require("gradients.noise", noise, all(x > 0 for x in noise))
-  for name, known in (
+  for name, names in (
     ("attacks", ATTACKS),
     ("strongest", ATTACKS),
     ("locks", LOCKS),
   ):
-    _require(f"gradients.{name}", tuple(own[name]), set(own[name]) <= {*known})
+    _require(f"gradients.{name}", tuple(own[name]), set(own[name]) <= {*names})
   _require("gradients.attacks", tuple(own.attacks), len(own.attacks) > 0)
   for label, spec in own.models.items():
     field = f"gradients.models.{label}.model"
@@ -143,7 +146,14 @@ def name(config: ConfigDict, part: str, what: str, seed: int) -> str:
 
 # What only says which rows are measured.
 _LISTS = {
-  "gradients": ("models", "batch_sizes", "noise", "locks", "devices"),
+  "gradients": (
+    "models",
+    "networks",
+    "batch_sizes",
+    "noise",
+    "locks",
+    "devices",
+  ),
   "online": (),
 }
 

@@ -15,6 +15,8 @@ from experiments import recording as command
 from experiments.recordings import attackers, figures, plan, workers
 from experiments.recordings.plan import Scene
 from experiments.report import recording as report
+from experiments.run import results
+from experiments.tables import blocks
 from keyjax import parallel
 from keyjax.attacks.privacy.gradients.observed import of_mean_loss
 from tests.experiments.docstrings import load_config
@@ -29,6 +31,7 @@ def small(**fields: Any) -> ConfigDict:
   with own.unlocked():
     own.models = ConfigDict({ONE: own.models[ONE]})
   own.models[ONE].args.hidden = (16,)
+  own.networks = (ONE,)
   own.update(batch_sizes=(1, 2), devices=2, victims=1, unrelated=10)
   own.update(steps=20, lbfgs_steps=4, restarts=1, train_steps=3)
   own.update(noise=(), clip=0.0, locks=("hpnn", "shf"))
@@ -78,6 +81,7 @@ def test_a_name_depends_on_what_a_figure_does() -> None:
     ("gradients.victims", 0),
     ("gradients.batch_sizes", (0,)),
     ("gradients.clip", -1.0),
+    ("gradients.networks", ("mlp_tanh",)),
     ("gradients.noise", (0.0,)),
     ("gradients.attacks", ("dlgs",)),
     ("gradients.strongest", ("dlgs",)),
@@ -175,6 +179,20 @@ def test_figures_have_intervals_and_the_page_shows_them() -> None:
   assert "0.157 to 0.843" in text and "http" not in text.replace(
     "http-equiv", ""
   )
+
+
+def test_a_document_quotes_the_figures(tmp_path: pathlib.Path) -> None:
+  rows = [
+    made(seed=seed, condition="no_key", metric=metric, value=value, date="2")
+    | {"hardware": "h", "command": "c", "dataset": "d"}
+    for metric, value in (("named", 0.5), ("psnr", 20.0), ("labels", 1.0))
+    for seed in range(2)
+  ]
+  results.write_json(tmp_path / "recording.json", figures.over_seeds(rows))
+  block = "<!-- begin recording: x -->\n<!-- end recording -->"
+  text = blocks.fill(block, tmp_path)
+  assert "| x | x | no key | 4/8, 20.0 (20.0 to 20.0) |  |" in text
+  assert "(`c`; d; 2 seeds;" in text
 
 
 @pytest.mark.slow
