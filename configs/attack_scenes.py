@@ -35,6 +35,7 @@ def get_config(task: str = "") -> ConfigDict:
     deep_lock=locks["float32"],
     counter=scheme("deep_lock", "Deep-Lock, counter", schedule="counter"),
     noise=locks["noise"],
+    adv_params=locks["adv_params"],
     hpnn=locks["hpnn"],
     shf=locks["shf"],
     features=locks["features"],
