@@ -69,7 +69,10 @@ def _plain(rows: Sequence[Row]) -> list[Html]:
   """Draw a panel for each query set, with a line for each kind of answer."""
   own = [r for r in _agreements(rows) if r["condition"] == "plain"]
   replies = dict.fromkeys(r["reply_title"] for r in own)
-  names = {x: (x, f"s{i % 10 + 1}") for i, x in enumerate(replies)}
+  controls = {r["reply_title"] for r in own if r["reply"] == "swapped"}
+  drawn = [x for x in replies if x not in controls]
+  names = {x: (x, f"s{i % 10 + 1}") for i, x in enumerate(drawn)}
+  names |= {x: (x, "s0") for x in controls}
   panels = [
     panel
     for title in dict.fromkeys(r["set_title"] for r in own)

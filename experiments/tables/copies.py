@@ -59,7 +59,7 @@ def at_most(rows: Sequence[Row], metric: str = "agreement") -> list[Row]:
 
 def temperature(rows: Sequence[Row]) -> list[Finding]:
   """Return what a temperature does to copies: against all probabilities."""
-  found = at_most(rows)
+  found = [r for r in at_most(rows) if r["condition"] == "plain"]
   names = [r["reply"] for r in found if r["reply"].startswith(_HIDING)]
   return [
     finding
