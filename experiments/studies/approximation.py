@@ -19,8 +19,8 @@ from experiments.studies import base
 
 TITLE = "Functions that a network does not learn"
 SENTENCE = (
-  "A network approximates any function, and cryptographic functions are made "
-  "to resist that."
+  "A network approximates any function, but for cryptographic ones, which are "
+  "made so that it does not."
 )
 DATASETS = ("bits",)
 
