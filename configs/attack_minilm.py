@@ -128,6 +128,9 @@ def get_config() -> ConfigDict:
       schedule=True,
       **few,
     ),
+    statistics=attack(
+      "hpnn_statistics", "statistics, schedule known", schedule=True
+    ),
     known=attack("known_plaintext", "4 known weights", known_weights=4),
     base_words=attack("base_model", "four weights of the base", has_base=True),
     base_signs=attack("hpnn_base", "signs of the base", has_base=True),
