@@ -89,25 +89,6 @@ def get_config() -> ConfigDict:
         **few,
       ),
     }
-  # Weights that are far off take more steps, and larger ones.
-  more = {
-    "fraction": 1.0,
-    "steps": 100,
-    "points": 1,
-    "seeds": 3,
-    "grid": ({"learning_rate": 1e-3, "batch_size": 8},),
-  }
-  attacks |= {
-    "scratch_longer": attack(
-      "scratch", "random weights, 100 steps", schemes="none", **more
-    ),
-    "tune_longer": attack(
-      "fine_tune",
-      "fine-tuning, 100 steps",
-      schemes="hpnn|adv_params|noise",
-      **more,
-    ),
-  }
   few = {"fraction": 0.05, "points": 1}
   set_attacks(
     config,
