@@ -6,9 +6,9 @@ r"""CIFAR-10 with a ResNet-18 of a quarter of the width, for two CPU cores.
 Four epochs, 15 to 30 minutes for each of its two trained networks: the accuracy
 is far from that of the papers, but shows what the locks take away. AdvParams
 looks at four layers, because each of its steps takes the gradient of 1,000
-images. Not run to its end yet. `cifar10_width16.py` trains longer, and under
-input keys too; `hpnn.py:cifar10` and the other `:cifar10`
-configs have the papers' network and recipe.
+images. The figures are in docs/results.md. `cifar10_width16.py` trains longer,
+and under input keys too; `hpnn.py:cifar10` and the other `:cifar10` configs
+have the papers' network and recipe.
 """
 
 from ml_collections import ConfigDict
