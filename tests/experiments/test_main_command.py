@@ -54,7 +54,7 @@ MISTAKES = {
   ),
   "data set": (
     [QUICKSTART, "--workdir={}", "--config.dataset=imagenot"],
-    "Unknown data set 'imagenot': choose from cifar10, .*digits, fake",
+    "Unknown data set 'imagenot': choose from .*cifar10, .*digits, .*fake",
   ),
   "model": (
     [QUICKSTART, "--workdir={}", "--config.model=transformer"],
