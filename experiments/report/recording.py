@@ -102,8 +102,9 @@ def _pictures(
     for attack, row in own:
       cells.append(element("h3", attack))
       cells.append(charts.images(row["found"], attack))
-    about = element("figcaption", "; ".join(place))
-    yield element("figure", about, *cells, class_="wide pixels")
+    yield element("h3", "; ".join(place))
+    # A grid of two columns: a name, and its pictures.
+    yield element("figure", *cells, class_="wide pixels")
 
 
 def _table(

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 from typing import Any
 
 import jax
@@ -176,6 +177,11 @@ def test_figures_have_intervals_and_the_page_shows_them() -> None:
   assert found[1]["low"] == 0 and found[1]["high"] == 1
   text = report.render(found)
   assert text.count("<img") == 2 and "1 pass, its own answers" in text
+  # Two columns, filled in turn: anything else in a figure would move each
+  # picture beside another one's name.
+  (figure,) = re.findall(r"<figure.*?>(.*?)</figure>", text, re.DOTALL)
+  tags = re.findall(r"<(h3|div|figcaption)", figure)
+  assert tags == ["h3", "div"] * 2
   assert "0.157 to 0.843" in text and "http" not in text.replace(
     "http-equiv", ""
   )
