@@ -156,7 +156,7 @@ def sbox() -> Array:
   for i, x in enumerate(exponents):
     inverse[x] = exponents[-i % 255]
   turned = [(inverse << k) | (inverse >> (8 - k)) for k in range(1, 5)]
-  return np.bitwise_xor.reduce([inverse, *turned]) ^ np.uint8(0x63)
+  return functools.reduce(np.bitwise_xor, turned, inverse) ^ np.uint8(0x63)
 
 
 def _labelled(lab: base.Lab, name: str, bit: Bit) -> base.data.Dataset:

@@ -160,7 +160,11 @@ def _moved(key: PermutationKey, params: Any, direction: Any) -> Any:
         for axis in AXES
         if (name := f"{spec.path}:{axis}") in key.orders
       }
-      leaf = _permute(leaf, own)
+      out = _permute(leaf, own)
+      if not isinstance(leaf, jax.core.Tracer):
+        # JAX 0.12 cannot be asked for it within jit: see `tree.alike`.
+        out = jax.device_put(out, jnp.asarray(leaf).sharding)
+      leaf = out
     moved.append(leaf)
   return jax.tree.unflatten(treedef, moved)
 
@@ -168,10 +172,16 @@ def _moved(key: PermutationKey, params: Any, direction: Any) -> Any:
 @jax.jit
 def _permute(leaf: jax.Array, orders: Mapping[str, jax.Array]) -> jax.Array:
   def take(leaf: jax.Array, orders: Mapping[str, jax.Array]) -> jax.Array:
+    # Bit patterns: where devices share a leaf, XLA may sum what each of them
+    # has, and -0.0 + 0.0 is 0.0; subnormal numbers vanish as well.
+    dtype, floats = leaf.dtype, jnp.issubdtype(leaf.dtype, jnp.floating)
+    if floats:
+      words = f"uint{jnp.finfo(dtype).bits}"
+      leaf = jax.lax.bitcast_convert_type(leaf, words)
     for axis, order in orders.items():
       # Indices are in range: other modes would make values.
       leaf = jnp.take(leaf, order, axis=AXES[axis], mode="clip")
-    return leaf
+    return jax.lax.bitcast_convert_type(leaf, dtype) if floats else leaf
 
   return tree.alike(meshes.as_auto(take, leaf, leaf, dict(orders)), leaf)
 

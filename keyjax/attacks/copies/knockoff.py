@@ -148,7 +148,9 @@ def train(
   found = signals.check_members(found, (max(k, 1), n))
   counts = found.sum(1)
   if not counts.all():
-    raise ValueError(f"knockoff: copy {counts.argmin()} has no answered query")
+    raise ValueError(
+      f"knockoff: copy {np.argmin(counts)} has no answered query"
+    )
   _check_classes(apply_fn, init, answered, logits.shape[-1])
   data = Examples(answered.image, logits.astype(np.float32))
   loss = _softened(signals.check_above(temperature, "temperature", 0))

@@ -118,7 +118,7 @@ def _fit(
   if variance == "fixed":
     deviation = np.asarray(phi[chosen].std())
   elif variance == "pooled":
-    deviation = np.asarray(np.sqrt(squares.sum() / counts.sum()))
+    deviation = np.asarray(np.sqrt(squares.sum() / int(counts.sum())))
   else:
     deviation = np.sqrt(squares.sum(0) / counts)
   middle = means if center == "mean" else _medians(phi, chosen, counts)

@@ -170,7 +170,7 @@ def _check_data(data: Examples, members: Any, each: int) -> np.ndarray:
   k = len(found) if found.ndim == 2 else 1
   found = signals.check_members(found, (max(k, 1), n), each, each)
   if not found.any(1).all():
-    raise ValueError(f"shadows: model {found.any(1).argmin()} has no members")
+    raise ValueError(f"shadows: model {np.argmin(found.any(1))} has no members")
   return found
 
 

@@ -154,7 +154,7 @@ def _rows(
     raise ValueError(
       f"class {empty} has no members, or only members, in all shadow models"
     )
-  rows = np.zeros((len(classes), 2, counts.max()), np.int32)
+  rows = np.zeros((len(classes), 2, int(np.max(counts))), np.int32)
   for i, pair in enumerate(groups):
     for j, found in enumerate(pair):
       rows[i, j, : len(found)] = found

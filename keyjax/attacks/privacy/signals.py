@@ -141,8 +141,9 @@ def check_members(
   ):
     if found.size and counts.min() < least:
       raise ValueError(
-        f"example {counts.argmin()} has {counts.min()} of {len(found)} shadow "
-        f"models {name} it: each needs {least} or more; see `shadows.split`"
+        f"example {np.argmin(counts)} has {counts.min()} of {len(found)} "
+        f"shadow models {name} it: each needs {least} or more; see "
+        "`shadows.split`"
       )
   return found
 
