@@ -30,7 +30,7 @@ from keyjax import arguments, keys, secrets, tree
 from keyjax.interception import intercept
 from keyjax.scheme import ApplyFn, Scheme
 from keyjax.schemes import feature_layers, hpnn_lock, registry
-from keyjax.schemes.orders import OrdersKey
+from keyjax.schemes.orders import OrdersKey, taken
 from keyjax.secrets import Secret
 
 NAME = feature_layers.NAME
@@ -173,7 +173,8 @@ def absorb(key: FeatureKey, params: Any) -> Any:
     module, name = hpnn_lock.module_of(path)
     if module in key.orders and name in hpnn_lock.WEIGHTS:
       met.add(module)
-      leaf = _taken(leaf, key.orders[module], path)
+      _check_channels(leaf, key.orders[module], path)
+      leaf = taken(leaf, key.orders[module], axis=-1)
     out.append(leaf)
   missing = sorted(set(key.orders) - met)
   if missing:
@@ -203,12 +204,16 @@ def _permute(
 
 
 def _taken(x: Any, order: jax.Array, path: str) -> jax.Array:
+  _check_channels(x, order, path)
+  return jnp.take(x, order, axis=-1, mode="clip")
+
+
+def _check_channels(x: Any, order: jax.Array, path: str) -> None:
   if not hpnn_lock.is_array(x) or x.shape[-1] != order.shape[-1]:
     raise ValueError(
       f"{NAME}: {path} is {arguments.describe(x)}, where the key has "
       f"{order.shape[-1]} channels: it is for another model"
     )
-  return jnp.take(x, order, axis=-1, mode="clip")
 
 
 def _check_apply(apply_fn: ApplyFn) -> None:

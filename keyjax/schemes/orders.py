@@ -57,3 +57,27 @@ def _cycled(
   cycle = rng.choice(found.size, swaps + 1, replace=False)
   found[cycle] = found[np.roll(cycle, 1)]
   return jnp.asarray(found)
+
+
+def taken(x: jax.Array, order: jax.Array, axis: int) -> jax.Array:
+  """Return weights in another order along an axis, bit for bit.
+
+  Bit patterns move, not numbers: where devices share an array, XLA sums what
+  each of them has, and -0.0 + 0.0 is 0.0; subnormal numbers vanish as well.
+
+  Args:
+    x: Array of any dtype; nothing can be differentiated through it.
+    order: int32[n], a permutation of the places of the axis.
+    axis: Axis of length n.
+
+  Example:
+    >>> taken(jnp.array([1.0, -0.0]), jnp.array([1, 0]), axis=0)
+    Array([-0.,  1.], dtype=float32)
+  """
+  x = jnp.asarray(x)
+  if not jnp.issubdtype(x.dtype, jnp.floating):
+    return jnp.take(x, order, axis=axis, mode="clip")
+  words = jax.lax.bitcast_convert_type(x, f"uint{jnp.finfo(x.dtype).bits}")
+  # Indices are in range: other modes would make values.
+  moved = jnp.take(words, order, axis=axis, mode="clip")
+  return jax.lax.bitcast_convert_type(moved, x.dtype)

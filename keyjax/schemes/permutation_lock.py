@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from keyjax import arguments, keys, meshes, secrets, tree
 from keyjax.scheme import Scheme
 from keyjax.schemes import registry
-from keyjax.schemes.orders import OrdersKey
+from keyjax.schemes.orders import OrdersKey, taken
 from keyjax.secrets import Secret
 
 NAME = "permutation_lock"
@@ -172,16 +172,9 @@ def _moved(key: PermutationKey, params: Any, direction: Any) -> Any:
 @jax.jit
 def _permute(leaf: jax.Array, orders: Mapping[str, jax.Array]) -> jax.Array:
   def take(leaf: jax.Array, orders: Mapping[str, jax.Array]) -> jax.Array:
-    # Bit patterns: where devices share a leaf, XLA may sum what each of them
-    # has, and -0.0 + 0.0 is 0.0; subnormal numbers vanish as well.
-    dtype, floats = leaf.dtype, jnp.issubdtype(leaf.dtype, jnp.floating)
-    if floats:
-      words = f"uint{jnp.finfo(dtype).bits}"
-      leaf = jax.lax.bitcast_convert_type(leaf, words)
     for axis, order in orders.items():
-      # Indices are in range: other modes would make values.
-      leaf = jnp.take(leaf, order, axis=AXES[axis], mode="clip")
-    return jax.lax.bitcast_convert_type(leaf, dtype) if floats else leaf
+      leaf = taken(leaf, order, AXES[axis])
+    return leaf
 
   return tree.alike(meshes.as_auto(take, leaf, leaf, dict(orders)), leaf)
 
