@@ -21,8 +21,6 @@ What to type next:
 """
 
 import functools
-import itertools
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -35,10 +33,9 @@ import keyjax
 from experiments import data
 from experiments.copying import measure, plan, rebuild
 from experiments.copying.victims import Victims
-from experiments.membership.measure import Task
 from experiments.protection.job import Job, open_job
 from experiments.report import copies as report
-from experiments.run import copy_flag, files, results
+from experiments.run import copy_flag, files, results, tasks
 from experiments.run import flags as run_flags
 
 Row = dict[str, Any]
@@ -70,7 +67,7 @@ def run(
   job = _open_job(config, workdir, keydir, secret, say)
   todo = measure.tasks(config, Victims(config, job))
   file = files.path(workdir) / "copies.jsonl"
-  found = _measured(todo, file, job, say)
+  found = tasks.measured(todo, file, job.row_base, say, _summary)
   results.write_json(files.path(workdir) / "copies.json", found)
   if copy:
     results.write_json(files.path(copy), found)
@@ -116,31 +113,9 @@ def _open_job(
   return job
 
 
-def _measured(
-  todo: Sequence[Task],
-  file: files.AnyPath,
-  job: Job,
-  say: Callable[[str], None],
-) -> list[Row]:
-  """Measure the tasks that have no rows yet; return the rows of all."""
-  start, counted = time.monotonic(), itertools.count(1)
-  titles = {task.name: task.title for task in todo}
-
-  def measure_one(task: Task) -> list[Row]:
-    begun = time.monotonic()
-    new = task.measure()
-    seconds = round(time.monotonic() - begun, 3)
-    return [r | job.row_base | {"seconds": seconds} for r in new]
-
-  def done(name: str, new: list[Row], left: int) -> None:
-    count = next(counted)
-    minutes = (time.monotonic() - start) / count * left / 60
-    best = max((r["value"] for r in new), default=0.0)
-    say(f"{titles[name]}: {len(new)} rows, at most {best:.3f}")
-    say(f"  {count} of {count + left}, about {minutes:.0f} min left")
-
-  functions = {t.name: functools.partial(measure_one, t) for t in todo}
-  return results.resume(file, functions, done)
+def _summary(rows: list[Row]) -> list[str]:
+  best = max((r["value"] for r in rows), default=0.0)
+  return [f"{len(rows)} rows, at most {best:.3f}"]
 
 
 def table(rows: Sequence[Row]) -> rich.table.Table:

@@ -19,8 +19,6 @@ What to type next:
 """
 
 import functools
-import itertools
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -31,10 +29,9 @@ from ml_collections import ConfigDict
 
 import keyjax
 from experiments.membership import measure, models, plan
-from experiments.membership.measure import Task
 from experiments.protection.job import Job, open_job
 from experiments.report import privacy as report
-from experiments.run import copy_flag, files, results
+from experiments.run import copy_flag, files, results, tasks
 from experiments.run import flags as run_flags
 
 Row = dict[str, Any]
@@ -71,7 +68,7 @@ def run(
   job = _open_job(config, workdir, keydir, secret, say)
   todo = measure.tasks(config, models.Models(config, job))
   file = files.path(workdir) / "privacy.jsonl"
-  found = _measured(todo, file, job, say)
+  found = tasks.measured(todo, file, job.row_base, say, _summary)
   results.write_json(files.path(workdir) / "privacy.json", found)
   if copy:
     kept = [{k: v for k, v in r.items() if k != "curves"} for r in found]
@@ -107,31 +104,8 @@ def _open_job(
   return job
 
 
-def _measured(
-  todo: Sequence[Task],
-  file: files.AnyPath,
-  job: Job,
-  say: Callable[[str], None],
-) -> list[Row]:
-  """Measure the tasks that have no rows yet; return the rows of all."""
-  start, counted = time.monotonic(), itertools.count(1)
-  titles = {task.name: task.title for task in todo}
-
-  def measure_one(task: Task) -> list[Row]:
-    begun = time.monotonic()
-    new = task.measure()
-    seconds = round(time.monotonic() - begun, 3)
-    return [r | job.row_base | {"seconds": seconds} for r in new]
-
-  def done(name: str, new: list[Row], left: int) -> None:
-    count = next(counted)
-    minutes = (time.monotonic() - start) / count * left / 60
-    figures = ", ".join(f"{r['metric']} {r['value']:.3f}" for r in new)
-    say(f"{titles[name]}: {figures}")
-    say(f"  {count} of {count + left}, about {minutes:.0f} min left")
-
-  functions = {t.name: functools.partial(measure_one, t) for t in todo}
-  return results.resume(file, functions, done)
+def _summary(rows: list[Row]) -> list[str]:
+  return [", ".join(f"{r['metric']} {r['value']:.3f}" for r in rows)]
 
 
 def table(rows: Sequence[Row]) -> rich.table.Table:

@@ -23,8 +23,6 @@ What to type next:
 """
 
 import functools
-import itertools
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -35,11 +33,11 @@ from ml_collections import ConfigDict
 
 import keyjax
 from experiments.evasion import claims, measure, pictures, plan, tasks
-from experiments.evasion.tasks import Task
 from experiments.protection.job import Job, open_job
 from experiments.report import robustness as report
 from experiments.run import copy_flag, files, results
 from experiments.run import flags as run_flags
+from experiments.run import tasks as run_tasks
 from experiments.tables import survey
 
 Row = dict[str, Any]
@@ -81,7 +79,13 @@ def run(
   dataset = jobs[plan.NONE].dataset
   todo = tasks.of_models(config, jobs, folder, only)
   todo += claims.tasks(config, dataset, folder)
-  found = _measured(todo, folder / "robustness.jsonl", jobs, say)
+  found = run_tasks.measured(
+    todo,
+    folder / "robustness.jsonl",
+    jobs[plan.NONE].row_base,
+    say,
+    lambda rows: map(tasks.summary, rows),
+  )
   found += measure.worst_cases(found)
   results.write_json(folder / "robustness.json", found)
   if copy:
@@ -95,32 +99,6 @@ def run(
   console.print(f"Rows:    {folder / 'robustness.jsonl'}")
   console.print(f"Report:  {page}")
   return found
-
-
-def _measured(
-  todo: Sequence[Task],
-  file: files.AnyPath,
-  jobs: dict[str, Job],
-  say: Callable[[str], None],
-) -> list[Row]:
-  """Measure the tasks that have no rows yet; return the rows of all."""
-  base = jobs[plan.NONE].row_base
-  start, counted = time.monotonic(), itertools.count(1)
-
-  def measure_one(task: Task) -> list[Row]:
-    say(f"{task.title} ...")
-    return [r | base | {"task": task.name} for r in task.measure()]
-
-  def done(name: str, new: list[Row], left: int) -> None:
-    del name
-    for row in new:
-      say(f"  {tasks.summary(row)}")
-    count = next(counted)
-    minutes = (time.monotonic() - start) / count * left / 60
-    say(f"  {count} of {count + left}, about {minutes:.0f} min left")
-
-  functions = {t.name: functools.partial(measure_one, t) for t in todo}
-  return results.resume(file, functions, done)
 
 
 def _open_jobs(

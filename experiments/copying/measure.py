@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from experiments.copying import knockoffs, plan, rebuild, whose
 from experiments.copying.victims import Victims
-from experiments.membership.measure import Task
+from experiments.run.tasks import Task
 
 _CONDITIONS = ("right", "wrong", "no_key")
 

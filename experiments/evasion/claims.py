@@ -8,8 +8,8 @@ from ml_collections import ConfigDict
 
 from experiments import data, studies
 from experiments.evasion import plan
-from experiments.evasion.tasks import Row, Task
 from experiments.run import files, results
+from experiments.run.tasks import Row, Task
 from experiments.tables import survey
 
 

@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -14,27 +14,13 @@ from experiments.evasion import measure, pictures, plan
 from experiments.evasion.models import Judged, Models
 from experiments.protection.job import Job
 from experiments.run import files, results
+from experiments.run.tasks import Row, Task
 from keyjax import defenses
 from keyjax.attacks import evasion, transfer_matrix
 
-Row = dict[str, Any]
 AUDIT = "gradient masking"
 TRANSFER = "transfer"
 _AUDIT_IMAGES = 200
-
-
-class Task(NamedTuple):
-  """A measurement that makes one or more rows.
-
-  Attributes:
-    name: Name that changes with whatever its figures depend on.
-    title: Title of its progress.
-    measure: The measurement.
-  """
-
-  name: str
-  title: str
-  measure: Callable[[], list[Row]]
 
 
 def of_models(

@@ -12,8 +12,8 @@ plain, which an attacker trains without any key.
 """
 
 import functools
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -25,6 +25,7 @@ from experiments.membership import attacks, models, plan, replies
 from experiments.membership.attacks import Answers
 from experiments.protection.job import Rows
 from experiments.run import results
+from experiments.run.tasks import Task
 from keyjax.attacks.privacy import leakage, roc, stacked
 from keyjax.scheme import PyTree, binds
 
@@ -37,20 +38,6 @@ _CONDITIONS = ("right", "wrong", "no_key")
 
 # The answers of the last condition, which all attacks on it share.
 Kept = dict[tuple[str, str], list[tuple[Answers, np.ndarray]]]
-
-
-class Task(NamedTuple):
-  """Some rows that are measured together.
-
-  Attributes:
-    name: Name, a hash of what its figures depend on.
-    title: Title for people.
-    measure: Function that returns the rows.
-  """
-
-  name: str
-  title: str
-  measure: Callable[[], Rows]
 
 
 def tasks(config: ConfigDict, found: models.Models) -> list[Task]:

@@ -8,7 +8,7 @@ from experiments.tables import headlines, markdown
 
 METRIC = "study"  # Of rows of studies.
 # Of one seed, or of one machine.
-_NOT_UNITED = ("seed", "row", "task", "source")
+_NOT_UNITED = ("seed", "row", "seconds", "source")
 _IMAGES = {"digits": "digits", "mnist": "MNIST"}
 _APPROXIMATED = {"tilt": "simulated taps", "bits": "random blocks"}
 
