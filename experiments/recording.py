@@ -79,8 +79,9 @@ def run(
 
   found = figures.over_seeds(results.resume(file, todo, done))
   if copy:
-    kept = [{k: v for k, v in r.items() if k not in report.PICTURES}
-            for r in found]  # fmt: skip
+    kept = [
+      {k: v for k, v in r.items() if k not in report.PICTURES} for r in found
+    ]
     results.write_json(files.path(copy), kept)
   page = folder / "recording.html"
   report.write(page, found)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -16,9 +16,48 @@ from keyjax import processes, quantize, tasks, tree
 from keyjax.attacks import referee, registry
 from keyjax.attacks.fit import Recipe, fit
 from keyjax.attacks.game import Examples, Score, Target
+from keyjax.scheme import PyTree
 
 _SISTER = Recipe(learning_rate=1e-3, layers=".*head.*")
 _SISTER_STEPS = 50
+
+
+def locked(
+  job: Job,
+  label: str,
+  key: Any,
+  prepared: PyTree,
+  *,
+  init: Callable[[jax.Array], PyTree],
+  train: Examples,
+  test: Examples,
+) -> Target:
+  """Return a model under one protection of a job, locked.
+
+  Args:
+    job: The job.
+    label: Label of the protection.
+    key: Its key.
+    prepared: Variables, from `Lock.prepare`.
+    init: Function from a JAX rng to fresh variables.
+    train: The owner's training data.
+    test: Data that models are judged on.
+  """
+  lock, spec = job.locks[label], job.config.schemes[label]
+  return Target(
+    name=spec.scheme,
+    scheme=lock.scheme,
+    key=key,
+    params=prepared,
+    locked=jax.jit(lock.scheme.encrypt)(key, prepared),
+    apply_fn=job.model.apply,
+    init=init,
+    train=train,
+    test=test,
+    task=job.task,
+    options=dict(spec.args),
+    floats=quantize.dequantize,
+  )
 
 
 class Targets:
@@ -93,7 +132,6 @@ class Targets:
 
   def _make(self, label: str) -> Target:
     model = self.job.model
-    spec = self.job.config.schemes[label]
     lock = self.job.locks[label]
     variables = protect.train_locked(self.job, label, self.trained)
     prepared = jax.tree.map(jnp.asarray, lock.prepare(variables))
@@ -102,22 +140,15 @@ class Targets:
     )
     init = jax.jit(model.init)  # The program that training starts with.
     example = tasks.take(self._train.image, slice(1))
-    target = Target(
-      name=spec.scheme,
-      scheme=lock.scheme,
-      key=key,
-      params=prepared,
-      locked=None,
-      apply_fn=model.apply,
+    target = locked(
+      self.job,
+      label,
+      key,
+      prepared,
       init=lambda rng: init(rng, example),
       train=self._train,
       test=self._test,
-      task=self.job.task,
-      options=dict(spec.args),
-      floats=quantize.dequantize,
     )
-    encrypt = jax.jit(lock.scheme.encrypt)
-    target = dataclasses.replace(target, locked=encrypt(key, target.params))
     protect.check_agreement(self.job, label, (key, target.locked))
     if lock.trains or not jax.tree.leaves(key):
       return target  # Another key is another model, or there is none.

@@ -9,11 +9,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments import data
+from experiments.attacking import targets
 from experiments.copying import plan
 from experiments.interpretation.conditions import Condition, conditions
 from experiments.membership import measure, models
 from experiments.protection.job import Job, keygen_batch
-from keyjax import quantize, tasks
+from keyjax import tasks
 from keyjax.attacks.copies import queries
 from keyjax.attacks.game import Examples, Target
 from keyjax.attacks.privacy import shadows
@@ -131,23 +132,18 @@ class Victims:
     return self._targets[scheme, number]
 
   def _target(self, number: int, scheme: str) -> Target:
-    lock, spec = self.job.locks[scheme], self.config.schemes[scheme]
+    lock = self.job.locks[scheme]
     params = self.params(number, scheme)
     prepared = jax.tree.map(jnp.asarray, lock.prepare(params))
     key = self._key(number, scheme, None if lock.trains else prepared)
-    return Target(
-      name=spec.scheme,
-      scheme=lock.scheme,
-      key=key,
-      params=prepared,
-      locked=jax.jit(lock.scheme.encrypt)(key, prepared),
-      apply_fn=self.job.model.apply,
+    return targets.locked(
+      self.job,
+      scheme,
+      key,
+      prepared,
       init=self.init,
       train=self.pool,
       test=self.test,
-      task=self.job.task,
-      options=dict(spec.args),
-      floats=quantize.dequantize,
     )
 
   def services(

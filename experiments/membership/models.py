@@ -12,10 +12,11 @@ import safetensors.numpy
 from ml_collections import ConfigDict
 
 import keyjax
+from experiments.attacking import targets
 from experiments.membership import plan
 from experiments.protection.job import Job, keygen_batch
 from experiments.run import files
-from keyjax import quantize, tree
+from keyjax import tree
 from keyjax.attacks.game import Examples, Target
 from keyjax.attacks.privacy import shadows
 from keyjax.scheme import ApplyFn, PyTree
@@ -135,19 +136,14 @@ class Models:
     else:
       secret = self.job.workdir.secret.child(f"{scheme}_{number}")
       key = lock.scheme.keygen(secret, prepared, keygen_batch(self.job))
-    return Target(
-      name=self._config.schemes[scheme].scheme,
-      scheme=lock.scheme,
-      key=key,
-      params=prepared,
-      locked=jax.jit(lock.scheme.encrypt)(key, prepared),
-      apply_fn=self.job.model.apply,
+    return targets.locked(
+      self.job,
+      scheme,
+      key,
+      prepared,
       init=self._init,
       train=self.pool,
       test=self.rest,
-      task=self.job.task,
-      options=dict(self._config.schemes[scheme].args),
-      floats=quantize.dequantize,
     )
 
   def _shared_key(self, scheme: str) -> Any:
