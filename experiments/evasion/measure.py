@@ -233,7 +233,7 @@ def worst_cases(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         "attack_title": "worst case over all attackers",
         "game": "worst",
         "condition": "any",
-        "value": 1 - broken.mean(),
+        "value": float((~broken).mean()),
         "low": low,
         "high": high,
         "note": "",
