@@ -49,14 +49,13 @@ def get_config() -> ConfigDict:
     ),
     chain=scheme("deep_lock", "Deep-Lock, as published"),
     counter=scheme("deep_lock", "Deep-Lock, counter", schedule="counter"),
-    # A step takes the gradient of all pairs.
     adv_params=scheme(
       "adv_params",
       "AdvParams",
-      theta=0.5,
-      loss_threshold=6.0,
-      max_layers=2,
-      max_steps=3,
+      theta=2.0,
+      loss_threshold=20.0,
+      max_layers=8,
+      max_steps=6,
     ),
     noise=scheme("keyed_noise", "keyed noise"),
   )
@@ -100,6 +99,7 @@ def get_config() -> ConfigDict:
       steps=30,
       grid=({},),
       schedule=True,
+      seeds=3,  # Other pairs, and with them another start.
       **few,
     ),
     greedy=attack(

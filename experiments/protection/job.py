@@ -21,7 +21,8 @@ from keyjax.tasks import Task
 
 KEYGEN_IMAGES = 1000
 KEYGEN_LABELS = 8000  # Each character of a text has one.
-KEYGEN_MASKS = 64  # Each pixel of a mask has a label: these are many more.
+# Each pixel of a mask has a label; pairs are for large encoders.
+KEYGEN_OF_TASK = {"masks": 64, "pairs": 16}
 Rows = list[dict[str, Any]]
 
 
@@ -151,8 +152,7 @@ def keygen_batch(job: Job, limit: int = KEYGEN_IMAGES) -> dict[str, jax.Array]:
     limit: Largest number of examples.
   """
   most = max(1, KEYGEN_LABELS // job.dataset.labels_per_example)
-  if job.dataset.task == "masks":
-    most = KEYGEN_MASKS
+  most = KEYGEN_OF_TASK.get(job.dataset.task, most)
   count = min(limit, most, len(job.dataset.train_labels))
   images = job.dataset.train_images[:count]
   labels = job.dataset.train_labels[:count]
