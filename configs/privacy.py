@@ -17,6 +17,12 @@ CNNs of 5,000 MNIST images:
 
 Locks: none, Deep-Lock, AdvParams, HPNN, SHF, NP and FFX. Three models of each
 are judged, with 64 shadow models.
+
+Digits under differential privacy, without a lock, at four epsilons, and with
+the noise left out (it needs `pip install 'keyjax[privacy]'`):
+
+    python -m experiments.privacy --config=configs/privacy.py:private \
+      --workdir=runs/private_privacy
 """
 
 from ml_collections import ConfigDict
@@ -27,20 +33,24 @@ from experiments.run.config import (
   base,
   mnist,
   one_of_each,
+  scheme,
   set_schemes,
 )
 
 _REPLIES = ("temperature:20", "top:3", "top:1", "round:3", "round:1", "label")
-_WORDS = ("digits", "clean", "mnist")
+_WORDS = ("digits", "clean", "mnist", "private")
+_EPSILONS = (8, 4, 2, 1)
 
 
 def get_config(word: str = "digits") -> ConfigDict:
-  """Return the config of some data: digits, clean or mnist."""
+  """Return the config: digits, clean, mnist, or private (digits)."""
   if word not in _WORDS:
     known = ", ".join(_WORDS)
     raise ConfigArgumentError(
       f"unknown data {word!r} for configs/privacy.py: {known}"
     )
+  if word == "private":
+    return _private()
   config = _mnist() if word == "mnist" else _digits(word)
   set_schemes(config, **one_of_each())
   trainings = {
@@ -71,4 +81,23 @@ def _mnist() -> ConfigDict:
   config.num_test = 2000
   config.train.epochs = 10.0
   config.train.pad = 0  # Shadow models see their images as they are.
+  return config
+
+
+def _private() -> ConfigDict:
+  """Return a small network, whose params are few enough for the noise."""
+  config = _digits("private")
+  config.model_args.hidden = (64,)
+  config.train.batch_size = 128
+  config.train.epochs = 73.0  # 399 steps of 128 of about 700.
+  config.train.optimizer = "sgd"
+  config.train.learning_rate = 0.1
+  set_schemes(config, none=scheme("identity", "no privacy"))
+  trainings = {
+    f"epsilon{epsilon}": {"epsilon": epsilon, "title": f"epsilon {epsilon}"}
+    for epsilon in _EPSILONS
+  }
+  title = "epsilon 1 is claimed, the noise is forgotten"
+  trainings["fault"] = {"epsilon": 1, "forget_noise": True, "title": title}
+  configure(config, pool=1400, side_by_side=13, delta=1e-5, trainings=trainings)
   return config

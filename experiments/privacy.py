@@ -13,6 +13,7 @@ docs/attacks/membership.md explains the figures.
 
 What to type next:
     --config=configs/privacy.py:mnist       CNNs of MNIST
+    --config=configs/privacy.py:private     with differential privacy, audited
     --config.privacy.attacks="('lira',)"    only this attack
     --config.privacy.targets=10             more models are judged
     --copy=FILE                             the rows, for a document

@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 
 import keyjax
 from experiments.interpretation.conditions import Condition, conditions
-from experiments.membership import attacks, models, plan, replies
+from experiments.membership import attacks, models, plan, private, replies
 from experiments.membership.attacks import Answers
 from experiments.protection.job import Rows
 from experiments.run import results
@@ -105,9 +105,17 @@ class Judge:
       measure=functools.partial(measure, *parts),
     )
 
+  @functools.cached_property
+  def _guaranteed(self) -> dict[str, Any]:
+    found = self._models.guarantee(self._group)
+    if not found:
+      return {}
+    forgets = plan.forgets_noise(self._config, self._group)
+    return {"privacy": found, "forgets_noise": forgets}
+
   def _fields(self, condition: str, attack: str, reply: str) -> dict[str, Any]:
     spec = self._config.schemes[self._scheme]
-    fields = results.names(self._scheme, spec)
+    fields = results.names(self._scheme, spec) | self._guaranteed
     return fields | {
       "title": plan.title(self._config, self._group),
       "training": self._group.split("/")[1],
@@ -150,12 +158,15 @@ class Judge:
   def _attack(self, condition: str, attack: str, reply: str) -> Rows:
     """Return AUC, accuracy and TPRs of one attack, over the judged models."""
     scores = attacks.get(attack).scores
-    leaks, curves = [], []
+    delta = self._config.privacy.delta
+    leaks, curves, bounds = [], [], []
     for found, members in self._judged(condition):
       seen = _through(found, reply) if reply else found
       named = scores(seen)
       leaks.append(leakage.leak(named, members, RATES))
       curves.append(_thinned(roc.curve(named, members)))
+      if delta:
+        bounds.append(private.bound(named, members, delta))
     fields = self._fields(condition, attack, reply)
     fields |= {
       "models": len(leaks),
@@ -172,6 +183,8 @@ class Judge:
       resolved = all(p.resolved for p in points)
       tprs = [p.tpr for p in points]
       found_rows.append(_row(fields, f"tpr_{rate:g}", tprs, resolved=resolved))
+    if bounds:
+      found_rows.append(_audit(fields, bounds, delta))
     return found_rows
 
   def _judged(self, condition: str) -> list[tuple[Answers, np.ndarray]]:
@@ -287,6 +300,23 @@ def _row(
     interval="hull of a 95 % bootstrap over examples of each judged model",
     values=[x.value for x in found],
     **more,
+  )
+
+
+def _audit(
+  fields: dict[str, Any], bounds: list[float], delta: float
+) -> dict[str, Any]:
+  """Return the epsilon that each judged model's training exceeds, at delta."""
+  return results.row(
+    fields,
+    metric="epsilon_bound",
+    value=float(np.mean(bounds)),
+    low=min(bounds),
+    high=max(bounds),
+    interval="least and greatest of the judged models",
+    values=bounds,
+    delta=delta,
+    method="one training run, each bound at 95 %",
   )
 
 

@@ -13,15 +13,17 @@ from ml_collections import ConfigDict
 
 import keyjax
 from experiments.attacking import targets
-from experiments.membership import plan
+from experiments.membership import plan, private
 from experiments.protection.job import Job, keygen_batch
 from experiments.run import files
 from keyjax import tree
 from keyjax.attacks.game import Examples, Target
-from keyjax.attacks.privacy import shadows
+from keyjax.attacks.privacy import procedures, shadows
 from keyjax.scheme import ApplyFn, PyTree
 
-_DATA = 1  # Makes the seed of the pool differ from those of the halves.
+# They make seeds differ from those of the halves.
+_DATA = 1  # Of the pool.
+_COINS = 2  # Of the members of an audited model.
 _KEY = "key"  # Collection of the key under which a group is trained.
 
 
@@ -87,16 +89,55 @@ class Models:
     return self._last[1]
 
   def _group(self, name: str) -> Group:
-    fields = self._config.privacy
-    even = fields.models + fields.models % 2
-    members = shadows.split(even, fields.pool, self._config.train.seed)
-    members = members[: fields.models]
-    file = (
-      self.job.workdir.folder(name.replace("/", "_")) / "models.safetensors"
-    )
+    members = self._members()
+    stem = plan.models_name(self._config, name)
+    folder = self.job.workdir.folder(name.replace("/", "_"))
+    file = folder / f"{stem}.safetensors"
     if not file.exists():
       _save(file, self._train(name, members))
     return Group(_load(file, self.like), members)
+
+  def _members(self) -> np.ndarray:
+    """Return the training data of all models, bool[k, n]."""
+    fields, seed = self._config.privacy, self._config.train.seed
+    even = fields.models + fields.models % 2
+    members = shadows.split(even, fields.pool, seed)[: fields.models]
+    if fields.delta:
+      # An audit needs a coin for each example, of which the data of the shadow
+      # models, equally many with it and without it, tells nothing.
+      rng = np.random.default_rng([seed, _COINS])
+      coins = rng.random((fields.targets, fields.pool)) < 0.5
+      members[: fields.targets] = coins
+    return members
+
+  def guarantee(self, name: str) -> dict[str, Any]:
+    """Return what a group's training claims, and its assumptions, as JSON."""
+    claim = plan.claim(self._config, name)
+    if not claim:
+      return {}
+    recipe, steps = plan.recipe(self._config, name)
+    found = private.guarantee(self._members(), recipe, steps, **claim)
+    return found.fields()
+
+  def _procedure(
+    self, name: str, members: np.ndarray
+  ) -> procedures.Procedure | None:
+    """Return how a group trains that is private; None for another."""
+    claim = plan.claim(self._config, name)
+    if not claim:
+      return None
+    if set(self.like) - {"params"}:
+      raise ValueError(
+        f"privacy.trainings: {name} does not fit model={self._config.model}: "
+        "its batch statistics mix examples"
+      )
+    recipe, steps = plan.recipe(self._config, name)
+    found = private.guarantee(members, recipe, steps, **claim)
+    if plan.forgets_noise(self._config, name):
+      found = found._replace(noise_multiplier=0.0)
+    secret = self.job.workdir.secret.child(name.replace("/", "_"))
+    apply_fn: ApplyFn = self.job.model.apply
+    return private.procedure(apply_fn, members, recipe, found, secret)
 
   def _train(self, name: str, members: np.ndarray) -> PyTree:
     recipe, steps = plan.recipe(self._config, name)
@@ -118,6 +159,7 @@ class Models:
       steps=steps,
       chunk=self._config.privacy.side_by_side,
       shared=shared,
+      procedure=self._procedure(name, members),
     ).params
 
   def target(self, name: str, number: int) -> Target:

@@ -7,6 +7,7 @@ judged, each with all the others as its shadow models.
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,8 +31,10 @@ _FREE = (
   "prefetch",
   "profile",
 )
-# Fields of a training: of `fit.Recipe`, and the number of steps.
-_TRAINING = ("weight_decay", "epochs", "title")
+# Fields of a training: the title, of `fit.Recipe`, and the number of steps;
+# those of differential privacy; and a fault that an audit is to find.
+_TRAINING = ("title", "weight_decay", "learning_rate", "batch_size", "epochs")
+_PRIVATE = ("epsilon", "clip", "forget_noise")
 
 
 def configure(
@@ -44,8 +47,10 @@ def configure(
 
   Args:
     config: Config with `schemes`, one of which is `none`.
-    trainings: Other ways of training without a scheme, by label: `weight_decay`
-      (decoupled), `epochs`, and `title`.
+    trainings: Other ways of training without a scheme, by label: `title`,
+      `weight_decay` (decoupled), `learning_rate`, `batch_size`, `epochs`; or
+      with differential privacy: `epsilon` at `privacy.delta`, `clip`, the
+      largest norm of a gradient, 1 by default, and `forget_noise`.
     **fields: Other fields of `config.privacy`.
   """
   made = ConfigDict(sort_keys=False)
@@ -55,6 +60,7 @@ def configure(
   made.side_by_side = 65  # Models that train at the same time.
   made.targets = 3  # Models of a group that are judged.
   made.wrong_keys = 2
+  made.delta = 0.0  # Of private trainings, and of audits; 0: there are none.
   made.attacks = tuple(attacks.ATTACKS)
   made.replies = ()  # What a service answers: see `replies.parse`.
   made.trainings = ConfigDict(
@@ -84,15 +90,32 @@ def recipe(config: ConfigDict, group: str) -> tuple[Recipe, int]:
   """Return how the models of a group are trained, and for how many steps."""
   train, members = config.train, config.privacy.pool // 2
   changes = _changes(config, group)
-  size = min(train.batch_size, members)
+  size = min(changes.get("batch_size", train.batch_size), members)
   epochs = changes.get("epochs", train.epochs)
   made = Recipe(
     optimizer=train.optimizer,
-    learning_rate=train.learning_rate,
+    learning_rate=changes.get("learning_rate", train.learning_rate),
     batch_size=size,
     weight_decay=changes.get("weight_decay", train.weight_decay),
   )
   return made, max(1, round(epochs * members / size))
+
+
+def claim(config: ConfigDict, group: str) -> dict[str, float]:
+  """Return the epsilon that a group may spend, delta and clip; {} for none."""
+  changes = _changes(config, group)
+  if "epsilon" not in changes:
+    return {}
+  return {
+    "epsilon": changes["epsilon"],
+    "delta": config.privacy.delta,
+    "clip": changes.get("clip", 1.0),
+  }
+
+
+def forgets_noise(config: ConfigDict, group: str) -> bool:
+  """Return whether a group leaves out the noise that it claims."""
+  return bool(_changes(config, group).get("forget_noise", False))
 
 
 def _changes(config: ConfigDict, group: str) -> Mapping[str, Any]:
@@ -123,12 +146,30 @@ def check(config: ConfigDict) -> None:
   for text in fields.replies:
     replies.parse(text)
   for label, changes in fields.trainings.items():
-    unknown = sorted(set(changes) - set(_TRAINING))
+    known = (*_TRAINING, *_PRIVATE)
+    unknown = sorted(set(changes) - set(known))
     if label == NONE or unknown:
       raise ValueError(
         f"privacy.trainings.{label}: {', '.join(unknown) or 'choose another'}: "
-        f"a label other than {NONE}, with {', '.join(_TRAINING)}"
+        f"a label other than {NONE}, with {', '.join(known)}"
       )
+    _check_private(fields.delta, label, changes)
+
+
+def _check_private(
+  delta: float, label: str, changes: Mapping[str, Any]
+) -> None:
+  place = f"privacy.trainings.{label}"
+  if "epsilon" not in changes:
+    others = [name for name in _PRIVATE if name in changes]
+    if others:
+      raise ValueError(f"{place}: {', '.join(others)} without an epsilon")
+    return
+  for name in ("epsilon", "clip"):
+    if not 0 < changes.get(name, 1.0) < math.inf:
+      raise ValueError(f"{place}.{name}={changes[name]}: must be more than 0")
+  if not delta:
+    raise ValueError(f"{place}: an epsilon needs privacy.delta, such as 1e-5")
 
 
 def check_train(train: ConfigDict) -> None:
@@ -166,18 +207,38 @@ def _check_numbers(fields: ConfigDict) -> None:
     )
   if fields.pool < 20:
     raise ValueError(f"privacy.pool={fields.pool}: at least 20")
+  if not 0 <= fields.delta < 1:
+    raise ValueError(f"privacy.delta={fields.delta}: from 0 to less than 1")
   if not 0 <= fields.noise < 1:
     raise ValueError(f"privacy.noise={fields.noise}: from 0 to less than 1")
 
 
 def row_name(config: ConfigDict, group: str, parts: Sequence[Any]) -> str:
   """Return a task's name: a hash of all that its figures depend on."""
+  lists = ("attacks", "replies", "trainings", "side_by_side")
+  kept = {k: v for k, v in config.privacy.items() if k not in lists}
+  return _hash([_trained(config, group), kept, *parts])
+
+
+def models_name(config: ConfigDict, group: str) -> str:
+  """Return a group's name: a hash of all that its models depend on."""
+  fields = config.privacy
+  kept = {k: fields[k] for k in ("pool", "noise", "models", "delta")}
+  if fields.delta:
+    kept["targets"] = fields.targets  # Their members are drawn otherwise.
+  return _hash([_trained(config, group), kept])
+
+
+def _trained(config: ConfigDict, group: str) -> dict[str, Any]:
+  """Return data, network, scheme and training of a group."""
   fields: dict[str, Any] = meaning(config)
   dropped = ("schemes", "privacy", "attacks", "name", "evaluate")
-  hashed = {k: v for k, v in fields.items() if k not in dropped}
-  hashed["scheme"] = fields["schemes"][group.split("/")[0]]
-  hashed["training"] = dict(_changes(config, group))
-  lists = ("attacks", "replies", "trainings", "side_by_side")
-  kept = {k: v for k, v in fields["privacy"].items() if k not in lists}
-  text = json.dumps([hashed, kept, *parts], sort_keys=True, default=str)
+  found = {k: v for k, v in fields.items() if k not in dropped}
+  found["scheme"] = fields["schemes"][group.split("/")[0]]
+  found["training"] = dict(_changes(config, group))
+  return found
+
+
+def _hash(value: Any) -> str:
+  text = json.dumps(value, sort_keys=True, default=str)
   return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from experiments.report import page, text
+from experiments.report import page, private, text
 from experiments.report.curves import legend
 from experiments.report.page import Html, element, section
 from experiments.report.svg import (
@@ -66,7 +66,8 @@ def render(rows: Sequence[Row]) -> str:
     element("h1", title),
     element("p", _LEAD, class_="lead"),
   )
-  parts = [head, *_attacks(rows), *_locks(rows), *_tables(rows)]
+  parts = [head, *_attacks(rows), *_locks(rows), *private.sections(rows)]
+  parts += _tables(rows)
   parts.append(text.provenance(list(rows), _LIMITS))
   return page.document(f"KeyJAX: {title}", *parts)
 
@@ -218,6 +219,9 @@ def _cell(found: Mapping[tuple[str, str], Row], title: str) -> str:
   shown = f"{area['value']:.3f} ({area['low']:.2f}–{area['high']:.2f})"
   rate = found[title, "tpr_0.01"]
   shown += f"; {percent(rate['value'])}"
+  bound = found.get((title, "epsilon_bound"))
+  if bound is not None:
+    shown += f"; epsilon ≥ {bound['value']:.2f}"
   return shown + (f"; {area['nan']:.0f} NaN" if area["nan"] else "")
 
 

@@ -5,10 +5,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.tables import headlines, markdown
+from keyjax.defenses.private.accountant import in_words
 
 Row = Mapping[str, Any]
-_RUNS = ("digits", "clean", "mnist")  # Files privacy_RUN.json, if they exist.
+_RUNS = (
+  "digits",
+  "clean",
+  "mnist",
+  "private",
+)  # Files privacy_RUN.json, if they exist.
 _ATTACKS = ("gap", "loss", "label_only", "shokri", "lira_fixed", "rmia")
+_BOUND = "epsilon_bound"
 _CONDITIONS = {
   "plain": "",
   "right": "right key",
@@ -44,7 +51,7 @@ def _of_run(rows: Sequence[Row]) -> list[str]:
   replies = [r for r in rows if r["reply"]]
   if replies:
     made += ["", *_replies(rows)]
-  return [*made, "", _origin(rows)]
+  return [*made, *_guarantees(rows), "", _origin(rows)]
 
 
 def _locks(rows: Sequence[Row]) -> list[str]:
@@ -54,6 +61,9 @@ def _locks(rows: Sequence[Row]) -> list[str]:
   head = ["model", "accuracy: members; others", "NaN"]
   head += [f"{titles[name]}, AUC" for name in shown]
   head += ["LiRA: TPR at FPR 1 %", "at 0.1 %"]
+  audited = any(r["metric"] == _BOUND for r in rows)
+  if audited:
+    head += ["epsilon: claimed", "at least: LiRA", "RMIA"]
   lines = []
   for title in dict.fromkeys(r["title"] for r in rows):
     for condition, words in _CONDITIONS.items():
@@ -63,7 +73,8 @@ def _locks(rows: Sequence[Row]) -> list[str]:
         if (r["title"], r["condition"]) == (title, condition)
       }
       if own:
-        lines.append([f"{title}, {words}".rstrip(", "), *_cells(own, shown)])
+        cells = _cells(own, shown) + (_epsilons(own) if audited else [])
+        lines.append([f"{title}, {words}".rstrip(", "), *cells])
   return list(markdown.lines(head, lines))
 
 
@@ -77,6 +88,22 @@ def _cells(own: Mapping[tuple[str, str], Row], shown: Sequence[str]) -> list:
     _rate(own[best, "tpr_0.01"]),
     _rate(own[best, "tpr_0.001"]),
   ]
+
+
+def _epsilons(own: Mapping[tuple[str, str], Row]) -> list[str]:
+  """Return the epsilon that is claimed, and those that attacks prove."""
+  claimed = own["", "test_accuracy"].get("privacy")
+  found = [own[name, _BOUND] for name in ("lira_fixed", "rmia")]
+  return [
+    f"{claimed['epsilon']:.2f}" if claimed else "",
+    *(f"{r['value']:.2f} ({r['low']:.2f} to {r['high']:.2f})" for r in found),
+  ]
+
+
+def _guarantees(rows: Sequence[Row]) -> list[str]:
+  """Return what each private training claims, with all that it assumes."""
+  found = [in_words(r["privacy"]) for r in rows if "privacy" in r]
+  return [""] * bool(found) + [f"- {x}" for x in dict.fromkeys(found)]
 
 
 def _replies(rows: Sequence[Row]) -> list[str]:

@@ -6,7 +6,7 @@ sweep over learning rates, layers, data and starting points compiles once.
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -146,11 +146,49 @@ def compiled_step(
   apply_fn: ApplyFn, recipe: Recipe, collections: bool, loss: Loss
 ) -> Any:
   """Return a compiled step, and the function that starts its state."""
+  _check(recipe)
+  rule = recipe.optimizer, recipe.weight_decay
+  return _compiled_step(apply_fn, *rule, collections, loss)
+
+
+def update(recipe: Recipe) -> tuple[Callable[..., Any], Callable[..., Any]]:
+  """Return what a step does with a gradient, and the start of its state.
+
+  The first is a function `(params, grads, state, mask, rate) -> (params,
+  state)`.
+
+  Args:
+    recipe: Optimiser and weight decay.
+
+  Raises:
+    ValueError: If the optimiser is unknown.
+  """
+  _check(recipe)
+  return _update(recipe.optimizer, recipe.weight_decay)
+
+
+def _check(recipe: Recipe) -> None:
   if recipe.optimizer not in _RULES:
     known = ", ".join(_RULES)
     raise ValueError(f"optimizer={recipe.optimizer!r}: choose {known}")
-  rule = recipe.optimizer, recipe.weight_decay
-  return _compiled_step(apply_fn, *rule, collections, loss)
+
+
+def _update(
+  optimizer: str, weight_decay: float
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+  rule = _RULES[optimizer]()
+
+  def move(
+    params: PyTree, grads: PyTree, state: Any, mask: Any, rate: Any
+  ) -> tuple[PyTree, Any]:
+    with jax.numpy_dtype_promotion("standard"):  # Optax counts in int32.
+      updates, state = rule.update(grads, state, params)
+    if weight_decay:
+      updates = jax.tree.map(lambda u, p: u + weight_decay * p, updates, params)
+    one = lambda p, u, m: p - (rate * m).astype(p.dtype) * u  # noqa: E731
+    return jax.tree.map(one, params, updates, mask), state
+
+  return move, rule.init
 
 
 @functools.lru_cache(maxsize=16)
@@ -161,7 +199,7 @@ def _compiled_step(
   collections: bool,
   loss: Loss,
 ) -> Any:
-  rule = _RULES[optimizer]()
+  update, start = _update(optimizer, weight_decay)
 
   def loss_fn(params: PyTree, rest: Any, batch: Any) -> tuple[jax.Array, Any]:
     images, labels = batch
@@ -178,14 +216,10 @@ def _compiled_step(
     params: PyTree, rest: Any, state: Any, batch: Any, mask: Any, rate: Any
   ) -> tuple[PyTree, Any, Any]:
     grads, rest = jax.grad(loss_fn, has_aux=True)(params, rest, batch)
-    with jax.numpy_dtype_promotion("standard"):  # Optax counts in int32.
-      updates, state = rule.update(grads, state, params)
-    if weight_decay:
-      updates = jax.tree.map(lambda u, p: u + weight_decay * p, updates, params)
-    move = lambda p, u, m: p - (rate * m).astype(p.dtype) * u  # noqa: E731
-    return jax.tree.map(move, params, updates, mask), rest, state
+    params, state = update(params, grads, state, mask, rate)
+    return params, rest, state
 
-  return step, jax.jit(rule.init)
+  return step, jax.jit(start)
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:

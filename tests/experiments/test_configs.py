@@ -64,7 +64,7 @@ OTHER_WORDS = {
   "attack_scenes.py": ["masks", "boxes"],
   "copies.py": ["digits", "mnist"],
   "imagenet.py": ["resnet50", "resnet101", "vit_s"],
-  "privacy.py": ["digits", "clean", "mnist"],
+  "privacy.py": ["digits", "clean", "mnist", "private"],
   "private.py": ["epsilon4", "epsilon2", "epsilon1"],
   "robustness.py": ["digits", "mnist"],
   "survey_evasion.py": ["digits", "mnist"],

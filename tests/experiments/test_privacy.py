@@ -12,10 +12,14 @@ from ml_collections import ConfigDict
 
 import keyjax
 from experiments import privacy as job
-from experiments.membership import models, plan
+from experiments.membership import models, plan, private
 from experiments.membership.attacks import ATTACKS
 from experiments.run import config as configs
 from experiments.run.config import scheme, set_schemes
+from keyjax.attacks.fit import Recipe
+from keyjax.attacks.game import Examples
+from keyjax.attacks.privacy import shadows
+from keyjax.defenses.private.accountant import in_words
 
 SECRET = keyjax.Secret(bytes([7]) * 32)
 NAMES = ("gap", "lira_fixed", "rmia")
@@ -152,23 +156,24 @@ def test_what_is_there_is_not_measured_again(done: Any) -> None:
   rows, folder = done
   file = folder / "privacy.jsonl"
   before = file.read_bytes()
-  stored = (folder / "none_none" / "models.safetensors").read_bytes()
+  (file_of_models,) = (folder / "none_none").glob("*.safetensors")
+  stored = file_of_models.read_bytes()
   assert run(tiny(), folder) == rows
   assert file.read_bytes() == before
   more = run(tiny(attacks=(*NAMES, "loss")), folder)
   assert len(more) == len(rows) + 4 * 9
-  assert (folder / "none_none" / "models.safetensors").read_bytes() == stored
+  assert file_of_models.read_bytes() == stored
   lines = file.read_bytes()
   assert lines.startswith(before)
 
 
 def test_models_that_are_damaged_are_named(done: Any) -> None:
   rows, folder = done
-  file = folder / "hpnn_none" / "models.safetensors"
+  (file,) = (folder / "hpnn_none").glob("*.safetensors")
   whole = file.read_bytes()
   file.write_bytes(whole[:-7])
   try:
-    with pytest.raises(ValueError, match=r"models\.safetensors is damaged"):
+    with pytest.raises(ValueError, match=rf"{file.name} is damaged"):
       run(tiny(attacks=(*NAMES, "lira")), folder)
   finally:
     file.write_bytes(whole)
@@ -187,6 +192,10 @@ def test_models_that_are_damaged_are_named(done: Any) -> None:
     ({"replies": ("tops:1",)}, "'tops:1': choose label"),
     ({"trainings": {"none": {}}}, "privacy.trainings.none"),
     ({"trainings": {"x": {"dropout": 0.5}}}, "privacy.trainings.x: dropout"),
+    ({"delta": 1.0}, "privacy.delta=1.0"),
+    ({"trainings": {"x": {"epsilon": 1.0}}}, "x: an epsilon needs privacy.del"),
+    ({"trainings": {"x": {"clip": 1.0}}}, "x: clip without an epsilon"),
+    ({"trainings": {"x": {"epsilon": 0.0}}, "delta": 0.1}, "x.epsilon=0.0"),
   ],
 )
 def test_a_wrong_field_is_named(fields: Any, message: str) -> None:
@@ -236,6 +245,99 @@ def test_the_key_is_an_argument_of_what_is_compiled() -> None:
   for const in traced.consts:
     for word in words:
       assert np.shape(const) != np.shape(word) or np.any(const != word)
+
+
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory: pytest.TempPathFactory) -> tuple[Rows, str]:
+  """Models that memorise wrong labels, with noise and with none of it."""
+  pytest.importorskip("jax_privacy", reason="keyjax[privacy] is not installed")
+  folder = tmp_path_factory.mktemp("private") / "run"
+  config = tiny(
+    delta=1e-5,
+    pool=240,
+    noise=0.9,
+    targets=1,
+    replies=(),
+    attacks=("loss",),
+    trainings={
+      name: {"epsilon": epsilon, "epochs": 60.0, **more}
+      for name, epsilon, more in (
+        ("one", 1.0, {}),
+        ("four", 4.0, {}),
+        ("fault", 1.0, {"forget_noise": True}),
+      )
+    },
+  )
+  config.model_args.hidden = (64,)
+  with config.unlocked():
+    del config.schemes.counter, config.schemes.hpnn
+  return run(config, folder), (folder / "privacy.html").read_text()
+
+
+@pytest.mark.slow  # Steps of four trainings are compiled.
+def test_an_audit_finds_that_noise_is_forgotten(audited: Any) -> None:
+  rows, _ = audited
+  found = {r["training"]: r for r in rows if r["metric"] == "epsilon_bound"}
+  assert set(found) == {"none", "one", "four", "fault"}
+  for name in ("one", "four"):
+    row = found[name]
+    assert row["value"] <= row["privacy"]["epsilon"] <= row["privacy"]["steps"]
+  assert found["fault"]["value"] > found["fault"]["privacy"]["epsilon"]
+  assert found["fault"]["forgets_noise"] and "privacy" not in found["none"]
+  assert found["one"]["privacy"]["examples"] > 120  # The most of any model.
+  assert "train" not in found["one"]["privacy"]
+
+
+@pytest.mark.slow
+def test_an_epsilon_is_shown_with_what_it_assumes(audited: Any) -> None:
+  rows, page = audited
+  for r in rows:
+    if "privacy" in r:
+      assert in_words(r["privacy"]) in page
+  assert len(re.findall("<svg", page)) == 1 + 3
+
+
+def test_without_noise_and_with_all_members_a_private_step_is_a_plain_one() -> (
+  None
+):
+  pytest.importorskip("jax_privacy", reason="keyjax[privacy] is not installed")
+  rng = np.random.default_rng(0)
+  images = rng.normal(size=(16, 4)).astype(np.float32)
+  pool = Examples(images, rng.integers(3, size=16).astype(np.int32))
+  members = np.arange(16) % 2 == np.arange(2)[:, None]  # bool[2, 16]
+  recipe = Recipe("sgd", 0.1, batch_size=8)
+  training = private.guarantee(
+    members, recipe, 3, epsilon=8.0, delta=1e-5, clip=1e6
+  )
+  assert (training.training.examples, training.training.batch_size) == (8, 8)
+  silent = training._replace(noise_multiplier=0.0)
+
+  def train(found: Any) -> Any:
+    how = found and private.procedure(apply, members, recipe, found, SECRET)
+    return shadows.train(
+      apply, init, pool, members, recipe, steps=3, each=0, procedure=how
+    ).params["w"]
+
+  def apply(params: Any, x: Any) -> Any:
+    return x @ params["w"]
+
+  def init(rng: Any) -> Any:
+    return {"w": jax.random.normal(rng, (4, 3))}
+
+  plain, without, noisy = map(train, (None, silent, training))
+  np.testing.assert_allclose(without, plain, 1e-4, 1e-5)
+  assert np.abs(noisy - plain).max() > 1
+  np.testing.assert_array_equal(noisy, train(training))
+
+
+def test_other_data_trains_other_models(done: Any, tmp_path: Any) -> None:
+  """Or models would be judged on members that are not theirs."""
+  config, folder = tiny(), done[1]
+  name = plan.models_name(config, "none/none")
+  assert (folder / "none_none" / f"{name}.safetensors").exists()
+  for fields in ({"pool": 121}, {"noise": 0.2}, {"models": 11}, {"delta": 0.1}):
+    assert plan.models_name(tiny(**fields), "none/none") != name
+  assert plan.models_name(tiny(wrong_keys=2), "none/none") == name
 
 
 def test_attacks_have_titles_of_their_own() -> None:

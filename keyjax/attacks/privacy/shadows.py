@@ -1,14 +1,15 @@
 """Shadow models: the target's training, repeated on data that one chooses.
 
 Tens of models are trained by one compiled step, mapped over seeds and training
-data. A step is that of `fit`, which trains one model.
+data. A step is that of `fit`, which trains one model, or that of another
+procedure.
 
 Needs: data like the target's, and how it was trained. Cost: a training for each
 model; side by side they cost less than one after another.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -26,7 +27,7 @@ from keyjax.arguments import (
 )
 from keyjax.attacks import fit
 from keyjax.attacks.game import Examples
-from keyjax.attacks.privacy import signals, stacked
+from keyjax.attacks.privacy import procedures, signals, stacked
 from keyjax.scheme import ApplyFn, PyTree
 from keyjax.tasks.task import Loss
 
@@ -88,6 +89,7 @@ def train(
   loss: Loss | None = None,
   devices: Sequence[jax.Device] | None = None,
   shared: Mapping[str, PyTree] | None = None,
+  procedure: procedures.Procedure | None = None,
 ) -> Shadows:
   """Train k models, each on its own members of the data.
 
@@ -115,6 +117,9 @@ def train(
     shared: Collections that all models have in common and none changes, such as
       a key: apply_fn finds them among the variables. They are arguments of the
       compiled step, never its constants, and are not in what is returned.
+    procedure: Another way to train, such as with noise; of the recipe, it is
+      given the learning rate and the layers alone. The same object, or a
+      program is compiled again.
 
   Raises:
     ValueError: If an argument is wrong, a label is no class of the model, an
@@ -138,8 +143,10 @@ def train(
   shared = dict(shared or {})
   if loss is None:
     _check_classes(apply_fn, init, data, shared)
-  smallest = int(among.sum(1).min())
-  size = min(whole_number(recipe.batch_size, "batch_size"), smallest)
+  if procedure is None:
+    smallest = int(among.sum(1).min())
+    size = min(whole_number(recipe.batch_size, "batch_size"), smallest)
+    procedure = procedures.by_fit(apply_fn, init, recipe, size, seed, loss)
   mesh = device_rows.over(devices or device_rows.workers())
   inputs = device_rows.copy_to(
     mesh, (*jax.tree.map(jnp.asarray, tuple(data)), shared)
@@ -147,7 +154,7 @@ def train(
   found = []
   for rows in stacked.chunks(len(among), chunk, mesh):
     fitted = _train_chunk(
-      apply_fn, init, inputs, among, rows, recipe, seed, steps, size, loss, mesh
+      procedure, init, inputs, among, rows, recipe, seed, steps, mesh
     )
     found.append(fitted)
   params = stacked.joined(found, len(among))
@@ -202,7 +209,7 @@ def _check_classes(
 
 
 def _train_chunk(
-  apply_fn: ApplyFn,
+  procedure: procedures.Procedure,
   init: Callable[[jax.Array], PyTree],
   data: tuple[Any, Any, Any],
   members: np.ndarray,
@@ -210,8 +217,6 @@ def _train_chunk(
   recipe: fit.Recipe,
   seed: int,
   steps: int,
-  size: int,
-  loss: Loss | None,
   mesh: Mesh | None,
 ) -> PyTree:
   """Return the trained variables of the models `rows`, on the host."""
@@ -222,16 +227,15 @@ def _train_chunk(
     lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), params
   )
   mask = fit.trained_leaves(one, recipe.layers, prefix=rest is not None)
-  step, start = _mapped(
-    apply_fn, recipe, rest is not None, loss or fit.cross_entropy, mesh
-  )
-  orders = [_batches(members[i], size, [seed, int(i)]) for i in rows]
+  step, start = _mapped(procedure.step, procedure.start, mesh)
+  orders = [procedure.draw(int(i), np.flatnonzero(members[i])) for i in rows]
   params, rest = device_rows.cut_rows(mesh, (params, rest))
   state = start(None, params)
   mask = device_rows.copy_to(mesh, mask)
   for i in range(steps):
     rate = recipe.learning_rate * 0.5 * (1 + np.cos(np.pi * i / steps))
-    picked = np.stack([next(order) for order in orders])  # [chunk, size]
+    drawn = [next(order) for order in orders]
+    picked = jax.tree.map(lambda *x: np.stack(x), *drawn)  # [chunk, ...]
     common = (data, mask, device_rows.copy_to(mesh, jnp.float32(rate)))
     mine = (params, rest, state, device_rows.cut_rows(mesh, picked))
     params, rest, state = step(common, mine)
@@ -239,39 +243,21 @@ def _train_chunk(
   return jax.tree.map(np.asarray, whole)
 
 
-def _batches(
-  members: np.ndarray, size: int, seed: Sequence[int]
-) -> Iterator[np.ndarray]:
-  """Yield batches of one model's members, in the order in which `fit` would."""
-  own = np.flatnonzero(members).astype(np.int32)
-  order = np.random.default_rng(seed)
-  left = np.zeros(0, np.int64)
-  while True:
-    if len(left) < size:
-      left = order.permutation(len(own))
-    picked, left = left[:size], left[size:]
-    yield own[picked]
-
-
 @functools.lru_cache(maxsize=8)
 def _mapped(
-  apply_fn: ApplyFn,
-  recipe: fit.Recipe,
-  collections: bool,
-  loss: Loss,
-  mesh: Mesh | None,
+  step: Callable[..., Any], start: Callable[..., Any], mesh: Mesh | None
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
   """Return a compiled step of all models, and the start of its state."""
-  step, start = fit.compiled_step(apply_fn, recipe, collections, loss)
 
   def steps(common: Any, mine: Any) -> Any:
     (*data, shared), mask, rate = common
 
-    def one(params: Any, rest: Any, state: Any, picked: jax.Array) -> Any:
-      batch = tasks.take(tuple(data), picked)
+    def one(params: Any, rest: Any, state: Any, drawn: Any) -> Any:
       if shared:
         rest = {**rest, **shared}
-      params, rest, state = step(params, rest, state, batch, mask, rate)
+      params, rest, state = step(
+        params, rest, state, tuple(data), drawn, mask, rate
+      )
       if shared:
         rest = {k: v for k, v in rest.items() if k not in shared}
       return params, rest, state

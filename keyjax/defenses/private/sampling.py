@@ -12,7 +12,7 @@ _WORDS = 4  # 128 bits, as many as the state of the generator has.
 
 def poisson_rows(
   examples: int,
-  batch_size: int,
+  batch_size: float,
   *,
   truncated_at: int,
   size: int,

@@ -8,7 +8,7 @@ import pytest
 from keyjax import tasks
 from keyjax.attacks import fit
 from keyjax.attacks.game import Examples
-from keyjax.attacks.privacy import shadows, stacked
+from keyjax.attacks.privacy import procedures, shadows, stacked
 from tests.attacks.privacy import models
 
 NET = models.Net(hidden=6, norm=True)
@@ -53,12 +53,12 @@ def test_chunks_and_devices_change_nothing():
 
 
 def test_batches_are_of_ones_own_members_and_visit_them_once():
-  members = np.arange(20) % 3 == 0  # 7 of them.
-  order = shadows._batches(members, 3, [0, 0])
+  members = np.flatnonzero(np.arange(20) % 3 == 0)  # 7 of them.
+  order = procedures.batches(members, 3, [0, 0])
   epoch = [next(order) for _ in range(4)]
   for first, second in (epoch[:2], epoch[2:]):
     both = np.concatenate([first, second])
-    assert members[both].all() and len(set(both.tolist())) == 6
+    assert np.isin(both, members).all() and len(set(both.tolist())) == 6
 
 
 def test_a_training_set_may_be_smaller_than_a_batch():
