@@ -21,7 +21,14 @@ from ml_collections import ConfigDict
 
 import keyjax
 from experiments.interpretation.conditions import Condition, conditions
-from experiments.membership import attacks, models, plan, private, replies
+from experiments.membership import (
+  attacks,
+  models,
+  plan,
+  private,
+  replies,
+  rows,
+)
 from experiments.membership.attacks import Answers
 from experiments.protection.job import Rows
 from experiments.run import results
@@ -30,7 +37,6 @@ from keyjax.attacks.privacy import leakage, roc, stacked
 from keyjax.scheme import PyTree, binds
 
 RATES = (0.01, 0.001)  # FPRs at which rows have the TPR.
-_POINTS = 60  # Of a curve in a row.
 _BATCH = 500
 _UNLOCKED = keyjax.identity()
 _CONDITIONS = ("right", "wrong", "no_key")
@@ -164,7 +170,7 @@ class Judge:
       seen = _through(found, reply) if reply else found
       named = scores(seen)
       leaks.append(leakage.leak(named, members, RATES))
-      curves.append(_thinned(roc.curve(named, members)))
+      curves.append(rows.thinned(roc.curve(named, members)))
       if delta:
         bounds.append(private.bound(named, members, delta))
     fields = self._fields(condition, attack, reply)
@@ -175,16 +181,18 @@ class Judge:
       "nan": sum(x.nan for x in leaks) / len(leaks),
     }
     found_rows = [
-      _row(fields, "auc", [x.auc for x in leaks], curves=curves),
-      _row(fields, "balanced_accuracy", [x.accuracy for x in leaks]),
+      rows.row(fields, "auc", [x.auc for x in leaks], curves=curves),
+      rows.row(fields, "balanced_accuracy", [x.accuracy for x in leaks]),
     ]
     for i, rate in enumerate(RATES):
       points = [x.points[i] for x in leaks]
       resolved = all(p.resolved for p in points)
       tprs = [p.tpr for p in points]
-      found_rows.append(_row(fields, f"tpr_{rate:g}", tprs, resolved=resolved))
+      found_rows.append(
+        rows.row(fields, f"tpr_{rate:g}", tprs, resolved=resolved)
+      )
     if bounds:
-      found_rows.append(_audit(fields, bounds, delta))
+      found_rows.append(rows.audit(fields, bounds, delta))
     return found_rows
 
   def _judged(self, condition: str) -> list[tuple[Answers, np.ndarray]]:
@@ -282,51 +290,3 @@ def _through(found: Answers, reply: str) -> Answers:
     rest=answer(found.rest),
     rest_shadows=answer(found.rest_shadows),
   )
-
-
-def _row(
-  fields: dict[str, Any],
-  metric: str,
-  found: list[leakage.Estimate],
-  **more: Any,
-) -> dict[str, Any]:
-  """Return the mean over judged models, with the widest of their intervals."""
-  return results.row(
-    fields,
-    metric=metric,
-    value=float(np.mean([x.value for x in found])),
-    low=min(x.low for x in found),
-    high=max(x.high for x in found),
-    interval="hull of a 95 % bootstrap over examples of each judged model",
-    values=[x.value for x in found],
-    **more,
-  )
-
-
-def _audit(
-  fields: dict[str, Any], bounds: list[float], delta: float
-) -> dict[str, Any]:
-  """Return the epsilon that each judged model's training exceeds, at delta."""
-  return results.row(
-    fields,
-    metric="epsilon_bound",
-    value=float(np.mean(bounds)),
-    low=min(bounds),
-    high=max(bounds),
-    interval="least and greatest of the judged models",
-    values=bounds,
-    delta=delta,
-    method="one training run, each bound at 95 %",
-  )
-
-
-def _thinned(found: roc.Curve) -> list[list[float]]:
-  """Return some points of a curve, dense at its left end: [[fpr, tpr]]."""
-  least = 1 / found.others
-  at = np.concatenate([[0.0], np.geomspace(least, 1.0, _POINTS)])
-  picked = np.searchsorted(found.fpr, at + 1e-12, side="right") - 1
-  picked = np.unique(picked)
-  return [
-    [round(float(found.fpr[i]), 6), round(float(found.tpr[i]), 6)]
-    for i in picked
-  ]
