@@ -112,6 +112,10 @@ def get_config() -> ConfigDict:
     statistics=attack(
       "hpnn_statistics", "statistics, schedule known", schedule=True
     ),
+    clip=attack("clip_outliers", "clip outliers", schemes="adv_params|noise"),
+    search=attack(
+      "line_search", "line search", schemes="adv_params", steps=48, **few
+    ),
     known=attack("known_plaintext", "4 known weights", known_weights=4),
     base_words=attack("base_model", "four weights of the base", has_base=True),
     base_signs=attack("hpnn_base", "signs of the base", has_base=True),
