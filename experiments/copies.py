@@ -9,8 +9,8 @@ alone, against the number of queries; asks dataset inference which models were
 made from a victim's data; and builds victims again from three of their four
 parts. It appends rows to WORKDIR/copies.jsonl; rows that are there are not
 measured again: stop at any time, add replies, run the same command to continue.
-WORKDIR/copies.html draws copies against queries; docs/attacks/copies.md
-explains the figures.
+WORKDIR/copies.html draws copies against queries; `keyjax card` takes
+WORKDIR/copies.json; docs/attacks/copies.md explains the figures.
 
 What to type next:
     --config=configs/copies.py:mnist        CNNs of MNIST

@@ -9,7 +9,8 @@ the key, with wrong ones, with the stolen file alone, and through services that
 hide a part of their answers. It appends rows to WORKDIR/privacy.jsonl; rows
 that are there are not measured again: stop at any time, add attacks, run the
 same command to continue. WORKDIR/privacy.html draws ROC curves by condition;
-docs/attacks/membership.md explains the figures.
+`keyjax card` takes WORKDIR/privacy.json; docs/attacks/membership.md explains
+the figures.
 
 What to type next:
     --config=configs/privacy.py:mnist       CNNs of MNIST
@@ -29,7 +30,7 @@ from absl import app
 from ml_collections import ConfigDict
 
 import keyjax
-from experiments.membership import measure, models, plan
+from experiments.membership import measure, models, plan, rows
 from experiments.protection.job import Job, open_job
 from experiments.report import privacy as report
 from experiments.run import copy_flag, files, results, tasks
@@ -70,6 +71,8 @@ def run(
   todo = measure.tasks(config, models.Models(config, job))
   file = files.path(workdir) / "privacy.jsonl"
   found = tasks.measured(todo, file, job.row_base, say, _summary)
+  # Rows of an older release do not state all that they assume.
+  found = [rows.stated(config, job, r) | r for r in found]
   results.write_json(files.path(workdir) / "privacy.json", found)
   if copy:
     kept = [{k: v for k, v in r.items() if k != "curves"} for r in found]

@@ -8,7 +8,8 @@ image and of several, fresh and trained networks, averaged, clipped, with noise,
 under locks; and recovers images from them. It trains models that go on learning
 from what they serve, and asks who was served. It appends rows for each scene
 and seed to WORKDIR/recording.jsonl, skips those that are there, and draws
-WORKDIR/recording.html. docs/attacks/gradients.md explains the figures. It needs
+WORKDIR/recording.html. `keyjax card` takes the figures over seeds of
+WORKDIR/recording.json; docs/attacks/gradients.md explains them. It needs
 keyjax[privacy].
 
 What to type next:
@@ -78,10 +79,11 @@ def run(
     note(f"{what}, seed {new[0]['seed']}: {left} left, {minutes:.0f} min")
 
   found = figures.over_seeds(results.resume(file, todo, done))
+  kept = [
+    {k: v for k, v in r.items() if k not in report.PICTURES} for r in found
+  ]
+  results.write_json(folder / "recording.json", kept)
   if copy:
-    kept = [
-      {k: v for k, v in r.items() if k not in report.PICTURES} for r in found
-    ]
     results.write_json(files.path(copy), kept)
   page = folder / "recording.html"
   report.write(page, found)

@@ -54,11 +54,13 @@ class Attack(NamedTuple):
     title: Title in reports.
     scores: Function from answers to scores, float64[n].
     asks: Whether it asks the model about images of its own.
+    shadows: Number of shadow models that it uses; None for all.
   """
 
   title: str
   scores: Callable[[Answers], np.ndarray]
   asks: bool = False
+  shadows: int | None = None
 
 
 def get(name: str) -> Attack:
@@ -134,9 +136,11 @@ def _rmia(online: bool) -> Callable[[Answers], np.ndarray]:
 
 
 ATTACKS = {
-  "gap": Attack("gap", _gap),
-  "loss": Attack("loss threshold", _loss),
-  "label_only": Attack("labels of noisy copies", _label_only, asks=True),
+  "gap": Attack("gap", _gap, shadows=0),
+  "loss": Attack("loss threshold", _loss, shadows=0),
+  "label_only": Attack(
+    "labels of noisy copies", _label_only, asks=True, shadows=1
+  ),
   "shokri": Attack("shadow attack", _shokri),
   "lira_offline": Attack("LiRA, offline", _lira(False, "example")),
   "lira": Attack("LiRA", _lira(True, "example")),

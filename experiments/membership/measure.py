@@ -122,7 +122,7 @@ class Judge:
   def _fields(self, condition: str, attack: str, reply: str) -> dict[str, Any]:
     spec = self._config.schemes[self._scheme]
     fields = results.names(self._scheme, spec) | self._guaranteed
-    return fields | {
+    fields |= {
       "title": plan.title(self._config, self._group),
       "training": self._group.split("/")[1],
       "condition": condition,
@@ -133,6 +133,7 @@ class Judge:
       "shadows": self._config.privacy.models - 1,
       "label_noise": self._config.privacy.noise,
     }
+    return rows.stated(self._config, self._models.job, fields) | fields
 
   def _accuracy(self, condition: str, attack: str, reply: str) -> Rows:
     """Return how well the judged models classify, members and others."""

@@ -1,13 +1,46 @@
 """Rows of what an attack found, over the judged models."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
+from experiments.membership import attacks, replies
+from experiments.protection.job import Job
 from experiments.run import results
 from keyjax.attacks.privacy import leakage, roc
 
 _POINTS = 60  # Of a curve in a row.
+_DRAWN = "at random from the training images; "
+_HALVES = "each example is in half of the models"
+_COINS = "a coin for each example and each judged model"  # For audits.
+
+
+def stated(
+  config: ConfigDict, job: Job, row: Mapping[str, Any]
+) -> dict[str, Any]:
+  """Return what an attack assumes, as rows state it.
+
+  It follows from what is measured, and is in no row of an older release.
+
+  Args:
+    config: Config with `privacy`.
+    job: Its job.
+    row: The row: its `scheme`, `attack`, `reply` and `shadows`.
+  """
+  used, kind = 0, "none"
+  if row["attack"]:
+    own = attacks.get(row["attack"]).shadows
+    used = row["shadows"] if own is None else own
+  if used:
+    kind = "same key" if job.locks[row["scheme"]].trains else "plain"
+  return {
+    "draw": _DRAWN + (_COINS if config.privacy.delta else _HALVES),
+    "shadows_used": used,
+    "shadow_models": kind,
+    "reply_title": replies.parse(row["reply"])[0] if row["reply"] else "",
+  }
 
 
 def row(

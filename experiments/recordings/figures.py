@@ -57,8 +57,15 @@ def _mean(found: Sequence[Mapping[str, Any]]) -> Row:
     "values": [float(x) for x in values],
     "seeds": len(found),
     "images": total,
+    **_counted(found),
     "commit": ", ".join(dict.fromkeys(r["commit"] for r in found)),
   }
+
+
+def _counted(found: Sequence[Mapping[str, Any]]) -> Row:
+  """Return the NaN scores of a seed, in the mean, if rows count them."""
+  counts = [r["nan"] for r in found if "nan" in r]
+  return {"nan": float(np.mean(counts))} if counts else {}
 
 
 def scenes(rows: Sequence[Row]) -> dict[tuple[str, ...], dict[str, Row]]:

@@ -22,6 +22,15 @@ from keyjax.attacks.privacy import baselines, leakage, shadows, stacked
 
 Row = dict[str, Any]
 _RATE = 0.01  # FPR of the rows of TPR.
+# Attacks: their titles, and what an attacker has.
+_ATTACKS = {
+  "loss": ("loss", "the model, and the labels that it was told"),
+  "difference": (
+    "fall of the loss",
+    "the model, one from before, and the labels that it was told",
+  ),
+}
+_DRAW = "at random from the training images; half of them were served"
 
 
 def rows(
@@ -137,16 +146,27 @@ def _logits(worker: Worker, params: Any, images: np.ndarray) -> np.ndarray:
 
 def _leak(fields: Row, scores: Any, members: np.ndarray) -> Iterator[Row]:
   found = leakage.leak(scores, members, (_RATE,))
-  for metric, estimate in (
-    ("auc", found.auc),
-    ("tpr_0.01", found.points[0].tpr),
+  (point,) = found.points
+  title, knows = _ATTACKS[fields["attack"]]
+  fields = fields | {
+    "attack_title": title,
+    "knows": knows,
+    "draw": _DRAW,
+    "members": found.members,
+    "others": found.others,
+    "nan": found.nan,
+  }
+  for metric, estimate, more in (
+    ("auc", found.auc, {}),
+    (f"tpr_{_RATE:g}", point.tpr, {"resolved": point.resolved}),
   ):
-    yield fields | {
-      "attack_title": {"loss": "loss", "difference": "fall of the loss"}[
-        fields["attack"]
-      ],
-      "metric": metric,
-      "value": estimate.value,
-      "low": estimate.low,
-      "high": estimate.high,
-    }
+    yield (
+      fields
+      | more
+      | {
+        "metric": metric,
+        "value": estimate.value,
+        "low": estimate.low,
+        "high": estimate.high,
+      }
+    )

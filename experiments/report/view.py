@@ -8,7 +8,7 @@ from experiments.report.charts import Estimate, Near
 from experiments.report.style import NUM_COLORS
 from experiments.report.svg import THIN, percent
 from experiments.run import results
-from keyjax.card.collect import MOSTLY_NONFINITE
+from keyjax.card.sections.accuracy import MOSTLY_NONFINITE
 
 DASH = "–"
 _MINUS = "\N{MINUS SIGN}"

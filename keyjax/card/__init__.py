@@ -26,7 +26,7 @@ References:
   N. Carlini et al., "On Evaluating Adversarial Robustness", 2019.
 """
 
-from keyjax.card.collect import make, read_rows
+from keyjax.card.collect import make
 from keyjax.card.digest import digest
 from keyjax.card.document import (
   Card,
@@ -41,6 +41,7 @@ from keyjax.card.document import (
   verify,
 )
 from keyjax.card.errors import CardError
+from keyjax.card.rows import read_rows
 
 __all__ = [
   "Card",

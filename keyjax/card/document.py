@@ -85,12 +85,15 @@ def _check_numbers(card: Mapping[str, Any]) -> None:
   scores = [(x["condition"], x) for x in card["accuracy"]]
   for attack in card["attacks"]:
     scores += [(attack["attack"], x) for x in (attack, *attack["curve"])]
-  inputs = card.get("evasion", [])
-  scores += [(x["attack"], x) for x in inputs]
+  others = list(card.get("evasion", []))
+  for part, found in card.get("leaks", {}).items():
+    others += found
+    scores += [(part, x["control"]) for x in found if "control" in x]
+  scores += [(x.get("attack", x["condition"]), x) for x in others]
   for name, score in scores:
     if not score["low"] <= score["value"] <= score["high"]:
       raise CardError(f"{name}: the value is outside its interval")
-  for row in (*card["accuracy"], *card["attacks"], *inputs):
+  for row in (*card["accuracy"], *card["attacks"], *others):
     if row["run"] >= len(card["runs"]):
       raise CardError(f"there is no run {row['run']}")
 

@@ -36,7 +36,8 @@ def add(commands: Any) -> None:
     details="""
 A card states what was measured of one locked model: its scheme and security
 class, accuracy with and without keys, what each attack achieved at what cost,
-where and when. It contains no key. See `keyjax card COMMAND --help`.
+what it tells of its training data, where and when. It contains no key. See
+`keyjax card COMMAND --help`.
 """,
     examples="\n".join((_MAKE, _CHECK, _SHOW)),
   )
@@ -56,10 +57,13 @@ def _add_make(commands: Any) -> None:
     summary="make a card from rows of measurements",
     details="""
 The rows are those of experiments.main (results.json) and experiments.attack
-(rows.jsonl). A score without an interval is refused. The checklist is that of
-Carlini et al., arXiv 1902.06705; some items are answered by the rows, and the
-others by --answers: {"ITEM": {"answer": "yes", "because": "..."}}, where the
-answer is "yes", "no" or "does not apply".
+(rows.jsonl), and, if there are any, those of experiments.robustness
+(robustness.json), privacy (privacy.json), copies (copies.json) and recording
+(recording.json). A score without an interval is refused, and so is a privacy
+figure without what it assumes. The checklist is that of Carlini et al., arXiv
+1902.06705; some items are answered by the rows, and the others by --answers:
+{"ITEM": {"answer": "yes", "because": "..."}}, where the answer is "yes", "no"
+or "does not apply".
 """,
     examples=_MAKE,
   )

@@ -1,15 +1,14 @@
 """A security card as lines of text."""
 
-import io
-import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-from rich import box, console, table, text
 
 from keyjax.attacks import verdict
 from keyjax.card import unknown_mechanisms
-from keyjax.card.collect import MOSTLY_NONFINITE
+from keyjax.card.sections.accuracy import MOSTLY_NONFINITE
+from keyjax.cli import card_leaks
+from keyjax.cli.card_table import lines as table
+from keyjax.cli.card_table import percent, span
 from keyjax.cli.output import printable, size
 from keyjax.defenses.private.accountant import in_words
 
@@ -23,19 +22,20 @@ def lines(card: Mapping[str, Any]) -> list[str]:
   return [
     *_head(card),
     "",
-    *_table(
+    *table(
       f"{card['data'].get('metric', 'accuracy')}, %",
       ("condition", "value", "95 %", "keys"),
       map(_accuracy, card["accuracy"]),
     ),
-    *_table(
+    *table(
       "attacks, %",
       ("attack", "goal", "score", "95 %", "steps", "queries", "seconds"),
       map(_attack, card["attacks"]),
     ),
     *_evasions(card.get("evasion", [])),
+    *card_leaks.lines(card.get("leaks", {})),
     *(f"not played: {x['attack']}: {x['note']}" for x in card["not_played"]),
-    *_table(
+    *table(
       "checklist (arXiv 1902.06705)",
       ("question", "answer", "because"),
       (
@@ -114,24 +114,13 @@ def _verdict(card: Mapping[str, Any]) -> str:
   return printable(verdict.in_words(*_mechanism(card), rows))
 
 
-def _percent(value: float) -> str:
-  return f"{100 * value:.2f}"
-
-
-def _span(row: Mapping[str, Any]) -> str:
-  if row["low"] == row["high"]:  # One game, or keys that are all alike.
-    return "-"
-  return f"{_percent(row['low'])} - {_percent(row['high'])}"
-
-
 def _accuracy(row: Mapping[str, Any]) -> Sequence[str]:
   bad = row["nonfinite"] / max(row["images"] * row["keys"], 1)
-  value = _percent(row["value"])
-  span = _span(row)
+  value, ends = percent(row["value"]), span(row)
   if bad >= MOSTLY_NONFINITE:  # An argmax of NaN is always the first class.
     value = "-"
-    span = f"{_percent(bad)} not finite: proves nothing"
-  return (row["condition"], value, span, str(row["keys"]))
+    ends = f"{percent(bad)} not finite: proves nothing"
+  return (row["condition"], value, ends, str(row["keys"]))
 
 
 def _attack(row: Mapping[str, Any]) -> Sequence[str]:
@@ -139,8 +128,8 @@ def _attack(row: Mapping[str, Any]) -> Sequence[str]:
   return (
     row["title"],
     row["goal"],
-    _percent(row["value"]),
-    _span(row),
+    percent(row["value"]),
+    span(row),
     f"{cost['steps']:,}",
     f"{cost['queries']:,}",
     f"{cost['seconds']:.3g}",
@@ -151,7 +140,7 @@ def _evasions(rows: Sequence[Mapping[str, Any]]) -> list[str]:
   if not rows:  # Most cards have none, and older ones no such field.
     return []
   columns = ("attack", "by", "epsilon", "value", "95 %", "queries")
-  return _table("accuracy on changed inputs, %", columns, map(_evasion, rows))
+  return table("accuracy on changed inputs, %", columns, map(_evasion, rows))
 
 
 def _evasion(row: Mapping[str, Any]) -> Sequence[str]:
@@ -159,25 +148,7 @@ def _evasion(row: Mapping[str, Any]) -> Sequence[str]:
     row["title"],
     row["condition"],
     f"{row['epsilon']:g} {row['norm']}",
-    _percent(row["value"]),
-    _span(row),
+    percent(row["value"]),
+    span(row),
     f"{row['queries']:,.0f}",
   )
-
-
-def _table(
-  title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
-) -> list[str]:
-  found = list(rows)
-  if not found:
-    return [f"{title}: none", ""]
-  grid = table.Table(title=title, title_justify="left", box=box.ASCII)
-  for name in columns:
-    grid.add_column(name, overflow="fold")
-  for row in found:
-    # Cells are not trusted: no markup, no control characters.
-    grid.add_row(*(text.Text(printable(cell)) for cell in row))
-  buffer = io.StringIO()
-  width = shutil.get_terminal_size((100, 24)).columns
-  console.Console(file=buffer, width=width, no_color=True).print(grid)
-  return [line.rstrip() for line in buffer.getvalue().splitlines()] + [""]

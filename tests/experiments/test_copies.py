@@ -17,6 +17,7 @@ from experiments.report import copies as report
 from experiments.run import config as configs
 from experiments.run.config import scheme, set_schemes
 from experiments.tables import copies as tables
+from keyjax import card as cards
 from tests.conftest import ROOT
 
 SECRET = keyjax.Secret(bytes([7]) * 32)
@@ -170,6 +171,29 @@ def test_the_page_has_curves_and_no_file_has_a_key(done: Any) -> None:
   for file in (f for f in folder.rglob("*") if f.is_file()):
     for secret in (bytes([7]) * 32, bytes([7]).hex().encode() * 32, key):
       assert secret not in file.read_bytes(), file
+
+
+@pytest.mark.slow
+def test_rows_make_a_card_with_controls(done: Any) -> None:
+  rows, folder = done
+  card = cards.make(cards.read_rows(folder / "copies.json"), "hpnn")
+  assert cards.format_card(card) == cards.format_card(cards.make(rows, "hpnn"))
+  found = card["leaks"]["copies"]
+  plain = [x for x in found if x["condition"] == "plain"]
+  # Three replies of the plain model, and the right labels.
+  assert len({x["answers"] for x in plain}) == 3 + 1
+  for condition in ("right", "wrong", "no_key"):
+    own = [x for x in found if x["condition"] == condition]
+    assert {x["queries"] for x in own} == {20, 100}
+  (right,) = (
+    x["value"]
+    for x in found
+    if (x["condition"], x["queries"]) == ("right", 100)
+    and x["asked"] == plan.SETS["real"]
+  )
+  assert right == copied(rows, "hpnn", "right")
+  control = copied(rows, "none", "plain", "swapped")
+  assert control in {x["control"]["value"] for x in found}
 
 
 def test_the_page_and_the_tables_say_what_the_quoted_rows_do() -> None:

@@ -29,7 +29,7 @@ from experiments.training import train
 from keyjax import card as cards
 from keyjax import checkpoint, keys
 from keyjax.attacks import near_keys
-from keyjax.card.collect import CONDITIONS
+from keyjax.card.sections.accuracy import CONDITIONS
 from tests import trees
 from tests.experiments.main_job import LABELS, NEAR, WRONG, Job, config, job
 

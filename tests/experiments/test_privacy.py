@@ -16,6 +16,8 @@ from experiments.membership import models, plan, private
 from experiments.membership.attacks import ATTACKS
 from experiments.run import config as configs
 from experiments.run.config import scheme, set_schemes
+from keyjax import card as cards
+from keyjax.cli import card_text
 from keyjax.attacks.fit import Recipe
 from keyjax.attacks.game import Examples
 from keyjax.attacks.privacy import shadows
@@ -165,6 +167,54 @@ def test_what_is_there_is_not_measured_again(done: Any) -> None:
   assert file_of_models.read_bytes() == stored
   lines = file.read_bytes()
   assert lines.startswith(before)
+
+
+def test_rows_make_a_card_with_all_that_they_assume(done: Any) -> None:
+  rows, folder = done
+  stored = cards.read_rows(folder / "privacy.json")
+  for label, keyed in (("hpnn", "same key"), ("counter", "plain")):
+    card = cards.make(stored, label)
+    assert card == cards.make(rows[::-1], label)
+    assert cards.parse_card(cards.format_card(card)) == card
+    found = card["leaks"]["membership"]
+    assert len(found) == 4 * (5 * len(NAMES))
+    by = {(x["condition"], x["attack"]): x for x in found}
+    assert {c for c, _ in by} == {"plain", "right", "wrong", "no_key", "api"}
+    rmia = by["right", "rmia"]
+    assert (rmia["shadows"], rmia["shadow_models"]) == (8, keyed)
+    assert by["plain", "rmia"]["shadow_models"] == "plain"
+    gap = by["no_key", "gap"]
+    assert (gap["shadows"], gap["shadow_models"]) == (0, "none")
+    assert by["api", "gap"]["answers"] == "the label alone"
+    text = " ".join("\n".join(card_text.lines(card)).split())
+    for words in (
+      "120 examples, at random from the training images; each example is in "
+      "half of the models",
+      "30 % of the labels are wrong",
+      "api: the label alone (1 models judged, 0 of 120 scores NaN)",
+      "8 shadow models, " + ("the same key" if label == "hpnn" else "no key"),
+    ):
+      assert words in text, words
+
+
+def test_rows_of_an_older_release_are_completed(done: Any) -> None:
+  """What they do not state follows from the config; nothing is measured."""
+  rows, folder = done
+  file = folder / "privacy.jsonl"
+  whole = file.read_text()
+  added = ("draw", "shadows_used", "shadow_models", "reply_title")
+  old = [
+    {k: v for k, v in json.loads(line).items() if k not in added}
+    for line in whole.splitlines()
+  ]
+  with pytest.raises(cards.CardError, match=r"no 'draw'.* run again"):
+    cards.make(old, "hpnn")
+  file.write_text("".join(json.dumps(r) + "\n" for r in old))
+  try:
+    assert run(tiny(), folder) == rows
+    assert len(file.read_text().splitlines()) == len(old)
+  finally:
+    file.write_text(whole)
 
 
 def test_models_that_are_damaged_are_named(done: Any) -> None:

@@ -18,6 +18,7 @@ from experiments.recordings.plan import Scene
 from experiments.report import recording as report
 from experiments.run import results
 from experiments.tables import blocks
+from keyjax import card as cards
 from keyjax import parallel
 from keyjax.attacks.privacy.gradients.observed import of_mean_loss
 from tests.experiments.docstrings import load_config
@@ -225,6 +226,17 @@ def test_gradients_and_updates_are_attacked(tmp_path: pathlib.Path) -> None:
   assert run(small(), tmp_path / "run") == rows
   assert file.read_bytes() == before
   assert {json.loads(x)["seed"] for x in before.splitlines()} == {0, 1}
+  listed = cards.read_rows(tmp_path / "run" / "recording.json")
+  with pytest.raises(cards.CardError, match="disagree on 'model'"):
+    cards.make(listed, "hpnn")
+  for part, name, count in (
+    ("gradients", "gradients", (3 + 10) * 2),
+    ("online", "updates", 3),
+  ):
+    own = [r for r in listed if r["part"] == part]
+    made = cards.make([r for r in own if r["part"] == part], "hpnn")["leaks"]
+    assert list(made) == [name], made
+    assert len(made[name]) >= count
 
 
 def test_too_few_images_are_refused(tmp_path: pathlib.Path) -> None:

@@ -14,6 +14,7 @@ from keyjax import keyring, seal
 from keyjax.cli import card_text
 from keyjax.errors import KeyringError, SealError
 from tests import cards as card_cases
+from tests import leak_rows
 from tests.fuzz.mutate import (
   change_bytes,
   change_json,
@@ -82,7 +83,9 @@ def _signer() -> keyring.SigningKey:
 @functools.cache
 def _cards() -> list[bytes]:
   card = card_cases.one_card()
-  return [cards.format_card(x) for x in (card, cards.sign(card, _signer()))]
+  told = cards.make(leak_rows.rows(), "hpnn")
+  made = (card, cards.sign(card, _signer()), told)
+  return [cards.format_card(x) for x in made]
 
 
 def read_signed_card(data: bytes) -> Any:
@@ -115,6 +118,18 @@ def read_rows(data: bytes) -> Any:
   fixed = json.loads(_rows()[1])
   card = cards.make(rows + fixed, "counter")
   return cards.format_card(card)
+
+
+@functools.cache
+def _leak_rows() -> list[bytes]:
+  lines = [json.dumps(row) for row in leak_rows.rows()]
+  return ["\n".join(lines).encode()]
+
+
+def read_leak_rows(data: bytes) -> Any:
+  """Return the card of rows about leaks, and its text."""
+  card = cards.make(cards.read_rows(written("rows", data)), "hpnn")
+  return cards.format_card(card), card_text.lines(card)
 
 
 def _change_rows(
@@ -162,6 +177,13 @@ TARGETS = [
     name="rows",
     read=read_rows,
     seeds=lambda: _rows()[:1],
+    refusals=(cards.CardError,),
+    change=either(change_bytes, _change_rows),
+  ),
+  Target(
+    name="leak_rows",
+    read=read_leak_rows,
+    seeds=_leak_rows,
     refusals=(cards.CardError,),
     change=either(change_bytes, _change_rows),
   ),
