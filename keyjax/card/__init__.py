@@ -2,8 +2,9 @@ r"""Security cards: signed measurements of one locked model.
 
 A card is one JSON document. It states the scheme and its security class, the
 keys (by their public names), the accuracy with and without them, what each
-attack achieved at what cost, where and when this was measured, the digest of
-the model's bytes, and the checklist of Carlini et al. (arXiv 1902.06705).
+attack achieved at what cost, what such models tell of their training data,
+where and when this was measured, the digest of the model's bytes, and the
+checklist of Carlini et al. (arXiv 1902.06705).
 
     rows = read_rows("rows.jsonl") + read_rows("results.json")
     card = make(rows, "deep_lock", model="deep_lock/locked")
@@ -12,7 +13,7 @@ the model's bytes, and the checklist of Carlini et al. (arXiv 1902.06705).
 
 **Guarantees.** A card that verifies under the signer's public key has not
 changed since it was signed. The same rows give the same bytes. Every score has
-an interval, no number is NaN, the security class is the one that the scheme's
+an interval, a privacy figure has all that it assumes, no number is NaN, the security class is the one that the scheme's
 own file declares, and anything that looks like a private key is refused.
 
 **Known breaks.** A signature states who vouches for a card, not that it is

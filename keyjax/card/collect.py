@@ -34,16 +34,17 @@ def make(
   The same rows in another order give the same card.
 
   Args:
-    rows: Rows of `results.json` and `rows.jsonl`; those of other schemes are
-      ignored.
+    rows: Rows of the experiments' files; those of other schemes are ignored,
+      but for what `leaks` compares with.
     scheme: Label of the protection; optional if there is only one.
     model: Locked checkpoint or file that the card is about.
     keys: Public names of keys, `FINGERPRINT` or `VERSION=FINGERPRINT`.
     answers: The owner's answers to the checklist; see `checklist.fill`.
 
   Raises:
-    CardError: If rows are missing or disagree, a score has no interval, or
-      something looks like a private key.
+    CardError: If rows are missing or disagree, a score has no interval, a
+      privacy figure lacks something that it assumes, or something looks like a
+      private key.
     OSError: If the model cannot be read.
   """
   names = [_key(text) for text in sorted(set(keys))]

@@ -15,6 +15,7 @@ from experiments import privacy as job
 from experiments.membership import models, plan, private
 from experiments.membership.attacks import ATTACKS
 from experiments.run import config as configs
+from experiments.run import results
 from experiments.run.config import scheme, set_schemes
 from keyjax import card as cards
 from keyjax.cli import card_text
@@ -169,9 +170,12 @@ def test_what_is_there_is_not_measured_again(done: Any) -> None:
   assert lines.startswith(before)
 
 
-def test_rows_make_a_card_with_all_that_they_assume(done: Any) -> None:
-  rows, folder = done
-  stored = cards.read_rows(folder / "privacy.json")
+def test_rows_make_a_card_with_all_that_they_assume(
+  done: Any, tmp_path: pathlib.Path
+) -> None:
+  rows = done[0]
+  results.write_json(tmp_path / "privacy.json", rows)
+  stored = cards.read_rows(tmp_path / "privacy.json")
   for label, keyed in (("hpnn", "same key"), ("counter", "plain")):
     card = cards.make(stored, label)
     assert card == cards.make(rows[::-1], label)
