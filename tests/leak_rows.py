@@ -107,6 +107,7 @@ def rows():
     membership(NONE, "plain", shadow_models="plain"),
     membership(NONE, "api", shadow_models="plain", **service),
     membership(SCHEME, "right", metric="test_accuracy", attack=""),
+    membership(SCHEME, "right", metric="epsilon_bound"),
     *(copy_of(SCHEME, "right", queries=n) for n in (40, 1200)),
     *(
       copy_of(NONE, "plain", reply, queries=n)

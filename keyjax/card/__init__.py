@@ -13,8 +13,9 @@ checklist of Carlini et al. (arXiv 1902.06705).
 
 **Guarantees.** A card that verifies under the signer's public key has not
 changed since it was signed. The same rows give the same bytes. Every score has
-an interval, a privacy figure has all that it assumes, no number is NaN, the security class is the one that the scheme's
-own file declares, and anything that looks like a private key is refused.
+an interval, a privacy figure has all that it assumes, no number is NaN, the
+security class is the one that the scheme's own file declares, and anything that
+looks like a private key is refused.
 
 **Known breaks.** A signature states who vouches for a card, not that it is
 true: the signer can invent rows. The class of a scheme that is not registered

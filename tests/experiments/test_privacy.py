@@ -13,15 +13,16 @@ from ml_collections import ConfigDict
 import keyjax
 from experiments import privacy as job
 from experiments.membership import models, plan, private
+from experiments.membership import rows as member_rows
 from experiments.membership.attacks import ATTACKS
 from experiments.run import config as configs
 from experiments.run import results
 from experiments.run.config import scheme, set_schemes
 from keyjax import card as cards
-from keyjax.cli import card_text
 from keyjax.attacks.fit import Recipe
 from keyjax.attacks.game import Examples
 from keyjax.attacks.privacy import shadows
+from keyjax.cli import card_text
 from keyjax.defenses.private.accountant import in_words
 
 SECRET = keyjax.Secret(bytes([7]) * 32)
@@ -199,6 +200,13 @@ def test_rows_make_a_card_with_all_that_they_assume(
       "8 shadow models, " + ("the same key" if label == "hpnn" else "no key"),
     ):
       assert words in text, words
+
+
+def test_rows_state_how_the_judged_models_are_drawn() -> None:
+  row = {"scheme": "none", "attack": "gap", "reply": "", "shadows": 8}
+  job: Any = None
+  for delta, words in ((0.0, "in half of the models"), (1e-5, "a coin for")):
+    assert words in member_rows.stated(tiny(delta=delta), job, row)["draw"]
 
 
 def test_rows_of_an_older_release_are_completed(done: Any) -> None:

@@ -23,7 +23,8 @@ _IS_ROW: dict[str, Callable[[Row], bool]] = {
 def is_row(row: Row) -> bool:
   """Return whether a row is of a command whose rows are in this section."""
   commands = (*copies.PARTS, *recordings.PARTS)
-  return row.get("part") in commands or membership.is_row(row)
+  own = membership.is_row(row) or membership.is_audit(row)
+  return own or row.get("part") in commands
 
 
 def select(rows: Iterable[Row], label: str) -> dict[str, list[Row]]:

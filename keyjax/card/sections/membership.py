@@ -12,6 +12,7 @@ from keyjax.card.sections.accuracy import CONDITIONS
 
 TPR = "tpr_"  # Followed by the FPR.
 _METRICS = ("auc", "balanced_accuracy")
+_AUDIT = "epsilon_bound"  # Of a training, not of the card's: left out.
 _ASSUMED = (
   "examples",
   "members",
@@ -38,6 +39,11 @@ def is_leak(row: Row) -> bool:
   """Return whether the metric of a row is one of membership."""
   metric = str(row.get("metric"))
   return metric in _METRICS or metric.startswith(TPR)
+
+
+def is_audit(row: Row) -> bool:
+  """Return whether a row is an audit, which a card does not have."""
+  return row.get("metric") == _AUDIT
 
 
 def order(row: Row) -> tuple[int, str, str, str, float]:
