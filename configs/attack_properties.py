@@ -27,6 +27,12 @@ _PROPERTIES = {
   "absent": "no digit 7",
   "chance": "no difference",
 }
+_SHADOWS = {
+  "plain": "plain shadows",
+  "locked": "locked shadows",
+  "known_pair": "a known file under the same secret",
+}
+_SCHEMES = {"plain": ".*", "known_pair": "chain|counter"}
 
 
 def get_config() -> ConfigDict:
@@ -47,12 +53,12 @@ def get_config() -> ConfigDict:
     hpnn=scheme("hpnn", "HPNN"),
   )
   for name, title in _PROPERTIES.items():
-    for shadows in ("plain", "locked"):
+    for shadows in _SHADOWS:
       made = attack(
         "property_inference",
-        f"{title}, from {shadows} shadows",
+        f"{title}, from {_SHADOWS[shadows]}",
         # Of a file without a lock, both are the same.
-        schemes="(?!none).*" if shadows == "locked" else ".*",
+        schemes=_SCHEMES.get(shadows, "(?!none).*"),
         trials=_NETWORKS,
         steps=_STEPS,
         grid=({"property": name, "shadows": shadows},),

@@ -1,7 +1,8 @@
 """Meta-classifiers: what do weights reveal about the training data?
 
 References:
-  Ateniese et al., "Hacking Smart Machines with Smarter Ones", 2013.
+  Ateniese et al., "Hacking Smart Machines with Smarter Ones", 2013:
+    raw weights.
   Ganju, Wang, Yang, Gunter, Borisov, "Property Inference Attacks on Fully
   Connected Neural Networks using Permutation Invariant Representations", CCS
   2018: sorted neurons, and sets of neurons.
@@ -65,6 +66,11 @@ def ordered(params: Any) -> np.ndarray:
   return np.concatenate([sets.reshape(len(sets), -1), bias], 1)
 
 
+def values(params: Any) -> np.ndarray:
+  """Return all weights in the order of the network, float32[nets, weights]."""
+  return np.concatenate([x.reshape(len(x), -1) for x in arrays(params)], 1)
+
+
 def linear(features: Any, train: Any, label: np.ndarray, test: Any) -> Any:
   """Return the guesses of a logistic regression, int[test nets]."""
   guess = pipeline.make_pipeline(
@@ -126,6 +132,7 @@ def _fit_sets(params: Any, x: Any, label: jax.Array, steps: int) -> Any:
 
 
 CLASSIFIERS: dict[str, Callable[..., Any]] = {
+  "raw weights": functools.partial(linear, values),
   "statistics": functools.partial(linear, statistics),
   "sorted neurons": functools.partial(linear, ordered),
   "sets of neurons": sets,

@@ -3,9 +3,11 @@
 Shadow networks and targets are trained on disjoint halves of the data, half of
 them with a property: the digit 7 three times as frequent; none at all (which
 must show on plain weights); no difference (which must not). Each is locked
-under a key of its own, and three meta-classifiers guess the property of the
+under a key of its own, and four meta-classifiers guess the property of the
 targets. One attacker learns from plain shadows, another from shadows that they
-locked under keys of their own.
+locked under keys of their own. A third meets an owner with one secret for all
+files of Deep-Lock, and has one of these files and the weights in it: they open
+the others with its keystream, and learn from plain shadows.
 
 In a config `trials` is the number of shadows and of targets, `steps` those of
 training each network, and the grid's setting names the property and what the
@@ -13,6 +15,7 @@ attacker learns from, `{"property": "frequent", "shadows": "locked"}`.
 """
 
 import functools
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +26,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import keyjax
-from experiments.attacking import classifiers, rows, shadows
+from experiments.attacking import classifiers, known_pair, rows, shadows
 from experiments.attacking.targets import Targets
 from experiments.run import results
 from keyjax import tree
@@ -32,7 +35,8 @@ from keyjax.attacks.game import Cost, Goal
 from keyjax.schemes import hpnn
 
 NAME = "property_inference"
-LEARN_FROM = ("plain", "locked")
+PAIR = "known_pair"
+LEARN_FROM = ("plain", "locked", PAIR)
 # Schemes that lock the weights of a plain model, or do as much (`lock_all`).
 _SCHEMES = ("identity", "deep_lock", "keyed_noise", "hpnn")
 
@@ -72,6 +76,18 @@ def check(config: ConfigDict, label: str) -> None:
         f"attacks.{label}.grid: {field}={settings[0][field]!r}: choose from "
         f"{', '.join(values)}"
       )
+  if settings[0]["shadows"] == PAIR:
+    _check_streams(config, label)
+
+
+def _check_streams(config: ConfigDict, label: str) -> None:
+  for name, scheme in config.schemes.items():
+    chosen = re.fullmatch(config.attacks[label].schemes, name)
+    if chosen and applies(scheme.scheme) and scheme.scheme != "deep_lock":
+      raise ValueError(
+        f"attacks.{label}: {PAIR} is for files of deep_lock, not {name}: set "
+        "schemes"
+      )
 
 
 class PropertyInference:
@@ -96,8 +112,13 @@ class PropertyInference:
     start, busy = time.perf_counter(), time.process_time()
     learned = own.params
     if setting["shadows"] == "locked":
-      learned = self._files(scheme, own)
-    hits = hits_of(own, learned, targets, self._files(scheme, targets))
+      learned = self._files(scheme, own.params)
+    if setting["shadows"] == PAIR:
+      lock = self._targets.job.locks[scheme].scheme
+      stolen = known_pair.opened(lock, own.params, targets.params)
+    else:
+      stolen = self._files(scheme, targets.params)
+    hits = hits_of(own, learned, targets, stolen)
     best = max(hits, key=lambda k: hits[k])
     total = len(targets.label)
     low, high = intervals.clopper_pearson(hits[best], total, len(hits))
@@ -154,13 +175,13 @@ class PropertyInference:
     )
     return first, second
 
-  def _files(self, scheme: str, nets: shadows.Nets) -> Any:
-    """Return the locked files of networks, as floats."""
+  def _files(self, scheme: str, params: Any) -> Any:
+    """Return the locked files of networks, as floats; see `lock_all`."""
     images = self._targets.job.dataset.train_images[:1]
     return lock_all(
       self._targets.job.locks[scheme].scheme,
       self._config.schemes[scheme].scheme,
-      nets.params,
+      params,
       batch={"image": jnp.asarray(images.astype(np.float32) / 255)},
     )
 

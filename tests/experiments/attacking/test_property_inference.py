@@ -12,7 +12,12 @@ from ml_collections import ConfigDict
 import keyjax
 from experiments import attack as command
 from experiments import data, models
-from experiments.attacking import classifiers, property_inference, shadows
+from experiments.attacking import (
+  classifiers,
+  known_pair,
+  property_inference,
+  shadows,
+)
 from experiments.run import config as configs
 from keyjax import card as cards
 from keyjax import tree
@@ -56,6 +61,14 @@ def test_a_missing_class_shows_in_plain_weights_and_not_in_ciphertext() -> None:
     )
     for nets in (own, targets)
   ]
+  # One secret for all: the chain has one keystream, counter mode has many.
+  opened = known_pair.opened(
+    keyjax.deep_lock("chain"), own.params, targets.params
+  )
+  assert share(own, targets._replace(params=opened), "sets of neurons") > 0.85
+  opened = known_pair.opened(scheme, own.params, targets.params)
+  rest = share(own, targets._replace(params=opened), "sets of neurons")
+  assert abs(rest - 0.5) < 2 / np.sqrt(NETS)
   for of in classifiers.CLASSIFIERS:
     # Four standard deviations of fair coin flips.
     assert abs(share(*locked, of) - 0.5) < 2 / np.sqrt(NETS), of
@@ -103,7 +116,7 @@ def config() -> ConfigDict:
     shf=configs.scheme("shf", "SHF", block_size=4),
   )
   for name in shadows.PROPERTIES:
-    for known in property_inference.LEARN_FROM:
+    for known in ("plain", "locked"):
       made_attack = configs.attack(
         "property_inference",
         trials=8,
@@ -141,7 +154,11 @@ def test_rows_and_card(config: ConfigDict, tmp_path: pathlib.Path) -> None:
     ),
     (
       {"grid": ({"property": "absent", "shadows": "none"},)},
-      "shadows='none': choose from plain, locked",
+      "shadows='none': choose from plain, locked, known_pair",
+    ),
+    (
+      {"grid": ({"property": "absent", "shadows": "known_pair"},)},
+      "known_pair is for files of deep_lock, not none: set schemes",
     ),
   ],
 )
