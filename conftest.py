@@ -12,6 +12,8 @@ os.environ["XLA_FLAGS"] = " ".join(
   (os.environ.get("XLA_FLAGS", ""), flags.with_devices(8))
 )
 
+# Their examples need keyjax[privacy].
+_PRIVATE = ("keyjax/defenses/private/", "experiments/membership/private.py")
 # No test reaches a TPM of this machine: some change what it accepts for good.
 os.environ["TPM2TOOLS_TCTI"] = "device:/nowhere"
 
@@ -40,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     return
   reason = "needs pip install 'keyjax[privacy]'"
   for item in items:
-    if "keyjax/defenses/private/" in item.path.as_posix():
+    if any(part in item.path.as_posix() for part in _PRIVATE):
       item.add_marker(pytest.mark.skip(reason=reason))
 
 

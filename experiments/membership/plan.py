@@ -217,6 +217,8 @@ def row_name(config: ConfigDict, group: str, parts: Sequence[Any]) -> str:
   """Return a task's name: a hash of all that its figures depend on."""
   lists = ("attacks", "replies", "trainings", "side_by_side")
   kept = {k: v for k, v in config.privacy.items() if k not in lists}
+  if not kept.get("delta"):
+    kept.pop("delta", None)  # Rows of runs from before there were audits stay.
   return _hash([_trained(config, group), kept, *parts])
 
 

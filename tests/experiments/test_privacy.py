@@ -402,5 +402,14 @@ def test_other_data_trains_other_models(done: Any, tmp_path: Any) -> None:
   assert plan.models_name(tiny(wrong_keys=2), "none/none") == name
 
 
+def test_rows_from_before_there_were_audits_keep_their_names() -> None:
+  config, parts = tiny(), ("plain", "gap", "")
+  name = plan.row_name(config, "none/none", parts)
+  assert plan.row_name(tiny(delta=0.1), "none/none", parts) != name
+  with config.unlocked():
+    del config.privacy.delta
+  assert plan.row_name(config, "none/none", parts) == name
+
+
 def test_attacks_have_titles_of_their_own() -> None:
   assert len({a.title for a in ATTACKS.values()}) == len(ATTACKS)
