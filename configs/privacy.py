@@ -55,6 +55,7 @@ def get_config(word: str = "digits") -> ConfigDict:
   set_schemes(config, **one_of_each())
   trainings = {
     "weight_decay": {"weight_decay": 1.0, "title": "weight decay 1"},
+    "dropout": {"dropout": 0.5, "title": "dropout .5"},
     "early": {"epochs": config.train.epochs / 10, "title": "a tenth as long"},
   }
   if word == "mnist":

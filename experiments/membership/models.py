@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 import keyjax
 from experiments.attacking import targets
-from experiments.membership import plan, private
+from experiments.membership import dropout, plan, private
 from experiments.protection.job import Job, keygen_batch
 from experiments.run import files
 from keyjax import tree
@@ -122,9 +122,10 @@ class Models:
   def _procedure(
     self, name: str, members: np.ndarray
   ) -> procedures.Procedure | None:
-    """Return how a group trains that is private; None for another."""
+    """Return how a group trains with noise or dropout; None for another."""
     claim = plan.claim(self._config, name)
-    if not claim:
+    rate = plan.dropout(self._config, name)
+    if not claim and not rate:
       return None
     if set(self.like) - {"params"}:
       raise ValueError(
@@ -132,6 +133,10 @@ class Models:
         "its batch statistics mix examples"
       )
     recipe, steps = plan.recipe(self._config, name)
+    if rate:
+      size = min(recipe.batch_size, int(members.sum(1).min()))
+      seed = self._config.train.seed
+      return dropout.procedure(self.job.model, rate, recipe, size, seed)
     found = private.guarantee(members, recipe, steps, **claim)
     if plan.forgets_noise(self._config, name):
       found = found._replace(noise_multiplier=0.0)

@@ -33,7 +33,14 @@ _FREE = (
 )
 # Fields of a training: the title, of `fit.Recipe`, and the number of steps;
 # those of differential privacy; and a fault that an audit is to find.
-_TRAINING = ("title", "weight_decay", "learning_rate", "batch_size", "epochs")
+_TRAINING = (
+  "title",
+  "weight_decay",
+  "learning_rate",
+  "batch_size",
+  "epochs",
+  "dropout",
+)
 _PRIVATE = ("epsilon", "clip", "forget_noise")
 
 
@@ -48,7 +55,8 @@ def configure(
   Args:
     config: Config with `schemes`, one of which is `none`.
     trainings: Other ways of training without a scheme, by label: `title`,
-      `weight_decay` (decoupled), `learning_rate`, `batch_size`, `epochs`; or
+      `weight_decay` (decoupled), `learning_rate`, `batch_size`, `epochs`,
+      `dropout`, the share of units that a step leaves out; or
       with differential privacy: `epsilon` at `privacy.delta`, `clip`, the
       largest norm of a gradient, 1 by default, and `forget_noise`.
     **fields: Other fields of `config.privacy`.
@@ -113,6 +121,11 @@ def claim(config: ConfigDict, group: str) -> dict[str, float]:
   }
 
 
+def dropout(config: ConfigDict, group: str) -> float:
+  """Return the share of units that a step of a group leaves out."""
+  return float(_changes(config, group).get("dropout", 0.0))
+
+
 def forgets_noise(config: ConfigDict, group: str) -> bool:
   """Return whether a group leaves out the noise that it claims."""
   return bool(_changes(config, group).get("forget_noise", False))
@@ -153,6 +166,11 @@ def check(config: ConfigDict) -> None:
         f"privacy.trainings.{label}: {', '.join(unknown) or 'choose another'}: "
         f"a label other than {NONE}, with {', '.join(known)}"
       )
+    if not 0 <= changes.get("dropout", 0.0) < 1:
+      raise ValueError(
+        f"privacy.trainings.{label}.dropout={changes['dropout']}: from 0 to "
+        "less than 1"
+      )
     _check_private(fields.delta, label, changes)
 
 
@@ -165,6 +183,8 @@ def _check_private(
     if others:
       raise ValueError(f"{place}: {', '.join(others)} without an epsilon")
     return
+  if changes.get("dropout"):
+    raise ValueError(f"{place}: dropout does not go with an epsilon")
   for name in ("epsilon", "clip"):
     if not 0 < changes.get(name, 1.0) < math.inf:
       raise ValueError(f"{place}.{name}={changes[name]}: must be more than 0")

@@ -47,6 +47,20 @@ class Classifier(nn.Module):
     return head(x).astype(jnp.float32)
 
 
+def drop(x: jax.Array, rate: float, train: bool) -> jax.Array:
+  """Leave out a share of the units while a model trains, in a compact method.
+
+  Args:
+    x: float[b, n], units; those that stay are scaled up.
+    rate: Share of them, from 0 to less than 1.
+    train: Whether the model trains, which takes `rngs={"dropout": ...}`.
+  """
+  if not 0 <= rate < 1:
+    raise ValueError(f"dropout={rate}: from 0 to less than 1")
+  dropped: jax.Array = nn.Dropout(rate)(x, deterministic=not train)
+  return dropped
+
+
 ACTIVATIONS = ("relu", "sigmoid", "tanh")
 
 

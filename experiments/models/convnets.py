@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from experiments.models.base import Classifier, activate, batch_norm
+from experiments.models.base import Classifier, activate, batch_norm, drop
 from experiments.models.experts import Experts, Present, present_experts
 from experiments.models.registry import register
 
@@ -26,20 +26,21 @@ class MLP(Classifier):
   Attributes:
     hidden: Units of each hidden layer.
     activation: Name of the nonlinearity in `flax.linen`.
+    dropout: Share of the units of each hidden layer that a step leaves out.
   """
 
   hidden: Sequence[int] = (256, 256)
   activation: str = "relu"
+  dropout: float = 0.0
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
     """Return the logits of images in [0, 1]."""
-    del train  # Unused: training is no different here.
     x = self.normalise(x)
     x = x.reshape(len(x), -1)  # [b, h, w, c] -> [b, h * w * c]
     for i, units in enumerate(self.hidden):
       x = nn.Dense(units, dtype=self.dtype, name=f"dense_{i}")(x)
-      x = activate(self.activation, x)
+      x = drop(activate(self.activation, x), self.dropout, train)
     return self.classify(x)
 
 
@@ -51,6 +52,7 @@ class CNN(Classifier):
     kernel: Side of the convolutions' kernels.
     units: Units of the hidden `Dense` layer.
     activation: Name of the nonlinearity in `flax.linen`.
+    dropout: Share of the hidden units that a step leaves out.
     experts: Tiers whose experts add to the hidden layer's output; see
       `experiments.models.experts`.
   """
@@ -59,6 +61,7 @@ class CNN(Classifier):
   kernel: int = 5
   units: int = 128
   activation: str = "relu"
+  dropout: float = 0.0
   experts: Sequence[str] = ()
 
   @nn.compact
@@ -66,7 +69,6 @@ class CNN(Classifier):
     self, x: jax.Array, train: bool = False, present: Present = None
   ) -> jax.Array:
     """Return the logits of images in [0, 1]."""
-    del train  # Unused: training is no different here.
     x = self.normalise(x)
     side = (self.kernel, self.kernel)
     for i, features in enumerate(self.features):
@@ -81,7 +83,7 @@ class CNN(Classifier):
       y = y + Experts(
         experts, self.units, self.units, self.dtype, name="experts"
       )(x)
-    return self.classify(y)
+    return self.classify(drop(y, self.dropout, train))
 
 
 class VGG(Classifier):

@@ -33,6 +33,7 @@ from experiments.training.step import (
   augmented,
   mean_loss,
   rng_of_step,
+  with_dropout,
 )
 from keyjax import parallel, tasks
 from keyjax.defenses import private
@@ -213,8 +214,10 @@ def make_step(
     noise = jax.random.wrap_key_data(jnp.asarray(words), impl=generator)
     real = batch["real"]
     examples = {k: v for k, v in batch.items() if k != "real"}
-    examples = augmented(config, rng_of_step(config.seed, state.step), examples)
-    apply_fn = scheme.bind(key, model.apply)
+    rng = rng_of_step(config.seed, state.step)
+    examples = augmented(config, rng, examples)
+    # All examples of a device leave out the same units.
+    apply_fn = with_dropout(scheme.bind(key, model.apply), model, rng)
     params = state.variables["params"]
     fixed = {k: v for k, v in state.variables.items() if k != "params"}
 

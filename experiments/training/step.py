@@ -1,5 +1,6 @@
 """One training step: the recipe of `config.train`, under a scheme's key."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from experiments import data
 from experiments.training import lora
 from experiments.training.defense import DefenseLoss, Forward
 from keyjax import parallel, tasks
+from keyjax.scheme import ApplyFn
 
 CLASSIFYING = ("classes", "tokens")
 
@@ -61,7 +63,7 @@ def make_step(
   def step(state: State, key: Any, batch: Any) -> tuple[State, Any]:
     rng = rng_of_step(config.seed, state.step)
     batch = augmented(config, rng, batch)
-    apply_fn = scheme.bind(key, model.apply)
+    apply_fn = with_dropout(scheme.bind(key, model.apply), model, rng)
     params = state.variables["params"]
     # What never changes is not averaged: the mean of equal floats may round.
     fixed = {k: v for k, v in state.variables.items() if k == lora.BASE}
@@ -170,6 +172,17 @@ def accumulated(
   (total, rest), metrics = jax.lax.scan(one, (zeros, rest), cut)
   grads = jax.tree.map(lambda x: x / parts, total)
   return grads, rest, jax.tree.map(jnp.mean, metrics)
+
+
+def with_dropout(
+  apply_fn: ApplyFn, model: nn.Module, rng: jax.Array
+) -> ApplyFn:
+  """Return a pass that has what dropout draws in this step, if it draws."""
+  if not getattr(model, "dropout", 0):
+    return apply_fn
+  return functools.partial(
+    apply_fn, rngs={"dropout": jax.random.fold_in(rng, 4)}
+  )
 
 
 def rng_of_step(seed: int, step: jax.Array) -> jax.Array:

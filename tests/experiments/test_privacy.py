@@ -6,20 +6,22 @@ import re
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
 import keyjax
+from experiments import models as load_models
 from experiments import privacy as job
-from experiments.membership import models, plan, private
+from experiments.membership import dropout, models, plan, private
 from experiments.membership import rows as member_rows
 from experiments.membership.attacks import ATTACKS
 from experiments.run import config as configs
 from experiments.run import results
 from experiments.run.config import scheme, set_schemes
 from keyjax import card as cards
-from keyjax.attacks.fit import Recipe
+from keyjax.attacks.fit import Recipe, cross_entropy
 from keyjax.attacks.game import Examples
 from keyjax.attacks.privacy import shadows
 from keyjax.cli import card_text
@@ -253,7 +255,12 @@ def test_models_that_are_damaged_are_named(done: Any) -> None:
     ({"attacks": ("mia",)}, "'mia': choose from gap, loss"),
     ({"replies": ("tops:1",)}, "'tops:1': choose label"),
     ({"trainings": {"none": {}}}, "privacy.trainings.none"),
-    ({"trainings": {"x": {"dropout": 0.5}}}, "privacy.trainings.x: dropout"),
+    ({"trainings": {"x": {"ema": 0.5}}}, "privacy.trainings.x: ema"),
+    ({"trainings": {"x": {"dropout": 1.0}}}, "privacy.trainings.x.dropout=1.0"),
+    (
+      {"trainings": {"x": {"dropout": 0.5, "epsilon": 1.0}}, "delta": 0.1},
+      "x: dropout does not go with an epsilon",
+    ),
     ({"delta": 1.0}, "privacy.delta=1.0"),
     ({"trainings": {"x": {"epsilon": 1.0}}}, "x: an epsilon needs privacy.del"),
     ({"trainings": {"x": {"clip": 1.0}}}, "x: clip without an epsilon"),
@@ -390,6 +397,54 @@ def test_without_noise_and_with_all_members_a_private_step_is_a_plain_one() -> (
   np.testing.assert_allclose(without, plain, 1e-4, 1e-5)
   assert np.abs(noisy - plain).max() > 1
   np.testing.assert_array_equal(noisy, train(training))
+
+
+def test_dropout_is_what_a_step_of_flax_does() -> None:
+  model = load_models.create("mlp", 3, (0.0,), (1.0,), hidden=(8,))
+  image = np.random.default_rng(0).random((6, 2, 2, 1), np.float32)
+  label = (np.arange(6) % 3).astype(np.int32)
+  recipe = Recipe("sgd", 0.1, batch_size=6)
+  members = np.ones((1, 6), bool)
+
+  def init(rng: Any) -> Any:
+    return model.init(rng, image[:1])
+
+  def train(rate: float) -> Any:
+    how = dropout.procedure(model, rate, recipe, 6, seed=3)
+    return shadows.train(
+      model.apply,
+      init,
+      Examples(image, label),
+      members,
+      recipe,
+      3,
+      steps=1,
+      each=0,
+      procedure=how,
+    ).params
+
+  start = init(jax.random.fold_in(jax.random.key(3), 0))
+  rng = jax.random.fold_in(jax.random.key(3), 0)  # Of model 0, and its step 0.
+  rngs = {"dropout": jax.random.fold_in(rng, 0)}
+  order = np.random.default_rng([3, 0]).permutation(6)
+
+  def loss(params: Any, net: Any) -> Any:
+    logits = net.apply(params, image[order], train=True, rngs=rngs)
+    return cross_entropy(logits, jnp.asarray(label[order]))
+
+  for rate in (0.0, 0.5):
+    grads = jax.grad(loss)(start, model.clone(dropout=rate))
+    moved = jax.tree.map(lambda p, g: p - 0.1 * g, start, grads)
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a[0], b, 1e-4, 1e-6),
+      train(rate),
+      moved,
+    )
+  none = jax.grad(loss)(start, model)
+  half = jax.grad(loss)(start, model.clone(dropout=0.5))
+  assert not np.allclose(
+    none["params"]["head"]["kernel"], half["params"]["head"]["kernel"]
+  )
 
 
 def test_other_data_trains_other_models(done: Any, tmp_path: Any) -> None:

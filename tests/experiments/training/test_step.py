@@ -276,3 +276,32 @@ def test_remat_is_for_models_of_blocks() -> None:
     models.from_config(config, digits)
   config.model = "vit_micro"
   assert models.from_config(config, digits).remat
+
+
+def test_dropout_draws_again_in_each_step_and_not_when_a_model_answers() -> None:
+  x = data.to_input(jnp.asarray(BATCH["image"]))
+  variables = trees.variables(MODEL, x)
+  half = MODEL.clone(dropout=0.5)
+
+  def logits(model: nn.Module, number: int, *, trains: bool = True) -> Any:
+    rng = step.rng_of_step(0, jnp.int32(number))
+    apply_fn = step.with_dropout(model.apply, model, rng)
+    return np.asarray(apply_fn(variables, x, train=trains))
+
+  plain = logits(MODEL, 0)
+  assert np.array_equal(logits(half, 0, trains=False), plain)
+  first, again, other = (logits(half, i) for i in (0, 0, 1))
+  assert np.array_equal(first, again)
+  assert not np.array_equal(first, other)
+  assert not np.array_equal(first, plain)
+  found, _ = one_step(settings(), half)
+  assert not np.array_equal(
+    found.variables["params"]["head"]["kernel"],
+    plain_step()[0].variables["params"]["head"]["kernel"],
+  )
+
+
+def test_a_share_of_dropout_is_below_one() -> None:
+  for share in (1.0, -0.1):
+    with pytest.raises(ValueError, match=f"dropout={share}: from 0 to less"):
+      one_step(settings(), MODEL.clone(dropout=share))
