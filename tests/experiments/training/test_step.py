@@ -278,9 +278,7 @@ def test_remat_is_for_models_of_blocks() -> None:
   assert models.from_config(config, digits).remat
 
 
-def test_dropout_draws_again_in_each_step_and_not_when_a_model_answers() -> (
-  None
-):
+def test_dropout_draws_again_in_each_step_and_not_in_answers() -> None:
   x = data.to_input(jnp.asarray(BATCH["image"]))
   variables = trees.variables(MODEL, x)
   half = MODEL.clone(dropout=0.5)
