@@ -55,7 +55,7 @@ def sections(rows: Sequence[Row]) -> list[Html]:
 
 
 def _epsilon(row: Row) -> float:
-  return float(row["privacy"]["epsilon"])
+  return round(float(row["privacy"]["epsilon"]), 2)
 
 
 def _at(row: Row, value: float) -> At:
