@@ -10,6 +10,7 @@ from keyjax import Secret, checkpoint, cli, keyring
 from keyjax.checkpoint.storage import claims
 from tests import buckets, trees
 from tests.checkpoint import test_processes, two
+from tests.checkpoint.children import Server
 from tests.checkpoint.test_bucket import FRIEND, OWNER, TREE, opens
 from tests.conftest import ROOT
 
@@ -130,11 +131,11 @@ def test_a_killed_writer_leaves_the_old_or_the_new(
 @pytest.mark.slow
 @pytest.mark.multiprocess
 def test_two_processes_save_into_a_bucket(
-  bucket: str, tmp_path: pathlib.Path
+  bucket: str, tmp_path: pathlib.Path, children: Server
 ) -> None:
   Secret.generate().save(tmp_path / "key")
   owner = keyring.SymmetricKey(Secret.load(tmp_path / "key"))
-  test_processes.run(tmp_path, "save", bucket)
+  test_processes.run(children, tmp_path, "save", bucket)
   told = checkpoint.inspect(f"{bucket}/c", owner)
   assert (told["processes"], told["step"], told["signed"]) == (2, 7, True)
   assert checkpoint.verify(f"{bucket}/c", owner) == []

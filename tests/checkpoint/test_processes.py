@@ -1,8 +1,10 @@
 """Two real processes save a checkpoint; both, and one alone, restore it."""
 
+import json
+import os
 import pathlib
-import subprocess
-import sys
+import signal
+import threading
 
 import jax
 import numpy as np
@@ -13,36 +15,47 @@ from keyjax import Secret, checkpoint, tiers
 from keyjax.keyring import SymmetricKey
 from tests import ports
 from tests.checkpoint import two
-from tests.conftest import ROOT
+from tests.checkpoint.children import Server
 
 
-def run(folder: pathlib.Path, job: str, where: str = "") -> None:
+PROGRAM = """
+import json, os, runpy, sys
+os.environ.update(json.loads(sys.argv.pop()))  # The server may be older.
+runpy.run_module("tests.checkpoint.two", run_name="__main__", alter_sys=True)
+"""
+
+
+def run(
+  server: Server, folder: pathlib.Path, job: str, where: str = ""
+) -> None:
   port = ports.free_port()
+  env = json.dumps(dict(os.environ))
   children = [
-    subprocess.Popen(
-      [sys.executable, "-m", "tests.checkpoint.two"]
-      + [str(port), str(i), str(folder), job, where or str(folder)],
-      cwd=ROOT,
-      stdout=subprocess.PIPE,
-      stderr=subprocess.PIPE,
-      text=True,
-    )
+    server.start(PROGRAM, port, i, folder, job, where or folder, env)
     for i in range(2)
   ]
+  timers = [
+    threading.Timer(240, os.kill, (child.pid, signal.SIGKILL))
+    for child in children
+  ]
+  for timer in timers:
+    timer.start()
   try:
-    for i, child in enumerate(children):
-      out, err = child.communicate(timeout=240)
-      assert out.endswith(f"done {i}\n"), err[-4000:]
+    codes = [child.wait() for child in children]
   finally:
-    for child in children:
-      child.kill()
+    for timer in timers:
+      timer.cancel()
+  for i, child in enumerate(children):
+    assert child.out().endswith(f"done {i}\n"), (codes, child.err())
 
 
 @pytest.mark.multiprocess
-def test_two_processes_save_and_restore(tmp_path: pathlib.Path) -> None:
+def test_two_processes_save_and_restore(
+  tmp_path: pathlib.Path, children: Server
+) -> None:
   Secret.generate().save(tmp_path / "key")
   owner = SymmetricKey(Secret.load(tmp_path / "key"))
-  run(tmp_path, "save")
+  run(children, tmp_path, "save")
   path = tmp_path / "c"
   told = checkpoint.inspect(path, owner)
   assert (told["processes"], told["step"], told["signed"]) == (2, 7, True)
@@ -66,7 +79,7 @@ def test_two_processes_save_and_restore(tmp_path: pathlib.Path) -> None:
   path.rename(tmp_path / "old")
   (tmp_path / "c2").rename(path)
   assert checkpoint.inspect(path, owner)["processes"] == 1
-  run(tmp_path, "restore")
+  run(children, tmp_path, "restore")
 
 
 def test_neither_process_writes_everything() -> None:

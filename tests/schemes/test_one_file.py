@@ -24,6 +24,7 @@ from keyjax.attacks.game import Attacker
 from keyjax.schemes import registry
 from tests import trees
 from tests.attacks import toys
+from tests.checkpoint.children import Server
 
 SOURCE = '''
 """Mask: every weight XOR one of a few secret words, in turn."""
@@ -133,19 +134,15 @@ def test_it_has_near_keys_and_a_key_space(module: ModuleType) -> None:
 
 
 def test_its_key_files_name_the_module(
-  module: ModuleType, tmp_path: pathlib.Path
+  module: ModuleType, tmp_path: pathlib.Path, children: Server
 ) -> None:
   keys.save(tmp_path / "key", key_of(module))
   assert isinstance(keys.load(tmp_path / "key"), module.MaskKey)
   # A process that has not imported the module is told what to import.
   code = "import keyjax, sys; keyjax.keys.load(sys.argv[1])"
-  done = subprocess.run(
-    [sys.executable, "-c", code, str(tmp_path / "key")],
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-  assert f"'{module.__name__}.MaskKey', which is not loaded" in done.stderr
+  other = children.start(code, tmp_path / "key")
+  assert other.wait() == 1
+  assert f"'{module.__name__}.MaskKey', which is not loaded" in other.err()
 
 
 def test_attackers_see_its_public_options(module: ModuleType) -> None:

@@ -4,8 +4,6 @@ import json
 import os
 import pathlib
 import stat
-import subprocess
-import sys
 
 import pytest
 from ml_collections import ConfigDict
@@ -13,7 +11,7 @@ from ml_collections import ConfigDict
 from experiments.run.config import base, scheme, set_schemes
 from experiments.run.workdir import Workdir, WorkdirError
 from keyjax import keys, private_files
-from tests.conftest import ROOT
+from tests.checkpoint.children import Server
 
 
 def config(**fields: object) -> ConfigDict:
@@ -187,7 +185,9 @@ def test_run_file_holds_the_config_and_an_id(tmp_path: pathlib.Path) -> None:
   assert held["config"]["schemes"]["shf"]["args"] == {"block_size": 4}
 
 
-def test_a_folder_that_another_process_works_in(tmp_path: pathlib.Path) -> None:
+def test_a_folder_that_another_process_works_in(
+  tmp_path: pathlib.Path, children: Server
+) -> None:
   folder = tmp_path / "run"
   mine = Workdir(base(), str(folder))
   code = (
@@ -195,15 +195,15 @@ def test_a_folder_that_another_process_works_in(tmp_path: pathlib.Path) -> None:
     "from experiments.run import config, workdir\n"
     "workdir.Workdir(config.base(), sys.argv[1])"
   )
-  other = [sys.executable, "-c", code, str(folder)]
-  done = subprocess.run(other, capture_output=True, text=True, cwd=ROOT)
-  assert "another process works in" in done.stderr and done.returncode
+  other = children.start(code, folder)
+  assert other.wait() and "another process works in" in other.err()
   again = Workdir(base(), str(folder))  # This process may open it again.
   assert again.key_path == mine.key_path
   del mine
-  assert subprocess.run(other, capture_output=True, cwd=ROOT).returncode
+  assert children.start(code, folder).wait()
   del again
-  subprocess.run(other, check=True, cwd=ROOT)
+  last = children.start(code, folder)
+  assert last.wait() == 0, last.err()
 
 
 def test_only_one_of_two_simultaneous_runs_claims_the_folder(
