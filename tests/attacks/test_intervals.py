@@ -42,6 +42,12 @@ def test_clopper_pearson_takes_numpy_counts() -> None:
   assert type(low) is type(high) is float
 
 
+@pytest.mark.parametrize("k, n", [(3, 2), (-1, 2), (0, 0)])
+def test_clopper_pearson_needs_a_share(k: int, n: int) -> None:
+  with pytest.raises(ValueError, match=f"{k} of {n} is not a share"):
+    intervals.clopper_pearson(k, n)
+
+
 def test_mean_interval_is_students() -> None:
   values = RNG.normal(0.1, 0.02, 64)
   low, high = intervals.mean_interval(values)

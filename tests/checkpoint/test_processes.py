@@ -17,7 +17,6 @@ from tests import ports
 from tests.checkpoint import two
 from tests.checkpoint.children import Server
 
-
 PROGRAM = """
 import json, os, runpy, sys
 os.environ.update(json.loads(sys.argv.pop()))  # The server may be older.
