@@ -1,7 +1,7 @@
 """A key inside the black box, and transfer between networks of other keys."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax.numpy as jnp
 
@@ -10,9 +10,7 @@ from experiments.studies import base
 from experiments.studies.substitute import Outcome, Plan, attack, labels_of
 from keyjax.attacks import intervals
 from keyjax.attacks.evasion import bim
-from keyjax.attacks.evasion.problem import LogitsFn
 from keyjax.attacks.transfer_matrix import SIGNS, UNCHANGED, transfer_matrix
-from keyjax.schemes.pixel_shuffle import PixelKey, transform
 
 TITLE = "Does a secret key stop transfer?"
 SENTENCE = (
@@ -33,20 +31,6 @@ _EPSILON = 0.2  # Of the matrix.
 _MI_FGSM = functools.partial(bim, momentum=1.0)
 
 
-class _Keyed(NamedTuple):
-  """A network that was trained under a key, and the key; () for none."""
-
-  network: base.Network
-  key: Any
-
-  def smooth(self) -> LogitsFn:
-    """Return its logits under its key."""
-    net = self.network
-    if not isinstance(self.key, PixelKey):
-      return net.logits_fn
-    return lambda x: net.logits_fn(transform(self.key, x))
-
-
 def run(lab: base.Lab) -> list[base.Figure]:
   """Return the errors of black boxes, and a matrix of schemes.
 
@@ -56,7 +40,7 @@ def run(lab: base.Lab) -> list[base.Figure]:
   if lab.dataset.name == "mnist":
     return convolutional
   ours = _trained(lab)
-  nets = {name: ours[name].network for name in ("plain", "SHF", "HPNN")}
+  nets = {name: ours[name] for name in ("plain", "SHF", "HPNN")}
   return [*_black_boxes(lab, nets), *convolutional, *_matrix(lab, ours)]
 
 
@@ -92,17 +76,16 @@ def _less(outcomes: dict[str, Outcome], plain: str, keyed: str) -> base.Figure:
   )
 
 
-def _matrix(lab: base.Lab, ours: dict[str, _Keyed]) -> list[base.Figure]:
+def _matrix(lab: base.Lab, ours: dict[str, base.Network]) -> list[base.Figure]:
   """Craft on networks whose keys are known, try on others of other keys."""
   other = lab._replace(seed=lab.seed + 1000)
   theirs = _trained(other)
   boxes = {
-    f"another {name}": labels_of(keyed.network.logits_fn)
-    for name, keyed in theirs.items()
+    f"another {name}": labels_of(net.logits_fn) for name, net in theirs.items()
   }
   found = transfer_matrix(
     _MI_FGSM,
-    {name: keyed.smooth() for name, keyed in ours.items()},
+    {name: net.logits_fn for name, net in ours.items()},
     *lab.test,
     epsilon=_EPSILON,
     oracles=boxes,
@@ -122,18 +105,18 @@ def _matrix(lab: base.Lab, ours: dict[str, _Keyed]) -> list[base.Figure]:
   ]
 
 
-def _trained(lab: base.Lab) -> dict[str, _Keyed]:
-  """Return a network of each scheme, and its new key."""
+def _trained(lab: base.Lab) -> dict[str, base.Network]:
+  """Return a network of each scheme, under a new key."""
   plain = base.standard(lab)
   side = lab.train.image.shape[1]  # One block: keys cover the whole image.
   schemes = {
     **{x: keyjax.pixel_shuffle(x.lower(), side) for x in ("SHF", "NP", "FFX")},
     "HPNN": keyjax.hpnn(plain.model.apply, units=256),
   }
-  found = {"plain": _Keyed(plain, ())}
+  found = {"plain": plain}
   for name, scheme in schemes.items():
     made = _key(lab, scheme, plain.variables)
-    found[name] = _Keyed(base.standard(lab, scheme=scheme, key=made), made)
+    found[name] = base.standard(lab, scheme=scheme, key=made)
   return found
 
 
