@@ -21,7 +21,7 @@ native.build()  # A checkout that was not installed has no compiled cipher.
 
 import jax  # noqa: E402
 
-from tests import initialisers, memory  # noqa: E402
+from tests import memory  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -32,8 +32,7 @@ memory.share_contexts()
 
 
 def pytest_collection_finish() -> None:
-  """Spare the tests garbage collections, and initialisers in each trace."""
-  initialisers.remember_shapes()
+  """Spare the tests most of Python's garbage collections."""
   memory.leave_out_what_is_imported()
 
 
