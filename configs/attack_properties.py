@@ -30,7 +30,7 @@ _PROPERTIES = {
 _SHADOWS = {
   "plain": "plain shadows",
   "locked": "locked shadows",
-  "known_pair": "a known file under the same secret",
+  "known_pair": "a known file of the same owner",
 }
 _SCHEMES = {"plain": ".*", "known_pair": "chain|counter"}
 
