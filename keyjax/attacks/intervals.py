@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import scipy.special
 import scipy.stats
 
 from keyjax.tasks.task import Task, num_examples
@@ -25,18 +24,11 @@ def clopper_pearson(
   Example:
     >>> [round(x, 3) for x in clopper_pearson(8, 10)]
     [0.444, 0.975]
-
-  Raises:
-    ValueError: If `correct` is not from 0 to `total`, or `total` is 0.
   """
-  k, n = int(correct), int(total)
-  if not 0 <= k <= n or not n:
-    raise ValueError(f"{k} of {n} is not a share")
-  tail = (1 - CONFIDENCE) / (2 * among)
-  # Shares at which k or more, and k or fewer, of n have that chance.
-  low = scipy.special.betaincinv(k, n - k + 1, tail) if k else 0.0
-  high = scipy.special.betaincinv(n - k, k + 1, tail) if k < n else 0.0
-  return float(low), 1 - float(high)
+  interval = scipy.stats.binomtest(int(correct), int(total)).proportion_ci(
+    1 - (1 - CONFIDENCE) / among, method="exact"
+  )
+  return float(interval.low), float(interval.high)
 
 
 def mean_interval(
