@@ -114,10 +114,10 @@ class Judge:
   @functools.cached_property
   def _guaranteed(self) -> dict[str, Any]:
     found = self._models.guarantee(self._group)
-    if not found:
+    if found is None:
       return {}
     forgets = plan.forgets_noise(self._config, self._group)
-    return {"privacy": found, "forgets_noise": forgets}
+    return {"privacy": found.fields(), "forgets_noise": forgets}
 
   def _fields(self, condition: str, attack: str, reply: str) -> dict[str, Any]:
     spec = self._config.schemes[self._scheme]

@@ -19,6 +19,7 @@ from experiments.run import files
 from keyjax import tree
 from keyjax.attacks.game import Examples, Target
 from keyjax.attacks.privacy import procedures, shadows
+from keyjax.defenses.private import Guarantee
 from keyjax.scheme import ApplyFn, PyTree
 
 # They make seeds differ from those of the halves.
@@ -110,37 +111,36 @@ class Models:
       members[: fields.targets] = coins
     return members
 
-  def guarantee(self, name: str) -> dict[str, Any]:
-    """Return what a group's training claims, and its assumptions, as JSON."""
+  def guarantee(self, name: str) -> Guarantee | None:
+    """Return what a group's training claims; None if it claims nothing."""
     claim = plan.claim(self._config, name)
     if not claim:
-      return {}
+      return None
     recipe, steps = plan.recipe(self._config, name)
-    found = private.guarantee(self._members(), recipe, steps, **claim)
-    return found.fields()
+    return private.guarantee(self._members(), recipe, steps, **claim)
 
   def _procedure(
     self, name: str, members: np.ndarray
   ) -> procedures.Procedure | None:
     """Return how a group trains with noise or dropout; None for another."""
-    claim = plan.claim(self._config, name)
-    rate = plan.dropout(self._config, name)
-    if not claim and not rate:
+    recipe, _ = plan.recipe(self._config, name)
+    if rate := plan.dropout(self._config, name):
+      size = min(recipe.batch_size, int(members.sum(1).min()))
+      seed = self._config.train.seed
+      return dropout.procedure(self.job.model, rate, recipe, size, seed)
+    found = self.guarantee(name)
+    if found is None:
       return None
     if set(self.like) - {"params"}:
       raise ValueError(
         f"privacy.trainings: {name} does not fit model={self._config.model}: "
         "its batch statistics mix examples"
       )
-    recipe, steps = plan.recipe(self._config, name)
-    if rate:
-      size = min(recipe.batch_size, int(members.sum(1).min()))
-      seed = self._config.train.seed
-      return dropout.procedure(self.job.model, rate, recipe, size, seed)
-    found = private.guarantee(members, recipe, steps, **claim)
     if plan.forgets_noise(self._config, name):
       found = found._replace(noise_multiplier=0.0)
-    secret = self.job.workdir.secret.child(name.replace("/", "_"))
+    # Of these models alone: under the noise of others, the difference of both
+    # would show examples.
+    secret = self.job.workdir.secret.child(plan.models_name(self._config, name))
     apply_fn: ApplyFn = self.job.model.apply
     return private.procedure(apply_fn, members, recipe, found, secret)
 
