@@ -5,42 +5,27 @@ import pathlib
 import re
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-import keyjax
 from experiments import copies as job
 from experiments.copying import plan
 from experiments.report import copies as report
 from experiments.run import config as configs
-from experiments.run.config import scheme, set_schemes
 from experiments.tables import copies as tables
 from keyjax import card as cards
 from tests.conftest import ROOT
+from tests.experiments import small_job
+from tests.experiments.small_job import SECRET, Rows
 
-SECRET = keyjax.Secret(bytes([7]) * 32)
 QUOTED = ROOT / "results" / "copies_digits.json"
-Rows = list[dict[str, Any]]
 
 
 def tiny(**fields: Any) -> ConfigDict:
-  config = configs.base()
-  config.name = "tiny"
-  config.model = "mlp"
-  config.model_args.hidden = (32,)
-  config.train.epochs = 20.0
-  config.train.batch_size = 32
-  config.train.learning_rate = 1e-2
+  config = small_job.config(hidden=32, epochs=20.0)
   config.num_train = 400
   config.num_test = 100
-  set_schemes(
-    config,
-    none=scheme("identity", "no lock"),
-    counter=scheme("deep_lock", "Deep-Lock", schedule="counter"),
-    hpnn=scheme("hpnn", "HPNN"),
-  )
   chosen = {
     "victims": 2,
     "inputs": 20,
@@ -57,11 +42,7 @@ def tiny(**fields: Any) -> ConfigDict:
 
 
 def run(config: ConfigDict, folder: pathlib.Path) -> Rows:
-  with (
-    jax.numpy_dtype_promotion("standard"),
-    jax.numpy_rank_promotion("allow"),
-  ):
-    return job.run(config, str(folder), secret=SECRET)
+  return small_job.run(job, config, folder)
 
 
 @pytest.fixture(scope="module")

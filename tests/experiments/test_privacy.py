@@ -17,7 +17,8 @@ from experiments.run import config as configs
 from experiments.run import results
 from keyjax import card as cards
 from keyjax.cli import card_text
-from tests.experiments.privacy_job import NAMES, SECRET, Rows, run, tiny
+from tests.experiments.privacy_job import NAMES, run, tiny
+from tests.experiments.small_job import SECRET, Rows
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,8 @@ from keyjax.attacks.fit import Recipe, cross_entropy
 from keyjax.attacks.game import Examples
 from keyjax.attacks.privacy import shadows
 from keyjax.defenses.private.accountant import in_words
-from tests.experiments.privacy_job import SECRET, Rows, run, tiny
+from tests.experiments.privacy_job import run, tiny
+from tests.experiments.small_job import SECRET, Rows
 
 
 @pytest.fixture(scope="module")

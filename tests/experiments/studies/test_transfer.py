@@ -6,6 +6,7 @@ import pytest
 from experiments import data, studies
 from experiments.studies import base
 from experiments.studies.substitute import Plan, attack
+from keyjax.attacks.transfer_matrix import SIGNS
 
 
 @pytest.fixture(scope="module")
@@ -86,5 +87,7 @@ def test_a_key_does_not_stop_transfer(lab: base.Lab) -> None:
       error = found[
         f"MI-FGSM on {source}, epsilon 0.2: error of another {target}"
       ]
-      # FFX classifies less well under some keys than under others.
+      signs = found[f"{SIGNS}, epsilon 0.2: error of another {target}"]
+      assert error > signs + 0.3, (source, target)
+      # Of FFX 69 to 95 %, by its key: docs/robustness_figures.md.
       assert error > (0.6 if target == "FFX" else 0.85), (source, target)
