@@ -263,10 +263,10 @@ def _curve(frame: Frame, row: Row) -> list[Html]:
 
 def _meaning(rows: Sequence[Row]) -> Html:
   used = dict.fromkeys(r["metric"] for r in rows)
+  intervals = dict.fromkeys(r["interval"] for r in rows if r["interval"])
   return section(
     "What the scores mean",
-    f"95{THIN}% intervals are exact (Clopper-Pearson) over test images, "
-    "widened for the number of settings, or over games with fresh keys.",
+    f"95{THIN}% intervals: {'; '.join(intervals)}.",
     definitions((name, _GOALS[name]) for name in used),
   )
 
