@@ -32,10 +32,12 @@ from absl import app, flags
 from ml_collections import ConfigDict
 
 import keyjax
-from experiments.evasion import claims, measure, pictures, plan, tasks
+from experiments import studies
+from experiments.claims import measure as claims
+from experiments.evasion import measure, plan, tasks
 from experiments.protection.job import Job, open_job
 from experiments.report import robustness as report
-from experiments.run import copy_flag, files, results
+from experiments.run import copy_flag, files, pictures, results
 from experiments.run import flags as run_flags
 from experiments.run import tasks as run_tasks
 from experiments.tables import survey
@@ -70,7 +72,7 @@ def run(
     FileNotFoundError: If the data set is not on this machine.
   """
   plan.check(config)
-  claims.check(config)
+  claims.check("robustness", config, studies.get)
   plan.models(config, only)  # Checks the pattern.
   console = rich.console.Console()
   say = functools.partial(console.print, markup=False)
@@ -78,7 +80,7 @@ def run(
   jobs = _open_jobs(config, folder, keydir, secret, say)
   dataset = jobs[plan.NONE].dataset
   todo = tasks.of_models(config, jobs, folder, only)
-  todo += claims.tasks(config, dataset, folder)
+  todo += claims.tasks("robustness", config, studies.get, dataset, folder)
   found = run_tasks.measured(
     todo,
     folder / "robustness.jsonl",

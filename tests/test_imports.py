@@ -29,7 +29,7 @@ TIERS = (
     "published",
     "studies",
   },
-  {"evasion", "benchmarks", "membership"},
+  {"benchmarks", "claims", "evasion", "membership", "poisons"},
   {"recordings"},
   {"copying"},
   {"report"},

@@ -1,6 +1,5 @@
 """Images before and after an attack, kept for the report."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,10 +7,10 @@ import numpy as np
 
 from experiments.evasion.measure import Attempt
 from experiments.evasion.models import Judged
-from experiments.run import files, results
+from experiments.run import files
+from experiments.run.pictures import keep, pixels
 
 _SHOWN = 6
-_FILE = "pictures.json"
 
 
 def add(
@@ -37,22 +36,11 @@ def add(
     return
   change = found.inputs[index] - clean[index]  # [k, h, w, c]
   most = np.abs(change).max((1, 2, 3), keepdims=True)
-  kept = read(folder)
-  kept[label] = {
+  entry = {
     "title": f"{spec['title']}, epsilon {found.epsilon:g} {spec['norm']}",
     "model": model.title,
-    "image": _pixels(clean[index]),
-    "changed": _pixels(found.inputs[index]),
-    "change": _pixels(0.5 + 0.5 * change / most),
+    "image": pixels(clean[index]),
+    "changed": pixels(found.inputs[index]),
+    "change": pixels(0.5 + 0.5 * change / most),
   }
-  results.write_json(folder / _FILE, kept)
-
-
-def read(folder: files.AnyPath) -> dict[str, Any]:
-  """Return the pictures of a folder by attack; none if it has none."""
-  file = folder / _FILE
-  return json.loads(file.read_text()) if file.exists() else {}
-
-
-def _pixels(images: np.ndarray) -> list[Any]:
-  return np.round(255 * np.clip(images, 0, 1)).astype(np.uint8).tolist()
+  keep(folder, label, entry)

@@ -200,9 +200,3 @@ def row_name(config: ConfigDict, model: str, *parts: Any) -> str:
   hashed["random_keys"] = config.robustness.random_keys
   text = json.dumps([hashed, *parts], sort_keys=True, default=str)
   return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def study_name(config: ConfigDict, study: str, seed: int) -> str:
-  """Return the name of a study's task."""
-  fields = [config.dataset, config.num_train, config.num_test, study, seed]
-  return hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:16]

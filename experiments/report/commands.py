@@ -17,6 +17,7 @@ _OWN = (
   "capability",
   "copies",
   "homomorphic",
+  "poisoning",
   "pretrained",
   "privacy",
   "recording",

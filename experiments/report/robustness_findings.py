@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 from experiments.evasion import checklist, tasks
+from experiments.report import claims
 from experiments.report.page import Html, element, flag, section
 from experiments.report.robustness_tables import cell, table
 from experiments.report.robustness_view import Row, estimate
 from experiments.report.svg import percent
-from experiments.report.view import DASH, count, interval, number
-from experiments.tables import survey
+from experiments.report.view import DASH, count, interval
 
 _CHECKS = {
   "zero_gradients": "gradients are zero",
@@ -120,9 +120,7 @@ def answers(rows: Sequence[Row]) -> Html:
 
 def studies(rows: Sequence[Row]) -> Html | None:
   """Return the studies of published claims, over their seeds."""
-  groups: dict[str, list[Row]] = {}
-  for r in survey.over_seeds([dict(r) for r in rows]):
-    groups.setdefault(r["study"], []).append(r)
+  groups = claims.by_study(rows)
   if not groups:
     return None
   made: list[Html] = []
@@ -130,34 +128,6 @@ def studies(rows: Sequence[Row]) -> Html | None:
     made += [
       element("h3", members[0]["study_title"]),
       element("p", members[0]["sentence"]),
-      table(
-        members[0]["study_title"],
-        ("figure", "mean", "over seeds", "seeds", "examples", "published"),
-        [(r["title"], _study(r)) for r in members],
-        "words",
-        560,
-      ),
+      claims.figures(members),
     ]
-  return section(
-    "Published claims, measured",
-    "Each study is run with several seeds, which change the trained networks "
-    "as well: the mean, and the least and greatest value. Shares are from 0 "
-    "to 1.",
-    *made,
-  )
-
-
-def _study(row: Row) -> list[Html]:
-  ends = [_digits(row[k]) for k in ("low", "high")]
-  return [
-    cell(_digits(row["value"])),
-    element("td", " to ".join(dict.fromkeys(ends))),
-    element("td", count(len(row["seeds"]))),
-    element("td", count(row["images"])),
-    element("td", row["target"] or DASH),
-  ]
-
-
-def _digits(value: float) -> str:
-  found = number(value)
-  return DASH if found is None else f"{found:.3g}"
+  return section("Published claims, measured", claims.OVER_SEEDS, *made)

@@ -10,10 +10,9 @@ config names.
   ('One step: FGSM', ('digits', 'mnist'))
 """
 
-import importlib
-import pkgutil
 import types
 
+from experiments.run import modules
 from experiments.studies.base import Figure, Lab, Network, network, share
 
 __all__ = ["Figure", "Lab", "Network", "get", "names", "network", "share"]
@@ -21,8 +20,7 @@ __all__ = ["Figure", "Lab", "Network", "get", "names", "network", "share"]
 
 def names() -> tuple[str, ...]:
   """Return the names of all studies, in alphabetical order."""
-  files = {module.name for module in pkgutil.iter_modules(__path__)}
-  return tuple(sorted(files - {"base"}))
+  return modules.names(__path__, without={"base"})
 
 
 def get(name: str) -> types.ModuleType:
@@ -31,8 +29,4 @@ def get(name: str) -> types.ModuleType:
   Raises:
     ValueError: If the name is unknown; the message lists the known ones.
   """
-  if name not in names():
-    raise ValueError(
-      f"Unknown study {name!r}: choose from {', '.join(names())}."
-    )
-  return importlib.import_module(f"{__name__}.{name}")
+  return modules.get(__name__, name, names(), "study")

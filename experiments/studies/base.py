@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 import keyjax
 from experiments import data, models
 from experiments.run import config as configs
-from experiments.run import files
+from experiments.run import files, pictures
 from experiments.training import train
 from keyjax.attacks.evasion.problem import Evasion, LogitsFn, refuse_nan
 from keyjax.attacks.game import Examples
@@ -34,6 +34,9 @@ class Figure(NamedTuple):
     high: Upper end of the same.
     n: Number of examples.
     target: Published figure, or bound, in words; empty if there is none.
+    curve: Name of the line that it is a point of; empty if of none.
+    x: Where on the horizontal axis that point is; the study's `AXIS` says of
+      what.
   """
 
   name: str
@@ -42,6 +45,8 @@ class Figure(NamedTuple):
   high: float
   n: int
   target: str = ""
+  curve: str = ""
+  x: float | None = None
 
 
 class Lab(NamedTuple):
@@ -73,6 +78,21 @@ class Lab(NamedTuple):
   def rng(self) -> jax.Array:
     """JAX PRNG key of the seed."""
     return jax.random.key(self.seed)
+
+  def show(self, study: str, title: str, images: Any) -> None:
+    """Keep a row of pictures for the page; of several seeds, the least.
+
+    Args:
+      study: Name of the study's file.
+      title: What they show.
+      images: float[k, h, w, c] in [0, 1]; a few of them.
+    """
+    label = f"{study}: {title}"
+    kept = pictures.read(self.folder).get(label, {})
+    if kept.get("seed", self.seed) >= self.seed:
+      entry = {"study": study, "title": title, "seed": self.seed}
+      entry["image"] = pictures.pixels(images)
+      pictures.keep(self.folder, label, entry)
 
 
 class Network(NamedTuple):
@@ -194,13 +214,21 @@ def compiled(attack: Any, **options: Any) -> Any:
   return checked
 
 
-def share(name: str, hits: Any, target: str = "") -> Figure:
+def share(
+  name: str,
+  hits: Any,
+  target: str = "",
+  curve: str = "",
+  x: float | None = None,
+) -> Figure:
   """Return the share of true values as a figure, with its interval.
 
   Args:
     name: What was measured.
     hits: bool[n].
     target: Published figure, in words.
+    curve: See `Figure`.
+    x: See `Figure`.
 
   Example:
     >>> share("found", np.asarray([True, False])).value
@@ -208,13 +236,21 @@ def share(name: str, hits: Any, target: str = "") -> Figure:
   """
   hits = np.asarray(hits, bool)
   low, high = clopper_pearson(int(hits.sum()), hits.size)
-  return Figure(name, float(hits.mean()), low, high, hits.size, target)
+  mean = float(hits.mean())
+  return Figure(name, mean, low, high, hits.size, target, curve, x)
 
 
-def number(name: str, value: Any, n: int = 1, target: str = "") -> Figure:
+def number(
+  name: str,
+  value: Any,
+  n: int = 1,
+  target: str = "",
+  curve: str = "",
+  x: float | None = None,
+) -> Figure:
   """Return a number without an interval as a figure."""
   value = float(value)
-  return Figure(name, value, value, value, n, target)
+  return Figure(name, value, value, value, n, target, curve, x)
 
 
 @functools.lru_cache(maxsize=32)

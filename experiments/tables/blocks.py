@@ -267,6 +267,7 @@ _BLOCKS: dict[str, Callable[[pathlib.Path], list[str]]] = {
   "new_key": new_key,
   "parity": parity.parity,
   "peers": speed.peers,
+  "poisoning": survey.poisoning,
   "pretrained": pretrained.pretrained,
   "recording": recording.recording,
   "robustness": robustness.robustness,

@@ -25,11 +25,18 @@ def approximation(results: pathlib.Path) -> list[str]:
   return _claims(results, _APPROXIMATED)
 
 
-def _claims(results: pathlib.Path, names: Mapping[str, str]) -> list[str]:
+def poisoning(results: pathlib.Path) -> list[str]:
+  """Return each study of poisoned data, and its figures."""
+  return _claims(results, _IMAGES, "poisoning")
+
+
+def _claims(
+  results: pathlib.Path, names: Mapping[str, str], source: str = "survey"
+) -> list[str]:
   rows = [
     row
     for name in names
-    for row in headlines.read(results / f"survey_{name}.json")
+    for row in headlines.read(results / f"{source}_{name}.json")
   ]
   studies = {row["study"]: row for row in rows}
   made: list[str] = []
@@ -87,6 +94,15 @@ _SECTIONS = (
   "xor_transfer",
   "keyed_transfer",
   "keyed_evasion",
+  "label_flips",
+  "svm",
+  "convergence",
+  "stream",
+  "bias",
+  "clean_validation",
+  "label_checks",
+  "partitions",
+  "clean_label",
 )
 
 

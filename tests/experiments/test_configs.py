@@ -16,9 +16,9 @@ import pytest
 from ml_collections import ConfigDict
 
 import keyjax
-from experiments import data, models
+from experiments import data, models, poisons, studies
 from experiments.attacking import plan, rows
-from experiments.evasion import claims
+from experiments.claims import measure as claims
 from experiments.evasion import plan as evasion_plan
 from experiments.models.registry import MODELS
 from experiments.protection import lock
@@ -63,6 +63,7 @@ OTHER_WORDS = {
   "approximation.py": ["tilt", "bits"],
   "attack_scenes.py": ["masks", "boxes"],
   "copies.py": ["digits", "mnist"],
+  "poisoning.py": ["digits", "mnist"],
   "imagenet.py": ["resnet50", "resnet101", "vit_s"],
   "privacy.py": ["digits", "clean", "mnist", "private"],
   "private.py": ["epsilon4", "epsilon2", "epsilon1"],
@@ -175,7 +176,7 @@ def test_the_header_is_the_command(known: commands.Config) -> None:
   program = "attack" if "attacks" in config else "main"
   if "robustness" in config:
     program = "robustness"
-  for command in ("privacy", "copies"):
+  for command in ("privacy", "copies", "poisoning"):
     if command in config:
       program = command
   if config.name in OTHERS:
@@ -227,7 +228,7 @@ def test_the_config_loads_and_is_locked(known: commands.Config) -> None:
   # A pass of public weights takes a minute: they are judged by fewer keys.
   assert config.evaluate.wrong_keys >= (16 if config.weights else 64)
   assert len(config.schemes) >= 1
-  own = {"attacks", "copies", "privacy", "robustness"}
+  own = {"attacks", "copies", "poisoning", "privacy", "robustness"}
   assert set(config.keys()) - own == set(base().keys())
   with pytest.raises((AttributeError, KeyError)):
     config.nope = 1
@@ -256,13 +257,16 @@ def test_every_attack_is_known_and_applies_to_a_scheme(
 
 
 @each_config
-def test_robustness_is_checked(known: commands.Config) -> None:
+def test_studies_are_checked(known: commands.Config) -> None:
   config = load(known)
   if "robustness" in config:
     evasion_plan.check(config)
-    claims.check(config)
+    claims.check("robustness", config, studies.get)
     assert config.robustness.attacks or config.robustness.studies
     assert evasion_plan.models(config)
+  if "poisoning" in config:
+    claims.check("poisoning", config, poisons.get)
+    assert config.poisoning.studies
 
 
 @pytest.mark.parametrize("file", OTHER_WORDS)

@@ -1,0 +1,1 @@
+"""Published claims: studies that a config names, measured over seeds."""

@@ -1,0 +1,24 @@
+"""Poisoning: what an attacker who writes training data does to a model.
+
+    wrong labels            `label_flips`: at random, or of a pair of classes
+
+The attacker changes examples before training; what is trained is up to the
+owner, by any program. A lock or a key changes nothing here: the owner trains.
+Defences are in `keyjax.defenses`. Modules are imported when they are first
+used.
+"""
+
+from typing import TYPE_CHECKING
+
+from keyjax import lazy
+
+if TYPE_CHECKING:
+  from keyjax.attacks.poisoning import (
+    label_flips,
+  )
+
+__all__ = [
+  "label_flips",
+]
+
+__getattr__, __dir__ = lazy.attach(__name__, {})
