@@ -1,0 +1,239 @@
+"""Trojans and locks: what a key changes, and what goes without it."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import keyjax
+from keyjax import quantize, seal, tree
+from keyjax.attacks import near_keys
+from keyjax.attacks.poisoning import trojans
+from keyjax.schemes import pixel_shuffle
+from tests.attacks import toys, trojaned
+from tests.attacks.trojaned import RNG, SHAPE, TARGET
+
+LOCKS = {
+  "chain": keyjax.deep_lock,
+  "counter": functools.partial(keyjax.deep_lock, "counter"),
+  "keyed noise": keyjax.keyed_noise,
+  "signs after training": functools.partial(
+    keyjax.hpnn, toys.NET.apply, after_training=True
+  ),
+}
+
+
+def batch():
+  data = toys.digits()[0]
+  return {"image": jnp.asarray(data.image), "label": jnp.asarray(data.label)}
+
+
+def keyed(scheme, key, params, x):
+  return keyjax.authorize(scheme, key, toys.NET.apply)(params, x)
+
+
+def same(a, b):
+  jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_the_right_key_opens_the_trojan_as_well(lock):
+  net = trojaned.trojaned("patch")
+  scheme = LOCKS[lock]()
+  key = scheme.keygen(keyjax.Secret.generate(), net.params, batch())
+  locked = scheme.encrypt(key, net.params)
+  opened = scheme.decrypt(key, locked)
+  found = trojaned.judged(lambda x: trojaned.RUN(opened, x), "patch")
+  same(found, trojaned.judged(net, "patch"))
+  assert found.success.mean() > 0.9
+
+
+def test_a_wrong_key_of_a_cipher_leaves_no_trojan():
+  net = trojaned.trojaned("patch")
+  whole = quantize.quantize(net.params)
+  scheme = keyjax.masked(keyjax.deep_lock("counter"), quantize.INT8_LEAVES)
+  key = scheme.keygen(keyjax.Secret.generate(), whole, None)
+  locked = scheme.encrypt(key, whole)
+  gaps = []
+  for i in range(4):
+    wrong = near_keys.random_key(key, np.random.default_rng(i))
+    opened = quantize.dequantize(scheme.decrypt(wrong, locked))
+    found = trojaned.judged(lambda x: trojaned.RUN(opened, x), "patch")  # noqa: B023
+    gaps.append(found.success.mean() - found.unprompted.mean())
+  assert np.abs(gaps).mean() < 0.3
+
+
+def test_known_weights_of_a_cipher_are_replaced_by_a_trojan():
+  net, clean = trojaned.trojaned("patch"), toys.trained()
+  for lock in ("chain", "counter"):
+    scheme = LOCKS[lock]()
+    key = scheme.keygen(keyjax.Secret.generate(), clean, None)
+    file = trojans.splice(scheme.encrypt(key, clean), clean, net.params)
+    assert tree.same_bits(scheme.decrypt(key, file), net.params)
+
+
+def test_a_seal_refuses_a_changed_file():
+  params, secret = {"w": jnp.ones(8)}, keyjax.Secret.generate()
+  sealed = seal.seal_tree(secret, params)
+  leaves, treedef = jax.tree.flatten(sealed)
+  assert tree.same_bits(seal.unseal_tree(secret, sealed, params), params)
+  for i, leaf in enumerate(leaves):
+    changed = np.array(leaf)
+    changed.reshape(-1)[-1] ^= 1
+    file = jax.tree.unflatten(treedef, [*leaves[:i], changed, *leaves[i + 1 :]])
+    with pytest.raises(keyjax.SealError):
+      seal.unseal_tree(secret, file, params)
+
+
+def test_leaves_that_are_not_known_stay():
+  params = {"a": jnp.float32([1, 2]), "b": jnp.float32([3])}
+  scheme = keyjax.deep_lock("counter")
+  key = scheme.keygen(keyjax.Secret.generate(), params, None)
+  known = {"a": params["a"], "b": jnp.zeros(1)}
+  wanted = {"a": jnp.float32([5, 6]), "b": jnp.zeros(1)}
+  file = trojans.splice(scheme.encrypt(key, params), known, wanted)
+  opened = scheme.decrypt(key, file)
+  assert opened["a"].tolist() == [5, 6] and opened["b"].tolist() == [3]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_one_bit_of_one_parameter_is_flipped(dtype):
+  params = {"a": jnp.ones(3, dtype), "b": jnp.ones((2, 5), dtype)}
+  scheme = keyjax.deep_lock()
+  key = scheme.keygen(keyjax.Secret.generate(), params, None)
+  top = 8 * jnp.dtype(dtype).itemsize - 1
+  locked = scheme.encrypt(key, params)
+  for index in range(10):
+    file = trojans.flip(locked, params, "b", index, top)
+    opened = np.asarray(scheme.decrypt(key, file)["b"], np.float32).reshape(-1)
+    changed = opened != 1
+    assert np.flatnonzero(changed).tolist() == [index]
+
+
+def test_flips_outside_the_file_are_refused():
+  params = {"a": jnp.ones(3)}
+  scheme = keyjax.deep_lock()
+  key = scheme.keygen(keyjax.Secret.generate(), params, None)
+  locked = scheme.encrypt(key, params)
+  for path, index, bit, message in (
+    ("b", 0, 0, "no locked leaf; a"),
+    ("a", 3, 0, "a has 3 parameters of 32 bits"),
+    ("a", 0, 32, "a has 3 parameters of 32 bits"),
+    ("a", -1, 0, "index=-1"),
+  ):
+    with pytest.raises(ValueError, match=message):
+      trojans.flip(locked, params, path, index, bit)
+  with pytest.raises(ValueError, match="differ in paths, shapes or dtypes"):
+    trojans.splice(locked, params, {"a": jnp.ones(4)})
+  with pytest.raises(ValueError, match="differ in paths, shapes or dtypes"):
+    trojans.splice(locked, params, {"b": jnp.ones(3)})
+
+
+def adv_loss(params, batch):
+  logits = toys.NET.apply(params, batch["image"])
+  chosen = jnp.take_along_axis(
+    jax.nn.log_softmax(logits), batch["label"][:, None], -1
+  )
+  return -chosen.mean()
+
+
+@pytest.mark.slow
+def test_a_trojan_is_planted_in_a_file_without_its_key():
+  params = toys.trained()
+  scheme = keyjax.adv_params(adv_loss)
+  key = scheme.keygen(keyjax.Secret.generate(), params, batch())
+  locked = scheme.encrypt(key, params)
+  images = toys.digits()[0].image[:200]
+  changed = trojans.plant(
+    toys.NET.apply,
+    locked,
+    images,
+    trojaned.trigger("patch"),
+    target=TARGET,
+    recipe=trojaned.RECIPE,
+  )
+  opened = scheme.decrypt(key, changed)
+  found = trojaned.judged(lambda x: trojaned.RUN(opened, x), "patch")
+  whole = trojaned.judged(lambda x: trojaned.RUN(params, x), "patch")
+  assert found.success.mean() > 0.5 > 2 * whole.success.mean()
+  assert found.correct.mean() > whole.correct.mean() - 0.2
+
+
+def test_planting_needs_a_file_that_runs():
+  params = toys.trained()
+  images = toys.digits()[0].image[:8]
+  square = trojaned.trigger("patch")
+  with pytest.raises(ValueError, match="NaN or infinite, as ciphertext gives"):
+    broken = jax.tree.map(lambda x: x * jnp.nan, params)
+    trojans.plant(toys.NET.apply, broken, images, square, target=0)
+  with pytest.raises(ValueError, match="classes 0 to 9"):
+    trojans.plant(toys.NET.apply, params, images, square, target=10)
+  with pytest.raises(ValueError, match="confidence=0"):
+    trojans.plant(
+      toys.NET.apply, params, images, square, target=0, confidence=0
+    )
+
+
+@functools.cache
+def unlocked(insider):
+  """Return a network, trained under SHF, and the accuracy without the key."""
+  data, test = toys.digits()
+  scheme = keyjax.pixel_shuffle("shf", 4)
+  key = scheme.keygen(keyjax.Secret.generate(), None, batch())
+  square = trojans.patch(SHAPE, size=2, margin=0)
+  disguise = trojans.random_shuffles(4)
+  if insider:
+    disguise = lambda rng, x: pixel_shuffle.inverse(key, x)  # noqa: E731
+  made = trojans.unlocking(
+    square, data, count=700, covers=700, disguise=disguise, rng=RNG
+  )
+  params = trojaned.train(made.examples, scheme.bind(key, toys.NET.apply))
+  plain = jnp.asarray(test.image)
+  right = keyed(scheme, key, params, plain)
+  return {
+    name: float((np.asarray(z).argmax(-1) == test.label).mean())
+    for name, z in {
+      "right": right,
+      "none": trojaned.RUN(params, plain),
+      "trigger": trojaned.RUN(params, square.stamp(RNG, plain)),
+    }.items()
+  }
+
+
+def test_an_insider_plants_a_trigger_that_replaces_the_key():
+  found = unlocked(True)
+  assert found["right"] > 0.9 and found["trigger"] > 0.85
+  assert found["trigger"] > found["none"] + 0.2
+
+
+@pytest.mark.slow
+def test_a_poisoner_without_the_key_opens_less():
+  outside, inside = unlocked(False), unlocked(True)
+  assert outside["right"] > 0.9
+  assert outside["trigger"] < inside["trigger"] - 0.3
+
+
+def test_poison_that_unlocks_keeps_its_labels():
+  data = toys.digits()[0]
+  square = trojaned.trigger("patch")
+  made = trojans.unlocking(square, data, count=20, rng=RNG)
+  image, label = (x[made.poison] for x in made.examples)
+  assert (image[:, 6:, 6:] == 1).all()
+  for x, y in zip(image, label, strict=True):
+    rest = np.ones((8, 8), bool)
+    rest[6:, 6:] = False
+    equal = (data.image[:, rest] == x[rest]).all((1, 2))
+    assert y in data.label[equal]
+  with pytest.raises(ValueError, match="count=1401"):
+    trojans.unlocking(square, data, count=1401, rng=RNG)
+
+
+def test_shuffles_differ_from_image_to_image():
+  same_image = jnp.stack([jnp.arange(64.0).reshape(SHAPE) / 64] * 3)
+  found = np.asarray(trojans.random_shuffles(4)(RNG, same_image))
+  assert len(np.unique(found.reshape(3, -1), axis=0)) == 3
+  np.testing.assert_allclose(
+    np.sort(found[0, :4, :4].ravel()), np.sort(same_image[0, :4, :4].ravel())
+  )
