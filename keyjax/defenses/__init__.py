@@ -12,6 +12,7 @@
     masked gradients       `audit.audit`: is a robust accuracy an illusion?
     encrypted inputs       `homomorphic`: the server answers and cannot read
     private training       `private`: DP-SGD, what it spends, and its audit
+    detectors of trojans   `trojans`: of data, models and inputs, and a repair
 
 Pure functions over `logits_fn: float[n, ...] -> float[n, classes]`. Only
 smoothing and private training prove anything; every docstring says how its
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     homomorphic,
     private,
     similar_queries,
+    trojans,
   )
   from keyjax.defenses.audit_findings import Audit, Finding
   from keyjax.defenses.distillation import distilled_loss, soft_labels
@@ -55,6 +57,7 @@ __all__ = [
   "saturation",
   "similar_queries",
   "soft_labels",
+  "trojans",
   "with_noise",
 ]
 

@@ -1,6 +1,7 @@
 """Poisoning: what an attacker who writes training data does to a model.
 
     wrong labels            `label_flips`: at random, or of a pair of classes
+    triggers                `trojans`: an input that a trained model obeys
 
 The attacker changes examples before training; what is trained is up to the
 owner, by any program. A lock or a key changes nothing here: the owner trains.
@@ -15,10 +16,12 @@ from keyjax import lazy
 if TYPE_CHECKING:
   from keyjax.attacks.poisoning import (
     label_flips,
+    trojans,
   )
 
 __all__ = [
   "label_flips",
+  "trojans",
 ]
 
 __getattr__, __dir__ = lazy.attach(__name__, {})

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from keyjax import labelled
 from keyjax.arguments import whole_number
 from keyjax.attacks.evasion import checks
 from keyjax.attacks.evasion.problem import LogitsFn
@@ -69,11 +70,7 @@ def judge(
   labels = check_data(test)
   classes = checks.count_classes(logits_fn, jnp.asarray(test.image[:1]))
   checks.check_classes("labels", np.asarray(labels), len(labels), classes)
-  target = whole_number(target, "target", least=0)
-  if target >= classes:
-    raise ValueError(
-      f"target={target}: the model has classes 0 to {classes - 1}"
-    )
+  target = labelled.class_number(target, classes, "target")
   others = np.flatnonzero(labels != target)
   if not len(others):
     raise ValueError(f"target={target}: no test image has another class")

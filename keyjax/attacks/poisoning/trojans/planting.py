@@ -17,7 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keyjax.arguments import require_apply, whole_number
+from keyjax import labelled
+from keyjax.arguments import require_apply
 from keyjax.attacks import fit
 from keyjax.attacks.evasion import checks
 from keyjax.attacks.game import Examples
@@ -72,11 +73,7 @@ def plant(
   confidence = check_above(confidence, "confidence", 0)
   images = jnp.asarray(images)
   classes = checks.count_classes(lambda x: apply_fn(variables, x), images[:1])
-  target = whole_number(target, "target", least=0)
-  if target >= classes:
-    raise ValueError(
-      f"target={target}: the model has classes 0 to {classes - 1}"
-    )
+  target = labelled.class_number(target, classes, "target")
   answers = np.asarray(jax.jit(apply_fn)(variables, images), np.float32)
   if not np.isfinite(answers).all():
     raise ValueError(
