@@ -39,18 +39,21 @@ class Networks(NamedTuple):
     return self.logits(images).argmax(-1)
 
 
-def network(lab: Lab, hidden: Sequence[int] = ()) -> nn.Module:
+def network(lab: Lab, normalise: bool = True) -> nn.Module:
   """Return the untrained MLP of most studies.
 
   One hidden layer: of 64 units for the digits, of 128 for other images.
 
   Args:
     lab: Data.
-    hidden: Other hidden layers.
+    normalise: Whether it scales pixels to mean 0 and deviation 1.
   """
   d = lab.dataset
-  units = tuple(hidden) or ((64,) if d.name == "digits" else (128,))
-  return models.create("mlp", d.num_classes, d.mean, d.std, hidden=units)
+  units = (64,) if d.name == "digits" else (128,)
+  scale = d.mean, d.std
+  if not normalise:
+    scale = (0.0,) * len(d.mean), (1.0,) * len(d.std)
+  return models.create("mlp", d.num_classes, *scale, hidden=units)
 
 
 def train(

@@ -12,11 +12,12 @@
     masked gradients       `audit.audit`: is a robust accuracy an illusion?
     encrypted inputs       `homomorphic`: the server answers and cannot read
     private training       `private`: DP-SGD, what it spends, and its audit
+    poisoned data          `poisoning`: labels, streams, votes with certificates
     detectors of trojans   `trojans`: of data, models and inputs, and a repair
 
 Pure functions over `logits_fn: float[n, ...] -> float[n, classes]`. Only
-smoothing and private training prove anything; every docstring says how its
-defence is broken.
+smoothing, private training and votes of partitions prove anything; every
+docstring says how its defence is broken.
 """
 
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     audit,
     energy,
     homomorphic,
+    poisoning,
     private,
     similar_queries,
     trojans,
@@ -52,6 +54,7 @@ __all__ = [
   "distilled_loss",
   "energy",
   "homomorphic",
+  "poisoning",
   "predict",
   "private",
   "saturation",

@@ -1,6 +1,10 @@
 """Poisoning: what an attacker who writes training data does to a model.
 
     wrong labels            `label_flips`: at random, or of a pair of classes
+    one point against an SVM `svm`: gradient ascent (Biggio et al. 2012)
+    training that stalls    `contradictions`: inputs with two labels
+    a stream                `stream`: bursts of wrong labels
+    too little of a class   `bias`: and the recall of each class
     triggers                `trojans`: an input that a trained model obeys
 
 The attacker changes examples before training; what is trained is up to the
@@ -15,12 +19,20 @@ from keyjax import lazy
 
 if TYPE_CHECKING:
   from keyjax.attacks.poisoning import (
+    bias,
+    contradictions,
     label_flips,
+    stream,
+    svm,
     trojans,
   )
 
 __all__ = [
+  "bias",
+  "contradictions",
   "label_flips",
+  "stream",
+  "svm",
   "trojans",
 ]
 
