@@ -26,6 +26,7 @@ _CHECKPOINT_MARKERS = (
   "_METADATA",
   "_sharding",
   "commit_success.txt",
+  "keyjax-data.json",
   "manifest.ocdbt",
 )
 _LOCK_TIMEOUT = 10.0
@@ -38,7 +39,7 @@ def refuse_checkpoint_folder(path: str | os.PathLike[str]) -> None:
 
   Checkpoint folders are copied, published and uploaded to buckets, and a key
   stored in one would be copied with them. The folder and all its parents are
-  searched for the files that Orbax writes.
+  searched for the files that Orbax writes, and for those of sealed data sets.
 
   Example:
     >>> refuse_checkpoint_folder("/somewhere/else/key")
@@ -100,7 +101,7 @@ def creating(
     raise FileExistsError(f"{path} exists; a {what} is never overwritten")
   with _new_part(path, PRIVATE) as (part, file):
     yield part, file
-    _sync(file)
+    sync_file(file)
     os.link(part, path)  # Unlike a rename, never over another file.
   sync_folder(path.parent)
 
@@ -146,7 +147,7 @@ def replacing(
     if mode is None:
       os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
     yield file
-    _sync(file)
+    sync_file(file)
     os.replace(part, path)
   _remove_abandoned_parts(path)
   sync_folder(path.parent)
@@ -191,7 +192,8 @@ def _in_use(part: pathlib.Path, fd: int) -> bool:
     return True
 
 
-def _sync(file: BinaryIO) -> None:
+def sync_file(file: BinaryIO) -> None:
+  """Wait until what was written to a file is on the disk."""
   file.flush()
   os.fsync(file.fileno())
 

@@ -38,6 +38,7 @@ from cryptography.exceptions import InvalidSignature
 from keyjax.errors import ContentError
 from keyjax.keyring import SigningKey, VerifyKey
 from keyjax.keyring.signing import ED25519, signature_kind
+from keyjax.merkle import Tree
 
 _ED25519_NOTE = b"\x01"
 _NOTE = re.compile(
@@ -59,54 +60,6 @@ class Head(NamedTuple):
   origin: str
   size: int
   root: bytes
-
-
-class Tree:
-  r"""The Merkle tree over a growing list of entries.
-
-  Example:
-    >>> tree = Tree()
-    >>> tree.append(b"first")
-    >>> tree.size, tree.root() == hashlib.sha256(b"\x00first").digest()
-    (1, True)
-  """
-
-  def __init__(self, size: int = 0, roots: Iterable[bytes] = ()):
-    """Make a tree; without arguments, one of no entries.
-
-    Args:
-      size: Number of entries.
-      roots: Roots of the complete subtrees over them, the largest first.
-    """
-    self.size = size
-    self._roots = list(roots)
-
-  def copy(self) -> "Tree":
-    """Return another tree over the same entries."""
-    return Tree(self.size, self._roots)
-
-  def append(self, entry: bytes) -> None:
-    """Add an entry."""
-    node = hashlib.sha256(b"\x00" + entry).digest()
-    before = self.size
-    while before & 1:
-      node = _parent(self._roots.pop(), node)
-      before >>= 1
-    self._roots.append(node)
-    self.size += 1
-
-  def root(self) -> bytes:
-    """Return the root, 32 bytes."""
-    if not self._roots:
-      return hashlib.sha256().digest()
-    node = self._roots[-1]
-    for left in reversed(self._roots[:-1]):
-      node = _parent(left, node)
-    return node
-
-
-def _parent(left: bytes, right: bytes) -> bytes:
-  return hashlib.sha256(b"\x01" + left + right).digest()
 
 
 def sign_note(origin: str, tree: Tree, signer: SigningKey) -> str:

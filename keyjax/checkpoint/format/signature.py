@@ -43,8 +43,7 @@ def _algorithm(key: Any, known: dict[str, Any]) -> str:
     if isinstance(key, kind):
       return name
   raise TypeError(
-    f"checkpoints are signed with Ed25519 or ML-DSA-65, not with a "
-    f"{type(key).__name__}"
+    f"Ed25519 or ML-DSA-65 is needed for signatures, not a {type(key).__name__}"
   )
 
 
@@ -86,6 +85,7 @@ def verify_signature(
   checkpoint: str,
   manifest: bytes,
   sealed: bytes,
+  what: str = "checkpoint",
 ) -> None:
   """Verify the signature of a manifest.
 
@@ -95,6 +95,7 @@ def verify_signature(
     checkpoint: Id of the checkpoint.
     manifest: Sealed manifest.
     sealed: Sealed signature.
+    what: What was signed, for the error messages.
 
   Raises:
     CheckpointSignatureError: If there is no signature, or not by this key.
@@ -102,10 +103,10 @@ def verify_signature(
     TypeError: If the key is of an unknown kind.
   """
   expected = _algorithm(verify_key, _VERIFIERS)
-  record = read_signature(data_key, checkpoint, sealed)
+  record = read_signature(data_key, checkpoint, sealed, what)
   algorithm = record["algorithm"]
   if algorithm == "none":
-    raise CheckpointSignatureError("this checkpoint is not signed")
+    raise CheckpointSignatureError(f"this {what} is not signed")
   try:
     if algorithm != expected:
       raise InvalidSignature
@@ -113,12 +114,12 @@ def verify_signature(
     verify_key.verify(signature, _signed_bytes(checkpoint, manifest))
   except (InvalidSignature, KeyringError):
     raise CheckpointSignatureError(
-      "this checkpoint was not signed with the expected key"
+      f"this {what} was not signed with the expected key"
     ) from None
 
 
 def read_signature(
-  data_key: bytes, checkpoint: str, sealed: bytes
+  data_key: bytes, checkpoint: str, sealed: bytes, what: str = "checkpoint"
 ) -> dict[str, Any]:
   """Return the fields of a sealed signature without verifying it.
 
@@ -133,7 +134,7 @@ def read_signature(
     return record
   except (seal.SealError, KeyringError):
     raise CheckpointContentError(
-      "the signature does not open: it is damaged, or of another checkpoint"
+      f"the signature does not open: it is damaged, or of another {what}"
     ) from None
 
 

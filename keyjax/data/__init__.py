@@ -1,0 +1,89 @@
+"""Sealed data sets, and tags that prove where each record came from.
+
+`seal_data` encrypts a folder of TFDS, or any files, for the same recipients as
+checkpoints have; `open_data` reads single records in any order, as a data
+source of Grain, and refuses each that is not the one that was sealed.
+`RecordTags` leave a set as it is: a tag for each record is checked just before
+the record is used.
+
+**Guarantees of a sealed set.** Someone without a key of a recipient learns
+sizes, the number of files, and the ids of recipients. Every byte that is read
+was sealed for this set, this file and this index: a record that was changed,
+moved, repeated, or taken from another set is refused with its index, and so are
+files with more or fewer records. Of a signed set, that holds against other
+recipients too.
+
+**Known breaks.** Who can write to the folder can put an older set in its place,
+or destroy it. Without a signature, every recipient can seal other records.
+Sizes of records are not hidden. And a seal or a tag says where a record came
+from, not that it is right: poison that was there before passes.
+
+References:
+  C2SP, "Chunked Encryption", c2sp.org/chunked-encryption, 2026.
+"""
+
+from typing import TYPE_CHECKING
+
+from keyjax import lazy
+
+if TYPE_CHECKING:
+  from keyjax.data.changing import append_data, rewrap_data
+  from keyjax.data.opened import SealedData, open_data
+  from keyjax.data.records import Records
+  from keyjax.data.sealing import seal_data
+  from keyjax.data.tagged import (
+    Checked,
+    TaggedData,
+    open_tagged,
+    record_bytes,
+    tag_data,
+    tag_source,
+  )
+  from keyjax.data.tags import RecordTags, Tagger
+  from keyjax.data.verifying import (
+    Problem,
+    inspect_data,
+    stored_size,
+    verify_data,
+  )
+
+__all__ = [
+  "Checked",
+  "Problem",
+  "RecordTags",
+  "Records",
+  "SealedData",
+  "TaggedData",
+  "Tagger",
+  "append_data",
+  "inspect_data",
+  "open_data",
+  "open_tagged",
+  "record_bytes",
+  "rewrap_data",
+  "seal_data",
+  "stored_size",
+  "tag_data",
+  "tag_source",
+  "verify_data",
+]
+
+__getattr__, __dir__ = lazy.attach(
+  __name__,
+  {
+    "changing": ("append_data", "rewrap_data"),
+    "opened": ("SealedData", "open_data"),
+    "records": ("Records",),
+    "sealing": ("seal_data",),
+    "tagged": (
+      "Checked",
+      "TaggedData",
+      "open_tagged",
+      "record_bytes",
+      "tag_data",
+      "tag_source",
+    ),
+    "tags": ("RecordTags", "Tagger"),
+    "verifying": ("Problem", "inspect_data", "stored_size", "verify_data"),
+  },
+)

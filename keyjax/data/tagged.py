@@ -1,0 +1,315 @@
+"""Data that stays as it is, each record of which is checked against its tag."""
+
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any, SupportsIndex
+
+from keyjax.arguments import describe, show
+from keyjax.data import format as layout
+from keyjax.data.record_files import RecordFile, is_record_file
+from keyjax.data.records import Records, list_files, matching, some
+from keyjax.data.tags import RecordTags, Tagger
+from keyjax.errors import ArgumentError, ContentError
+from keyjax.keyring.recipients import Private
+from keyjax.secrets import Secret
+
+
+def tag_data(
+  path: str | os.PathLike[str],
+  secret: Secret,
+  name: str,
+  *,
+  tags: RecordTags | None = None,
+) -> RecordTags:
+  """Return the tags of a data set's files, which are not changed.
+
+  Each record of an array_record file has a tag, and each other file as a whole.
+
+  Args:
+    path: Folder, for instance of a version of a data set of TFDS; or a file.
+    secret: Secret that tags are made and checked with.
+    name: Name of the set.
+    tags: Tags of files that were there before: only those of files that they
+      do not name are made, and added to them.
+
+  Raises:
+    FileNotFoundError: If there is nothing at `path`.
+    ArgumentError: If there is no file, or `tags` are of a set of another name.
+    KeyringError: If array_record is not installed.
+    ContentError: If a file of records is damaged.
+
+  Example:
+    >>> import pathlib, tempfile
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> _ = (folder / "text").write_text("To be, or not to be")
+    >>> secret = Secret.generate()
+    >>> tags = tag_data(folder, secret, "hamlet")
+    >>> open_tagged(folder, tags, secret).read("text")
+    b'To be, or not to be'
+    >>> _ = (folder / "text").write_text("To be, or to be")
+    >>> open_tagged(folder, tags, secret).read("text")
+    Traceback (most recent call last):
+    ...
+    keyjax.errors.ContentError: text is not what was tagged
+  """
+  if tags is not None and tags.name != name:
+    raise ArgumentError(
+      f"these are tags of {show(tags.name)}, not {show(name)}"
+    )
+  tagger = Tagger(secret, name)
+  found = tags or RecordTags(name)
+  for file, place in list_files(pathlib.Path(path)).items():
+    if file not in found.files:
+      found = found.extended(_tags_of(tagger, place, file), file)
+  return found
+
+
+def _tags_of(tagger: Tagger, path: pathlib.Path, file: str) -> list[bytes]:
+  if not is_record_file(file):
+    return [tagger.tag(layout.read_file(path), 0, file=file)]
+  records = RecordFile(path)
+  return [tagger.tag(x, i, file=file) for i, x in enumerate(records)]
+
+
+class TaggedData(Private):
+  """A set whose records are checked as they are read; see `open_tagged`."""
+
+  def __init__(self, path: pathlib.Path, tags: RecordTags, tagger: Tagger):
+    """Keep what `open_tagged` was given."""
+    self.path = path
+    self.id = tags.name
+    self._tags = tags
+    self._tagger = tagger
+
+  def read(self, name: str) -> bytes:
+    """Return the content of a file that was tagged as a whole.
+
+    Raises:
+      ArgumentError: If no such file was tagged, or it has records.
+      ContentError: If it is missing, or is not what was tagged.
+    """
+    if name not in self._tags.files or is_record_file(name):
+      known = [x for x in self._tags.files if not is_record_file(x)]
+      raise ArgumentError(
+        f"no file {show(name)} was tagged as a whole: there are {some(known)}"
+      )
+    content = layout.read_file(_file(self.path, name))
+    [tag] = self._tags.of(name)
+    if not self._tagger.is_right(tag, content, 0, file=name):
+      raise ContentError(f"{name} is not what was tagged")
+    return content
+
+  def records(self, pattern: str = "*") -> Records:
+    """Return the records of the tagged files whose names match.
+
+    Args:
+      pattern: Pattern of the shell, such as `mnist-train.*`.
+
+    Raises:
+      ArgumentError: If no tagged file of records matches.
+      ContentError: If one is missing, or has another number of records.
+      KeyringError: If array_record is not installed.
+    """
+    known = {name: is_record_file(name) for name in self._tags.files}
+    found = matching(self.path, known, pattern)
+    return Records([self.record_file(name) for name in found])
+
+  def record_file(self, name: str) -> "TaggedRecordFile":
+    """Return the records of one file; see `records`."""
+    records = RecordFile(_file(self.path, name))
+    return TaggedRecordFile(name, records, self._tags.of(name), self._tagger)
+
+
+def _file(path: pathlib.Path, name: str) -> pathlib.Path:
+  """Return a file of a set that may be a single file."""
+  return path if path.is_file() else path / name
+
+
+class TaggedRecordFile(Private):
+  """The records of one file; it holds a key."""
+
+  def __init__(
+    self,
+    name: str,
+    records: RecordFile,
+    tags: Sequence[bytes],
+    tagger: Tagger,
+  ):
+    """Check the number of records; see `TaggedData.records`."""
+    if len(records) != len(tags):
+      raise ContentError(
+        f"{name} has {len(records)} records, and {len(tags)} were tagged"
+      )
+    self.name = self.id = name
+    self._records = records
+    self._tags = tags
+    self._tagger = tagger
+
+  def __len__(self) -> int:
+    return len(self._tags)
+
+  def read(self, indices: Sequence[int]) -> list[bytes]:
+    """Return records.
+
+    Raises:
+      ContentError: If one is not what was tagged; the message has its index.
+    """
+    found = self._records.read_named(indices, self.name)
+    for i, record in zip(indices, found, strict=True):
+      if not self._tagger.is_right(self._tags[i], record, i, file=self.name):
+        raise ContentError(_refused(i, self.name))
+    return found
+
+
+def open_tagged(
+  path: str | os.PathLike[str], tags: RecordTags, secret: Secret
+) -> TaggedData:
+  """Open a data set whose records are checked as they are read.
+
+  Args:
+    path: What `tag_data` tagged.
+    tags: Its tags, which were read with the key that signed them if others can
+      write to them.
+    secret: Secret that they were made with.
+
+  Raises:
+    FileNotFoundError: If there is nothing at `path`.
+  """
+  place = pathlib.Path(path)
+  if not place.exists():
+    raise FileNotFoundError(f"there is no file or folder {place}")
+  return TaggedData(place, tags, Tagger(secret, tags.name))
+
+
+class Checked(Private):
+  """Any data source, each element of which is checked as it is read.
+
+  Example:
+    >>> import numpy as np
+    >>> source = [{"image": np.zeros(4), "label": i} for i in range(3)]
+    >>> secret = Secret.generate()
+    >>> tags = tag_source(source, secret, "zeros")
+    >>> checked = Checked(source, tags, secret)
+    >>> checked[2]["label"]
+    2
+    >>> source[1], source[2] = source[2], source[1]
+    >>> checked[2]
+    Traceback (most recent call last):
+    ...
+    keyjax.errors.ContentError: record 2 of zeros is not what was tagged: \
+it was changed or moved, or is of another set
+  """
+
+  def __init__(
+    self,
+    source: Any,
+    tags: RecordTags,
+    secret: Secret,
+    *,
+    encode: Callable[[Any], bytes] | None = None,
+  ):
+    """Wrap a source.
+
+    Args:
+      source: Sequence, or random-access data source of Grain.
+      tags: What `tag_source` returned.
+      secret: Secret that they were made with.
+      encode: Function from an element to bytes; `record_bytes` by default.
+
+    Raises:
+      ContentError: If the source has another number of elements.
+    """
+    if len(source) != len(tags):
+      raise ContentError(
+        f"{tags.name} has {len(source)} records, and {len(tags)} were tagged"
+      )
+    self.id = tags.name
+    self._source = source
+    self._tags = tags.of()
+    self._tagger = Tagger(secret, tags.name)
+    self._encode = encode or record_bytes
+
+  def __len__(self) -> int:
+    return len(self._tags)
+
+  def __getitem__(self, index: SupportsIndex) -> Any:
+    """Return an element.
+
+    Raises:
+      IndexError: If there is none.
+      ContentError: If it is not what was tagged; the message has its index.
+    """
+    i = index.__index__()
+    if not 0 <= i < len(self):
+      raise IndexError(f"record {i} of {len(self)}")
+    found = self._source[i]
+    if not self._tagger.is_right(self._tags[i], self._encode(found), i):
+      raise ContentError(_refused(i, self._tagger.name))
+    return found
+
+
+def tag_source(
+  source: Any,
+  secret: Secret,
+  name: str,
+  *,
+  tags: RecordTags | None = None,
+  encode: Callable[[Any], bytes] | None = None,
+) -> RecordTags:
+  """Return the tags of a data source's elements, for `Checked`.
+
+  Args:
+    source: Sequence, or random-access data source of Grain.
+    secret: Secret that tags are made and checked with.
+    name: Name of the set.
+    tags: Tags of its first elements, to which those of the others are added.
+    encode: Function from an element to bytes; `record_bytes` by default.
+  """
+  if tags is not None and tags.name != name:
+    raise ArgumentError(
+      f"these are tags of {show(tags.name)}, not {show(name)}"
+    )
+  tagger = Tagger(secret, name)
+  found = tags or RecordTags(name, {"": 0})
+  encode = encode or record_bytes
+  new = (
+    tagger.tag(encode(source[i]), i) for i in range(len(found), len(source))
+  )
+  return found.extended(new)
+
+
+def record_bytes(element: Any) -> bytes:
+  """Return an element as bytes, which differ for different elements.
+
+  Args:
+    element: Bytes, or a pytree of arrays and numbers: their paths, dtypes,
+      shapes and values count.
+
+  Raises:
+    TypeError: If it holds something else.
+
+  Example:
+    >>> record_bytes({"label": 1}) == record_bytes({"label": 2})
+    False
+  """
+  if isinstance(element, bytes):
+    return element
+  import jax  # Not at the top: files of records need none of it.
+  import numpy as np
+
+  parts = []
+  for path, leaf in jax.tree_util.tree_leaves_with_path(element):
+    array = np.asarray(leaf)
+    if array.dtype.hasobject:
+      raise TypeError(f"a record holds {describe(leaf)}: give an `encode`")
+    head = f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}"
+    parts += [head.encode(), np.ascontiguousarray(array).tobytes()]
+  return b"".join(len(x).to_bytes(8, "big") + x for x in parts)
+
+
+def _refused(index: int, name: str) -> str:
+  return (
+    f"record {index} of {name} is not what was tagged: it was changed or "
+    "moved, or is of another set"
+  )

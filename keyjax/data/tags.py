@@ -1,0 +1,281 @@
+"""Tags of records: who made each record, and where in the set it belongs.
+
+A tag is the HMAC-SHA-256 of a record with its index, its label, and the names
+of its file and its set. Tags are stored beside the set, which stays as it is.
+A signature covers the root of the Merkle tree (RFC 6962) over all tags.
+
+    line 1   canonical JSON: format, version, name, files (names and numbers of
+             records, in order), root, algorithm, signature
+    then     32 bytes for each record of the first file, of the second, ...
+
+References:
+  H. Krawczyk, M. Bellare and R. Canetti, RFC 2104, "HMAC", 1997.
+  B. Laurie, A. Langley and E. Kasper, RFC 6962, "Certificate Transparency",
+  2013, section 2.1.
+"""
+
+import hmac
+import os
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+
+from keyjax import private_files
+from keyjax.arguments import show
+from keyjax.checkpoint.checks import check_optional_name
+from keyjax.errors import ArgumentError, ContentError, KeyringError
+from keyjax.keyring import SigningKey, VerifyKey
+from keyjax.keyring.encoding import decode, dump, encode, field, parse
+from keyjax.keyring.recipients import Private
+from keyjax.keyring.signing import signature_kind
+from keyjax.merkle import Tree
+from keyjax.secrets import Secret, require_secret
+
+TAG_BYTES = 32
+FORMAT = "keyjax-tags"
+VERSION = 1
+_MAX_HEADER = 1 << 24
+_SIGNED = b"keyjax/data/tags/1\n"
+
+
+class Tagger(Private):
+  """The key of a set's tags; its repr shows none.
+
+  Example:
+    >>> tagger = Tagger(Secret.generate(), "faces")
+    >>> tag = tagger.tag(b"pixels", 7, label=b"alice")
+    >>> tagger.is_right(tag, b"pixels", 7, label=b"alice")
+    True
+    >>> tagger.is_right(tag, b"pixels", 7, label=b"bob")
+    False
+  """
+
+  def __init__(self, secret: Secret, name: str):
+    """Derive the key.
+
+    Args:
+      secret: Root secret.
+      name: Name of the set: letters, digits and `._:/+@=-`. Sets of one secret
+        have different names.
+
+    Raises:
+      ValueError: If the name is empty, or has other characters.
+    """
+    require_secret(secret, "Tagger")
+    if not name:
+      raise ValueError("name='': tags are of a set that has a name")
+    check_optional_name(name, "name")
+    self.name = self.id = name
+    self._key = secret.derive(f"data/tags/{name}", 32)
+
+  def tag(
+    self, record: bytes, index: int, *, label: bytes = b"", file: str = ""
+  ) -> bytes:
+    """Return the tag of a record, 32 bytes.
+
+    Args:
+      record: The record.
+      index: Its index in its file.
+      label: Its label, if the record does not contain it.
+      file: Name of its file in the set.
+    """
+    text = file.encode()
+    parts = (
+      index.to_bytes(8, "big"),
+      len(text).to_bytes(8, "big"),
+      text,
+      len(label).to_bytes(8, "big"),
+      label,
+      record,
+    )
+    return hmac.digest(self._key, b"".join(parts), "sha256")
+
+  def is_right(
+    self,
+    tag: bytes,
+    record: bytes,
+    index: int,
+    *,
+    label: bytes = b"",
+    file: str = "",
+  ) -> bool:
+    """Return whether this is the tag of a record, in constant time."""
+    expected = self.tag(record, index, label=label, file=file)
+    return hmac.compare_digest(expected, tag)
+
+
+class RecordTags:
+  """The tags of a set, in memory.
+
+  Attributes:
+    name: Name of the set.
+    files: Number of records of each file, in the order in which they were
+      added.
+  """
+
+  def __init__(
+    self, name: str, files: dict[str, int] | None = None, tags: bytes = b""
+  ):
+    """Keep tags; without them, those of an empty set.
+
+    Raises:
+      ValueError: If their number is not that of the files' records.
+    """
+    self.name = name
+    self.files = dict(files or {})
+    if len(tags) != TAG_BYTES * sum(self.files.values()):
+      raise ValueError(
+        f"{len(tags)} bytes of tags for {sum(self.files.values())} records"
+      )
+    self._tags = bytes(tags)
+
+  def __len__(self) -> int:
+    return len(self._tags) // TAG_BYTES
+
+  def __repr__(self) -> str:
+    return f"<RecordTags of {len(self)} records of {self.name}>"
+
+  def of(self, file: str = "") -> Sequence[bytes]:
+    """Return the tags of a file.
+
+    Raises:
+      ArgumentError: If the set has no such file.
+    """
+    if file not in self.files:
+      raise ArgumentError(f"there are no tags of the file {show(file)}")
+    start = 0
+    for name, count in self.files.items():
+      if name == file:
+        found = self._tags[start : start + TAG_BYTES * count]
+        return [
+          found[i : i + TAG_BYTES] for i in range(0, len(found), TAG_BYTES)
+        ]
+      start += TAG_BYTES * count
+    raise AssertionError
+
+  def extended(self, tags: Iterable[bytes], file: str = "") -> "RecordTags":
+    """Return tags with those of more records; the others stay the same.
+
+    Args:
+      tags: Tags of the new records, whose indices continue those of `file`.
+      file: A new file, or the one that was added last.
+
+    Raises:
+      ArgumentError: If other files were added after this one.
+    """
+    if file in self.files and file != list(self.files)[-1]:
+      raise ArgumentError(
+        f"other files were added after {show(file)}: add a new file"
+      )
+    new = b"".join(tags)
+    count = self.files.get(file, 0) + len(new) // TAG_BYTES
+    return RecordTags(self.name, self.files | {file: count}, self._tags + new)
+
+  def root(self, size: int | None = None) -> bytes:
+    """Return the root of the Merkle tree over the first tags, 32 bytes.
+
+    A signed root of fewer records can be compared with the root of as many:
+    it proves that nothing of them has changed since.
+
+    Args:
+      size: Number of tags; all by default.
+
+    Raises:
+      ValueError: If there are fewer.
+    """
+    size = len(self) if size is None else size
+    if not 0 <= size <= len(self):
+      raise ValueError(f"size={size}: there are {len(self)} tags")
+    tree = Tree()
+    for i in range(size):
+      tree.append(self._tags[i * TAG_BYTES : (i + 1) * TAG_BYTES])
+    return tree.root()
+
+  def write(
+    self, path: str | os.PathLike[str], signer: SigningKey | None = None
+  ) -> None:
+    """Write or replace a file of tags, completely or not at all.
+
+    Args:
+      path: File.
+      signer: Key that signs the root and the names of the files.
+
+    Raises:
+      OSError: If it cannot be written; the old one is still there then.
+    """
+    document = self._document(
+      "none" if signer is None else signature_kind(signer.public)
+    )
+    signature = b""
+    if signer is not None:
+      signature = signer.private.sign(_SIGNED + dump(document))
+    document["signature"] = encode(signature)
+    with private_files.replacing(path, mode=0o666) as file:
+      file.write(dump(document) + b"\n" + self._tags)
+
+  def _document(self, algorithm: str) -> dict[str, Any]:
+    return {
+      "algorithm": algorithm,
+      "files": [[name, count] for name, count in self.files.items()],
+      "format": FORMAT,
+      "name": self.name,
+      "root": encode(self.root()),
+      "version": VERSION,
+    }
+
+  @classmethod
+  def read(
+    cls, path: str | os.PathLike[str], verify_key: VerifyKey | None = None
+  ) -> "RecordTags":
+    """Read a file of tags.
+
+    Args:
+      path: File.
+      verify_key: Public key whose signature is required; None to require none.
+
+    Raises:
+      FileNotFoundError: If there is none.
+      ContentError: If it is not one, was changed, or is not signed with this
+        key.
+    """
+    head, _, tags = pathlib.Path(path).read_bytes().partition(b"\n")
+    try:
+      document = parse(head, "a header", size=_MAX_HEADER, items=1 << 20)
+      signature = decode(document.pop("signature", None) or "")
+      files = {
+        name: count for name, count in map(_pair, document.get("files") or [])
+      }
+      found = cls(field(document, "name", str), files, tags)
+      same = found._document(field(document, "algorithm", str)) == document
+    except (KeyringError, TypeError, ValueError) as error:
+      raise ContentError(f"{path} is no file of tags: {error}") from None
+    if not same:
+      raise ContentError(
+        f"{path} was changed: its root is not that of its tags"
+      )
+    if verify_key is not None:
+      _check_signature(path, document, signature, verify_key)
+    return found
+
+
+def _pair(fields: Any) -> tuple[str, int]:
+  name, count = fields
+  if type(name) is not str or type(count) is not int or count < 0:
+    raise KeyringError("its files are of another type")
+  return name, count
+
+
+def _check_signature(
+  path: Any, document: dict[str, Any], signature: bytes, verify_key: VerifyKey
+) -> None:
+  kind = signature_kind(verify_key)
+  if document["algorithm"] == "none":
+    raise ContentError(f"{path} is not signed")
+  try:
+    if document["algorithm"] != kind:
+      raise InvalidSignature
+    verify_key.verify(signature, _SIGNED + dump(document))
+  except InvalidSignature:
+    raise ContentError(f"{path} was not signed with the expected key") from None

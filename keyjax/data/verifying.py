@@ -1,0 +1,114 @@
+"""What a sealed data set holds, and what is wrong with it."""
+
+import os
+import pathlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from keyjax.checkpoint.format import signature as signatures
+from keyjax.checkpoint.verifying import Problem
+from keyjax.data import format as layout
+from keyjax.data.format import Entry
+from keyjax.data.opened import SealedData, open_data
+from keyjax.errors import ContentError, StorageError
+from keyjax.keyring import Identity, inspect_envelope
+
+_AT_ONCE = 128  # Records in memory.
+
+
+def inspect_data(
+  path: str | os.PathLike[str],
+  identities: Identity | Iterable[Identity] | None = None,
+) -> dict[str, Any]:
+  """Return what can be read of a sealed data set; no record is read.
+
+  Args:
+    path: Folder of the set.
+    identities: Keys; None for what anyone can read.
+
+  Returns:
+    `format`, `version`, `bytes` (as stored) and `envelope` (ids); none of this
+    is authenticated. With keys also `name`, `revision`, `signed`, and `files`:
+    name, bytes, and records (None for a file that is sealed as a whole).
+
+  Raises:
+    FileNotFoundError, KeyringError, ContentError: As `open_data`.
+  """
+  folder = pathlib.Path(path)
+  header = layout.read_header(folder)
+  public = {
+    "format": layout.FORMAT,
+    "version": layout.VERSION,
+    "bytes": stored_size(folder),
+    "envelope": inspect_envelope(header.envelope),
+  }
+  if identities is None:
+    return public
+  manifest = open_data(folder, identities).manifest
+  return public | {
+    "name": manifest.name,
+    "revision": manifest.revision,
+    "signed": all(entry.digest for entry in manifest.files),
+    "files": [
+      {"name": x.name, "bytes": x.size, "records": x.records}
+      for x in manifest.files
+    ],
+  }
+
+
+def stored_size(path: str | os.PathLike[str]) -> int:
+  """Return the size in bytes of all files of a folder, or of a file."""
+  place = pathlib.Path(path)
+  if place.is_file():
+    return place.stat().st_size
+  return sum(x.stat().st_size for x in place.rglob("*") if x.is_file())
+
+
+def verify_data(
+  path: str | os.PathLike[str],
+  identities: Identity | Iterable[Identity],
+  *,
+  name: str | None = None,
+  verify_key: signatures.VerifyKey | None = None,
+) -> list[Problem]:
+  """Open every record and every file.
+
+  Args:
+    path: Folder of the set.
+    identities: Keys, one of which opens it.
+    name: Expected name of the set; None for any.
+    verify_key: Public key whose signature is required; None to require none.
+
+  Returns:
+    Every defect, by the name of its file; empty if all is as it was sealed.
+
+  Raises:
+    FileNotFoundError, KeyringError, ContentError: As `open_data`.
+  """
+  opened = open_data(path, identities, name=name, verify_key=verify_key)
+  return [x for entry in opened.manifest.files for x in _check(opened, entry)]
+
+
+def _check(opened: SealedData, entry: Entry) -> Iterator[Problem]:
+  try:
+    if entry.records is None:
+      opened.read(entry.name)
+      return
+    records = opened.record_file(entry)
+  except (ContentError, StorageError) as error:
+    yield Problem(entry.name, str(error))
+    return
+  for start in range(0, len(records), _AT_ONCE):
+    indices = range(start, min(start + _AT_ONCE, len(records)))
+    try:
+      records.read(indices)
+    except ContentError:
+      yield from _one_by_one(records, indices)
+
+
+def _one_by_one(records: Any, indices: range) -> Iterator[Problem]:
+  for i in indices:
+    try:
+      records.read([i])
+    except ContentError as error:
+      yield Problem(records.name, str(error))
