@@ -11,6 +11,7 @@ from typing import NoReturn
 from keyjax.cli import (
   card,
   checkpoints,
+  data,
   exit_codes,
   hardware,
   inspection,
@@ -117,6 +118,7 @@ def build() -> Parser:
     card,
     keyrings,
     hardware,
+    data,
     release,
     release_log,
   ):

@@ -28,6 +28,7 @@ from keyjax import lazy
 
 if TYPE_CHECKING:
   from keyjax.data.changing import append_data, rewrap_data
+  from keyjax.data.exporting import export_data
   from keyjax.data.opened import SealedData, open_data
   from keyjax.data.records import Records
   from keyjax.data.sealing import seal_data
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     inspect_data,
     stored_size,
     verify_data,
+    verify_tagged,
   )
 
 __all__ = [
@@ -56,6 +58,7 @@ __all__ = [
   "TaggedData",
   "Tagger",
   "append_data",
+  "export_data",
   "inspect_data",
   "open_data",
   "open_tagged",
@@ -66,12 +69,14 @@ __all__ = [
   "tag_data",
   "tag_source",
   "verify_data",
+  "verify_tagged",
 ]
 
 __getattr__, __dir__ = lazy.attach(
   __name__,
   {
     "changing": ("append_data", "rewrap_data"),
+    "exporting": ("export_data",),
     "opened": ("SealedData", "open_data"),
     "records": ("Records",),
     "sealing": ("seal_data",),
@@ -84,6 +89,12 @@ __getattr__, __dir__ = lazy.attach(
       "tag_source",
     ),
     "tags": ("RecordTags", "Tagger"),
-    "verifying": ("Problem", "inspect_data", "stored_size", "verify_data"),
+    "verifying": (
+      "Problem",
+      "inspect_data",
+      "stored_size",
+      "verify_data",
+      "verify_tagged",
+    ),
   },
 )

@@ -15,16 +15,25 @@ Commit = Callable[[layout.Header, set[str]], None]
 
 
 @contextlib.contextmanager
-def new_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
+def new_folder(
+  target: pathlib.Path, mode: int = 0o777
+) -> Iterator[pathlib.Path]:
   """Yield a folder that takes its name when it is complete.
 
-  A kill leaves a folder `.NAME.<random>.part`; the next set that is sealed to
+  A kill leaves a folder `.NAME.<random>.part`; the next set that is written to
   the same name removes it.
+
+  Args:
+    target: New folder.
+    mode: Its permissions, limited by the umask.
+
+  Raises:
+    StorageError: If it cannot be written.
   """
   private_files.check_name_length(target)
   target.parent.mkdir(parents=True, exist_ok=True)
   _remove_abandoned(target)
-  part, held = _locked_folder(target)
+  part, held = _locked_folder(target, mode)
   try:
     yield part
     private_files.sync_folder(part)
@@ -40,11 +49,11 @@ def new_folder(target: pathlib.Path) -> Iterator[pathlib.Path]:
     os.close(held)
 
 
-def _locked_folder(target: pathlib.Path) -> tuple[pathlib.Path, int]:
+def _locked_folder(target: pathlib.Path, mode: int) -> tuple[pathlib.Path, int]:
   """Return a new folder next to another, and the descriptor of its lock."""
   while True:
     part = target.with_name(f".{target.name}.{os.urandom(8).hex()}.part")
-    part.mkdir()
+    part.mkdir(mode)
     with contextlib.suppress(FileNotFoundError):  # Removed as an abandoned one.
       held = private_files.lock_folder(part)
       if held is not None and part.exists():

@@ -5,13 +5,19 @@ import pathlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from keyjax.arguments import show
 from keyjax.checkpoint.format import signature as signatures
 from keyjax.checkpoint.verifying import Problem
 from keyjax.data import format as layout
 from keyjax.data.format import Entry
 from keyjax.data.opened import SealedData, open_data
+from keyjax.data.record_files import is_record_file
+from keyjax.data.records import RecordReader, list_files
+from keyjax.data.tagged import TaggedData, open_tagged
+from keyjax.data.tags import RecordTags
 from keyjax.errors import ContentError, StorageError
 from keyjax.keyring import Identity, inspect_envelope
+from keyjax.secrets import Secret
 
 _AT_ONCE = 128  # Records in memory.
 
@@ -98,6 +104,55 @@ def _check(opened: SealedData, entry: Entry) -> Iterator[Problem]:
   except (ContentError, StorageError) as error:
     yield Problem(entry.name, str(error))
     return
+  yield from _check_records(records)
+
+
+def verify_tagged(
+  path: str | os.PathLike[str],
+  tags: RecordTags,
+  secret: Secret,
+  *,
+  name: str | None = None,
+) -> list[Problem]:
+  """Compare every record and every file with its tag.
+
+  Args:
+    path: What was tagged.
+    tags: Its tags.
+    secret: Secret that they were made with.
+    name: Expected name of the set; None for any.
+
+  Returns:
+    Every defect, by the name of its file. Files without tags are defects, too:
+    those who read by tags do not read them.
+
+  Raises:
+    FileNotFoundError: If there is nothing at `path`.
+    ContentError: If the tags are of a set of another name.
+  """
+  if name is not None and tags.name != name:
+    raise ContentError(
+      f"these are tags of the set {show(tags.name)}, not of {show(name)}"
+    )
+  opened = open_tagged(path, tags, secret)
+  found = [x for file in tags.files for x in _check_tagged(opened, file)]
+  others = set(list_files(pathlib.Path(path))) - set(tags.files)
+  return found + [Problem(x, f"{x} was not tagged") for x in sorted(others)]
+
+
+def _check_tagged(opened: TaggedData, file: str) -> Iterator[Problem]:
+  try:
+    if not is_record_file(file):
+      opened.read(file)
+      return
+    records = opened.record_file(file)
+  except (ContentError, StorageError) as error:
+    yield Problem(file, str(error))
+    return
+  yield from _check_records(records)
+
+
+def _check_records(records: RecordReader) -> Iterator[Problem]:
   for start in range(0, len(records), _AT_ONCE):
     indices = range(start, min(start + _AT_ONCE, len(records)))
     try:
@@ -106,7 +161,7 @@ def _check(opened: SealedData, entry: Entry) -> Iterator[Problem]:
       yield from _one_by_one(records, indices)
 
 
-def _one_by_one(records: Any, indices: range) -> Iterator[Problem]:
+def _one_by_one(records: RecordReader, indices: range) -> Iterator[Problem]:
   for i in indices:
     try:
       records.read([i])
