@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -35,6 +36,9 @@ _REFERENCE = flags.DEFINE_string(
 )
 _NETWORKS = flags.DEFINE_list(
   "networks", list(networks.NETWORKS), "Networks to attack; all by default."
+)
+_CASES = flags.DEFINE_string(
+  "cases", ".*", "Regular expression of ATTACK NORM, such as '.* linf'."
 )
 _COMMIT = "a39220048b3c9f2cca9a4d3a54604793c68eca7e"
 PACKAGES = ("foolbox==3.3.4", "numpy==2.4.6", "torch==2.13.0")
@@ -68,9 +72,9 @@ def rows(
     compared: Attacks and networks.
   """
   folder = environment.folder("parity")
+  if flags.FLAGS.is_parsed():
+    compared = tuple(filter(_is_asked, compared))
   for name in dict.fromkeys(case.network for case in compared):
-    if flags.FLAGS.is_parsed() and name not in _NETWORKS.value:
-      continue
     own = [case for case in compared if case.network == name]
     network = networks.load(name, folder / "weights", max(x.n for x in own))
     with _peer(network) as ask:
@@ -80,6 +84,12 @@ def rows(
         ours, theirs = _compare(network, case, ask)
         yield base | _reached(case, ours, theirs)
         yield base | _speed(case, ours, theirs)
+
+
+def _is_asked(case: cases.Case) -> bool:
+  """Return whether the command line asks for a case."""
+  named = re.fullmatch(_CASES.value, f"{case.attack} {case.norm}")
+  return case.network in _NETWORKS.value and named is not None
 
 
 @contextlib.contextmanager
