@@ -1,7 +1,7 @@
 """What a data set is."""
 
 import dataclasses
-import os
+from typing import Any
 
 import numpy as np
 
@@ -75,12 +75,12 @@ class Streamed(Dataset):
   Attributes:
     length: Number of training images.
     image_size: Side of the images.
-    data_dir: Folder of TFDS data sets; see `find_data_dir`.
+    builder: What `experiments.data.folders.open_folder` returned.
   """
 
   length: int
   image_size: int
-  data_dir: str | os.PathLike[str] | None
+  builder: Any
 
   @property
   def num_examples(self) -> int:

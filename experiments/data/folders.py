@@ -7,6 +7,9 @@ from typing import Any
 
 from etils import epath
 
+import keyjax
+from experiments.data import guarded
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
@@ -42,7 +45,8 @@ def find(name: str, data_dir: str | os.PathLike[str] | None) -> epath.Path:
   root = find_data_dir(data_dir)
   found = {
     tuple(map(int, path.parent.name.split("."))): path.parent
-    for path in (root / name).glob("*.*.*/dataset_info.json")
+    for file in ("dataset_info.json", keyjax.data.HEADER)
+    for path in (root / name).glob(f"*.*.*/{file}")
     if path.parent.name.replace(".", "").isdigit()
   }
   if not found:
@@ -59,8 +63,19 @@ def _not_opencv(record: logging.LogRecord) -> bool:
   return "OpenCV" not in record.getMessage()
 
 
-def open_folder(folder: epath.Path) -> Any:
-  """Return TFDS's builder of a folder whose records Python can read."""
+def open_folder(folder: epath.Path, guard: guarded.Guard = guarded.NONE) -> Any:
+  """Return TFDS's builder of a folder whose records Python can read.
+
+  Args:
+    folder: Folder of a version of a data set.
+    guard: How it is opened and checked, if it is sealed or tagged.
+
+  Returns:
+    The builder; or a `guarded.Folder`, which has what is used of one.
+  """
+  guarded.check(folder, guard)
+  if guard.key:
+    return guarded.Folder(guarded.open_files(folder, guard))
   # Here, because the digits and the models do not need TFDS.
   import tensorflow_datasets as tfds
 

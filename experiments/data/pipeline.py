@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import grain
 import numpy as np
 
-from experiments.data import crops, folders
+from experiments.data import crops, folders, guarded
 from experiments.data.dataset import Dataset, Streamed
 from experiments.data.registry import DATASETS
 
@@ -60,13 +60,12 @@ def batches(
       divide it, or an index or the seed is out of range.
   """
   if isinstance(dataset, Streamed):
-    return stream(
-      dataset.name,
+    return decoded(
+      dataset.builder,
       "train",
       batch_size=batch_size,
       seed=seed,
       image_size=dataset.image_size,
-      data_dir=dataset.data_dir,
       process_index=process_index,
       process_count=process_count,
     )
@@ -94,6 +93,7 @@ def stream(
   seed: int,
   image_size: int,
   data_dir: str | os.PathLike[str] | None = None,
+  guard: guarded.Guard = guarded.NONE,
   process_index: int = 0,
   process_count: int = 1,
 ) -> grain.MapDataset[Batch]:
@@ -111,6 +111,7 @@ def stream(
     seed: Seed of the order and the crops.
     image_size: Side of the square images.
     data_dir: Folder of TFDS data sets; see `find_data_dir`.
+    guard: How sealed or tagged data are opened and checked.
     process_index: Process whose rows to take.
     process_count: Number of processes that share a batch.
 
@@ -124,7 +125,37 @@ def stream(
   """
   if DATASETS.get(name).preparation is None:
     raise ValueError(f"{name} is in memory: use load({name!r}) and batches().")
-  builder = folders.open_folder(folders.find(name, data_dir))
+  return decoded(
+    folders.open_folder(folders.find(name, data_dir), guard),
+    split,
+    batch_size=batch_size,
+    seed=seed,
+    image_size=image_size,
+    process_index=process_index,
+    process_count=process_count,
+  )
+
+
+def decoded(
+  builder: Any,
+  split: str,
+  batch_size: int,
+  seed: int,
+  image_size: int,
+  process_index: int = 0,
+  process_count: int = 1,
+) -> grain.MapDataset[Batch]:
+  """Return batches of an opened data set; see `stream`.
+
+  Args:
+    builder: What `folders.open_folder` returned.
+    split: As for `stream`, and so are the others.
+    batch_size: Rows of the global batch.
+    seed: Seed of the order and the crops.
+    image_size: Side of the square images.
+    process_index: Process whose rows to take.
+    process_count: Number of processes that share a batch.
+  """
   source = builder.as_data_source(split=split)
   rows = _rows(
     len(source),

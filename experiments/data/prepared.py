@@ -65,9 +65,15 @@ def _load(
   statistics: Statistics | None,
 ) -> Dataset:
   folder = folders.find(name, options.data_dir)
-  info = folders.open_folder(folder).info
-  train_images, train_labels = _decoded(folder, "train", options.num_train)
-  test_images, test_labels = _decoded(folder, "test", options.num_test)
+  builder = folders.open_folder(folder, options.guard)
+  info = builder.info
+  (train_images, train_labels), (test_images, test_labels) = (
+    _decoded(folder, builder, split, size, cached=not options.guard.key)
+    for split, size in (
+      ("train", options.num_train),
+      ("test", options.num_test),
+    )
+  )
   mean, std = statistics or pixel_statistics(train_images)
   label = info.features["label"]
   numbered = label.names == [str(i) for i in range(len(label.names))]
@@ -86,15 +92,31 @@ def _load(
 
 
 def _decoded(
-  folder: epath.Path, split: str, size: int | None
+  folder: epath.Path,
+  builder: Any,
+  split: str,
+  size: int | None,
+  *,
+  cached: bool,
 ) -> tuple[Array, Array]:
-  """Return a split's images and labels, from the cache if they are there."""
-  records = folders.open_folder(folder).as_data_source(split=split)
+  """Return a split's images and labels.
+
+  Args:
+    folder: Folder of the data set.
+    builder: What `open_folder` returned.
+    split: Name of the split.
+    size: Number of images; None for all.
+    cached: Whether decoded images are read from a cache, or written to it. What
+      is sealed is never written, and what has tags is checked each time.
+  """
+  records = builder.as_data_source(split=split)
   indices = subset(len(records), size, f"num_{split}")
+  if not cached:
+    return _decode(records, indices)
   path = cache.path_of(folder, split, len(indices))
-  cached = cache.read(path)
-  if cached is not None:
-    return cached
+  found = cache.read(path)
+  if found is not None:
+    return found
   image, label = _decode(records, indices)
   cache.write(path, image, label)
   return image, label

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from experiments.data import guarded
 from experiments.data.dataset import Dataset
 from experiments.data.tokenizer import Tokenizer
 from experiments.run.registry import Registry
@@ -18,6 +19,7 @@ class Options:
 
   Attributes:
     data_dir: Folder of TFDS data sets; see `find_data_dir`.
+    guard: How sealed or tagged data are opened and checked.
     num_train: Number of training examples; None for all.
     num_test: Number of test examples; None for all.
     image_size: Side of the images of a data set that is read as it goes.
@@ -29,6 +31,7 @@ class Options:
   """
 
   data_dir: str | os.PathLike[str] | None = None
+  guard: guarded.Guard = guarded.NONE
   num_train: int | None = None
   num_test: int | None = None
   image_size: int = 224
@@ -62,11 +65,13 @@ class Entry(NamedTuple):
     load: Function that loads it.
     preparation: How its folder is made; None for a data set without a folder.
     origin: Where a data set without a folder comes from.
+    files: Whether it is read from files, which may be sealed or tagged.
   """
 
   load: Callable[[Options], Dataset]
   preparation: Preparation | None = None
   origin: str = ""
+  files: bool = False
 
 
 DATASETS: Registry[Entry] = Registry("data set", "experiments.data.sets")
@@ -105,7 +110,10 @@ def load(
   chosen = Options(
     data_dir=data_dir, num_train=num_train, num_test=num_test, **options
   )
-  return DATASETS.get(name).load(chosen)
+  entry = DATASETS.get(name)
+  if entry.preparation is None and not entry.files:
+    guarded.refuse(name, chosen.guard)
+  return entry.load(chosen)
 
 
 def from_config(
@@ -124,6 +132,9 @@ def from_config(
   return load(
     config.dataset,
     data_dir=config.data_dir or None,
+    guard=guarded.Guard(
+      config.data_key, config.data_tags, config.data_verify_key
+    ),
     num_train=config.num_train or None,
     num_test=config.num_test or None,
     image_size=config.image_size,

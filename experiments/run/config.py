@@ -26,6 +26,10 @@ def base() -> ConfigDict:
 
   config.dataset = "digits"  # See experiments.data.names().
   config.data_dir = ""  # TFDS folder; empty: see data.find_data_dir.
+  # Of data that are sealed, or whose records have tags: see keyjax.data.
+  config.data_key = ""  # file:PATH, env:NAME or fd:N; empty: plain data.
+  config.data_tags = ""  # File of tags of data that are not sealed.
+  config.data_verify_key = ""  # Signer to require, as keyjax-KIND:...
   config.text = ""  # File of dataset "text".
   config.context = 64  # Tokens per example of a text.
   # Tokens of a text: a file of a tokenizer, or package:NAME; empty: bytes.
@@ -120,6 +124,8 @@ def meaning(config: ConfigDict) -> dict[str, Any]:
   """Return a config as JSON, without fields that do not affect results."""
   fields = json.loads(config.to_json_best_effort())
   fields["train"].pop("prefetch", None)
+  for name in ("data_key", "data_tags", "data_verify_key"):
+    fields.pop(name, None)
   if not fields["train"]["defense"]["name"]:
     fields["train"].pop("defense")
   if not fields["train"]["lora"]["rank"]:

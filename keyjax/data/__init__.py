@@ -29,6 +29,7 @@ from keyjax import lazy
 if TYPE_CHECKING:
   from keyjax.data.changing import append_data, rewrap_data
   from keyjax.data.exporting import export_data
+  from keyjax.data.format import HEADER, is_sealed
   from keyjax.data.opened import SealedData, open_data
   from keyjax.data.records import Records
   from keyjax.data.sealing import seal_data
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
   )
 
 __all__ = [
+  "HEADER",
   "Checked",
   "Problem",
   "RecordTags",
@@ -60,6 +62,7 @@ __all__ = [
   "append_data",
   "export_data",
   "inspect_data",
+  "is_sealed",
   "open_data",
   "open_tagged",
   "record_bytes",
@@ -77,6 +80,7 @@ __getattr__, __dir__ = lazy.attach(
   {
     "changing": ("append_data", "rewrap_data"),
     "exporting": ("export_data",),
+    "format": ("HEADER", "is_sealed"),
     "opened": ("SealedData", "open_data"),
     "records": ("Records",),
     "sealing": ("seal_data",),

@@ -13,6 +13,7 @@ manifest: what it does not lead to is not part of the set.
 """
 
 import json
+import os
 import pathlib
 import re
 from typing import Any, NamedTuple
@@ -141,9 +142,9 @@ def names_of(manifest: Manifest, stored: str) -> set[str]:
   return files | digests | {stored, signature_name(stored)}
 
 
-def is_sealed(path: pathlib.Path) -> bool:
+def is_sealed(path: str | os.PathLike[str]) -> bool:
   """Return whether a folder is a sealed data set."""
-  return (path / HEADER).is_file()
+  return (pathlib.Path(path) / HEADER).is_file()
 
 
 def read_header(path: pathlib.Path) -> Header:

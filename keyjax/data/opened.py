@@ -45,6 +45,10 @@ class SealedData(Private):
     self._data_key = data_key
     self._check_digests = check_digests
 
+  def names(self) -> list[str]:
+    """Return the names of all files, in order."""
+    return list(self.files)
+
   def read(self, name: str) -> bytes:
     """Return the content of a file that is sealed as a whole.
 

@@ -82,6 +82,10 @@ class TaggedData(Private):
     self._tags = tags
     self._tagger = tagger
 
+  def names(self) -> list[str]:
+    """Return the names of all files that have tags, in order."""
+    return sorted(self._tags.files)
+
   def read(self, name: str) -> bytes:
     """Return the content of a file that was tagged as a whole.
 

@@ -24,7 +24,8 @@ def _load(options: Options) -> Streamed:
       f"num_train={options.num_train}: {_NAME} is read whole, leave it 0"
     )
   folder = folders.find(_NAME, options.data_dir)
-  info = folders.open_folder(folder).info
+  builder = folders.open_folder(folder, options.guard)
+  info = builder.info
   counts = {s: info.splits[s].num_examples for s in ("train", "validation")}
   sizes = {
     "train": min(_SAMPLE, counts["train"]),
@@ -32,13 +33,12 @@ def _load(options: Options) -> Streamed:
     "validation": options.num_test or min(_NUM_TEST, counts["validation"]),
   }
   train, test = (
-    pipeline.stream(
-      _NAME,
+    pipeline.decoded(
+      builder,
       split,
       batch_size=size,
       seed=0,
       image_size=options.image_size,
-      data_dir=options.data_dir,
     )[0]
     for split, size in sizes.items()
   )
@@ -56,7 +56,7 @@ def _load(options: Options) -> Streamed:
     source=prepared.source_text(_NAME, folder, info, caveat=""),
     length=counts["train"],
     image_size=options.image_size,
-    data_dir=options.data_dir,
+    builder=builder,
   )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import PIL.Image
 
 from experiments.data.dataset import Dataset, pixel_statistics
-from experiments.data.registry import DATASETS, Entry, Options
+from experiments.data.registry import DATASETS, Entry, Options, load
 
 Array = np.ndarray
 _MOST = 4  # Digits of a scene.
@@ -145,7 +145,7 @@ def _load(options: Options, kind: str, task: str) -> Dataset:
     if sizes[field] < 1:
       raise ValueError(f"Expected 1 <= {field}={asked}.")
   found = KINDS[kind]
-  digits = DATASETS.get(found.digits).load(Options(data_dir=options.data_dir))
+  digits = load(found.digits, options.data_dir, guard=options.guard)
   which = 1 if task == "masks" else 2
   train = make(
     found, digits.train_images, digits.train_labels, 0, sizes["num_train"]
@@ -177,6 +177,7 @@ def _register(kind: str, task: str) -> None:
     Entry(
       functools.partial(_load, kind=kind, task=task),
       origin=f"is made of the data set {KINDS[kind].digits}",
+      files=True,
     ),
   )
 

@@ -1,13 +1,13 @@
 """A text as tokens, for language models: its bytes, or a tokenizer's."""
 
-import os
 import pathlib
 from typing import NamedTuple
 
 import numpy as np
 from etils import epath
 
-from experiments.data import folders
+import keyjax
+from experiments.data import folders, guarded
 from experiments.data.dataset import Dataset
 from experiments.data.registry import DATASETS, Entry, Options
 from experiments.data.tokenizer import Tokenizer
@@ -53,7 +53,7 @@ def load(name: str, options: Options) -> Dataset:
   context = options.context
   if context < 1:
     raise ValueError(f"Expected context={context} >= 1.")
-  content, source = _read(name, options.text, options.data_dir)
+  content, source = _read(name, options)
   tokens = _characters(content)
   if options.tokenizer is not None:
     tokens = _encoded(content, source, options.tokenizer)
@@ -139,11 +139,7 @@ def _encoded(content: bytes, source: str, tokenizer: Tokenizer) -> _Tokens:
   )
 
 
-def _read(
-  name: str,
-  path: str | os.PathLike[str],
-  data_dir: str | os.PathLike[str] | None,
-) -> tuple[bytes, str]:
+def _read(name: str, options: Options) -> tuple[bytes, str]:
   """Return a text and its source."""
   if name == "python_help":
     # Here, because nothing else needs half a megabyte of help.
@@ -151,15 +147,24 @@ def _read(
 
     text = "\n\n".join(topics.topics[k] for k in sorted(topics.topics))
     return text.encode(), "the help topics of this Python"
-  file = epath.Path(path).expanduser()
+  file = epath.Path(options.text).expanduser()
   if name == "tinyshakespeare":
-    file = folders.find_data_dir(data_dir).parent / "tinyshakespeare.txt"
-  if (name == "text" and not str(path)) or not file.is_file():
+    root = folders.find_data_dir(options.data_dir)
+    file = root.parent / "tinyshakespeare.txt"
+  nameless = name == "text" and not str(options.text)
+  if nameless or not (file.is_file() or keyjax.data.is_sealed(file)):
     raise folders.MissingDataError(
       f"No text at {file}: name any file with --config.dataset=text "
       "--config.text=FILE."
     )
-  return file.read_bytes(), pathlib.PurePath(file).name
+  guarded.check(file, options.guard)
+  if not options.guard.key:
+    return file.read_bytes(), pathlib.PurePath(file).name
+  opened = guarded.open_files(file, options.guard)
+  [name, *others] = opened.names()
+  if others:
+    raise ValueError(f"{file} has {1 + len(others)} files, and a text is one")
+  return opened.read(name), name
 
 
 def _windows(
@@ -182,7 +187,12 @@ def _windows(
 
 
 def _register(name: str, origin: str) -> None:
-  DATASETS.add(name, Entry(lambda options: load(name, options), origin=origin))
+  entry = Entry(
+    lambda options: load(name, options),
+    origin=origin,
+    files=name != "python_help",
+  )
+  DATASETS.add(name, entry)
 
 
 for _name, _origin in _ORIGINS.items():

@@ -1,0 +1,196 @@
+"""Folders of TFDS that are sealed, or whose records have tags.
+
+Both are read record by record, and each record is checked just before it is
+decoded; see `keyjax.data`. Nothing that was opened is written to a disk.
+"""
+
+import getpass
+import json
+import types
+from collections.abc import Sequence
+from typing import Any, NamedTuple, SupportsIndex
+
+from etils import epath
+
+import keyjax
+from keyjax import keyring
+
+_DESCRIPTION = "dataset_info.json"
+
+
+class Guard(NamedTuple):
+  """How data are opened and checked; names of keys, never keys.
+
+  Attributes:
+    key: Source of the key that opens a sealed set, or that checks tags:
+      `file:PATH`, `env:NAME` or `fd:NUMBER`; empty for data that are neither.
+    tags: File of tags of a set that is not sealed.
+    verify_key: Public key whose signature is required, as `keyjax-KIND:...`;
+      empty to require none.
+  """
+
+  key: str = ""
+  tags: str = ""
+  verify_key: str = ""
+
+
+NONE = Guard()
+
+
+class Folder:
+  """A sealed or tagged folder of TFDS, as its builder would be.
+
+  Attributes:
+    name: Name of the data set.
+    info: Its `features`, `splits`, `version` and `description`.
+  """
+
+  def __init__(self, opened: Any):
+    """Read the description of an opened set.
+
+    Args:
+      opened: `keyjax.data.SealedData` or `TaggedData`.
+
+    Raises:
+      ContentError: If the description is not the one that was sealed.
+      ValueError: If the files are not array_record.
+    """
+    # Here, because the digits and the models do not need TFDS.
+    import tensorflow_datasets as tfds
+
+    self._opened = opened
+    described = json.loads(opened.read(_DESCRIPTION))
+    self.name = described["name"]
+    if described.get("fileFormat") != "array_record":
+      raise ValueError(f"{opened.path} has no files of array_record")
+    features = tfds.features.FeaturesDict.from_json(
+      json.loads(opened.read("features.json"))
+    )
+    self._read_names(features)
+    self.info = types.SimpleNamespace(
+      features=features,
+      splits={s["name"]: _split(s) for s in described["splits"]},
+      version=described["version"],
+      description=described.get("description", ""),
+    )
+
+  def _read_names(self, features: Any) -> None:
+    """Read the names of classes, of which each feature has a file."""
+    for name, feature in features.items():
+      if hasattr(feature, "names") and hasattr(feature, "num_classes"):
+        try:
+          text = self._opened.read(f"{name}.labels.txt").decode()
+        except keyjax.errors.ArgumentError:  # They are numbers.
+          text = "\n".join(map(str, range(feature.num_classes)))
+        feature.names = [x.strip() for x in text.split("\n") if x.strip()]
+
+  def as_data_source(self, split: str) -> "Decoded":
+    """Return the decoded records of a split.
+
+    Raises:
+      ContentError: If there are more or fewer than the description says.
+    """
+    records = self._opened.records(f"*-{split}.array_record*")
+    expected = self.info.splits[split].num_examples
+    if len(records) != expected:
+      raise keyjax.errors.ContentError(
+        f"{self.name}: split {split} has {len(records)} records, not {expected}"
+      )
+    return Decoded(records, self.info.features)
+
+
+def _split(described: dict[str, Any]) -> types.SimpleNamespace:
+  lengths = map(int, described.get("shardLengths", ()))
+  return types.SimpleNamespace(num_examples=sum(lengths))
+
+
+class Decoded:
+  """Records as dictionaries of arrays, decoded as they are read."""
+
+  def __init__(self, records: keyjax.data.Records, features: Any):
+    """Keep the records, and how to decode them."""
+    self._records = records
+    self._features = features
+
+  def __len__(self) -> int:
+    return len(self._records)
+
+  def __getitem__(self, index: SupportsIndex) -> Any:
+    return self.__getitems__([index])[0]
+
+  def __getitems__(self, indices: Sequence[SupportsIndex]) -> list[Any]:
+    """Return records, checked and decoded.
+
+    Raises:
+      ContentError: If one is refused; the message has its index.
+    """
+    found = self._records.__getitems__(indices)
+    return [self._features.deserialize_example_np(x) for x in found]
+
+
+def open_files(
+  path: epath.Path, guard: Guard
+) -> keyjax.data.SealedData | keyjax.data.TaggedData:
+  """Open a folder or a file whose content is sealed, or has tags.
+
+  Args:
+    path: Folder, for instance of a version of a data set; or a tagged file.
+    guard: Its key, and its tags if it is not sealed.
+
+  Raises:
+    ValueError: If a key cannot be read or does not open it, or the folder is
+      neither sealed nor tagged; the message names the field of the config.
+    ContentError: If it is damaged, or not signed as required.
+  """
+  try:
+    ask = lambda: getpass.getpass(f"Passphrase of {guard.key}: ")  # noqa: E731
+    key = keyring.read_key(guard.key, ask)
+    verify_key = None
+    if guard.verify_key:
+      verify_key = keyring.parse_verify_key(guard.verify_key)
+    if not guard.tags:
+      identity = keyring.as_identity(key)
+      return keyjax.data.open_data(path, identity, verify_key=verify_key)
+    if not isinstance(key, keyjax.Secret):
+      raise ValueError(f"data_key={guard.key}: tags are checked with a secret")
+    tags = keyjax.data.RecordTags.read(guard.tags, verify_key)
+    return keyjax.data.open_tagged(path, tags, key)
+  except (keyring.KeyringError, FileNotFoundError) as error:
+    raise ValueError(f"data_key={guard.key}: {error}") from None
+
+
+def check(path: Any, guard: Guard) -> None:
+  """Raise a ValueError unless a folder and a guard fit.
+
+  Args:
+    path: Folder of a version of a data set.
+    guard: How it is to be opened.
+  """
+  sealed = keyjax.data.is_sealed(path)
+  if not guard.key:
+    for name, value in guard._asdict().items():
+      if value:
+        raise ValueError(f"data_{name}={value}: give --config.data_key, too")
+    if sealed:
+      raise ValueError(
+        f"{path} is sealed: give --config.data_key=file:PATH of a key that "
+        "opens it"
+      )
+  elif not sealed and not guard.tags:
+    raise ValueError(
+      f"data_key={guard.key}: {path} is not sealed; to check tags of its "
+      "records, give --config.data_tags"
+    )
+  elif sealed and guard.tags:
+    raise ValueError(
+      f"data_tags={guard.tags}: {path} is sealed; tags are of sets that are not"
+    )
+
+
+def refuse(name: str, guard: Guard) -> None:
+  """Raise a ValueError if a data set without a folder has a guard."""
+  if guard != NONE:
+    raise ValueError(
+      f"data_key={guard.key}: {name} has no folder that could be sealed or "
+      "tagged"
+    )

@@ -1,0 +1,221 @@
+"""Sealed and tagged folders of TFDS, read like plain ones."""
+
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+
+import keyjax
+from experiments import data, prepare
+from experiments.data.guarded import Guard
+from experiments.run import config as configs
+from keyjax import keyring
+from keyjax.errors import ContentError
+from tests.data.conftest import write_records
+from tests.experiments import small_job
+
+SIGNER = keyring.SigningKey.generate()
+VERIFY_KEY = keyring.format_verify_key(SIGNER.public)
+VERSION = "mnist/3.0.1"
+SIZES = {"train": 40, "test": 20}
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory) -> pathlib.Path:
+  """Write a folder of TFDS with the digits as small MNIST images."""
+  import tensorflow_datasets as tfds
+
+  root = tmp_path_factory.mktemp("plain")
+  folder = root / VERSION
+  folder.mkdir(parents=True)
+  features = tfds.features.FeaturesDict(
+    {
+      "image": tfds.features.Image(shape=(8, 8, 1), encoding_format="png"),
+      "label": tfds.features.ClassLabel(num_classes=10),
+    }
+  )
+  features.save_config(folder)
+  digits = data.load("digits")
+  with prepare._without_tensorflow(()):
+    for split, size in SIZES.items():
+      records = [
+        features.serialize_example(
+          features.encode_example({"image": image, "label": int(label)})
+        )
+        for image, label in zip(
+          digits.train_images[:size], digits.train_labels[:size], strict=True
+        )
+      ]
+      name = f"mnist-{split}.array_record-00000-of-00001"
+      write_records(folder / name, records)
+  described = {
+    "name": "mnist",
+    "version": "3.0.1",
+    "fileFormat": "array_record",
+    "splits": [
+      {
+        "name": split,
+        "shardLengths": [str(size)],
+        "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+      }
+      for split, size in SIZES.items()
+    ],
+  }
+  (folder / "dataset_info.json").write_text(json.dumps(described))
+  return root
+
+
+@pytest.fixture
+def key(tmp_path) -> str:
+  """Write a secret; return its source."""
+  keyring.write_key(tmp_path / "data.key", keyjax.Secret.generate(), plain=True)
+  return f"file:{tmp_path / 'data.key'}"
+
+
+@pytest.fixture
+def sealed(plain, key, tmp_path) -> pathlib.Path:
+  owner = keyring.as_identity(keyring.read_key(key))
+  path = tmp_path / "sealed" / VERSION
+  keyjax.data.seal_data(plain / VERSION, path, owner, signer=SIGNER.private)
+  return tmp_path / "sealed"
+
+
+@pytest.fixture
+def tags(plain, key, tmp_path) -> str:
+  secret = keyring.read_key(key)
+  tags = keyjax.data.tag_data(plain / VERSION, secret, "mnist")
+  tags.write(tmp_path / "mnist.tags", SIGNER)
+  return str(tmp_path / "mnist.tags")
+
+
+def assert_same(first: data.Dataset, second: data.Dataset) -> None:
+  for name in ("train_images", "train_labels", "test_images", "test_labels"):
+    np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+  assert first.class_names == second.class_names
+  assert first.num_classes == second.num_classes == 10
+
+
+def cached(tmp_path: pathlib.Path) -> list[pathlib.Path]:
+  return list((tmp_path / "cache").rglob("*.npz"))
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path):
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def test_a_sealed_set_is_the_plain_one_and_is_not_cached(
+  plain, sealed, key, tmp_path
+):
+  guard = Guard(key, verify_key=VERIFY_KEY)
+  found = data.load("mnist", sealed, guard=guard)
+  assert not cached(tmp_path)
+  assert_same(found, data.load("mnist", plain))
+  assert cached(tmp_path)
+  some = data.load("mnist", sealed, num_train=10, guard=guard)
+  assert len(some.train_labels) == 10
+
+
+def test_a_tagged_set_is_checked_each_time(plain, tags, key, tmp_path):
+  guard = Guard(key, tags, VERIFY_KEY)
+  assert_same(data.load("mnist", plain, guard=guard), data.load("mnist", plain))
+  changed = tmp_path / "changed"
+  shutil.copytree(plain, changed)
+  train = changed / VERSION / "mnist-train.array_record-00000-of-00001"
+  records = list(keyjax.data.record_files.RecordFile(train))
+  records[7], records[8] = records[8], records[7]
+  train.unlink()
+  write_records(train, records)
+  with pytest.raises(ContentError, match="record 7 of mnist-train"):
+    data.load("mnist", changed, guard=guard)
+  assert len(data.load("mnist", changed).train_labels) == 40  # Not checked.
+
+
+def test_images_that_are_streamed_are_read_sealed(sealed, key):
+  batches = data.stream(
+    "mnist",
+    "train",
+    batch_size=16,
+    seed=0,
+    image_size=8,
+    data_dir=sealed,
+    guard=Guard(key),
+  )
+  # Twice the same, from memory only.
+  for step in (3, 0):
+    first, second = batches[step], batches[step]
+    assert first["image"].shape == (16, 8, 8, 1)
+    np.testing.assert_array_equal(first["image"], second["image"])
+
+
+def test_what_does_not_fit_is_refused(plain, sealed, tags, key, tmp_path):
+  def refused(match: str, folder: pathlib.Path, guard: Guard) -> None:
+    with pytest.raises(ValueError, match=match):
+      data.load("mnist", folder, guard=guard)
+
+  refused("is sealed: give --config.data_key", sealed, Guard())
+  refused("is not sealed; to check tags", plain, Guard(key))
+  refused("give --config.data_key, too", plain, Guard(tags=tags))
+  refused("tags are of sets that are not", sealed, Guard(key, tags))
+  refused("does not exist", sealed, Guard("file:none.key"))
+  refused("is no public|verify key", sealed, Guard(key, verify_key="a"))
+  other = tmp_path / "other.key"
+  keyring.write_key(other, keyjax.Secret.generate(), plain=True)
+  refused("cannot open", sealed, Guard(f"file:{other}"))
+  signing = tmp_path / "signing.key"
+  keyring.write_key(signing, SIGNER, plain=True)
+  refused("with a secret", plain, Guard(f"file:{signing}", tags))
+  with pytest.raises(ContentError, match="dataset_info.json is not what"):
+    data.load("mnist", plain, guard=Guard(f"file:{other}", tags))
+  with pytest.raises(ValueError, match="digits has no folder"):
+    data.load("digits", guard=Guard(key))
+
+
+def test_a_text_may_be_sealed(key, tmp_path):
+  text = tmp_path / "play.txt"
+  text.write_text("To be, or not to be, that is the question. " * 40)
+  owner = keyring.as_identity(keyring.read_key(key))
+  keyjax.data.seal_data(text, tmp_path / "sealed", owner)
+  found, plain = (
+    data.load("text", text=path, context=16, guard=guard)
+    for path, guard in ((tmp_path / "sealed", Guard(key)), (text, Guard()))
+  )
+  np.testing.assert_array_equal(found.train_images, plain.train_images)
+  with pytest.raises(ValueError, match="is sealed"):
+    data.load("text", text=tmp_path / "sealed")
+
+
+def config_of(folder: pathlib.Path, source: str):
+  made = small_job.config(hidden=8, epochs=1.0)
+  made.dataset = "mnist"
+  made.data_dir, made.data_key = str(folder), source
+  made.train.batch_size = 8
+  return made
+
+
+def test_a_config_names_the_source_of_a_key(plain, sealed, key):
+  first, second = config_of(plain, ""), config_of(sealed, key)
+  assert_same(data.from_config(first), data.from_config(second))
+  second.data_dir = first.data_dir
+  assert configs.meaning(first) == configs.meaning(second)
+
+
+@pytest.mark.slow
+def test_a_run_trains_on_sealed_data(plain, sealed, key, tmp_path):
+  from experiments import main
+
+  first = small_job.run(main, config_of(plain, ""), tmp_path / "a")
+  second = small_job.run(main, config_of(sealed, key), tmp_path / "b")
+  values = [
+    [r["value"] for r in rows if r["condition"] in ("plain", "right")]
+    for rows in (first, second)
+  ]
+  assert values[0]
+  assert values[0] == values[1]
+  assert not cached(tmp_path / "b")
+  raw = keyring.read_key(key)._bytes
+  for file in (tmp_path / "b").rglob("*"):
+    content = file.read_bytes() if file.is_file() else b""
+    assert raw not in content and raw.hex().encode() not in content
