@@ -1,11 +1,13 @@
 """Measure speed, in one run so that ratios hold on a noisy machine.
 
-    python -m experiments.benchmark                  all but the last nine
+    python -m experiments.benchmark                  all but the last ten
     python -m experiments.benchmark schemes          ciphers, and many keys
     python -m experiments.benchmark overhead         of steps and forward passes
     python -m experiments.benchmark overhead.inference    one part of it
     python -m experiments.benchmark checkpoint       sealed and plain, 5 minutes
     python -m experiments.benchmark aes --json=FILE  AES alone, rows to a file
+    python -m experiments.benchmark data             sealed and tagged data sets
+        against plain ones, read and trained on: 2 minutes
     python -m experiments.benchmark inputs           images a second of the host
     python -m experiments.benchmark release          unwraps a second, by TLS
     python -m experiments.benchmark scaling          1 to 8 virtual devices
@@ -51,6 +53,7 @@ from absl import app, flags
 from experiments.benchmarks import (
   aes,
   checkpoint,
+  data,
   inputs,
   overhead,
   release,
@@ -74,6 +77,7 @@ SECTIONS = {
   **{f"overhead.{name}": rows for name, rows in overhead.PARTS.items()},
   "aes": aes.rows,
   "checkpoint": checkpoint.rows,
+  "data": data.rows,
   "inputs": inputs.rows,
   "release": release.rows,
   "scaling": scaling.rows,

@@ -261,6 +261,7 @@ _BLOCKS: dict[str, Callable[[pathlib.Path], list[str]]] = {
   "attacks": attacks,
   "capability": capability.capability,
   "copies": copies.copies,
+  "data": speed.data,
   "homomorphic": homomorphic.homomorphic,
   "judge": judge,
   "membership": membership.membership,

@@ -17,6 +17,7 @@ _ATTACKS = {
   "apgd_t": "APGD-T",
   "fab_t": "FAB-T",
   "square": "Square",
+  "square_all": "Square, at every place",
   "ensemble": "all four: AutoAttack",
   "pgd": "PGD",
   "deepfool": "DeepFool",

@@ -101,6 +101,18 @@ def peers(results: pathlib.Path) -> list[str]:
   return [*markdown.lines(head, made), "", *map(_origin, rows[:1])]
 
 
+def data(results: pathlib.Path) -> list[str]:
+  """Return the table of sealed and tagged records against plain ones."""
+  rows = headlines.read(results / "data.json")
+  cells = [
+    [*row["name"].removeprefix("data, ").split(", "), _span(row)]
+    for row in rows
+    if row["unit"] == "x"
+  ]
+  head = ("records", "images", "images a second, times")
+  return [*markdown.lines(head, cells), "", *map(_origin, rows[:1])]
+
+
 def _span(row: Mapping[str, Any]) -> str:
   return f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
 

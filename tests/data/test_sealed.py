@@ -307,6 +307,8 @@ def test_wrong_arguments_are_refused_and_nothing_is_written(
   refused(TypeError, "Ed25519", source, new, owner, signer=SIGNER)
   (tmp_path / "none").mkdir()
   refused(ArgumentError, "no file in", tmp_path / "none", new, owner)
+  (tmp_path / "none/a\n").touch()
+  refused(ArgumentError, "unprintable", tmp_path / "none", new, owner)
   broken = tmp_path / "broken.array_record"
   broken.write_bytes(b"not records")
   refused(ContentError, "damaged", broken, new, owner)
@@ -352,6 +354,9 @@ def test_a_header_of_an_attacker_is_refused(header, sealed, owner):
   "change",
   [
     {"name": "../outside"},
+    {"name": "a\x1b[31m"},
+    {"name": "a" * 513},
+    {"size": 1 << 60},
     {"stored": "../../etc.file"},
     {"stored": "0123456789abcdef.records"},
     {"size": -1},

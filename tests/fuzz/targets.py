@@ -5,6 +5,7 @@ import pathlib
 from tests.fuzz import (
   card_targets,
   checkpoint_targets,
+  data_targets,
   envelope_targets,
   keyring_targets,
   release_targets,
@@ -18,6 +19,7 @@ _FILES = (
   weight_targets,
   card_targets,
   checkpoint_targets,
+  data_targets,
   release_targets,
 )
 TARGETS = {target.name: target for file in _FILES for target in file.TARGETS}

@@ -6,7 +6,10 @@ Imported by both sides, so that settings are the same ones.
 from typing import Any, NamedTuple
 
 BATCH = 250
-AUTOATTACK = ("apgd_ce", "apgd_t", "fab_t", "square", "ensemble")
+# Square whose squares reach the last row and column on both sides: those of the
+# reference do not.
+EVERY_PLACE = "square_all"
+AUTOATTACK = ("apgd_ce", "apgd_t", "fab_t", "square", EVERY_PLACE, "ensemble")
 PGD_STEPS = 40
 PGD_STRIDE = 2.5 / PGD_STEPS  # Size of a step, of epsilon.
 DEEPFOOL: dict[str, Any] = {"steps": 50, "overshoot": 0.02, "candidates": 10}
@@ -64,6 +67,7 @@ def _cases(network: str, epsilon: float, n: int, few: int) -> list[Case]:
     Case(network, "apgd_t", n=few, seeds=3, **ball),
     Case(network, "fab_t", n=few, seeds=1, **ball),  # Not random.
     Case(network, "square", n=few, seeds=3, **ball),
+    Case(network, EVERY_PLACE, n=few, seeds=3, **ball),
     Case(network, "deepfool", "l2", 0.0, n=n, seeds=1),  # Nor is this,
     Case(network, "carlini_wagner", "l2", 0.0, n=few, seeds=1),  # nor this.
     Case(network, "ensemble", n=few, seeds=3, **ball),

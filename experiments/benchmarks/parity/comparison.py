@@ -199,7 +199,8 @@ def attack(
   """
   ball: dict[str, Any] = {"epsilon": case.epsilon, "norm": case.norm}
   if case.attack in cases.AUTOATTACK:
-    names = None if case.attack == "ensemble" else (case.attack,)
+    name = "square" if case.attack == cases.EVERY_PLACE else case.attack
+    names = None if name == "ensemble" else (name,)
     return lambda x, y, rng: (
       evasion.autoattack(
         logits_fn, x, y, attacks=names, batch_size=cases.BATCH, rng=rng, **ball
