@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from keyjax.errors import ContentError, KeyringError, SealError, StorageError
 from keyjax.keyring.data_keys import leaf_key
 from keyjax.keyring.encoding import dump, field, parse
+from keyjax.keyring.encoding import is_name as is_public_name
 from keyjax.seal import seal, unseal
 
 FORMAT = "keyjax-data"
@@ -34,6 +35,8 @@ SIGNATURE = ".signature"
 MAX_HEADER_BYTES = 1 << 25
 MAX_MANIFEST_BYTES = 1 << 28
 _MAX_ITEMS = 1 << 24
+_MAX_COUNT = 1 << 48
+_MAX_NAME = 512
 _STORED = re.compile(r"[0-9a-f]{16}\.(records|file|digests|manifest|signature)")
 _ID = re.compile(r"data/[0-9a-f]{32}")
 
@@ -265,7 +268,8 @@ def _check(manifest: Manifest, set_id: str) -> None:
   right = (
     _ID.fullmatch(manifest.id)
     and manifest.id == set_id
-    and manifest.revision >= 1
+    and 1 <= manifest.revision < _MAX_COUNT
+    and (manifest.name == "" or is_public_name(manifest.name))
     and names == sorted(set(names))
     and len(set(stored)) == len(stored)
     and all(map(_is_right, manifest.files))
@@ -281,13 +285,13 @@ def _is_right(entry: Entry) -> bool:
     is_name(entry.name)
     and _is_stored(entry.stored, suffix)
     and digests
-    and entry.size >= 0
-    and (entry.records or 0) >= 0
+    and 0 <= entry.size < _MAX_COUNT
+    and 0 <= (entry.records or 0) < _MAX_COUNT
   )
 
 
 def is_name(name: str) -> bool:
-  """Return whether this names a file in a folder, with `/`.
+  """Return whether this names a file in a folder, with `/`, printably.
 
   Example:
     >>> is_name("1.0.0/features.json"), is_name("../key"), is_name("/key")
@@ -295,7 +299,8 @@ def is_name(name: str) -> bool:
   """
   path = pathlib.PurePosixPath(name)
   inside = not path.is_absolute() and ".." not in path.parts
-  return bool(path.parts) and inside and str(path) == name and "\0" not in name
+  short = len(name) <= _MAX_NAME and name.isprintable()
+  return bool(path.parts) and inside and str(path) == name and short
 
 
 def _is_stored(name: str, suffix: str) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NoReturn, Protocol, SupportsIndex
 
 from keyjax.arguments import show
+from keyjax.data.format import is_name
 from keyjax.errors import ArgumentError
 from keyjax.keyring.recipients import Private
 
@@ -122,7 +123,13 @@ def list_files(source: pathlib.Path) -> dict[str, pathlib.Path]:
       continue
     if not path.is_file():
       raise ArgumentError(f"{path} is neither a file nor a folder")
-    found[path.relative_to(source).as_posix()] = path
+    name = path.relative_to(source).as_posix()
+    if not is_name(name):
+      raise ArgumentError(
+        f"a file in {path.parent} has an unprintable or very long name: rename "
+        "it"
+      )
+    found[name] = path
   if not found:
     raise ArgumentError(f"there is no file in {source}")
   return found

@@ -262,8 +262,10 @@ class RecordTags:
 
 def _pair(fields: Any) -> tuple[str, int]:
   name, count = fields
-  if type(name) is not str or type(count) is not int or count < 0:
+  if type(name) is not str or type(count) is not int:
     raise KeyringError("its files are of another type")
+  if not 0 <= count < 1 << 48:
+    raise KeyringError("its files have impossible numbers of records")
   return name, count
 
 
