@@ -39,7 +39,9 @@ class Networks(NamedTuple):
     return self.logits(images).argmax(-1)
 
 
-def network(lab: Lab, normalise: bool = True) -> nn.Module:
+def network(
+  lab: Lab, *, normalise: bool = True, hidden: Sequence[int] = ()
+) -> nn.Module:
   """Return the untrained MLP of most studies.
 
   One hidden layer: of 64 units for the digits, of 128 for other images.
@@ -47,9 +49,10 @@ def network(lab: Lab, normalise: bool = True) -> nn.Module:
   Args:
     lab: Data.
     normalise: Whether it scales pixels to mean 0 and deviation 1.
+    hidden: Units of other hidden layers.
   """
   d = lab.dataset
-  units = (64,) if d.name == "digits" else (128,)
+  units = tuple(hidden) or ((64,) if d.name == "digits" else (128,))
   scale = d.mean, d.std
   if not normalise:
     scale = (0.0,) * len(d.mean), (1.0,) * len(d.std)

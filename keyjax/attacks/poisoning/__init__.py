@@ -5,6 +5,7 @@
     training that stalls    `contradictions`: inputs with two labels
     a stream                `stream`: bursts of wrong labels
     too little of a class   `bias`: and the recall of each class
+    right labels            `collision`, `gradient_matching`
     triggers                `trojans`: an input that a trained model obeys
 
 The attacker changes examples before training; what is trained is up to the
@@ -20,7 +21,9 @@ from keyjax import lazy
 if TYPE_CHECKING:
   from keyjax.attacks.poisoning import (
     bias,
+    collision,
     contradictions,
+    gradient_matching,
     label_flips,
     stream,
     svm,
@@ -29,7 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = [
   "bias",
+  "collision",
   "contradictions",
+  "gradient_matching",
   "label_flips",
   "stream",
   "svm",
