@@ -124,6 +124,7 @@ def _row(study: Any, name: str, lab: Lab, figure: Figure) -> Row:
   if figure.curve:
     axis = getattr(study, "AXIS", "")
     made |= {"curve": figure.curve, "x": figure.x, "axis": axis}
+    made |= {"drawn": figure.drawn}
   return made
 
 
@@ -134,7 +135,7 @@ def table(rows: Sequence[Row]) -> rich.table.Table:
     made.add_column(name, overflow="fold")
   for name in ("mean", "least", "greatest", "published"):
     made.add_column(name, justify="right", overflow="fold")
-  for r in survey.over_seeds(rows):
+  for r in survey.in_tables(survey.over_seeds(rows)):
     figures = [f"{r[k]:.3g}" for k in ("value", "low", "high")]
     made.add_row(r["study_title"], r["title"], *figures, r["target"])
   return made

@@ -144,11 +144,9 @@ def _figures(
     figures.append(base.share(f"{name}, {when}: accuracy", hits, target))
   for step in range(_EVERY, _STEPS + 1, _EVERY):
     value = found.accuracy[step - 1]
-    figures.append(
-      base.number(
-        f"{name}, step {step}: accuracy", value, n, "", name, float(step)
-      )
-    )
+    title = f"{name}, step {step}: accuracy"
+    point = base.number(title, value, n, "", name, float(step))
+    figures.append(point._replace(drawn=True))
   wrong, refused = made.burst.flipped, ~found.used
   worst = found.accuracy[_START:_STOP].min()
   figures += [

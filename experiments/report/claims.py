@@ -31,7 +31,7 @@ def figures(members: Sequence[Row]) -> Html:
   return table(
     members[0]["study_title"],
     ("figure", "mean", "over seeds", "seeds", "examples", "published"),
-    [(r["title"], _cells(r)) for r in members],
+    [(r["title"], _cells(r)) for r in survey.in_tables(members)],
     "words",
     560,
   )

@@ -37,6 +37,7 @@ class Figure(NamedTuple):
     curve: Name of the line that it is a point of; empty if of none.
     x: Where on the horizontal axis that point is; the study's `AXIS` says of
       what.
+    drawn: Whether it is only drawn, and left out of tables.
   """
 
   name: str
@@ -47,6 +48,7 @@ class Figure(NamedTuple):
   target: str = ""
   curve: str = ""
   x: float | None = None
+  drawn: bool = False
 
 
 class Lab(NamedTuple):

@@ -42,7 +42,8 @@ def _claims(
   made: list[str] = []
   for study, first in sorted(studies.items(), key=lambda x: _order(x[0])):
     made += [f"**{_stopped(first['study_title'])}** {first['sentence']}", ""]
-    made += [*_table([r for r in rows if r["study"] == study], names), ""]
+    own = in_tables([r for r in rows if r["study"] == study])
+    made += [*_table(own, names), ""]
   runs = {(r["command"], r["commit"]): r for r in reversed(rows)}
   return [*made, *map(_origin, runs.values())]
 
@@ -58,6 +59,11 @@ def over_seeds(rows: Sequence[Row]) -> list[dict[str, Any]]:
     if row["metric"] == METRIC:
       groups.setdefault((row["study"], row["title"]), []).append(row)
   return [_united(members) for members in groups.values()]
+
+
+def in_tables(rows: Sequence[Row]) -> list[Row]:
+  """Return the figures that tables have: those that are not only drawn."""
+  return [r for r in rows if not r.get("drawn")]
 
 
 def _united(members: Sequence[Row]) -> dict[str, Any]:

@@ -33,6 +33,9 @@ def study(runs: list[int]) -> types.SimpleNamespace:
       base.share("none: accuracy", hits, TARGET, "accuracy", 0.0),
       base.share("half: accuracy", ~hits, "", "accuracy", 0.5),
       base.number("steps", 300.0),
+      base.number("drawn alone", 0.5, 1, "", "accuracy", 0.25)._replace(
+        drawn=True
+      ),
     ]
 
   return types.SimpleNamespace(
@@ -57,16 +60,16 @@ def test_rows_resume_and_the_page_draws_them(
   monkeypatch.setattr(poisons, "get", lambda name: study(runs))
   folder, copy = tmp_path / "run", tmp_path / "poisoning_digits.json"
   rows = command.run(config(), str(folder), copy=str(copy))
-  assert runs == [0, 1] and len(rows) == 6
+  assert runs == [0, 1] and len(rows) == 8
   assert command.run(config(), str(folder)) == rows and runs == [0, 1]
   more = command.run(config(**{"poisoning.seeds": 3}), str(folder))
-  assert runs == [0, 1, 2] and more[:6] == rows
+  assert runs == [0, 1, 2] and more[:8] == rows
   figures = results.read_json(copy)
-  assert [r["value"] for r in figures] == [0.55, 0.45, 300.0]
-  assert [r.get("x") for r in figures] == [0.0, 0.5, None]
+  assert [r["value"] for r in figures] == [0.55, 0.45, 300.0, 0.5]
+  assert [r.get("x") for r in figures] == [0.0, 0.5, None, 0.25]
   page = (folder / "poisoning.html").read_text()
   assert "A study: accuracy, 0.6 at 0 and 0.4 at 0.5 (share)." in page
-  assert page.count("<img") == 2 and page.count("<circle") == 2
+  assert page.count("<img") == 2 and page.count("<circle") == 3
   assert "as &lt;before&gt;" in page and "<before>" not in page
   assert not re.search(r"\b(None|nan)\b", page)
   kept = json.loads((folder / "studies" / "pictures.json").read_text())
@@ -74,6 +77,8 @@ def test_rows_resume_and_the_page_draws_them(
   block = "<!-- begin poisoning: x -->\n<!-- end poisoning -->"
   text = blocks.fill(block, tmp_path)
   assert "**A study.** It falls." in text
+  # A point between those of a curve is in no table.
+  assert "drawn alone" not in text and ">drawn alone<" not in page
   assert "| none: accuracy | 55.0 % (50.0 to 60.0) | as <before> |" in text
 
 
