@@ -70,11 +70,11 @@ def test_a_row_is_printed_when_it_is_measured(
 
 def test_the_default_is_what_the_help_says() -> None:
   left_out = {"inputs", "release", "scaling", "tpu", "peers", "parity"}
-  left_out |= {"gridworlds", "membership", "pretrained"}
+  left_out |= {"data", "gridworlds", "membership", "pretrained"}
   whole = {name for name in benchmark.SECTIONS if "." not in name}
   assert whole - set(benchmark.DEFAULT) == left_out
   said = str(benchmark.__doc__)
-  assert "all but the last nine" in said
+  assert "all but the last ten" in said
   listed = [*dict.fromkeys(re.findall(r"experiments.benchmark (\w+)", said))]
   assert set(listed[-9:]) == left_out
 

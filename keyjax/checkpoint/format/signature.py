@@ -43,7 +43,8 @@ def _algorithm(key: Any, known: dict[str, Any]) -> str:
     if isinstance(key, kind):
       return name
   raise TypeError(
-    f"Ed25519 or ML-DSA-65 is needed for signatures, not a {type(key).__name__}"
+    "checkpoints and data sets are signed with Ed25519 or ML-DSA-65, not with a "
+    f"{type(key).__name__}"
   )
 
 
