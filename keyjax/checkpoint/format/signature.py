@@ -43,7 +43,7 @@ def _algorithm(key: Any, known: dict[str, Any]) -> str:
     if isinstance(key, kind):
       return name
   raise TypeError(
-    "checkpoints and data sets are signed with Ed25519 or ML-DSA-65, not with a "
+    "checkpoints and data are signed with Ed25519 or ML-DSA-65, not with a "
     f"{type(key).__name__}"
   )
 
