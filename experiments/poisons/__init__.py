@@ -17,7 +17,7 @@ from experiments.run import modules
 
 __all__ = ["get", "names"]
 
-_SHARED = {"base"}  # Not a study.
+_SHARED = {"base", "trojaned"}  # No studies.
 
 
 def names() -> tuple[str, ...]:

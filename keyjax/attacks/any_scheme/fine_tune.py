@@ -43,7 +43,7 @@ from keyjax.scheme import ApplyFn, PyTree, Scheme
 # A weight this large is ciphertext and not a weight.
 _LARGEST = 1e3
 # The collection that carries a licensee's key through training.
-_KEY = ".key"
+KEY = ".key"
 GRID = tuple(
   {"optimizer": optimizer, "learning_rate": rate}
   for optimizer, rates in (("adam", (3e-4, 1e-3, 3e-3)), ("sgd", (1e-2, 1e-1)))
@@ -139,7 +139,7 @@ def train_keyed(
     recipe: Fields of `fit.Recipe`.
   """
   assert view.scheme is not None
-  start = Model({**params, _KEY: key}, _keyed(view.scheme, view.apply_fn))
+  start = Model({**params, KEY: key}, keyed_pass(view.scheme, view.apply_fn))
   chosen = Recipe(**recipe)
   yield from _train(view, start, budget, chosen, {"layers": chosen.layers})
 
@@ -201,7 +201,7 @@ def norm_layers(like: PyTree) -> str:
 
 
 @functools.lru_cache(maxsize=16)
-def _keyed(scheme: Scheme, apply_fn: ApplyFn) -> ApplyFn:
+def keyed_pass(scheme: Scheme, apply_fn: ApplyFn) -> ApplyFn:
   """Return a pass over variables that hold the key as a collection.
 
   `fit` trains the params and passes the rest through, so that no key becomes a
@@ -209,16 +209,16 @@ def _keyed(scheme: Scheme, apply_fn: ApplyFn) -> ApplyFn:
   """
 
   def forward(variables: PyTree, images: jax.Array, **kwargs: Any) -> Any:
-    key = variables[_KEY]
-    plain = {k: v for k, v in variables.items() if k != _KEY}
+    key = variables[KEY]
+    plain = {k: v for k, v in variables.items() if k != KEY}
     run = scheme.bind(key, apply_fn)
     if "mutable" not in kwargs:
       return run(plain, images, **kwargs)
-    moved = [name for name in kwargs.pop("mutable") if name != _KEY]
+    moved = [name for name in kwargs.pop("mutable") if name != KEY]
     if not moved:  # `fit` calls a model that has only params this way.
-      return run(plain, images), {_KEY: key}
+      return run(plain, images), {KEY: key}
     logits, rest = run(plain, images, mutable=moved, **kwargs)
-    return logits, {**rest, _KEY: key}
+    return logits, {**rest, KEY: key}
 
   return forward
 

@@ -22,6 +22,7 @@ import numpy as np
 from keyjax.arguments import whole_number
 from keyjax.attacks.privacy import signals
 from keyjax.defenses.trojans.checks import check_activations
+from keyjax.defenses.trojans.threads import one_thread
 from keyjax.extras import library
 
 _LEAST = 4  # Examples of a class that falls into two groups.
@@ -78,7 +79,8 @@ def clusters(
   shares, silhouettes = [], []
   for label in classes:
     rows = np.flatnonzero(y == label)
-    group, silhouette = _halves(_reduced(x[rows], components, seed), seed)
+    with one_thread():
+      group, silhouette = _halves(_reduced(x[rows], components, seed), seed)
     small[rows] = group
     shares.append(group.mean())
     silhouettes.append(silhouette)

@@ -21,6 +21,7 @@ import numpy as np
 from keyjax.arguments import whole_number
 from keyjax.attacks.privacy import signals
 from keyjax.defenses.trojans.checks import check_activations
+from keyjax.defenses.trojans.threads import one_thread
 
 
 def spectral_scores(activations: Any, labels: Any) -> np.ndarray:
@@ -50,7 +51,8 @@ def spectral_scores(activations: Any, labels: Any) -> np.ndarray:
   for label in np.unique(y):
     rows = y == label
     centred = x[rows] - x[rows].mean(0)
-    first = np.linalg.svd(centred, full_matrices=False)[2][0]
+    with one_thread():
+      first = np.linalg.svd(centred, full_matrices=False)[2][0]
     scores[rows] = np.square(centred @ first)
   return scores
 

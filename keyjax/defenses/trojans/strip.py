@@ -1,13 +1,13 @@
-"""STRIP: an input whose class survives any other image blended into it.
+"""STRIP: an input whose class survives any other image on top of it.
 
 Guarantees:
-  None. A trigger that is visible in a blend keeps the attacker's class whatever
-  else is seen, and the entropy of the predictions is low.
+  None. A trigger that shows through another image keeps the attacker's class
+  whatever else is seen, and the entropy of the predictions is low.
 
 Known breaks:
-  Triggers that a blend hides (faint patterns, warps, one input as the key), or
-  that fire in one class of images only. Images that are clearer than others
-  have a low entropy, too.
+  Triggers that another image hides (warps, one input as the key), or that fire
+  in one class of images only. Images that are clearer than others have a low
+  entropy, too.
 
 Reference:
   Yansong Gao, Change Xu, Derui Wang, Shiping Chen, Damith Ranasinghe and Surya
@@ -30,11 +30,14 @@ def entropies(
   clean: jax.Array,
   *,
   draws: int = 32,
-  weight: float = 0.5,
+  weight: float = 1.0,
   bounds: Bounds = (0.0, 1.0),
   rng: jax.Array,
 ) -> jax.Array:
-  """Return the mean entropy of predictions on blends with clean images.
+  """Return the mean entropy of predictions under other images.
+
+  Clean images are added to the input, and sums are clipped to the bounds, as in
+  the paper. A mean of both images halves a trigger, and many fire no more.
 
   In nats, from 0 to the logarithm of the number of classes; lower for an input
   with a trigger. A defender rejects what is below a quantile of the entropies
@@ -44,9 +47,9 @@ def entropies(
     logits_fn: Function from inputs to logits, float[n, classes].
     inputs: float[n, ...], the inputs to judge.
     clean: float[m, ...], images of the defender without a trigger.
-    draws: Number of clean images that each input is blended with, drawn with
-      replacement, the same number for all.
-    weight: Weight of the clean image in a blend, between 0 and 1.
+    draws: Number of clean images that are added to each input, one at a time,
+      drawn with replacement.
+    weight: Factor of the clean image, above 0 and at most 1.
     bounds: Least and greatest value of a pixel.
     rng: PRNG key of the draws.
 
@@ -58,14 +61,15 @@ def entropies(
 
   Example:
     >>> sure = lambda x: 9 * jnp.concatenate([x, 1 - x], -1)
-    >>> one = jnp.ones((1, 1))
-    >>> low = entropies(sure, one, one, rng=jax.random.key(0))
-    >>> high = entropies(sure, one, 0 * one, rng=jax.random.key(0))
-    >>> bool(low[0] < 0.01), bool(high[0] > 0.6)
+    >>> clean = jnp.asarray([[0.0], [0.5], [0.9]])
+    >>> inputs = jnp.asarray([[1.0], [0.1]])  # No image changes the first.
+    >>> found = entropies(sure, inputs, clean, rng=jax.random.key(0))
+    >>> bool(found[0] < 0.01), bool(found[1] > 0.05)
     (True, True)
   """
   draws = whole_number(draws, "draws")
-  weight = check_share(weight, "weight")
+  if not check_share(weight, "weight"):
+    raise ValueError(f"weight={weight}: above 0, at most 1")
   checks.check_inputs(inputs, bounds)
   checks.check_inputs(clean, bounds)
   if inputs.shape[1:] != clean.shape[1:]:
@@ -77,7 +81,7 @@ def entropies(
   rows = jax.random.randint(rng, (draws, n), 0, len(clean))
 
   def one(rows: jax.Array) -> jax.Array:
-    mixed = (1 - weight) * inputs + weight * clean[rows]
+    mixed = jnp.clip(inputs + weight * clean[rows], *bounds)
     logits = as_float(logits_fn(mixed))
     log_p = jax.nn.log_softmax(logits)
     return -(jnp.exp(log_p) * log_p).sum(-1)

@@ -48,6 +48,15 @@ def test_a_blend_is_more_visible_later():
   np.testing.assert_allclose(found.stamp(RNG, zeros), 0.3)
 
 
+def test_a_pattern_is_made_of_squares():
+  found = np.asarray(
+    trojans.random_pattern(RNG, (5, 7, 3), cell=2, binary=True)
+  )
+  assert found.shape == (5, 7, 3) and set(np.unique(found)) == {0, 1}
+  np.testing.assert_array_equal(found[0::2][:2], found[1::2])
+  np.testing.assert_array_equal(found[:, 0:6:2], found[:, 1::2])
+
+
 def test_an_accessory_changes_no_pixel_outside_its_mask():
   mask = np.zeros((8, 8), bool)
   mask[2:4, 1:6] = True
@@ -164,6 +173,7 @@ def test_data_that_are_no_images_with_labels_are_refused():
     (lambda: trojans.warping(RNG, SHAPE, grid=1), "grid=1"),
     (lambda: trojans.warping(RNG, SHAPE, strength=0.0), "strength=0.0"),
     (lambda: trojans.random_pattern(RNG, (8, 0, 1)), "shape=0"),
+    (lambda: trojans.random_pattern(RNG, SHAPE, cell=0), "cell=0"),
   ],
 )
 def test_triggers_that_mean_nothing_are_refused(make, message):
