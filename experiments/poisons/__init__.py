@@ -17,7 +17,7 @@ from experiments.run import modules
 
 __all__ = ["get", "names"]
 
-_SHARED = {"base", "trojaned"}  # No studies.
+_SHARED = {"base", "locked", "trojaned"}  # No studies.
 
 
 def names() -> tuple[str, ...]:

@@ -180,8 +180,7 @@ def _ranked(
 def _without_poison(lab: base.Lab) -> Iterator[base.Figure]:
   """Yield what clustering flags in the data of clean networks."""
   flagged = []
-  for i in range(_CLEAN):
-    net = trojaned.train(lab, lab.train, offset=100 + i)
+  for net in trojaned.clean_networks(lab, _CLEAN):
     found = detectors.clusters(net.hidden(lab.train.image), lab.train.label)
     flagged.append(detectors.flagged(found, lab.train.label))
   alarms = np.concatenate(flagged)

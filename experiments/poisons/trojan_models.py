@@ -57,9 +57,7 @@ _PROTOTYPE = {
 
 def run(lab: base.Lab) -> list[base.Figure]:
   """Return anomalies, false alarms, and success before and after pruning."""
-  clean = [
-    trojaned.train(lab, lab.train, offset=100 + i) for i in range(_CLEAN)
-  ]
+  clean = trojaned.clean_networks(lab, _CLEAN)
   found = [_reversed(lab, net) for net in clean]
   figures = [*_false_alarms(lab, found)]
   triggers = trojaned.triggers(lab)

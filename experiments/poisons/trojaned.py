@@ -113,6 +113,12 @@ def train(
   return Net(made, {k: v for k, v in last.params.items() if k != KEY})
 
 
+@functools.lru_cache(maxsize=4)
+def clean_networks(lab: base.Lab, count: int) -> tuple[Net, ...]:
+  """Return networks without poison, for false alarms; trained once a run."""
+  return tuple(train(lab, lab.train, offset=100 + i) for i in range(count))
+
+
 def triggers(lab: base.Lab) -> dict[str, trojans.Trigger]:
   """Return the triggers of a data set's images, by name."""
   shape = lab.train.image.shape[1:]

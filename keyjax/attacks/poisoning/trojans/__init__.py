@@ -30,7 +30,11 @@ if TYPE_CHECKING:
   )
   from keyjax.attacks.poisoning.trojans.ciphertext import flip, splice
   from keyjax.attacks.poisoning.trojans.instances import instance
-  from keyjax.attacks.poisoning.trojans.judging import Judged, judge
+  from keyjax.attacks.poisoning.trojans.judging import (
+    Judged,
+    judge,
+    predictions,
+  )
   from keyjax.attacks.poisoning.trojans.patches import patch
   from keyjax.attacks.poisoning.trojans.planting import plant
   from keyjax.attacks.poisoning.trojans.trigger import (
@@ -56,6 +60,7 @@ __all__ = [
   "patch",
   "plant",
   "poison",
+  "predictions",
   "random_pattern",
   "random_shuffles",
   "splice",
@@ -70,7 +75,7 @@ __getattr__, __dir__ = lazy.attach(
     "blending": ("blended", "random_pattern"),
     "ciphertext": ("flip", "splice"),
     "instances": ("instance",),
-    "judging": ("Judged", "judge"),
+    "judging": ("Judged", "judge", "predictions"),
     "patches": ("patch",),
     "planting": ("plant",),
     "trigger": ("Poisoned", "Trigger", "poison"),
