@@ -1,8 +1,10 @@
 """What studies of trojans and locks share: a locked network and its views."""
 
+import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -82,13 +84,27 @@ def make(lab: base.Lab, lock: str, data: Examples, offset: int = 0) -> Locked:
   return after(lab, lock, plain, data)
 
 
+@functools.lru_cache(maxsize=16)
+def scheme_of(lock: str, model: nn.Module) -> keyjax.Scheme:
+  """Return the scheme of a lock, one object, for caches of programs."""
+  if lock == "HPNN":
+    return keyjax.hpnn(model.apply)
+  if lock == "SHF":
+    return keyjax.pixel_shuffle("shf", BLOCK)
+  if lock == "AdvParams":
+
+    def loss_fn(params: PyTree, batch: Any) -> jax.Array:
+      logits: Any = model.apply(params, batch["image"])
+      return fit.cross_entropy(logits, batch["label"])
+
+    return keyjax.adv_params(loss_fn, theta=0.5, loss_threshold=1000.0)
+  return keyjax.masked(keyjax.deep_lock("counter"), quantize.INT8_LEAVES)
+
+
 def new_key(lab: base.Lab, lock: str) -> tuple[keyjax.Scheme, Any]:
   """Return a scheme that networks are trained under, and a new key."""
   model = trojaned.network(lab)
-  if lock == "HPNN":
-    scheme = keyjax.hpnn(model.apply)
-  else:
-    scheme = keyjax.pixel_shuffle("shf", BLOCK)
+  scheme = scheme_of(lock, model)
   image = jnp.asarray(lab.train.image[:8])
   like = model.init(lab.rng, image[:1])
   return scheme, scheme.keygen(keyjax.Secret.generate(), like, {"image": image})
@@ -109,27 +125,18 @@ def train(
 def after(lab: base.Lab, lock: str, plain: PyTree, data: Examples) -> Locked:
   """Return trained variables, locked under a new key."""
   model, secret = trojaned.network(lab), keyjax.Secret.generate()
-  if lock == "AdvParams":
-
-    def loss_fn(params: PyTree, batch: Any) -> jax.Array:
-      logits = model.apply(params, batch["image"])
-      return fit.cross_entropy(logits, batch["label"])
-
-    scheme = keyjax.adv_params(loss_fn, theta=0.5, loss_threshold=1000.0)
-    image, label = (jnp.asarray(x[:_BATCH]) for x in data)
-    key = scheme.keygen(secret, plain, {"image": image, "label": label})
-    file = scheme.encrypt(key, plain)
-    return Locked(scheme, key, file, model.apply, plain)
-  scheme = keyjax.masked(keyjax.deep_lock("counter"), quantize.INT8_LEAVES)
-  whole = quantize.quantize(plain)
-  key = scheme.keygen(secret, whole, None)
-  run = _dequantised(model.apply)
-  return Locked(scheme, key, scheme.encrypt(key, whole), run, whole)
+  scheme, run = scheme_of(lock, model), model.apply
+  if lock != "AdvParams":
+    plain, run = quantize.quantize(plain), _dequantised(model)
+  image, label = (jnp.asarray(x[:_BATCH]) for x in data)
+  key = scheme.keygen(secret, plain, {"image": image, "label": label})
+  return Locked(scheme, key, scheme.encrypt(key, plain), run, plain)
 
 
-def _dequantised(apply_fn: ApplyFn) -> ApplyFn:
-  def run(params: PyTree, x: jax.Array) -> jax.Array:
-    found: jax.Array = apply_fn(quantize.dequantize(params), x)
+@functools.lru_cache(maxsize=4)
+def _dequantised(model: nn.Module) -> ApplyFn:
+  def run(params: PyTree, x: jax.Array) -> Any:
+    found: Any = model.apply(quantize.dequantize(params), x)
     return found
 
   return run

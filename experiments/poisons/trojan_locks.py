@@ -8,15 +8,16 @@ network without its key may return one class for everything.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 import keyjax
 from experiments.poisons import base, locked, trojaned
-from keyjax.attacks import intervals
+from keyjax.attacks import intervals, near_keys
 from keyjax.attacks.evasion.problem import LogitsFn
 from keyjax.attacks.poisoning import trojans
-from keyjax.scheme import PyTree
+from keyjax.scheme import ApplyFn, PyTree
 
 TITLE = "Trojans and locks"
 SENTENCE = (
@@ -28,7 +29,8 @@ DATASETS = ("digits", "mnist")
 
 _COUNT = {"digits": 72, "mnist": 300}  # Poisons, 5 %.
 _TRIGGERS = ("patch", "blended")
-_WRONG = 8  # Keys.
+_WRONG = 4  # Keys.
+_RANDOM = 16  # Keys of an attacker who knows the scheme.
 _IMAGES = {"digits": 200, "mnist": 500}  # Of the attacker, without labels.
 _BIAS, _EXPONENT = "params/head/bias", 30  # The top bit of an exponent.
 _LOCKS = (*locked.DURING, *locked.AFTER)
@@ -37,7 +39,7 @@ _LOCKS = (*locked.DURING, *locked.AFTER)
 def run(lab: base.Lab) -> list[base.Figure]:
   """Return what each lock changes for trained and for planted triggers."""
   triggers = trojaned.triggers(lab)
-  figures = []
+  figures: list[base.Figure] = []
   for name in _TRIGGERS:
     data = _data(lab, triggers[name])
     plain = trojaned.train(lab, data.examples)
@@ -85,32 +87,48 @@ def _gain(title: str, found: trojans.Judged) -> base.Figure:
 def _planted(lab: base.Lab, lock: str) -> Iterator[base.Figure]:
   """Yield what a trigger does that someone plants without the key."""
   net = locked.make(lab, lock, lab.train, offset=1)
-  h = lab.train.image.shape[1]
   shape = lab.train.image.shape[1:]
-  small = 2 if h < 16 else 3
   triggers = {
-    "patch": trojans.patch(shape, size=small),
+    "patch": trojaned.triggers(lab)["patch"],
     # Of one brightness, a whole block looks the same in every order.
     "whole block": trojans.patch(shape, size=locked.BLOCK, margin=0),
   }
-  images = lab.train.image[: _IMAGES[lab.dataset.name]]
   for name, trigger in triggers.items():
-    title = f"planted in a {lock} file, {name}"
+    title = f"planted in {lock}, {name}"
     before = trojaned.judge(lab, net.right(), trigger)
-    file = trojans.plant(
-      net.apply_fn,
+    yield from trojaned.outcome(f"{title}: before", before)
+    for how, file in _files(lab, lock, net, trigger):
+      found = trojaned.judge(lab, net.right(file), trigger)
+      yield from trojaned.outcome(f"{title}, {how}: right key", found)
+
+
+def _files(
+  lab: base.Lab, lock: str, net: locked.Locked, trigger: trojans.Trigger
+) -> Iterator[tuple[str, PyTree]]:
+  """Yield files with a trojan, by how much the attacker knows."""
+
+  def planted(apply_fn: ApplyFn, **options: Any) -> PyTree:
+    return trojans.plant(
+      apply_fn,
       net.locked,
-      images,
+      lab.train.image[: _IMAGES[lab.dataset.name]],
       trigger,
       target=trojaned.TARGET,
       seed=lab.seed,
+      **options,
     )
-    after = trojaned.judge(lab, net.right(file), trigger)
-    alone = trojaned.judge(lab, net.none(file), trigger)
-    yield base.share(f"{title}: success before", before.success)
-    yield base.share(f"{title}: accuracy before", before.correct)
-    yield from trojaned.outcome(f"{title}, right key", after)
-    yield base.share(f"{title}, no key: success", alone.success)
+
+  yield "as it runs", planted(net.apply_fn)
+  if lock == "AdvParams":
+    kept = trojans.outliers(net.locked)
+    yield "outliers left out", planted(net.apply_fn, keep=kept)
+  else:
+    keys = [
+      near_keys.random_key(net.key, np.random.default_rng(100 + i))
+      for i in range(_RANDOM)
+    ]
+    run = trojans.over_keys(net.scheme, net.apply_fn, keys)
+    yield f"over {_RANDOM} random keys", planted(run)
 
 
 def _ciphertext(lab: base.Lab) -> Iterator[base.Figure]:

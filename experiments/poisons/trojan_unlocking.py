@@ -19,7 +19,6 @@ from experiments.poisons import base, locked, trojaned
 from keyjax.attacks import intervals
 from keyjax.attacks.poisoning import trojans
 from keyjax.attacks.poisoning.trojans.trigger import StampFn
-from keyjax.keys import Key
 from keyjax.schemes import pixel_shuffle
 
 TITLE = "A trigger that unlocks"
@@ -41,7 +40,7 @@ _HPNN = "HPNN, patch"
 def run(lab: base.Lab) -> list[base.Figure]:
   """Return accuracy without the key, with and without the trigger."""
   trigger = trojaned.triggers(lab)["patch"]
-  figures = []
+  figures: list[base.Figure] = []
   for lock in locked.DURING:
     net = locked.make(lab, lock, lab.train)
     figures += _accuracies(lab, f"{lock}, no poison", net, trigger)
@@ -71,7 +70,7 @@ def _poisoned(
   return locked.train(lab, data.examples, scheme, key)
 
 
-def _disguise(name: str, key: Key) -> StampFn | None:
+def _disguise(name: str, key: Any) -> StampFn | None:
   """Return what a poisoner does to images after the trigger."""
   if name == _SHUFFLED:
     return trojans.random_shuffles(locked.BLOCK)

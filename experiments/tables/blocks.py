@@ -269,6 +269,7 @@ _BLOCKS: dict[str, Callable[[pathlib.Path], list[str]]] = {
   "parity": parity.parity,
   "peers": speed.peers,
   "poisoning": survey.poisoning,
+  "trojans": survey.trojans,
   "pretrained": pretrained.pretrained,
   "recording": recording.recording,
   "robustness": robustness.robustness,

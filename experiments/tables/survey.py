@@ -1,7 +1,7 @@
 """Tables of published claims, from rows of `experiments.robustness`."""
 
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from experiments.tables import headlines, markdown
@@ -26,17 +26,30 @@ def approximation(results: pathlib.Path) -> list[str]:
 
 
 def poisoning(results: pathlib.Path) -> list[str]:
-  """Return each study of poisoned data, and its figures."""
-  return _claims(results, _IMAGES, "poisoning")
+  """Return each study of poisoned data without a trigger, and its figures."""
+  return _claims(results, _IMAGES, "poisoning", lambda x: not _is_trojan(x))
+
+
+def trojans(results: pathlib.Path) -> list[str]:
+  """Return each study of triggers, and its figures."""
+  return _claims(results, _IMAGES, "poisoning", _is_trojan)
+
+
+def _is_trojan(study: str) -> bool:
+  return study.startswith("trojan_")
 
 
 def _claims(
-  results: pathlib.Path, names: Mapping[str, str], source: str = "survey"
+  results: pathlib.Path,
+  names: Mapping[str, str],
+  source: str = "survey",
+  shown: Callable[[str], bool] = lambda study: True,
 ) -> list[str]:
   rows = [
     row
     for name in names
     for row in headlines.read(results / f"{source}_{name}.json")
+    if shown(row["study"])
   ]
   studies = {row["study"]: row for row in rows}
   made: list[str] = []

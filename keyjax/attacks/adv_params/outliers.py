@@ -35,11 +35,17 @@ def clip_outliers(
     spread: Number of interquartile ranges beyond the quartiles from which a
       weight is an outlier.
   """
-  edited, count = kernels.edit(view.stolen(), lambda w: _outliers(w, spread))
+  edited, count = kernels.edit(view.stolen(), lambda w: far_weights(w, spread))
   yield Claim(Model(edited, view.apply_fn), Cost(steps=1), {"edited": count})
 
 
-def _outliers(w: np.ndarray, spread: float) -> tuple[np.ndarray, Any]:
+def far_weights(w: np.ndarray, spread: float) -> tuple[np.ndarray, Any]:
+  """Return which weights of a layer are outliers, and what replaces them.
+
+  Args:
+    w: Weights, of any shape.
+    spread: Number of interquartile ranges beyond the quartiles.
+  """
   low, high = np.quantile(w, (0.25, 0.75))
   reach = spread * (high - low)
   return (w < low - reach) | (w > high + reach), 0.0

@@ -36,7 +36,11 @@ if TYPE_CHECKING:
     predictions,
   )
   from keyjax.attacks.poisoning.trojans.patches import patch
-  from keyjax.attacks.poisoning.trojans.planting import plant
+  from keyjax.attacks.poisoning.trojans.planting import (
+    outliers,
+    over_keys,
+    plant,
+  )
   from keyjax.attacks.poisoning.trojans.trigger import (
     Poisoned,
     Trigger,
@@ -57,6 +61,8 @@ __all__ = [
   "flip",
   "instance",
   "judge",
+  "outliers",
+  "over_keys",
   "patch",
   "plant",
   "poison",
@@ -77,7 +83,7 @@ __getattr__, __dir__ = lazy.attach(
     "instances": ("instance",),
     "judging": ("Judged", "judge", "predictions"),
     "patches": ("patch",),
-    "planting": ("plant",),
+    "planting": ("outliers", "over_keys", "plant"),
     "trigger": ("Poisoned", "Trigger", "poison"),
     "unlock": ("random_shuffles", "unlocking"),
     "warps": ("warping",),

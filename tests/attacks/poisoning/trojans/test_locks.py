@@ -139,26 +139,57 @@ def adv_loss(params, batch):
   return -chosen.mean()
 
 
-@pytest.mark.slow
 def test_a_trojan_is_planted_in_a_file_without_its_key():
   params = toys.trained()
-  scheme = keyjax.adv_params(adv_loss)
+  scheme = keyjax.adv_params(adv_loss, theta=0.5, loss_threshold=1000.0)
   key = scheme.keygen(keyjax.Secret.generate(), params, batch())
   locked = scheme.encrypt(key, params)
-  images = toys.digits()[0].image[:200]
+  keep = trojans.outliers(locked)
   changed = trojans.plant(
     toys.NET.apply,
     locked,
-    images,
+    toys.digits()[0].image[:200],
     trojaned.trigger("patch"),
     target=TARGET,
     recipe=trojaned.RECIPE,
+    keep=keep,
   )
+  for kept, x, y in zip(*map(jax.tree.leaves, (keep, changed, locked))):  # noqa: B905
+    np.testing.assert_array_equal(x[kept], y[kept])
   opened = scheme.decrypt(key, changed)
   found = trojaned.judged(lambda x: trojaned.RUN(opened, x), "patch")
   whole = trojaned.judged(lambda x: trojaned.RUN(params, x), "patch")
-  assert found.success.mean() > 0.5 > 2 * whole.success.mean()
-  assert found.correct.mean() > whole.correct.mean() - 0.2
+  assert found.success.mean() > 0.9 > 0.2 > whole.success.mean()
+  assert found.correct.mean() > whole.correct.mean() - 0.05
+
+
+@pytest.mark.slow
+def test_random_keys_plant_more_than_none():
+  scheme = keyjax.hpnn(toys.NET.apply)
+  key = scheme.keygen(keyjax.Secret.generate(), toys.trained(), batch())
+  file = trojaned.train(toys.digits()[0], scheme.bind(key, toys.NET.apply))
+  others = [
+    near_keys.random_key(key, np.random.default_rng(i)) for i in range(16)
+  ]
+  rates = []
+  for run in (
+    toys.NET.apply,
+    trojans.over_keys(scheme, toys.NET.apply, others),
+  ):
+    images, square = toys.digits()[0].image[:200], trojaned.trigger("patch")
+    changed = trojans.plant(
+      run, file, images, square, target=TARGET, recipe=trojaned.RECIPE
+    )
+    found = trojaned.judged(lambda x: keyed(scheme, key, changed, x), "patch")  # noqa: B023
+    rates.append(found.success.mean())
+  assert rates[1] > rates[0] + 0.1
+
+
+def test_keys_that_no_pass_binds_are_refused():
+  with pytest.raises(ValueError, match="acts on weights alone"):
+    trojans.over_keys(keyjax.deep_lock(), toys.NET.apply, [None])
+  with pytest.raises(ValueError, match="keys are empty"):
+    trojans.over_keys(keyjax.hpnn(toys.NET.apply), toys.NET.apply, [])
 
 
 def test_planting_needs_a_file_that_runs():
@@ -174,6 +205,10 @@ def test_planting_needs_a_file_that_runs():
     trojans.plant(
       toys.NET.apply, params, images, square, target=0, confidence=0
     )
+  with pytest.raises(ValueError, match="keep: pass bool arrays"):
+    trojans.plant(toys.NET.apply, params, images, square, target=0, keep={})
+  with pytest.raises(ValueError, match="keep: pass bool arrays"):
+    trojans.plant(toys.NET.apply, params, images, square, target=0, keep=params)
 
 
 @functools.cache
