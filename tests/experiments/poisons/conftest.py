@@ -1,0 +1,24 @@
+"""Studies of trojans, with few steps and few networks."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from experiments.poisons import (
+  trojan_detectors,
+  trojan_locks,
+  trojan_models,
+  trojaned,
+)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def small() -> Iterator[None]:
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(trojaned, "_STEPS", 100)
+    patch.setattr(trojan_detectors, "_CLEAN", 2)
+    patch.setattr(trojan_models, "_CLEAN", 2)
+    patch.setattr(trojan_models, "_STEPS", {"digits": 20})
+    for name in ("_WRONG", "_RANDOM"):
+      patch.setattr(trojan_locks, name, 2)
+    yield
