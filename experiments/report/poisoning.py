@@ -7,6 +7,7 @@ from experiments.report import charts, claims, page, text
 from experiments.report.page import Html, element, section
 from experiments.report.view import how_many
 from experiments.run import files
+from experiments.tables import survey
 
 Row = Mapping[str, Any]
 _TITLE = "What data can do to a model"
@@ -37,7 +38,8 @@ def render(rows: Sequence[Row], pictures: Mapping[str, Any]) -> str:
     pictures: Pictures that studies kept, as `experiments.run.pictures` reads
       them.
   """
-  groups = claims.by_study(rows)
+  found = claims.by_study(rows)
+  groups = {study: found[study] for study in sorted(found, key=survey.order)}
   made = [_head(rows, groups)]
   for study, members in groups.items():
     shown = [p for p in pictures.values() if p["study"] == study]

@@ -53,7 +53,7 @@ def _claims(
   ]
   studies = {row["study"]: row for row in rows}
   made: list[str] = []
-  for study, first in sorted(studies.items(), key=lambda x: _order(x[0])):
+  for study, first in sorted(studies.items(), key=lambda x: order(x[0])):
     made += [f"**{_stopped(first['study_title'])}** {first['sentence']}", ""]
     own = in_tables([r for r in rows if r["study"] == study])
     made += [*_table(own, names), ""]
@@ -125,7 +125,8 @@ _SECTIONS = (
 )
 
 
-def _order(study: str) -> tuple[int, str]:
+def order(study: str) -> tuple[int, str]:
+  """Return what sorts studies: the survey's sections, then the others."""
   known = study in _SECTIONS
   return (_SECTIONS.index(study) if known else len(_SECTIONS)), study
 

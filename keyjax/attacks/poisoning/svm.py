@@ -23,7 +23,7 @@ import numpy as np
 from keyjax import labelled
 from keyjax.arguments import describe, require_function, whole_number
 
-_PATIENCE = 10  # Steps without a new best after which a point is done.
+_SHORT = 1e-3  # Share of the first step at which a point is done.
 _FLAT = 1e-9  # Length of a gradient of which rounding is all that is left.
 _MARGIN = 1e-6  # Multipliers this near to an end of their range are at it.
 
@@ -112,7 +112,7 @@ def attack(
   kernel: Kernel = LINEAR,
   attacked: int = 1,
   points: int = 1,
-  step: float = 1.0,
+  step: float = 0.1,
   iterations: int = 80,
   bounds: tuple[float, float] = (0.0, 1.0),
   rng: jax.Array,
@@ -131,7 +131,7 @@ def attack(
     kernel: Its kernel.
     attacked: Class whose points are cloned, -1 or 1.
     points: Number of points.
-    step: Length of a step.
+    step: Length of the first step; halved where the loss does not rise.
     iterations: Greatest number of steps of a point.
     bounds: Least and greatest value of a feature.
     rng: JAX PRNG key, of the points that are cloned.
@@ -190,20 +190,25 @@ def _ascend(
   iterations: int,
   bounds: tuple[float, float],
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Return the best point, and the loss before each step and at the end."""
-  point = best = start
-  losses: list[float] = []
+  """Return the best point, and the losses of the points that were tried.
+
+  A step that does not raise the loss is taken again, half as long.
+  """
+  best, point, losses = start, start, [-np.inf]
+  slope = np.zeros_like(start)
+  length = step
   for _ in range(iterations + 1):
     loss, gradient = loss_and_gradient(problem, point, label)
-    if not losses or loss > max(losses):
-      best = point
+    if loss > max(losses):
+      best, slope = point, gradient
+    else:
+      length = length / 2
     losses.append(loss)
-    size = np.linalg.norm(gradient)
-    late = len(losses) - int(np.argmax(losses)) > _PATIENCE
-    if late or size < _FLAT:
+    size = np.linalg.norm(slope)
+    if size < _FLAT or length < _SHORT * step:
       break
-    point = np.clip(point + step * gradient / size, *bounds)
-  return best, np.asarray(losses)
+    point = np.clip(best + length * slope / size, *bounds)
+  return best, np.asarray(losses[1:])
 
 
 def loss_and_gradient(
