@@ -92,7 +92,7 @@ def flagged(
   labels: Any,
   *,
   share: float = 0.35,
-  silhouette: float = 0.15,
+  silhouette: float = 0.12,
 ) -> np.ndarray:
   """Return the examples that are taken for poison.
 
@@ -102,7 +102,8 @@ def flagged(
     found: From `clusters`.
     labels: int[n], the same labels.
     share: Share of the class below which a group is small.
-    silhouette: Silhouette above which groups are separated.
+    silhouette: Silhouette above which groups are separated; the paper sees 0.10
+      to 0.15 between clean and poisoned classes.
 
   Returns:
     bool[n].

@@ -62,7 +62,7 @@ def test_activations_fall_into_clean_ones_and_poison():
   found = trojans.clusters(h, labels)
   called = trojans.flagged(found, labels)
   assert called[poison].mean() > 0.7
-  assert called[~poison].mean() < 0.05
+  assert called[~poison].mean() < 0.1
   assert found.share.shape == found.silhouette.shape == found.classes.shape
 
 
