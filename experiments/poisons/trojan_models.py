@@ -18,6 +18,7 @@ from experiments.poisons import base, trojaned
 from keyjax.attacks.evasion.problem import LogitsFn
 from keyjax.attacks.game import Examples
 from keyjax.attacks.poisoning import trojans
+from keyjax.attacks.privacy import roc
 from keyjax.defenses import trojans as detectors
 
 TITLE = "Trojans searched in models"
@@ -28,6 +29,7 @@ SENTENCE = (
 DATASETS = ("digits", "mnist")
 
 _CLEAN = 20  # Networks without poison, for false alarms.
+_TROJANED = {"digits": 10, "mnist": 3}  # Networks of each case.
 _FLAG = 2.0  # Robust deviations, as published.
 _CASES = {
   "digits": (("patch", 72), ("blended", 72), ("one input", 5)),
@@ -57,19 +59,31 @@ _PROTOTYPE = {
 
 def run(lab: base.Lab) -> list[base.Figure]:
   """Return anomalies, false alarms, and success before and after pruning."""
-  clean = trojaned.clean_networks(lab, _CLEAN)
-  found = [_reversed(lab, net) for net in clean]
-  figures = [*_false_alarms(lab, found)]
+  clean = [_reversed(lab, net) for net in trojaned.clean_networks(lab, _CLEAN)]
+  figures = [*_false_alarms(lab, clean)]
   triggers = trojaned.triggers(lab)
-  most = int((lab.train.label != trojaned.TARGET).sum())
   for name, count in _CASES[lab.dataset.name]:
-    data = trojaned.poisoned(lab, triggers[name], min(count, most))
-    net = trojaned.train(lab, data.examples)
-    title = f"{name}, {count} poisons"
+    trigger, title = triggers[name], f"{name}, {count} poisons"
+    networks = [
+      _trojaned(lab, trigger, count, offset=i)
+      for i in range(_TROJANED[lab.dataset.name])
+    ]
+    found = [_reversed(lab, net) for net in networks]
     target = _PROTOTYPE.get((name, count), "")
-    figures += _cleanse(lab, net, title, target, triggers[name], found[0])
-    figures += _prune(lab, net, title, triggers[name])
+    figures += _cleanse(title, target, found, clean)
+    _show(lab, title, trigger, found[0], clean[0])
+    figures += _prune(lab, networks[0], title, trigger)
   return figures
+
+
+def _trojaned(
+  lab: base.Lab, trigger: trojans.Trigger, count: int, offset: int
+) -> trojaned.Net:
+  """Return one of several networks with poisons and weights of their own."""
+  most = int((lab.train.label != trojaned.TARGET).sum())
+  own = lab._replace(seed=lab.seed + 1000 * offset)
+  data = trojaned.poisoned(own, trigger, min(count, most))
+  return trojaned.train(lab, data.examples, offset=offset)
 
 
 def _defender(lab: base.Lab) -> tuple[Examples, base.Lab]:
@@ -117,26 +131,30 @@ def _false_alarms(
 
 
 def _cleanse(
-  lab: base.Lab,
-  net: trojaned.Net,
   title: str,
   target: str,
-  trigger: trojans.Trigger,
-  clean: detectors.Reversed,
+  found: list[detectors.Reversed],
+  clean: list[detectors.Reversed],
 ) -> Iterator[base.Figure]:
-  """Yield the anomaly of the target's class, and draw what was found."""
-  found = _reversed(lab, net)
-  anomaly = detectors.anomaly(found.size)
-  name = f"Neural Cleanse, {title}"
-  n = len(anomaly)
+  """Yield how many trojans are found, and how far they are from clean ones."""
+  anomalies = np.stack([detectors.anomaly(x.size) for x in found])  # [m, k]
+  most, own = anomalies.max(1), anomalies[:, trojaned.TARGET]
+  name, n = f"Neural Cleanse, {title}", len(found)
   text = f"{target} (prototype)" if target else ""
-  own = anomaly[trojaned.TARGET]
-  yield base.number(f"{name}: anomaly of the target", own, n, text)
-  yield base.number(f"{name}: greatest anomaly", anomaly.max(), n)
-  right = own > _FLAG and anomaly.argmax() == trojaned.TARGET
-  yield base.number(f"{name}: target found", right)
-  yield base.number(f"{name}: size of the mask", found.size[trojaned.TARGET], n)
-  _show(lab, title, trigger, found, clean)
+  yield base.number(
+    f"{name}: median anomaly of the target", np.median(own), n, text
+  )
+  yield base.share(f"{name}: networks flagged", most > _FLAG)
+  right = (own > _FLAG) & (anomalies.argmax(1) == trojaned.TARGET)
+  yield base.share(f"{name}: flagged by the target", right)
+  others = np.asarray([detectors.anomaly(x.size).max() for x in clean])
+  scores = np.concatenate([most, others])
+  curve = roc.curve(scores, np.arange(len(scores)) < n)
+  yield base.number(
+    f"{name}: AUC against no poison", roc.auc(curve), len(scores)
+  )
+  sizes = [x.size[trojaned.TARGET] for x in found]
+  yield base.number(f"{name}: median size of the mask", np.median(sizes), n)
 
 
 def _show(
