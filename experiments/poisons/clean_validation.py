@@ -31,10 +31,11 @@ _LEVEL = 0.01
 
 
 class _Draw(NamedTuple):
-  """Suspect data: what is trained on, and what is held out."""
+  """Suspect data, trained on and held out, and rows of trusted images."""
 
   train: Examples
   held: Examples
+  trusted: np.ndarray
 
 
 def run(lab: base.Lab) -> list[base.Figure]:
@@ -46,9 +47,8 @@ def run(lab: base.Lab) -> list[base.Figure]:
   ]
   flat = [draw for own in draws for draw in own]
   networks = base.train(lab, [x.train for x in flat])
-  trusted = lab.test.image[:_HELD], lab.test.label[:_HELD]
   on_held = networks.labels(np.concatenate([x.held.image for x in flat]))
-  on_trusted = networks.labels(trusted[0])
+  on_test = networks.labels(lab.test.image) != lab.test.label
   size = len(flat[0].held.label)
   figures = []
   for i, share in enumerate(_SHARES):
@@ -56,17 +56,17 @@ def run(lab: base.Lab) -> list[base.Figure]:
     for j in range(i * _DRAWS, (i + 1) * _DRAWS):
       own = on_held[j, j * size : (j + 1) * size]
       wrong = int((own != flat[j].held.label).sum())
-      missed = int((on_trusted[j] != trusted[1]).sum())
-      pair = Counts(wrong, size), Counts(missed, len(trusted[1]))
+      missed = on_test[j, flat[j].trusted]
+      pair = Counts(wrong, size), Counts(int(missed.sum()), len(missed))
       found.append(clean_validation.compare(*pair, _LEVEL))
-      errors.append([wrong / size, missed / len(trusted[1])])
+      errors.append([wrong / size, missed.mean()])
     figures += _figures(share, found, np.mean(errors, 0), size, lab)
   return figures
 
 
 def _draw(lab: base.Lab, share: float, rng: jax.Array) -> _Draw:
   images, labels = lab.train
-  flips, order = jax.random.split(rng)
+  flips, order, choice = jax.random.split(rng, 3)
   found = label_flips.at_random(
     labels, share, lab.dataset.num_classes, rng=flips
   )
@@ -75,6 +75,7 @@ def _draw(lab: base.Lab, share: float, rng: jax.Array) -> _Draw:
   return _Draw(
     Examples(images[rest], found.label[rest]),
     Examples(images[held], found.label[held]),
+    np.asarray(jax.random.permutation(choice, len(lab.test.label)))[:_HELD],
   )
 
 
