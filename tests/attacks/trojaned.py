@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import keyjax
 from keyjax.attacks import physical
 from keyjax.attacks.fit import Recipe, fit
 from keyjax.attacks.poisoning import trojans
@@ -86,3 +87,12 @@ def hidden(params: Any, images: Any) -> np.ndarray:
   layer = params["params"]["dense"]
   flat = jnp.asarray(images).reshape(len(images), -1)
   return np.asarray(jax.nn.relu(flat @ layer["kernel"] + layer["bias"][None]))
+
+
+def batch() -> dict[str, jax.Array]:
+  data = toys.digits()[0]
+  return {"image": jnp.asarray(data.image), "label": jnp.asarray(data.label)}
+
+
+def keyed(scheme: keyjax.Scheme, key: Any, params: Any, x: Any) -> Any:
+  return keyjax.authorize(scheme, key, toys.NET.apply)(params, x)
