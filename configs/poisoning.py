@@ -3,12 +3,12 @@ r"""What poisoned training data does to models, over three seeds.
 Digits, 8 x 8:
 
     python -m experiments.poisoning --config=configs/poisoning.py:digits \
-      --workdir=runs/digits_poisoning
+      --workdir=runs/digits_poisoning --copy=results/poisoning_digits.json
 
 MNIST, 6,000 training images:
 
     python -m experiments.poisoning --config=configs/poisoning.py:mnist \
-      --workdir=runs/mnist_poisoning
+      --workdir=runs/mnist_poisoning --copy=results/poisoning_mnist.json
 
 Each study is one file of experiments/poisons, and trains its own networks. The
 figures are in docs/attacks/poisoning.md.

@@ -19,6 +19,7 @@ from experiments.poisons import base
 from keyjax.attacks import fit
 from keyjax.attacks.game import Examples
 from keyjax.attacks.poisoning import collision, gradient_matching
+from keyjax.defenses.poisoning import neighbours
 
 TITLE = "Right labels, poisoned images"
 SENTENCE = (
@@ -207,6 +208,14 @@ def _gradients(lab: base.Lab) -> list[base.Figure]:
     figures += [
       base.share(f"{title}: target hit", hits, "", curve, float(count)),
       base.share(f"{title}: hit by random signs", controls),
+      base.share(
+        f"{title}: flagged by their neighbours",
+        _flagged(lab, targets, poisons, count),
+      ),
+      base.share(
+        f"{title}: flagged before the change",
+        _flagged(lab, targets, [lab.train] * len(targets), count),
+      ),
       base.number(f"{title}: cosine of gradients", np.mean(cosines)),
       base.number(f"{title}: accuracy", accuracy, len(lab.test.label)),
     ]
@@ -217,6 +226,20 @@ def _replaced(lab: base.Lab, rows: np.ndarray, images: np.ndarray) -> Examples:
   changed = lab.train.image.copy()
   changed[rows] = images
   return Examples(changed, lab.train.label)
+
+
+def _flagged(
+  lab: base.Lab,
+  targets: Sequence[_Target],
+  sets: Sequence[Examples],
+  count: int,
+) -> np.ndarray:
+  """Return which poisoned images a check of labels flags, of all targets."""
+  found = []
+  for target, data in zip(targets, sets, strict=True):
+    flags = neighbours.flags(data.image, data.label, lab.dataset.num_classes)
+    found.append(flags[target.rows[:count]])
+  return np.concatenate(found)
 
 
 def _victims(
