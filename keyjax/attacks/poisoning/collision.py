@@ -69,7 +69,7 @@ def collide(
     bounds: Least and greatest value of an input.
 
   Raises:
-    ValueError: If shapes or numbers are wrong.
+    ValueError: If shapes or numbers are wrong, or features are not finite.
     TypeError: If features_fn is no function.
 
   Example:
@@ -91,13 +91,18 @@ def collide(
       f"beta={beta}, learning_rate={learning_rate}, epsilon={epsilon}: above "
       "0, beta 0 or more"
     )
-  return _collide(
+  found = _collide(
     features_fn,
     whole_number(steps, "steps"),
     jnp.asarray(start),
     jnp.asarray(goal),
     jnp.asarray([beta, learning_rate, epsilon, *bounds], jnp.float32),
   )
+  if not jnp.isfinite(found.distance).all():
+    raise ValueError(
+      f"features are not finite: learning_rate={learning_rate} may be too large"
+    )
+  return found
 
 
 def _collide(

@@ -77,7 +77,8 @@ def match(
     rng: JAX PRNG key.
 
   Raises:
-    ValueError: If shapes, labels or numbers are wrong.
+    ValueError: If shapes, labels or numbers are wrong, or gradients are not
+      finite.
     TypeError: If apply_fn is no function.
   """
   require_apply(apply_fn, "gradient_matching: apply_fn")
@@ -107,6 +108,8 @@ def match(
     jnp.asarray([epsilon, learning_rate * epsilon, *bounds], jnp.float32),
     rngs,
   )
+  if not np.isfinite(losses).any():
+    raise ValueError("models have gradients that are not finite")
   best = int(np.nanargmin(losses))
   return Matched(np.asarray(images[best]), float(losses[best]), float(before))
 

@@ -144,6 +144,10 @@ def attack(
   require_function(solve, "svm: solve", "one that trains a machine")
   x, y = _points(inputs, labels, "inputs")
   v, w = _points(held, held_labels, "held")
+  if v.shape[1] != x.shape[1]:
+    raise ValueError(
+      f"held have {v.shape[1]} features, and inputs {x.shape[1]}"
+    )
   points = whole_number(points, "points")
   iterations = whole_number(iterations, "iterations")
   if not cost > 0 or not step > 0 or kernel.gamma < 0:

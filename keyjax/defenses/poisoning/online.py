@@ -124,7 +124,7 @@ def learn(
     TypeError: If apply_fn is no function.
   """
   require_apply(apply_fn, "online: apply_fn")
-  images, labels = _stream(apply_fn, params, stream)
+  images, labels, classes = _stream(apply_fn, params, stream)
   allowed = np.ones(labels.shape, bool)
   if accept is not None:
     allowed = np.asarray(accept)
@@ -138,14 +138,15 @@ def learn(
     )
   every = whole_number(rollback.every, "every") if rollback else 0
   fall = labelled.share(rollback.fall, "fall") if rollback else 0.0
-  trusted = rollback.trusted if rollback else watched
+  judge = _judge(watched, classes, "watched")
+  trusted = _judge(rollback.trusted, classes, "trusted") if rollback else judge
   numbers = (learning_rate, loss_gate, fall)
   last, (accuracy, used, restored) = _scan(
     apply_fn,
     every,
     params,
     (jnp.asarray(images), jnp.asarray(labels), jnp.asarray(allowed)),
-    jax.tree.map(jnp.asarray, (tuple(watched), tuple(trusted))),
+    (judge, trusted),
     tuple(jnp.float32(x) for x in numbers),
   )
   return Learned(last, *map(np.asarray, (accuracy, used, restored)))
@@ -153,7 +154,7 @@ def learn(
 
 def _stream(
   apply_fn: ApplyFn, params: PyTree, stream: Examples
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, int]:
   labels = np.asarray(stream.label)
   if labels.ndim != 2 or not labels.size:
     raise ValueError(
@@ -167,8 +168,17 @@ def _stream(
     )
   labelled.inputs(images.reshape(labels.size, -1), name="stream.image")
   logits = jax.eval_shape(apply_fn, params, jnp.asarray(images[0]))
-  flat = labelled.labels(labels.reshape(-1), logits.shape[-1], "stream.label")
-  return images.astype(np.float32), flat.reshape(labels.shape)
+  classes = logits.shape[-1]
+  flat = labelled.labels(labels.reshape(-1), classes, "stream.label")
+  return images.astype(np.float32), flat.reshape(labels.shape), classes
+
+
+def _judge(
+  examples: Examples, classes: int, name: str
+) -> tuple[jax.Array, jax.Array]:
+  labels = labelled.labels(examples.label, classes, f"{name}.label")
+  images = labelled.inputs(examples.image, len(labels), f"{name}.image")
+  return jnp.asarray(images), jnp.asarray(labels)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -73,6 +73,10 @@ def test_bad_collisions_are_refused(changed, message) -> None:
   given = {"bases": np.ones((1, 8, 8, 1)), "target": np.ones((8, 8, 1))}
   with pytest.raises(ValueError, match=message):
     collision.collide(features, **(given | changed))
+  with pytest.raises(ValueError, match="features are not finite"):
+    collision.collide(lambda x: features(x) * jnp.nan, **given)
+  with pytest.raises(TypeError, match="collision: features_fn"):
+    collision.collide(3, **given)
 
 
 MODELS = {
@@ -153,3 +157,12 @@ def test_a_step_on_the_poison_moves_the_target() -> None:
 def test_bad_matches_are_refused(changed, message) -> None:
   with pytest.raises(ValueError, match=message):
     match(**changed)
+
+
+def test_models_without_gradients_are_refused() -> None:
+  given, _ = match(steps=1)
+  broken = {"w": MODELS["w"] * jnp.nan}
+  with pytest.raises(ValueError, match="gradients that are not finite"):
+    gradient_matching.match(linear, broken, **given)
+  with pytest.raises(TypeError, match="gradient_matching: apply_fn"):
+    gradient_matching.match(3, MODELS, **given)

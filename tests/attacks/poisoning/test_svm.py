@@ -95,6 +95,7 @@ def test_optimised_points_do_more_than_clones(gamma: float) -> None:
     ({"inputs": np.full((25, 12), np.nan)}, "inputs.0. is not finite"),
     ({"inputs": np.ones((24, 12))}, "inputs are 24, and there are 25"),
     ({"held": np.ones((100, 2, 2))}, "held are float32"),
+    ({"held": np.ones((100, 2))}, "held have 2 features, and inputs 12"),
     ({"points": 20}, "points=20: class 1 has 12 points to clone"),
     ({"cost": 0.0}, "cost=0.0"),
     ({"attacked": 2}, "class 2 has 0 points"),

@@ -123,8 +123,23 @@ def test_a_batch_that_is_refused_whole_changes_nothing() -> None:
       "stream.image.0. is not finite",
     ),
     ({"given": POISONED._replace(image=CLEAN.image)}, "first axes"),
+    (
+      {"rollback": online.Rollback(Examples(TEST.image[:0], TEST.label[:0]))},
+      "trusted.label are",
+    ),
   ],
 )
 def test_bad_input_is_refused(options, message) -> None:
   with pytest.raises(ValueError, match=message):
     learn(**options)
+
+
+def test_bad_judges_are_refused() -> None:
+  bad = Examples(np.full_like(TEST.image, np.inf), TEST.label)
+  with pytest.raises(ValueError, match="watched.image.0. is not finite"):
+    online.learn(linear, PARAMS, POISONED, bad)
+  few = Examples(TEST.image[:3], TEST.label)
+  with pytest.raises(ValueError, match="watched.image are 3"):
+    online.learn(linear, PARAMS, POISONED, few)
+  with pytest.raises(TypeError, match="online: apply_fn"):
+    online.learn(3, PARAMS, POISONED, TEST)
