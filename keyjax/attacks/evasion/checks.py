@@ -48,6 +48,13 @@ def check_inputs(inputs: jax.Array, bounds: tuple[float, float]) -> None:
   low, high = bounds
   if not low < high:
     raise ValueError(f"bounds are {bounds}: the lower one must come first")
+  # Not left to min and max: on a CPU, XLA's drop the NaN of large arrays.
+  finite = concrete(jnp.isfinite(inputs).all())
+  if finite is not None and not finite:
+    raise ValueError(
+      f"inputs have values that are NaN or infinite, outside the bounds {low} "
+      f"to {high}"
+    )
   least, greatest = concrete(jnp.min(inputs)), concrete(jnp.max(inputs))
   if least is None or greatest is None:
     return

@@ -21,9 +21,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keyjax import tasks, tree
+from keyjax import tree
 from keyjax.arguments import describe, require_apply, whole_number
 from keyjax.attacks import fit
+from keyjax.attacks.evasion import checks
 from keyjax.attacks.game import Examples
 from keyjax.attacks.privacy import signals
 from keyjax.scheme import ApplyFn, PyTree
@@ -138,7 +139,8 @@ def fine_prune(
     A `Repaired`.
 
   Raises:
-    ValueError: If the layer, its activations or a number is wrong.
+    ValueError: If the layer, its activations, an image, a label or a number is
+      wrong.
   """
   require_apply(apply_fn, "fine_prune: apply_fn")
   drop = signals.check_share(drop, "drop")
@@ -148,9 +150,9 @@ def fine_prune(
   if len(order) != size:
     raise ValueError(f"activations have {len(order)} units: {layer} has {size}")
   inputs, labels = jnp.asarray(clean.image), np.asarray(clean.label)
-  signals.check_labels(
-    labels, (tasks.num_examples(inputs), np.iinfo(np.int32).max)
-  )
+  checks.check_inputs(inputs, (0.0, 1.0))
+  classes = checks.count_classes(lambda x: apply_fn(variables, x), inputs[:1])
+  signals.check_labels(labels, (len(inputs), classes))
   judge = jax.jit(
     lambda kept: apply_fn(_scaled(variables, layer, kept), inputs).argmax(-1)
   )

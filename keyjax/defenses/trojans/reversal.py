@@ -101,7 +101,8 @@ def neural_cleanse(
     A `Reversed`.
 
   Raises:
-    ValueError: If a shape or number is wrong.
+    ValueError: If a shape or number is wrong, or logits are probabilities, or
+      not finite.
   """
   checks.check_inputs(images, (0.0, 1.0))
   if np.ndim(images) != 4:
@@ -113,7 +114,7 @@ def neural_cleanse(
   batch_size = whole_number(batch_size, "batch_size")
   _check_numbers(learning_rate, cost, multiplier, threshold)
   images = jnp.asarray(images)
-  classes = checks.count_classes(logits_fn, images[:1])
+  classes = checks.check_logits(logits_fn, images[:8])
   if targets is None:
     targets = jnp.arange(classes, dtype=jnp.int32)
   checks.check_classes("targets", targets, np.size(targets), classes)

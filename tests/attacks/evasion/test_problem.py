@@ -100,6 +100,9 @@ def cases():
   yield "outside the bounds", none | {"inputs": x + 1}
   yield "outside the bounds", none | {"inputs": x, "bounds": (0.5, 1.0)}
   yield "outside the bounds", none | {"inputs": x.at[0].set(jnp.nan)}
+  # The least value of so many is not NaN, as XLA computes it.
+  large = jnp.zeros((400, *x.shape[1:])).at[:, 0].set(jnp.nan)
+  yield "NaN or infinite", none | {"inputs": large}
   yield "lower one must come first", none | {"bounds": (1.0, 0.0)}
   yield "labels are", none | {"labels": y[:3]}
   yield "labels are", none | {"labels": y.astype(jnp.float32)}

@@ -177,6 +177,14 @@ def test_some_classes_alone_can_be_searched():
     trojans.neural_cleanse(net, x, targets=one + 9, rng=RNG)
   with pytest.raises(ValueError, match=r"pass \[n, h, w, c\]"):
     trojans.neural_cleanse(net, x.reshape(len(x), -1), rng=RNG)
+  for wrong, message in (
+    (lambda x: net(x) * jnp.nan, "NaN or infinite"),
+    (lambda x: jax.nn.softmax(net(x)), "returns probabilities"),
+  ):
+    with pytest.raises(ValueError, match=message):
+      trojans.neural_cleanse(wrong, x, rng=RNG)
+  with pytest.raises(ValueError, match="outside the bounds"):
+    trojans.neural_cleanse(net, x * jnp.nan, rng=RNG)
   with pytest.raises(ValueError, match="multiplier=0.5"):
     trojans.neural_cleanse(net, x, multiplier=0.5, rng=RNG)
   with pytest.raises(ValueError, match="threshold=1.5"):
@@ -222,6 +230,14 @@ def test_pruning_refuses_layers_and_units_that_are_not_there():
     trojans.pruned(params, "dense", [32])
   with pytest.raises(ValueError, match="head has 10"):
     trojans.fine_prune(toys.NET.apply, params, part, h, layer="head")
+  for wrong, message in (
+    (part._replace(label=part.label + 9), "labels range"),
+    (part._replace(label=part.label[:3]), r"integers, \[20\]"),
+    (part._replace(image=part.image * np.nan), "outside the bounds"),
+    (Examples(part.image[:0], part.label[:0]), "n >= 1"),
+  ):
+    with pytest.raises(ValueError, match=message):
+      trojans.fine_prune(toys.NET.apply, params, wrong, h, layer="dense")
   with pytest.raises(ValueError, match="drop=2"):
     trojans.fine_prune(toys.NET.apply, params, part, h, layer="dense", drop=2)
   with pytest.raises(ValueError, match="NaN or infinite"):

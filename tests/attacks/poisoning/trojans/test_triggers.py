@@ -34,7 +34,7 @@ def test_a_trigger_of_another_shape_is_refused(name):
     stamp(RNG, jnp.zeros((2, 8, 9, 1)))
   with pytest.raises(ValueError, match="outside the bounds"):
     stamp(RNG, IMAGES * 255)
-  with pytest.raises(ValueError, match="outside the bounds nan|nan"):
+  with pytest.raises(ValueError, match="NaN or infinite"):
     stamp(RNG, IMAGES.at[0, 0].set(jnp.nan))
   with pytest.raises(ValueError, match="n >= 1"):
     stamp(RNG, IMAGES[:0])
