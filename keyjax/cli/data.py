@@ -332,11 +332,16 @@ def tag(args: argparse.Namespace) -> Result:
   reader = KeyReader(args)
   secret = reader.secret(args.secret)
   signer = reader.signer(args.sign)
+  place = pathlib.Path(args.tags)
+  if place.resolve().is_relative_to(pathlib.Path(args.source).resolve()):
+    raise Failure(USAGE, f"{place} is inside {args.source}, which is tagged")
   before = None
-  if pathlib.Path(args.tags).exists():
+  if place.exists():
     own = None if signer is None else signer.public
     key = read_verify_key(args.verify_key) or own
-    before = keyjax.data.RecordTags.read(args.tags, key)
+    before = keyjax.data.RecordTags.read(place, key)
+    if before.signed and signer is None:
+      raise Failure(USAGE, f"{place} is signed: give --sign")
   with _progress("tagging", args, args.source):
     found = keyjax.data.tag_data(args.source, secret, args.name, tags=before)
   found.write(args.tags, signer)

@@ -14,7 +14,9 @@ files with more or fewer records. Of a signed set, that holds against other
 recipients too.
 
 **Known breaks.** Who can write to the folder can put an older set in its place,
-or destroy it. Without a signature, every recipient can seal other records.
+or destroy it. Without a signature, every recipient can seal other records, and
+whoever knows the public key of one can put another set in its place; tags can
+be left out, and old records with their tags put among new ones.
 Sizes of records are not hidden. And a seal or a tag says where a record came
 from, not that it is right: poison that was there before passes.
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from keyjax import private_files
 from keyjax.data import format as layout
-from keyjax.errors import StorageError
+from keyjax.errors import ContentError, StorageError
 
 Commit = Callable[[layout.Header, set[str]], None]
 
@@ -31,18 +31,19 @@ def new_folder(
     StorageError: If it cannot be written.
   """
   private_files.check_name_length(target)
-  target.parent.mkdir(parents=True, exist_ok=True)
-  _remove_abandoned(target)
-  part, held = _locked_folder(target, mode)
+  try:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(target)
+    part, held = _locked_folder(target, mode)
+  except OSError as error:
+    raise _could_not_write(target, error) from None
   try:
     yield part
     private_files.sync_folder(part)
     try:
       part.rename(target)
     except OSError as error:  # Another process was first.
-      raise StorageError(
-        f"could not write {target}: {error.strerror}"
-      ) from None
+      raise _could_not_write(target, error) from None
     private_files.sync_folder(target.parent)
   finally:
     shutil.rmtree(part, ignore_errors=True)
@@ -92,20 +93,40 @@ def changing_folder(path: pathlib.Path) -> Iterator[Commit]:
     raise StorageError(
       f"another process is changing {path}: nothing was written; try again"
     )
-  kept = layout.stored_names(path)
+  committed: dict[str, set[str]] = {}
 
   def commit(header: layout.Header, files: set[str]) -> None:
-    nonlocal kept
+    committed[header.manifest] = files
     replace_header(path, header)
-    kept = files
 
   try:
-    yield commit
+    before = layout.stored_names(path)
+    try:
+      yield commit
+    finally:
+      _remove_others(path, before, committed)
   finally:
-    for name in layout.stored_names(path) - kept:
+    os.close(held)
+
+
+def _remove_others(
+  path: pathlib.Path, before: set[str], committed: dict[str, set[str]]
+) -> None:
+  """Remove the stored files that the header on the disk does not lead to.
+
+  An interrupt, or an error of the disk, may have come just after the header was
+  replaced: only the header can tell. If it cannot be read, nothing is removed.
+
+  Args:
+    path: Folder of the set.
+    before: Names of the stored files before the change.
+    committed: Names of those of the new set, by the name of its manifest.
+  """
+  with contextlib.suppress(ContentError, OSError):
+    manifest = layout.read_header(path).manifest
+    for name in layout.stored_names(path) - committed.get(manifest, before):
       with contextlib.suppress(OSError):
         (path / name).unlink()
-    os.close(held)
 
 
 def replace_header(path: pathlib.Path, header: layout.Header) -> None:
@@ -118,7 +139,7 @@ def replace_header(path: pathlib.Path, header: layout.Header) -> None:
     data = layout.header_bytes(header)
     private_files.replace(path / layout.HEADER, data, mode=None)
   except OSError as error:
-    raise StorageError(f"could not write {path}: {error.strerror}") from None
+    raise _could_not_write(path, error) from None
 
 
 def write_file(path: pathlib.Path, data: bytes) -> None:
@@ -132,4 +153,8 @@ def write_file(path: pathlib.Path, data: bytes) -> None:
       file.write(data)
       private_files.sync_file(file)
   except OSError as error:
-    raise StorageError(f"could not write {path}: {error.strerror}") from None
+    raise _could_not_write(path, error) from None
+
+
+def _could_not_write(path: pathlib.Path, error: OSError) -> StorageError:
+  return StorageError(f"could not write {path}: {error.strerror or error}")

@@ -203,13 +203,17 @@ def seal_manifest(manifest: Manifest, data_key: bytes, stored: str) -> bytes:
     data_key: Its data key.
     stored: Name of the file that it is for.
   """
+  key = leaf_key(data_key, "data-manifest", stored)
+  message = context("manifest", manifest.id, stored)
+  return seal(key, _manifest_bytes(manifest), message)
+
+
+def _manifest_bytes(manifest: Manifest) -> bytes:
   files = [
     {k: v for k, v in entry._asdict().items() if v not in ("", None)}
     for entry in manifest.files
   ]
-  data = dump({**manifest._asdict(), "files": files})
-  key = leaf_key(data_key, "data-manifest", stored)
-  return seal(key, data, context("manifest", manifest.id, stored))
+  return dump({**manifest._asdict(), "files": files})
 
 
 def open_manifest(
@@ -239,6 +243,8 @@ def open_manifest(
   except KeyringError as error:
     raise ContentError(f"the manifest is refused: {error}") from None
   _check(manifest, set_id)
+  if _manifest_bytes(manifest) != data:
+    raise ContentError("the manifest is refused: it has other fields")
   return manifest
 
 
@@ -270,6 +276,7 @@ def _check(manifest: Manifest, set_id: str) -> None:
     and manifest.id == set_id
     and 1 <= manifest.revision < _MAX_COUNT
     and (manifest.name == "" or is_public_name(manifest.name))
+    and 0 < len(names)
     and names == sorted(set(names))
     and len(set(stored)) == len(stored)
     and all(map(_is_right, manifest.files))

@@ -231,9 +231,26 @@ def open_set(
   verify_key: signatures.VerifyKey | None = None,
 ) -> OpenedSet:
   """Open the envelope and the manifest of a set; see `open_data`."""
-  header = layout.read_header(folder)
   if not identities:
     raise KeyringError(f"no identity was given: give a key that opens {folder}")
+  header = layout.read_header(folder)
+  while True:
+    try:
+      return _open_header(folder, header, identities, name, verify_key)
+    except ContentError:
+      newer = layout.read_header(folder)
+      if newer == header:
+        raise
+      header = newer  # Another process has replaced it, and its manifest.
+
+
+def _open_header(
+  folder: pathlib.Path,
+  header: layout.Header,
+  identities: list[Identity],
+  name: str | None,
+  verify_key: signatures.VerifyKey | None,
+) -> OpenedSet:
   opened = open_envelope(header.envelope, identities)
   sealed = layout.read_file(folder / header.manifest)
   manifest = layout.open_manifest(

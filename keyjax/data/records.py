@@ -3,14 +3,15 @@
 import bisect
 import fnmatch
 import itertools
+import operator
 import os
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NoReturn, Protocol, SupportsIndex
 
 from keyjax.arguments import show
 from keyjax.data.format import is_name
-from keyjax.errors import ArgumentError
+from keyjax.errors import ArgumentError, StorageError
 from keyjax.keyring.recipients import Private
 
 
@@ -64,11 +65,13 @@ class Records(Private):
 
   def __getitems__(self, indices: Sequence[SupportsIndex]) -> list[bytes]:
     """Return records in the order of their indices; see `__getitem__`."""
-    places = [self._place(index.__index__()) for index in indices]
+    places = [self._place(operator.index(index)) for index in indices]
     found: list[bytes] = [b""] * len(places)
-    for number, file in enumerate(self._files):
-      mine = [i for i, place in enumerate(places) if place[0] == number]
-      opened = file.read([places[i][1] for i in mine])
+    by_file: dict[int, list[int]] = {}
+    for i, (number, _) in enumerate(places):
+      by_file.setdefault(number, []).append(i)
+    for number, mine in sorted(by_file.items()):
+      opened = self._files[number].read([places[i][1] for i in mine])
       for i, record in zip(mine, opened, strict=True):
         found[i] = record
     return found
@@ -112,15 +115,14 @@ def list_files(source: pathlib.Path) -> dict[str, pathlib.Path]:
   Raises:
     FileNotFoundError: If there is nothing at `source`.
     ArgumentError: If it holds no file, or something else than files.
+    StorageError: If a folder cannot be read.
   """
   if not source.exists():
     raise FileNotFoundError(f"there is no file or folder {source}")
   if source.is_file():
     return {source.name: source}
   found = {}
-  for path in sorted(source.rglob("*")):
-    if path.is_dir() and not path.is_symlink():
-      continue
+  for path in sorted(_walk(source)):
     if not path.is_file():
       raise ArgumentError(f"{path} is neither a file nor a folder")
     name = path.relative_to(source).as_posix()
@@ -133,6 +135,18 @@ def list_files(source: pathlib.Path) -> dict[str, pathlib.Path]:
   if not found:
     raise ArgumentError(f"there is no file in {source}")
   return found
+
+
+def _walk(source: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Yield all that is in a folder but its folders; `rglob` hides errors."""
+
+  def refuse(error: OSError) -> NoReturn:
+    raise StorageError(f"could not read {error.filename}: {error.strerror}")
+
+  for folder, folders, names in os.walk(source, onerror=refuse):
+    place = pathlib.Path(folder)
+    yield from (place / name for name in names)
+    yield from (place / x for x in folders if (place / x).is_symlink())
 
 
 def some(names: Iterable[str]) -> str:

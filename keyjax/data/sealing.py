@@ -79,6 +79,8 @@ def seal_data(
   check_optional_name(name, "name")
   found = as_recipients(recipients)
   _check_places(origin, target, replace=replace)
+  # Now: a set that another process seals from here on is never replaced.
+  replaced = layout.is_sealed(target)
   files = list_files(origin)
   set_id, data_key = f"data/{os.urandom(16).hex()}", new_data_key()
   envelope = seal_envelope(data_key, found, checkpoint=set_id, created=now())
@@ -89,7 +91,7 @@ def seal_data(
     manifest = Manifest(set_id, name, 1, tuple(entries))
     return write_manifest(folder, manifest, data_key, envelope, signer)
 
-  if target.exists():
+  if replaced:
     with changing_folder(target) as commit:
       header, manifest = write(target)
       commit(header, layout.names_of(manifest, header.manifest))

@@ -1,5 +1,6 @@
 """Data that stays as it is, each record of which is checked against its tag."""
 
+import operator
 import os
 import pathlib
 from collections.abc import Callable, Sequence
@@ -13,6 +14,8 @@ from keyjax.data.tags import RecordTags, Tagger
 from keyjax.errors import ArgumentError, ContentError
 from keyjax.keyring.recipients import Private
 from keyjax.secrets import Secret
+
+_PLAIN = bool | int | float | complex | str | bytes | bytearray | memoryview
 
 
 def tag_data(
@@ -244,7 +247,7 @@ it was changed or moved, or is of another set
       IndexError: If there is none.
       ContentError: If it is not what was tagged; the message has its index.
     """
-    i = index.__index__()
+    i = operator.index(index)
     if not 0 <= i < len(self):
       raise IndexError(f"record {i} of {len(self)}")
     found = self._source[i]
@@ -287,11 +290,13 @@ def record_bytes(element: Any) -> bytes:
   """Return an element as bytes, which differ for different elements.
 
   Args:
-    element: Bytes, or a pytree of arrays and numbers: their paths, dtypes,
-      shapes and values count.
+    element: Bytes, which are returned as they are; or a pytree of arrays,
+      numbers and text: their paths, dtypes, shapes and values count. Lists and
+      tuples are the same, and None and what is empty does not count.
 
   Raises:
-    TypeError: If it holds something else.
+    TypeError: If it holds something else, such as an image of Pillow, whose
+      pixels alone do not say what is seen, or an array with a mask.
 
   Example:
     >>> record_bytes({"label": 1}) == record_bytes({"label": 2})
@@ -304,8 +309,13 @@ def record_bytes(element: Any) -> bytes:
 
   parts = []
   for path, leaf in jax.tree_util.tree_leaves_with_path(element):
-    array = np.asarray(leaf)
-    if array.dtype.hasobject:
+    known = isinstance(leaf, np.ndarray | jax.Array | np.generic | _PLAIN)
+    # A mask, or a key of JAX, is not in the values.
+    hidden = isinstance(leaf, np.ma.MaskedArray) or (
+      isinstance(leaf, jax.Array) and not isinstance(leaf.dtype, np.dtype)
+    )
+    array = np.asarray(leaf) if known and not hidden else None
+    if array is None or array.dtype.hasobject:
       raise TypeError(f"a record holds {describe(leaf)}: give an `encode`")
     head = f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}"
     parts += [head.encode(), np.ascontiguousarray(array).tobytes()]

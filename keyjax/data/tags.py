@@ -15,6 +15,7 @@ References:
 """
 
 import hmac
+import operator
 import os
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -23,7 +24,7 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 
 from keyjax import private_files
-from keyjax.arguments import show
+from keyjax.arguments import describe, show
 from keyjax.checkpoint.checks import check_optional_name
 from keyjax.errors import ArgumentError, ContentError, KeyringError
 from keyjax.keyring import SigningKey, VerifyKey
@@ -80,7 +81,13 @@ class Tagger(Private):
       index: Its index in its file.
       label: Its label, if the record does not contain it.
       file: Name of its file in the set.
+
+    Raises:
+      ArgumentError: If the index is negative.
     """
+    index = operator.index(index)
+    if index < 0:
+      raise ArgumentError(f"index={index}: 0 or more")
     text = file.encode()
     parts = (
       index.to_bytes(8, "big"),
@@ -113,6 +120,7 @@ class RecordTags:
     name: Name of the set.
     files: Number of records of each file, in the order in which they were
       added.
+    signed: Whether the file that they were read from has a signature.
   """
 
   def __init__(
@@ -129,6 +137,7 @@ class RecordTags:
       raise ValueError(
         f"{len(tags)} bytes of tags for {sum(self.files.values())} records"
       )
+    self.signed = False
     self._tags = bytes(tags)
 
   def __len__(self) -> int:
@@ -203,8 +212,13 @@ class RecordTags:
       signer: Key that signs the root and the names of the files.
 
     Raises:
+      TypeError: If the signer is no `keyring.SigningKey`.
       OSError: If it cannot be written; the old one is still there then.
     """
+    if not isinstance(signer, SigningKey | None):
+      raise TypeError(
+        f"signer={describe(signer)}: tags are signed with a keyring.SigningKey"
+      )
     document = self._document(
       "none" if signer is None else signature_kind(signer.public)
     )
@@ -257,6 +271,7 @@ class RecordTags:
       )
     if verify_key is not None:
       _check_signature(path, document, signature, verify_key)
+    found.signed = document["algorithm"] != "none"
     return found
 
 

@@ -87,7 +87,10 @@ def test_tags_are_made_extended_and_verified(run, faces):
   (faces / "more.txt").write_text("more")
   answer = run(*verify)
   assert answer.code == 1 and "more.txt was not tagged" in answer.out
-  assert run(*tag).out.startswith("faces.tags has tags of 32 records, 1 of")
+  answer = run(*tag)
+  assert answer.code == 2 and "is signed: give --sign" in answer.err
+  answer = run(*tag, "--sign", "file:signer.key")
+  assert answer.out.startswith("faces.tags has tags of 32 records, 1 of")
   assert run(*verify).code == 0
   (faces / "labels.txt").write_text("dog\ncat\n")
   answer = run(*verify, "--json")
@@ -103,5 +106,8 @@ def test_options_that_do_not_fit_are_refused(run, faces):
   secret = ("--secret", "file:owner.key")
   answer = run("data", "tag", "faces", "a.tags", "--name", "a", *secret)
   assert answer.code == 2 and "another kind of key" in answer.err
+  secret = ("--secret", "file:secret.key")
+  answer = run("data", "tag", "faces", "faces/a", "--name", "a", *secret)
+  assert answer.code == 2 and "faces/a is inside faces" in answer.err
   answer = run("data", "seal", "none", "x", "--to", "@owner.key.pub")
   assert answer.code == 4 and "no file or folder" in answer.err

@@ -99,6 +99,37 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(folder, children):
   data.seal_data(big, folder / "new", owner)
 
 
+@pytest.mark.faults
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(5, "I/O error")])
+@pytest.mark.parametrize("late", [False, True])
+def test_an_interrupt_of_the_last_step_leaves_the_old_or_the_new_set(
+  late, error, folder, monkeypatch
+):
+  """The header is replaced, or not yet, and then the change is interrupted."""
+  owner = keyring.SymmetricKey(Secret.load(folder / "owner"))
+  friend = keyring.SymmetricKey(Secret.generate())
+  old, more = folder / "old", folder / "more"
+
+  def interrupt(*args):
+    raise error
+
+  def interrupted(work) -> list[bytes]:
+    with monkeypatch.context() as patch:
+      place = "sync_folder" if late else "sync_file"
+      patch.setattr(f"keyjax.private_files.{place}", interrupt)
+      with pytest.raises((KeyboardInterrupt, OSError)):
+        work()
+    return contents(old, owner)
+
+  both = TRAIN + MORE if late else TRAIN
+  assert interrupted(lambda: data.append_data(old, more, owner)) == both
+  assert interrupted(lambda: data.rewrap_data(old, owner, [owner, friend]))
+  replaced = interrupted(lambda: data.seal_data(more, old, owner, replace=True))
+  assert replaced == (MORE if late else TRAIN)
+  assert len(list(old.iterdir())) == (4 if late else 7)
+  assert not list(folder.glob(".*"))
+
+
 @pytest.mark.slow
 def test_ten_thousand_tampered_records_are_all_found(owner, tmp_path):
   rng = np.random.default_rng(0)

@@ -1,5 +1,7 @@
 """Sealed data sets: what comes back, and what is refused."""
 
+import errno
+import os
 import pathlib
 import pickle
 import re
@@ -46,6 +48,9 @@ def test_records_come_back_in_any_order(sealed, owner):
   order = [29, 0, 20, 19, 0]
   assert records.__getitems__(order) == [TRAIN[i] for i in order]
   assert records[np.int64(21)] == TRAIN[21]
+  for wrong in (slice(0, 2), "1", 1.0, None):
+    with pytest.raises(TypeError, match="as an integer"):
+      records[wrong]
   opened = data.open_data(sealed, owner)
   assert opened.records("*test*").__getitems__(range(10)) == TEST
   assert len(opened.records()) == 40
@@ -274,6 +279,81 @@ def test_two_writers_do_not_mix(sealed, source, owner):
   assert data.verify_data(sealed, owner, verify_key=SIGNER.public) == []
 
 
+def test_a_set_that_appears_meanwhile_is_not_replaced(
+  source, owner, tmp_path, monkeypatch
+):
+  from keyjax.data import sealing
+
+  def slow(*args, **options):
+    with monkeypatch.context() as patch:
+      patch.setattr(sealing, "seal_envelope", keyring.seal_envelope)
+      (tmp_path / "first").write_text("first")
+      data.seal_data(tmp_path / "first", tmp_path / "set", owner)
+    return keyring.seal_envelope(*args, **options)
+
+  monkeypatch.setattr(sealing, "seal_envelope", slow)
+  with pytest.raises(StorageError, match="could not write"):
+    data.seal_data(source, tmp_path / "set", owner)
+  assert data.open_data(tmp_path / "set", owner).read("first") == b"first"
+  assert not list(tmp_path.glob(".*"))
+
+
+def test_a_set_is_opened_while_it_is_replaced(
+  sealed, source, owner, monkeypatch
+):
+  """A reader that has read the old header continues with the new one."""
+  read = layout.read_header
+  headers = [read(sealed)]
+  data.seal_data(source, sealed, owner, replace=True)
+  monkeypatch.setattr(
+    layout, "read_header", lambda x: headers.pop() if headers else read(x)
+  )
+  assert train(sealed, owner)[29] == TRAIN[29]
+  # A manifest that is missing is still an error.
+  (sealed / layout.read_header(sealed).manifest).unlink()
+  with pytest.raises(ContentError, match=r"\.manifest is missing"):
+    data.open_data(sealed, owner)
+
+
+def test_a_folder_that_cannot_be_read_is_not_left_out(
+  source, owner, tmp_path, monkeypatch
+):
+  scan = os.scandir
+
+  def denied(path):
+    if pathlib.Path(path).name == "labels":
+      raise PermissionError(errno.EACCES, "Permission denied", str(path))
+    return scan(path)
+
+  monkeypatch.setattr(os, "scandir", denied)
+  for work in (
+    lambda: data.seal_data(source, tmp_path / "set", owner),
+    lambda: data.tag_data(source, Secret.generate(), "animals"),
+  ):
+    with pytest.raises(StorageError, match=r"could not read .*/labels: Perm"):
+      work()
+
+
+def test_links_to_folders_are_refused(source, owner, tmp_path):
+  (source / "link").symlink_to(tmp_path)
+  with pytest.raises(ArgumentError, match="link is neither a file"):
+    data.seal_data(source, tmp_path / "set", owner)
+  (source / "link").unlink()
+  (source / "link").symlink_to(source / "labels/names.txt")
+  data.seal_data(source, tmp_path / "set", owner)
+  assert data.open_data(tmp_path / "set", owner).read("link") == LABELS.encode()
+
+
+def test_who_knows_a_public_key_can_seal_another_set(source, tmp_path):
+  """Known break: of an unsigned set nobody knows who sealed it."""
+  reader = keyring.HpkePrivateKey.generate("x25519")
+  (tmp_path / "poison").write_text("poison")
+  data.seal_data(tmp_path / "poison", tmp_path / "set", reader.public)
+  assert data.verify_data(tmp_path / "set", reader) == []
+  with pytest.raises(ContentError, match="not signed"):
+    data.open_data(tmp_path / "set", reader, verify_key=SIGNER.public)
+
+
 def test_one_file_of_any_kind_is_a_set(owner, tmp_path):
   text = tmp_path / "text.safetensors"
   text.write_bytes(bytes(range(256)) * 200)  # Several chunks.
@@ -305,6 +385,8 @@ def test_wrong_arguments_are_refused_and_nothing_is_written(
   refused(keyring.KeyringError, "at least one", source, new, [])
   refused(ValueError, "name='a b'", source, new, owner, name="a b")
   refused(TypeError, "Ed25519", source, new, owner, signer=SIGNER)
+  (tmp_path / "file").touch()
+  refused(StorageError, "could not write", source, tmp_path / "file/a", owner)
   (tmp_path / "none").mkdir()
   refused(ArgumentError, "no file in", tmp_path / "none", new, owner)
   (tmp_path / "none/a\n").touch()
@@ -362,6 +444,7 @@ def test_a_header_of_an_attacker_is_refused(header, sealed, owner):
     {"size": -1},
     {"records": -1},
     {"digests": "x"},
+    {},  # No files.
   ],
 )
 def test_a_manifest_of_a_recipient_cannot_lead_elsewhere(change):
@@ -370,7 +453,27 @@ def test_a_manifest_of_a_recipient_cannot_lead_elsewhere(change):
   key, name = bytes(32), "0123456789abcdef.manifest"
   sealed = layout.seal_manifest(manifest, key, name)
   assert layout.open_manifest(sealed, key, manifest.id, name) == manifest
-  manifest = manifest._replace(files=(entry._replace(**change),))
+  manifest = manifest._replace(
+    files=(entry._replace(**change),) if change else ()
+  )
   sealed = layout.seal_manifest(manifest, key, name)
   with pytest.raises(ContentError, match="out of range"):
     layout.open_manifest(sealed, key, manifest.id, name)
+
+
+@pytest.mark.parametrize(
+  ("extra", "place"), [(b'"ever":1,', b'"files":'), (b'"so":1,', b'"stored":')]
+)
+def test_a_manifest_with_other_fields_is_refused(extra, place, monkeypatch):
+  entry = layout.Entry("a", "0123456789abcdef.file", 3, None)
+  manifest = layout.Manifest("data/" + "0" * 32, "", 1, (entry,))
+  name, made = "0123456789abcdef.manifest", layout._manifest_bytes
+  with monkeypatch.context() as patch:
+    patch.setattr(
+      layout,
+      "_manifest_bytes",
+      lambda x: made(x).replace(place, extra + place),
+    )
+    sealed = layout.seal_manifest(manifest, bytes(32), name)
+  with pytest.raises(ContentError, match="it has other fields"):
+    layout.open_manifest(sealed, bytes(32), manifest.id, name)
