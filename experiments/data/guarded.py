@@ -74,12 +74,16 @@ class Folder:
       description=described.get("description", ""),
     )
 
-  def _read_names(self, features: Any) -> None:
+  def _read_names(self, features: Any, place: str = "") -> None:
     """Read the names of classes, of which each feature has a file."""
     for name, feature in features.items():
-      if hasattr(feature, "names") and hasattr(feature, "num_classes"):
+      path = f"{place}{name}"
+      feature = getattr(feature, "feature", feature)  # Of a sequence.
+      if hasattr(feature, "items"):
+        self._read_names(feature, f"{path}-")
+      elif hasattr(feature, "names") and hasattr(feature, "num_classes"):
         try:
-          text = self._opened.read(f"{name}.labels.txt").decode()
+          text = self._opened.read(f"{path}.labels.txt").decode()
         except keyjax.errors.ArgumentError:  # They are numbers.
           text = "\n".join(map(str, range(feature.num_classes)))
         feature.names = [x.strip() for x in text.split("\n") if x.strip()]
@@ -90,7 +94,7 @@ class Folder:
     Raises:
       ContentError: If there are more or fewer than the description says.
     """
-    records = self._opened.records(f"*-{split}.array_record*")
+    records = self._opened.records(f"{self.name}-{split}.array_record*")
     expected = self.info.splits[split].num_examples
     if len(records) != expected:
       raise keyjax.errors.ContentError(
@@ -142,21 +146,29 @@ def open_files(
       neither sealed nor tagged; the message names the field of the config.
     ContentError: If it is damaged, or not signed as required.
   """
+  verify_key = _verify_key(guard.verify_key)
   try:
     ask = lambda: getpass.getpass(f"Passphrase of {guard.key}: ")  # noqa: E731
     key = keyring.read_key(guard.key, ask)
-    verify_key = None
-    if guard.verify_key:
-      verify_key = keyring.parse_verify_key(guard.verify_key)
     if not guard.tags:
       identity = keyring.as_identity(key)
       return keyjax.data.open_data(path, identity, verify_key=verify_key)
-    if not isinstance(key, keyjax.Secret):
-      raise ValueError(f"data_key={guard.key}: tags are checked with a secret")
-    tags = keyjax.data.RecordTags.read(guard.tags, verify_key)
-    return keyjax.data.open_tagged(path, tags, key)
   except (keyring.KeyringError, FileNotFoundError) as error:
     raise ValueError(f"data_key={guard.key}: {error}") from None
+  if not isinstance(key, keyjax.Secret):
+    raise ValueError(f"data_key={guard.key}: tags are checked with a secret")
+  try:
+    tags = keyjax.data.RecordTags.read(guard.tags, verify_key)
+  except FileNotFoundError:
+    raise ValueError(f"data_tags={guard.tags}: there is no such file") from None
+  return keyjax.data.open_tagged(path, tags, key)
+
+
+def _verify_key(line: str) -> keyring.VerifyKey | None:
+  try:
+    return keyring.parse_verify_key(line) if line else None
+  except keyring.KeyringError as error:
+    raise ValueError(f"data_verify_key: {error}") from None
 
 
 def check(path: Any, guard: Guard) -> None:
@@ -166,6 +178,7 @@ def check(path: Any, guard: Guard) -> None:
     path: Folder of a version of a data set.
     guard: How it is to be opened.
   """
+  _check_source(guard.key)
   sealed = keyjax.data.is_sealed(path)
   if not guard.key:
     for name, value in guard._asdict().items():
@@ -189,8 +202,17 @@ def check(path: Any, guard: Guard) -> None:
 
 def refuse(name: str, guard: Guard) -> None:
   """Raise a ValueError if a data set without a folder has a guard."""
+  _check_source(guard.key)
   if guard != NONE:
     raise ValueError(
       f"data_key={guard.key}: {name} has no folder that could be sealed or "
       "tagged"
+    )
+
+
+def _check_source(key: str) -> None:
+  """Refuse what is no source, and do not show it: it might be a key."""
+  if key and key.partition(":")[0] not in ("file", "env", "fd"):
+    raise ValueError(
+      "data_key: give file:PATH, env:NAME or fd:NUMBER, not the key itself"
     )

@@ -9,6 +9,7 @@ import pytest
 
 import keyjax
 from experiments import data, prepare
+from experiments.data import guarded
 from experiments.data.guarded import Guard
 from experiments.run import config as configs
 from keyjax import keyring
@@ -160,7 +161,13 @@ def test_what_does_not_fit_is_refused(plain, sealed, tags, key, tmp_path):
   refused("give --config.data_key, too", plain, Guard(tags=tags))
   refused("tags are of sets that are not", sealed, Guard(key, tags))
   refused("does not exist", sealed, Guard("file:none.key"))
-  refused("is no public|verify key", sealed, Guard(key, verify_key="a"))
+  refused("data_tags=none: there is no such", plain, Guard(key, "none"))
+  refused("^data_verify_key: ", sealed, Guard(key, verify_key="a"))
+  pasted = "ab" * 32
+  for name in ("mnist", "digits", "python_help"):
+    with pytest.raises(ValueError, match="data_key: give file:PATH") as found:
+      data.load(name, plain, guard=Guard(pasted))
+    assert pasted not in str(found.getrepr(style="long"))
   other = tmp_path / "other.key"
   keyring.write_key(other, keyjax.Secret.generate(), plain=True)
   refused("cannot open", sealed, Guard(f"file:{other}"))
@@ -171,6 +178,62 @@ def test_what_does_not_fit_is_refused(plain, sealed, tags, key, tmp_path):
     data.load("mnist", plain, guard=Guard(f"file:{other}", tags))
   with pytest.raises(ValueError, match="digits has no folder"):
     data.load("digits", guard=Guard(key))
+
+
+def test_names_of_classes_and_nested_features_are_those_of_the_builder(
+  key, tmp_path
+):
+  import tensorflow_datasets as tfds
+
+  kinds = tfds.features
+  features = kinds.FeaturesDict(
+    {
+      "label": kinds.ClassLabel(names=["cat", "dog"]),
+      "parts": kinds.Sequence({"label": kinds.ClassLabel(names=["tail"])}),
+      "tags": kinds.Sequence(kinds.ClassLabel(names=["old", "new"])),
+      "info": {"place": kinds.ClassLabel(num_classes=3)},
+    }
+  )
+  folder = tmp_path / "toy/1.0.0"
+  folder.mkdir(parents=True)
+  features.save_config(folder)
+  example = {
+    "label": "dog",
+    "parts": [{"label": "tail"}] * 2,
+    "tags": ["new", "old", "new"],
+    "info": {"place": 2},
+  }
+  # The name of one split ends like that of the other.
+  sizes = {"train": 2, "pre-train": 3}
+  with prepare._without_tensorflow(()):
+    record = features.serialize_example(features.encode_example(example))
+  for split, size in sizes.items():
+    name = f"toy-{split}.array_record-00000-of-00001"
+    write_records(folder / name, [record] * size)
+  described = {
+    "name": "toy",
+    "version": "1.0.0",
+    "fileFormat": "array_record",
+    "splits": [
+      {"name": split, "shardLengths": [str(size)]}
+      for split, size in sizes.items()
+    ],
+  }
+  (folder / "dataset_info.json").write_text(json.dumps(described))
+  owner = keyring.as_identity(keyring.read_key(key))
+  keyjax.data.seal_data(folder, tmp_path / "sealed", owner)
+  found = guarded.Folder(guarded.open_files(tmp_path / "sealed", Guard(key)))
+  kinds = found.info.features
+  assert kinds["label"].names == ["cat", "dog"]
+  assert kinds["parts"]["label"].names == ["tail"]
+  assert kinds["tags"].feature.names == ["old", "new"]
+  assert kinds["info"]["place"].names == ["0", "1", "2"]
+  for split, size in sizes.items():
+    records = found.as_data_source(split)
+    assert len(records) == size
+  assert records[2]["label"] == 1
+  assert list(records[2]["tags"]) == [1, 0, 1]
+  assert list(records[2]["parts"]["label"]) == [0, 0]
 
 
 def test_a_text_may_be_sealed(key, tmp_path):
