@@ -167,6 +167,23 @@ def test_a_clean_model_needs_more():
   assert clean.size.min() > 1.5 * patched.size[TARGET]
 
 
+@pytest.mark.slow
+def test_false_alarms_of_three_clean_networks():
+  """A trojan stands out more than any class of networks without one."""
+  trojan = trojans.anomaly(reversed_of("patch").size).max()
+  flags = []
+  for seed in (1, 2, 3):
+    params = trojaned.train(toys.digits()[0], seed=seed)
+    h = trojaned.hidden(params, toys.digits()[0].image)
+    found = trojans.clusters(h, toys.digits()[0].label)
+    called = trojans.flagged(found, toys.digits()[0].label)
+    assert called.mean() < 0.1
+    logits_fn = jax.tree_util.Partial(trojaned.RUN, params)
+    sizes = _reverse(logits_fn, jnp.asarray(CLEAN.image)).size
+    flags.append(trojans.anomaly(sizes).max())
+  assert max(flags) < trojan and np.median(flags) < 2
+
+
 def test_some_classes_alone_can_be_searched():
   net = trojaned.trojaned("patch")
   x = jnp.asarray(CLEAN.image)
