@@ -1,12 +1,12 @@
 """Studies of poisoned data: what each must have, and each on a few digits."""
 
 import functools
-import json
 
 import pytest
 
 from experiments import data, poisons
 from experiments.studies import base
+from tests.experiments import study
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +26,7 @@ def figures_of(lab):
 
 @pytest.mark.parametrize("name", poisons.names())
 def test_a_study_says_what_it_measures(name):
-  study = poisons.get(name)
-  assert study.TITLE and not study.TITLE.endswith(".")
-  assert study.SENTENCE.endswith(".")
-  assert study.DATASETS and set(study.DATASETS) <= set(data.names())
-  assert study.__doc__
+  study.check_words(poisons.get(name))
 
 
 def test_an_unknown_study_is_refused():
@@ -43,15 +39,9 @@ def test_an_unknown_study_is_refused():
 @pytest.mark.parametrize("name", poisons.names())
 def test_a_study_returns_figures(figures_of, name):
   figures = figures_of(name)
-  names = [figure.name for figure in figures]
-  assert names and len(set(names)) == len(names)
-  for figure in figures:
-    assert figure.low <= figure.value <= figure.high, figure
-    assert figure.n >= 0 and isinstance(figure.target, str)
-    assert bool(figure.curve) == (figure.x is not None)
+  study.check_figures(figures)
   if any(figure.curve for figure in figures):
     assert poisons.get(name).AXIS
-  json.dumps(figures)  # Numbers of Python: nothing else is written to files.
 
 
 def values(figures):

@@ -1,12 +1,12 @@
 """Studies: what each must have, and each on a few digits."""
 
 import functools
-import json
 
 import pytest
 
 from experiments import data, studies
 from experiments.studies import base
+from tests.experiments import study
 
 
 @pytest.fixture(scope="module")
@@ -19,22 +19,18 @@ def lab(tmp_path_factory):
 def figures_of(lab):
   @functools.cache
   def run(name):
-    study = studies.get(name)
-    if "digits" in study.DATASETS:
-      return study.run(lab)
-    own = data.load(study.DATASETS[0], num_train=300, num_test=100)
-    return study.run(lab._replace(dataset=own))
+    found = studies.get(name)
+    if "digits" in found.DATASETS:
+      return found.run(lab)
+    own = data.load(found.DATASETS[0], num_train=300, num_test=100)
+    return found.run(lab._replace(dataset=own))
 
   return run
 
 
 @pytest.mark.parametrize("name", studies.names())
 def test_a_study_says_what_it_measures(name):
-  study = studies.get(name)
-  assert study.TITLE and not study.TITLE.endswith(".")
-  assert study.SENTENCE.endswith(".")
-  assert study.DATASETS and set(study.DATASETS) <= set(data.names())
-  assert study.__doc__
+  study.check_words(studies.get(name))
 
 
 def test_an_unknown_study_is_refused():
@@ -50,14 +46,7 @@ def test_what_studies_share_is_no_study():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", studies.names())
 def test_a_study_returns_figures(figures_of, name):
-  figures = figures_of(name)
-  names = [figure.name for figure in figures]
-  assert names and len(set(names)) == len(names)
-  for figure in figures:
-    assert figure.low <= figure.value <= figure.high, figure
-    assert figure.n >= 0
-    assert isinstance(figure.target, str)
-  json.dumps(figures)  # Numbers of Python: nothing else is written to files.
+  study.check_figures(figures_of(name))
 
 
 @pytest.mark.slow
