@@ -10,7 +10,7 @@ from keyjax.data import format as layout
 from keyjax.data.folders import changing_folder
 from keyjax.data.opened import open_set
 from keyjax.data.records import list_files
-from keyjax.data.sealing import Sealer, write_manifest
+from keyjax.data.sealing import Sealer, check_source, write_manifest
 from keyjax.errors import ArgumentError
 from keyjax.keyring import Identity, Recipient, rewrap_envelope
 
@@ -39,7 +39,8 @@ def append_data(
 
   Raises:
     FileNotFoundError: If there is no set, or nothing at `source`.
-    ArgumentError: If the set is signed and there is no signer, or the reverse.
+    ArgumentError: If the set is signed and there is no signer, the source is a
+      sealed set, or a new file has the name of a folder of the set.
     KeyringError: If no identity opens it.
     ContentError: If the set or a new file is damaged, or the set is not signed
       with this key.
@@ -48,6 +49,7 @@ def append_data(
   folder = pathlib.Path(path)
   tried = as_identities(identities)
   signatures.check_signer(signer)
+  check_source(pathlib.Path(source), folder)
   files = list_files(pathlib.Path(source))
   with changing_folder(folder) as commit:
     verify_key = None if signer is None else signer.public_key()
@@ -60,6 +62,9 @@ def append_data(
     new = sorted(set(files) - known)
     if not new:
       return 0
+    clash = layout.clash({*known, *new})
+    if clash:
+      raise ArgumentError(f"{clash} would be a file and a folder of {path}")
     sealer = Sealer(folder, manifest.id, found.data_key, signed=signed)
     entries = [*manifest.files, *(sealer.seal(files[x], x) for x in new)]
     manifest = manifest._replace(

@@ -16,6 +16,7 @@ import json
 import os
 import pathlib
 import re
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from keyjax.errors import ContentError, KeyringError, SealError, StorageError
@@ -278,6 +279,7 @@ def _check(manifest: Manifest, set_id: str) -> None:
     and (manifest.name == "" or is_public_name(manifest.name))
     and 0 < len(names)
     and names == sorted(set(names))
+    and not clash(names)
     and len(set(stored)) == len(stored)
     and all(map(_is_right, manifest.files))
   )
@@ -295,6 +297,17 @@ def _is_right(entry: Entry) -> bool:
     and 0 <= entry.size < _MAX_COUNT
     and 0 <= (entry.records or 0) < _MAX_COUNT
   )
+
+
+def clash(names: Collection[str]) -> str:
+  """Return a name of a file that is that of a folder, too; empty if none is.
+
+  Example:
+    >>> clash(["a", "b/c"]), clash(["a", "a/c"])
+    ('', 'a')
+  """
+  folders = {str(x) for name in names for x in pathlib.PurePath(name).parents}
+  return min(folders.intersection(names), default="")
 
 
 def is_name(name: str) -> bool:

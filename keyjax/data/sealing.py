@@ -203,6 +203,11 @@ def _check_places(
   replaced = replace and layout.is_sealed(target)
   if (target.exists() or target.is_symlink()) and not replaced:
     raise FileExistsError(f"{target} exists")
+  check_source(source, target)
+
+
+def check_source(source: pathlib.Path, target: pathlib.Path) -> None:
+  """Raise an ArgumentError if a source is sealed, or contains a set."""
   if layout.is_sealed(source):
     raise ArgumentError(f"{source} is a sealed data set already")
   if target.resolve().is_relative_to(source.resolve()):

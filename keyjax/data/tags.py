@@ -26,6 +26,7 @@ from cryptography.exceptions import InvalidSignature
 from keyjax import private_files
 from keyjax.arguments import describe, show
 from keyjax.checkpoint.checks import check_optional_name
+from keyjax.data.format import is_name
 from keyjax.errors import ArgumentError, ContentError, KeyringError
 from keyjax.keyring import SigningKey, VerifyKey
 from keyjax.keyring.encoding import decode, dump, encode, field, parse
@@ -257,7 +258,8 @@ class RecordTags:
     head, _, tags = pathlib.Path(path).read_bytes().partition(b"\n")
     try:
       document = parse(head, "a header", size=_MAX_HEADER, items=1 << 20)
-      signature = decode(document.pop("signature", None) or "")
+      signature = decode(field(document, "signature", str))
+      del document["signature"]
       files = {
         name: count for name, count in map(_pair, document.get("files") or [])
       }
@@ -279,6 +281,8 @@ def _pair(fields: Any) -> tuple[str, int]:
   name, count = fields
   if type(name) is not str or type(count) is not int:
     raise KeyringError("its files are of another type")
+  if name and not is_name(name):
+    raise KeyringError("its files are not named by paths in a folder")
   if not 0 <= count < 1 << 48:
     raise KeyringError("its files have impossible numbers of records")
   return name, count

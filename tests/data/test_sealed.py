@@ -400,6 +400,33 @@ def test_wrong_arguments_are_refused_and_nothing_is_written(
     data.append_data(tmp_path / "no", source, owner)
 
 
+def test_a_manifest_has_no_file_that_is_a_folder():
+  entries = (
+    layout.Entry("a", "0123456789abcdef.file", 3, None),
+    layout.Entry("a/b", "fedcba9876543210.file", 3, None),
+  )
+  manifest = layout.Manifest("data/" + "0" * 32, "", 1, entries)
+  name = "0123456789abcdef.manifest"
+  sealed = layout.seal_manifest(manifest, bytes(32), name)
+  with pytest.raises(ContentError, match="out of range"):
+    layout.open_manifest(sealed, bytes(32), manifest.id, name)
+
+
+def test_a_set_is_not_appended_to_itself_or_under_its_files(
+  sealed, source, owner
+):
+  def refused(match: str, folder: pathlib.Path) -> None:
+    with pytest.raises(ArgumentError, match=match):
+      data.append_data(sealed, folder, owner, signer=SIGNER.private)
+    assert data.inspect_data(sealed, owner)["revision"] == 1
+
+  refused("is a sealed data set already", sealed)
+  refused("is inside", sealed.parent)
+  shutil.rmtree(source / "labels")
+  (source / "labels").touch()
+  refused("labels would be a file and a folder", source)
+
+
 def test_a_set_says_what_it_does_not_have(sealed, owner):
   opened = data.open_data(sealed, owner)
   with pytest.raises(ArgumentError, match="as a whole: it has labels/names"):

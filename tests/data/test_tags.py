@@ -130,12 +130,22 @@ def test_a_changed_file_of_tags_is_refused(source, tags, tmp_path):
     path.write_bytes(wrong)
     with pytest.raises(ContentError):
       data.RecordTags.read(path, SIGNERS[0].public)
-  for wrong in (b"", b"{}", right[:-1], right + b"0", right[:40]):
+  head = right.partition(b"\n")[0]
+  start = head.index(b'"signature":')
+  numbered = right.replace(head[start:-1], b'"signature":1')
+  for wrong in (b"", b"{}", right[:-1], right + b"0", right[:40], numbered):
     path.write_bytes(wrong)
     with pytest.raises(ContentError, match="no file of tags"):
       data.RecordTags.read(path)
   with pytest.raises(FileNotFoundError):
     data.RecordTags.read(tmp_path / "none")
+
+
+@pytest.mark.parametrize("file", ["../a", "/etc/passwd", "a\x1b[31m", "a//b"])
+def test_tags_do_not_lead_out_of_a_folder(file, tmp_path):
+  data.RecordTags("animals", {file: 1}, bytes(32)).write(tmp_path / "tags")
+  with pytest.raises(ContentError, match="not named by paths in a folder"):
+    data.RecordTags.read(tmp_path / "tags")
 
 
 def test_a_source_of_grain_is_checked(source):
