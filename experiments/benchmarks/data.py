@@ -7,6 +7,7 @@ and while a CNN trains on them. Nothing is cached between rounds but the files.
 
 import functools
 import io
+import itertools
 import pathlib
 import tempfile
 from collections.abc import Callable, Iterator
@@ -155,10 +156,9 @@ def _trainer() -> Callable[[Callable[[], Iterator[np.ndarray]]], Any]:
     return optax.apply_updates(variables, updates), moments
 
   def train(start: Callable[[], Iterator[np.ndarray]]) -> Any:
-    batches, state = start(), first
-    for batch in data.prefetch(
-      (next(batches) for _ in range(_STEPS)), jnp.asarray, 2
-    ):
+    ahead: Any = itertools.islice(start(), _STEPS)
+    state = first
+    for batch in data.prefetch(ahead, jnp.asarray, 2):
       state = step(state, batch)
     return state
 

@@ -6,8 +6,6 @@ The burst has no valid tag: its writers lack the key. What writers who have the
 key send passes, and is the last line.
 """
 
-import hashlib
-import hmac
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,7 +13,7 @@ import jax
 import numpy as np
 
 from experiments.poisons import base
-from keyjax import Secret
+from keyjax import Secret, data
 from keyjax.attacks.game import Examples
 from keyjax.attacks.poisoning import stream as attack
 from keyjax.attacks.poisoning.label_flips import Flipped
@@ -112,20 +110,18 @@ def _make(lab: base.Lab) -> _Stream:
 def _tags(
   secret: Secret, made: _Stream, from_owner: np.ndarray
 ) -> Callable[[int, np.ndarray, int], bool]:
-  """Return whether a record has a valid tag: HMAC-SHA256 of all it holds.
+  """Return a function that says whether a record has a valid tag.
 
   Records that are not the owner's come with the tag of another key.
   """
-  keys = secret.derive("records", 32), bytes(32)
-
-  def tag(key: bytes, number: int, image: np.ndarray, label: int) -> bytes:
-    record = number.to_bytes(8, "big") + image.tobytes()
-    return hmac.digest(key, record + label.to_bytes(4, "big"), hashlib.sha256)
+  owner = data.Tagger(secret, "stream")
+  stranger = data.Tagger(Secret.generate(), "stream")
 
   def has_tag(number: int, image: np.ndarray, label: int) -> bool:
-    signer = keys[0] if from_owner.flat[number] else keys[1]
-    sent = tag(signer, number, image, label)
-    return hmac.compare_digest(sent, tag(keys[0], number, image, label))
+    record, label_bytes = image.tobytes(), label.to_bytes(4, "big")
+    writer = owner if from_owner.flat[number] else stranger
+    sent = writer.tag(record, number, label=label_bytes)
+    return owner.is_right(sent, record, number, label=label_bytes)
 
   return has_tag
 
