@@ -9,6 +9,7 @@ from keyjax.checkpoint.format.signature import VerifyKey
 from keyjax.data.folders import new_folder, write_file
 from keyjax.data.opened import SealedData, open_data
 from keyjax.data.record_files import RecordWriter
+from keyjax.errors import ArgumentError
 from keyjax.keyring import Identity
 
 _AT_ONCE = 128  # Records in memory.
@@ -39,6 +40,7 @@ def export_data(
 
   Raises:
     FileExistsError: If something is at `target`.
+    ArgumentError: If `target` is inside the set.
     FileNotFoundError, KeyringError, ContentError: As `open_data`; nothing is
       written if a record is refused.
     StorageError: If it cannot be written.
@@ -46,6 +48,10 @@ def export_data(
   place = pathlib.Path(target)
   if place.exists() or place.is_symlink():
     raise FileExistsError(f"{place} exists")
+  if place.resolve().is_relative_to(pathlib.Path(path).resolve()):
+    raise ArgumentError(
+      f"{place} is inside {path}, which may be copied and published"
+    )
   opened = open_data(
     path, as_identities(identities), name=name, verify_key=verify_key
   )

@@ -29,7 +29,14 @@ from keyjax.checkpoint.checks import check_optional_name
 from keyjax.data.format import is_name
 from keyjax.errors import ArgumentError, ContentError, KeyringError
 from keyjax.keyring import SigningKey, VerifyKey
-from keyjax.keyring.encoding import decode, dump, encode, field, parse
+from keyjax.keyring.encoding import (
+  check_name,
+  decode,
+  dump,
+  encode,
+  field,
+  parse,
+)
 from keyjax.keyring.recipients import Private
 from keyjax.keyring.signing import signature_kind
 from keyjax.merkle import Tree
@@ -263,7 +270,8 @@ class RecordTags:
       files = {
         name: count for name, count in map(_pair, document.get("files") or [])
       }
-      found = cls(field(document, "name", str), files, tags)
+      name = check_name(field(document, "name", str), "its name")
+      found = cls(name, files, tags)
       same = found._document(field(document, "algorithm", str)) == document
     except (KeyringError, TypeError, ValueError) as error:
       raise ContentError(f"{path} is no file of tags: {error}") from None

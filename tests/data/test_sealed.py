@@ -400,6 +400,14 @@ def test_wrong_arguments_are_refused_and_nothing_is_written(
     data.append_data(tmp_path / "no", source, owner)
 
 
+def test_nothing_is_exported_into_a_set(sealed, owner, tmp_path):
+  (tmp_path / "link").symlink_to(sealed)
+  for target in (sealed / "plain", tmp_path / "link/a/plain"):
+    with pytest.raises(ArgumentError, match="is inside"):
+      data.export_data(sealed, target, owner)
+  assert not list(sealed.glob("[.ap]*"))
+
+
 def test_a_manifest_has_no_file_that_is_a_folder():
   entries = (
     layout.Entry("a", "0123456789abcdef.file", 3, None),
