@@ -146,7 +146,11 @@ def test_tags_do_not_lead_out_of_a_folder(file, tmp_path):
   data.RecordTags("animals", {file: 1}, bytes(32)).write(tmp_path / "tags")
   with pytest.raises(ContentError, match="not named by paths in a folder"):
     data.RecordTags.read(tmp_path / "tags")
-  data.RecordTags(file, {"a": 1}, bytes(32)).write(tmp_path / "tags")
+
+
+@pytest.mark.parametrize("name", ["", "../a", "a\x1b[31m"])
+def test_a_file_of_tags_has_a_right_name(name, tmp_path):
+  data.RecordTags(name, {"a": 1}, bytes(32)).write(tmp_path / "tags")
   with pytest.raises(ContentError, match="its name: a name has"):
     data.RecordTags.read(tmp_path / "tags")
 
