@@ -20,6 +20,6 @@ def small() -> Iterator[None]:
     patch.setattr(trojan_models, "_CLEAN", 2)
     patch.setattr(trojan_models, "_STEPS", {"digits": 20})
     patch.setattr(trojan_models, "_TROJANED", {"digits": 2})
-    for name in ("_WRONG", "_RANDOM"):
-      patch.setattr(trojan_locks, name, 2)
+    patch.setattr(trojan_locks, "_WRONG", 2)
+    patch.setattr(trojan_locks, "_RANDOM", {"digits": 2})
     yield
