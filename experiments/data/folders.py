@@ -75,7 +75,9 @@ def open_folder(folder: epath.Path, guard: guarded.Guard = guarded.NONE) -> Any:
   """
   guarded.check(folder, guard)
   if guard.key:
-    return guarded.Folder(guarded.open_files(folder, guard))
+    found = guarded.Folder(guarded.open_files(folder, guard))
+    found.check_place(folder.parent.name, folder.name)
+    return found
   # Here, because the digits and the models do not need TFDS.
   import tensorflow_datasets as tfds
 

@@ -74,6 +74,22 @@ class Folder:
       description=described.get("description", ""),
     )
 
+  def check_place(self, name: str, version: str) -> None:
+    """Refuse another set of the same owner, or another version.
+
+    Args:
+      name: Name that the description should have.
+      version: Version that it should have.
+
+    Raises:
+      ContentError: If it has another.
+    """
+    if (self.name, self.info.version) != (name, version):
+      raise keyjax.errors.ContentError(
+        f"{self._opened.path} holds {self.name} {self.info.version}, not "
+        f"{name} {version}"
+      )
+
   def _read_names(self, features: Any, place: str = "") -> None:
     """Read the names of classes, of which each feature has a file."""
     for name, feature in features.items():

@@ -292,7 +292,8 @@ def record_bytes(element: Any) -> bytes:
   Args:
     element: Bytes, which are returned as they are; or a pytree of arrays,
       numbers and text: their paths, dtypes, shapes and values count. Lists and
-      tuples are the same, and None and what is empty does not count.
+      tuples are the same; None, what is empty and static fields of a node do
+      not count.
 
   Raises:
     TypeError: If it holds something else, such as an image of Pillow, whose

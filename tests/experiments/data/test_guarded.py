@@ -134,6 +134,21 @@ def test_a_tagged_set_is_checked_each_time(plain, tags, key, tmp_path):
   assert len(data.load("mnist", changed).train_labels) == 40  # Not checked.
 
 
+@pytest.mark.parametrize("place", ["cifar10/3.0.1", "mnist/3.0.2"])
+def test_another_set_of_the_same_owner_is_refused(
+  place, plain, sealed, tags, key, tmp_path
+):
+  name = place.partition("/")[0]
+  for folder, guard in (
+    (sealed, Guard(key, verify_key=VERIFY_KEY)),
+    (plain, Guard(key, tags, VERIFY_KEY)),
+  ):
+    moved = tmp_path / "moved" / folder.name
+    shutil.copytree(folder / VERSION, moved / place)
+    with pytest.raises(ContentError, match=f"holds mnist 3.0.1, not {name}"):
+      data.load(name, moved, guard=guard)
+
+
 def test_images_that_are_streamed_are_read_sealed(sealed, key):
   batches = data.stream(
     "mnist",
