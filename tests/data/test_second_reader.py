@@ -1,4 +1,4 @@
-"""A second reader, written from docs/formats/data.md alone, reads the same."""
+"""A second reader, which follows docs/formats/data.md, reads the same."""
 
 import base64
 import hashlib
