@@ -115,9 +115,7 @@ def _row(study: Any, name: str, lab: Lab, figure: Figure) -> Row:
     low=figure.low,
     high=figure.high,
     # Numbers that are no shares, such as distances, have none.
-    interval=(
-      "Clopper-Pearson over examples" if figure.low < figure.high else ""
-    ),
+    interval=figure.method if figure.low < figure.high else "",
     images=figure.n,
     target=figure.target,
   )

@@ -8,13 +8,29 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import models
-from experiments.studies.base import Figure, Lab, number, sample, share
+from experiments.studies.base import (
+  Figure,
+  Lab,
+  difference,
+  number,
+  sample,
+  share,
+)
 from keyjax.attacks import fit
 from keyjax.attacks.game import Examples
 from keyjax.attacks.privacy import shadows, stacked
 from keyjax.scheme import PyTree
 
-__all__ = ["Figure", "Lab", "Networks", "network", "number", "sample", "share"]
+__all__ = [
+  "Figure",
+  "Lab",
+  "Networks",
+  "difference",
+  "network",
+  "number",
+  "sample",
+  "share",
+]
 
 RECIPE = fit.Recipe("adam", 2e-3, batch_size=64)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 import keyjax
 from experiments.poisons import base, locked, trojaned
-from keyjax.attacks import intervals, near_keys
+from keyjax.attacks import near_keys
 from keyjax.attacks.evasion.problem import LogitsFn
 from keyjax.attacks.poisoning import trojans
 from keyjax.scheme import ApplyFn, PyTree
@@ -80,9 +80,7 @@ def _gain(title: str, found: trojans.Judged) -> base.Figure:
   first, second = (
     base.share("", x)[1:4] for x in (found.success, found.unprompted)
   )
-  low, high = intervals.difference(first, second)
-  value = first[0] - second[0]
-  return base.Figure(title, value, low, high, found.success.size)
+  return base.difference(title, first, second, found.success.size)
 
 
 def _planted(lab: base.Lab, lock: str) -> Iterator[base.Figure]:

@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.poisons import base, locked, trojaned
-from keyjax.attacks import intervals
 from keyjax.attacks.poisoning import trojans
 from keyjax.attacks.poisoning.trojans.trigger import StampFn
 from keyjax.schemes import pixel_shuffle
@@ -103,11 +102,6 @@ def _accuracies(
     f"{title}: accuracy without, with the patch", opened, "", curve, x
   )
   first, second = (base.share("", x)[1:4] for x in (opened, without))
-  low, high = intervals.difference(first, second)
-  yield base.Figure(
-    f"{title}: gain of the patch",
-    first[0] - second[0],
-    low,
-    high,
-    opened.size,
+  yield base.difference(
+    f"{title}: gain of the patch", first, second, opened.size
   )

@@ -19,9 +19,13 @@ from experiments import data, models
 from experiments.run import config as configs
 from experiments.run import files, pictures
 from experiments.training import train
+from keyjax.attacks import intervals
 from keyjax.attacks.evasion.problem import Evasion, LogitsFn, refuse_nan
 from keyjax.attacks.game import Examples
 from keyjax.attacks.intervals import clopper_pearson
+
+# A share, and the ends of its interval.
+Span = tuple[float, float, float]
 
 
 class Figure(NamedTuple):
@@ -38,6 +42,7 @@ class Figure(NamedTuple):
     x: Where on the horizontal axis that point is; the study's `AXIS` says of
       what.
     drawn: Whether it is only drawn, and left out of tables.
+    method: How the interval was computed.
   """
 
   name: str
@@ -49,6 +54,7 @@ class Figure(NamedTuple):
   curve: str = ""
   x: float | None = None
   drawn: bool = False
+  method: str = "Clopper-Pearson over examples"
 
 
 class Lab(NamedTuple):
@@ -240,6 +246,28 @@ def share(
   low, high = clopper_pearson(int(hits.sum()), hits.size)
   mean = float(hits.mean())
   return Figure(name, mean, low, high, hits.size, target, curve, x)
+
+
+def difference(
+  name: str, first: Span, second: Span, n: int, target: str = ""
+) -> Figure:
+  """Return the difference of two shares as a figure, with its interval.
+
+  Args:
+    name: What was measured.
+    first: Share, and the low and the high end of its interval.
+    second: The same of the share that is subtracted.
+    n: Number of examples of each.
+    target: Published figure, in words.
+
+  Example:
+    >>> difference("gain", (0.75, 0.5, 1.0), (0.5, 0.25, 0.75), 20).value
+    0.25
+  """
+  low, high = intervals.difference(first, second)
+  method = "Newcombe over examples"
+  value = first[0] - second[0]
+  return Figure(name, value, low, high, n, target, method=method)
 
 
 def number(

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import keyjax
 from experiments.studies import base
 from experiments.studies.substitute import Outcome, Plan, attack, labels_of
-from keyjax.attacks import intervals
 from keyjax.attacks.evasion import bim
 from keyjax.attacks.transfer_matrix import SIGNS, UNCHANGED, transfer_matrix
 
@@ -65,12 +64,10 @@ def _less(outcomes: dict[str, Outcome], plain: str, keyed: str) -> base.Figure:
   """Return by how much a key lowers the error at the largest epsilon."""
   epsilon = max(_EPSILONS)
   first, second = (outcomes[x].errors[epsilon][0] for x in (plain, keyed))
-  low, high = intervals.difference(first, second)
-  return base.Figure(
+  return base.difference(
     f"{plain} minus {keyed}, epsilon {epsilon}: difference of errors",
-    first.error - second.error,
-    low,
-    high,
+    first,
+    second,
     outcomes[plain].judged,
     "about 0",
   )

@@ -28,7 +28,7 @@ def owner() -> keyring.SymmetricKey:
 
 @pytest.fixture
 def source(tmp_path: pathlib.Path) -> pathlib.Path:
-  """Return the folder of a data set, as TFDS lays it out."""
+  """Return the folder of a data set, with files as TFDS has them."""
   folder = tmp_path / "source"
   (folder / "labels").mkdir(parents=True)
   (folder / "labels/names.txt").write_text(LABELS)
