@@ -1,12 +1,10 @@
 """A set and its tags that an earlier commit has written."""
 
-import tarfile
-
 import pytest
 
 from keyjax import Secret, data, keyring
-from tests.conftest import ROOT
 from tests.data.conftest import LABELS, TRAIN, write_records
+from tests.golden import archives
 
 SECRET = Secret(bytes(range(32)))
 SIGNER = keyring.SigningKey("ed25519", bytes(32))
@@ -14,10 +12,7 @@ SIGNER = keyring.SigningKey("ed25519", bytes(32))
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-  path = tmp_path_factory.mktemp("golden")
-  with tarfile.open(ROOT / "tests/golden/data.tar.gz") as archive:
-    archive.extractall(path)
-  return path
+  return archives.unpacked("data", tmp_path_factory.mktemp("golden"))
 
 
 def test_a_set_of_an_earlier_commit_opens(folder):
