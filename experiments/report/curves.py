@@ -1,5 +1,6 @@
 """Chart of a figure against a number, with one line for each group."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -52,7 +53,9 @@ def curves(
     log: Whether the horizontal axis is logarithmic.
   """
   xs = sorted({at.x for points in lines.values() for at in points})
-  shift = _APART * (xs[-1] - xs[0])
+  least = min((b - a for a, b in itertools.pairwise(xs)), default=0.0)
+  # All lines together take less than half of the way to the next point.
+  shift = min(_APART * (xs[-1] - xs[0]), 0.4 * least / len(lines))
   ends = (xs[0], xs[-1]) if log else (xs[0] - 4 * shift, xs[-1] + 4 * shift)
   frame = Frame(Scale(*ends, log=log), Scale(0, top), 170)
   marks = y_axis(frame, (0, top / 2, top), "{:g}".format)

@@ -70,22 +70,8 @@ def _head(rows: Sequence[Row], groups: Mapping[str, Sequence[Row]]) -> Html:
     element("p", about, class_="eyebrow"),
     element("h1", _TITLE),
     element("p", first, class_="lead"),
-    *(element("p", x) for x in _sentences(groups)),
     element("div", *tiles, class_="tiles"),
   )
-
-
-def _sentences(groups: Mapping[str, Sequence[Row]]) -> Iterator[str]:
-  """Yield what the first curve of each study does, in words."""
-  for members in groups.values():
-    found = claims.lines(members)
-    for name, own in [*found.items()][:1]:
-      first, *_, last = own
-      yield (
-        f"{members[0]['study_title']}: {name}, {first['value']:.3g} at "
-        f"{first['x']:g} and {last['value']:.3g} at {last['x']:g} "
-        f"({first['axis']})."
-      )
 
 
 def _tiles(groups: Mapping[str, Sequence[Row]]) -> Iterator[Html]:

@@ -68,7 +68,7 @@ def test_rows_resume_and_the_page_draws_them(
   assert [r["value"] for r in figures] == [0.55, 0.45, 300.0, 0.5]
   assert [r.get("x") for r in figures] == [0.0, 0.5, None, 0.25]
   page = (folder / "poisoning.html").read_text()
-  assert "A study: accuracy, 0.6 at 0 and 0.4 at 0.5 (share)." in page
+  assert "accuracy, end to end" in page
   assert page.count("<img") == 2 and page.count("<circle") == 3
   assert "as &lt;before&gt;" in page and "<before>" not in page
   assert not re.search(r"\b(None|nan)\b", page)
