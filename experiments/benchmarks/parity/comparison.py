@@ -72,11 +72,15 @@ def rows(
     compared: Attacks and networks.
   """
   folder = environment.folder("parity")
+  # A subset of the cases is measured on the images of all of them.
+  images = {x.network: 0 for x in compared}
+  for case in compared:
+    images[case.network] = max(images[case.network], case.n)
   if flags.FLAGS.is_parsed():
     compared = tuple(filter(_is_asked, compared))
   for name in dict.fromkeys(case.network for case in compared):
     own = [case for case in compared if case.network == name]
-    network = networks.load(name, folder / "weights", max(x.n for x in own))
+    network = networks.load(name, folder / "weights", images[name])
     with _peer(network) as ask:
       base = {"versions": _check(network, ask)}
       for case in own:
