@@ -61,7 +61,8 @@ class Records(Private):
       IndexError: If there is none.
       ContentError: If it was changed, moved, repeated, or is of another set.
     """
-    return self.__getitems__([index])[0]
+    number, place = self._place(operator.index(index))
+    return self._files[number].read([place])[0]
 
   def __getitems__(self, indices: Sequence[SupportsIndex]) -> list[bytes]:
     """Return records in the order of their indices; see `__getitem__`."""

@@ -70,7 +70,11 @@ class OpenSSL:
 
 
 class Compiled:
-  """Many chunks in one call; long messages on several threads."""
+  """Many chunks in one call; long messages on several threads.
+
+  A single chunk is left to OpenSSL: a call of the library costs more than it,
+  and lets other threads of Python in between.
+  """
 
   def __init__(self, key: bytes, base_nonce: bytes):
     self._key = key
@@ -82,13 +86,17 @@ class Compiled:
   def seal(self, plain: memoryview, out: memoryview) -> None:
     """See `ChunkCipher`."""
     count = len(plain) // CHUNK_BYTES + 1
-    if not self._run("keyjax_seal_on_host", 0, count, plain, out):
+    if count == 1:
+      OpenSSL(self._key, self._base_nonce).seal(plain, out)
+    elif not self._run("keyjax_seal_on_host", 0, count, plain, out):
       raise RuntimeError("the compiled cipher did not seal every chunk")
 
   def open(self, first: int, chunks: memoryview, out: memoryview) -> None:
     """See `ChunkCipher`."""
     count = count_chunks(chunks)
-    if not self._run("keyjax_open_on_host", first, count, out, chunks):
+    if count == 1:
+      OpenSSL(self._key, self._base_nonce).open(first, chunks, out)
+    elif not self._run("keyjax_open_on_host", first, count, out, chunks):
       raise SealError
 
   def _run(
