@@ -251,9 +251,9 @@ def open_manifest(
 
 def _entry(fields: Any) -> Entry:
   """Read a file's entry; any recipient may have written it."""
-  records = None
-  if isinstance(fields, dict) and "records" in fields:
-    records = field(fields, "records", int)
+  if not isinstance(fields, dict):
+    raise KeyringError("one of its files is not an object")
+  records = field(fields, "records", int) if "records" in fields else None
   optional = {
     name: field(fields, name, str)
     for name in ("digests", "digest")
