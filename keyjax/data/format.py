@@ -288,8 +288,11 @@ def _check(manifest: Manifest, set_id: str) -> None:
 
 
 def _is_right(entry: Entry) -> bool:
-  suffix = WHOLE if entry.records is None else RECORDS
-  digests = not entry.digests or _is_stored(entry.digests, DIGESTS)
+  if entry.records is None:
+    suffix, digests = WHOLE, not entry.digests
+  else:  # Signed records have a digest of their digests, others have neither.
+    suffix, digests = RECORDS, bool(entry.digests) == bool(entry.digest)
+    digests &= not entry.digests or _is_stored(entry.digests, DIGESTS)
   return (
     is_name(entry.name)
     and _is_stored(entry.stored, suffix)

@@ -479,6 +479,7 @@ def test_a_header_of_an_attacker_is_refused(header, sealed, owner):
     {"size": -1},
     {"records": -1},
     {"digests": "x"},
+    {"stored": "0123456789abcdef.records", "records": 1, "digest": "00"},
     {},  # No files.
   ],
 )
