@@ -111,8 +111,12 @@ def read_manifest(data: bytes) -> Any:
   set_id = found.manifest.id
   sealed = seal.seal(key, data, layout.context("manifest", set_id, _STORED))
   manifest = layout.open_manifest(sealed, found.data_key, set_id, _STORED)
+  # As `open_data` does: digests are checked where all files have them.
   opened = data_sets.SealedData(
-    _sealed(), manifest, found.data_key, check_digests=True
+    _sealed(),
+    manifest,
+    found.data_key,
+    check_digests=all(x.digest for x in manifest.files),
   )
   for name, entry in opened.files.items():
     if entry.records is None:
