@@ -25,6 +25,8 @@ def clopper_pearson(
     >>> [round(x, 3) for x in clopper_pearson(8, 10)]
     [0.444, 0.975]
   """
+  if not 0 <= correct <= total or total < 1:  # SciPy 1.18 does not say so.
+    raise ValueError(f"{correct} of {total}: must be a share")
   interval = scipy.stats.binomtest(int(correct), int(total)).proportion_ci(
     1 - (1 - CONFIDENCE) / among, method="exact"
   )

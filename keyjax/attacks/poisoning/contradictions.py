@@ -73,7 +73,7 @@ def least_loss(inputs: Any, labels: Any, classes: int) -> float:
   given = labelled.labels(labels, classes)
   points = labelled.inputs(inputs, len(given)).reshape(len(given), -1)
   same = np.unique(points, axis=0, return_inverse=True)[1].reshape(-1)
-  counts = np.zeros((same.max() + 1, classes))
+  counts = np.zeros((int(np.max(same)) + 1, classes))
   np.add.at(counts, (same, given), 1)
   shares = counts / counts.sum(1, keepdims=True)
   logs = np.log(shares, out=np.zeros_like(shares), where=shares > 0)

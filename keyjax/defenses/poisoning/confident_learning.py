@@ -178,8 +178,8 @@ def _probabilities(value: Any, shape: tuple[int, int]) -> np.ndarray:
 
 def _require_classes(given: np.ndarray, classes: int, least: int) -> None:
   counts = np.bincount(given, minlength=classes)
-  if counts.min() < least:
+  if np.min(counts) < least:
     raise ValueError(
-      f"class {int(counts.argmin())} has {counts.min()} examples: at least "
+      f"class {int(np.argmin(counts))} has {np.min(counts)} examples: at least "
       f"{least}"
     )

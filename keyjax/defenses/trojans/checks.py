@@ -26,9 +26,9 @@ def check_activations(
     raise ValueError("activations are NaN or infinite: pass finite ones")
   y = signals.check_labels(labels, (len(x), np.iinfo(np.int32).max))
   classes, counts = np.unique(y, return_counts=True)
-  if counts.min() < least:
+  if np.min(counts) < least:
     raise ValueError(
-      f"class {classes[counts.argmin()]} has {counts.min()} examples: each "
+      f"class {classes[np.argmin(counts)]} has {np.min(counts)} examples: each "
       f"needs {least} or more"
     )
   return x, y
