@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import pathlib
-from collections.abc import Sequence
 from typing import Any
 
 import keyjax
-from keyjax.cli.exit_codes import REFUSED, USAGE, Failure, keyring_errors_as
+from keyjax.cli import data_tags
+from keyjax.cli.data_shared import (
+  add_expected_name,
+  add_set,
+  add_source,
+  files,
+  progress,
+  records,
+)
+from keyjax.cli.exit_codes import REFUSED, USAGE, keyring_errors_as
 from keyjax.cli.key_reader import KeyReader, default_identity, read_verify_key
-from keyjax.cli.output import Result, progress_bar, size
+from keyjax.cli.output import Result, size
 from keyjax.cli.parsers import (
   Parser,
   add_command,
@@ -33,13 +40,6 @@ _REWRAP = """\
 keyjax data rewrap set -i file:bob.key --to @bob.key.pub --to @carol.key.pub"""
 _INSPECT = "keyjax data inspect set -i file:bob.key"
 _OPEN = "keyjax data open set plain-set -i file:carol.key"
-_TAG = """\
-keyjax data tag plain-set faces.tags --name faces --secret file:root.key \\
-  --sign file:owner.key"""
-_VERIFY = """\
-keyjax data verify set -i file:bob.key --verify-key @owner.key.pub
-keyjax data verify plain-set --tags faces.tags --secret file:root.key \\
-  --verify-key @owner.key.pub"""
 
 
 def add(commands: Any) -> None:
@@ -55,7 +55,15 @@ Tags leave a data set as it is: they prove of each record where it came from.
 See `keyjax data COMMAND --help`, and docs/data.md.
 """,
     examples="\n".join(
-      (_SEAL, _APPEND, _REWRAP, _INSPECT, _OPEN, _TAG, _VERIFY)
+      (
+        _SEAL,
+        _APPEND,
+        _REWRAP,
+        _INSPECT,
+        _OPEN,
+        data_tags.TAG,
+        data_tags.VERIFY,
+      )
     ),
   )
   inner = parser.add_subparsers(
@@ -66,20 +74,7 @@ See `keyjax data COMMAND --help`, and docs/data.md.
   _add_rewrap(inner)
   _add_inspect(inner)
   _add_open(inner)
-  _add_tag(inner)
-  _add_verify(inner)
-
-
-def _add_set(parser: Any, what: str = "a sealed data set") -> None:
-  add_path(parser, "path", complete="directory", metavar="PATH", help=what)
-
-
-def _add_source(parser: Any) -> None:
-  add_path(parser, "source", metavar="IN", help="folder or file to read")
-
-
-def _add_expected_name(parser: Any) -> None:
-  parser.add_argument("--name", help="expected name of the set")
+  data_tags.add(inner)
 
 
 def _add_seal(commands: Any) -> None:
@@ -97,7 +92,7 @@ without them.
 """,
     examples=_SEAL,
   )
-  _add_source(parser)
+  add_source(parser)
   add_path(parser, "target", metavar="OUT", help="sealed set to write")
   add_recipients(parser)
   add_signer(parser)
@@ -116,7 +111,7 @@ def seal(args: argparse.Namespace) -> Result:
   reader = KeyReader(args)
   recipients = reader.recipients(args.to)
   signer = reader.signer(args.sign)
-  with keyring_errors_as(USAGE), _progress("sealing", args, args.source):
+  with keyring_errors_as(USAGE), progress("sealing", args, args.source):
     count = keyjax.data.seal_data(
       args.source,
       args.target,
@@ -132,7 +127,7 @@ def seal(args: argparse.Namespace) -> Result:
     "records": count,
     "signed": signer is not None,
   }
-  lines = [f"{args.target} holds {_records(count)}, sealed"]
+  lines = [f"{args.target} holds {records(count)}, sealed"]
   return Result(document, lines + [f"{args.target} opens for {n}" for n in ids])
 
 
@@ -148,8 +143,8 @@ are not compared. A signed set needs its --sign again.
 """,
     examples=_APPEND,
   )
-  _add_set(parser)
-  _add_source(parser)
+  add_set(parser)
+  add_source(parser)
   add_identities(parser)
   add_signer(parser)
   add_passphrase(parser)
@@ -161,7 +156,7 @@ def append(args: argparse.Namespace) -> Result:
   reader = KeyReader(args)
   identities = reader.identities(args.identity)
   signer = reader.signer(args.sign)
-  with _progress("sealing", args, args.source):
+  with progress("sealing", args, args.source):
     count = keyjax.data.append_data(
       args.path,
       args.source,
@@ -169,7 +164,7 @@ def append(args: argparse.Namespace) -> Result:
       signer=None if signer is None else signer.private,
     )
   document = {"files": count, "path": args.path}
-  return Result(document, [f"{args.path} has {_files(count)} more"])
+  return Result(document, [f"{args.path} has {files(count)} more"])
 
 
 def _add_rewrap(commands: Any) -> None:
@@ -184,7 +179,7 @@ have kept the data key: to exclude them, `data seal` it again.
 """,
     examples=_REWRAP,
   )
-  _add_set(parser)
+  add_set(parser)
   add_identities(parser)
   add_recipients(parser)
   add_passphrase(parser)
@@ -215,7 +210,7 @@ them.
 """,
     examples=_INSPECT,
   )
-  _add_set(parser)
+  add_set(parser)
   add_identities(parser)
   add_passphrase(parser)
   add_root(parser)
@@ -256,8 +251,8 @@ def _sealed_lines(found: dict[str, Any]) -> list[str]:
   ]
 
 
-def _kind(records: int | None) -> str:
-  return "as a whole" if records is None else _records(records)
+def _kind(count: int | None) -> str:
+  return "as a whole" if count is None else records(count)
 
 
 def _add_open(commands: Any) -> None:
@@ -272,11 +267,11 @@ a whole become the same bytes, and files of records have the same records.
 """,
     examples=_OPEN,
   )
-  _add_set(parser)
+  add_set(parser)
   add_path(parser, "target", metavar="OUT", help="folder to write")
   add_identities(parser)
   add_verify_key(parser)
-  _add_expected_name(parser)
+  add_expected_name(parser)
   add_passphrase(parser)
   add_root(parser)
 
@@ -284,7 +279,7 @@ a whole become the same bytes, and files of records have the same records.
 def open_set(args: argparse.Namespace) -> Result:
   """Open a sealed set and write it unencrypted."""
   identities = KeyReader(args).identities(args.identity)
-  with _progress("opening", args, args.path):
+  with progress("opening", args, args.path):
     count = keyjax.data.export_data(
       args.path,
       args.target,
@@ -293,140 +288,4 @@ def open_set(args: argparse.Namespace) -> Result:
       verify_key=read_verify_key(args.verify_key),
     )
   document = {"files": count, "path": args.target}
-  return Result(document, [f"{args.target} holds {_files(count)}, unencrypted"])
-
-
-def _add_tag(commands: Any) -> None:
-  parser = add_command(
-    commands,
-    tag,
-    "tag",
-    summary="make a tag for each record of a data set",
-    details="""
-The data set is not changed. A tag is an HMAC of the record, its index, its file
-and the name of the set, which only holders of the secret can make and check; a
-signature covers all of them. If TAGS exists, the tags of new files are added.
-""",
-    examples=_TAG,
-  )
-  _add_source(parser)
-  add_path(parser, "tags", metavar="TAGS", help="file of tags to write")
-  parser.add_argument("--name", required=True, help="name of the set")
-  _add_secret(parser, required=True)
-  add_signer(parser)
-  add_verify_key(parser)
-  add_passphrase(parser)
-
-
-def _add_secret(parser: Any, *, required: bool) -> None:
-  parser.add_argument(
-    "--secret",
-    required=required,
-    metavar="SOURCE",
-    help="secret that tags are made and checked with",
-  )
-
-
-def tag(args: argparse.Namespace) -> Result:
-  """Make a tag for each record of a data set."""
-  reader = KeyReader(args)
-  secret = reader.secret(args.secret)
-  signer = reader.signer(args.sign)
-  place = pathlib.Path(args.tags)
-  if place.resolve().is_relative_to(pathlib.Path(args.source).resolve()):
-    raise Failure(USAGE, f"{place} is inside {args.source}, which is tagged")
-  before = None
-  if place.exists():
-    own = None if signer is None else signer.public
-    key = read_verify_key(args.verify_key) or own
-    before = keyjax.data.RecordTags.read(place, key)
-    if before.signed and signer is None:
-      raise Failure(USAGE, f"{place} is signed: give --sign")
-  with _progress("tagging", args, args.source):
-    found = keyjax.data.tag_data(args.source, secret, args.name, tags=before)
-  found.write(args.tags, signer)
-  new = len(found) - len(before or ())
-  document = {
-    "new": new,
-    "path": args.tags,
-    "records": len(found),
-    "root": found.root().hex(),
-    "signed": signer is not None,
-  }
-  line = f"{args.tags} has tags of {_records(len(found))}, {new} of them new"
-  return Result(document, [line, f"root {found.root().hex()}"])
-
-
-def _add_verify(commands: Any) -> None:
-  parser = add_command(
-    commands,
-    verify,
-    "verify",
-    summary="read every record and report what is damaged or changed",
-    details="""
-PATH is a sealed set; or with --tags and --secret, a set that was tagged. Only
---verify-key proves that a set or its tags are their owner's, and not another
-recipient's.
-""",
-    examples=_VERIFY,
-  )
-  _add_set(parser, "a sealed data set, or one that was tagged")
-  add_path(parser, "--tags", metavar="TAGS", help="tags of the set")
-  _add_secret(parser, required=False)
-  add_identities(parser)
-  add_verify_key(parser)
-  _add_expected_name(parser)
-  add_passphrase(parser)
-  add_root(parser)
-
-
-def verify(args: argparse.Namespace) -> Result:
-  """Read every record, and report those that are refused."""
-  if (args.tags is None) != (args.secret is None):
-    raise Failure(USAGE, "--tags and --secret are given together")
-  reader = KeyReader(args)
-  key = read_verify_key(args.verify_key)
-  with _progress("reading", args, args.path):
-    if args.tags is None:
-      problems = keyjax.data.verify_data(
-        args.path,
-        reader.identities(args.identity),
-        name=args.name,
-        verify_key=key,
-      )
-    else:
-      tags = keyjax.data.RecordTags.read(args.tags, key)
-      problems = keyjax.data.verify_tagged(
-        args.path, tags, reader.secret(args.secret), name=args.name
-      )
-  return _verdict(args.path, problems, signed=key is not None)
-
-
-def _verdict(
-  path: str, problems: Sequence[keyjax.data.Problem], *, signed: bool
-) -> Result:
-  document = {
-    "path": path,
-    "problems": [problem._asdict() for problem in problems],
-    "signature": "checked" if signed else "not checked",
-  }
-  if not problems:
-    said = "the signature is right" if signed else "no signature was checked"
-    return Result(document, [f"{path}: every record is right; {said}"])
-  lines = [f"{problem.where}: {problem.what}" for problem in problems]
-  count = len(problems)
-  where = "1 place" if count == 1 else f"{count} places"
-  return Result(document, lines, REFUSED, f"{path} is damaged in {where}")
-
-
-def _progress(title: str, args: argparse.Namespace, path: str) -> Any:
-  total = keyjax.data.stored_size(path) if pathlib.Path(path).exists() else 0
-  return progress_bar(title, args.json, total, "read")
-
-
-def _records(count: int) -> str:
-  return "1 record" if count == 1 else f"{count} records"
-
-
-def _files(count: int) -> str:
-  return "1 file" if count == 1 else f"{count} files"
+  return Result(document, [f"{args.target} holds {files(count)}, unencrypted"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import keyjax
@@ -152,15 +153,35 @@ def verify(args: argparse.Namespace) -> Result:
       run=args.of_run,
       verify_key=key,
     )
+  return verdict(args.path, problems, key, right="every chunk opens")
+
+
+def verdict(
+  path: str,
+  problems: Sequence[keyjax.checkpoint.Problem],
+  verify_key: keyjax.keyring.VerifyKey | None,
+  *,
+  right: str,
+) -> Result:
+  """Return what was found wrong with a folder.
+
+  Args:
+    path: The folder.
+    problems: Its defects.
+    verify_key: Key that its signature was checked with; None if it was not.
+    right: What to say if there are none.
+  """
   document = {
-    "path": args.path,
+    "path": path,
     "problems": [problem._asdict() for problem in problems],
-    "signature": "checked" if key else "not checked",
+    "signature": "checked" if verify_key else "not checked",
   }
   if not problems:
-    signature = "the signature is right" if key else "no signature was checked"
-    return Result(document, [f"{args.path}: every chunk opens; {signature}"])
+    signature = (
+      "the signature is right" if verify_key else "no signature was checked"
+    )
+    return Result(document, [f"{path}: {right}; {signature}"])
   lines = [f"{problem.where}: {problem.what}" for problem in problems]
   count = len({problem.where for problem in problems})
   where = "1 place" if count == 1 else f"{count} places"
-  return Result(document, lines, REFUSED, f"{args.path} is damaged in {where}")
+  return Result(document, lines, REFUSED, f"{path} is damaged in {where}")
