@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import constant_time
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from keyjax.errors import SealError
 from keyjax.seal.chunks import chunk_cipher, count_chunks, overlap
@@ -20,6 +22,8 @@ from keyjax.seal.format import (
   size_of_plain,
   size_of_sealed,
 )
+
+_TWO_CHUNKS = HEADER_BYTES + SEALED_CHUNK_BYTES  # Bytes of two chunks or more.
 
 
 def seal(
@@ -115,13 +119,7 @@ class Opener:
     Raises:
       SealError: If the key or context is wrong, or the header is damaged.
     """
-    header = bytes(header)
-    if len(header) != HEADER_BYTES or len(key) not in AEAD_NAMES:
-      raise SealError
-    subkey, base_nonce, expected = derive(key, header[:SALT_BYTES], context)
-    if not constant_time.bytes_eq(expected, header[SALT_BYTES:]):
-      raise SealError
-    self._cipher = chunk_cipher(subkey, base_nonce)
+    self._cipher = chunk_cipher(*_open_header(key, bytes(header), context))
 
   def open_chunk(self, index: int, chunk: memoryview | bytes) -> bytes:
     """Return the plaintext of one chunk; see `open_into`."""
@@ -196,6 +194,8 @@ def unseal(
     ValueError: If the slice is not within the message.
   """
   view = memoryview(sealed).cast("B")
+  if (start, stop) == (0, None) and len(view) < _TWO_CHUNKS:
+    return _unseal_chunk(key, view, context)
   opener = Opener(key, view[:HEADER_BYTES], context)
   size = size_of_plain(len(view))
   stop = size if stop is None else stop
@@ -212,6 +212,27 @@ def unseal(
   opener.open_into(first, chunks, plain)
   begin = start - first * CHUNK_BYTES
   return bytes(memoryview(plain)[begin : begin + stop - start])
+
+
+def _unseal_chunk(key: bytes, sealed: memoryview, context: bytes) -> bytes:
+  """Open a message of one chunk, in a third of the time."""
+  subkey, nonce = _open_header(key, bytes(sealed[:HEADER_BYTES]), context)
+  try:  # The nonce of chunk 0 is the base nonce.
+    return AESGCM(subkey).decrypt(nonce, sealed[HEADER_BYTES:], None)
+  except InvalidTag:
+    raise SealError from None
+
+
+def _open_header(
+  key: bytes, header: bytes, context: bytes
+) -> tuple[bytes, bytes]:
+  """Return a message's key and base nonce, if it commits to them."""
+  if len(header) != HEADER_BYTES or len(key) not in AEAD_NAMES:
+    raise SealError
+  subkey, base_nonce, expected = derive(key, header[:SALT_BYTES], context)
+  if not constant_time.bytes_eq(expected, header[SALT_BYTES:]):
+    raise SealError
+  return subkey, base_nonce
 
 
 class Reader:
