@@ -77,21 +77,22 @@ def _header(source: str) -> str:
 
 
 def try_next(rows: Sequence[Mapping[str, Any]]) -> Html:
-  """Return a section of commands to type next."""
+  """Return a section of five commands to type next."""
   name = str(rows[0].get("config") or "quickstart") if rows else "quickstart"
-  configs = known()
-  own = next((c for c in configs if c.name == name), None)
-  own = own or Config(name, f"{name}.py", name)
+  configs = {c.name: c for c in known()}
+  own = configs.get(name, Config(name, f"{name}.py", name))
   run = own._replace(program="main")
+  folder = f"runs/{own.name}"
   commands = [
     ("More wrong keys", _command(run, "_256", "evaluate.wrong_keys=256")),
     ("Another training run", _command(run, "_seed1", "train.seed=1")),
-    ("Speed", "python -m experiments.benchmark"),
+    (
+      "Both runs side by side",
+      f"python -m experiments.compare {folder} {folder}_seed1",
+    ),
+    *_attacks(rows, configs),
+    ("All configs, each with its command", "head -n 4 configs/*.py"),
   ]
-  if not any(r.get("metric") == "perplexity" for r in rows):  # Images.
-    inside = _command(own._replace(program="interpret"))
-    commands.append(("Which layers learn the key", inside))
-  commands += [(c.title, _command(c)) for c in configs if c.name != name]
   shown = [(why, element("pre", element("code", c))) for why, c in commands]
   return section(
     "What to try next",
@@ -99,6 +100,17 @@ def try_next(rows: Sequence[Mapping[str, Any]]) -> Html:
     "changed config needs its own folder.",
     definitions(shown, "commands"),
   )
+
+
+def _attacks(
+  rows: Sequence[Mapping[str, Any]], configs: Mapping[str, Config]
+) -> list[tuple[str, str]]:
+  """Return a command that attacks the first lock that has a config for it."""
+  for mechanism in dict.fromkeys(str(r.get("mechanism")) for r in rows):
+    found = configs.get(f"attack_{mechanism}")
+    if found is not None:
+      return [(found.title, _command(found))]
+  return []
 
 
 def _command(config: Config, suffix: str = "", field: str = "") -> str:

@@ -68,8 +68,14 @@ pre { margin: 6px 0 0; padding: 10px 14px; background: var(--card);
 .tile span { display: block; font-size: 13px; line-height: 1.4;
   color: var(--soft); }
 
-.scroll { overflow-x: auto; margin: 18px 0 8px; background: var(--card);
-  border: 1px solid var(--rule); border-radius: 10px; }
+/* A shadow at the right edge until the last column is in view. */
+.scroll { overflow-x: auto; margin: 18px 0 8px; border-radius: 10px;
+  border: 1px solid var(--rule); background:
+  linear-gradient(to left, var(--card) 30%, transparent) right / 56px 100%
+    no-repeat local,
+  linear-gradient(to left, color-mix(in srgb, var(--ink) 22%, transparent),
+    transparent) right / 18px 100% no-repeat scroll,
+  var(--card); }
 table { border-collapse: collapse; width: 100%; font-size: 14px;
   line-height: 1.35; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: 9px 12px; vertical-align: top;
@@ -84,6 +90,9 @@ td b { display: block; font-size: 15px; font-weight: 600; }
 th small, td small { display: block; color: var(--soft); font-size: 12px;
   font-weight: 400; }
 .words th, .words td { text-align: left; white-space: normal; }
+.sides td:nth-child(3n + 2), .sides .first {
+  border-left: 1px solid var(--rule); }
+.sides thead .first[colspan] { text-align: left; }
 td .flag { max-width: 150px; margin-top: 3px; text-align: left; }
 td.bad small { color: var(--alarm); }
 td.bad b { color: var(--soft); font-weight: 400;
@@ -187,7 +196,10 @@ svg .alarm { fill: var(--alarm); font-weight: 600; }
   th, td { padding: 4px 5px; }
   td b { font-size: 9.5pt; }
   th small, td small { font-size: 7.5pt; }
-  td .flag { max-width: 110px; }
+  .sides td:nth-child(3n + 2), .sides .first {
+  border-left: 1px solid var(--rule); }
+.sides thead .first[colspan] { text-align: left; }
+td .flag { max-width: 110px; }
   tbody th { min-width: 80px; }
   .grid { gap: 12px;
     grid-template-columns: repeat(auto-fit, minmax(210px, 1fr)); }

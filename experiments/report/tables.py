@@ -38,32 +38,38 @@ def accuracies(plain: Scheme, schemes: Sequence[Scheme]) -> Html | None:
     "not finite",
   )
   base = plain.estimate("plain").value
-  first = [_accuracy(plain, "plain", None), *[_cell(DASH)] * 5]
+  first = [accuracy(plain, "plain", None), *[cell(DASH)] * 5]
   rows = [_row(plain, first, "no lock")]
   for s in schemes:
-    cells = [_accuracy(s, c, base) for c in ("right", "no_key", "wrong", "api")]
-    cells.insert(3, _best(s))
+    cells = [accuracy(s, c, base) for c in ("right", "no_key", "wrong", "api")]
+    cells.insert(3, best(s))
     rows.append(_row(s, [*cells, _not_finite(s)]))
-  note = (
+  return section("The numbers", _table(head, rows), _note(note()))
+
+
+def note() -> str:
+  """Return what the small figures of a table of accuracies are."""
+  return (
     f"Below a value: its 95{THIN}% interval (over test examples for one key, "
     "over keys for a mean; for the best key the upper end), and its difference "
     "from the plain model. Struck out: mostly NaN, which proves nothing."
   )
-  return section("The numbers", _table(head, rows), _note(note))
 
 
 def worths(schemes: Sequence[Scheme]) -> Html | None:
   """Return the table of classes, key spaces, known breaks and verdicts."""
   if not schemes:
     return None
-  return worth.table(
-    Worth(
-      title=s.title,
-      mechanism=str(s.field("mechanism")),
-      options=s.field("options") or {},
-      bits=s.cost("key_bits"),
-    )
-    for s in schemes
+  return worth.table(map(worth_of, schemes))
+
+
+def worth_of(s: Scheme) -> Worth:
+  """Return a lock's key space, and what names its class and breaks."""
+  return Worth(
+    title=s.title,
+    mechanism=str(s.field("mechanism")),
+    options=s.field("options") or {},
+    bits=s.cost("key_bits"),
   )
 
 
@@ -106,9 +112,10 @@ def _row(scheme: Scheme, cells: Sequence[Html], note: str = "") -> Html:
   return element("tr", head, *cells, class_=scheme.color)
 
 
-def _cell(
+def cell(
   value: str, *notes: str | None, bad: bool = False, alarm: str = ""
 ) -> Html:
+  """Return a cell: a value above notes."""
   return element(
     "td",
     element("b", value),
@@ -118,25 +125,27 @@ def _cell(
   )
 
 
-def _accuracy(s: Scheme, condition: str, plain: float | None) -> Html:
+def accuracy(s: Scheme, condition: str, plain: float | None) -> Html:
+  """Return the cell of a condition: value, interval, change from `plain`."""
   estimate = s.estimate(condition)
   shown = _hundredths(estimate.value)
   if not estimate.proves:
-    return _cell(shown, "mostly NaN", bad=True)
+    return cell(shown, "mostly NaN", bad=True)
   drop = number(s.row(condition, "drop").get("value"))
   change = None if drop is None else -drop
   if drop is None and None not in (estimate.value, plain):
     change = 100 * ((estimate.value or 0) - (plain or 0))
-  return _cell(shown, interval(estimate), points(change))
+  return cell(shown, interval(estimate), points(change))
 
 
-def _best(s: Scheme) -> Html:
+def best(s: Scheme) -> Html:
+  """Return the cell of the best wrong key."""
   row = s.row("wrong")
   shown = _hundredths(number(row.get("max")))
   if proves_nothing(row):
-    return _cell(shown, "mostly NaN", bad=True)
+    return cell(shown, "mostly NaN", bad=True)
   high = number(row.get("max_high"))
-  return _cell(shown, None if high is None else f"up to {percent(high)}")
+  return cell(shown, None if high is None else f"up to {percent(high)}")
 
 
 def _hundredths(share: float | None) -> str:
@@ -149,7 +158,7 @@ def _not_finite(s: Scheme) -> Html:
   weights = number(s.row("no_key").get("nonfinite_weights"))
   alarm = "" if s.finite else "argmax of NaN, proves nothing"
   differ = no_key != wrong
-  return _cell(
+  return cell(
     span([no_key, wrong]),
     f"no key: {percent(no_key)}" if differ else None,
     f"wrong keys: {percent(wrong)}" if differ else None,
@@ -186,10 +195,10 @@ def _costs(s: Scheme) -> list[Html]:
     note = f"of {count(total)} ({percent(changed / total, 2)})"
   exact = DASH if same is None else "yes" if same else "NO"
   return [
-    _cell(DASH if key is None else f"{count(key)}{THIN}B"),
-    _cell(count(changed), note, _outside(s)),
-    _cell(percent(s.cost("compressed_share")), _repeated(s)),
-    _cell(seconds(s.cost("encrypt_seconds"))),
-    _cell(seconds(s.cost("decrypt_seconds"))),
-    _cell(exact),
+    cell(DASH if key is None else f"{count(key)}{THIN}B"),
+    cell(count(changed), note, _outside(s)),
+    cell(percent(s.cost("compressed_share")), _repeated(s)),
+    cell(seconds(s.cost("encrypt_seconds"))),
+    cell(seconds(s.cost("decrypt_seconds"))),
+    cell(exact),
   ]

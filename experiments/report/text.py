@@ -19,7 +19,9 @@ from experiments.report.view import (
   values,
   word,
 )
+from keyjax.attacks import verdict
 from keyjax.defenses.private.accountant import in_words
+from keyjax.schemes import registry
 
 _CONDITIONS = {
   "plain": "The model before any lock, on all test images: what there is to "
@@ -68,7 +70,11 @@ def _field(plain: Scheme, schemes: Sequence[Scheme], name: str) -> str:
 def head(plain: Scheme, schemes: Sequence[Scheme]) -> Html:
   """Return the headline, the summary and its four numbers."""
   config = _field(plain, schemes, "config")
-  sentences = [_about_plain(plain, schemes), *_about_locks(schemes)]
+  sentences = [
+    *_verdict(schemes),
+    _about_plain(plain, schemes),
+    *_about_locks(schemes),
+  ]
   tiles = [tile(*texts) for texts in _tiles(plain, schemes)]
   return element(
     "header",
@@ -116,6 +122,31 @@ def _reaches(plain: Scheme) -> str:
   if plain.metric == "accuracy":
     return f"is right on {value} of"
   return f"has a {metric_words([plain])} of {value} on"
+
+
+def _verdict(schemes: Sequence[Scheme]) -> list[str]:
+  """Say first of which locks a break is known: accuracies do not show it."""
+  known = {
+    s.title: verdict.known(str(s.field("mechanism")), s.field("options") or {})
+    for s in schemes
+    if s.field("mechanism")
+  }
+  locks = {k: v for k, v in known.items() if v.security_class != registry.NONE}
+  if not locks:
+    return []
+  holds = [title for title, stated in locks.items() if not stated.broken]
+  broken = len(locks) - len(holds)
+  if not holds:
+    subject = "The lock" if broken == 1 else f"Each of the {word(broken)} locks"
+    return [f"{subject} has a known break."]
+  named = f"{how_many(len(holds), 'lock')} ({'; '.join(holds)})"
+  if not broken:
+    return [f"No break is known of {named}."]
+  has = "has" if broken == 1 else "have"
+  return [
+    f"No break is known of {named}; the other {word(broken)} {has} a known "
+    "break."
+  ]
 
 
 def _about_locks(schemes: Sequence[Scheme]) -> list[str]:

@@ -54,12 +54,19 @@ def table(schemes: Iterable[Worth]) -> Html:
 
 
 def _cells(scheme: Worth) -> list[Html]:
+  security_class, bits, verdict_in_words = texts(scheme)
   stated = verdict.known(scheme.mechanism, scheme.options)
-  bits = DASH if scheme.bits is None else f"{scheme.bits:.1f}{THIN}bits"
   return [
     element("th", scheme.title, scope="row"),
-    element("td", stated.security_class),
+    element("td", security_class),
     element("td", bits),
     element("td", stated.breaks),
-    element("td", scheme.verdict),
+    element("td", verdict_in_words),
   ]
+
+
+def texts(scheme: Worth) -> tuple[str, str, str]:
+  """Return the class, the key space and the verdict of a scheme."""
+  stated = verdict.known(scheme.mechanism, scheme.options)
+  bits = DASH if scheme.bits is None else f"{scheme.bits:.1f}{THIN}bits"
+  return stated.security_class, bits, scheme.verdict

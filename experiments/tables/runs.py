@@ -29,7 +29,7 @@ def read(folders: Sequence[str]) -> list[Run]:
   """
   if not folders:
     raise ValueError("name the workdirs of one config's runs")
-  runs = sorted((_read(files.path(x)) for x in folders), key=lambda r: r.seed)
+  runs = sorted(map(read_one, folders), key=lambda r: r.seed)
   first = runs[0]
   for before, run in zip(runs, runs[1:], strict=False):
     if run.config != first.config:
@@ -45,7 +45,13 @@ def read(folders: Sequence[str]) -> list[Run]:
   return runs
 
 
-def _read(folder: files.AnyPath) -> Run:
+def read_one(name: str) -> Run:
+  """Read the folder of one run.
+
+  Raises:
+    ValueError: If it has no finished run.
+  """
+  folder = files.path(name)
   for name in ("run.json", "results.json"):
     if not (folder / name).exists():
       raise ValueError(f"{folder} has no {name}: name folders of finished runs")

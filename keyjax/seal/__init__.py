@@ -13,9 +13,9 @@ Inside `jit` (`seal_array`, `unseal_array`) the plaintext is replaced by zeros
 and a flag is returned.
 
 Cost: one AES-GCM over the bytes, 56 bytes and 0.1 % of overhead, and one key
-derivation (a few microseconds) for each message, which is one leaf of a tree. One
-key seals 2^45 messages of 1 GiB or 2^25 of 1 TiB; a message of more than 2^38
-chunks (4 PiB) is refused.
+derivation (a few microseconds) for each message, which is one leaf of a tree.
+One key seals 2^45 messages of 1 GiB or 2^25 of 1 TiB; a message of more than
+2^38 chunks (4 PiB) is refused.
 
 References:
   C2SP, "Chunked Encryption", c2sp.org/chunked-encryption, 2026.

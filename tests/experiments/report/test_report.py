@@ -215,10 +215,65 @@ Two on B:
 '''
 
 
-def test_what_to_try_next_names_the_other_configs(tmp_path, monkeypatch):
+def test_what_to_try_next_is_five_commands(tmp_path, monkeypatch):
   for name, source in (
     ("tiny", '"""This run."""'),
-    ("other", '"""AdvParams on <MNIST>: a run.\n\nMore."""'),
+    ("broken", "def ("),
+    ("attack_hpnn", '"""Attacks on <HPNN>."""\nset_attacks(config)'),
+    ("attack_shf", '"""Attacks on SHF."""\nset_attacks(config)'),
+  ):
+    (tmp_path / f"{name}.py").write_text(source)
+  monkeypatch.setattr(commands, "CONFIGS", tmp_path)
+  rows = plain() + [r | {"mechanism": "hpnn"} for r in locked("hpnn")]
+  tree = parse(report.render(rows, {}))
+  whys = [words(d) for d in tree.findall(".//dl[@class='commands']/dt")]
+  assert whys == [
+    "More wrong keys",
+    "Another training run",
+    "Both runs side by side",
+    "Attacks on <HPNN>",
+    "All configs, each with its command",
+  ]
+  typed = [words(c) for c in tree.findall(".//pre/code")]
+  assert typed[0] == (
+    "python -m experiments.main --config=configs/tiny.py \\ "
+    "--workdir=runs/tiny_256 \\ --config.evaluate.wrong_keys=256"
+  )
+  assert typed[2] == "python -m experiments.compare runs/tiny runs/tiny_seed1"
+  assert typed[3] == (
+    "python -m experiments.attack --config=configs/attack_hpnn.py \\ "
+    "--workdir=runs/attack_hpnn"
+  )
+
+
+@pytest.mark.parametrize(
+  ("mechanisms", "said"),
+  [
+    (["hpnn"], "The lock has a known break."),
+    (["hpnn", "shf"], "Each of the two locks has a known break."),
+    (["counter"], "No break is known of one lock (counter)."),
+    (
+      ["counter", "hpnn"],
+      "No break is known of one lock (counter); the other one has a known "
+      "break.",
+    ),
+    (["counter", "identity"], "No break is known of one lock (counter)."),
+  ],
+)
+def test_the_page_begins_with_a_verdict(mechanisms, said):
+  names = {"counter": {"mechanism": "deep_lock"}}
+  options = {"counter": {"options": {"schedule": "counter"}}}
+  rows = [
+    r | names.get(x, {"mechanism": x}) | options.get(x, {"options": {}})
+    for x in mechanisms
+    for r in locked(x)
+  ]
+  tree = parse(report.render(plain() + rows, {}))
+  assert words(tree.find(".//p[@class='lead']")).startswith(said)
+
+
+def test_configs_of_a_file_are_known_by_their_titles(tmp_path, monkeypatch):
+  for name, source in (
     ("broken", "def ("),
     ("fight", '"""Attacks."""\nset_attacks(config)'),
     ("interpret_it", '"""Inside."""'),
@@ -226,33 +281,13 @@ def test_what_to_try_next_names_the_other_configs(tmp_path, monkeypatch):
   ):
     (tmp_path / f"{name}.py").write_text(source)
   monkeypatch.setattr(commands, "CONFIGS", tmp_path)
-  tree = parse(report.render(plain(), {}))
-  whys = [words(d) for d in tree.findall(".//dl[@class='commands']/dt")]
-  assert whys[3:] == [
-    "Which layers learn the key",
-    "broken",
-    "Attacks",
-    "Inside",
-    "AdvParams on <MNIST>: a run",
-    "Two on A",
-    "Two on B",
+  assert [(c.title, c.program, c.argument) for c in commands.known()] == [
+    ("broken", "main", "broken.py"),
+    ("Attacks", "attack", "fight.py"),
+    ("Inside", "interpret", "interpret_it.py"),
+    ("Two on A", "main", "two.py:a"),
+    ("Two on B", "main", "two.py:b"),
   ]
-  typed = [words(c) for c in tree.findall(".//pre/code")]
-  job = "python -m experiments.main --config=configs/"
-  assert typed[0] == (
-    f"{job}tiny.py \\ --workdir=runs/tiny_256 \\ "
-    "--config.evaluate.wrong_keys=256"
-  )
-  assert typed[2] == "python -m experiments.benchmark"
-  assert typed[3] == (
-    "python -m experiments.interpret --config=configs/tiny.py \\ "
-    "--workdir=runs/tiny"
-  )
-  for name, program in (("fight", "attack"), ("interpret_it", "interpret")):
-    said = f"{job.replace('main', program)}{name}.py \\ --workdir=runs/{name}"
-    assert said in typed
-  assert typed[-3] == f"{job}other.py \\ --workdir=runs/other"
-  assert typed[-2] == f"{job}two.py:a \\ --workdir=runs/a_two"
 
 
 def test_a_run_of_a_file_with_several_configs_names_its_config(
@@ -267,7 +302,7 @@ def test_a_run_of_a_file_with_several_configs_names_its_config(
   assert typed[1] == (
     f"{job}:b \\ --workdir=runs/b_two_seed1 \\ --config.train.seed=1"
   )
-  assert typed[-1] == f"{job}:a \\ --workdir=runs/a_two"
+  assert typed[2].endswith("experiments.compare runs/b_two runs/b_two_seed1")
 
 
 def test_nan_is_flagged_and_kept_out_of_the_summary():
