@@ -21,6 +21,7 @@ from experiments.report.svg import (
   line,
   path,
   percent,
+  round_ticks,
   short,
   x_axis,
   y_axis,
@@ -191,7 +192,7 @@ def spread(wrong: Sequence[float], mean: Estimate, levels: Levels) -> Html:
   counts, edges = np.histogram(wrong, _BINS, (0, 1))
   most = max(*map(int, counts), 1)
   frame = Frame(Scale(0, 1), Scale(0, most), 96)
-  marks = y_axis(frame, (0, most), short)
+  marks = y_axis(frame, round_ticks(0, most, 2), short)
   class_ = "bar" if mean.proves else "before"
   for n, low, high in zip(map(int, counts), edges, edges[1:], strict=False):
     if n:
@@ -267,7 +268,7 @@ def weights(
       marks.append(bar(frame, (middle, high), a, tip))
     if a != b:
       marks.append(_change(frame, middle, max(a, b), a - b))
-  marks += x_axis(frame, edges[:: len(edges) // 5 or 1], _signed)
+  marks += x_axis(frame, round_ticks(edges[0], edges[-1]), _signed)
   title = "Number of weights by value, before and after"
   return _plot(chart(frame, title, marks))
 
@@ -303,7 +304,9 @@ def curve(points: Sequence[tuple[float, float]], name: str) -> Html | None:
   marks += [
     dot(frame, s, v, f"step {s:g}: {name} {v:.3g}", r=2) for s, v in points
   ]
-  marks += x_axis(frame, (0, last), "{:g}".format, f"{name} by step")
+  marks += x_axis(
+    frame, round_ticks(0, last, 3), "{:g}".format, f"{name} by step"
+  )
   title = f"{name} over {last:g} steps"
   return _plot(chart(frame, title, marks), "plot named")
 

@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from matplotlib.ticker import MaxNLocator
+
 from experiments.report.page import Html, element
 
 THIN = "\N{NARROW NO-BREAK SPACE}"
@@ -152,6 +154,19 @@ def bar(
     height=f"{frame.height - top:.1f}",
     class_=class_,
   )
+
+
+def round_ticks(low: float, high: float, most: int = 5) -> list[float]:
+  """Return round numbers in a range: `most` of them or a few less.
+
+  Example:
+    >>> round_ticks(-0.43, 11.0)
+    [0.0, 2.5, 5.0, 7.5, 10.0]
+    >>> round_ticks(0, 29, 2)
+    [0.0, 20.0]
+  """
+  ticks = MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+  return [float(t) for t in ticks if low <= t <= high]
 
 
 def x_axis(
