@@ -8,6 +8,8 @@ About twenty minutes on two CPU cores. The figures are in docs/capability.md.
 
 from ml_collections import ConfigDict
 
+from experiments.run.config import set_data_fields
+
 
 def get_config() -> ConfigDict:
   """Return the config."""
@@ -16,6 +18,7 @@ def get_config() -> ConfigDict:
   config.seed = 0  # The first of the seeds.
   config.seeds = 3
   config.tasks = ("digits", "text")
+  set_data_fields(config)  # Of the public text.
 
   digits = config.digits = _task()
   digits.digits = 5

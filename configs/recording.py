@@ -8,12 +8,15 @@ The figures are in docs/attacks/gradients.md.
 
 from ml_collections import ConfigDict
 
+from experiments.run.config import set_data_fields
+
 
 def get_config() -> ConfigDict:
   """Return the config."""
   config = ConfigDict()
   config.name = "recording"
   config.dataset = "digits"
+  set_data_fields(config)
   config.seed = 0  # The first of the seeds.
   config.seeds = 3
   config.parts = ("online", "gradients")

@@ -30,9 +30,7 @@ from absl import app
 from ml_collections import ConfigDict
 
 import keyjax
-from experiments import data
-from experiments.copying import measure, plan, rebuild
-from experiments.copying.victims import Victims
+from experiments.copying import measure, plan, rebuild, victims
 from experiments.protection.job import Job, open_job
 from experiments.report import copies as report
 from experiments.run import copy_flag, files, results, tasks
@@ -65,7 +63,7 @@ def run(
   console = rich.console.Console()
   say = functools.partial(console.print, markup=False)
   job = _open_job(config, workdir, keydir, secret, say)
-  todo = measure.tasks(config, Victims(config, job))
+  todo = measure.tasks(config, victims.Victims(config, job))
   file = files.path(workdir) / "copies.jsonl"
   found = tasks.measured(todo, file, job.row_base, say, _summary)
   results.write_json(files.path(workdir) / "copies.json", found)
@@ -89,8 +87,7 @@ def _open_job(
   plan.check(config)
   other = config.copies.other
   if other:  # Before a workdir is claimed for a config with an error.
-    images = data.load(other, config.data_dir or None).train_images
-    if images.ndim != 4:
+    if victims.other_set(config).train_images.ndim != 4:
       raise ValueError(f"copies.other={other}: a data set of images")
   kept = {k: v for k, v in config.items() if k != "copies"}
   job = open_job(ConfigDict(kept), workdir, keydir, secret, say)

@@ -59,14 +59,18 @@ def run(
     copy: Another file for the figures, without pictures.
 
   Raises:
-    ValueError: If a field of the config is out of range.
+    ValueError: If a field of the config is out of range, or the data set does
+      not open.
     KeyringError: If a package is missing.
   """
   del keydir, secret
   console = rich.console.Console()
   note = notes.with_seconds(console)
   plan.check(config)
-  todo = measure.tasks(config, data.load(config.dataset))
+  dataset = data.load(
+    config.dataset, config.data_dir or None, guard=data.guard_of(config)
+  )
+  todo = measure.tasks(config, dataset)
   folder = files.path(workdir)
   folder.mkdir(parents=True, exist_ok=True)
   file = folder / "recording.jsonl"

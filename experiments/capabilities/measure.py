@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from experiments import data
 from experiments.capabilities import digits, scoring, text, training
 from experiments.capabilities.attackers import ATTACKS, Attack, Scene
 from experiments.capabilities.sealing import sealed
@@ -39,9 +40,10 @@ def tasks(
     ValueError: If a field is out of range; the message names it.
   """
   check(config)
+  public = functools.cache(functools.partial(_public, config))
   return {
     f"{name}/{seed}/{_hash(config, name)}": functools.partial(
-      _rows, name, seed, config, note
+      _rows, name, seed, config, public, note
     )
     for name in config.tasks
     for seed in range(config.seed, config.seed + config.seeds)
@@ -55,6 +57,8 @@ def check(config: ConfigDict) -> None:
   _require("seeds", config.seeds, config.seeds >= 2)
   for name in names:
     _check_task(name, config[name])
+  if "text" not in names:
+    data.refuse_guard("the task digits", data.guard_of(config))
   if "digits" in names:
     count = config.digits.digits
     _require("digits.digits", count, 2 <= count <= 7)
@@ -97,24 +101,43 @@ def _check_task(name: str, config: ConfigDict) -> None:
     _require(f"{name}.sweep.{field}", values, right)
 
 
-def make_task(name: str, config: ConfigDict) -> Task:
+def _public(config: ConfigDict) -> data.Dataset:
+  """Load the public text.
+
+  Raises:
+    ValueError: If it does not open.
+    MissingDataError: If it is not on this machine.
+  """
+  return data.load(
+    config.text.public, config.data_dir or None, guard=data.guard_of(config)
+  )
+
+
+def make_task(
+  name: str, config: ConfigDict, public: Callable[[], data.Dataset]
+) -> Task:
   """Return a task.
 
   Args:
     name: One of `TASKS`.
     config: Section of the task.
+    public: Function that loads the public text.
   """
   most = max(config.demonstrations)
   if name == "digits":
     return digits.make(config.digits, most, config.tests)
-  return text.make(
-    config.public, config.modules, config.window, most, config.tests
-  )
+  return text.make(public(), config.modules, config.window, most, config.tests)
 
 
-def _rows(name: str, seed: int, config: ConfigDict, note: Note) -> list[Row]:
+def _rows(
+  name: str,
+  seed: int,
+  config: ConfigDict,
+  public: Callable[[], data.Dataset],
+  note: Note,
+) -> list[Row]:
   own = config[name]
-  task = make_task(name, own)
+  task = make_task(name, own, public)
   module = training.network(task, own)
   base = results.provenance() | {
     "config": config.name,

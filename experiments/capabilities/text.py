@@ -30,7 +30,7 @@ _SPLIT = 0
 
 
 def make(
-  public: str,
+  public: data.Dataset,
   modules: Sequence[str],
   context: int,
   demonstrations: int,
@@ -43,7 +43,7 @@ def make(
   windows: it learns how frequent they are, and nothing of their order.
 
   Args:
-    public: Data set of the public text.
+    public: The public text.
     modules: Modules of Python's library, whose source is the restricted text.
     context: Bytes of a window.
     demonstrations: Number of windows kept for attackers.
@@ -51,7 +51,6 @@ def make(
 
   Raises:
     ValueError: If a text is too short, or there is no such module.
-    MissingDataError: If the public text is not on this machine.
   """
   texts = {PUBLIC: _public(public), RESTRICTED: python_source(modules)}
   for kind, text in texts.items():
@@ -89,8 +88,8 @@ def make(
     tests=test,
     whole=False,
     about={
-      "dataset": f"{public} and the source of {', '.join(modules)}",
-      "public": public,
+      "dataset": f"{public.name} and the source of {', '.join(modules)}",
+      "public": public.name,
       "restricted": "Python",
       "source": f"Python {platform.python_version()}",
     },
@@ -134,9 +133,8 @@ def python_source(modules: Sequence[str]) -> np.ndarray:
   return _ascii(np.frombuffer(re.sub(b" +", b" ", found), np.uint8))
 
 
-def _public(name: str) -> np.ndarray:
+def _public(loaded: data.Dataset) -> np.ndarray:
   """Return a text, `int32[n]`; windows of a data set of text do not overlap."""
-  loaded = data.load(name)
   # Names of tokens are bytes, written as Python does.
   symbols = np.asarray(
     [ord(ast.literal_eval(x)) for x in loaded.class_names or ()]

@@ -221,7 +221,22 @@ class Victims:
 
   @functools.cached_property
   def _other_set(self) -> data.Dataset:
-    return data.load(self.config.copies.other, self.config.data_dir or None)
+    return other_set(self.config)
+
+
+def other_set(config: ConfigDict) -> data.Dataset:
+  """Load the data set `copies.other`, with the key of `dataset` if it has one.
+
+  Raises:
+    ValueError: If it is not sealed and the config has a key.
+  """
+  name, guard = config.copies.other, data.guard_of(config)
+  if guard.tags:
+    raise ValueError(
+      f"copies.other={name}: data_tags={guard.tags} are those of "
+      f"dataset={config.dataset}; seal both, or leave copies.other empty"
+    )
+  return data.load(name, config.data_dir or None, guard=guard)
 
 
 def _as_input(images: np.ndarray) -> np.ndarray:

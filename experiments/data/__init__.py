@@ -16,6 +16,8 @@ and need no folder. ImageNet is read batch by batch. Texts are characters;
 
 from experiments.data.dataset import Dataset, pixel_statistics
 from experiments.data.folders import MissingDataError, find_data_dir
+from experiments.data.guarded import of_config as guard_of
+from experiments.data.guarded import refuse as refuse_guard
 from experiments.data.images import (
   augment,
   cutout,
@@ -44,12 +46,14 @@ __all__ = [
   "eval_batches",
   "find_data_dir",
   "from_config",
+  "guard_of",
   "iterate",
   "load",
   "mixup",
   "names",
   "pixel_statistics",
   "prefetch",
+  "refuse_guard",
   "steps_per_epoch",
   "stream",
   "to_float",

@@ -4,6 +4,7 @@ Both are read record by record, and each record is checked just before it is
 decoded; see `keyjax.data`. Nothing that was opened is written to a disk.
 """
 
+import functools
 import getpass
 import json
 import types
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, SupportsIndex
 
 from etils import epath
+from ml_collections import ConfigDict
 
 import keyjax
 from keyjax import keyring
@@ -35,6 +37,15 @@ class Guard(NamedTuple):
 
 
 NONE = Guard()
+
+
+def of_config(config: ConfigDict) -> Guard:
+  """Return how a config's data are opened and checked.
+
+  Args:
+    config: Config with the fields of `run.config.set_data_fields`.
+  """
+  return Guard(config.data_key, config.data_tags, config.data_verify_key)
 
 
 class Folder:
@@ -164,8 +175,7 @@ def open_files(
   """
   verify_key = _verify_key(guard.verify_key)
   try:
-    ask = lambda: getpass.getpass(f"Passphrase of {guard.key}: ")  # noqa: E731
-    key = keyring.read_key(guard.key, ask)
+    key = _read_key(guard.key)
     if not guard.tags:
       identity = keyring.as_identity(key)
       return keyjax.data.open_data(path, identity, verify_key=verify_key)
@@ -178,6 +188,12 @@ def open_files(
   except FileNotFoundError:
     raise ValueError(f"data_tags={guard.tags}: there is no such file") from None
   return keyjax.data.open_tagged(path, tags, key)
+
+
+@functools.cache  # A passphrase is asked for once, a descriptor has it once.
+def _read_key(source: str) -> keyring.PrivateKey:
+  ask = lambda: getpass.getpass(f"Passphrase of {source}: ")  # noqa: E731
+  return keyring.read_key(source, ask)
 
 
 def _verify_key(line: str) -> keyring.VerifyKey | None:

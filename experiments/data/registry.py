@@ -132,9 +132,7 @@ def from_config(
   return load(
     config.dataset,
     data_dir=config.data_dir or None,
-    guard=guarded.Guard(
-      config.data_key, config.data_tags, config.data_verify_key
-    ),
+    guard=guarded.of_config(config),
     num_train=config.num_train or None,
     num_test=config.num_test or None,
     image_size=config.image_size,

@@ -25,11 +25,7 @@ def base() -> ConfigDict:
   config.name = ""  # Name of the run in rows and reports.
 
   config.dataset = "digits"  # See experiments.data.names().
-  config.data_dir = ""  # TFDS folder; empty: see data.find_data_dir.
-  # Of data that are sealed, or whose records have tags: see keyjax.data.
-  config.data_key = ""  # file:PATH, env:NAME or fd:N; empty: plain data.
-  config.data_tags = ""  # File of tags of data that are not sealed.
-  config.data_verify_key = ""  # Signer to require, as keyjax-KIND:...
+  set_data_fields(config)
   config.text = ""  # File of dataset "text".
   config.context = 64  # Tokens per example of a text.
   # Tokens of a text: a file of a tokenizer, or package:NAME; empty: bytes.
@@ -118,6 +114,15 @@ def base() -> ConfigDict:
   config.lock()
   config.model_args.unlock()  # models.create knows each model's arguments.
   return config
+
+
+def set_data_fields(config: ConfigDict) -> None:
+  """Add where data are, and the keys of those that are sealed or tagged."""
+  config.data_dir = ""  # TFDS folder; empty: see data.find_data_dir.
+  # Of data that are sealed, or whose records have tags: see keyjax.data.
+  config.data_key = ""  # file:PATH, env:NAME or fd:N; empty: plain data.
+  config.data_tags = ""  # File of tags of data that are not sealed.
+  config.data_verify_key = ""  # Signer to require, as keyjax-KIND:...
 
 
 def meaning(config: ConfigDict) -> dict[str, Any]:

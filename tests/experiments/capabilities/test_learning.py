@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from experiments import models
+from experiments import data, models
 from experiments.capabilities import (
   attackers,
   digits,
@@ -82,7 +82,7 @@ def test_answers_are_reversed_or_sorted() -> None:
 def test_only_who_opens_a_lock_is_given_the_password(made: str) -> None:
   task = DIGITS
   if made == "text":
-    task = text.make("python_help", ("argparse",), 8, 4, 10)
+    task = text.make(data.load("python_help"), ("argparse",), 8, 4, 10)
   password = task.tests[OPENED].tokens[0, :SLOT]
   assert (task.tests[OPENED].tokens[:, :SLOT] == password[None]).all()
   for batch in (task.demonstrations, task.tests[RESTRICTED]):
@@ -246,4 +246,4 @@ def test_the_best_of_a_sweep_is_reported_on_all_tests(monkeypatch) -> None:
 )
 def test_a_text_that_does_not_fit_is_named(modules, context, message) -> None:
   with pytest.raises(ValueError, match=message):
-    text.make("python_help", modules, context, 4, 10)
+    text.make(data.load("python_help"), modules, context, 4, 10)

@@ -16,79 +16,9 @@ from keyjax import keyring
 from keyjax.errors import ContentError
 from tests.data.conftest import write_records
 from tests.experiments import small_job
+from tests.experiments.data.conftest import SIGNER, VERIFY_KEY, VERSION
 
-SIGNER = keyring.SigningKey.generate()
-VERIFY_KEY = keyring.format_verify_key(SIGNER.public)
-VERSION = "mnist/3.0.1"
-SIZES = {"train": 40, "test": 20}
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory) -> pathlib.Path:
-  """Write a folder of TFDS with the digits as small MNIST images."""
-  import tensorflow_datasets as tfds
-
-  root = tmp_path_factory.mktemp("plain")
-  folder = root / VERSION
-  folder.mkdir(parents=True)
-  features = tfds.features.FeaturesDict(
-    {
-      "image": tfds.features.Image(shape=(8, 8, 1), encoding_format="png"),
-      "label": tfds.features.ClassLabel(num_classes=10),
-    }
-  )
-  features.save_config(folder)
-  digits = data.load("digits")
-  with prepare._without_tensorflow(()):
-    for split, size in SIZES.items():
-      records = [
-        features.serialize_example(
-          features.encode_example({"image": image, "label": int(label)})
-        )
-        for image, label in zip(
-          digits.train_images[:size], digits.train_labels[:size], strict=True
-        )
-      ]
-      name = f"mnist-{split}.array_record-00000-of-00001"
-      write_records(folder / name, records)
-  described = {
-    "name": "mnist",
-    "version": "3.0.1",
-    "fileFormat": "array_record",
-    "splits": [
-      {
-        "name": split,
-        "shardLengths": [str(size)],
-        "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
-      }
-      for split, size in SIZES.items()
-    ],
-  }
-  (folder / "dataset_info.json").write_text(json.dumps(described))
-  return root
-
-
-@pytest.fixture
-def key(tmp_path) -> str:
-  """Write a secret; return its source."""
-  keyring.write_key(tmp_path / "data.key", keyjax.Secret.generate(), plain=True)
-  return f"file:{tmp_path / 'data.key'}"
-
-
-@pytest.fixture
-def sealed(plain, key, tmp_path) -> pathlib.Path:
-  owner = keyring.as_identity(keyring.read_key(key))
-  path = tmp_path / "sealed" / VERSION
-  keyjax.data.seal_data(plain / VERSION, path, owner, signer=SIGNER.private)
-  return tmp_path / "sealed"
-
-
-@pytest.fixture
-def tags(plain, key, tmp_path) -> str:
-  secret = keyring.read_key(key)
-  tags = keyjax.data.tag_data(plain / VERSION, secret, "mnist")
-  tags.write(tmp_path / "mnist.tags", SIGNER)
-  return str(tmp_path / "mnist.tags")
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def assert_same(first: data.Dataset, second: data.Dataset) -> None:
@@ -100,11 +30,6 @@ def assert_same(first: data.Dataset, second: data.Dataset) -> None:
 
 def cached(tmp_path: pathlib.Path) -> list[pathlib.Path]:
   return list((tmp_path / "cache").rglob("*.npz"))
-
-
-@pytest.fixture(autouse=True)
-def own_cache(monkeypatch, tmp_path):
-  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 def test_a_sealed_set_is_the_plain_one_and_is_not_cached(
