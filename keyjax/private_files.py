@@ -138,7 +138,9 @@ def replacing(
 
   Raises:
     ArgumentError: If its name is too long.
-    OSError: If the file cannot be written; the old one is still there then.
+    OSError: If the file cannot be written; the old one is still there then. If
+      only the last step fails, which waits until the new name is on the disk,
+      it is the new one.
   """
   path = pathlib.Path(path)
   check_name_length(path)
@@ -149,7 +151,8 @@ def replacing(
     yield file
     sync_file(file)
     os.replace(part, path)
-  _remove_abandoned_parts(path)
+  with contextlib.suppress(OSError):  # The folder may not be listed.
+    _remove_abandoned_parts(path)
   sync_folder(path.parent)
 
 

@@ -60,6 +60,34 @@ def test_a_failed_replacement_leaves_the_old_file(
   assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["file"]
 
 
+def test_a_replacement_whose_last_step_fails_leaves_the_new_file(
+  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  path = tmp_path / "file"
+  private_files.replace(path, b"old")
+
+  def fail(folder: pathlib.Path) -> None:
+    raise OSError(5, f"I/O error of {folder.name}")
+
+  with monkeypatch.context() as patch:
+    patch.setattr(private_files, "sync_folder", fail)
+    with pytest.raises(OSError, match="I/O error of"):
+      private_files.replace(path, b"new")
+  assert path.read_bytes() == b"new" and os.listdir(tmp_path) == ["file"]
+
+
+def test_a_folder_that_cannot_be_listed_is_no_error(
+  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  def fail(folder: pathlib.Path) -> list[str]:
+    raise PermissionError(13, "Permission denied", str(folder))
+
+  with monkeypatch.context() as patch:
+    patch.setattr(os, "listdir", fail)
+    private_files.replace(tmp_path / "file", b"new")
+  assert private_files.read(tmp_path / "file") == b"new"
+
+
 def test_an_exception_while_writing_leaves_the_old_file(
   tmp_path: pathlib.Path,
 ) -> None:

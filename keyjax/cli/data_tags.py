@@ -52,7 +52,8 @@ def _add_tag(commands: Any) -> None:
     details="""
 The data set is not changed. A tag is an HMAC of the record, its index, its file
 and the name of the set, which only holders of the secret can make and check; a
-signature covers all of them. If TAGS exists, the tags of new files are added.
+signature covers all of them. If TAGS exists, the tags of new files are added;
+while one command changes TAGS, another one is refused.
 """,
     examples=TAG,
   )
@@ -82,16 +83,11 @@ def tag(args: argparse.Namespace) -> Result:
   place = pathlib.Path(args.tags)
   if place.resolve().is_relative_to(pathlib.Path(args.source).resolve()):
     raise Failure(USAGE, f"{place} is inside {args.source}, which is tagged")
-  before = None
-  if place.exists():
-    own = None if signer is None else signer.public
-    key = read_verify_key(args.verify_key) or own
-    before = keyjax.data.RecordTags.read(place, key)
-    if before.signed and signer is None:
-      raise Failure(USAGE, f"{place} is signed: give --sign")
-  with progress("tagging", args, args.source):
-    found = keyjax.data.tag_data(args.source, secret, args.name, tags=before)
-  found.write(args.tags, signer)
+  with keyjax.data.changing_tags(place):
+    before = _before(args, signer)
+    with progress("tagging", args, args.source):
+      found = keyjax.data.tag_data(args.source, secret, args.name, tags=before)
+    found.write(args.tags, signer)
   new = len(found) - len(before or ())
   document = {
     "new": new,
@@ -102,6 +98,21 @@ def tag(args: argparse.Namespace) -> Result:
   }
   line = f"{args.tags} has tags of {records(len(found))}, {new} of them new"
   return Result(document, [line, f"root {found.root().hex()}"])
+
+
+def _before(
+  args: argparse.Namespace, signer: keyjax.keyring.SigningKey | None
+) -> keyjax.data.RecordTags | None:
+  """Return the tags that there are; None without."""
+  place = pathlib.Path(args.tags)
+  if not place.exists():
+    return None
+  own = None if signer is None else signer.public
+  key = read_verify_key(args.verify_key) or own
+  before = keyjax.data.RecordTags.read(place, key)
+  if before.signed and signer is None:
+    raise Failure(USAGE, f"{place} is signed: give --sign")
+  return before
 
 
 def _add_verify(commands: Any) -> None:

@@ -31,6 +31,7 @@ from keyjax import lazy
 if TYPE_CHECKING:
   from keyjax.data.changing import append_data, rewrap_data
   from keyjax.data.exporting import export_data
+  from keyjax.data.folders import changing_tags
   from keyjax.data.format import HEADER, is_sealed
   from keyjax.data.opened import SealedData, open_data
   from keyjax.data.records import Records
@@ -62,6 +63,7 @@ __all__ = [
   "TaggedData",
   "Tagger",
   "append_data",
+  "changing_tags",
   "export_data",
   "inspect_data",
   "is_sealed",
@@ -82,6 +84,7 @@ __getattr__, __dir__ = lazy.attach(
   {
     "changing": ("append_data", "rewrap_data"),
     "exporting": ("export_data",),
+    "folders": ("changing_tags",),
     "format": ("HEADER", "is_sealed"),
     "opened": ("SealedData", "open_data"),
     "records": ("Records",),

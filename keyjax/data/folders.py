@@ -1,4 +1,4 @@
-"""New and changed folders of sealed data sets, whole or not at all."""
+"""Folders and files of data sets: whole or not at all, one writer at a time."""
 
 import contextlib
 import os
@@ -109,6 +109,68 @@ def changing_folder(path: pathlib.Path) -> Iterator[Commit]:
     os.close(held)
 
 
+@contextlib.contextmanager
+def changing_tags(path: str | os.PathLike[str]) -> Iterator[None]:
+  """Be the only one who reads, extends and replaces a file of tags.
+
+  The lock is a file `.NAME.lock`, which is removed at the end; the system frees
+  it after a kill. `keyjax data tag` holds it, too.
+
+  Args:
+    path: The file, which may be missing.
+
+  Raises:
+    ArgumentError: If its name is too long.
+    StorageError: If another process is changing it, or its folder cannot be
+      written to.
+
+  Example:
+    >>> import tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "faces.tags"
+    >>> with changing_tags(path), changing_tags(path):
+    ...   pass
+    Traceback (most recent call last):
+    ...
+    keyjax.errors.StorageError: another process is changing \
+.../faces.tags: nothing was written; try again
+  """
+  place = pathlib.Path(path)
+  private_files.check_name_length(place)
+  lock = place.with_name(f".{place.name}.lock")
+  try:
+    held = _locked_file(lock)
+  except OSError as error:
+    raise _could_not_write(place, error) from None
+  if held is None:
+    raise StorageError(
+      f"another process is changing {path}: nothing was written; try again"
+    )
+  try:
+    yield
+  finally:
+    with contextlib.suppress(OSError):
+      lock.unlink()
+    os.close(held)
+
+
+def _locked_file(place: pathlib.Path) -> int | None:
+  """Return the descriptor of a locked file; None if another holder has it."""
+  while True:
+    # Readable, because a killed process of another user may have left it.
+    flags = os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(place, flags, 0o644)
+    try:
+      if not private_files.try_lock(fd):
+        os.close(fd)
+        return None
+    except OSError:  # Some network file systems have no locks.
+      return fd
+    with contextlib.suppress(FileNotFoundError):
+      if os.path.samestat(os.fstat(fd), place.stat()):
+        return fd
+    os.close(fd)  # Its last holder has removed it.
+
+
 def _remove_others(
   path: pathlib.Path, before: set[str], committed: dict[str, set[str]]
 ) -> None:
@@ -133,7 +195,8 @@ def replace_header(path: pathlib.Path, header: layout.Header) -> None:
   """Replace the header of a set, completely or not at all.
 
   Raises:
-    StorageError: If it cannot be written; the old one is still there then.
+    StorageError: If it cannot be written; the old one is still there then, or
+      the new one: see `private_files.replacing`.
   """
   try:
     data = layout.header_bytes(header)

@@ -19,7 +19,8 @@ import re
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
-from keyjax.errors import ContentError, KeyringError, SealError, StorageError
+from keyjax.data.reading import read_file
+from keyjax.errors import ContentError, KeyringError, SealError
 from keyjax.keyring.data_keys import leaf_key
 from keyjax.keyring.encoding import dump, field, parse
 from keyjax.keyring.encoding import is_name as is_public_name
@@ -161,7 +162,7 @@ def read_header(path: pathlib.Path) -> Header:
   """
   if not is_sealed(path):
     raise FileNotFoundError(f"there is no sealed data set at {path}")
-  data = read_file(path / HEADER)
+  data = read_file(path / HEADER, MAX_HEADER_BYTES)
   what = f"{path} is not a sealed data set"
   try:
     found = parse(data, HEADER, size=MAX_HEADER_BYTES, items=1 << 15)
@@ -179,21 +180,6 @@ def read_header(path: pathlib.Path) -> Header:
   if not _is_stored(manifest, MANIFEST) or data != header_bytes(header):
     raise ContentError(f"{what}: its header has other fields")
   return header
-
-
-def read_file(path: pathlib.Path) -> bytes:
-  """Return the bytes of a file of a set.
-
-  Raises:
-    ContentError: If it is missing.
-    StorageError: If it cannot be read.
-  """
-  try:
-    return path.read_bytes()
-  except FileNotFoundError:
-    raise ContentError(f"{path} is missing") from None
-  except OSError as error:
-    raise StorageError(f"could not read {path}: {error.strerror}") from None
 
 
 def seal_manifest(manifest: Manifest, data_key: bytes, stored: str) -> bytes:

@@ -11,13 +11,14 @@ from keyjax.checkpoint.checks import as_identities
 from keyjax.checkpoint.format import signature as signatures
 from keyjax.data import format as layout
 from keyjax.data.format import Entry, Manifest
+from keyjax.data.reading import read_file
 from keyjax.data.record_files import RecordFile
 from keyjax.data.records import Records, matching, some
 from keyjax.errors import ArgumentError, ContentError, KeyringError, SealError
 from keyjax.keyring import Identity, open_envelope
 from keyjax.keyring.data_keys import leaf_key
 from keyjax.keyring.recipients import Private
-from keyjax.seal import unseal
+from keyjax.seal import size_of_sealed, unseal
 
 
 class SealedData(Private):
@@ -63,7 +64,7 @@ class SealedData(Private):
         f"has {some(x.name for x in self.manifest.files if x.records is None)}"
       )
     expected = entry.digest if self._check_digests else ""
-    return self._open(entry.stored, name, expected)
+    return self._open(entry.stored, name, entry.size, expected)
 
   def records(self, pattern: str = "*") -> Records:
     """Return the records of the files whose names match, in order of names.
@@ -82,22 +83,38 @@ class SealedData(Private):
 
   def record_file(self, entry: Entry) -> "SealedRecordFile":
     """Return the records of one file; see `records`."""
-    digests = None
-    if self._check_digests:
-      digests = self._open(entry.digests, entry.name, "")
-      if hashlib.sha256(digests).hexdigest() != entry.digest:
-        raise ContentError(f"{entry.name} is not what was signed")
+    records = RecordFile(self.path / entry.stored)
+    if len(records) != entry.records:
+      raise ContentError(
+        f"{entry.name} has {len(records)} records, and {entry.records} were "
+        "sealed: some were removed or added, or the file is damaged"
+      )
     return SealedRecordFile(
-      RecordFile(self.path / entry.stored),
+      records,
       entry,
       leaf_key(self._data_key, "data-record", entry.stored),
       layout.record_context(self.manifest.id, entry.stored),
-      digests,
+      self._digests(entry, 32 * len(records)) if self._check_digests else None,
     )
 
-  def _open(self, stored: str, name: str, digest: str) -> bytes:
-    """Open a message; `digest` is the one that was signed, or empty."""
-    sealed = layout.read_file(self.path / stored)
+  def _digests(self, entry: Entry, size: int) -> bytes:
+    """Return the digests of the messages of a file of records."""
+    digests = self._open(entry.digests, entry.name, size)
+    digest = hashlib.sha256(digests).hexdigest()
+    if len(digests) != size or digest != entry.digest:
+      raise ContentError(f"{entry.name} is not what was signed")
+    return digests
+
+  def _open(self, stored: str, name: str, size: int, digest: str = "") -> bytes:
+    """Open a message.
+
+    Args:
+      stored: Name of its file.
+      name: Name of what it holds, for errors.
+      size: Bytes that it holds.
+      digest: SHA-256 of the message that was signed; empty for any.
+    """
+    sealed = read_file(self.path / stored, size_of_sealed(size))
     if digest and hashlib.sha256(sealed).hexdigest() != digest:
       raise ContentError(f"{name} is not what was signed")
     key = leaf_key(self._data_key, "data-file", stored)
@@ -121,14 +138,7 @@ class SealedRecordFile(Private):
     context: bytes,
     digests: bytes | None,
   ):
-    """Check the number of records; see `SealedData.records`."""
-    if len(records) != entry.records or (
-      digests is not None and len(digests) != 32 * len(records)
-    ):
-      raise ContentError(
-        f"{entry.name} has {len(records)} records, and {entry.records} were "
-        "sealed: some were removed or added, or the file is damaged"
-      )
+    """Keep what `SealedData.record_file` has opened and checked."""
     self.name = self.id = entry.name
     self._records = records
     self._key = key
@@ -252,7 +262,8 @@ def _open_header(
   verify_key: signatures.VerifyKey | None,
 ) -> OpenedSet:
   opened = open_envelope(header.envelope, identities)
-  sealed = layout.read_file(folder / header.manifest)
+  most = size_of_sealed(layout.MAX_MANIFEST_BYTES)
+  sealed = read_file(folder / header.manifest, most)
   manifest = layout.open_manifest(
     sealed, opened.data_key, opened.checkpoint, header.manifest
   )
@@ -278,7 +289,7 @@ def _check_signature(
     found.data_key,
     found.manifest.id,
     manifest=sealed,
-    sealed=layout.read_file(folder / name),
+    sealed=read_file(folder / name, signatures.SEALED_SIZE),
     what="data set",
   )
   if not all(x.digest for x in found.manifest.files):

@@ -1,17 +1,28 @@
 """Files of records: array_record, read and written a group at a time."""
 
+import errno
+import os
 import pathlib
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from keyjax import extras
+from keyjax.data.open_files import OpenFiles
+from keyjax.data.reading import (
+  TooManyFilesError,
+  could_not_read,
+  open_file,
+  too_many,
+)
 from keyjax.errors import ContentError, StorageError
 
 # Ciphertext does not shrink, and a group of one record is read alone.
 _OPTIONS = "group_size:1,uncompressed"
 _NAME = re.compile(r".*\.array_?record(-\d+-of-\d+)?")
 _AT_ONCE = 128  # Records in memory.
+_OPEN = OpenFiles()
+_TOO_MANY = os.strerror(errno.EMFILE)
 
 
 def is_record_file(name: str) -> bool:
@@ -27,7 +38,12 @@ def is_record_file(name: str) -> bool:
 
 
 class RecordFile:
-  """The records of one file, at random access."""
+  """The records of one file, at random access.
+
+  Attributes:
+    reader: What reads it. It is closed when too many files are open, and then
+      opened again when it is used.
+  """
 
   def __init__(self, path: pathlib.Path):
     """Open a file.
@@ -38,32 +54,61 @@ class RecordFile:
       StorageError: If it cannot be read.
     """
     self._path = path
-    library = extras.library("array_record.python.array_record_module", "data")
+    self.reader: Any = None
+    self._length: int | None = None
+    self._length = int(self._opened().num_records())
+
+  def _opened(self) -> Any:
+    """Return the reader.
+
+    Raises:
+      ContentError: If the file is missing, is not one of records, or was
+        replaced by one with another number of records.
+      StorageError: If it cannot be read.
+    """
+    reader = self.reader  # Another thread may close it.
+    if reader is not None:
+      return reader
     try:
-      with path.open("rb"):
+      return _OPEN.open(self, self._make)
+    except TooManyFilesError:
+      if not _OPEN.close():  # Other code has opened them.
+        raise
+      return _OPEN.open(self, self._make)
+
+  def _make(self) -> Any:
+    library = extras.library("array_record.python.array_record_module", "data")
+    path = self._path
+    try:
+      with open_file(path):
         pass  # The library says nothing of a file that is not there.
-      self._reader: Any = library.ArrayRecordReader(str(path))
-      if not self._reader.ok():  # It would have no records, and say nothing.
-        self._reader.close()
-      self._length = int(self._reader.num_records())
+      reader = library.ArrayRecordReader(str(path))
+      if not reader.ok():  # It would have no records, and say nothing.
+        reader.close()
     except FileNotFoundError:
       raise ContentError(f"{path} is missing") from None
     except OSError as error:
-      raise StorageError(f"could not read {path}: {error.strerror}") from None
+      raise could_not_read(path, error) from None
     except RuntimeError as error:
+      if _TOO_MANY in str(error):
+        raise too_many(path) from None
       raise ContentError(f"{path} is damaged: {_reason(error)}") from None
+    if self._length not in (None, int(reader.num_records())):
+      raise ContentError(f"{path} has changed since it was opened")
+    return reader
 
   def __len__(self) -> int:
-    return self._length
+    return self._length or 0
 
   def read(self, indices: Sequence[int]) -> list[bytes]:
     """Return records; those of a damaged file are refused.
 
     Raises:
       ContentError: If one of them cannot be read.
+      StorageError: If the file was closed, and cannot be opened again.
     """
     try:
-      return list(self._reader.read(list(indices))) if indices else []
+      return list(self._opened().read(list(indices))) if indices else []
     except RuntimeError as error:
       raise ContentError(_reason(error)) from None
 
@@ -91,8 +136,8 @@ class RecordFile:
       ) from None
 
   def __iter__(self) -> Iterator[bytes]:
-    for start in range(0, self._length, _AT_ONCE):
-      stop = min(start + _AT_ONCE, self._length)
+    for start in range(0, len(self), _AT_ONCE):
+      stop = min(start + _AT_ONCE, len(self))
       try:
         yield from self.read(range(start, stop))
       except ContentError as error:
@@ -102,7 +147,9 @@ class RecordFile:
 
   def close(self) -> None:
     """Close the file."""
-    self._reader.close()
+    reader, self.reader = self.reader, None
+    if reader is not None:
+      reader.close()
 
 
 class RecordWriter:

@@ -11,6 +11,7 @@ from keyjax.checkpoint.format import signature as signatures
 from keyjax.data import format as layout
 from keyjax.data.folders import changing_folder, new_folder, write_file
 from keyjax.data.format import Entry, Header, Manifest
+from keyjax.data.reading import read_file
 from keyjax.data.record_files import RecordFile, RecordWriter, is_record_file
 from keyjax.data.records import list_files
 from keyjax.errors import ArgumentError
@@ -130,7 +131,7 @@ class Sealer:
     """
     if is_record_file(name):
       return self._seal_records(source, name)
-    content = layout.read_file(source)
+    content = read_file(source)
     stored = _new_name(layout.WHOLE)
     message = self._write(stored, content)
     digest = hashlib.sha256(message).hexdigest() if self._signed else ""

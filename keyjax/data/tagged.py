@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, SupportsIndex
 
 from keyjax.arguments import describe, show
-from keyjax.data import format as layout
+from keyjax.data.reading import read_file
 from keyjax.data.record_files import RecordFile, is_record_file
 from keyjax.data.records import Records, list_files, matching, some
 from keyjax.data.tags import RecordTags, Tagger
@@ -70,7 +70,7 @@ def tag_data(
 
 def _tags_of(tagger: Tagger, path: pathlib.Path, file: str) -> list[bytes]:
   if not is_record_file(file):
-    return [tagger.tag(layout.read_file(path), 0, file=file)]
+    return [tagger.tag(read_file(path), 0, file=file)]
   records = RecordFile(path)
   return [tagger.tag(x, i, file=file) for i, x in enumerate(records)]
 
@@ -101,7 +101,7 @@ class TaggedData(Private):
       raise ArgumentError(
         f"no file {show(name)} was tagged as a whole: there are {some(known)}"
       )
-    content = layout.read_file(_file(self.path, name))
+    content = read_file(_file(self.path, name))
     [tag] = self._tags.of(name)
     if not self._tagger.is_right(tag, content, 0, file=name):
       raise ContentError(f"{name} is not what was tagged")

@@ -17,36 +17,31 @@ References:
 import hmac
 import operator
 import os
-import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
-
-from cryptography.exceptions import InvalidSignature
 
 from keyjax import private_files
 from keyjax.arguments import describe, show
 from keyjax.checkpoint.checks import check_optional_name
-from keyjax.data.format import is_name
-from keyjax.errors import ArgumentError, ContentError, KeyringError
-from keyjax.keyring import SigningKey, VerifyKey
-from keyjax.keyring.encoding import (
-  check_name,
-  decode,
-  dump,
-  encode,
-  field,
-  parse,
+from keyjax.data.reading import open_file
+from keyjax.data.tag_headers import (
+  FORMAT,
+  MAX_HEADER,
+  MAX_TAGS,
+  VERSION,
+  check_signature,
+  parse_header,
+  signed_bytes,
 )
+from keyjax.errors import ArgumentError, ContentError
+from keyjax.keyring import SigningKey, VerifyKey
+from keyjax.keyring.encoding import dump, encode
 from keyjax.keyring.recipients import Private
 from keyjax.keyring.signing import signature_kind
 from keyjax.merkle import Tree
 from keyjax.secrets import Secret, require_secret
 
 TAG_BYTES = 32
-FORMAT = "keyjax-tags"
-VERSION = 1
-_MAX_HEADER = 1 << 24
-_SIGNED = b"keyjax/data/tags/1\n"
 
 
 class Tagger(Private):
@@ -215,14 +210,21 @@ class RecordTags:
   ) -> None:
     """Write or replace a file of tags, completely or not at all.
 
+    See `changing_tags` where other processes may extend the same file.
+
     Args:
       path: File.
       signer: Key that signs the root and the names of the files.
 
     Raises:
       TypeError: If the signer is no `keyring.SigningKey`.
-      OSError: If it cannot be written; the old one is still there then.
+      ArgumentError: If there are more than 2^27 tags.
+      OSError: If it cannot be written; the old one is still there then. If only
+        the last step fails, which waits until the new name is on the disk, it
+        is the new one.
     """
+    if len(self) > MAX_TAGS:
+      raise ArgumentError(f"{len(self)} tags: a file has at most {MAX_TAGS}")
     if not isinstance(signer, SigningKey | None):
       raise TypeError(
         f"signer={describe(signer)}: tags are signed with a keyring.SigningKey"
@@ -232,7 +234,7 @@ class RecordTags:
     )
     signature = b""
     if signer is not None:
-      signature = signer.private.sign(_SIGNED + dump(document))
+      signature = signer.private.sign(signed_bytes(document))
     document["signature"] = encode(signature)
     with private_files.replacing(path, mode=0o666) as file:
       file.write(dump(document) + b"\n" + self._tags)
@@ -260,51 +262,28 @@ class RecordTags:
     Raises:
       FileNotFoundError: If there is none.
       ContentError: If it is not one, was changed, or is not signed with this
-        key.
+        key; tags are read only once their number is that of the header.
     """
-    head, _, tags = pathlib.Path(path).read_bytes().partition(b"\n")
+    with open_file(path) as (file, size):
+      head = file.readline(MAX_HEADER + 1)
+      document, signature, files = parse_header(path, head)
+      if verify_key is not None:
+        check_signature(path, document, signature, verify_key)
+      count = sum(files.values())
+      if size - len(head) != TAG_BYTES * count:
+        raise ContentError(
+          f"{path} is no file of tags: it has {size} bytes, and its header "
+          f"says {count} records"
+        )
+      tags = file.read(TAG_BYTES * count)
     try:
-      document = parse(head, "a header", size=_MAX_HEADER, items=1 << 20)
-      signature = decode(field(document, "signature", str))
-      del document["signature"]
-      files = {
-        name: count for name, count in map(_pair, document.get("files") or [])
-      }
-      name = check_name(field(document, "name", str), "its name")
-      found = cls(name, files, tags)
-      same = found._document(field(document, "algorithm", str)) == document
-    except (KeyringError, TypeError, ValueError) as error:
+      found = cls(document["name"], files, tags)
+      right = dump(found._document(document["algorithm"]))
+    except ValueError as error:  # It was cut meanwhile.
       raise ContentError(f"{path} is no file of tags: {error}") from None
-    if not same:
+    if right != dump(document):  # In JSON 1 is not 1.0.
       raise ContentError(
         f"{path} was changed: its root is not that of its tags"
       )
-    if verify_key is not None:
-      _check_signature(path, document, signature, verify_key)
     found.signed = document["algorithm"] != "none"
     return found
-
-
-def _pair(fields: Any) -> tuple[str, int]:
-  name, count = fields
-  if type(name) is not str or type(count) is not int:
-    raise KeyringError("its files are of another type")
-  if name and not is_name(name):
-    raise KeyringError("its files are not named by paths in a folder")
-  if not 0 <= count < 1 << 48:
-    raise KeyringError("its files have impossible numbers of records")
-  return name, count
-
-
-def _check_signature(
-  path: Any, document: dict[str, Any], signature: bytes, verify_key: VerifyKey
-) -> None:
-  kind = signature_kind(verify_key)
-  if document["algorithm"] == "none":
-    raise ContentError(f"{path} is not signed")
-  try:
-    if document["algorithm"] != kind:
-      raise InvalidSignature
-    verify_key.verify(signature, _SIGNED + dump(document))
-  except InvalidSignature:
-    raise ContentError(f"{path} was not signed with the expected key") from None

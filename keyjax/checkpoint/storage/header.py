@@ -126,7 +126,8 @@ def replace(path: pathlib.Path, envelope: bytes, *, before: bytes) -> None:
 
   Raises:
     CheckpointStorageError: If another process has replaced it, or is about to.
-    OSError: If it cannot be written; the old one is still there then.
+    OSError: If it cannot be written; the old one is still there then, or the
+      new one: see `private_files.replacing`.
   """
   replace_json(path, contents(envelope), before=contents(before))
 
