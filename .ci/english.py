@@ -1,7 +1,7 @@
 """Banned words in the prose of this repository, each with the reason.
 
 Run by `make lint` and on every commit: `python .ci/english.py [FILE ...]`. It
-reads Python, Markdown and the Makefile, and prints every hit as
+reads Python, Markdown, notebooks and the Makefile, and prints every hit as
 `file:line: word: what to write`.
 """
 
@@ -68,7 +68,8 @@ def files() -> list[pathlib.Path]:
   tops = [p for p in ROOT.iterdir() if not p.name.startswith(IGNORED)]
   found = [ROOT / "Makefile", ROOT / "pyproject.toml", *ROOT.glob("*.md")]
   for folder in (p for p in tops if p.is_dir()):
-    found += [*folder.rglob("*.py"), *folder.rglob("*.md")]
+    for pattern in ("*.py", "*.md", "*.ipynb"):
+      found += folder.rglob(pattern)
   return sorted(p for p in found if str(p.relative_to(ROOT)) not in SKIPPED)
 
 

@@ -12,6 +12,11 @@ def test_every_public_name_is_there():
     assert name in dir(keyjax)
 
 
+def test_folders_of_the_library_are_names_of_the_package():
+  names = {"attacks", "defenses", "interpret", "quantize", "checkpoint"}
+  assert names <= set(keyjax.__all__)
+
+
 def test_an_unknown_name_is_an_attribute_error():
   with pytest.raises(AttributeError, match="no attribute 'unlock'"):
     keyjax.unlock  # noqa: B018

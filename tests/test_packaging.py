@@ -74,10 +74,14 @@ def distributions(module: str) -> set[str]:
 
 @pytest.mark.parametrize(
   ("folder", "extras"),
-  [("keyjax", ()), ("experiments", ("experiments", "pretrained"))],
+  [
+    ("keyjax", ()),
+    ("experiments", ("experiments", "pretrained")),
+    ("examples", ("experiments",)),
+  ],
 )
 def test_every_import_is_declared(folder, extras):
-  ours = {"keyjax", "experiments"}
+  ours = {"keyjax", "experiments", "examples"}
   undeclared = {
     module
     for module in imported(ROOT / folder) - ours

@@ -79,6 +79,18 @@ def test_signatures(kind: str, owner: Any, tmp_path: pathlib.Path) -> None:
     checkpoint.save(tmp_path / "e", tree, owner, signer="key")  # type: ignore[arg-type]
 
 
+def test_a_signing_key_is_asked_for_the_part_that_is_needed(
+  owner: Any, tmp_path: pathlib.Path
+) -> None:
+  key = keyring.SigningKey.generate("ed25519")
+  tree = {"w": np.ones(4, np.float32)}
+  with pytest.raises(TypeError, match="a SigningKey: give its .private$"):
+    checkpoint.save(tmp_path / "a", tree, owner, signer=key)  # type: ignore[arg-type]
+  checkpoint.save(tmp_path / "a", tree, owner, signer=key.private)
+  with pytest.raises(TypeError, match="a SigningKey: give its .public$"):
+    checkpoint.restore(tmp_path / "a", owner, verify_key=key)  # type: ignore[arg-type]
+
+
 def test_a_recipient_cannot_forge_what_is_signed(
   owner: Any, tmp_path: pathlib.Path
 ) -> None:

@@ -23,6 +23,7 @@ from keyjax.checkpoint.format.manifest import message_context
 from keyjax.errors import KeyringError
 from keyjax.keyring.data_keys import leaf_key
 from keyjax.keyring.encoding import dump, encode, field, parse
+from keyjax.keyring.signing import SigningKey
 
 Signer = ed25519.Ed25519PrivateKey | mldsa.MLDSA65PrivateKey
 VerifyKey = ed25519.Ed25519PublicKey | mldsa.MLDSA65PublicKey
@@ -42,9 +43,12 @@ def _algorithm(key: Any, known: dict[str, Any]) -> str:
   for name, kind in known.items():
     if isinstance(key, kind):
       return name
+  hint = ""
+  if isinstance(key, SigningKey):
+    hint = f": give its .{'private' if known is _SIGNERS else 'public'}"
   raise TypeError(
     "checkpoints and data are signed with Ed25519 or ML-DSA-65, not with a "
-    f"{type(key).__name__}"
+    f"{type(key).__name__}{hint}"
   )
 
 
