@@ -40,7 +40,8 @@ def append_data(
   Raises:
     FileNotFoundError: If there is no set, or nothing at `source`.
     ArgumentError: If the set is signed and there is no signer, the source is a
-      sealed set, or a new file has the name of a folder of the set.
+      sealed set, a new file has the name of a folder of the set, or there are
+      more files than a manifest can name.
     KeyringError: If no identity opens it.
     ContentError: If the set or a new file is damaged, or the set is not signed
       with this key.
@@ -62,6 +63,7 @@ def append_data(
     new = sorted(set(files) - known)
     if not new:
       return 0
+    layout.LIMITS.check({*known, *new})
     clash = layout.clash({*known, *new})
     if clash:
       raise ArgumentError(f"{clash} would be a file and a folder of {path}")

@@ -156,8 +156,9 @@ def changing_tags(path: str | os.PathLike[str]) -> Iterator[None]:
 def _locked_file(place: pathlib.Path) -> int | None:
   """Return the descriptor of a locked file; None if another holder has it."""
   while True:
-    # Readable, because a killed process of another user may have left it.
-    flags = os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    # Readable, because a killed process of another user may have left it; and
+    # a pipe in its place is not waited for.
+    flags = os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
     fd = os.open(place, flags, 0o644)
     try:
       if not private_files.try_lock(fd):

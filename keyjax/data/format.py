@@ -20,6 +20,7 @@ from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from keyjax.data.reading import read_file
+from keyjax.data.sizes import Limits
 from keyjax.errors import ContentError, KeyringError, SealError
 from keyjax.keyring.data_keys import leaf_key
 from keyjax.keyring.encoding import dump, field, parse
@@ -39,6 +40,20 @@ MAX_MANIFEST_BYTES = 1 << 28
 _MAX_ITEMS = 1 << 24
 _MAX_COUNT = 1 << 48
 _MAX_NAME = 512
+# Entries of a manifest; what surrounds them is short.
+LIMITS = Limits(
+  "a manifest",
+  {
+    "digest": "0" * 64,
+    "digests": f"{'0' * 16}.digests",
+    "name": "",
+    "records": 1 << 48,
+    "size": 1 << 48,
+    "stored": f"{'0' * 16}.records",
+  },
+  size=MAX_MANIFEST_BYTES - 1024,
+  items=_MAX_ITEMS - 64,
+)
 _STORED = re.compile(r"[0-9a-f]{16}\.(records|file|digests|manifest|signature)")
 _ID = re.compile(r"data/[0-9a-f]{32}")
 

@@ -82,7 +82,7 @@ class RecordFile:
     try:
       with open_file(path):
         pass  # The library says nothing of a file that is not there.
-      reader = library.ArrayRecordReader(str(path))
+      reader = library.ArrayRecordReader(os.fsencode(path))
       if not reader.ok():  # It would have no records, and say nothing.
         reader.close()
     except FileNotFoundError:
@@ -163,7 +163,7 @@ class RecordWriter:
     """
     library = extras.library("array_record.python.array_record_module", "data")
     self._path = path
-    self._writer = library.ArrayRecordWriter(str(path), _OPTIONS)
+    self._writer = library.ArrayRecordWriter(os.fsencode(path), _OPTIONS)
 
   def write(self, record: bytes) -> None:
     """Append a record.

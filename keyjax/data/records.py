@@ -121,21 +121,26 @@ def list_files(source: pathlib.Path) -> dict[str, pathlib.Path]:
   if not source.exists():
     raise FileNotFoundError(f"there is no file or folder {source}")
   if source.is_file():
-    return {source.name: source}
+    return {_name(source, source.parent): source}
   found = {}
   for path in sorted(_walk(source)):
     if not path.is_file():
       raise ArgumentError(f"{path} is neither a file nor a folder")
-    name = path.relative_to(source).as_posix()
-    if not is_name(name):
-      raise ArgumentError(
-        f"a file in {path.parent} has an unprintable or very long name: rename "
-        "it"
-      )
-    found[name] = path
+    found[_name(path, source)] = path
   if not found:
     raise ArgumentError(f"there is no file in {source}")
   return found
+
+
+def _name(path: pathlib.Path, folder: pathlib.Path) -> str:
+  """Return the name of a file in a set."""
+  name = path.relative_to(folder).as_posix()
+  if not is_name(name):
+    raise ArgumentError(
+      f"a file in {str(path.parent)!r} has an unprintable or very long "
+      "name: rename it"
+    )
+  return name
 
 
 def _walk(source: pathlib.Path) -> Iterator[pathlib.Path]:

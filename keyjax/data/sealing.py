@@ -56,7 +56,8 @@ def seal_data(
     FileExistsError: If something is at `path`; with `replace`, something else
       than a sealed data set.
     ArgumentError: If there is no file in `source`, or one that is neither a
-      file nor a folder, or `path` is inside it.
+      file nor a folder, or there are more than a manifest can name, or `path`
+      is inside it.
     KeyringError: If a recipient cannot be used, or array_record is not
       installed.
     ContentError: If a file of records is damaged.
@@ -83,6 +84,7 @@ def seal_data(
   # Now: a set that another process seals from here on is never replaced.
   replaced = layout.is_sealed(target)
   files = list_files(origin)
+  layout.LIMITS.check(files)
   set_id, data_key = f"data/{os.urandom(16).hex()}", new_data_key()
   envelope = seal_envelope(data_key, found, checkpoint=set_id, created=now())
 
@@ -186,6 +188,8 @@ def write_manifest(
   """Write a manifest and its signature; return a header that leads there."""
   stored = _new_name(layout.MANIFEST)
   sealed = layout.seal_manifest(manifest, data_key, stored)
+  # Nothing is committed that could not be opened.
+  layout.open_manifest(sealed, data_key, manifest.id, stored)
   signature = signatures.sign(signer, data_key, manifest.id, sealed)
   write_file(folder / stored, sealed)
   write_file(folder / layout.signature_name(stored), signature)

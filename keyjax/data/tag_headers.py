@@ -8,6 +8,7 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 
 from keyjax.data.format import is_name
+from keyjax.data.sizes import Limits
 from keyjax.errors import ContentError, KeyringError
 from keyjax.keyring import VerifyKey
 from keyjax.keyring.encoding import check_name, decode, dump, field, parse
@@ -17,6 +18,14 @@ FORMAT = "keyjax-tags"
 VERSION = 1
 MAX_HEADER = 1 << 24
 MAX_TAGS = 1 << 27  # 4 GiB, which are in memory.
+_MAX_ITEMS = 1 << 20
+# Of files; the other fields are short.
+LIMITS = Limits(
+  "a file of tags",
+  ["", 1 << 48],
+  size=MAX_HEADER - (1 << 14),
+  items=_MAX_ITEMS - 64,
+)
 
 
 def signed_bytes(document: dict[str, Any]) -> bytes:
@@ -47,7 +56,7 @@ def parse_header(
   try:
     if not head.endswith(b"\n"):
       raise KeyringError(f"its header does not end within {MAX_HEADER} bytes")
-    document = parse(head[:-1], "a header", size=MAX_HEADER, items=1 << 20)
+    document = parse(head[:-1], "a header", size=MAX_HEADER, items=_MAX_ITEMS)
     signature = decode(field(document, "signature", str))
     del document["signature"]
     pairs = list(map(_pair, document.get("files") or []))

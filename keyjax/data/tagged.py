@@ -10,6 +10,7 @@ from keyjax.arguments import describe, show
 from keyjax.data.reading import read_file
 from keyjax.data.record_files import RecordFile, is_record_file
 from keyjax.data.records import Records, list_files, matching, some
+from keyjax.data.tag_headers import LIMITS
 from keyjax.data.tags import RecordTags, Tagger
 from keyjax.errors import ArgumentError, ContentError
 from keyjax.keyring.recipients import Private
@@ -38,7 +39,8 @@ def tag_data(
 
   Raises:
     FileNotFoundError: If there is nothing at `path`.
-    ArgumentError: If there is no file, or `tags` are of a set of another name.
+    ArgumentError: If there is no file, or there are more than a file of tags
+      can name, or `tags` are of a set of another name.
     KeyringError: If array_record is not installed.
     ContentError: If a file of records is damaged.
 
@@ -62,10 +64,14 @@ def tag_data(
     )
   tagger = Tagger(secret, name)
   found = tags or RecordTags(name)
-  for file, place in list_files(pathlib.Path(path)).items():
-    if file not in found.files:
-      found = found.extended(_tags_of(tagger, place, file), file)
-  return found
+  files = list_files(pathlib.Path(path))
+  LIMITS.check({*files, *found.files})
+  new = {
+    file: _tags_of(tagger, place, file)
+    for file, place in files.items()
+    if file not in found.files
+  }
+  return found.with_files(new)
 
 
 def _tags_of(tagger: Tagger, path: pathlib.Path, file: str) -> list[bytes]:
@@ -102,8 +108,10 @@ class TaggedData(Private):
         f"no file {show(name)} was tagged as a whole: there are {some(known)}"
       )
     content = read_file(_file(self.path, name))
-    [tag] = self._tags.of(name)
-    if not self._tagger.is_right(tag, content, 0, file=name):
+    tags = self._tags.of(name)
+    if len(tags) != 1 or not self._tagger.is_right(
+      tags[0], content, 0, file=name
+    ):
       raise ContentError(f"{name} is not what was tagged")
     return content
 

@@ -15,9 +15,10 @@ References:
 """
 
 import hmac
+import itertools
 import operator
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from keyjax import private_files
@@ -26,6 +27,7 @@ from keyjax.checkpoint.checks import check_optional_name
 from keyjax.data.reading import open_file
 from keyjax.data.tag_headers import (
   FORMAT,
+  LIMITS,
   MAX_HEADER,
   MAX_TAGS,
   VERSION,
@@ -142,6 +144,8 @@ class RecordTags:
       )
     self.signed = False
     self._tags = bytes(tags)
+    ends = itertools.accumulate(self.files.values())
+    self._ends = dict(zip(self.files, ends, strict=True))
 
   def __len__(self) -> int:
     return len(self._tags) // TAG_BYTES
@@ -157,15 +161,11 @@ class RecordTags:
     """
     if file not in self.files:
       raise ArgumentError(f"there are no tags of the file {show(file)}")
-    start = 0
-    for name, count in self.files.items():
-      if name == file:
-        found = self._tags[start : start + TAG_BYTES * count]
-        return [
-          found[i : i + TAG_BYTES] for i in range(0, len(found), TAG_BYTES)
-        ]
-      start += TAG_BYTES * count
-    raise AssertionError
+    end = self._ends[file]
+    return [
+      self._tags[TAG_BYTES * i : TAG_BYTES * (i + 1)]
+      for i in range(end - self.files[file], end)
+    ]
 
   def extended(self, tags: Iterable[bytes], file: str = "") -> "RecordTags":
     """Return tags with those of more records; the others stay the same.
@@ -184,6 +184,24 @@ class RecordTags:
     new = b"".join(tags)
     count = self.files.get(file, 0) + len(new) // TAG_BYTES
     return RecordTags(self.name, self.files | {file: count}, self._tags + new)
+
+  def with_files(self, tags: Mapping[str, Sequence[bytes]]) -> "RecordTags":
+    """Return tags with those of new files; the others stay the same.
+
+    Args:
+      tags: Tags of the records of each new file, by its name.
+
+    Raises:
+      ArgumentError: If there are tags of a file already.
+    """
+    known = [name for name in tags if name in self.files]
+    if known:
+      raise ArgumentError(
+        f"there are tags of the file {show(known[0])} already"
+      )
+    counts = {name: len(found) for name, found in tags.items()}
+    new = b"".join(itertools.chain.from_iterable(tags.values()))
+    return RecordTags(self.name, self.files | counts, self._tags + new)
 
   def root(self, size: int | None = None) -> bytes:
     """Return the root of the Merkle tree over the first tags, 32 bytes.
@@ -218,11 +236,13 @@ class RecordTags:
 
     Raises:
       TypeError: If the signer is no `keyring.SigningKey`.
-      ArgumentError: If there are more than 2^27 tags.
+      ArgumentError: If there are more than 2^27 tags, or more files than a
+        header can name.
       OSError: If it cannot be written; the old one is still there then. If only
         the last step fails, which waits until the new name is on the disk, it
         is the new one.
     """
+    LIMITS.check(self.files)
     if len(self) > MAX_TAGS:
       raise ArgumentError(f"{len(self)} tags: a file has at most {MAX_TAGS}")
     if not isinstance(signer, SigningKey | None):

@@ -125,3 +125,10 @@ def test_a_lock_that_is_a_link_is_not_followed(tmp_path):
     with data.changing_tags(tmp_path / "a.tags"):
       raise AssertionError
   assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_pipe_in_the_place_of_the_lock_is_not_waited_for(tmp_path):
+  os.mkfifo(tmp_path / ".a.tags.lock")
+  with data.changing_tags(tmp_path / "a.tags"):
+    pass
+  assert not os.listdir(tmp_path)

@@ -2,6 +2,8 @@
 
 import json
 import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 
@@ -16,48 +18,71 @@ VERSION = "mnist/3.0.1"
 SIZES = {"train": 40, "test": 20}
 
 
+def write_set(
+  folder: pathlib.Path,
+  features: Any,
+  examples: Mapping[str, Sequence[Mapping[str, Any]]],
+  shards: int = 1,
+) -> None:
+  """Write a folder of TFDS.
+
+  Args:
+    folder: New folder, `NAME/VERSION`.
+    features: Its features.
+    examples: Those of each split; shards divide their number.
+    shards: Files of a split.
+  """
+  folder.mkdir(parents=True)
+  features.save_config(folder)
+  name = folder.parent.name
+  described: dict[str, Any] = {
+    "name": name,
+    "version": folder.name,
+    "fileFormat": "array_record",
+    "splits": [],
+  }
+  for split, found in examples.items():
+    with prepare._without_tensorflow(()):
+      records = [
+        features.serialize_example(features.encode_example(x)) for x in found
+      ]
+    size = len(records) // shards
+    for i in range(shards):
+      file = f"{name}-{split}.array_record-{i:05}-of-{shards:05}"
+      write_records(folder / file, records[i * size : (i + 1) * size])
+    described["splits"].append(
+      {
+        "name": split,
+        "shardLengths": [str(size)] * shards,
+        "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+      }
+    )
+  (folder / "dataset_info.json").write_text(json.dumps(described))
+
+
 @pytest.fixture(scope="session")
 def plain(tmp_path_factory) -> pathlib.Path:
   """Write a folder of TFDS with the digits as small MNIST images."""
   import tensorflow_datasets as tfds
 
   root = tmp_path_factory.mktemp("plain")
-  folder = root / VERSION
-  folder.mkdir(parents=True)
   features = tfds.features.FeaturesDict(
     {
       "image": tfds.features.Image(shape=(8, 8, 1), encoding_format="png"),
       "label": tfds.features.ClassLabel(num_classes=10),
     }
   )
-  features.save_config(folder)
   digits = data.load("digits")
-  with prepare._without_tensorflow(()):
-    for split, size in SIZES.items():
-      records = [
-        features.serialize_example(
-          features.encode_example({"image": image, "label": int(label)})
-        )
-        for image, label in zip(
-          digits.train_images[:size], digits.train_labels[:size], strict=True
-        )
-      ]
-      name = f"mnist-{split}.array_record-00000-of-00001"
-      write_records(folder / name, records)
-  described = {
-    "name": "mnist",
-    "version": "3.0.1",
-    "fileFormat": "array_record",
-    "splits": [
-      {
-        "name": split,
-        "shardLengths": [str(size)],
-        "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
-      }
-      for split, size in SIZES.items()
-    ],
+  examples = {
+    split: [
+      {"image": image, "label": int(label)}
+      for image, label in zip(
+        digits.train_images[:size], digits.train_labels[:size], strict=True
+      )
+    ]
+    for split, size in SIZES.items()
   }
-  (folder / "dataset_info.json").write_text(json.dumps(described))
+  write_set(root / VERSION, features, examples)
   return root
 
 
