@@ -56,7 +56,7 @@ def quantize(params: Any, pattern: str = ".*kernel") -> Any:
   match = tree.matcher(pattern)
   paths, leaves, treedef = tree.flatten(params)
   if not any(map(match, paths)):
-    raise ValueError(f"quantize: no leaf matches {pattern!r}")
+    raise ValueError(f"quantize: {tree.unmatched(pattern, paths)}")
   out = [
     _quantize(p, x) if match(p) else x
     for p, x in zip(paths, leaves, strict=True)

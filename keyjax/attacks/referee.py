@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from keyjax import tasks, tree
+from keyjax import arguments, tasks, tree
 from keyjax.attacks import adversarial, forward, game, intervals, views
 from keyjax.attacks.game import (
   Attack,
@@ -58,7 +58,7 @@ def play(
   budget: Budget,
   setting: Mapping[str, Any] | None = None,
 ) -> AttackResult:
-  """Run an attack and scores its claims.
+  """Run an attack and score its claims.
 
   Args:
     attack: Attack of the registry.
@@ -68,9 +68,11 @@ def play(
     setting: Hyper-parameters; by default the first setting of the attack.
 
   Raises:
+    TypeError: If `attack` is none, such as a name.
     ValueError: If the attacker lacks something that the attack needs, or is
       granted more than there is, or the attack does not take the task.
   """
+  _require_attack(attack)
   if attack.classes_only and target.task is not tasks.CLASSES:
     raise ValueError(
       f"{attack.name} needs one class for each example, but the task of this "
@@ -103,6 +105,14 @@ def play(
   return AttackResult(last.score, last.cost, curve, details, setting)
 
 
+def _require_attack(attack: Any) -> None:
+  if not isinstance(attack, Attack):
+    raise TypeError(
+      f"{arguments.describe(attack)} is not an attack: "
+      "keyjax.attacks.registry.get(name) returns one"
+    )
+
+
 def _check_holdings(attack: Attack, target: Target, attacker: Attacker) -> None:
   """Raise if an attacker is granted more than the target has.
 
@@ -130,11 +140,12 @@ def sweep(
   budget: Budget,
   grid: Iterable[Mapping[str, Any]] | None = None,
 ) -> AttackResult:
-  """Play every setting and returns the best.
+  """Play every setting and return the best.
 
   The interval of a score over images is widened for the choice among settings
   (Bonferroni), and `sweep_seconds` are those of all of them.
   """
+  _require_attack(attack)
   grid = list(attack.grid if grid is None else grid)
   played = [play(attack, target, attacker, budget, s) for s in grid]
   # NaN, as of outputs that are none, is no best, and would hide the others.

@@ -148,6 +148,12 @@ def test_an_attacker_holds_no_more_than_there_is(name: str) -> None:
     referee.play(attack, planted(), attacker, Budget())
 
 
+@pytest.mark.parametrize("judge", [referee.play, referee.sweep])
+def test_a_name_is_no_attack(judge: Any) -> None:
+  with pytest.raises(TypeError, match="a str is not an attack: keyjax.attack"):
+    judge("xor", planted(), Attacker(), Budget())
+
+
 def test_an_unknown_leaf() -> None:
   attacker = Attacker(known_weights=4, known_leaf="nope")
   with pytest.raises(ValueError, match="known_leaf='nope'.*dense/kernel"):

@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import keyjax
-from keyjax import Secret, checkpoint, quantize
+from keyjax import Secret, checkpoint, keyring, quantize
 from tests import trees
 from tests.checkpoint.states import constant
 
@@ -145,6 +145,21 @@ def test_never_overwrites(tmp_path: pathlib.Path) -> None:
   with pytest.raises(FileExistsError, match="never overwritten"):
     checkpoint.save_plain(tmp_path / "c", jax.tree.map(jnp.zeros_like, TREE))
   trees.assert_same_bits(checkpoint.restore_plain(tmp_path / "c", TREE), TREE)
+
+
+def test_a_plain_one_is_no_sealed_one(tmp_path: pathlib.Path) -> None:
+  checkpoint.save_plain(tmp_path / "c", {"w": np.ones(4, np.float32)})
+  key = keyring.HpkePrivateKey.generate("x25519")
+  with pytest.raises(
+    checkpoint.CheckpointContentError,
+    match="not a sealed checkpoint: it is a plain one, which restore_plain",
+  ):
+    checkpoint.restore(tmp_path / "c", key)
+  (tmp_path / "d").mkdir()
+  with pytest.raises(
+    checkpoint.CheckpointContentError, match="not a sealed checkpoint$"
+  ):
+    checkpoint.restore(tmp_path / "d", key)
 
 
 def test_missing_checkpoints(tmp_path: pathlib.Path) -> None:

@@ -273,6 +273,11 @@ def test_break_a_flipped_byte_is_not_detected(schedule: str) -> None:
   assert same.tolist() == [i != 3 for i in range(8)]
 
 
+def test_a_pattern_that_quantizes_nothing_names_the_leaves() -> None:
+  with pytest.raises(ValueError, match="'w' .*; the leaves are a/kernel$"):
+    quantize.quantize({"a": {"kernel": jnp.ones((2, 2))}}, "w")
+
+
 def test_float32_under_a_wrong_key_is_not_finite_and_int8_is() -> None:
   rng = np.random.default_rng(0)
   plain = {"kernel": jnp.asarray(rng.normal(size=(64, 64)).astype(np.float32))}

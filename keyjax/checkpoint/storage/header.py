@@ -107,7 +107,9 @@ def _read_header(file: Any, what: str) -> bytes:
   try:
     with locations.bucket_errors(file):
       if not file.is_file():  # Opening a pipe would block forever.
-        raise CheckpointContentError(what)
+        plain = (file.parent.parent / "_METADATA").is_file()  # Of Orbax.
+        hint = ": it is a plain one, which restore_plain reads"
+        raise CheckpointContentError(f"{what}{hint if plain else ''}")
       with file.open("rb") as opened:
         return opened.read(MAX_HEADER_BYTES + 1)
   except CheckpointError:
