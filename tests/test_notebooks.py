@@ -74,6 +74,7 @@ def test_lock_and_judge() -> None:
   assert scratch < tuned and control < low and relaxed > 85
   cipher, _, _ = percentages(games, "counter mode  fine_tune")
   assert cipher <= control
+  assert "<Figure" in text
 
 
 def test_ship() -> None:
@@ -83,6 +84,7 @@ def test_ship() -> None:
   assert "CannotOpen: cannot open" in text
   assert "is of step 1000, not of step 2000" in text
   assert "does not open: it is damaged" in text
+  assert "{'dense': {'bias': (64,)}, 'head': {'bias': (10,)}}" in text
   assert re.search("KeyringError: recipient x25519:.* was revoked", text)
   assert "['dense.bias', 'dense.kernel', 'head.bias', 'head.kernel']" in text
   assert "SECRET" not in text
