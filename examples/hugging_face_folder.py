@@ -2,8 +2,8 @@
 
 Tensors of `*.safetensors` files become the leaves of one sealed checkpoint,
 and every other file (config.json, tokenizer.json, ...) a leaf of a second one.
-The recipient gets the same folder again, byte for byte. Without the key, only
-sizes can be seen.
+The recipient gets the same folder again, byte for byte. Without the key, sizes
+and the recipient's id can be seen.
 
     python examples/hugging_face_folder.py --workdir=runs/folder
     python examples/hugging_face_folder.py --folder=MY_MODEL --workdir=runs/mine
