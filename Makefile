@@ -19,12 +19,13 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart install test test-all fuzz style lint format clean
+.PHONY: help quickstart install test test-all docs fuzz style lint format clean
 
 help:
 	@echo "make quickstart   install and run the main job (digits, about 2 minutes)"
 	@echo "make test         install and run lint, types, doctests and tests"
 	@echo "make test-all     the same with every slow test (an hour)"
+	@echo "make docs         the site, in build/docs/html; warnings are errors"
 	@echo "make fuzz         damaged inputs for every parser, MINUTES=10"
 	@echo "make lint         ruff, mypy and banned words"
 	@echo "make clean        remove .venv, .cache, runs and what was compiled"
@@ -66,6 +67,9 @@ test: style
 
 test-all: style
 	KEYJAX_TEST_ALL=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not tpu_aot" $(ARGS)
+
+docs: $(VENV)/.dev
+	$(BIN)/python docs/build.py build/docs -q
 
 fuzz: $(VENV)/.dev
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(ARGS)

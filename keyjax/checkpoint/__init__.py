@@ -82,7 +82,7 @@ objects, is an error to its reader, as on a disk. What a bucket does not have:
   the checkpoint that the first one renews; a killed writer's claim blocks the
   name for two minutes. A process that was stopped for longer, at the very
   moment when it completes a checkpoint, may still mix its objects with those of
-  another; a mixture does not open. Two `Manager`s of one folder have no claim:
+  another; a mixture does not open. Two `Manager` of one folder have no claim:
   the first to complete a step has it, and a mixture does not open. A rewrap
   replaces the envelope that it read, or nothing, as on a disk.
 - *Removal as a whole.* A `Manager` that is killed while it removes an old

@@ -19,7 +19,7 @@ from keyjax.scheme import ApplyFn, PyTree
 def gradient(
   forward: ApplyFn, params: PyTree, x: jax.Array, labels: jax.Array
 ) -> jax.Array:
-  """Return |d logit_label / d pixel|, float[n, h, w], summed over channels.
+  """Return `|d logit_label / d pixel|`, float[n, h, w], summed over channels.
 
   Args:
     forward: `forward(params, x)`, bound to its key.

@@ -59,7 +59,7 @@ def lbfgs(
 ) -> Evasion:
   """Return near inputs in l2 that reach their targets: box-constrained L-BFGS.
 
-  Minimises |r|^2 + c cross_entropy(x + r, target) with x + r inside the box,
+  Minimises `|r|^2 + c cross_entropy(x + r, target)` with x + r inside the box,
   for the least c of a line search whose minimiser succeeds: c is multiplied by
   ten until one does, then bisected. Coordinates at an edge of the box that the
   gradient pushes outwards stay there; steps are projected on the box.

@@ -63,8 +63,8 @@ def carlini_wagner(
 ) -> Evasion:
   """Return the nearest misclassified inputs in l2 that C&W's attack finds.
 
-  Minimises |x' - x|^2 + c max(z_y - max_{j != y} z_j + confidence, 0), or
-  max(max_{j != t} z_j - z_t + confidence, 0) with targets, for the least c of
+  Minimises `|x' - x|^2 + c max(z_y - max_{j != y} z_j + confidence, 0)`, or
+  `max(max_{j != t} z_j - z_t + confidence, 0)` with targets, for the least c of
   a binary search that succeeds. x' is a + b tanh(w), which is inside the box.
 
   Args:

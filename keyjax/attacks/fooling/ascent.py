@@ -35,7 +35,7 @@ def gradient_ascent(
 ) -> Fooling:
   """Return an input of each class by gradient ascent from noise.
 
-  Climbs log p(class | x) - l2 |x|^2 from uniform noise inside the box. The
+  Climbs `log p(class | x) - l2 |x|^2` from uniform noise inside the box. The
   champion is the input of the greatest probability on the way. An input whose
   gradient is zero or not finite stays where it is: a model that hides its
   gradients is no less easily fooled by `map_elites`.

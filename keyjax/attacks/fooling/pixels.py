@@ -80,7 +80,7 @@ def polynomial_mutation(
   """Return values changed by polynomial mutation.
 
   A change d, in units of the width of the box, has the density
-  (eta + 1) / 2 (1 - |d|)^eta on [-1, 1]. Values beyond the box are clipped.
+  `(eta + 1) / 2 (1 - |d|)^eta` on [-1, 1]. Values beyond the box are clipped.
 
   Args:
     rng: PRNG key.

@@ -55,7 +55,7 @@ def collide(
   """Move inputs until their features are a target's.
 
   Each step goes down the squared distance of features, and then towards the
-  base by the proximal step of beta |x - base|^2.
+  base by the proximal step of `beta |x - base|^2`.
 
   Args:
     features_fn: Function from inputs float[n, ...] to features float[n, f].

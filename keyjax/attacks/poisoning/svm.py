@@ -48,7 +48,7 @@ class Kernel(NamedTuple):
   """A kernel K(a, b).
 
   Attributes:
-    gamma: Of exp(-gamma / 2 |a - b|^2); 0 for the linear one.
+    gamma: Of `exp(-gamma / 2 |a - b|^2)`; 0 for the linear one.
   """
 
   gamma: float = 0.0

@@ -88,8 +88,8 @@ def translations(inputs: Any, distance: int = 1) -> Iterator[np.ndarray]:
   """Yield images, and images moved by a number of pixels in all.
 
   There are 4 distance + 1 copies: the images themselves, and those moved by
-  (i, j) with |i| + |j| = distance. What enters at an edge is the least value of
-  the image, its background.
+  (i, j) with `|i| + |j| = distance`. What enters at an edge is the least value
+  of the image, its background.
 
   Args:
     inputs: float[n, h, w, ...].
