@@ -160,6 +160,12 @@ def test_a_plain_one_is_no_sealed_one(tmp_path: pathlib.Path) -> None:
     checkpoint.CheckpointContentError, match="not a sealed checkpoint$"
   ):
     checkpoint.restore(tmp_path / "d", key)
+  for step in ("9", "10", "x"):
+    (tmp_path / "d" / step).mkdir()
+  with pytest.raises(
+    checkpoint.CheckpointContentError, match="holds steps, such as 10; name one"
+  ):
+    checkpoint.restore(tmp_path / "d", key)
 
 
 def test_missing_checkpoints(tmp_path: pathlib.Path) -> None:

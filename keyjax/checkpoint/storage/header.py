@@ -107,15 +107,22 @@ def _read_header(file: Any, what: str) -> bytes:
   try:
     with locations.bucket_errors(file):
       if not file.is_file():  # Opening a pipe would block forever.
-        plain = (file.parent.parent / "_METADATA").is_file()  # Of Orbax.
-        hint = ": it is a plain one, which restore_plain reads"
-        raise CheckpointContentError(f"{what}{hint if plain else ''}")
+        raise CheckpointContentError(what + _instead(file.parent.parent))
       with file.open("rb") as opened:
         return opened.read(MAX_HEADER_BYTES + 1)
   except CheckpointError:
     raise
   except OSError as error:
     raise read_error(f"could not read {file}", error) from None
+
+
+def _instead(folder: Any) -> str:
+  """Return what a folder without a header seems to be, for an error."""
+  if (folder / "_METADATA").is_file():  # Orbax writes it.
+    return ": it is a plain one, which restore_plain reads"
+  names = [x.name for x in folder.iterdir()] if folder.is_dir() else []
+  steps = sorted(int(x) for x in names if x.isascii() and x.isdecimal())
+  return f": it holds steps, such as {steps[-1]}; name one" if steps else ""
 
 
 def replace(path: pathlib.Path, envelope: bytes, *, before: bytes) -> None:
