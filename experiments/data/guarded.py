@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 import keyjax
 from keyjax import keyring
 
-_DESCRIPTION = "dataset_info.json"
+_DESCRIPTION, _FEATURES = "dataset_info.json", "features.json"
 
 
 class Guard(NamedTuple):
@@ -64,26 +64,30 @@ class Folder:
 
     Raises:
       ContentError: If the description is not the one that was sealed.
-      ValueError: If the files are not array_record.
+      ValueError: If it is none of TFDS, or the files are not array_record.
     """
     # Here, because the digits and the models do not need TFDS.
     import tensorflow_datasets as tfds
 
     self._opened = opened
-    described = json.loads(opened.read(_DESCRIPTION))
-    self.name = described["name"]
+    described = _parsed(opened, _DESCRIPTION)
     if described.get("fileFormat") != "array_record":
       raise ValueError(f"{opened.path} has no files of array_record")
-    features = tfds.features.FeaturesDict.from_json(
-      json.loads(opened.read("features.json"))
-    )
-    self._read_names(features)
-    self.info = types.SimpleNamespace(
-      features=features,
-      splits={s["name"]: _split(s) for s in described["splits"]},
-      version=described["version"],
-      description=described.get("description", ""),
-    )
+    try:
+      self.name = described["name"]
+      self.info = types.SimpleNamespace(
+        splits={s["name"]: _split(s) for s in described["splits"]},
+        version=described["version"],
+        description=described.get("description", ""),
+      )
+    except (KeyError, TypeError, ValueError, AttributeError):
+      raise _refused(opened, _DESCRIPTION) from None
+    fields = _parsed(opened, _FEATURES)
+    try:
+      self.info.features = tfds.features.FeaturesDict.from_json(fields)
+    except Exception as error:  # What TFDS raises, it does not say.
+      raise _refused(opened, _FEATURES) from error
+    self._read_names(self.info.features)
 
   def check_place(self, name: str, version: str) -> None:
     """Refuse another set of the same owner, or another version.
@@ -128,6 +132,22 @@ class Folder:
         f"{self.name}: split {split} has {len(records)} records, not {expected}"
       )
     return Decoded(records, self.info.features)
+
+
+def _parsed(opened: Any, name: str) -> dict[str, Any]:
+  """Return a description, which any recipient may have written."""
+  content = opened.read(name)
+  try:
+    found = json.loads(content)
+  except (ValueError, RecursionError):
+    raise _refused(opened, name) from None
+  if not isinstance(found, dict):
+    raise _refused(opened, name)
+  return found
+
+
+def _refused(opened: Any, name: str) -> ValueError:
+  return ValueError(f"{name} of {opened.path} is not one of TFDS")
 
 
 def _split(described: dict[str, Any]) -> types.SimpleNamespace:
@@ -176,6 +196,9 @@ def open_files(
   verify_key = _verify_key(guard.verify_key)
   try:
     key = _read_key(guard.key)
+  except (keyring.KeyringError, OSError) as error:
+    raise ValueError(f"data_key={guard.key}: {error}") from None
+  try:
     if not guard.tags:
       identity = keyring.as_identity(key)
       return keyjax.data.open_data(path, identity, verify_key=verify_key)

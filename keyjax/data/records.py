@@ -9,7 +9,6 @@ import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NoReturn, Protocol, SupportsIndex
 
-from keyjax.arguments import show
 from keyjax.data.format import is_name
 from keyjax.errors import ArgumentError, StorageError
 from keyjax.keyring.recipients import Private
@@ -104,7 +103,7 @@ def matching(
   found = [name for name in known if fnmatch.fnmatchcase(name, pattern)]
   if not found:
     raise ArgumentError(
-      f"{path} has no file of records that matches {show(pattern)}: it has "
+      f"{path} has no file of records that matches {pattern!r}: it has "
       f"{some(known)}"
     )
   return found

@@ -120,6 +120,49 @@ def test_what_does_not_fit_is_refused(plain, sealed, tags, key, tmp_path):
     data.load("digits", guard=Guard(key))
 
 
+@pytest.mark.parametrize(
+  ("file", "content"),
+  [
+    ("dataset_info.json", "{"),
+    ("dataset_info.json", "[]"),
+    ("dataset_info.json", "[" * 100_000),
+    ("dataset_info.json", '{"fileFormat":"array_record"}'),
+    ("dataset_info.json", {"splits": "a"}),
+    ("dataset_info.json", {"splits": ["a"]}),
+    ("dataset_info.json", {"splits": [{"name": "a", "shardLengths": ["x"]}]}),
+    ("features.json", "{}"),
+    ("features.json", '{"pythonClassName":"no.such.Feature"}'),
+  ],
+)
+def test_what_does_not_describe_a_set_is_one_line(
+  file, content, plain, key, tmp_path
+):
+  """Any recipient of a set may have written it."""
+  shutil.copytree(plain / VERSION, tmp_path / "source")
+  place = tmp_path / "source" / file
+  if isinstance(content, dict):
+    content = json.dumps(json.loads(place.read_text()) | content)
+  place.write_text(content)
+  owner = keyring.as_identity(keyring.read_key(key))
+  keyjax.data.seal_data(
+    tmp_path / "source", tmp_path / "sealed" / VERSION, owner
+  )
+  with pytest.raises(ValueError, match=f"{file} of .* is not one of TFDS"):
+    data.load("mnist", tmp_path / "sealed", guard=Guard(key))
+
+
+def test_a_key_that_cannot_be_read_is_named(sealed, key, tmp_path):
+  file = pathlib.Path(key.removeprefix("file:"))
+  file.chmod(0o644)
+  for source, match in (
+    (key, "others can read it"),
+    (f"file:{tmp_path}", "is a folder"),
+    ("env:KEYJAX_NO_SUCH_KEY", "is not set"),
+  ):
+    with pytest.raises(ValueError, match=f"^data_key={source}: .*{match}"):
+      data.load("mnist", sealed, guard=Guard(source))
+
+
 def test_names_of_classes_and_nested_features_are_those_of_the_builder(
   key, tmp_path
 ):
