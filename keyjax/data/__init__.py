@@ -30,21 +30,16 @@ from keyjax import lazy
 
 if TYPE_CHECKING:
   from keyjax.data.changing import append_data, rewrap_data
+  from keyjax.data.checked import Checked, record_bytes, tag_source
   from keyjax.data.exporting import export_data
   from keyjax.data.folders import changing_tags
   from keyjax.data.format import HEADER, is_sealed
   from keyjax.data.opened import SealedData, open_data
   from keyjax.data.records import Records
   from keyjax.data.sealing import seal_data
-  from keyjax.data.tagged import (
-    Checked,
-    TaggedData,
-    open_tagged,
-    record_bytes,
-    tag_data,
-    tag_source,
-  )
-  from keyjax.data.tags import RecordTags, Tagger
+  from keyjax.data.tagged import TaggedData, open_tagged, tag_data
+  from keyjax.data.tagger import Tagger
+  from keyjax.data.tags import RecordTags
   from keyjax.data.verifying import (
     Problem,
     inspect_data,
@@ -83,21 +78,16 @@ __getattr__, __dir__ = lazy.attach(
   __name__,
   {
     "changing": ("append_data", "rewrap_data"),
+    "checked": ("Checked", "record_bytes", "tag_source"),
     "exporting": ("export_data",),
     "folders": ("changing_tags",),
     "format": ("HEADER", "is_sealed"),
     "opened": ("SealedData", "open_data"),
     "records": ("Records",),
     "sealing": ("seal_data",),
-    "tagged": (
-      "Checked",
-      "TaggedData",
-      "open_tagged",
-      "record_bytes",
-      "tag_data",
-      "tag_source",
-    ),
-    "tags": ("RecordTags", "Tagger"),
+    "tagged": ("TaggedData", "open_tagged", "tag_data"),
+    "tagger": ("Tagger",),
+    "tags": ("RecordTags",),
     "verifying": (
       "Problem",
       "inspect_data",

@@ -30,21 +30,35 @@ def read_file(path: pathlib.Path, most: int | None = None) -> bytes:
     ContentError: If it is missing, has more bytes, or is no file.
     StorageError: If it cannot be read.
   """
-  try:
-    with open_file(path) as (file, size):
-      if most is None:
-        return file.read()
-      data = b"" if size > most else file.read(most + 1)
-  except FileNotFoundError:
-    raise ContentError(f"{path} is missing") from None
-  except OSError as error:
-    raise could_not_read(path, error) from None
+  with opened_file(path) as (file, size):
+    if most is None:
+      return file.read()
+    data = b"" if size > most else file.read(most + 1)
   size = max(size, len(data))  # It may grow meanwhile.
   if size > most:
     raise ContentError(
       f"{path} was changed: it has {size} bytes, and at most {most} are right"
     )
   return data
+
+
+@contextlib.contextmanager
+def opened_file(
+  path: pathlib.Path,
+) -> Iterator[tuple[io.BufferedReader, int]]:
+  """Yield an open file of a set and its size; see `open_file`.
+
+  Raises:
+    ContentError: If it is missing, or is no file.
+    StorageError: If it cannot be read.
+  """
+  try:
+    with open_file(path) as found:
+      yield found
+  except FileNotFoundError:
+    raise ContentError(f"{path} is missing") from None
+  except OSError as error:
+    raise could_not_read(path, error) from None
 
 
 @contextlib.contextmanager

@@ -14,16 +14,13 @@ References:
   2013, section 2.1.
 """
 
-import hmac
 import itertools
-import operator
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from keyjax import private_files
 from keyjax.arguments import describe, show
-from keyjax.checkpoint.checks import check_optional_name
 from keyjax.data.reading import open_file
 from keyjax.data.tag_headers import (
   FORMAT,
@@ -38,84 +35,10 @@ from keyjax.data.tag_headers import (
 from keyjax.errors import ArgumentError, ContentError
 from keyjax.keyring import SigningKey, VerifyKey
 from keyjax.keyring.encoding import dump, encode
-from keyjax.keyring.recipients import Private
 from keyjax.keyring.signing import signature_kind
 from keyjax.merkle import Tree
-from keyjax.secrets import Secret, require_secret
 
 TAG_BYTES = 32
-
-
-class Tagger(Private):
-  """The key of a set's tags; its repr shows none.
-
-  Example:
-    >>> tagger = Tagger(Secret.generate(), "faces")
-    >>> tag = tagger.tag(b"pixels", 7, label=b"alice")
-    >>> tagger.is_right(tag, b"pixels", 7, label=b"alice")
-    True
-    >>> tagger.is_right(tag, b"pixels", 7, label=b"bob")
-    False
-  """
-
-  def __init__(self, secret: Secret, name: str):
-    """Derive the key.
-
-    Args:
-      secret: Root secret.
-      name: Name of the set: letters, digits and `._:/+@=-`. Sets of one secret
-        have different names.
-
-    Raises:
-      ValueError: If the name is empty, or has other characters.
-    """
-    require_secret(secret, "Tagger")
-    if not name:
-      raise ValueError("name='': tags are of a set that has a name")
-    check_optional_name(name, "name")
-    self.name = self.id = name
-    self._key = secret.derive(f"data/tags/{name}", 32)
-
-  def tag(
-    self, record: bytes, index: int, *, label: bytes = b"", file: str = ""
-  ) -> bytes:
-    """Return the tag of a record, 32 bytes.
-
-    Args:
-      record: The record.
-      index: Its index in its file.
-      label: Its label, if the record does not contain it.
-      file: Name of its file in the set.
-
-    Raises:
-      ArgumentError: If the index is negative.
-    """
-    index = operator.index(index)
-    if index < 0:
-      raise ArgumentError(f"index={index}: 0 or more")
-    text = file.encode()
-    parts = (
-      index.to_bytes(8, "big"),
-      len(text).to_bytes(8, "big"),
-      text,
-      len(label).to_bytes(8, "big"),
-      label,
-      record,
-    )
-    return hmac.digest(self._key, b"".join(parts), "sha256")
-
-  def is_right(
-    self,
-    tag: bytes,
-    record: bytes,
-    index: int,
-    *,
-    label: bytes = b"",
-    file: str = "",
-  ) -> bool:
-    """Return whether this is the tag of a record, in constant time."""
-    expected = self.tag(record, index, label=label, file=file)
-    return hmac.compare_digest(expected, tag)
 
 
 class RecordTags:

@@ -109,6 +109,27 @@ def test_a_whole_file_has_one_tag(count, source):
   assert found[0].where == name
 
 
+def test_a_large_file_is_read_whole_only_if_it_is_the_tagged_one(
+  source, monkeypatch
+):
+  place = source / "labels/names.txt"
+  place.write_bytes(bytes(range(256)) * 20)
+  tags = data.tag_data(source, SECRET, "a")
+  monkeypatch.setattr("keyjax.data.tagged._LARGE", 1000)
+  monkeypatch.setattr("keyjax.data.tagger._PART", 300)
+  opened = data.open_tagged(source, tags, SECRET)
+  assert opened.read("labels/names.txt") == place.read_bytes()
+  with place.open("ab") as file:
+    file.write(b"!")
+
+  def whole(*args, **options):
+    raise AssertionError("it was read whole")
+
+  monkeypatch.setattr(data.Tagger, "is_right", whole)
+  with pytest.raises(ContentError, match="names.txt is not what was tagged"):
+    opened.read("labels/names.txt")
+
+
 def test_more_files_than_can_be_named_are_refused_before_they_are_read(
   sealed, source, owner, tmp_path, monkeypatch
 ):
