@@ -2,14 +2,15 @@
 
     python docs/build.py [FOLDER [OPTION ...]]
 
-The pages are docs/, the programs of examples/, Markdown files of the root and
-of results/, and one for each public package. FOLDER, by default build/docs,
-gets `source` and `html`; options go to Sphinx. Warnings are errors: a broken
-link, a heading that is not there, a docstring that does not render.
+The pages are docs/, the programs and notebooks of examples/, Markdown files of
+the root and of results/, and one for each public package. FOLDER, by default
+build/docs, gets `source` and `html`; options go to Sphinx. Warnings are errors:
+a broken link, a heading that is not there, a docstring that does not render.
 """
 
 import importlib
 import inspect
+import json
 import os
 import pathlib
 import pkgutil
@@ -78,11 +79,14 @@ def gather(source: pathlib.Path) -> None:
   pages |= {file: source / name for file, name in _OTHERS.items()}
   results = (ROOT / "results").glob("*.md")
   pages |= {x: source / "results" / x.name for x in results}
-  programs = (ROOT / "examples").glob("[!_]*.py")
-  pages |= {x: source / f"examples/{x.stem}.md" for x in programs}
+  for pattern in ("[!_]*.py", "*.ipynb"):
+    programs = (ROOT / "examples").glob(pattern)
+    pages |= {x: source / f"examples/{x.stem}.md" for x in programs}
   for file, page in pages.items():
     if file.suffix == ".py":
       _write(page, f"# {file.name}\n\n```python\n{file.read_text()}```\n")
+    elif file.suffix == ".ipynb":
+      _write(page, _notebook(file))
     else:
       _write(page, _linked(file, pages, source))
   _write(source / "results/index.md", "# Tables\n")
@@ -95,6 +99,16 @@ def gather(source: pathlib.Path) -> None:
   for name in paged:
     _write(source / f"api/{name}.rst", _api_page(name, modules, known))
   _write(source / "api/index.rst", _api_index(paged))
+
+
+def _notebook(file: pathlib.Path) -> str:
+  """Return the text and the code of a notebook, as Markdown."""
+  parts = []
+  for cell in json.loads(file.read_text())["cells"]:
+    text = "".join(cell["source"])
+    is_code = cell["cell_type"] == "code"
+    parts.append(f"```python\n{text}\n```" if is_code else text)
+  return "\n\n".join(parts) + "\n"
 
 
 def _write(page: pathlib.Path, text: str) -> None:

@@ -84,6 +84,14 @@ def test_links_lead_to_where_pages_are(site: pathlib.Path) -> None:
   assert "docs/schemes.md" not in (site / "security.html").read_text()
 
 
+def test_notebooks_are_pages_of_text_and_code(site: pathlib.Path) -> None:
+  index = (site / "examples/index.html").read_text()
+  assert 'href="ship.html"' in index
+  text = (site / "examples/ship.html").read_text()
+  assert "<h1>Ship a model to recipients" in text
+  assert '<div class="highlight-python' in text
+
+
 def test_broken_links_are_errors(tmp_path: pathlib.Path) -> None:
   (tmp_path / "source").mkdir()
   (tmp_path / "source/index.md").write_text(
