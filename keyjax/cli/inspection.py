@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import keyjax
-from keyjax.cli import tiers
-from keyjax.cli.exit_codes import REFUSED, keyring_errors_as
+from keyjax.cli import signatures, tiers
+from keyjax.cli.exit_codes import REFUSED, USAGE, Failure, keyring_errors_as
 from keyjax.cli.key_reader import KeyReader, default_identity, read_verify_key
 from keyjax.cli.output import Result, progress_bar, size
 from keyjax.cli.parsers import (
@@ -122,6 +122,9 @@ def _add_verify(commands: Any) -> None:
 Anyone who can open a checkpoint can also write one: only --verify-key proves
 that it is the owner's, and only --step, --name and --run that it is not another
 of theirs. Of a checkpoint with tiers, those that open are verified.
+
+With --signature, nothing is opened and PATH can be any model: every file is
+compared with what `sign`, or the command `model_signing`, signed.
 """,
     examples="""
 keyjax verify model-1 -i file:bob.key --verify-key @owner.key.pub
@@ -131,6 +134,7 @@ keyjax verify model-1 -i file:bob.key --verify-key @owner.key.pub
   add_tier(parser)
   add_identities(parser)
   add_verify_key(parser)
+  signatures.add_verify_options(parser)
   add_expected(parser)
   add_passphrase(parser)
   add_root(parser)
@@ -138,6 +142,10 @@ keyjax verify model-1 -i file:bob.key --verify-key @owner.key.pub
 
 def verify(args: argparse.Namespace) -> Result:
   """Open every chunk, and report those that do not open."""
+  if args.signature is not None:
+    return signatures.verify(args)
+  if args.authority is not None:
+    raise Failure(USAGE, "--authority is for --signature")
   if keyjax.tiers.is_tiered(args.path):
     return tiers.verify(args)
   tiers.folder(args.path, args.tier)

@@ -6,6 +6,7 @@ import argparse
 import os
 import pathlib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import keyjax
 from keyjax.cli.exit_codes import (
@@ -27,6 +28,11 @@ from keyjax.cli.inputs import (
   read_passphrase,
   refuse_file,
 )
+
+if TYPE_CHECKING:
+  from cryptography.hazmat.primitives.asymmetric.ec import (
+    EllipticCurvePrivateKey,
+  )
 
 _DEFAULT_IDENTITY = "KEYJAX_IDENTITY"
 
@@ -180,6 +186,20 @@ class KeyReader:
     if not isinstance(key, keyjax.keyring.SigningKey):
       raise Failure(USAGE, f"{source} holds a key that does not sign")
     return key
+
+  def model_key(self, source: str) -> EllipticCurvePrivateKey:
+    """Read the key of `sign --key`, which is PEM of an elliptic curve."""
+    check_source(source)
+    with keyjax.keyring.read_source(source) as data, keyring_errors_as(USAGE):
+      try:
+        return keyjax.signatures.read_signing_key(
+          bytes(data),
+          lambda: self._passphrase_of(source),
+          max_cost=self.max_cost,
+        )
+      except keyjax.keyring.WrongPassphrase:
+        name = source.removeprefix("file:")
+        raise keyjax.keyring.WrongPassphrase(name) from None
 
 
 def default_identity() -> list[str]:

@@ -21,6 +21,7 @@ from keyjax.cli import (
   release,
   release_log,
   shares,
+  signatures,
 )
 from keyjax.cli.exit_codes import FILES, INTERRUPTED, USAGE, Failure
 from keyjax.cli.output import Result, show, show_failure
@@ -116,6 +117,7 @@ def build() -> Parser:
     recipients,
     shares,
     card,
+    signatures,
     keyrings,
     hardware,
     data,

@@ -100,14 +100,15 @@ def parse_pem(data: bytes, ask: Callable[[], str], max_cost: Cost) -> Any:
     WrongPassphrase: If the passphrase is wrong, or the text is damaged.
     KeyringError: If it holds no such key, or the cost is refused.
   """
-  key = _decrypt(data, ask, max_cost)
+  key = decrypt(data, ask, max_cost)
   for kind in kinds().values():
     if kind.from_openssl and (found := kind.from_openssl(key)) is not None:
       return found
   raise KeyringError("this PEM holds neither an X25519 nor an RSA key")
 
 
-def _decrypt(data: bytes, ask: Callable[[], str], max_cost: Cost) -> Any:
+def decrypt(data: bytes, ask: Callable[[], str], max_cost: Cost) -> Any:
+  """Return the key object of `cryptography`, of any kind; see `parse_pem`."""
   load: Any = serialization.load_pem_private_key
   if b"ENCRYPTED PRIVATE KEY" in data:
     # Decode it here: what is checked is then what is decrypted.

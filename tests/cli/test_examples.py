@@ -1,6 +1,7 @@
 """All examples of the help texts, run in order in one folder."""
 
 import contextlib
+import importlib.util
 import os
 import re
 import shlex
@@ -20,6 +21,7 @@ from tests.cards import write_rows
 from tests.cli.conftest import assert_silent
 from tests.conftest import ROOT
 from tests.release.world import DATA_KEY, REQUEST, World
+from tests.signatures.golden.make import new_key
 
 KEYS = ("bob.key", "carol.key", "owner.key", "root.key", "service/team-a.key")
 SERVER = "keyjax serve-keys "  # It runs until it is told to end.
@@ -47,6 +49,8 @@ def examples(capsys):
     lines += found
   lines = [" ".join(line.split()) for line in lines]
   skipped = ("hardware", "tpm") if devices.NO_TPM else ()
+  if importlib.util.find_spec("model_signing") is None:
+    skipped += ("keyjax sign ", "--signature")
   return [x for x in lines if not any(word in x for word in skipped)]
 
 
@@ -65,6 +69,7 @@ def world(folder):
   """Write what examples need; return the callers of the release server."""
   safetensors.save_file(WEIGHTS, "model.safetensors")
   write_rows(folder)
+  new_key("p256", folder, "signer")
   (folder / "request.json").write_bytes(dump(REQUEST))
   made = World(folder)
   made.write_policy()

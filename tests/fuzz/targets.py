@@ -9,6 +9,7 @@ from tests.fuzz import (
   envelope_targets,
   keyring_targets,
   release_targets,
+  signature_targets,
   weight_targets,
 )
 
@@ -21,5 +22,6 @@ _FILES = (
   checkpoint_targets,
   data_targets,
   release_targets,
+  signature_targets,
 )
 TARGETS = {target.name: target for file in _FILES for target in file.TARGETS}
