@@ -70,16 +70,11 @@ def sign(
   data = _bundle(pathlib.Path(model), own, key, list(certificates))
   made = bundle.parse(data)
   private_files.replace(target, data, _MODE)
-  ignored = made.ignored or ()
   return Signed(
     signer_of(public, certificates),
-    len({name for name in names if not _ignores(ignored, name)}),
-    model_files.uncovered(names, ignored, own),
+    len(made.resources),
+    model_files.uncovered(names, made.ignored or (), own),
   )
-
-
-def _ignores(ignored: Sequence[str], name: str) -> bool:
-  return bool(model_files.uncovered([name], ignored, None))
 
 
 def _check_new(path: pathlib.Path) -> None:
