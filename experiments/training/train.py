@@ -118,7 +118,7 @@ def train(
     identities=encryption.identities,
     run=encryption.run,
   ) as manager:
-    if manager.latest() is not None:
+    if manager.latest_step() is not None:
       state = manager.restore(state)
     done = int(state.step)
     log = MetricsLog(

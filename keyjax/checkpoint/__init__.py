@@ -29,7 +29,8 @@ Orbax.
   that the file system and Orbax record. No file holds the path or the host that
   it was saved to, so that a copy does not reveal them; `commit_success.txt` of
   checkpoints of earlier releases holds the absolute path (`reencrypt` writes
-  one without). In a `Manager` the folder's name is the step.
+  one without). In a `Manager` the folder's name is the step, and steps that
+  are kept longer than later ones are known to be the best.
 - What is returned is what was saved, bit for bit, or there is an error. Flipped
   bits, truncated or missing files, parts or chunks swapped within a checkpoint
   or between two, and the manifest or envelope of another checkpoint are all
@@ -85,9 +86,8 @@ objects, is an error to its reader, as on a disk. What a bucket does not have:
   another; a mixture does not open. Two `Manager` of one folder have no claim:
   the first to complete a step has it, and a mixture does not open. A rewrap
   replaces the envelope that it read, or nothing, as on a disk.
-- *Removal as a whole.* A `Manager` that is killed while it removes an old
-  checkpoint can leave its mark and only some of its objects: that one does not
-  open.
+- *Removal as a whole.* A `Manager` that is killed while it removes a step can
+  leave its mark and only some of its objects: that one does not open.
 - *Modes.* Everyone who may read the bucket can read what `save_plain` and
   `export_weights` put there. Cloud Storage may keep objects that were removed
   or replaced, including an old envelope (soft deletion, versions).

@@ -1,71 +1,61 @@
-"""Checkpoints of a training run, plain or sealed: the last few of them."""
+"""Checkpoints of a training run, plain or sealed, as Orbax manages them."""
 
+import numbers
 import os
-import weakref
 from collections.abc import Iterable
 from typing import Any
 
-import jax
 import orbax.checkpoint as ocp
-from orbax.checkpoint.checkpoint_managers import preservation_policy as policy
 
-from keyjax import arguments, private_files
 from keyjax.aes.host import Impl
-from keyjax.checkpoint import plain
-from keyjax.checkpoint.check_tree import check_tree
 from keyjax.checkpoint.checks import (
   as_identities,
   as_recipients,
   check_optional_name,
   checked_step,
 )
-from keyjax.checkpoint.errors import (
-  CheckpointContentError,
-  CheckpointStorageError,
-  storage_error,
-)
 from keyjax.checkpoint.format import signature as signatures
-from keyjax.checkpoint.opened import (
-  OpenedCheckpoint,
-  check_expected,
-  open_checkpoint,
+from keyjax.checkpoint.steps import items as step_items
+from keyjax.checkpoint.steps.orbax_manager import make_options
+from keyjax.checkpoint.steps.plain_steps import PlainSteps
+from keyjax.checkpoint.steps.run_folder import RunFolder
+from keyjax.checkpoint.steps.sealed_steps import SealedSteps
+from keyjax.checkpoint.steps.step_metadata import (
+  BestFn,
+  StepMetadata,
+  check_custom,
+  check_metrics,
+  check_score,
 )
-from keyjax.checkpoint.restoring import restore_opened
-from keyjax.checkpoint.saving import seal_tree
-from keyjax.checkpoint.storage import (
-  commit_mark,
-  folders,
-  locations,
-  orbax_writer,
-)
-from keyjax.checkpoint.storage.sealed_files import is_sealed
-from keyjax.keyring import Identity, KeyringError, Recipient
-from keyjax.keyring.encoding import fingerprint
-
-_ITEM = "state"
-
-
-def _run_of(folder: Any) -> str:
-  """Return the id of the run of a folder: it does not reveal the path."""
-  path = folder if locations.is_remote(folder) else folder.resolve()
-  return fingerprint(os.fsencode(path).rstrip(b"/"))
+from keyjax.checkpoint.storage import locations
+from keyjax.errors import ArgumentError
+from keyjax.keyring import Identity, Recipient
 
 
 class Manager:
-  """Checkpoints of a training run: the last few, and the latest step.
+  """Checkpoints of a training run: the last few, and the best ones.
 
-  Saves are asynchronous; `close` (or leaving the `with` block) waits. With
-  recipients each checkpoint is sealed, in memory, before `save` returns: no
-  plaintext reaches the disk. The step is the folder's name, which is public.
+  Its methods are called as those of Orbax's `CheckpointManager`, whose policies
+  it uses, and plain checkpoints are those of Orbax. With recipients each step
+  is sealed, in memory, before `save` returns: no plaintext reaches the disk.
+  The number of a step is the folder's name, which is public, and which steps
+  are kept shows which were the best; metrics, metadata and the names of items
+  are sealed.
+
+  Saves are asynchronous: `wait_until_finished` waits for them, as do `restore`,
+  `delete`, `reload` and `close` (or leaving the `with` block).
 
   Example:
     >>> import tempfile, jax.numpy as jnp
-    >>> with Manager(tempfile.mkdtemp() + "/run", keep=2) as manager:
+    >>> folder = tempfile.mkdtemp() + "/run"
+    >>> loss = lambda metrics: metrics["loss"]
+    >>> with Manager(folder, keep=1, best_fn=loss, best_mode="min") as manager:
     ...   for step in (1, 2, 3):
-    ...     manager.save(step, {"w": jnp.float32(step)})
-    ...   manager.wait()
-    ...   manager.latest(), float(manager.restore({"w": jnp.float32(0)})["w"])
-    (3, 3.0)
+    ...     state = {"w": jnp.float32(step)}
+    ...     _ = manager.save(step, state, metrics={"loss": abs(step - 2)})
+    ...   manager.wait_until_finished()
+    ...   manager.all_steps(), manager.latest_step(), manager.best_step()
+    ([2, 3], 3, 2)
   """
 
   def __init__(
@@ -73,6 +63,13 @@ class Manager:
     folder: str | os.PathLike[str],
     keep: int = 2,
     *,
+    save_interval_steps: int = 1,
+    best_fn: BestFn | None = None,
+    best_mode: str = "max",
+    keep_best: int | None = None,
+    preservation_policy: Any = None,
+    save_decision_policy: Any = None,
+    metadata: dict[str, Any] | None = None,
     recipients: Recipient | Iterable[Recipient] | None = None,
     identities: Identity | Iterable[Identity] = (),
     name: str = "",
@@ -86,7 +83,19 @@ class Manager:
     Args:
       folder: Folder on a disk or in a bucket (`gs://...`); created if absent.
         A bucket has no locks: start one run in it, not two.
-      keep: Number of checkpoints to keep.
+      keep: Number of the last checkpoints to keep.
+      save_interval_steps: `save` does nothing at a step that is not a multiple
+        of it, except the first one, or unless it is forced.
+      best_fn: Function from the metrics of a step to the number that says how
+        good it is; `save` then needs metrics.
+      best_mode: Whether the best number is the "max" or the "min".
+      keep_best: Number of the best checkpoints to keep, as well as the last
+        ones; by default 1. Those without metrics are kept too.
+      preservation_policy: Policy of `orbax.checkpoint.checkpoint_managers`
+        that says what is kept, instead of `keep` and `keep_best`.
+      save_decision_policy: Policy that says when to save, instead of
+        `save_interval_steps`.
+      metadata: JSON that is recorded with each step; see `metadata`.
       recipients: Recipients who can open them; None for plain checkpoints.
       identities: Keys that open them, to resume a run.
       name: Name of the model; sealed, and required to restore.
@@ -95,213 +104,211 @@ class Manager:
         run, as those of earlier releases, are restored too; those of another
         run never are. Give one if folders are moved, or to refuse checkpoints
         without one.
-      signer: Private key to sign them with; see `save`.
+      signer: Private key to sign them with; see `checkpoint.save`.
       verify_key: Public key whose signature is required to restore; by default
         that of the signer, if there is one.
-      impl: Where arrays are sealed and opened; see `save`.
+      impl: Where arrays are sealed and opened; see `checkpoint.save`.
 
     Raises:
       CheckpointStorageError: If the folder cannot be created or written.
       CheckpointContentError: If it holds sealed checkpoints and there are no
         recipients, or plain ones and there are some.
-      ValueError: If `keep` is below 1, keys, a name or a run are given without
-        recipients, or the name or the run has other characters than `save`
-        accepts.
+      KeyringError: If a policy needs the metrics of sealed steps that are
+        there, and no identity opens them.
+      ValueError: If a number is below 1, options contradict each other, keys, a
+        name or a run are given without recipients, or the name or the run has
+        other characters than `save` accepts.
     """
     check_optional_name(name, "name")
     check_optional_name(run, "run")
     signatures.check_signer(signer)
-    self._folder = locations.absolute_path(folder)
-    keep = arguments.whole_number(keep, "Manager: keep")
-    self._recipients: list[Recipient] | None = None
-    if recipients is not None:
-      self._recipients = as_recipients(recipients)
-    self._identities = as_identities(identities)
-    self._check_sealed(name=name, run=run, signer=signer, key=verify_key)
-    self._name = name
-    self._run_is_given = bool(run)
-    self._run = run or _run_of(self._folder)
-    self._signer = signer
-    # To restore what a recipient changed would be to sign it at the next save.
-    if signer is not None and verify_key is None:
-      verify_key = signer.public_key()
-    self._verify_key = verify_key
-    self._impl = impl
-    self._closed = False
-    folders.check_name(self._folder)
-    try:
-      with locations.bucket_errors(self._folder):
-        folders.check_writable(self._folder)
-        self._lock = self._lock_folder()
-        # To others, what a writer has begun looks abandoned.
-        if self._lock is not None:
-          folders.remove_temporary(self._folder)
-        self._manager = self._orbax_manager(keep)
-    except OSError as error:
-      raise storage_error(f"cannot use {self._folder}", error) from None
-    self._check_kind()
-
-  def _check_sealed(
-    self, *, name: str, run: str, signer: Any, key: Any
-  ) -> None:
-    """Refuse what only sealed checkpoints have if those to save are plain."""
-    if self._recipients:
-      return
-    if self._recipients is not None:
-      raise ValueError(
-        "Manager: recipients is empty: give at least one, or None for plain "
-        "checkpoints"
-      )
-    given = {
-      "identities": bool(self._identities),
-      "name": bool(name),
-      "run": bool(run),
-      "signer": signer is not None,
-      "verify_key": key is not None,
-    }
-    if names := [name for name, is_given in given.items() if is_given]:
-      raise ValueError(
-        f"Manager: {' and '.join(names)} without recipients: checkpoints would "
-        "be saved in the clear; give recipients too"
-      )
-
-  def _orbax_manager(self, keep: int) -> ocp.CheckpointManager:
-    handlers = {_ITEM: ocp.StandardCheckpointHandler()}
-    if self._recipients is not None:
-      handlers = orbax_writer.handlers()
-    options = ocp.CheckpointManagerOptions(
-      preservation_policy=policy.LatestN(keep),
-      temporary_path_class=commit_mark.temporary_path_class(self._folder),
+    self._best_fn = best_fn
+    self._metadata = check_custom(metadata, "Manager: metadata")
+    options = make_options(
+      keep=keep,
+      keep_best=keep_best,
+      best_fn=best_fn,
+      best_mode=best_mode,
+      save_interval_steps=save_interval_steps,
+      preservation_policy=preservation_policy,
+      save_decision_policy=save_decision_policy,
     )
-    return ocp.CheckpointManager(
-      self._folder, options=options, item_handlers=handlers
-    )
-
-  def _check_kind(self) -> None:
-    """Refuse to continue sealed checkpoints in plaintext, or to mix both."""
-    latest = self.latest()
-    if latest is None:
-      return
-    sealed = is_sealed(self._folder / str(latest))
-    if sealed == (self._recipients is not None):
-      return
-    self.close()
-    if sealed:
-      conflict = "sealed checkpoints, and no recipients were given: give them"
+    place = locations.absolute_path(folder)
+    self._steps: SealedSteps | PlainSteps
+    if recipients is None:
+      keys = {"signer": signer, "verify_key": verify_key}
+      openers = as_identities(identities)
+      _refuse_in_the_clear(identities=openers, name=name, run=run, **keys)
+      self._steps = PlainSteps(place)
     else:
-      conflict = "plain checkpoints, and there are recipients: give none"
-    raise CheckpointContentError(
-      f"{self._folder} holds {conflict}, or choose another folder"
+      self._steps = SealedSteps(
+        place,
+        recipients=_at_least_one(recipients),
+        identities=as_identities(identities),
+        name=name,
+        run=run,
+        signer=signer,
+        verify_key=verify_key,
+        impl=impl,
+      )
+    self._folder = RunFolder(
+      place,
+      self._steps,
+      options,
+      # Without keys, such a policy finds no metrics.
+      reads_metrics=best_fn is not None
+      or (preservation_policy is not None and self._steps.can_open()),
     )
+    self._orbax = self._folder.orbax
 
-  def _lock_folder(self) -> weakref.finalize | None:
-    """Exclude other Managers from saving; return what releases the lock."""
-    if locations.is_remote(self._folder):  # Buckets have no locks.
-      return weakref.finalize(self, lambda: None)
-    if jax.process_index():  # The first process acts for the whole run.
-      return weakref.finalize(self, lambda: None)
-    fd = private_files.lock_folder(self._folder)
-    return None if fd is None else weakref.finalize(self, os.close, fd)
+  def save(
+    self,
+    step: int,
+    state: Any = None,
+    *,
+    args: Any = None,
+    metrics: dict[str, float] | None = None,
+    custom_metadata: dict[str, Any] | None = None,
+    force: bool = False,
+  ) -> bool:
+    """Save a state, or several items, under a step.
 
-  def save(self, step: int, state: Any) -> None:
-    """Save a state under a step; return before it is on disk.
+    It returns before they are on disk. What is saved is what they are now.
+
+    Args:
+      step: Number of the step, after that of the last one.
+      state: Tree of arrays.
+      args: Instead of a state, items by name: `orbax.checkpoint.args.Composite`
+        of `StandardSave`, `PyTreeSave`, `JsonSave` and Grain's
+        `CheckpointSave`.
+      metrics: Finite numbers by name.
+      custom_metadata: JSON that is recorded with that of the run.
+      force: Whether to save whatever `should_save` says.
+
+    Returns:
+      Whether it was saved: not if `should_save` says no.
 
     Raises:
-      ValueError: If the state has something other than arrays, the step is not
-        after the last one, or the manager is closed.
+      ValueError: If the state has something other than arrays, an item is not
+        JSON or has an unsuitable name, the step is not after the last one, the
+        manager is closed, or the metrics are missing or not finite.
       CheckpointStorageError: If this save or the previous one failed, or
         another Manager saves into the folder.
     """
     step = checked_step(step)
-    check_tree(state)
-    if self._closed:
-      raise ValueError("this Manager is closed")
-    if self._lock is None:
-      raise CheckpointStorageError(f"another Manager saves into {self._folder}")
-    items = self._save_args(step, state)
-    try:
-      folders.check_writable(self._folder)
-      saved = self._manager.save(step, args=items)
-    except Exception as error:
-      folders.remove_temporary(self._folder)
-      raise storage_error(f"could not save step {step}", error) from None
-    if not saved:
-      raise ValueError(f"step {step} is not after step {self.latest()}")
-
-  def _save_args(self, step: int, state: Any) -> ocp.args.Composite:
-    if self._recipients is None:
-      return ocp.args.Composite(**{_ITEM: plain.save_args(state)})
-    sealed = seal_tree(
-      state,
-      self._recipients,
-      step=step,
-      name=self._name,
-      run=self._run,
-      metadata=None,
-      signer=self._signer,
-      impl=self._impl,
-      lazy=False,
+    given = step_items.as_composite(state, args, ocp.args.StandardSave)
+    custom = check_custom(custom_metadata, "custom_metadata")
+    metadata = StepMetadata(
+      items={name: step_items.kind_of(name, x) for name, x in given.items()},
+      metrics=check_metrics(metrics),
+      custom_metadata=self._metadata | custom,
     )
-    return orbax_writer.save_args(sealed)
+    check_score(self._best_fn, metadata.metrics)
+    self._folder.check_can_write()
+    latest = self.latest_step()
+    if latest is not None and step <= latest:
+      raise ValueError(f"step {step} is not after step {latest}")
+    if not force and not self.should_save(step):
+      return False
+    items = step_items.freeze(given)
+    made = self._steps.save_args(step, items, metadata)
+    self._folder.save(step, made, metadata.metrics)
+    return True
 
-  def latest(self) -> int | None:
-    """Return the step of the last complete checkpoint, or None."""
-    return self._manager.latest_step()
+  def should_save(self, step: int) -> bool:
+    """Return whether `save` would save at a step, by Orbax's policy."""
+    return self._orbax.should_save(checked_step(step))
 
-  def restore(self, like: Any, step: int | None = None) -> Any:
-    """Read a state; the latest one by default.
+  def all_steps(self) -> list[int]:
+    """Return the steps in their order, one that is being saved included."""
+    return list(self._orbax.all_steps())
+
+  def latest_step(self) -> int | None:
+    """Return the last step, which may still be being saved, or None."""
+    return self._orbax.latest_step()
+
+  def best_step(self) -> int | None:
+    """Return the best step by `best_fn`, or None if none has metrics.
 
     Raises:
-      FileNotFoundError: If there is no checkpoint.
+      ValueError: If there is no `best_fn`.
+    """
+    if self._best_fn is None:
+      raise ArgumentError("best_step: give this Manager a best_fn")
+    return self._orbax.best_step()
+
+  def metadata(self, step: int | None = None) -> StepMetadata:
+    """Return what a step records: kinds of items, metrics, custom metadata.
+
+    Args:
+      step: Step; the latest one by default.
+
+    Raises:
+      FileNotFoundError, KeyringError, CheckpointError: As `restore`.
+    """
+    return self._steps.open(self._folder.find(step)).metadata
+
+  def restore(
+    self, like: Any = None, step: int | None = None, *, args: Any = None
+  ) -> Any:
+    """Read a state, or items; the latest ones by default.
+
+    Args:
+      like: What a state is restored like; see `checkpoint.restore`. None gives
+        it as it was saved.
+      step: Step; the latest one by default.
+      args: Items to read: `orbax.checkpoint.args.Composite` of
+        `StandardRestore`, `PyTreeRestore`, `JsonRestore` and Grain's
+        `CheckpointRestore`.
+
+    Returns:
+      The state. With `args`, or if several items were saved, a `Composite` of
+      items.
+
+    Raises:
+      FileNotFoundError: If there is no checkpoint, or no such item in it.
       KeyringError: If no identity opens it.
       CheckpointError: If it cannot be read, or is of another state.
+      ArgumentError: If an item is of another kind than its arguments.
     """
-    step = self.latest() if step is None else step
-    if step is None or step not in self._manager.all_steps():
-      what = "checkpoint" if step is None else f"step {step}"
-      raise FileNotFoundError(f"no {what} in {self._folder}")
-    if self._recipients and not self._identities:
-      raise KeyringError(
-        "this Manager has no identities: give it identities=, a key that opens "
-        f"the checkpoints in {self._folder}"
-      )
-    if self._recipients is None:
-      item = self._folder / str(step) / _ITEM
-      return plain.read_plain(item, like, what=f"could not read step {step}")
-    opened = open_checkpoint(
-      self._folder / str(step),
-      self._identities,
-      step=step,
-      name=self._name or None,
-      verify_key=self._verify_key,
-    )
-    self._check_run(opened)
-    return restore_opened(opened, like, leaves=None, impl=self._impl)
+    if isinstance(like, numbers.Integral):
+      raise ArgumentError(f"restore({like}): give step={like} by its name")
+    given = None
+    if args is not None or like is not None:
+      given = step_items.as_composite(like, args, ocp.args.StandardRestore)
+    opened = self._steps.open(self._folder.find(step))
+    found = step_items.read_items(opened, given)
+    has_names = given is None and not step_items.is_single(opened.items)
+    if has_names or isinstance(args, ocp.args.Composite):
+      return ocp.args.Composite(**found)
+    return found[step_items.STATE]
 
-  def _check_run(self, opened: OpenedCheckpoint) -> None:
-    found = opened.manifest.run
-    if not (found or self._run_is_given):
-      return  # A checkpoint of an earlier release.
-    try:
-      check_expected(opened.files.path, "run", expected=self._run, found=found)
-    except CheckpointContentError as error:
-      if self._run_is_given:
-        raise
-      raise CheckpointContentError(
-        f"{error}; if this run's folder was moved, give run={found!r}"
-      ) from None
+  def delete(self, step: int) -> None:
+    """Remove a step; on a disk as a whole, even if the process is killed.
 
-  def wait(self) -> None:
+    Raises:
+      FileNotFoundError: If there is no such step.
+      ValueError: If the manager is closed.
+      CheckpointStorageError: If it cannot be removed, or another Manager saves
+        into the folder.
+    """
+    self._folder.delete(checked_step(step))
+
+  def reload(self) -> None:
+    """Look for the steps that are there now, such as those of another process.
+
+    Raises:
+      CheckpointStorageError: If a save failed, or the folder cannot be read.
+    """
+    self._folder.reload()
+
+  def wait_until_finished(self) -> None:
     """Wait until all saves are on disk.
 
     Raises:
       CheckpointStorageError: If a save failed.
     """
-    try:
-      self._manager.wait_until_finished()
-    except Exception as error:
-      folders.remove_temporary(self._folder)
-      raise storage_error("a save failed", error) from None
+    self._folder.wait()
 
   def close(self) -> None:
     """Wait for all saves and release the folder.
@@ -309,16 +316,30 @@ class Manager:
     Raises:
       CheckpointStorageError: If a save failed.
     """
-    try:
-      self.wait()
-    finally:
-      self._closed = True
-      self._manager.close()
-      if self._lock is not None:
-        self._lock()
+    self._folder.close()
 
   def __enter__(self) -> "Manager":
     return self
 
   def __exit__(self, *_: Any) -> None:
     self.close()
+
+
+def _at_least_one(
+  recipients: Recipient | Iterable[Recipient],
+) -> list[Recipient]:
+  if found := as_recipients(recipients):
+    return found
+  raise ValueError(
+    "Manager: recipients is empty: give at least one, or None for plain "
+    "checkpoints"
+  )
+
+
+def _refuse_in_the_clear(**given: Any) -> None:
+  """Refuse what only sealed checkpoints have if those to save are plain."""
+  if names := [name for name, x in given.items() if x not in (None, "", [])]:
+    raise ValueError(
+      f"Manager: {' and '.join(names)} without recipients: checkpoints would "
+      "be saved in the clear; give recipients too"
+    )

@@ -5,10 +5,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from keyjax.aes.host import Impl
+from keyjax.checkpoint.format import tree_structure
 from keyjax.checkpoint.format.signature import VerifyKey
 from keyjax.checkpoint.opened import OpenedCheckpoint, open_checkpoint
 from keyjax.checkpoint.parts.opening import open_boxes
-from keyjax.checkpoint.parts.restore_plan import plan_restore
+from keyjax.checkpoint.parts.restore_plan import RestorePlan, plan_restore
 from keyjax.checkpoint.parts.sealing import check_impl
 from keyjax.checkpoint.parts.selection import LeafSelection, select_leaves
 from keyjax.keyring import Identity
@@ -69,13 +70,37 @@ def restore_opened(
   check_impl(impl)
   numbers = select_leaves(opened.manifest, leaves)
   plan = plan_restore(opened.manifest, numbers, like, impl)
+  return plan.build(_read_leaves(opened, plan))
+
+
+def restore_child(
+  opened: OpenedCheckpoint, name: str, like: Any, impl: Impl
+) -> Any:
+  """Read what a tree, which is a dict, has under a name.
+
+  Unlike some leaves of a tree, the whole child is as it was saved, with nodes
+  that have no leaves.
+
+  Raises:
+    CheckpointContentError: If there is no such name, or `like` differs.
+  """
+  check_impl(impl)
+  manifest = opened.manifest
+  node, numbers = tree_structure.child(manifest.tree, name)
+  if like is None:
+    leaves = _read_leaves(opened, plan_restore(manifest, numbers, None, impl))
+    by_number = dict(zip(numbers, leaves, strict=True))
+    return tree_structure.rebuild(node, by_number, len(numbers))
+  plan = plan_restore(manifest, numbers, {name: like}, impl)
+  return plan.build(_read_leaves(opened, plan))[name]
+
+
+def _read_leaves(opened: OpenedCheckpoint, plan: RestorePlan) -> list[Any]:
   boxes_by_leaf = open_boxes(opened, plan.requests)
-  return plan.build(
-    [
-      assemble(boxes)
-      for assemble, boxes in zip(plan.assemble, boxes_by_leaf, strict=True)
-    ]
-  )
+  return [
+    assemble(boxes)
+    for assemble, boxes in zip(plan.assemble, boxes_by_leaf, strict=True)
+  ]
 
 
 def read_metadata(

@@ -115,6 +115,6 @@ def test_a_manager_without_identities(folder: Folder) -> None:
     with pytest.raises(ValueError, match="step=a dict of w: a whole number"):
       manager.save(TREE, 1)  # type: ignore[arg-type]
     manager.save(1, TREE)
-    manager.wait()
+    manager.wait_until_finished()
     with pytest.raises(KeyringError, match="has no identities: give it ident"):
       manager.restore(TREE)

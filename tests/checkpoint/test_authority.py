@@ -55,7 +55,7 @@ def test_a_manager_that_signs_continues_only_what_it_signed(
   folder = tmp_path / "m"
   with checkpoint.Manager(folder, signer=SIGNER, **people) as manager:
     manager.save(1, TREE)
-    manager.wait()
+    manager.wait_until_finished()
     assert manager.restore(LIKE)["w"][7] == 7
   with checkpoint.Manager(folder, **people) as manager:  # As any recipient can.
     manager.save(2, TREE)

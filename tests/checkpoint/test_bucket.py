@@ -201,10 +201,10 @@ def test_a_manager_keeps_and_resumes(bucket: str) -> None:
   lost = dict.fromkeys(("commit_success.txt", "header/metadata"))
   buckets.write(f"{bucket}/3", lost)
   with checkpoint.Manager(bucket, keep=2, **people) as manager:
-    assert manager.latest() == 2
+    assert manager.latest_step() == 2
     assert manager.restore({"w": np.zeros(5, int)})["w"].tolist() == [2] * 5
     manager.save(3, {"w": np.full(5, 4)})
-    manager.wait()
+    manager.wait_until_finished()
     assert manager.restore({"w": np.zeros(5, int)})["w"].tolist() == [4] * 5
   with pytest.raises(checkpoint.CheckpointError, match="sealed.*give them"):
     checkpoint.Manager(bucket)

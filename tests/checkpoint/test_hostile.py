@@ -115,7 +115,7 @@ def test_a_second_manager_reads_without_disturbing_the_first(
 ) -> None:
   with checkpoint.Manager(tmp_path, recipients=OWNER) as first:
     first.save(1, TREE)
-    first.wait()
+    first.wait_until_finished()
     writing = tmp_path / "2.orbax-checkpoint-tmp"
     writing.mkdir()
     with checkpoint.Manager(

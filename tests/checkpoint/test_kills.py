@@ -117,7 +117,7 @@ big = {"w": np.random.default_rng(0).normal(size=(300, 1000))}
 people = {"recipients": owner, "identities": owner}
 manager = checkpoint.Manager(folder / "m", **people)
 manager.save(1, {"w": np.ones(3)})
-manager.wait()
+manager.wait_until_finished()
 resource.setrlimit(resource.RLIMIT_FSIZE, (300, resource.RLIM_INFINITY))
 tell("rewrap", lambda: checkpoint.rewrap(folder / "old", owner, owner))
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
@@ -125,8 +125,8 @@ tell("save", lambda: checkpoint.save(folder / "new", big, owner))
 tell("reencrypt",
   lambda: checkpoint.reencrypt(folder / "old", folder / "new", owner, owner))
 manager.save(2, big)
-tell("wait", manager.wait)
-out["latest"] = manager.latest()
+tell("wait", manager.wait_until_finished)
+out["latest"] = manager.latest_step()
 manager.close()
 print(json.dumps(out))
 """

@@ -79,7 +79,7 @@ def test_managers_do_not_mix_plain_and_sealed(tmp_path: pathlib.Path) -> None:
     ):
       checkpoint.Manager(folder, **second)
     with checkpoint.Manager(folder, **first) as manager:
-      assert manager.latest() == 1
+      assert manager.latest_step() == 1
       manager.save(2, TREE)
 
 

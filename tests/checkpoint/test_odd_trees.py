@@ -142,7 +142,7 @@ def test_a_manager_keeps_them(tmp_path: pathlib.Path) -> None:
       folder, recipients=recipients, identities=recipients or ()
     ) as manager:
       manager.save(1, tree)
-      manager.wait()
+      manager.wait_until_finished()
       found = manager.restore(tree)
     assert_same_keys(found.pop("rng"), tree["rng"])
     assert_same(found, {k: v for k, v in tree.items() if k != "rng"})

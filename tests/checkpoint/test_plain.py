@@ -85,7 +85,7 @@ def test_quantised_and_optimiser_states_are_restored(
   trees.assert_same_bits(checkpoint.restore_plain(tmp_path / "c", tree), tree)
   with checkpoint.Manager(tmp_path / "m") as manager:
     manager.save(1, tree)
-    manager.wait()
+    manager.wait_until_finished()
     trees.assert_same_bits(manager.restore(tree), tree)
 
 
@@ -134,7 +134,7 @@ def test_keys_and_secrets_are_refused(
     assert SECRET_TEXT not in text and "BBB" not in text
   assert not (tmp_path / "c").exists()
   with checkpoint.Manager(tmp_path / "m") as manager:
-    assert manager.latest() is None
+    assert manager.latest_step() is None
 
 
 # ------------------------------------------------------------------- errors
@@ -172,11 +172,11 @@ def test_missing_checkpoints(tmp_path: pathlib.Path) -> None:
   with pytest.raises(FileNotFoundError, match="no checkpoint at"):
     checkpoint.restore_plain(tmp_path / "none", TREE)
   with checkpoint.Manager(tmp_path / "m") as manager:
-    assert manager.latest() is None
+    assert manager.latest_step() is None
     with pytest.raises(FileNotFoundError, match="no checkpoint in"):
       manager.restore(TREE)
     manager.save(3, TREE)
-    manager.wait()
+    manager.wait_until_finished()
     with pytest.raises(FileNotFoundError, match="no step 2 in"):
       manager.restore(TREE, 2)
 
@@ -237,12 +237,12 @@ def test_manager_keeps_the_last_ones_and_resumes(
   names = sorted(p.name for p in (tmp_path / "m").iterdir() if p.is_dir())
   assert names == ["3", "4"]
   with checkpoint.Manager(tmp_path / "m", keep=2) as manager:
-    assert manager.latest() == 4
+    assert manager.latest_step() == 4
     trees.assert_same_bits(manager.restore(constant(0)), constant(4))
     trees.assert_same_bits(manager.restore(constant(0), 3), constant(3))
     manager.save(10, constant(10))
-    manager.wait()
-    assert manager.latest() == 10
+    manager.wait_until_finished()
+    assert manager.latest_step() == 10
 
 
 def test_manager_drops_no_save_silently(tmp_path: pathlib.Path) -> None:

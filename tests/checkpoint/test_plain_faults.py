@@ -86,10 +86,10 @@ manager = checkpoint.Manager(folder / "m")
 manager.save(2, big)
 tell("next", lambda: manager.save(3, big))
 manager.save(4, big)
-tell("wait", manager.wait)
+tell("wait", manager.wait_until_finished)
 manager.save(5, big)
 tell("close", manager.close)
-out["latest"] = manager.latest()
+out["latest"] = manager.latest_step()
 print(json.dumps(out))
 """
 )
@@ -109,7 +109,7 @@ def test_a_full_disk(tmp_path: pathlib.Path, children: Server) -> None:
   assert out["latest"] == 1
   assert [p.name for p in (tmp_path / "m").iterdir()] == ["1"]
   with checkpoint.Manager(tmp_path / "m") as manager:
-    assert manager.latest() == 1
+    assert manager.latest_step() == 1
     trees.assert_same_bits(manager.restore(TREE), TREE)
     manager.save(2, TREE)
   checkpoint.save_plain(
@@ -129,11 +129,11 @@ def test_a_full_file_system(tmp_path: pathlib.Path) -> None:
   try:
     manager = checkpoint.Manager(tmp_path / "m")
     manager.save(1, TREE)
-    manager.wait()
+    manager.wait_until_finished()
     manager.save(2, big)
     with pytest.raises(checkpoint.CheckpointError, match="No space left"):
-      manager.wait()
-    assert manager.latest() == 1
+      manager.wait_until_finished()
+    assert manager.latest_step() == 1
     trees.assert_same_bits(manager.restore(TREE), TREE)
     manager.save(3, TREE)  # What the failed save wrote is gone.
     manager.close()
@@ -141,7 +141,7 @@ def test_a_full_file_system(tmp_path: pathlib.Path) -> None:
       checkpoint.save_plain(tmp_path / "c", big)
     assert os.listdir(tmp_path) == ["m"]
     with checkpoint.Manager(tmp_path / "m") as manager:
-      assert manager.latest() == 3
+      assert manager.latest_step() == 3
   finally:
     subprocess.run(["umount", str(tmp_path)], check=True)
 
@@ -151,7 +151,7 @@ KILLED = (
   + """
 manager = checkpoint.Manager(folder / "m", keep=2)
 manager.save(1, constant(1))
-manager.wait()
+manager.wait_until_finished()
 print("ready", flush=True)
 for step in range(2, 10_000):
   if sys.argv[2] == "manager":
@@ -185,12 +185,12 @@ def test_sigkill_leaves_whole_checkpoints(
   os.kill(process.pid, signal.SIGKILL)
   assert process.wait() == -signal.SIGKILL
   with checkpoint.Manager(tmp_path / "m") as manager:
-    last = manager.latest()
+    last = manager.latest_step()
     assert last is not None
     trees.assert_same_bits(manager.restore(constant(0)), constant(last))
     manager.save(last + 1, constant(last + 1))  # The run resumes.
-    manager.wait()
-    assert manager.latest() == last + 1
+    manager.wait_until_finished()
+    assert manager.latest_step() == last + 1
   assert not list((tmp_path / "m").glob("*tmp*"))
   assert not list((tmp_path / "m").glob(".try-*"))
   for step in range(2, 10_000):
@@ -218,4 +218,4 @@ def test_a_failing_body_still_closes(tmp_path: pathlib.Path) -> None:
     manager.save(1, TREE)
     raise KeyError("the body's own error")
   with checkpoint.Manager(tmp_path / "m") as manager:
-    assert manager.latest() == 1
+    assert manager.latest_step() == 1

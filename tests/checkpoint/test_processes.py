@@ -6,8 +6,10 @@ import pathlib
 import signal
 import threading
 
+import grain
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
@@ -73,6 +75,15 @@ def test_two_processes_save_and_restore(
   two.assert_equal(checkpoint.restore(path, owner))
   parts = tiers.restore(tmp_path / "tiers", owner, verify_key=verify_key)
   two.assert_equal(parts.params)
+  # The place of each process is for two, and not for one.
+  people = {"recipients": owner, "identities": owner}
+  for name, keys in (("items", people), ("plain", {})):
+    with checkpoint.Manager(tmp_path / name, **keys) as manager:
+      params = ocp.args.Composite(params=None)
+      two.assert_equal(manager.restore(args=params).params)
+      data = grain.checkpoint.CheckpointRestore(two.Data(0))
+      with pytest.raises(checkpoint.CheckpointError, match="other processes"):
+        manager.restore(args=ocp.args.Composite(data=data))
   # One process gives it a new data key; two restore that.
   checkpoint.reencrypt(path, tmp_path / "c2", owner, owner)
   path.rename(tmp_path / "old")

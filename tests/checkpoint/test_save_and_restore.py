@@ -57,7 +57,7 @@ def test_a_path_may_contain_parents(
   assert checkpoint.verify("../d", owner) == [] and (tmp_path / "d").is_dir()
   with checkpoint.Manager("../run", recipients=owner, identities=owner) as run:
     run.save(1, tree)
-    run.wait()
+    run.wait_until_finished()
     trees.assert_same_bits(run.restore(tree), tree)
 
 
@@ -316,7 +316,7 @@ def test_manager_keeps_and_resumes_sealed(
     for step in (1, 2, 3):
       manager.save(step, state(step))
   with checkpoint.Manager(tmp_path / "m", keep=2, **people) as manager:
-    assert manager.latest() == 3
+    assert manager.latest_step() == 3
     found = manager.restore(state(0))
     trees.assert_same_bits(found["w"], state(3)["w"])
     with pytest.raises(FileNotFoundError, match="no step 1"):

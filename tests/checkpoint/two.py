@@ -15,9 +15,11 @@ if __name__ == "__main__":
   os.environ["JAX_PLATFORMS"] = "cpu"
   os.environ["XLA_FLAGS"] = flags.with_devices(4)
 
+import grain  # noqa: E402
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
+import orbax.checkpoint as ocp  # noqa: E402
 from jax.sharding import NamedSharding, PartitionSpec  # noqa: E402
 
 from keyjax import Secret, checkpoint, tiers  # noqa: E402
@@ -59,6 +61,48 @@ def assert_equal(found: dict[str, Any]) -> None:
   np.testing.assert_array_equal(found["count"], np.arange(5))
 
 
+class Data:
+  """An iterator, at another place in each process."""
+
+  def __init__(self, at: int):
+    self.at = at
+
+  def get_state(self) -> bytes:
+    return b"%d" % self.at
+
+  def set_state(self, state: bytes) -> None:
+    self.at = int(state)
+
+
+def save_items(folder: str, mesh: jax.sharding.Mesh, **people: Any) -> None:
+  """Save several items in a step, and restore those of this process."""
+  # States of different sizes.
+  at = 10 ** (3 * jax.process_index())
+  args = ocp.args.Composite(
+    params=ocp.args.StandardSave(tree(mesh)),
+    config=ocp.args.JsonSave({"a": 1}),
+    data=grain.checkpoint.CheckpointSave(Data(at)),
+  )
+  best: Any = {"best_fn": lambda x: x["loss"], "best_mode": "min"}
+  with checkpoint.Manager(folder, 1, **best, **people) as manager:
+    for step in (1, 2, 3):
+      manager.save(step, args=args, metrics={"loss": float(step)})
+    manager.delete(3)
+    assert manager.all_steps() == [1]
+  with checkpoint.Manager(folder, **best, **people) as manager:
+    data = Data(0)
+    found = manager.restore(
+      step=manager.best_step(),
+      args=ocp.args.Composite(
+        params=ocp.args.StandardRestore(tree(mesh, False)),
+        config=None,
+        data=grain.checkpoint.CheckpointRestore(data),
+      ),
+    )
+    assert_equal(found.params)
+    assert found.config == {"a": 1} and data.at == at
+
+
 def main(port: str, process: str, folder: str, job: str, where: str) -> None:
   jax.distributed.initialize(f"localhost:{port}", 2, int(process))
   assert jax.device_count() == 8 and jax.local_device_count() == 4
@@ -75,8 +119,10 @@ def main(port: str, process: str, folder: str, job: str, where: str) -> None:
       f"{where}/m", recipients=owner, identities=owner
     ) as manager:
       manager.save(1, tree(mesh))
-      manager.wait()
+      manager.wait_until_finished()
       assert_equal(manager.restore(tree(mesh, False)))
+    save_items(f"{where}/items", mesh, recipients=owner, identities=owner)
+    save_items(f"{where}/plain", mesh)
   other = jax.make_mesh((8, 1), ("a", "b"))
   for again in (mesh, other):
     like = tree(again, False)

@@ -112,7 +112,7 @@ def state(folder: pathlib.Path, label: str) -> Any:
   optimizer = train.make_optimizer(base().train, STEPS)
   like = train.init_state(model, optimizer, digits, seed=0)
   with checkpoint.Manager(folder / label / "checkpoints") as manager:
-    assert manager.latest() == STEPS
+    assert manager.latest_step() == STEPS
     return manager.restore(like)
 
 

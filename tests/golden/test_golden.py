@@ -294,7 +294,7 @@ def test_a_manager_continues(
   with checkpoint.Manager(
     folder, recipients=[owner], identities=[owner]
   ) as manager:
-    assert manager.latest() == 3
+    assert manager.latest_step() == 3
     like = {"w": jnp.zeros((4,), jnp.float32)}
     np.testing.assert_array_equal(manager.restore(like)["w"], np.full(4, 3.0))
 

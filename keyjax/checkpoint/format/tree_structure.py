@@ -86,6 +86,36 @@ def _keys(node: Any, above: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
       yield from _keys(child, (*above, str(name)))
 
 
+def child(structure: Any, name: str) -> tuple[Any, list[int]]:
+  """Return the structure under a name of a dict, and its leaves' numbers.
+
+  Args:
+    structure: Structure from `describe`, checked by `check`.
+    name: Key of the dict.
+
+  Raises:
+    CheckpointContentError: If there is no such name.
+
+  Example:
+    >>> child(describe({"a": 1.0, "b": [3.0, 4.0]}), "b")
+    ({'list': [1, 2]}, [1, 2])
+  """
+  named = structure.get("dict", []) if isinstance(structure, dict) else []
+  for key, node in named:
+    if key == name:
+      return node, list(_numbers(node))
+  raise CheckpointContentError(f"the manifest's tree has no {name}")
+
+
+def _numbers(node: Any) -> Iterator[int]:
+  if isinstance(node, int):
+    yield node
+  elif node is not None:
+    ((kind, children),) = node.items()
+    for one in children:
+      yield from _numbers(one[1] if kind == "dict" else one)
+
+
 def rebuild(structure: Any, leaves: dict[int, Any], count: int) -> Any:
   """Return the tree, or the part of it that holds the given leaves.
 

@@ -58,6 +58,18 @@ def wait_for_all(what: str) -> None:
     multihost_utils.sync_global_devices(f"keyjax/checkpoint/{what}")
 
 
+def gather_bytes(mine: bytes) -> list[bytes]:
+  """Return the bytes of every process, in their order."""
+  if jax.process_count() == 1:
+    return [mine]
+  sizes = multihost_utils.process_allgather(np.int32(len(mine)))
+  row = np.zeros(max(sizes), np.uint8)
+  row[: len(mine)] = np.frombuffer(mine, np.uint8)
+  # uint8[n] -> uint8[processes, n]
+  rows = np.asarray(multihost_utils.process_allgather(row))
+  return [one[:size].tobytes() for one, size in zip(rows, sizes, strict=True)]
+
+
 def gather_digests(mine: dict[int, bytes], count: int) -> tuple[str, ...]:
   """Return the digests of all parts; each process knows its own.
 

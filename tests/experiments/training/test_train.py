@@ -324,7 +324,7 @@ def test_a_loss_that_is_not_finite_is_an_error_and_not_saved(
   with pytest.raises(ValueError, match="loss is not finite.*learning_rate"):
     fit(tmp_path, config, create())
   with checkpoint.Manager(tmp_path / "checkpoints") as manager:
-    assert manager.latest() is None
+    assert manager.latest_step() is None
 
 
 def test_a_run_that_breaks_later_keeps_its_last_good_checkpoint(
@@ -343,7 +343,7 @@ def test_a_run_that_breaks_later_keeps_its_last_good_checkpoint(
   with pytest.raises(ValueError, match="not finite"):
     fit(tmp_path, settings(), create())
   with checkpoint.Manager(tmp_path / "checkpoints") as manager:
-    assert manager.latest() == 2
+    assert manager.latest_step() == 2
 
 
 def test_a_batch_that_the_devices_do_not_divide(
