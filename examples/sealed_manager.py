@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     identities=alice,
     name="digits",
   ) as manager:
-    start = manager.latest() or 0
+    start = manager.latest_step() or 0
     if start:
       state = manager.restore(state)
       print(f"resumed from step {start}")
@@ -91,8 +91,8 @@ def main(argv: Sequence[str] | None = None) -> None:
       if step % args.save_every == 0 or step == args.steps:
         manager.save(step, state)  # Sealed now, written in the background.
         print(f"saved step {step}", flush=True)
-    manager.wait()
-    last = manager.latest()
+    manager.wait_until_finished()
+    last = manager.latest_step()
 
   # Bob needs the key file and a copy of one checkpoint.
   bob = keyring.read_key(f"file:{keys / 'bob.key'}")
