@@ -227,7 +227,7 @@ def test_a_killed_run_resumes(
     tmp_path / "killed",
     recipients=keyring.HpkePrivateKey.generate(),
   ) as manager:
-    reached = manager.latest()
+    reached = manager.latest_step()
   assert reached is not None and reached >= 20
   last = reached + 10
   text = run(sealed_manager, capsys, *train(tmp_path / "killed", keys, last))
