@@ -19,6 +19,7 @@ from examples import (
   locked_lora,
   nnx_counter_mode,
   sealed_manager,
+  sign_release,
 )
 from keyjax import checkpoint, keyring, keys, private_files
 from keyjax.schemes import registry
@@ -46,7 +47,7 @@ def check_keys(folder: pathlib.Path, printed: str) -> int:
   for file in files:
     assert file.stat().st_mode & 0o777 == 0o600
     private_files.refuse_checkpoint_folder(file)
-  assert "SECRET" not in printed
+  assert "SECRET" not in printed and "PRIVATE" not in printed
   return len(files)
 
 
@@ -192,6 +193,23 @@ def test_own_scheme(
   key = own_scheme.RowKey(orders={"kernel": np.arange(3)})
   keys.save(tmp_path / "row.key", key)
   assert keys.load(tmp_path / "row.key").orders["kernel"].tolist() == [0, 1, 2]
+
+
+def test_sign_release(
+  tmp_path: pathlib.Path, capsys: pytest.CaptureFixture
+) -> None:
+  pytest.importorskip("model_signing", reason="needs keyjax[signing]")
+  folder = tmp_path / "run"
+  text = run(sign_release, capsys, f"--workdir={folder}")
+  right = ": the release is what the owner signed"
+  signed, first, changed, restored, rewrapped, again, _ = text.splitlines()
+  assert signed.startswith("signed ") and int(signed.split()[1]) > 2
+  assert first == restored == f"release.sig{right}"
+  assert changed.endswith("is not what was signed: card.json (changed)")
+  assert rewrapped.endswith("signed: model/header/metadata (changed)")
+  assert again == f"release-2.sig{right}"
+  assert "net-a" not in (folder / "release.sig").read_text()
+  assert check_keys(folder, text) == 3
 
 
 def train(folder: pathlib.Path, keys: pathlib.Path, steps: int) -> list[str]:
