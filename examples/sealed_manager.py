@@ -77,6 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   with checkpoint.Manager(
     workdir,
     keep=2,
+    save_interval_steps=args.save_every,
     recipients=[alice.public, keyring.parse_recipient(bob_line)],
     identities=alice,
     name="digits",
@@ -88,8 +89,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for step in range(start + 1, args.steps + 1):
       i = np.random.default_rng(step).integers(len(x), size=64)
       state = train_step(state, x[i], y[i])
-      if step % args.save_every == 0 or step == args.steps:
-        manager.save(step, state)  # Sealed now, written in the background.
+      # A step that is due is sealed now, and written in the background.
+      if manager.save(step, state, force=step == args.steps):
         print(f"saved step {step}", flush=True)
     manager.wait_until_finished()
     last = manager.latest_step()
