@@ -162,7 +162,10 @@ def _certificates(material: dict[str, Any]) -> tuple[x509.Certificate, ...]:
   raw = [x.get("rawBytes") if isinstance(x, dict) else None for x in chain]
   ders = [_base64(x, "a certificate") for x in raw]
   try:
-    return tuple(map(x509.load_der_x509_certificate, ders))
+    certificates = tuple(map(x509.load_der_x509_certificate, ders))
+    for one in certificates:
+      one.subject.rfc4514_string()  # It is parsed only when it is read.
+    return certificates
   except ValueError:
     raise ModelSignatureError("a certificate is malformed") from None
 

@@ -180,6 +180,26 @@ def test_nothing_else_is_on_stderr(library, model):
   assert (answer.code, answer.err) == (0, "")
 
 
+def test_a_signature_and_a_card_in_a_sealed_checkpoint(
+  library, run, owner, folder
+):
+  """They disturb neither restores nor a rewrap."""
+  make.new_key("p256", folder, "signer")
+  path = f"{owner.checkpoint}/model.sig"
+  pathlib.Path(owner.checkpoint, "card.json").write_text("{}")
+  argv = ("sign", owner.checkpoint, "--key", "file:signer.pem", "--out", path)
+  check = ("verify", owner.checkpoint, "--signature", path)
+  check += ("--verify-key", "@signer.pub.pem")
+  sealed = ("verify", owner.checkpoint, "-i", owner.source)
+  assert run(*argv).code == 0
+  assert run(*check).code == run(*sealed).code == 0
+  assert "step" in checkpoint.restore(owner.checkpoint, owner.key)
+  checkpoint.rewrap(owner.checkpoint, owner.key, owner.key.public)
+  assert run(*sealed).code == 0
+  answer = run(*check)
+  assert answer.code == 1 and "card.json" not in answer.out
+
+
 def test_a_rewrap_needs_a_new_signature(library, run, owner, model):
   """The envelope changes; the tensors do not. With its card, in one folder."""
   os.mkdir("release")

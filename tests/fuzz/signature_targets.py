@@ -18,8 +18,8 @@ from tests.fuzz.target import Target
 from tests.signatures.golden import make
 
 
-def _bundles() -> list[bytes]:
-  return [path.read_bytes() for path in sorted(make.HERE.glob("*.sig"))]
+def _bundles(names: str = "*.sig") -> list[bytes]:
+  return [path.read_bytes() for path in sorted(make.HERE.glob(names))]
 
 
 def _pems() -> list[bytes]:
@@ -52,6 +52,17 @@ def read_verified(data: bytes) -> Any:
   return signatures.verify(_model(), written("model.sig", data), key=_key())
 
 
+@functools.cache
+def _roots() -> Any:
+  return public_keys.read_certificates((make.HERE / "root.pem").read_bytes())
+
+
+def read_certified(data: bytes) -> Any:
+  """Return the same of a bundle with certificates."""
+  path = written("chain.sig", data)
+  return signatures.verify(_model(), path, roots=_roots())
+
+
 def read_signer(data: bytes) -> Any:
   """Return a public key, or the first of some certificates."""
   try:
@@ -77,13 +88,17 @@ TARGETS = [
   ),
 ]
 if importlib.util.find_spec("model_signing"):
-  TARGETS.append(
+  TARGETS += [
     Target(
-      name="model_verified",
-      read=read_verified,
-      seeds=lambda: [(make.HERE / "p256.sig").read_bytes()],
+      name=name,
+      read=read,
+      seeds=functools.partial(_bundles, seed),
       refusals=(ModelSignatureError,),
       change=either(change_bytes, change_json, _change_statement),
       authentic=True,
     )
-  )
+    for name, read, seed in (
+      ("model_verified", read_verified, "p256.sig"),
+      ("model_certified", read_certified, "chain.sig"),
+    )
+  ]
