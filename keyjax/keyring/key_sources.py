@@ -1,6 +1,7 @@
 """Sources of private keys: a file, the environment, a descriptor.
 
-One grammar for all: `file:PATH`, `env:NAME`, `fd:N`. Never the key itself:
+One grammar for all: `file:PATH`, `env:NAME`, `fd:N`. What `write_key` takes for
+a file, a path or `file:PATH`, `read_key` takes too. Never the key itself:
 command lines are visible in `ps` and in the history of the shell.
 
 The buffer that is read into is zeroed. Python cannot clear the rest, which
@@ -30,6 +31,8 @@ from keyjax.keyring.keyfile import (
 )
 from keyjax.keyring.recipients.passphrase import MAX_COST, Cost
 
+_KINDS = ("file", "env", "fd")
+
 
 def write_key(
   path: str | os.PathLike[str],
@@ -41,8 +44,10 @@ def write_key(
 ) -> None:
   """Write a private key to a new file with mode 600.
 
+  `read_key` with the same `path` and passphrase returns the same key.
+
   Args:
-    path: New file, not inside a checkpoint.
+    path: New file, or `file:PATH`; not inside a checkpoint.
     key: `Secret`, or a private key of any kind.
     passphrase: Passphrase that protects it.
     plain: Whether to write it without a passphrase.
@@ -50,37 +55,45 @@ def write_key(
 
   Raises:
     FileExistsError: If `path` exists: a key is never overwritten.
-    KeyringError: If neither or both of `passphrase` and `plain` are given, or
-      `path` is inside a checkpoint.
+    KeyringError: If neither or both of `passphrase` and `plain` are given,
+      `path` is inside a checkpoint or another source than a file, or a key of
+      this kind has no key file.
 
   Example:
     >>> import tempfile
     >>> from keyjax import Secret
     >>> path, key = tempfile.mkdtemp() + "/root.key", Secret.generate()
     >>> write_key(path, key, plain=True)
-    >>> read_key(f"file:{path}") == key
+    >>> read_key(path) == key
     True
   """
+  kind, _, rest = _source_of(path).partition(":")
+  if kind != "file" or not rest:
+    raise KeyringError("a key is written to a file: give its path")
+  file = pathlib.Path(rest).expanduser()
   if plain == (passphrase is not None):
     raise KeyringError(
       "give a passphrase that protects the key file, or plain=True for none"
     )
-  private_files.refuse_checkpoint_folder(path)
+  private_files.refuse_checkpoint_folder(file)
   if passphrase is None:
     text = format_key(key)
   else:
     text = protect_key(key, passphrase, cost)
-  private_files.create(path, text.encode("ascii") + b"\n", "key")
+  private_files.create(file, text.encode("ascii") + b"\n", "key")
 
 
 def read_key(
-  source: str, passphrase: Ask = None, *, max_cost: Cost = MAX_COST
+  source: str | os.PathLike[str],
+  passphrase: Ask = None,
+  *,
+  max_cost: Cost = MAX_COST,
 ) -> PrivateKey:
   """Read a private key.
 
   Args:
-    source: `file:PATH`, `env:NAME`, or `fd:N` of an open descriptor, which is
-      read to its end and closed.
+    source: Path, `file:PATH`, `env:NAME`, or `fd:N` of an open descriptor,
+      which is read to its end and closed.
     passphrase: Passphrase, or a function that asks for it when it is needed.
     max_cost: Largest cost of a guess to spend; see `parse_key`.
 
@@ -91,11 +104,29 @@ def read_key(
       source: it might be a key that was pasted.
     PermissionError: If others than its owner can read the file.
   """
+  if isinstance(source, os.PathLike) or _is_file(source):
+    source = _source_of(source)
   with read_source(source) as text:
     try:
       return parse_key(text, passphrase, max_cost=max_cost)
     except WrongPassphrase:
       raise WrongPassphrase(source.removeprefix("file:")) from None
+
+
+def _source_of(path: str | os.PathLike[str]) -> str:
+  """Return the source of a path; text may be one already."""
+  name = os.fspath(path)
+  is_source = isinstance(path, str) and path.partition(":")[0] in _KINDS
+  return name if is_source else f"file:{name}"
+
+
+def _is_file(text: str) -> bool:
+  """Return whether text without a kind of source names a file.
+
+  If not, it is never shown: it might be a key that was pasted.
+  """
+  is_source = text.partition(":")[0] in _KINDS
+  return not is_source and os.path.isfile(os.path.expanduser(text))
 
 
 @contextlib.contextmanager

@@ -29,7 +29,7 @@ from keyjax.keyring.encoding import (
   split_checksum,
 )
 from keyjax.keyring.pem import parse_pem
-from keyjax.keyring.recipients import Identity, kind_of, kinds
+from keyjax.keyring.recipients import Identity, Private, kind_of, kinds
 from keyjax.keyring.recipients.passphrase import (
   MAX_COST,
   SALT_BYTES,
@@ -37,6 +37,7 @@ from keyjax.keyring.recipients.passphrase import (
   normalized,
   stretch,
 )
+from keyjax.keyring.recipients.symmetric import SymmetricKey
 from keyjax.seal import SealError, seal, unseal
 from keyjax.secrets import Secret
 
@@ -185,6 +186,15 @@ def export_pem(key: PrivateKey, passphrase: str) -> str:
 
 def _reveal(key: PrivateKey) -> tuple[str, bytes]:
   """Return the name of the kind of a private key, and its bytes."""
+  if isinstance(key, SymmetricKey):
+    raise KeyringError(
+      "a SymmetricKey has no key file: write the Secret that it was made of"
+    )
+  if hasattr(key, "sign") and not isinstance(key, Private):
+    raise KeyringError(
+      f"a {type(key).__name__} has no key file: write the keyring.SigningKey "
+      "that it is of"
+    )
   kind = kind_of(key)
   if kind.reveal is None:
     raise KeyringError(f"a key of kind {kind.name} has no key file")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import re
 import shutil
 import stat
@@ -22,6 +23,8 @@ MAKERS = {
   "mlkem768x25519": keyring.HpkePrivateKey.generate,
   "rsa": lambda: keyring.RsaIdentity.generate(2048),
   "device": lambda: keyring.Broadcast(Secret.generate(), 5).device(3),
+  "ed25519": lambda: keyring.SigningKey.generate("ed25519"),
+  "ml-dsa-65": lambda: keyring.SigningKey.generate("ml-dsa-65"),
 }
 
 
@@ -51,6 +54,54 @@ def test_files_in_both_forms(key, tmp_path):
       keyring.read_key(f"file:{path}", WORDS)
   assert "KEYJAX-SECRET-" in (tmp_path / "plain").read_text()
   assert "KEYJAX-SECRET-" not in (tmp_path / "key").read_text()
+
+
+def test_every_kind_with_key_files_is_tested():
+  kinds = keyring.kinds().items()
+  assert {name for name, kind in kinds if kind.read} == set(MAKERS)
+  assert {name for name, kind in kinds if kind.reveal} == set(MAKERS)
+
+
+def test_what_is_written_to_a_path_is_read_from_it(key, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setenv("HOME", str(tmp_path / "home"))
+  places = {
+    "a.key": "a.key",
+    str(tmp_path / "b.key"): "b.key",
+    tmp_path / "c.key": "c.key",
+    "file:d.key": "d.key",
+    "keys/new/e:.key": "keys/new/e:.key",
+    "~/f.key": "home/f.key",
+    "file:~/g.key": "home/g.key",
+    pathlib.Path("env:h.key"): "env:h.key",
+  }
+  for place, name in places.items():
+    keyring.write_key(place, key, plain=True)
+    assert same(keyring.read_key(place), key)
+    assert same(keyring.read_key(f"file:{tmp_path / name}"), key)
+  keyring.write_key("i.key", key, WORDS, cost=CHEAP)
+  assert same(keyring.read_key("i.key", WORDS), key)
+  with pytest.raises(keyring.WrongPassphrase, match="passphrase of i.key is"):
+    keyring.read_key("i.key", "other words")
+
+
+def test_keys_without_files_are_refused_in_one_line(tmp_path):
+  secret = Secret.generate()
+  signing = keyring.SigningKey.generate()
+  cases = [
+    (keyring.SymmetricKey(secret), "write the Secret that it was made of"),
+    (signing.private, "write the keyring.SigningKey that it is of"),
+    (keyring.Passphrase(WORDS), "a Passphrase is not a private key"),
+    (signing.public, "is not a private key"),
+    (keyring.HpkePrivateKey.generate().public, "is not a private key"),
+  ]
+  for value, message in cases:
+    with pytest.raises(keyring.KeyringError, match=message):
+      keyring.write_key(tmp_path / "key", value, plain=True)
+  for place in ("env:KEY", "fd:3", "file:"):
+    with pytest.raises(keyring.KeyringError, match="is written to a file"):
+      keyring.write_key(place, secret, plain=True)
+  assert list(tmp_path.iterdir()) == []
 
 
 def test_passphrases_are_requested_only_when_needed(key):
@@ -292,6 +343,10 @@ def test_unsuitable_pem_is_refused():
 
 
 def test_every_key_is_an_identity(key):
+  if isinstance(key, keyring.SigningKey):
+    with pytest.raises(keyring.KeyringError, match="it opens none"):
+      keyring.as_identity(key)
+    return
   identity = keyring.as_identity(key)
   assert keyring.as_identity(identity) is identity
   if not hasattr(identity, "wrap"):

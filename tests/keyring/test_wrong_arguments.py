@@ -39,7 +39,7 @@ CASES: dict[str, tuple[Callable[[], Any], str]] = {
     "a recipient is read from text, got a PosixPath",
   ),
   "source": (
-    lambda: keyring.read_key(PATH),
+    lambda: keyring.read_source(PATH).__enter__(),
     "a key comes from file:PATH: give f'file:/nonexistent/key'",
   ),
 }
