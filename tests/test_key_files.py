@@ -28,6 +28,15 @@ def test_files_of_another_kind(tmp_path: pathlib.Path) -> None:
   ):
     with pytest.raises(ValueError, match=message):
       read[what](tmp_path / name)
+  public = tmp_path / "public"
+  public.write_text(keyring.format_recipient(private.public))
+  public.chmod(0o600)
+  for name, message in (
+    ("key", "nor PEM: it holds a key of a scheme, which keys.load reads"),
+    ("public", "nor PEM: it is a public key"),
+  ):
+    with pytest.raises(keyring.KeyringError, match=f"{message}$"):
+      keyring.read_key(f"file:{tmp_path / name}")
   for load in read.values():
     with pytest.raises(
       IsADirectoryError, match="folder is a folder, not a file"

@@ -214,13 +214,23 @@ def _read(kind: str, data: bytes) -> PrivateKey:
     raise KeyringError(f"this is not a private key of kind {kind}") from None
 
 
+def _instead(data: bytes) -> str:
+  """Return what a text seems to be that is no private key, for an error."""
+  if data.startswith(b"keyjax-"):
+    return ": it is a public key"
+  hint = private_files.other_reader(data)
+  return hint if "keys.load" in hint else ""
+
+
 def _parse_plain(data: bytes) -> PrivateKey:
   if _HEX.fullmatch(data):  # What `Secret.save` writes.
     return Secret(bytes.fromhex(data.decode("ascii")))
   name, colon, body = data.decode("ascii", "replace").partition(":")
   kind = name.removeprefix(_PLAIN).lower()
   if not (name.startswith(_PLAIN) and colon and _reader(kind)):
-    raise KeyringError("this is not a private key of KeyJAX, nor PEM")
+    raise KeyringError(
+      f"this is not a private key of KeyJAX, nor PEM{_instead(data)}"
+    )
   key = split_checksum(_PLAIN + kind, decode(body), "this private key")
   return _read(kind, key)
 
