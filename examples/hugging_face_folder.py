@@ -124,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
   opened = workdir / "opened" / folder.name
   opened.parent.mkdir(mode=0o700)
-  key = keyring.read_key(f"file:{workdir}/alice.key")
+  key = keyring.read_key(workdir / "alice.key")
   unseal(workdir / "sealed", opened, key)
   print(f"files: {', '.join(contents(opened))}")
   print(f"the same bytes: {contents(opened) == contents(folder)}")

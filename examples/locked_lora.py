@@ -113,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
   key = keyjax.keys.load(workdir / "adapters.key")
   locked = checkpoint.restore_plain(workdir / "locked")
-  alice = keyring.read_key(f"file:{workdir}/alice.key")
+  alice = keyring.read_key(workdir / "alice.key")
   opened = {
     "base": base,
     "adapters": checkpoint.restore(workdir / "sealed", alice),

@@ -36,7 +36,7 @@ def kept_key(path: pathlib.Path) -> keyring.HpkePrivateKey:
     path.parent.mkdir(parents=True, exist_ok=True)
     key = keyring.HpkePrivateKey.generate("mlkem768x25519")
     keyring.write_key(path, key, plain=True)  # Yours: give a passphrase.
-  return keyring.read_key(f"file:{path}")
+  return keyring.read_key(path)
 
 
 @jax.jit
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     last = manager.latest_step()
 
   # Bob needs the key file and a copy of one checkpoint.
-  bob = keyring.read_key(f"file:{keys / 'bob.key'}")
+  bob = keyring.read_key(keys / "bob.key")
   opened = checkpoint.restore(
     workdir / str(last), bob, like=state, name="digits", step=last
   )

@@ -256,7 +256,7 @@ def test_a_killed_run_resumes(
 
   whole = run(sealed_manager, capsys, *train(tmp_path / "whole", keys, last))
   assert "resumed" not in whole
-  bob = keyring.read_key(f"file:{keys}/bob.key")
+  bob = keyring.read_key(keys / "bob.key")
   resumed, expected = (
     checkpoint.restore(tmp_path / name / str(last), bob, name="digits")
     for name in ("killed", "whole")
