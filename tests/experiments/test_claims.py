@@ -37,6 +37,7 @@ NOT_CLAIMS = (
   "Block-wise Image Transformation with Secret Key for",
   "Nothing that leaves most weights right survives",
   "With nothing known*, the schedule",
+  "The file must be confidential",
 )
 
 
