@@ -62,6 +62,16 @@ def test_policies_of_orbax(tmp_path: pathlib.Path) -> None:
   assert steps_on_disk(tmp_path) == [5]
 
 
+def test_a_policy_that_fails_removes_nothing(tmp_path: pathlib.Path) -> None:
+  policy = preservation_policy.BestN(get_metric_fn=loss, n=1)
+  with checkpoint.Manager(tmp_path, preservation_policy=policy) as manager:
+    manager.save(1, state(1), metrics={"loss": 1})
+    with pytest.warns(UserWarning, match="no step is removed: .*KeyError: 'lo"):
+      assert manager.save(2, state(2), metrics={"lost": 1})
+    manager.wait_until_finished()
+    assert manager.all_steps() == steps_on_disk(tmp_path) == [1, 2]
+
+
 # ------------------------------------------------------------------ the best
 
 

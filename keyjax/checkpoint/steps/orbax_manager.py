@@ -58,11 +58,31 @@ def make_options(
     save_interval_steps=interval,
     best_fn=best_fn,
     best_mode=best_mode,
-    preservation_policy=preservation_policy
-    or policy.AnyPreservationPolicy(kept),
+    preservation_policy=policy.AnyPreservationPolicy(kept)
+    if preservation_policy is None
+    else _KeepAllAfterError(preservation_policy),
     save_decision_policy=save_decision_policy,
     prevent_write_metrics=True,  # In the clear; `save_args` has them.
   )
+
+
+class _KeepAllAfterError(policy.PreservationPolicy):
+  """A user's policy, which Orbax asks when it is writing a step already."""
+
+  def __init__(self, inner: policy.PreservationPolicy):
+    self._inner = inner
+
+  def should_preserve(
+    self, checkpoints: Sequence[Any], *, context: Any
+  ) -> Sequence[bool]:
+    try:
+      return self._inner.should_preserve(checkpoints, context=context)
+    except Exception as error:
+      what = arguments.first_line(error)
+      warnings.warn(
+        f"no step is removed: preservation_policy failed: {what}", stacklevel=2
+      )
+      return [True] * len(checkpoints)
 
 
 class OrbaxManager(ocp.CheckpointManager):
