@@ -38,6 +38,7 @@ NOT_CLAIMS = (
   "Nothing that leaves most weights right survives",
   "With nothing known*, the schedule",
   "The file must be confidential",
+  "Make a model robust",
 )
 
 
