@@ -65,7 +65,7 @@ def test_nothing_of_a_sealed_step_is_in_the_clear(sealed: pathlib.Path) -> None:
     "config",
     "iterator",
     "next_index",
-    "keyjax_step",
+    "keyjax.step",
   )
   files = [file for file in sealed.rglob("*") if file.is_file()]
   assert len(files) > 10
@@ -81,7 +81,7 @@ def test_nothing_of_a_sealed_step_is_in_the_clear(sealed: pathlib.Path) -> None:
     "envelope",
   }
   assert checkpoint.verify(step, OWNER, verify_key=SIGNER.public_key()) == []
-  record = checkpoint.read_metadata(step, OWNER)["keyjax_step"]
+  record = checkpoint.read_metadata(step, OWNER)["keyjax.step"]
   assert record["metrics"] == METRICS
 
 
@@ -210,7 +210,7 @@ def test_a_folder_of_the_earlier_layout(tmp_path: pathlib.Path) -> None:
 def test_a_record_that_a_recipient_forged(
   record: Any, tmp_path: pathlib.Path
 ) -> None:
-  metadata = {"keyjax_step": record}
+  metadata = {"keyjax.step": record}
   checkpoint.save(tmp_path / "1", PARAMS, OWNER, step=1, metadata=metadata)
   more: Any = {"recipients": OWNER, "identities": OWNER}
   with checkpoint.Manager(tmp_path, **more) as manager:
@@ -223,7 +223,7 @@ def test_items_that_a_recipient_forged(
   kind: str, tmp_path: pathlib.Path
 ) -> None:
   """Names without items, and bytes that are not JSON."""
-  metadata = {"keyjax_step": {"items": {"a": kind, "b": kind}}}
+  metadata = {"keyjax.step": {"items": {"a": kind, "b": kind}}}
   tree = {"a": np.frombuffer(b"\xff{", np.uint8)}
   checkpoint.save(tmp_path / "1", tree, OWNER, step=1, metadata=metadata)
   more: Any = {"recipients": OWNER, "identities": OWNER}

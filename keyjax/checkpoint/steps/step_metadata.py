@@ -23,7 +23,7 @@ from keyjax.errors import ArgumentError
 
 Metrics = dict[str, int | float]
 BestFn = Callable[[Metrics], float]
-_RECORD = "keyjax_step"
+_RECORD = "keyjax.step"
 
 
 class StepMetadata(NamedTuple):
