@@ -18,15 +18,13 @@ What to type next:
 import json
 import pathlib
 import re
-import subprocess
-import sys
 from typing import Any
 
 from absl import app, flags
 
 from experiments import table
 from experiments.run import errors, results
-from experiments.tables import blocks, headlines
+from experiments.tables import blocks, headlines, playing
 from experiments.tables.headlines import ROOT, Run
 
 _CONFIGS = flags.DEFINE_string("configs", ".*", "Regular expression.")
@@ -49,14 +47,7 @@ def measure(run: Run, seeds: int, home: pathlib.Path) -> None:
     seeds: Number of seeds.
     home: Folder for runs; those of another commit have another folder.
   """
-  folders = []
-  for seed in range(seeds):
-    folder = home / results.commit() / f"{run.name}_{seed}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", *run.command(seed, folder)]
-    print(" ".join(command), flush=True)
-    subprocess.run(command, cwd=ROOT, check=True)
-    folders.append(folder)
+  folders = playing.play(run, seeds, home)
   if run.is_table:
     _write_table(folders)
   else:

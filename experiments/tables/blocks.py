@@ -15,6 +15,7 @@ from experiments.tables import (
   copies,
   headlines,
   homomorphic,
+  leaderboard,
   markdown,
   membership,
   parity,
@@ -108,10 +109,10 @@ def new_key(results: pathlib.Path) -> list[str]:
   made = [
     [
       row["title"],
-      _range(row["right"]),
+      markdown.median(row["right"]),
       row["attack_title"],
       _seconds(row["seconds"]),
-      _range(row),
+      markdown.median(row),
       _regained(row),
     ]
     for row in rows
@@ -138,14 +139,14 @@ def _regained(row: Row) -> str:
 
 
 def _attack(row: Row) -> list[str]:
-  right = _range(row["right"]) if "right" in row else ""
+  right = markdown.median(row["right"]) if "right" in row else ""
   made = f"`{row['config']}`"
   where = f"{row['network']}; {len(row['seeds'])}"
   return [row["title"], row["attack_title"], where, _gets(row), right, made]
 
 
 def _gets(row: Row) -> str:
-  words = [_range(row)]
+  words = [markdown.median(row)]
   if "games" in row:
     games = row["games"]
     low, high = (f"{100 * games[k]:.1f}" for k in ("low", "high"))
@@ -163,12 +164,6 @@ def _span(counts: Sequence[int]) -> str:
   low = min(counts)
   high = max(counts)
   return f"{low:,}" if low == high else f"{low:,} to {high:,}"
-
-
-def _range(row: Row) -> str:
-  """Return `95.9 (95.6 to 96.1)`, in percent."""
-  value, low, high = (f"{100 * row[k]:.1f}" for k in ("value", "low", "high"))
-  return value if low == high else f"{value} ({low} to {high})"
 
 
 def judge(results: pathlib.Path) -> list[str]:
@@ -263,6 +258,7 @@ _BLOCKS: dict[str, Callable[[pathlib.Path], list[str]]] = {
   "copies": copies.copies,
   "data": speed.data,
   "homomorphic": homomorphic.homomorphic,
+  "leaderboard": leaderboard.leaderboard,
   "judge": judge,
   "membership": membership.membership,
   "new_key": new_key,

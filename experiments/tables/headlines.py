@@ -253,8 +253,8 @@ def _over_seeds(
   if "images" in details[0]:
     made["images"] = details[0]["images"]
   made["queries"] = [r["cost"]["queries"] for r in rows]
+  made["seconds"] = [r["cost"]["seconds"] for r in rows]
   if first["condition"] == "right":  # The owner's: what a new key costs.
-    made["seconds"] = [r["cost"]["seconds"] for r in rows]
     made["curves"] = [
       [[p["steps"], p["value"]] for p in r["curve"]] for r in rows
     ]

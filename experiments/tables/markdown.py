@@ -95,11 +95,22 @@ def _cells(rows: Sequence[Row], overhead: str) -> list[str]:
 
 def key_space(rows: Sequence[Row]) -> str:
   """Return the bits of a scheme's key space, over seeds; `-` if unknown."""
-  bits = [x for r in rows if r["metric"] == "key_bits" for x in r["values"]]
-  if not bits:
+  return bits(
+    [x for r in rows if r["metric"] == "key_bits" for x in r["values"]]
+  )
+
+
+def bits(found: Sequence[float]) -> str:
+  """Return the sizes of key spaces as a range; `-` if unknown.
+
+  Example:
+    >>> bits([148.0, 157.58]), bits([])
+    ('148 to 157.6', '-')
+  """
+  if not found:
     return "-"
-  low = f"{min(bits):.1f}".removesuffix(".0")
-  high = f"{max(bits):.1f}".removesuffix(".0")
+  low = f"{min(found):.1f}".removesuffix(".0")
+  high = f"{max(found):.1f}".removesuffix(".0")
   return low if low == high else f"{low} to {high}"
 
 
@@ -238,6 +249,17 @@ def _set(rows: Sequence[Row], name: str) -> str:
 
 def _dates(rows: Sequence[Row]) -> list[str]:
   return [x[:16] for r in rows for x in r["date"]]
+
+
+def median(row: Row) -> str:
+  """Return a row's median and range over seeds, in percent.
+
+  Example:
+    >>> median({"value": 0.959, "low": 0.956, "high": 0.961})
+    '95.9 (95.6 to 96.1)'
+  """
+  value, low, high = (f"{100 * row[k]:.1f}" for k in ("value", "low", "high"))
+  return value if low == high else f"{value} ({low} to {high})"
 
 
 def lines(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -104,6 +104,12 @@ def get(name: str) -> Attack:
   return _ATTACKS[name]
 
 
+def every() -> list[Attack]:
+  """Return all attacks, in order of registration."""
+  load()
+  return list(_ATTACKS.values())
+
+
 def applicable(scheme: str) -> list[Attack]:
   """Return the attacks that apply to a scheme, in order of registration."""
   load()

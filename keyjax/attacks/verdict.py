@@ -98,7 +98,7 @@ def in_words(
   judged = [
     (_reached(r, gains[i]), r)
     for i, r in enumerate(on_file)
-    if gains[i] or not _fits_any(r["game"])
+    if gains[i] or not fits_any(r["game"])
   ]
   end = "".join(f"; {x}" for x in _asides(played, len(on_file) - len(judged)))
   declared = f"broken by: {stated.breaks}" if stated.broken else stated.breaks
@@ -124,7 +124,8 @@ def _reached(row: Row, over_scratch: "Gain | None") -> float:
   return progress(row)
 
 
-def _fits_any(game: str) -> bool:
+def fits_any(game: str) -> bool:
+  """Return whether an attack fits any scheme, as fine-tuning does."""
   try:
     return registry.ANY in registry.get(game).schemes
   except ValueError:  # A third party's attack.
