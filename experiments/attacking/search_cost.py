@@ -61,7 +61,10 @@ class SearchCost:
     key = self._targets.get(scheme).key
     if not jax.tree.leaves(key):
       return results.row(fields, value=None, note="the scheme has no key")
-    bits = key_space.entropy_bits(key)
+    try:
+      bits = key_space.entropy_bits(key)
+    except TypeError as error:  # Optional: see `keyjax.keys.Key`.
+      return results.row(fields, value=None, note=str(error))
     rate = self._keys_a_second(scheme)
     return results.row(
       fields,
