@@ -3,13 +3,17 @@
 import json
 import math
 import pathlib
+import types
 
 import jax
+import jax.numpy as jnp
 import pytest
 from ml_collections import ConfigDict
 
 from experiments import attack as command
+from experiments.attacking import search_cost
 from experiments.run import config as configs
+from keyjax import keys
 
 
 @pytest.fixture
@@ -49,3 +53,24 @@ def test_a_config_without_attacks_prices_every_key(
   page = (tmp_path / "run" / "attacks.html").read_text()
   assert "What trying every key would cost" in page
   assert "<td>128.0</td>" in page and "Schemes against attacks" not in page
+
+
+@keys.key_dataclass
+class Uncounted(keys.Key):
+  """A key of a scheme of one's own, without `entropy_bits`, which is optional.
+
+  Attributes:
+    word: A number.
+  """
+
+  word: jax.Array
+
+
+def test_a_key_that_does_not_count_its_space_is_a_note(
+  config: ConfigDict,
+) -> None:
+  configs.set_attacks(config, price=configs.attack("search_cost"))
+  target = types.SimpleNamespace(key=Uncounted(word=jnp.zeros(1)))
+  targets = types.SimpleNamespace(get=lambda scheme: target)
+  row = search_cost.SearchCost(config, targets)("np", "price")
+  assert row["value"] is None and row["note"] == "no key space for a Uncounted"
