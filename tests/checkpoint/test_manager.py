@@ -113,9 +113,12 @@ def test_metrics_that_decide_nothing_are_refused(
     ({"loss": jnp.nan * jnp.ones(1)}, "metric loss=nan: a finite number"),
     ({"loss": jnp.ones(2)}, "metric loss=float32.2.: a finite number"),
     ({"loss": "low"}, "metric loss='low': a finite number"),
+    ({"loss": 10**400}, "metric loss=a number of more than 64 bits: a finite"),
     ({"loss": True}, "metric loss=True: a finite number"),
-    ({1: 1.0}, "the name of a metric is text"),
-    ({"lost": 1.0}, "best_fn needs the metric 'loss'; there are lost"),
+    ({1: 1.0}, "name of a metric is 1 to 64 printable"),
+    ({"a\n": 1.0}, "name of a metric is 1 to 64 printable"),
+    ({"a" * 65: 1.0}, "name of a metric is 1 to 64 printable"),
+    ({"lost": 1.0}, "best_fn needs the metric 'loss'; there is a dict of lost"),
   ]
   with checkpoint.Manager(tmp_path, best_fn=loss, **people) as manager:
     for metrics, message in bad:

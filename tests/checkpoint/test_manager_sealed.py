@@ -204,6 +204,7 @@ def test_a_folder_of_the_earlier_layout(tmp_path: pathlib.Path) -> None:
     {"items": {"a/b": "tree"}},
     {"items": {"a": "code"}},
     {"metrics": {"a": "b"}},
+    {"metrics": {"a": 10**400}},
     {"custom_metadata": []},
   ],
 )
@@ -223,12 +224,12 @@ def test_items_that_a_recipient_forged(
   kind: str, tmp_path: pathlib.Path
 ) -> None:
   """Names without items, and bytes that are not JSON."""
-  metadata = {"keyjax.step": {"items": {"a": kind, "b": kind}}}
-  tree = {"a": np.frombuffer(b"\xff{", np.uint8)}
+  metadata = {"keyjax.step": {"items": dict.fromkeys("abc", kind)}}
+  tree: Any = {"a": np.frombuffer(b"\xff{", np.uint8), "c": {"d": 1.5}}
   checkpoint.save(tmp_path / "1", tree, OWNER, step=1, metadata=metadata)
   more: Any = {"recipients": OWNER, "identities": OWNER}
   with checkpoint.Manager(tmp_path, **more) as manager:
-    for name in "ab" if kind != "tree" else "b":
+    for name in "abc" if kind != "tree" else "b":
       with pytest.raises(checkpoint.CheckpointContentError):
         arg = None
         if kind == "iterator":

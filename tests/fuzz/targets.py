@@ -10,6 +10,7 @@ from tests.fuzz import (
   keyring_targets,
   release_targets,
   signature_targets,
+  step_targets,
   weight_targets,
 )
 
@@ -23,5 +24,6 @@ _FILES = (
   data_targets,
   release_targets,
   signature_targets,
+  step_targets,
 )
 TARGETS = {target.name: target for file in _FILES for target in file.TARGETS}

@@ -78,10 +78,13 @@ class SealedStep:
 
 
 def _text(data: Any, what: str) -> str:
+  is_text = isinstance(data, np.ndarray) and data.dtype == np.uint8
   try:
-    return np.asarray(data).tobytes().decode("utf-8")
+    if is_text:
+      return data.tobytes().decode("utf-8")
   except UnicodeDecodeError:
-    raise CheckpointContentError(f"{what} is damaged: not text") from None
+    pass
+  raise CheckpointContentError(f"{what} is damaged: not text")
 
 
 class SealedSteps:

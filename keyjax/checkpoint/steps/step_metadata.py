@@ -24,6 +24,7 @@ from keyjax.errors import ArgumentError
 Metrics = dict[str, int | float]
 BestFn = Callable[[Metrics], float]
 _RECORD = "keyjax.step"
+_MAX_NAME = 64
 
 
 class StepMetadata(NamedTuple):
@@ -55,13 +56,17 @@ def check_metrics(metrics: Any) -> Metrics | None:
     )
   found = {}
   for name, value in metrics.items():
-    if not isinstance(name, str):
-      raise ArgumentError("metrics: the name of a metric is text")
+    is_text = isinstance(name, str) and name.isprintable()
+    if not (is_text and 1 <= len(name) <= _MAX_NAME):
+      raise ArgumentError(
+        f"metrics: the name of a metric is 1 to {_MAX_NAME} printable "
+        "characters"
+      )
     number = value
     if arguments.is_array(value) and np.size(value) == 1:
       number = np.asarray(value).item()
     is_real = isinstance(number, numbers.Real) and not isinstance(number, bool)
-    if not is_real or not math.isfinite(number):
+    if not is_real or not _is_finite(number):
       shown = arguments.show(number)
       raise ArgumentError(f"metric {name}={shown}: a finite number")
     found[name] = number if isinstance(number, int) else float(number)
@@ -83,16 +88,20 @@ def check_score(best_fn: BestFn | None, metrics: Metrics | None) -> None:
     score = best_fn(metrics)
   except KeyError as error:
     raise ArgumentError(
-      f"best_fn needs the metric {error}; there are {', '.join(metrics)}"
+      f"best_fn needs the metric {error}; there is "
+      f"{arguments.describe(metrics)}"
     ) from None
-  try:
-    is_finite = math.isfinite(score)
-  except TypeError:
-    is_finite = False
-  if not is_finite:  # NaN is neither better nor worse than a number.
+  if not _is_finite(score):  # NaN is neither better nor worse than a number.
     raise ArgumentError(
       f"best_fn returned {arguments.show(score)}: it has to be a finite number"
     )
+
+
+def _is_finite(number: Any) -> bool:
+  try:
+    return math.isfinite(number)
+  except (TypeError, ValueError, OverflowError):  # Also larger than a float.
+    return False
 
 
 def check_custom(metadata: Any, what: str) -> dict[str, Any]:
