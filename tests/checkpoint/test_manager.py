@@ -248,6 +248,7 @@ def test_a_save_that_fails_loses_no_step(
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
   "interval": ({"save_interval_steps": 0}, "save_interval_steps=0: a whole"),
+  "function": ({"best_fn": "loss"}, "best_fn='loss': a function of the metr"),
   "mode": ({"best_fn": loss, "best_mode": "best"}, "best_mode='best'"),
   "best": ({"keep_best": 2}, "keep_best needs best_fn"),
   "none": ({"best_fn": loss, "keep_best": 0}, "keep_best=0: a whole number"),

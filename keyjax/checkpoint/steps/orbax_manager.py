@@ -37,6 +37,10 @@ def make_options(
   keep = number(keep, "Manager: keep")
   interval = number(save_interval_steps, "Manager: save_interval_steps")
   arguments.require_choice(best_mode, "Manager: best_mode", ("max", "min"))
+  if best_fn is not None and not callable(best_fn):
+    raise ArgumentError(
+      f"Manager: best_fn={arguments.show(best_fn)}: a function of the metrics"
+    )
   if keep_best is not None:
     keep_best = number(keep_best, "Manager: keep_best")
     if best_fn is None or preservation_policy is not None:
