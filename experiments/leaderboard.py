@@ -25,15 +25,11 @@ from absl import app, flags
 from ml_collections import ConfigDict
 
 from experiments.run import errors, results
+from experiments.run.measuring_flags import LIST, RUNS, SEEDS
 from experiments.tables import blocks, headlines, leaderboard, playing
 from experiments.tables.headlines import ROOT, Run
 
 _SCHEMES = flags.DEFINE_string("schemes", ".*", "Regular expression.")
-_SEEDS = flags.DEFINE_integer("seeds", 3, "Number of seeds.", lower_bound=3)
-_LIST = flags.DEFINE_bool("list", False, "Only say what is out of date.")
-_RUNS = flags.DEFINE_string(
-  "runs", "runs/leaderboard", "Folder for runs, which resume."
-)
 _NAME = "leaderboard"
 _FILE = ROOT / "results" / leaderboard.FILE
 _CONTROL = "identity"  # Training from scratch, of which others are a gain.
@@ -86,7 +82,7 @@ def main(argv: list[str]) -> None:
     raise app.UsageError(f"unexpected argument {argv[1]!r}")
   with errors.reported():
     _refresh(labels())
-    if not _LIST.value:
+    if not LIST.value:
       for file in blocks.write_all(ROOT):
         print(f"Wrote {file}")
 
@@ -99,10 +95,10 @@ def _refresh(every: list[str]) -> None:
     )
   for label in dict.fromkeys([_CONTROL, *wanted]):
     rows = [r for r in headlines.read(_FILE) if _of(r, label)]
-    why = headlines.moved(_run(label), rows, _SEEDS.value)
+    why = headlines.moved(_run(label), rows, SEEDS.value)
     print(f"{label}: {why or 'up to date'}", flush=True)
-    if why and not _LIST.value:
-      measure(label, _SEEDS.value, pathlib.Path(_RUNS.value).resolve())
+    if why and not LIST.value:
+      measure(label, SEEDS.value, pathlib.Path(RUNS.value).resolve() / _NAME)
 
 
 if __name__ == "__main__":

@@ -24,16 +24,12 @@ from absl import app, flags
 
 from experiments import table
 from experiments.run import errors, results
+from experiments.run.measuring_flags import LIST, RUNS, SEEDS
 from experiments.tables import blocks, headlines, playing
 from experiments.tables.headlines import ROOT, Run
 
 _CONFIGS = flags.DEFINE_string("configs", ".*", "Regular expression.")
-_SEEDS = flags.DEFINE_integer("seeds", 3, "Number of seeds.", lower_bound=3)
 _MEASURE = flags.DEFINE_bool("measure", True, "Run what is out of date.")
-_LIST = flags.DEFINE_bool("list", False, "Only say what is out of date.")
-_RUNS = flags.DEFINE_string(
-  "runs", "runs/readme", "Folder for runs, which resume."
-)
 _RESULTS = ROOT / "results"
 _ATTACKS = _RESULTS / "attacks.json"
 _OVERHEAD = ("overhead_training.json", "overhead_inference.json")
@@ -91,12 +87,12 @@ def main(argv: list[str]) -> None:
     raise app.UsageError(f"unexpected argument {argv[1]!r}")
   with errors.reported():
     for run in headlines.RUNS:
-      why = out_of_date(run, _SEEDS.value)
+      why = out_of_date(run, SEEDS.value)
       print(f"{run.name}: {why or 'up to date'}", flush=True)
       wanted = re.fullmatch(_CONFIGS.value, run.name) and _MEASURE.value
-      if why and wanted and not _LIST.value:
-        measure(run, _SEEDS.value, pathlib.Path(_RUNS.value).resolve())
-    if not _LIST.value:
+      if why and wanted and not LIST.value:
+        measure(run, SEEDS.value, pathlib.Path(RUNS.value).resolve() / "readme")
+    if not LIST.value:
       for file in blocks.write_all(ROOT):
         print(f"Wrote {file}")
 
