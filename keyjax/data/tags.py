@@ -21,7 +21,6 @@ from typing import Any
 
 from keyjax import private_files
 from keyjax.arguments import describe, show
-from keyjax.data.reading import open_file
 from keyjax.data.tag_headers import (
   FORMAT,
   LIMITS,
@@ -37,6 +36,7 @@ from keyjax.keyring import SigningKey, VerifyKey
 from keyjax.keyring.encoding import dump, encode
 from keyjax.keyring.signing import signature_kind
 from keyjax.merkle import Tree
+from keyjax.regular_files import open_file
 
 TAG_BYTES = 32
 

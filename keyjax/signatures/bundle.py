@@ -8,12 +8,12 @@ with errors of many types. Nothing here is authenticated.
 import base64
 import json
 import os
-import pathlib
-import stat
 from typing import Any, NamedTuple
 
 from cryptography import x509
 
+from keyjax.errors import ContentError
+from keyjax.regular_files import open_file
 from keyjax.signatures.errors import ModelSignatureError
 
 # A statement has about 200 bytes for each file.
@@ -74,12 +74,12 @@ def read_file(path: str | os.PathLike[str], limit: int) -> bytes:
     ModelSignatureError: If it is not one, or larger.
     OSError: If it cannot be read.
   """
-  found = pathlib.Path(path).stat()
-  if not stat.S_ISREG(found.st_mode):  # A pipe or a device may have no end.
-    raise ModelSignatureError("this is not a regular file")
-  with open(path, "rb") as file:
-    data = b"" if found.st_size > limit else file.read(limit + 1)
-  if found.st_size > limit or len(data) > limit:
+  try:
+    with open_file(path) as (file, size):
+      data = b"" if size > limit else file.read(limit + 1)
+  except ContentError:
+    raise ModelSignatureError("this is not a regular file") from None
+  if max(size, len(data)) > limit:  # It may grow meanwhile.
     raise ModelSignatureError(f"this is too large: more than {limit} bytes")
   return data
 
