@@ -20,7 +20,7 @@ import rich.console
 import rich.table
 from absl import app, flags
 
-from experiments.report import compare
+from experiments.report import compare, tables
 from experiments.report.svg import THIN
 from experiments.run import errors, files
 from experiments.tables import runs
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> None:
       files.write(files.path(_HTML.value), compare.render(found))
   console = rich.console.Console()
   console.print(table(found))
-  for title, words in compare.verdicts(found).items():
+  for title, words in tables.verdicts(compare.locks(found)).items():
     console.print(f"{title}: {words.replace(THIN, ' ')}", markup=False)
   if _HTML.value:
     console.print(f"Page: {_HTML.value}", markup=False)

@@ -31,11 +31,11 @@ import keyjax
 from experiments import report
 from experiments.protection import protect
 from experiments.protection.job import open_job
-from experiments.report.view import proves_nothing
+from experiments.report import tables
+from experiments.report.view import group, proves_nothing
 from experiments.run import flags as run_flags
 from experiments.run import multihost, results
 from keyjax import processes
-from keyjax.attacks import verdict
 from keyjax.defenses.private.accountant import in_words as privacy_in_words
 
 flags.adopt_module_key_flags(multihost)
@@ -94,7 +94,7 @@ def run(
   if not processes.is_first():
     return []
   console.print(table(rows))
-  for title, words in verdicts(rows).items():
+  for title, words in tables.verdicts(group(rows, {})[1]).items():
     console.print(f"{title}: {words}", markup=False)
   if "privacy" in rows[0]:
     words = privacy_in_words(rows[0]["privacy"])
@@ -124,17 +124,6 @@ def table(rows: list[dict[str, Any]]) -> rich.table.Table:
 
 def _title(row: dict[str, Any]) -> str:
   return f"{row['dataset']}, test {results.in_words(results.metric(row))} in %"
-
-
-def verdicts(rows: list[dict[str, Any]]) -> dict[str, str]:
-  """Return the class and the verdict of each scheme, by its title."""
-  made = {}
-  for row in rows:
-    if row["mechanism"]:  # The plain model has none.
-      stated = verdict.known(row["mechanism"], row["options"])
-      words = verdict.in_words(row["mechanism"], row["options"])
-      made[row["title"]] = f"{stated.security_class}; {words}"
-  return made
 
 
 def _cells(rows: list[dict[str, Any]]) -> list[str]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.report import commands, page, panels, tables, text
+from experiments.report import commands, elsewhere, page, panels, tables, text
 from experiments.report.charts import Levels
 from experiments.report.view import chance, group
 from experiments.run import files
@@ -32,7 +32,7 @@ def render(
   levels = Levels(plain.estimate("plain"), chance(rows))
   sections = [
     text.head(plain, schemes),
-    panels.by_key(schemes, levels),
+    panels.by_key(schemes, levels, elsewhere.mnist(schemes)),
     tables.worths(schemes),
     tables.accuracies(plain, schemes),
     text.conditions(schemes),

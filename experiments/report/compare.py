@@ -1,9 +1,9 @@
 """Page of several runs side by side: schemes in rows, runs in columns."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from experiments.report import page, tables, worth
+from experiments.report import page, tables
 from experiments.report.page import Html, definitions, element, section
 from experiments.report.view import (
   DASH,
@@ -69,17 +69,12 @@ def _percent(row: Mapping[str, Any], field: str) -> str:
   return "NaN" if proves_nothing(row) else f"{100 * value:.2f}"
 
 
-def verdicts(sides: Sequence[Side]) -> dict[str, str]:
-  """Return the key space, the class and the verdict of each lock."""
-  return {
-    w.title: "; ".join(worth.texts(w)) for w in _worths(sides) if w.mechanism
-  }
-
-
-def _worths(sides: Sequence[Side]) -> Iterator[worth.Worth]:
-  for title in titles(sides)[1:]:
-    scheme = next(s.schemes[title] for s in sides if title in s.schemes)
-    yield tables.worth_of(scheme)
+def locks(sides: Sequence[Side]) -> list[Scheme]:
+  """Return every lock, from the first run that has it."""
+  return [
+    next(s.schemes[title] for s in sides if title in s.schemes)
+    for title in titles(sides)[1:]
+  ]
 
 
 def render(sides: Sequence[Side]) -> str:
@@ -91,8 +86,8 @@ def render(sides: Sequence[Side]) -> str:
     element("h1", title),
     element("p", _lead(sides), class_="lead"),
   )
-  body = [head, _table(sides), worth.table(_worths(sides)), _runs(sides)]
-  return page.document(f"KeyJAX: {title}", *body)
+  body = [head, _table(sides), tables.worths(locks(sides)), _runs(sides)]
+  return page.document(f"KeyJAX: {title}", *(x for x in body if x))
 
 
 def _lead(sides: Sequence[Side]) -> str:

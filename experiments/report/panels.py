@@ -21,8 +21,10 @@ from experiments.report.view import (
 _NOTHING = "argmax of NaN, proves nothing"
 
 
-def by_key(schemes: Sequence[Scheme], levels: Levels) -> Html | None:
-  """Draw right key, no key and wrong keys, a row per scheme."""
+def by_key(
+  schemes: Sequence[Scheme], levels: Levels, note: str = ""
+) -> Html | None:
+  """Draw right key, no key and wrong keys, a row per scheme; a note below."""
   if not schemes:
     return None
   metric = metric_words(schemes)
@@ -47,6 +49,7 @@ def by_key(schemes: Sequence[Scheme], levels: Levels) -> Html | None:
       _key_row(element("div"), charts.keys_axis(), "axis"),
       class_="keys",
     ),
+    *([element("p", note, class_="soft")] if note else []),
   )
 
 

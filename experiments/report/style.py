@@ -118,6 +118,7 @@ figure { margin: 0; min-width: 0; break-inside: avoid; }
 .grid > figure { max-width: 560px; background: var(--card);
   border: 1px solid var(--rule); border-radius: 10px; padding: 14px 18px;
   display: flex; flex-direction: column; }
+figure + .soft { margin-top: 10px; }
 .grid > figure > :last-child { margin-top: auto; }
 .plot { padding: 8px 16px 20px 34px; }
 .named { padding-bottom: 36px; }

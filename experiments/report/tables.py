@@ -19,6 +19,7 @@ from experiments.report.view import (
   span,
 )
 from experiments.report.worth import Worth
+from experiments.tables import headlines, leaderboard
 
 
 def accuracies(plain: Scheme, schemes: Sequence[Scheme]) -> Html | None:
@@ -57,20 +58,32 @@ def note() -> str:
 
 
 def worths(schemes: Sequence[Scheme]) -> Html | None:
-  """Return the table of classes, key spaces, known breaks and verdicts."""
-  if not schemes:
-    return None
-  return worth.table(map(worth_of, schemes))
+  """Return the table of classes, key spaces, breaks, verdicts and attacks."""
+  return worth.table(worths_of(schemes)) if schemes else None
 
 
-def worth_of(s: Scheme) -> Worth:
-  """Return a lock's key space, and what names its class and breaks."""
-  return Worth(
-    title=s.title,
-    mechanism=str(s.field("mechanism")),
-    options=s.field("options") or {},
-    bits=s.cost("key_bits"),
-  )
+def verdicts(schemes: Sequence[Scheme]) -> dict[str, str]:
+  """Return the same in words, for a terminal, by the title of each lock."""
+  return {w.title: worth.in_words(w) for w in worths_of(schemes)}
+
+
+def worths_of(schemes: Sequence[Scheme]) -> list[Worth]:
+  """Return what is known of locks, against which this run played no attack."""
+  measured = leaderboard.measured(headlines.ROOT / "results")
+  found = [
+    Worth(
+      title=s.title,
+      mechanism=str(s.field("mechanism")),
+      options=s.field("options") or {},
+      bits=s.cost("key_bits"),
+    )
+    for s in schemes
+  ]
+  names = (leaderboard.lock_name(w.mechanism, w.options) for w in found)
+  return [
+    w._replace(measured=measured.get(name, ""))
+    for w, name in zip(found, names, strict=True)
+  ]
 
 
 def costs(schemes: Sequence[Scheme]) -> Html | None:

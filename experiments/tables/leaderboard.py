@@ -63,10 +63,7 @@ class Lock(NamedTuple):
 
 def leaderboard(results: pathlib.Path) -> list[str]:
   """Return the table of all schemes, best first, and where it comes from."""
-  played = [
-    *headlines.read(results / "attacks.json"),
-    *headlines.read(results / FILE),
-  ]
+  played = _played(results)
   if not played:
     return []
   bits = _key_spaces(results, played)
@@ -76,8 +73,40 @@ def leaderboard(results: pathlib.Path) -> list[str]:
   return [*lines, "", *_origins(used)]
 
 
-def _name(mechanism: str, options: Row) -> str:
-  return json.dumps([mechanism, options], sort_keys=True)
+def measured(results: pathlib.Path) -> dict[str, str]:
+  """Return the strongest attack on each file, in words, by `lock_name`."""
+  played = _played(results)
+  found = ((x, _strongest(x.rows, played)) for x in _locks(played))
+  return {lock_name(x.mechanism, x.options): _told(r) for x, r in found if r}
+
+
+def lock_name(mechanism: str, options: Row) -> str:
+  """Return what names a lock: its scheme with every option.
+
+  Example:
+    >>> lock_name("shf", {"block_size": 4})
+    '["shf", {"block_size": 4}]'
+  """
+  entry = schemes.find(mechanism)
+  defaults = entry.defaults() if entry else {}
+  return json.dumps([mechanism, defaults | dict(options)], sort_keys=True)
+
+
+def _played(results: pathlib.Path) -> list[Row]:
+  files = (results / "attacks.json", results / FILE)
+  return [r for file in files for r in headlines.read(file)]
+
+
+def _told(row: Row) -> str:
+  """Return an attack with what it needs and gets, and on which data."""
+  title = row["attack_title"]
+  # "19 known int8 weights" says that it needs 19 known weights.
+  first = {x: x.removeprefix("the ").split()[0] for x in _needs(row)}
+  more = [x for x, start in first.items() if start not in title.split()]
+  needs = f" with {', '.join(more)}" if more else ""
+  unit = " %" if row["metric"] == "function" and "games" not in row else ""
+  data = f"{row['dataset']}, {row['config']}"
+  return f"{title}{needs}: {_gets(row)}{unit} ({data})"
 
 
 def _locks(played: Sequence[Row]) -> list[Lock]:
@@ -85,13 +114,13 @@ def _locks(played: Sequence[Row]) -> list[Lock]:
   found: dict[str, Lock] = {}
   for row in played:
     made = Lock(row["mechanism"], row["options"], row["title"], [])
-    name = _name(row["mechanism"], row["options"])
-    found.setdefault(name, made).rows.append(row)
+    key = lock_name(row["mechanism"], row["options"])
+    found.setdefault(key, made).rows.append(row)
   attacked = {_PLAIN, *(x.mechanism for x in found.values())}
   for name in schemes.names():
     if name not in attacked:
       title = name.replace("_", " ")
-      found[_name(name, {})] = Lock(name, {}, title, [])
+      found[lock_name(name, {})] = Lock(name, {}, title, [])
   return list(found.values())
 
 
@@ -102,11 +131,11 @@ def _key_spaces(
   found: dict[str, list[float]] = {}
   for row in played:
     if "key_bits" in row:
-      found[_name(row["mechanism"], row["options"])] = row["key_bits"]
+      found[lock_name(row["mechanism"], row["options"])] = row["key_bits"]
   for file in _COUNTED:
     for row in headlines.read(results / f"{file}.json"):
       if row["metric"] == "key_bits":
-        name = _name(row["mechanism"], row["options"])
+        name = lock_name(row["mechanism"], row["options"])
         found.setdefault(name, row["values"])
   return found
 
@@ -202,7 +231,7 @@ def _cells(
 
 def _bits(lock: Lock, bits: Mapping[str, list[float]]) -> str:
   """Return the key space; of a cipher, the size of its key."""
-  counted = bits.get(_name(lock.mechanism, lock.options))
+  counted = bits.get(lock_name(lock.mechanism, lock.options))
   entry = schemes.find(lock.mechanism)
   options = (entry.defaults() if entry else {}) | dict(lock.options)
   size = [options["key_bits"]] if "key_bits" in options else []
