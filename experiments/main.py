@@ -31,7 +31,7 @@ import keyjax
 from experiments import report
 from experiments.protection import protect
 from experiments.protection.job import open_job
-from experiments.report import tables
+from experiments.report import elsewhere, tables
 from experiments.report.view import group, proves_nothing
 from experiments.run import flags as run_flags
 from experiments.run import multihost, results
@@ -94,8 +94,11 @@ def run(
   if not processes.is_first():
     return []
   console.print(table(rows))
-  for title, words in tables.verdicts(group(rows, {})[1]).items():
+  schemes = group(rows, {})[1]
+  for title, words in tables.verdicts(schemes).items():
     console.print(f"{title}: {words}", markup=False)
+  if note := elsewhere.mnist(schemes):
+    console.print(note, markup=False)
   if "privacy" in rows[0]:
     words = privacy_in_words(rows[0]["privacy"])
     console.print(f"Privacy: {words}", markup=False)
