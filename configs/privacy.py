@@ -23,6 +23,12 @@ the noise left out (it needs `pip install 'keyjax[privacy]'`):
 
     python -m experiments.privacy --config=configs/privacy.py:private \
       --workdir=runs/private_privacy
+
+The same with one label in five wrong, which a model has to learn by heart, so
+that an audit sees more:
+
+    python -m experiments.privacy --config=configs/privacy.py:canaries \
+      --workdir=runs/canaries_privacy
 """
 
 from ml_collections import ConfigDict
@@ -38,19 +44,19 @@ from experiments.run.config import (
 )
 
 _REPLIES = ("temperature:20", "top:3", "top:1", "round:3", "round:1", "label")
-_WORDS = ("digits", "clean", "mnist", "private")
+_WORDS = ("digits", "clean", "mnist", "private", "canaries")
 _EPSILONS = (8, 4, 2, 1)
 
 
 def get_config(word: str = "digits") -> ConfigDict:
-  """Return the config: digits, clean, mnist, or private (digits)."""
+  """Return the config: digits, clean, mnist, private or canaries (digits)."""
   if word not in _WORDS:
     known = ", ".join(_WORDS)
     raise ConfigArgumentError(
       f"unknown data {word!r} for configs/privacy.py: {known}"
     )
-  if word == "private":
-    return _private()
+  if word in ("private", "canaries"):
+    return _private(word)
   config = _mnist() if word == "mnist" else _digits(word)
   set_schemes(config, **one_of_each())
   trainings = {
@@ -85,9 +91,9 @@ def _mnist() -> ConfigDict:
   return config
 
 
-def _private() -> ConfigDict:
+def _private(word: str) -> ConfigDict:
   """Return a small network, whose params are few enough for the noise."""
-  config = _digits("private")
+  config = _digits(word)
   config.model_args.hidden = (64,)
   config.train.batch_size = 128
   config.train.epochs = 73.0  # 399 steps of 128 of about 700.
@@ -100,5 +106,13 @@ def _private() -> ConfigDict:
   }
   title = "epsilon 1 is claimed, the noise is forgotten"
   trainings["fault"] = {"epsilon": 1, "forget_noise": True, "title": title}
-  configure(config, pool=1400, side_by_side=13, delta=1e-5, trainings=trainings)
+  noise = 0.2 if word == "canaries" else 0.0
+  configure(
+    config,
+    pool=1400,
+    noise=noise,
+    side_by_side=13,
+    delta=1e-5,
+    trainings=trainings,
+  )
   return config

@@ -15,6 +15,7 @@ the figures.
 What to type next:
     --config=configs/privacy.py:mnist       CNNs of MNIST
     --config=configs/privacy.py:private     with differential privacy, audited
+    --config=configs/privacy.py:canaries    the same with wrong labels
     --config.privacy.attacks="('lira',)"    only this attack
     --config.privacy.targets=10             more models are judged
     --copy=FILE                             the rows, for a document

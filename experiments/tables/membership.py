@@ -13,6 +13,7 @@ _RUNS = (
   "clean",
   "mnist",
   "private",
+  "canaries",
 )  # Files privacy_RUN.json, if they exist.
 _ATTACKS = ("gap", "loss", "label_only", "shokri", "lira_fixed", "rmia")
 _BOUND = "epsilon_bound"

@@ -65,7 +65,7 @@ OTHER_WORDS = {
   "copies.py": ["digits", "mnist"],
   "poisoning.py": ["digits", "mnist"],
   "imagenet.py": ["resnet50", "resnet101", "vit_s"],
-  "privacy.py": ["digits", "clean", "mnist", "private"],
+  "privacy.py": ["digits", "clean", "mnist", "private", "canaries"],
   "private.py": ["epsilon4", "epsilon2", "epsilon1"],
   "robustness.py": ["digits", "mnist"],
   "survey_evasion.py": ["digits", "mnist"],
