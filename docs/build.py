@@ -43,6 +43,12 @@ _LISTED = {
   "keyjax.schemes": ["registry"],
 }
 _SHORT = 70  # Longer values of constants are left out.
+_TABLES = """# Tables
+
+Accuracy with and without the key, over seeds, with intervals, key spaces and
+times: a table for each data set and network. [Results](../results.md) has the
+figures in short.
+"""
 # Below the page of a folder: its other pages, for the navigation.
 _REST_OF_FOLDER = """
 ```{toctree}
@@ -82,19 +88,20 @@ def gather(source: pathlib.Path) -> None:
   for pattern in ("[!_]*.py", "*.ipynb"):
     programs = (ROOT / "examples").glob(pattern)
     pages |= {x: source / f"examples/{x.stem}.md" for x in programs}
+  modules = public_modules()
+  paged = [x for x in modules if _has_page(x)]
+  targets = pages | {_file(x): source / f"api/{x}.rst" for x in paged}
   for file, page in pages.items():
     if file.suffix == ".py":
       _write(page, f"# {file.name}\n\n```python\n{file.read_text()}```\n")
     elif file.suffix == ".ipynb":
       _write(page, _notebook(file))
     else:
-      _write(page, _linked(file, pages, source))
-  _write(source / "results/index.md", "# Tables\n")
+      _write(page, _linked(file, targets, source))
+  _write(source / "results/index.md", _TABLES)
   for folder in ("attacks", "examples", "formats", "results"):
     with (source / folder / "index.md").open("a") as index:
       index.write(_REST_OF_FOLDER)
-  modules = public_modules()
-  paged = [x for x in modules if _has_page(x)]
   known: dict[object, str] = {}
   for name in paged:
     _write(source / f"api/{name}.rst", _api_page(name, modules, known))
@@ -123,7 +130,8 @@ def _linked(
 ) -> str:
   """Return the text of a page, with links to where its targets are.
 
-  What is in the repository and not on the site is named by its path.
+  A public module leads to its page of the API. What is in the repository and
+  not on the site is named by its path.
   """
 
   def link(match: re.Match[str]) -> str:
@@ -210,6 +218,11 @@ def _sections(name: str, modules: dict[str, list[str]]) -> list[str]:
 def _has_page(name: str) -> bool:
   """Return whether a module has a page: packages, and those of `keyjax`."""
   return name.count(".") <= 1 or hasattr(sys.modules[name], "__path__")
+
+
+def _file(name: str) -> pathlib.Path:
+  """Return the file of a module: pages that link to it link to its page."""
+  return pathlib.Path(str(sys.modules[name].__file__)).resolve()
 
 
 def _module(

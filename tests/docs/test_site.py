@@ -84,6 +84,15 @@ def test_links_lead_to_where_pages_are(site: pathlib.Path) -> None:
   assert "docs/schemes.md" not in (site / "security.html").read_text()
 
 
+def test_links_to_modules_lead_to_the_api(site: pathlib.Path) -> None:
+  text = (site / "checkpoints.html").read_text()
+  for name in ("keyjax.checkpoint", "keyjax.keyring"):
+    link = rf'href="api/{name}\.html"><(?:span|code)[^>]*>.*?{name}<'
+    assert re.search(link, text), name
+  text = (site / "attacks/evasion.html").read_text()
+  assert 'href="../api/keyjax.attacks.evasion.html"><' in text
+
+
 def test_notebooks_are_pages_of_text_and_code(site: pathlib.Path) -> None:
   index = (site / "examples/index.html").read_text()
   assert 'href="ship.html"' in index
