@@ -4,8 +4,8 @@ Rows over seeds come from RESULTS/attacks.json, whose attackers are those that
 suit a scheme, and from RESULTS/leaderboard.json, whose attacker is the same for
 all. The strongest attack is that on the stolen file which gets furthest from
 chance to the owner's model, or to the whole key; of equal ones, that which
-needs least. An attack that trains a network by itself counts if it gets further
-than training from scratch with the same images.
+needs least. An attack that claims a function and has labelled images counts if
+it gets further than training from scratch with the same images.
 """
 
 import json
@@ -19,7 +19,8 @@ from keyjax.attacks import verdict
 from keyjax.schemes import registry as schemes
 
 Row = Mapping[str, Any]
-FILE = "leaderboard.json"
+_STANDARD = "leaderboard"  # Config of the attacker that is the same for all.
+FILE = f"{_STANDARD}.json"
 _HEAD = (
   "lock",
   "class",
@@ -159,12 +160,14 @@ def _strongest(rows: Iterable[Row], played: Sequence[Row]) -> Row | None:
   """Return the attack that gets furthest; of equal ones, the cheapest."""
   counted = [r for r in rows if _counts(r, played)]
 
-  def rank(row: Row) -> tuple[float, float, int, int]:
+  def rank(row: Row) -> tuple[float, float, bool, int, int]:
     held = row["attacker"]
     amount = sum(v for k, v in held.items() if k in _HELD)
     least = _progress({**row, "value": row["low"]})
     reached = -round(_progress(row), 2), -round(least, 2)
-    return *reached, len(_needs(row)), amount
+    # Of attacks that get nothing, one of many games says most.
+    nothing = not any(reached) and "games" in row
+    return *reached, not nothing, len(_needs(row)), amount
 
   return min(counted, key=rank, default=None)
 
@@ -175,15 +178,17 @@ def _counts(row: Row, played: Sequence[Row]) -> bool:
     return False
   if row["game"] == "scratch":
     return False
-  if not verdict.fits_any(row["game"]):
-    return True
-  return any(
-    row["low"] > x["high"]
+  same = row["config"], row["attacker"]["images"]
+  scratch = [
+    x["high"]
     for x in played
-    if x["game"] == "scratch"
-    and x["config"] == row["config"]
-    and x["attacker"]["images"] == row["attacker"]["images"]
-  )
+    if x["game"] == "scratch" and (x["config"], x["attacker"]["images"]) == same
+  ]
+  # What trains a network by itself needs a baseline to count.
+  needs_one = verdict.fits_any(row["game"])
+  if needs_one or (row["metric"] == "function" and scratch):
+    return any(row["low"] > high for high in scratch)
+  return True
 
 
 def _asked(rows: Iterable[Row]) -> Row | None:
@@ -192,8 +197,17 @@ def _asked(rows: Iterable[Row]) -> Row | None:
   return max(found, key=_progress, default=None)
 
 
+def _best(lock: Lock, played: Sequence[Row]) -> Row | None:
+  """Return the strongest attack; without a lock, the control of the others."""
+  if lock.mechanism != _PLAIN:
+    return _strongest(lock.rows, played)
+  found = [r for r in lock.rows if r["game"] == "scratch"]
+  standard = [r for r in found if r["config"] == _STANDARD]
+  return next(iter(standard or found), None)
+
+
 def _shown(lock: Lock, played: Sequence[Row]) -> list[Row]:
-  found = _strongest(lock.rows, played), _asked(lock.rows)
+  found = _best(lock, played), _asked(lock.rows)
   return [x for x in found if x]
 
 
@@ -212,14 +226,14 @@ def _cells(
 ) -> list[str]:
   """Return the cells of one lock."""
   known = verdict.known(lock.mechanism, lock.options)
-  best = _strongest(lock.rows, played)
+  best = _best(lock, played)
   asked = _asked(lock.rows)
   shown = _shown(lock, played)
   return [
     lock.title,
     known.security_class,
     _bits(lock, bits),
-    best["attack_title"] if best else _without(lock),
+    _title(best) if best else _without(lock),
     ", ".join(_needs(best) or ["the file alone"]) if best else "-",
     _gets(best) if best else "-",
     _seconds(best) if best else "-",
@@ -245,6 +259,12 @@ def _without(lock: Lock) -> str:
   if not on_file:
     return "none run"
   return f"no gain over training from scratch ({len(on_file)} run)"
+
+
+def _title(row: Row) -> str:
+  if row["game"] == "scratch":
+    return "training from scratch, the control"
+  return str(row["attack_title"])
 
 
 def _gets(row: Row) -> str:
@@ -273,6 +293,8 @@ def _origins(rows: Sequence[Row]) -> list[str]:
   for row in rows:
     command = re.sub(r" --config.train.seed=\d+", "", row["command"][0])
     command = re.sub(r"--workdir=\S+", "--workdir=DIR", command)
+    if row["config"] == _STANDARD:
+      command = re.sub(r"--only=\w+/", "--only=SCHEME/", command)
     made.setdefault(command, []).append(row)
   return [
     f"- `{command}`, with --config.train.seed={_all(own, 'seeds')}: commits "

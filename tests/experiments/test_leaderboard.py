@@ -107,6 +107,42 @@ def test_fine_tuning_counts_by_its_gain_alone(tmp_path: pathlib.Path) -> None:
   assert written(tmp_path, tuned, scratch)[1][3].startswith("no gain")
 
 
+def test_an_attack_that_is_no_better_than_scratch_is_none(
+  tmp_path: pathlib.Path,
+) -> None:
+  images = {"images": 64}
+  own = row("hpnn_retrain", (0.5, 0.6, 0.7), attacker=images)
+  scratch = row("scratch", (0.4, 0.5, 0.6), attacker=images)
+  scratch |= {"mechanism": "identity", "title": "no lock"}
+  plain, lock, *_ = written(tmp_path, own, scratch)
+  assert plain[3:6] == [
+    "training from scratch, the control",
+    "64 labelled images",
+    "50.0 (40.0 to 60.0) of 90.0",
+  ]
+  assert lock[3] == "no gain over training from scratch (1 run)"
+  own["low"] = 0.61
+  assert written(tmp_path, own, scratch)[1][3] == "hpnn_retrain"
+  own["low"] = 0.5
+  # With no such baseline, the attack counts as it is.
+  assert written(tmp_path, own)[0][3] == "hpnn_retrain"
+  # A key is no trained network.
+  keys = own | {"metric": "key"}
+  assert written(tmp_path, keys, scratch)[1][3] == "hpnn_retrain"
+
+
+def test_of_attacks_that_get_nothing_many_games_are_shown(
+  tmp_path: pathlib.Path,
+) -> None:
+  none = 0.0, 0.0, 0.0
+  games = row(
+    "known_plaintext", none, metric="key", attacker={"known_weights": 4}
+  )
+  games |= {"games": {"won": 0, "of": 3000}}
+  cells = written(tmp_path, row("constant_leaves", none, metric="key"), games)
+  assert cells[0][5] == "the key in 0 of 3,000 games"
+
+
 def test_locks_of_which_most_is_left_are_first(tmp_path: pathlib.Path) -> None:
   strong = row("known_plaintext", (0.0, 0.0, 0.0), metric="key", title="strong")
   strong |= {"mechanism": "deep_lock", "options": {"schedule": "counter"}}
