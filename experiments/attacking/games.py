@@ -161,14 +161,7 @@ def game_row(
     low=result.score.low,
     high=result.score.high,
     interval=_interval(attack, config.attacks[label], result, task),
-    cost=result.cost._asdict(),
-    curve=[
-      p.cost._asdict()
-      | {"value": p.score.value, "low": p.score.low, "high": p.score.high}
-      for p in result.curve
-    ],
-    details=dict(result.score.details) | dict(result.details),
-    setting=dict(result.setting),
+    **result.fields(),
   )
 
 

@@ -50,6 +50,20 @@ class AttackResult:
   details: Mapping[str, Any]
   setting: Mapping[str, Any]
 
+  def fields(self) -> dict[str, Any]:
+    """Return what a row has of it beside the score: cost, curve, settings."""
+    curve = [
+      p.cost._asdict()
+      | {"value": p.score.value, "low": p.score.low, "high": p.score.high}
+      for p in self.curve
+    ]
+    return {
+      "cost": self.cost._asdict(),
+      "curve": curve,
+      "details": {**self.score.details, **self.details},
+      "setting": dict(self.setting),
+    }
+
 
 def play(
   attack: Attack,

@@ -6,7 +6,9 @@ the verdict also counts the attacks that were played, as rows:
 
 - only attacks on the stolen file count: a key protects files, not functions;
 - an attack that fits any scheme, such as fine-tuning, trains a network by
-  itself, so it counts by its gain over training from scratch.
+  itself, so it counts by its gain over training from scratch;
+- no attack counts that has labelled images and does no better with them than
+  training from scratch.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,6 +22,7 @@ Row = Mapping[str, Any]
 _BROKEN = 0.9
 _WEAKENED = 0.5
 _NO_BREAK = "no break known"
+_SCRATCH = "scratch"  # The control of attacks that train.
 _ON_THE_FILE = ("key", "weights", "function")
 
 
@@ -35,6 +38,14 @@ class Known(NamedTuple):
   security_class: str
   breaks: str
   broken: bool
+
+
+class Gain(NamedTuple):
+  """Gain of stolen weights over training from scratch."""
+
+  value: float
+  low: float
+  high: float
 
 
 def known(mechanism: str, options: Mapping[str, Any]) -> Known:
@@ -93,10 +104,11 @@ def in_words(
     r
     for r in played
     if r["metric"] in _ON_THE_FILE and r["condition"] == "wrong"
+    if r["game"] != _SCRATCH
   ]
   gains = {i: gain(r, baselines) for i, r in enumerate(on_file)}
   judged = [
-    (_reached(r, gains[i]), r)
+    (0.0 if no_better(r, baselines) else _reached(r, gains[i]), r)
     for i, r in enumerate(on_file)
     if gains[i] or not fits_any(r["game"])
   ]
@@ -117,7 +129,7 @@ def _many(attacks: int) -> str:
   return "1 attack" if attacks == 1 else f"{attacks} attacks"
 
 
-def _reached(row: Row, over_scratch: "Gain | None") -> float:
+def _reached(row: Row, over_scratch: Gain | None) -> float:
   """Return the progress of an attack; 0 if scratch does as well."""
   if over_scratch and over_scratch.low <= 0:
     return 0.0
@@ -130,6 +142,33 @@ def fits_any(game: str) -> bool:
     return registry.ANY in registry.get(game).schemes
   except ValueError:  # A third party's attack.
     return False
+
+
+def no_better(row: Row, rows: Sequence[Row]) -> bool:
+  """Return whether an attack does no better than training from scratch.
+
+  Only attacks on the function that have labelled images are compared, with
+  training from scratch on as many.
+
+  Args:
+    row: The attack.
+    rows: Rows among which those of training from scratch are.
+  """
+  images = row["attacker"]["images"]
+  if row["metric"] != "function" or not images:
+    return False
+  return any(
+    _over(row, other).low <= 0
+    for other in rows
+    if other["game"] == _SCRATCH and other["attacker"]["images"] == images
+  )
+
+
+def _over(row: Row, other: Row) -> Gain:
+  """Return by how much one score is above another."""
+  mine, theirs = ((r["value"], r["low"], r["high"]) for r in (row, other))
+  low, high = intervals.difference(mine, theirs)
+  return Gain(row["value"] - other["value"], low, high)
 
 
 def _named(row: Row) -> str:
@@ -166,14 +205,6 @@ def progress(row: Row) -> float:
   return float(min(1.0, max(0.0, (value - chance) / (most - chance))))
 
 
-class Gain(NamedTuple):
-  """Gain of stolen weights over training from scratch."""
-
-  value: float
-  low: float
-  high: float
-
-
 def gain(row: Row, rows: Sequence[Row]) -> Gain | None:
   """Return a fine-tuning row's gain over the row from scratch, if any.
 
@@ -183,13 +214,9 @@ def gain(row: Row, rows: Sequence[Row]) -> Gain | None:
     return None
   for other in rows:
     if (
-      other["game"] == "scratch"
+      other["game"] == _SCRATCH
       and other["attacker"]["images"] == row["attacker"]["images"]
       and other["cost"]["steps"] == row["cost"]["steps"]
     ):
-      low, high = intervals.difference(
-        (row["value"], row["low"], row["high"]),
-        (other["value"], other["low"], other["high"]),
-      )
-      return Gain(row["value"] - other["value"], low, high)
+      return _over(row, other)
   return None
