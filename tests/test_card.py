@@ -202,6 +202,12 @@ def changed(field, value, attack="tune"):
     (changed("command", "KEYJAX-SECRET-SECRET:AAAA"), "private key"),
     (changed("details", {"key": "ab" * 32}), "private key"),
     (changed("value", 1.5), "attacks/"),
+    (changed("command", ""), "has no 'command'"),
+    (changed("value", None), "'tune', which has no value, has no 'note'"),
+    (
+      [r | {"value": None, "note": "?"} for r in rows() if r.get("attack")],
+      "nothing was measured of 'counter'",
+    ),
     (rows()[:1], "about one scheme"),
   ],
 )

@@ -92,6 +92,11 @@ def _card(
   )
   inputs = [evasion.entry(r, runs) for r in of_inputs]
   told = leaks.section(of_leaks, runs)
+  if not (found.accuracy or found.attacks or inputs or told):
+    raise CardError(
+      f"nothing was measured of {label!r:.80}: no row has an accuracy, or an "
+      "attack that was played"
+    )
   return {
     "keyjax": KIND,
     "version": VERSION,

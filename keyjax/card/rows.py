@@ -93,7 +93,14 @@ def require(
 
 
 def runs_of(rows: Iterable[Row]) -> list[Row]:
-  """Return the runs that rows are from, without repetition."""
+  """Return the runs that rows are from, without repetition.
+
+  Raises:
+    CardError: If a row does not say by which command it was measured.
+  """
+  rows = list(rows)
+  if not all(row.get("command") for row in rows):
+    raise CardError("a row has no 'command': nobody could measure it again")
   return unique({k: row.get(k, "") for k in _RUN} for row in rows)
 
 

@@ -27,4 +27,10 @@ def entry(row: Row, runs: Sequence[Row]) -> dict[str, Any]:
 
 def not_played(row: Row) -> dict[str, Any]:
   """Return what a card keeps of the row of an attack that was not."""
-  return {"attack": row["attack"], "note": str(row.get("note", ""))}
+  kept = require(
+    row,
+    ("attack", "note"),
+    f"the attack {row['attack']!r:.80}, which has no value,",
+    "a row has a score, or says why there is none",
+  )
+  return {"attack": kept["attack"], "note": str(kept["note"])}
