@@ -119,8 +119,8 @@ def lock(
     >>> from keyjax.attacks import game, measure
     >>> images = jax.random.uniform(jax.random.key(0), (64, 2, 2, 1))
     >>> data = game.Examples(images, jnp.int32(images.mean((1, 2, 3)) > 0.5))
-    >>> params = {"kernel": jnp.ones((4, 2)) * jnp.array([-1.0, 1.0])}
-    >>> params["bias"] = jnp.array([2.0, -2.0])
+    >>> params = {"kernel": jnp.tile(jnp.array([[-1.0, 1.0]]), (4, 1))}
+    >>> params["bias"] = jnp.array([[2.0, -2.0]])
     >>> scheme = keyjax.keyed_noise()
     >>> key = scheme.keygen(keyjax.Secret.generate(), params, None)
     >>> target = game.Target(

@@ -1,4 +1,5 @@
 import pathlib
+import re
 import shutil
 
 import numpy as np
@@ -198,6 +199,6 @@ def test_a_damaged_checkpoint_is_not_encrypted_again(run, people):
   answer = process("revoke", "model", "new", *KEY, *owner)
   # Orbax chooses where parts are stored in the file, and it varies.
   assert answer.code == 1
-  assert "dense/kernel" in answer.err or "the manifest" in answer.err
+  assert re.search("dense/(kernel|bias) does not open|the manifest", answer.err)
   assert answer.err.startswith("keyjax: ") and answer.err.count("\n") == 1
   assert not pathlib.Path("new").exists()
