@@ -122,7 +122,8 @@ class _Search:
     places = []
     for i, span in self._ranges.items():
       gain = kernels.first_order(leaves[i], slopes[i], span)
-      at = np.argpartition(gain, -_AT_ONCE)[-_AT_ONCE:]
+      most = min(_AT_ONCE, gain.size)
+      at = np.argpartition(gain, -most)[-most:]
       places += [(float(gain[j]), i, int(j)) for j in at]
     best = sorted(places, reverse=True)[:_AT_ONCE]
     return [

@@ -68,7 +68,8 @@ def _mask(view: View, params: PyTree, coordinates: int) -> PyTree:
     else np.zeros(np.size(x), np.float32)
     for i, (x, g) in enumerate(zip(leaves, slopes, strict=True))
   ]
-  least = max(np.sort(np.concatenate(gains))[-coordinates], 1e-30)
+  every = np.sort(np.concatenate(gains))
+  least = max(every[-min(coordinates, every.size)], 1e-30)
   # [size] -> the shape of the leaf
   mask = [
     jnp.asarray((g >= least).astype(np.float32).reshape(np.shape(x)))
