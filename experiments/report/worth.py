@@ -50,7 +50,8 @@ class Worth(NamedTuple):
 def table(schemes: Iterable[Worth]) -> Html:
   """Return the section: one row for each scheme."""
   shown = list(schemes)
-  elsewhere = any(s.measured for s in shown)
+  # A verdict on attacks of this run says more.
+  elsewhere = any(s.measured for s in shown) and not any(s.rows for s in shown)
   last = _MEASURED if elsewhere else "verdict"
   titles = "lock", "class", "key space", "best known break", last
   head = [element("th", t, scope="col") for t in titles]

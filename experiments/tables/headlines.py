@@ -107,8 +107,38 @@ RUNS = (
 
 
 def read(file: pathlib.Path) -> list[dict[str, Any]]:
-  """Return the rows over seeds of a results file; none if it is absent."""
-  return results.read_json(file) if file.exists() else []
+  """Return the rows over seeds of a results file; none if it is absent.
+
+  Raises:
+    ValueError: If it is damaged, or holds no list of rows.
+  """
+  rows = results.read_json(file) if file.exists() else []
+  if not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows):
+    raise ValueError(f"{file} is no list of rows; delete it, and measure again")
+  return rows
+
+
+def read_some(
+  file: pathlib.Path, fields: Iterable[str], **which: str
+) -> list[dict[str, Any]]:
+  """Return the rows of a file that say something, with all fields needed.
+
+  Args:
+    file: The file.
+    fields: Fields that these rows need.
+    **which: What they say, such as `metric="key_bits"`.
+
+  Raises:
+    ValueError: If it is damaged, or such a row lacks a field.
+  """
+  rows = [r for r in read(file) if all(r.get(k) == v for k, v in which.items())]
+  lacking = [x for x in fields for r in rows if x not in r]
+  if lacking:
+    raise ValueError(
+      f"{file}: a row lacks {lacking[0]!r}, as of an older release; delete the "
+      "file, and measure again"
+    )
+  return rows
 
 
 def moved(run: Run, rows: Sequence[Row], seeds: int) -> str:

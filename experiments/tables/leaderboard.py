@@ -43,6 +43,22 @@ _COUNTED = (
   "segmentation",
   "detection",
 )
+# What old releases may have left out, "seconds" and "right" apart.
+_FIELDS = (
+  "config",
+  "dataset",
+  "title",
+  "mechanism",
+  "options",
+  "attack_title",
+  "game",
+  "condition",
+  "metric",
+  "attacker",
+  "value",
+  "low",
+  "high",
+)
 _HELD = {
   "queries": "{:,} queries",
   "images": "{:,} labelled images",
@@ -95,7 +111,7 @@ def lock_name(mechanism: str, options: Row) -> str:
 
 def _played(results: pathlib.Path) -> list[Row]:
   files = (results / "attacks.json", results / FILE)
-  return [r for file in files for r in headlines.read(file)]
+  return [r for file in files for r in headlines.read_some(file, _FIELDS)]
 
 
 def _told(row: Row) -> str:
@@ -133,11 +149,12 @@ def _key_spaces(
   for row in played:
     if "key_bits" in row:
       found[lock_name(row["mechanism"], row["options"])] = row["key_bits"]
-  for file in _COUNTED:
-    for row in headlines.read(results / f"{file}.json"):
-      if row["metric"] == "key_bits":
-        name = lock_name(row["mechanism"], row["options"])
-        found.setdefault(name, row["values"])
+  for name in _COUNTED:
+    file = results / f"{name}.json"
+    needed = "mechanism", "options", "values"
+    for row in headlines.read_some(file, needed, metric="key_bits"):
+      lock = lock_name(row["mechanism"], row["options"])
+      found.setdefault(lock, row["values"])
   return found
 
 

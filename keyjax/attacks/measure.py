@@ -11,24 +11,23 @@ budget, and nobody else: see docs/attacks/index.md.
 """
 
 import dataclasses
-import datetime
-import importlib.metadata
-import pathlib
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
 from keyjax import tasks, tree
+from keyjax.arguments import require_function, whole_number
 from keyjax.attacks import (
   intervals,
   key_space,
+  lock_checks,
+  lock_rows,
+  measure_table,
   near_keys,
   referee,
   registry,
-  verdict,
 )
 from keyjax.attacks.game import (
   OVER_IMAGES,
@@ -40,24 +39,17 @@ from keyjax.attacks.game import (
   Score,
   Target,
 )
+from keyjax.attacks.measure_table import table
 from keyjax.keys import Key
 from keyjax.scheme import binds
 from keyjax.schemes import registry as schemes
 from keyjax.secrets import Secret
 
+__all__ = ["holdings", "lock", "table"]
+
 Row = dict[str, Any]
 # Adversarial examples and telling files apart say nothing of one lock's worth.
 _GOALS = (Goal.KEY, Goal.WEIGHTS, Goal.FUNCTION, Goal.FORGE)
-_CONTROL = "scratch"
-_HELD = {
-  "images": "labelled images",
-  "queries": "queries",
-  "ciphertexts": "transformed images",
-  "known_weights": "known weights",
-  "has_base": "public base model",
-  "copies": "other file under the same secret",
-  "licensees": "file of another licensee",
-}
 
 
 def holdings(target: Target) -> Attacker:
@@ -65,13 +57,14 @@ def holdings(target: Target) -> Attacker:
 
   64 labelled images, 64 queries, 100 transformed images, 4 known weights, and
   what the target lists: its public base model, and files of other licensees or
-  under the same secret.
+  under the same secret. Of fewer training images, half are labelled.
   """
-  images = min(64, tasks.num_examples(target.train) // 2)
+  there = tasks.num_examples(target.train)
+  images = min(64, there // 2)
   return Attacker(
     images=images,
-    queries=64,
-    ciphertexts=min(100, tasks.num_examples(target.train) - images),
+    queries=min(64, there),
+    ciphertexts=min(100, there - images),
     known_weights=4,
     has_base=target.base is not None,
     copies=len(target.copies),
@@ -88,6 +81,7 @@ def lock(
   title: str = "",
   dataset: str = "data of the owner",
   model: str = "model of the owner",
+  command: str = "",
   say: Callable[[str], None] = lambda line: None,
 ) -> list[Row]:
   """Judge a locked model, and play every attack on it that fits.
@@ -95,7 +89,8 @@ def lock(
   Args:
     target: The locked model. Its `name` is that of the scheme in
       `keyjax.schemes.registry`, such as deep_lock, and its `options` are the
-      arguments of the scheme: attacks and the verdict go by them.
+      arguments of the scheme: attacks and the verdict go by them. Of a chain,
+      they are `{"parts": [(name, options), ...]}`.
     attacker: The most that the attacker holds; `holdings(target)` by default.
       Of this, each attack is given what it needs, and no more.
     budget: What each attack may spend; 300 steps by default.
@@ -103,14 +98,20 @@ def lock(
     title: Name of the lock for people; the name of the scheme by default.
     dataset: Name of the data.
     model: Name of the network.
+    command: How this is measured again, for the rows; by default the name of
+      the program, without its arguments, since they may hold a passphrase.
     say: Function that is called with a line for each attack, such as `print`.
 
   Returns:
     Rows, JSON-compatible: accuracies, the bits of the key space, and attacks;
-    of those that were not played, `note` says why.
+    of those without a value, `note` says why.
 
   Raises:
-    ValueError: If the scheme is not registered, or a number is out of range.
+    TypeError: If an argument, or a field of the target, is of another type.
+    ValueError: If the scheme is not registered, or locks otherwise than the
+      target says; if the key does not open the file; if the model is no better
+      than chance with its key, or better without it; if a label or number is
+      out of range, or an attacker would hold more than there is.
 
   Example:
     >>> import jax
@@ -138,95 +139,47 @@ def lock(
     >>> [r["value"] for r in rows if r["condition"] == "right"]
     [1.0]
   """
-  if wrong_keys < 0:
-    raise ValueError(f"wrong_keys={wrong_keys}: at least 0")
-  schemes.get(target.name)  # Nothing is known of an unknown scheme.
-  most = holdings(target) if attacker is None else attacker
+  wrong_keys = whole_number(wrong_keys, "wrong_keys", least=0)
+  for name, text in {
+    "title": title,
+    "dataset": dataset,
+    "model": model,
+    "command": command,
+  }.items():
+    lock_checks.require(text, str, name)
+  lock_checks.require(target, Target, "target")
+  require_function(say, "say", "one that takes a line, such as print")
+  if target.name != "chain":
+    schemes.get(target.name)  # Nothing is known of an unknown scheme.
   spent = Budget(steps=300, points=1) if budget is None else budget
-  base = _base(target, title or target.name, dataset, model)
-  rows = [base | r for r in _accuracies(target, wrong_keys)]
-  rows += [base | r for r in _key_bits(target)]
-  right = next(r["value"] for r in rows if r["condition"] == "right")
-  for attack in _attacks(target.name):
-    row = base | _played(attack, target, most, spent)
-    if attack.goal == Goal.FUNCTION:
-      row["right"] = right
-    say(f"{row['attack_title']}: {_score(row)}")
-    rows.append(row)
-  return rows
-
-
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-  """Return the rows of `lock` as text, ending in the verdict in words."""
-  lines = [f"{_name(r):34}{_score(r)}" for r in rows if r["value"] is not None]
-  lines += [f"{_name(r):34}{_score(r)}" for r in rows if r["value"] is None]
-  first = rows[0]
-  stated = verdict.known(first["mechanism"], first["options"])
-  played = [r for r in rows if "attack" in r]
-  found = verdict.in_words(first["mechanism"], first["options"], played, played)
-  return "\n".join([*lines, f"{stated.security_class}; {found}"])
-
-
-def _name(row: Mapping[str, Any]) -> str:
-  if "attack" in row:
-    return str(row["attack_title"])
-  return {"key_bits": "key space"}.get(
-    row["metric"], f"{row['metric']}, {row['condition'].replace('_', ' ')}"
-  )
-
-
-def _score(row: Mapping[str, Any]) -> str:
-  if row["value"] is None:
-    return f"not played: {row['note']}"
-  if row["metric"] == "key_bits":
-    return f"{row['value']:.1f} bits"
-  if row["metric"] == Goal.FORGE:
-    return "a changed file opens" if row["value"] == 1 else "no forgery"
-  value, low, high = (100 * row[x] for x in ("value", "low", "high"))
-  text = f"{value:6.1f} %" + (
-    f" ({low:.1f} to {high:.1f})" if low < high else ""
-  )
-  if "attack" in row:
-    of = "" if row["metric"] == Goal.FUNCTION else f" of the {row['metric']}"
-    return text + of + _given(row["attacker"])
-  bad = row["nonfinite"] / (row["images"] * row["keys"])
-  return text + (f"; {100 * bad:.0f} % not finite" if bad else "")
-
-
-def _given(attacker: Mapping[str, Any]) -> str:
-  """Return what an attacker held, in words; what is asked is not counted."""
-  shown = dict(attacker) | ({"images": 0} if attacker["queries"] else {})
-  words = [f"{int(shown[k])} {name}" for k, name in _HELD.items() if shown[k]]
-  return f", with {', '.join(words)}" if words else ", with the file alone"
-
-
-def _base(target: Target, title: str, dataset: str, model: str) -> Row:
-  """Return what every row says: where it comes from, and of which lock."""
-  count = jax.device_count()
-  shown = [pathlib.Path(sys.argv[0]).name or "python", *sys.argv[1:]]
-  now = datetime.datetime.now(datetime.UTC)
-  logits = jax.eval_shape(
-    target.apply_fn,
-    target.params,
-    jax.tree.map(lambda x: x[:1], target.train.image),
-  )
-  return {
-    "config": pathlib.Path(sys.argv[0]).stem or "python",
+  lock_checks.check_budget(spent)
+  classes = lock_checks.check_target(target)
+  most = holdings(target) if attacker is None else attacker
+  lock_checks.check_attacker(most, target)
+  base = lock_rows.base(target, classes) | {
+    "title": title or target.name,
     "dataset": dataset,
     "source": dataset,
     "model": model,
-    "classes": jax.tree.leaves(logits)[0].shape[-1],
-    "scheme": target.name,
-    "title": title,
-    "mechanism": target.name,
-    "options": dict(target.options),
-    "judged_by": target.task.metric,
-    "command": " ".join(shown),
-    "commit": f"keyjax {importlib.metadata.version('keyjax')}",
-    "hardware": f"{count} x {jax.devices()[0].device_kind}",
-    "jax": jax.__version__,
-    "date": now.isoformat(timespec="seconds"),
+    "command": command or lock_rows.program(),
   }
+  rows = [base | r for r in _accuracies(target, wrong_keys)]
+  by_condition = {r["condition"]: r for r in rows}
+  lock_checks.check_worth(target, by_condition, base["chance"])
+  rows += [base | r for r in _key_bits(target)]
+  right = next(r["value"] for r in rows if r["condition"] == "right")
+  for attack in _attacks(target.name):
+    try:
+      row = base | _played(attack, target, most, spent)
+    except Exception as error:
+      error.add_note(f"In the attack {attack.name}, played by measure.lock.")
+      raise
+    if attack.goal == Goal.FUNCTION:
+      row["right"] = right
+    row = lock_rows.as_json(row)
+    say(f"{row['attack_title']}: {measure_table.score(row)}")
+    rows.append(row)
+  return [lock_rows.as_json(r) for r in rows]
 
 
 def _accuracies(target: Target, wrong_keys: int) -> Iterator[Row]:
@@ -277,14 +230,24 @@ def _wrong(target: Target, count: int) -> Row:
 
 def _wrong_key(target: Target, rng: np.random.Generator) -> Key:
   """Return the key of another secret, or a random one made from no params."""
-  if schemes.get(target.name).key_source is schemes.KeySource.PARAMS:
+  names = [n for n, _ in schemes.parts(target.name, target.options)]
+  sources = [schemes.get(n).key_source for n in names]
+  if schemes.KeySource.PARAMS in sources:
+    if not near_keys.has_near(target.key):
+      raise ValueError(
+        f"wrong_keys: {target.name} makes keys from params, and its keys have "
+        "no random ones like them; pass wrong_keys=0"
+      )
     return near_keys.random_key(target.key, rng)
-  batch = {"image": jax.tree.map(lambda x: x[:32], target.train.image)}
+  batch = tasks.take(target.train, slice(32))._asdict()
   return target.scheme.keygen(Secret.generate(), target.params, batch)
 
 
 def _estimate(score: Score, method: str) -> Row:
   ends = {"value": score.value, "low": score.low, "high": score.high}
+  if not np.isfinite(list(ends.values())).all():
+    note = "no number: outputs are NaN or infinite"
+    return dict.fromkeys(ends) | {"interval": None, "note": note}
   return ends | {"interval": method}
 
 
@@ -304,7 +267,7 @@ def _attacks(scheme: str) -> list[Attack]:
     for a in registry.applicable(scheme)
     if a.goal in _GOALS and a.condition != "right"
   ]
-  return sorted(found, key=lambda a: a.name != _CONTROL)
+  return sorted(found, key=lambda a: a.name != measure_table.CONTROL)
 
 
 def _played(
@@ -335,6 +298,8 @@ def _played(
 def _narrowed(attack: Attack, most: Attacker) -> Attacker:
   """Return an attacker who holds of each kind what an attack needs, if any."""
   held = {k: v for k, v in vars(most).items() if getattr(attack.needs, k)}
+  if attack.needs.known_weights:
+    held["known_leaf"] = most.known_leaf
   if held.get("queries"):  # What is asked.
     held["images"] = most.queries
   return dataclasses.replace(attack.needs, **held)
@@ -345,7 +310,7 @@ def _lacks(attack: Attack, target: Target, attacker: Attacker) -> str:
   if attack.classes_only and target.task is not tasks.CLASSES:
     return f"it needs one class for each example, not {target.task.name}"
   short = [
-    f"{int(needed)} {_HELD.get(name, name)}"
+    measure_table.needed(name, int(needed))
     for name, needed in vars(attack.needs).items()
     if needed > getattr(attacker, name)
   ]

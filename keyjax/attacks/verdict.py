@@ -20,7 +20,7 @@ from keyjax.schemes import registry as schemes
 Row = Mapping[str, Any]
 # Share of the way from chance to the owner's model, or of the key or weights.
 _BROKEN = 0.9
-_WEAKENED = 0.5
+WEAKENED = 0.5
 _NO_BREAK = "no break known"
 _SCRATCH = "scratch"  # The control of attacks that train.
 _ON_THE_FILE = ("key", "weights", "function")
@@ -100,6 +100,9 @@ def in_words(
   if stated.security_class == schemes.NONE:
     return "no lock"
   played = [r for r in rows if r["value"] is not None]
+  # A mark protects no function: it is broken by what no longer shows it.
+  traced = stated.security_class == schemes.DETECTION
+  aimed = {a.name for a in registry.every() if mechanism in a.schemes}
   on_file = [
     r
     for r in played
@@ -111,8 +114,10 @@ def in_words(
     (0.0 if no_better(r, baselines) else _reached(r, gains[i]), r)
     for i, r in enumerate(on_file)
     if gains[i] or not fits_any(r["game"])
+    if not traced or r["game"] in aimed
   ]
-  end = "".join(f"; {x}" for x in _asides(played, len(on_file) - len(judged)))
+  unjudged = 0 if traced else len(on_file) - len(judged)
+  end = "".join(f"; {x}" for x in _asides(played, unjudged))
   declared = f"broken by: {stated.breaks}" if stated.broken else stated.breaks
   if not judged:
     return declared + end
@@ -120,7 +125,7 @@ def in_words(
   if reached >= _BROKEN:
     return f"broken by: {_named(best)}{end}"
   found = f"holds against the {_many(len(judged))} run"
-  if reached >= _WEAKENED:
+  if reached >= WEAKENED:
     found = f"weakened by: {_named(best)}"
   return f"{found}; {declared}{end}"
 
@@ -158,13 +163,14 @@ def no_better(row: Row, rows: Sequence[Row]) -> bool:
   if row["metric"] != "function" or not images:
     return False
   return any(
-    _over(row, other).low <= 0
+    over(row, other).low <= 0
     for other in rows
     if other["game"] == _SCRATCH and other["attacker"]["images"] == images
+    if other["value"] is not None
   )
 
 
-def _over(row: Row, other: Row) -> Gain:
+def over(row: Row, other: Row) -> Gain:
   """Return by how much one score is above another."""
   mine, theirs = ((r["value"], r["low"], r["high"]) for r in (row, other))
   low, high = intervals.difference(mine, theirs)
@@ -215,8 +221,9 @@ def gain(row: Row, rows: Sequence[Row]) -> Gain | None:
   for other in rows:
     if (
       other["game"] == _SCRATCH
+      and other["value"] is not None
       and other["attacker"]["images"] == row["attacker"]["images"]
       and other["cost"]["steps"] == row["cost"]["steps"]
     ):
-      return _over(row, other)
+      return over(row, other)
   return None

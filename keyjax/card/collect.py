@@ -77,6 +77,8 @@ def _card(
   own = [r for r in of_scheme if not leaks.is_row(r)]
   plain = [r for r in rows if r.get("scheme") == _PLAIN]
   of_accuracy = [r for r in unique([*plain, *own]) if accuracy.is_row(r)]
+  # A row without a number says why.
+  of_accuracy = [r for r in of_accuracy if not accuracy.no_number(r)]
   of_accuracy.sort(key=accuracy.order)
   of_inputs = [r for r in own if evasion.is_row(r)]
   of_inputs = [r for r in of_inputs if r.get("value") is not None]

@@ -2,18 +2,29 @@
 
 import dataclasses
 import json
+import sys
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import keyjax
-from keyjax import card
+from keyjax import card, quantize, tasks
 from keyjax.attacks import measure
 from keyjax.attacks.game import Attacker, Budget, Examples, Target
 from tests.attacks import toys
 
 SHORT = Budget(steps=20, points=1)
 COUNTER = {"schedule": "counter", "key_bits": 256}
+COUNTER_128 = {"schedule": "counter"}
+LATE = {"after_training": True}
+NONE = Attacker()
+
+
+def late_hpnn() -> keyjax.Scheme:
+  return keyjax.hpnn(toys.NET.apply, after_training=True)
 
 
 def small(scheme: keyjax.Scheme, name: str, **fields: Any) -> Target:
@@ -90,9 +101,8 @@ def test_a_broken_lock_is_broken() -> None:
 
 
 def test_a_lock_that_binds_has_no_plain_model() -> None:
-  scheme = keyjax.hpnn(toys.NET.apply)
-  # Nothing is trained under the key here: only that rows are made.
-  rows = measure.lock(small(scheme, "hpnn"), Attacker(), SHORT, wrong_keys=2)
+  target = small(late_hpnn(), "hpnn", options=LATE)
+  rows = measure.lock(target, Attacker(), SHORT, wrong_keys=2)
   assert {r["condition"] for r in rows if "attack" not in r} == {
     "right",
     "no_key",
@@ -100,7 +110,7 @@ def test_a_lock_that_binds_has_no_plain_model() -> None:
     "",
   }
   needs = attack(rows, "hpnn_relax")["note"]
-  assert needs == "it needs 1 labelled images"
+  assert needs == "it needs 1 labelled image"
   assert attack(rows, "hpnn_statistics")["value"] is not None
 
 
@@ -116,8 +126,20 @@ def test_no_lock_has_no_wrong_keys() -> None:
   ("name", "fields", "message"),
   [
     ("my_lock", {}, "my_lock"),
-    ("identity", {"wrong_keys": -1}, "wrong_keys=-1: at least 0"),
+    ("identity", {"wrong_keys": -1}, "wrong_keys=-1: a whole number, 0"),
+    ("identity", {"wrong_keys": 2.5}, "wrong_keys=2.5: a whole number"),
     ("identity", {"budget": Budget(steps=1, points=0)}, "points=0"),
+    ("identity", {"budget": Budget(steps=0, points=1)}, "steps=0"),
+    ("identity", {"budget": Budget(seed=-1)}, "seed=-1"),
+    ("identity", {"attacker": Attacker(images=-1)}, "images=-1"),
+    ("identity", {"attacker": Attacker(queries=5000)}, "with queries=5000"),
+    ("identity", {"attacker": Attacker(copies=3)}, "copies=3, .* has none"),
+    ("identity", {"attacker": Attacker(has_base=True)}, "has_base=True"),
+    ("identity", {"attacker": Attacker(known_leaf="x")}, "known_leaf: no leaf"),
+    ("identity", {"attacker": Attacker(1, 1, 900, 900)}, "ciphertexts=900 of"),
+    ("deep_lock", {}, "target.options: deep_lock with these options"),
+    ("hpnn", {}, "target.options: hpnn with these options"),
+    ("chain", {}, "options of a chain do not list its parts"),
   ],
 )
 def test_what_cannot_be_measured_is_refused(name, fields, message) -> None:
@@ -139,3 +161,240 @@ def test_an_attacker_holds_a_little_of_what_there_is() -> None:
   few = Examples(target.train.image[:10], target.train.label[:10])
   held = measure.holdings(dataclasses.replace(target, train=few))
   assert (held.images, held.ciphertexts) == (5, 5)
+
+
+@pytest.mark.parametrize(
+  "fields",
+  [
+    {"title": 3},
+    {"attacker": {"images": 3}},
+    {"budget": 3},
+    {"command": None},
+    {"say": None},
+  ],
+)
+def test_arguments_of_other_types_are_refused(fields) -> None:
+  (name,) = fields
+  with pytest.raises(TypeError, match=f"^{name} is "):
+    measure.lock(small(keyjax.identity(), "identity"), **fields)
+  with pytest.raises(TypeError, match="^target is a dict, not a Target"):
+    measure.lock({})  # type: ignore[arg-type]
+
+
+def test_options_of_another_lock_are_refused() -> None:
+  scheme = keyjax.deep_lock("counter")
+  for options in {}, {"schedule": "counter", "key_bits": 256}:
+    with pytest.raises(ValueError, match="target.options: deep_lock with thes"):
+      measure.lock(small(scheme, "deep_lock", options=options), NONE, SHORT)
+  with pytest.raises(ValueError, match="unknown argument rounds"):
+    target = small(scheme, "deep_lock", options={"rounds": 3})
+    measure.lock(target, NONE, SHORT)
+  # The file is the same with and without it: only the pass differs.
+  other = dataclasses.replace(small(late_hpnn(), "hpnn"), name="identity")
+  with pytest.raises(ValueError, match="target.options: identity with these"):
+    measure.lock(other, NONE, SHORT)
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    ({"train": (1, 2)}, "target.train is a tuple, not an Examples"),
+    ({"test": Examples([0.5], [1])}, "target.test.image is a list: pass arr"),
+    ({"label": [5, 14]}, "target.test.label range from 5 to 14"),
+    ({"label": [0.5, 1.0]}, "target.test.label are float64"),
+    ({"count": 0}, "target.test has no examples"),
+    ({"count": 1}, "on 1 test examples, and cannot be told from chance"),
+    ({"image": np.nan}, "target.test.image has numbers that are NaN"),
+    ({"outputs": 1}, "apply_fn returns float32.1, 1. for one example"),
+    ({"init": lambda rng: {"params": {}}}, "target.init: the plain pass"),
+    ({"key": None}, "target.locked: target.key does not open it"),
+    ({"options": None}, "target.options is None, not a Mapping"),
+    ({"base": {"w": np.ones(2)}}, "target.base is not of the leaves"),
+  ],
+)
+def test_a_target_that_contradicts_itself_is_refused(change, message) -> None:
+  target = small(keyjax.deep_lock("counter"), "deep_lock", options=COUNTER_128)
+  image, label = target.test
+  if "label" in change:
+    change = {"test": Examples(image[:2], np.array(change["label"]))}
+  if "count" in change:
+    n = change["count"]
+    change = {"test": Examples(image[:n], label[:n])}
+  if "image" in change:
+    change = {"test": Examples(image * change["image"], label)}
+  if "outputs" in change:
+    change = {"apply_fn": lambda p, x: toys.NET.apply(p, x)[:, :1]}
+  if "key" in change:
+    other = keyjax.Secret.generate()
+    change = {"key": target.scheme.keygen(other, target.params, None)}
+  with pytest.raises((TypeError, ValueError), match=message):
+    measure.lock(dataclasses.replace(target, **change), NONE, SHORT)
+
+
+def test_a_model_that_answers_nan_with_its_key_is_refused() -> None:
+  params = jax.tree.map(lambda x: x * jnp.nan, toys.trained())
+  target = small(keyjax.identity(), "identity", params=params)
+  with pytest.raises(ValueError, match="NaN or infinite with the key, on 40 o"):
+    measure.lock(target, NONE, SHORT)
+
+
+def test_a_model_that_was_not_trained_under_its_key_is_refused() -> None:
+  target = small(keyjax.hpnn(toys.NET.apply), "hpnn")
+  with pytest.raises(ValueError, match="without the key and .* with it; train"):
+    measure.lock(target, NONE, SHORT, wrong_keys=0)
+
+
+def test_collections_that_attacks_cannot_train_are_refused() -> None:
+  params = {**toys.trained(), "cache": {"x": jnp.zeros((0, 3))}}
+  target = small(keyjax.identity(), "identity", params=params)
+  with pytest.raises(ValueError, match="with train=True and mutable=.'cache'"):
+    measure.lock(target, NONE, SHORT)
+
+
+def test_an_int8_tree_is_measured() -> None:
+  scheme = keyjax.masked(keyjax.deep_lock(), quantize.INT8_LEAVES)
+  params = quantize.quantize(toys.trained())
+  target = small(scheme, "deep_lock", params=params, floats=quantize.dequantize)
+  rows = measure.lock(target, NONE, SHORT, wrong_keys=1)
+  assert named(rows, "right")["value"] > 0.9
+  plain = dataclasses.replace(target, floats=lambda p: p)
+  with pytest.raises(ValueError, match="up to target.floats"):
+    measure.lock(plain, NONE, SHORT)
+
+
+def test_a_chain_is_measured() -> None:
+  scheme = keyjax.chain(late_hpnn(), keyjax.deep_lock("counter"))
+  parts = [("hpnn", LATE), ("deep_lock", {"schedule": "counter"})]
+  target = small(scheme, "chain", options={"parts": parts})
+  rows = measure.lock(target, NONE, SHORT, wrong_keys=2)
+  made = card.make(json.loads(json.dumps(rows)))
+  assert [p["mechanism"] for p in made["scheme"]["parts"]] == [
+    "hpnn",
+    "deep_lock",
+  ]
+  last = measure.table(rows).splitlines()[-1]
+  assert last.endswith("attacks on its parts alone were not played")
+  swapped = dataclasses.replace(target, options={"parts": parts[::-1]})
+  with pytest.raises(ValueError, match="target.options: chain with these"):
+    measure.lock(swapped, NONE, SHORT)
+  short = dataclasses.replace(target, options={"parts": parts[:1]})
+  with pytest.raises(ValueError, match="a chain of 1 parts, .* is of 2"):
+    measure.lock(short, NONE, SHORT)
+
+
+def test_a_mark_is_broken_only_by_what_erases_it() -> None:
+  target = small(keyjax.licensee_mark(), "licensee_mark")
+  rows = measure.lock(target, Attacker(images=64), SHORT, wrong_keys=1)
+  last = measure.table(rows).splitlines()[-1]
+  assert last.startswith("detection only; ")
+  assert "fine tune" not in last and "random keys" not in last
+  assert card.make(rows)["scheme"]["parts"][0]["class"] == "detection only"
+
+
+def test_rows_hold_no_secret(monkeypatch) -> None:
+  monkeypatch.setattr(sys, "argv", ["worth.py", "--passphrase=hunter2"])
+  nonce = b"a nonce of 1"
+  scheme = keyjax.deep_lock("counter", nonce=nonce, key_bits=np.int64(128))
+  options = {"schedule": "counter", "nonce": nonce, "key_bits": np.int64(128)}
+  target = small(scheme, "deep_lock", options=options)
+  rows = measure.lock(target, NONE, SHORT, wrong_keys=0)
+  text = json.dumps(rows)
+  assert "hunter2" not in text and "a nonce" not in text
+  assert rows[0]["command"] == "worth.py"
+  assert rows[0]["options"]["key_bits"] == 128
+  for leaf in jax.tree.leaves(target.key):
+    if np.size(leaf) > 2:
+      assert np.asarray(leaf).tobytes().hex() not in text
+  monkeypatch.setattr(sys, "argv", [])
+  assert measure.lock(target, NONE, SHORT, wrong_keys=0)[0]["command"]
+
+
+def test_few_training_images_are_enough() -> None:
+  target = small(keyjax.deep_lock("counter"), "deep_lock", options=COUNTER_128)
+  one = Examples(target.train.image[:1], target.train.label[:1])
+  target = dataclasses.replace(target, train=one)
+  held = measure.holdings(target)
+  assert (held.images, held.queries, held.ciphertexts) == (0, 1, 1)
+  rows = measure.lock(target, budget=SHORT, wrong_keys=0)
+  assert attack(rows, "scratch")["note"] == "it needs 1 labelled image"
+  assert attack(rows, "extract")["attacker"]["queries"] == 1
+
+
+def test_the_leaf_that_is_known_is_the_one_that_was_named() -> None:
+  target = small(keyjax.deep_lock(), "deep_lock")
+  most = Attacker(known_weights=4, known_leaf="params/head/bias")
+  rows = measure.lock(target, most, SHORT, wrong_keys=0)
+  held = attack(rows, "known_plaintext")["attacker"]
+  assert held["known_leaf"] == "params/head/bias"
+  assert attack(rows, "constant_leaves")["attacker"]["known_leaf"] == ""
+
+
+def test_outputs_that_are_no_number_have_rows_without_a_value() -> None:
+  made = small(keyjax.deep_lock("counter"), "deep_lock", options=COUNTER_128)
+  vectors = [
+    Examples(x.image, np.asarray(toys.NET.apply(made.params, x.image)))
+    for x in (made.train, made.test)
+  ]
+  target = dataclasses.replace(
+    made, train=vectors[0], test=vectors[1], task=tasks.get("embeddings")
+  )
+  rows = measure.lock(target, NONE, SHORT, wrong_keys=1)
+  assert named(rows, "no_key")["value"] is None
+  text = json.dumps(rows, allow_nan=False)
+  assert "cosine, no key" in measure.table(json.loads(text))
+  assert "no_key" not in {r["condition"] for r in card.make(rows)["accuracy"]}
+
+
+def test_what_is_left_without_an_attack_is_in_the_verdict() -> None:
+  rows = [
+    dict(r) | {"value": 0.9, "low": 0.8, "high": 0.95, "nonfinite": 0}
+    if r.get("condition") in ("no_key", "wrong") and "attack" not in r
+    else r
+    for r in measure.lock(
+      small(keyjax.deep_lock("counter"), "deep_lock", options=COUNTER_128),
+      NONE,
+      SHORT,
+      wrong_keys=1,
+    )
+  ]
+  last = measure.table(rows).splitlines()[-1]
+  assert "with no key: 90.0 % (80.0 to 95.0); with wrong keys: 90.0 %" in last
+
+
+def test_scratch_that_is_as_good_as_the_owner_is_in_the_verdict(
+  counter,
+) -> None:
+  rows = [
+    r | {"value": 0.95, "low": 0.85, "high": 0.99}
+    if r.get("attack") == "scratch"
+    else r
+    for r in counter
+  ]
+  moot = "do not tell training from scratch from the owner's model"
+  assert measure.table(rows).endswith(moot)
+  assert moot not in measure.table(counter)
+
+
+@pytest.mark.parametrize("rows", [[], [{"a": 1}], iter([])])
+def test_a_table_is_of_rows(rows) -> None:
+  with pytest.raises(ValueError, match="rows: pass those that measure.lock"):
+    measure.table(rows)
+
+
+def test_a_table_is_of_one_lock(counter) -> None:
+  with pytest.raises(ValueError, match="rows of more than one lock"):
+    measure.table([*counter, counter[0] | {"options": {}}])
+  with pytest.raises(ValueError, match="none has the accuracy with the key"):
+    measure.table([r for r in counter if r["condition"] != "right"])
+
+
+def test_an_error_names_the_attack(monkeypatch) -> None:
+  def fails(*args: Any) -> None:
+    raise KeyError("dense")
+
+  monkeypatch.setattr(measure.referee, "sweep", fails)
+  with pytest.raises(KeyError) as caught:
+    measure.lock(small(keyjax.identity(), "identity"), budget=SHORT)
+  assert caught.value.__notes__ == [
+    "In the attack scratch, played by measure.lock."
+  ]

@@ -84,3 +84,28 @@ def test_what_a_file_reveals_or_accepts_is_named() -> None:
     "no break known; leaks: three words (90.0 %); malleable: a changed file "
     "opens"
   )
+
+
+def test_a_control_that_was_not_played_is_no_baseline() -> None:
+  unplayed = row("scratch", 0.0, metric="function")
+  unplayed |= {"value": None, "low": None, "high": None, "note": "no images"}
+  won = row("hpnn_relax", 0.97, metric="function")
+  assert not verdict.no_better(won, [unplayed])
+  assert verdict.gain(tuned(0.97), [unplayed]) is None
+  found = verdict.in_words("hpnn", {}, [won, unplayed], [unplayed])
+  assert found == "broken by: hpnn relax (97.0 %)"
+
+
+def test_a_mark_is_not_broken_by_the_function_that_it_does_not_protect() -> (
+  None
+):
+  ran = [
+    tuned(0.98),
+    row("random_keys", 0.98, metric="function"),
+    row("erase_mark", 0.1, metric="function", attacker={"images": 0}),
+  ]
+  found = verdict.in_words("licensee_mark", {}, [*ran, SCRATCH], [SCRATCH])
+  assert found.startswith("holds against the 1 attack run; ")
+  erased = row("erase_mark", 0.97, metric="function", attacker={"images": 0})
+  found = verdict.in_words("licensee_mark", {}, [*ran, erased], [SCRATCH])
+  assert found == "broken by: erase mark (97.0 %)"

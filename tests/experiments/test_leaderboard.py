@@ -20,6 +20,7 @@ def row(game: str, values: tuple[float, ...], **fields: Any) -> dict[str, Any]:
   attacker = vars(Attacker()) | fields.pop("attacker", {})
   made = {
     "config": "leaderboard",
+    "dataset": "digits",
     "title": "my lock",
     "mechanism": "hpnn",
     "options": {},
@@ -212,3 +213,22 @@ def test_rows_of_one_scheme_replace_its_own(
   assert [first["scheme"], second["scheme"]] == ["hpnn", "shf"]
   assert first["value"] == 0.5 and first["key_bits"] == [150.0] * 3
   assert first["seconds"] == [2.0] * 3 and second["value"] == 0.1
+
+
+@pytest.mark.parametrize("field", ["attacker", "low", "mechanism"])
+def test_rows_of_an_older_release_are_refused(tmp_path, field) -> None:
+  made = row("fine_tune", (0.7, 0.8, 0.9))
+  made = {k: v for k, v in made.items() if k != field}
+  (tmp_path / leaderboard.FILE).write_text(json.dumps([made]))
+  for function in leaderboard.leaderboard, leaderboard.measured:
+    with pytest.raises(ValueError, match=f"leaderboard.json: .*'{field}'"):
+      function(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", '[{"config"', "{}", "[null]"])
+def test_a_damaged_file_is_named(tmp_path, text) -> None:
+  (tmp_path / leaderboard.FILE).write_text(text)
+  with pytest.raises(
+    ValueError, match=r"leaderboard.json is (damaged|no list)"
+  ):
+    leaderboard.measured(tmp_path)

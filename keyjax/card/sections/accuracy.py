@@ -20,6 +20,11 @@ def is_row(row: Row) -> bool:
   )
 
 
+def no_number(row: Row) -> bool:
+  """Return whether a metric was none, such as NaN, and the row says why."""
+  return row.get("value") is None and bool(row.get("note"))
+
+
 def order(row: Row) -> int:
   """Return the place of a row's condition on a card."""
   return CONDITIONS.index(row["condition"])

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from experiments import report
-from experiments.report import elsewhere, svg, tables, view
+from experiments.report import elsewhere, svg, tables, view, worth
 from experiments.tables import headlines, leaderboard
 from tests.experiments.report.test_report import accuracy, parse, plain, words
 from tests.experiments.test_leaderboard import row
@@ -100,3 +100,34 @@ def test_nothing_is_said_of_mnist_beside_other_data_or_locks(
   assert elsewhere.mnist(schemes(lock(mechanism, dataset)), file) == ""
   absent = tmp_path / "none.json"
   assert elsewhere.mnist(schemes(lock("hpnn")), absent) == ""
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("", "damaged"),
+    ('[{"metric": "acc', "damaged"),
+    ("{}", "no list of rows"),
+    ("[1]", "no list of rows"),
+    ('[{"condition": "no_key", "metric": "accuracy"}]', "lacks 'mechanism'"),
+  ],
+)
+def test_a_file_of_another_form_is_named(tmp_path, text, message) -> None:
+  file = tmp_path / "table_mnist.json"
+  file.write_text(text)
+  with pytest.raises(ValueError, match=f"table_mnist.json.*{message}"):
+    elsewhere.mnist(schemes(lock("hpnn")), file)
+
+
+def test_seeds_are_those_of_every_lock(tmp_path) -> None:
+  few = left("hpnn", [0.1, 0.2]), left("shf", [0.7, 0.7, 0.7])
+  file = write(tmp_path / "table_mnist.json", *few)
+  said = elsewhere.mnist(schemes(lock("hpnn"), lock("shf")), file)
+  assert "over 2 to 3 seeds" in said
+
+
+def test_a_verdict_on_attacks_of_the_run_is_not_replaced() -> None:
+  played = row("hpnn_relax", (0.7, 0.8, 0.9)) | {"right": 0.9}
+  one = worth.Worth("hpnn", "hpnn", {}, rows=(played,), measured="an attack")
+  said = str(worth.table([one]))
+  assert "verdict" in said and "measured elsewhere" not in said
