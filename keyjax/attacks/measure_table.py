@@ -106,7 +106,8 @@ def _name(row: Mapping[str, Any]) -> str:
 def score(row: Mapping[str, Any]) -> str:
   """Return the score of a row in words, with what its attacker held."""
   if row["value"] is None:
-    return ("not played: " if "attack" in row else "") + str(row["note"])
+    unplayed = "attack" in row and "cost" not in row
+    return ("not played: " if unplayed else "") + str(row["note"])
   if row["metric"] == "key_bits":
     return f"{row['value']:.1f} bits"
   if row["metric"] == Goal.FORGE:

@@ -338,11 +338,20 @@ def test_outputs_that_are_no_number_have_rows_without_a_value() -> None:
   target = dataclasses.replace(
     made, train=vectors[0], test=vectors[1], task=tasks.get("embeddings")
   )
-  rows = measure.lock(target, NONE, SHORT, wrong_keys=1)
+  rows = measure.lock(target, Attacker(images=64), SHORT, wrong_keys=1)
   assert named(rows, "no_key")["value"] is None
   text = json.dumps(rows, allow_nan=False)
   assert "cosine, no key" in measure.table(json.loads(text))
-  assert "no_key" not in {r["condition"] for r in card.make(rows)["accuracy"]}
+  made = card.make(rows)
+  assert "no_key" not in {r["condition"] for r in made["accuracy"]}
+  tried = attack(rows, "random_keys")
+  assert tried["value"] is None
+  assert "random keys                       no number" in measure.table(rows)
+  # A cosine may be negative.
+  low = {"value": -0.5, "low": -0.6, "high": -0.4}
+  tuned = attack(rows, "fine_tune")
+  tuned |= low | {"curve": [x | low for x in tuned["curve"]]}
+  assert attack(card.make(rows)["attacks"], "fine_tune")["value"] == -0.5
 
 
 def test_what_is_left_without_an_attack_is_in_the_verdict() -> None:
