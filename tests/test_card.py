@@ -345,3 +345,9 @@ def test_only_the_canonical_bytes_are_read(card):
   for text, sentence in bad.items():
     with pytest.raises(cards.CardError, match=sentence):
       cards.parse_card(text)
+
+
+@pytest.mark.parametrize("found", [[], [{"metric": "accuracy"}]])
+def test_rows_without_a_scheme_are_refused(found) -> None:
+  with pytest.raises(cards.CardError, match="one scheme; no row names one"):
+    cards.make(found)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from keyjax.arguments import first_line
 from keyjax.attacks import verdict
 from keyjax.attacks.game import Goal
 from keyjax.schemes import registry as schemes
@@ -40,16 +41,25 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
   lock_of = first["mechanism"], first["options"]
   if any((r["mechanism"], r["options"]) != lock_of for r in rows):
     raise ValueError("rows of more than one lock: make a table of each")
-  judged = _judged(rows)
-  if "right" not in judged:
+  if "right" not in _judged(rows):
     raise ValueError("rows: none has the accuracy with the key")
+  try:
+    return _text(rows)
+  except (KeyError, TypeError) as error:
+    raise ValueError(
+      f"rows: pass those that measure.lock returns ({first_line(error)})"
+    ) from None
+
+
+def _text(rows: Sequence[Mapping[str, Any]]) -> str:
   lines = [f"{_name(r):34}{score(r)}" for r in rows if r["value"] is not None]
   lines += [f"{_name(r):34}{score(r)}" for r in rows if r["value"] is None]
+  lock_of = rows[0]["mechanism"], rows[0]["options"]
   stated = verdict.known(*lock_of)
   played = [r for r in rows if "attack" in r]
   found = verdict.in_words(*lock_of, played, played)
   if stated.security_class not in (schemes.NONE, schemes.DETECTION):
-    found += "".join(f"; {x}" for x in _cautions(rows, judged))
+    found += "".join(f"; {x}" for x in _cautions(rows, _judged(rows)))
   return "\n".join([*lines, f"{stated.security_class}; {found}"])
 
 

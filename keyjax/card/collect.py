@@ -123,6 +123,8 @@ def _label(rows: Sequence[Row], scheme: str | None) -> str:
   labels = sorted({str(r.get("scheme", "")) for r in rows} - {_PLAIN, ""})
   if scheme is None and len(labels) == 1:
     return labels[0]
+  if not labels:
+    raise CardError("a card is about one scheme; no row names one")
   if scheme is None or scheme not in labels:
     raise CardError(
       f"a card is about one scheme; these rows have: {', '.join(labels):.300}"

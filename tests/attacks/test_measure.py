@@ -384,6 +384,13 @@ def test_scratch_that_is_as_good_as_the_owner_is_in_the_verdict(
   assert moot not in measure.table(counter)
 
 
+@pytest.mark.parametrize("field", ["low", "attacker", "note", "game"])
+def test_rows_that_lack_a_field_are_refused(counter, field) -> None:
+  rows = [{k: v for k, v in r.items() if k != field} for r in counter]
+  with pytest.raises(ValueError, match=f"measure.lock returns .*'{field}'"):
+    measure.table(rows)
+
+
 @pytest.mark.parametrize("rows", [[], [{"a": 1}], iter([])])
 def test_a_table_is_of_rows(rows) -> None:
   with pytest.raises(ValueError, match="rows: pass those that measure.lock"):
