@@ -52,9 +52,12 @@ def jpeg_caveat(info: Any) -> str:
   )
 
 
-def source_text(name: str, folder: epath.Path, info: Any, caveat: str) -> str:
-  """Return where a data set came from, and how it differs from the original."""
-  source = f"{name} {info.version} in {folder}"
+def source_text(name: str, info: Any, caveat: str) -> str:
+  """Return what a data set is, and how it differs from the original.
+
+  Rows and cards are published: the folder of one machine is not part of it.
+  """
+  source = f"{name} {info.version} of tensorflow-datasets"
   return f"{source}: {caveat}" if caveat else source
 
 
@@ -87,7 +90,7 @@ def _load(
     class_names=None if numbered else tuple(label.names),
     mean=mean,
     std=std,
-    source=source_text(name, folder, info, caveat(info) if caveat else ""),
+    source=source_text(name, info, caveat(info) if caveat else ""),
   )
 
 

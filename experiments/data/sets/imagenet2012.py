@@ -53,7 +53,7 @@ def _load(options: Options) -> Streamed:
     class_names=tuple(labels.names),
     mean=_MEAN,
     std=_STD,
-    source=prepared.source_text(_NAME, folder, info, caveat=""),
+    source=prepared.source_text(_NAME, info, caveat=""),
     length=counts["train"],
     image_size=options.image_size,
     builder=builder,
