@@ -202,6 +202,7 @@ def changed(field, value, attack="tune"):
     (changed("command", "KEYJAX-SECRET-SECRET:AAAA"), "private key"),
     (changed("details", {"key": "ab" * 32}), "private key"),
     (changed("value", 1.5), "attacks/"),
+    (changed("low", -0.1), "a share is below 0"),
     (changed("command", ""), "has no 'command'"),
     (changed("value", None), "'tune', which has no value, has no 'note'"),
     (

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from experiments.tables import headlines, markdown
-from keyjax.attacks import verdict
+from keyjax.attacks import held, verdict
 from keyjax.schemes import registry as schemes
 
 Row = Mapping[str, Any]
@@ -59,14 +59,6 @@ _FIELDS = (
   "low",
   "high",
 )
-_HELD = {
-  "queries": "{:,} queries",
-  "images": "{:,} labelled images",
-  "ciphertexts": "{:,} transformed images",
-  "known_weights": "{:,} known weights",
-  "copies": "{:,} other file under the key",
-  "licensees": "{:,} files of other licensees",
-}
 
 
 class Lock(NamedTuple):
@@ -165,12 +157,7 @@ def _progress(row: Row) -> float:
 
 
 def _needs(row: Row) -> list[str]:
-  """Return what an attacker holds beside the file and the scheme, in words."""
-  held = dict(row["attacker"])
-  if held["queries"]:
-    held["images"] = 0  # They are what is asked.
-  made = [x.format(held[k]) for k, x in _HELD.items() if held[k]]
-  return made + ["the public base model"] * held["has_base"]
+  return held.in_words(row["attacker"])
 
 
 def _strongest(rows: Iterable[Row], played: Sequence[Row]) -> Row | None:
@@ -178,8 +165,7 @@ def _strongest(rows: Iterable[Row], played: Sequence[Row]) -> Row | None:
   counted = [r for r in rows if _counts(r, played)]
 
   def rank(row: Row) -> tuple[float, float, bool, int, int]:
-    held = row["attacker"]
-    amount = sum(v for k, v in held.items() if k in _HELD)
+    amount = sum(row["attacker"][k] for k in held.COUNTED)
     least = _progress({**row, "value": row["low"]})
     reached = -round(_progress(row), 2), -round(least, 2)
     # Of attacks that get nothing, one of many games says most.

@@ -20,6 +20,7 @@ import numpy as np
 from keyjax import tasks, tree
 from keyjax.arguments import require_function, whole_number
 from keyjax.attacks import (
+  held,
   intervals,
   key_space,
   lock_checks,
@@ -163,10 +164,10 @@ def lock(
     "model": model,
     "command": command or lock_rows.program(),
   }
-  rows = [base | r for r in _accuracies(target, wrong_keys)]
+  judged = [*_accuracies(target, wrong_keys), *_key_bits(target)]
+  rows: list[Row] = [lock_rows.as_json(base | r) for r in judged]
   by_condition = {r["condition"]: r for r in rows}
   lock_checks.check_worth(target, by_condition, base["chance"])
-  rows += [base | r for r in _key_bits(target)]
   right = next(r["value"] for r in rows if r["condition"] == "right")
   for attack in _attacks(target.name):
     try:
@@ -176,10 +177,9 @@ def lock(
       raise
     if attack.goal == Goal.FUNCTION:
       row["right"] = right
-    row = lock_rows.as_json(row)
-    say(f"{row['attack_title']}: {measure_table.score(row)}")
-    rows.append(row)
-  return [lock_rows.as_json(r) for r in rows]
+    rows.append(lock_rows.as_json(row))
+    say(f"{row['attack_title']}: {measure_table.score(rows[-1])}")
+  return rows
 
 
 def _accuracies(target: Target, wrong_keys: int) -> Iterator[Row]:
@@ -297,12 +297,12 @@ def _played(
 
 def _narrowed(attack: Attack, most: Attacker) -> Attacker:
   """Return an attacker who holds of each kind what an attack needs, if any."""
-  held = {k: v for k, v in vars(most).items() if getattr(attack.needs, k)}
+  given = {k: v for k, v in vars(most).items() if getattr(attack.needs, k)}
   if attack.needs.known_weights:
-    held["known_leaf"] = most.known_leaf
-  if held.get("queries"):  # What is asked.
-    held["images"] = most.queries
-  return dataclasses.replace(attack.needs, **held)
+    given["known_leaf"] = most.known_leaf
+  if given.get("queries"):  # What is asked.
+    given["images"] = most.queries
+  return dataclasses.replace(attack.needs, **given)
 
 
 def _lacks(attack: Attack, target: Target, attacker: Attacker) -> str:
@@ -310,7 +310,7 @@ def _lacks(attack: Attack, target: Target, attacker: Attacker) -> str:
   if attack.classes_only and target.task is not tasks.CLASSES:
     return f"it needs one class for each example, not {target.task.name}"
   short = [
-    measure_table.needed(name, int(needed))
+    held.one(name, int(needed))
     for name, needed in vars(attack.needs).items()
     if needed > getattr(attacker, name)
   ]

@@ -4,27 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from keyjax.arguments import first_line
-from keyjax.attacks import verdict
+from keyjax.attacks import held, verdict
 from keyjax.attacks.game import Goal
 from keyjax.schemes import registry as schemes
 
 CONTROL = "scratch"
 _MOSTLY_NONFINITE = 0.5  # From here an accuracy is that of NaN, as on cards.
-_HELD = {
-  "images": "labelled images",
-  "queries": "queries",
-  "ciphertexts": "transformed images",
-  "known_weights": "known weights",
-  "has_base": "public base model",
-  "copies": "other file under the same secret",
-  "licensees": "file of another licensee",
-}
-_MANY = ("images", "queries", "ciphertexts", "known_weights")
-_GRANTED = {
-  "knows_scheme": "to know the scheme",
-  "has_locked": "the file",
-  "schedule": "the map of the device",
-}
 _DATA = ("value", "metric", "judged_by", "condition", "mechanism", "options")
 
 
@@ -140,17 +125,5 @@ def _amount(row: Mapping[str, Any]) -> str:
 
 
 def _given(attacker: Mapping[str, Any]) -> str:
-  """Return what an attacker held, in words; what is asked is not counted."""
-  shown = dict(attacker) | ({"images": 0} if attacker["queries"] else {})
-  words = [needed(k, int(shown[k])) for k in _HELD if shown[k]]
-  return f", with {', '.join(words)}" if words else ", with the file alone"
-
-
-def needed(name: str, count: int) -> str:
-  """Return what is needed, in words."""
-  if name in _GRANTED:
-    return _GRANTED[name]
-  word = _HELD.get(name, name)
-  if count == 1 and name in _MANY:
-    word = {"queries": "query"}.get(name, word.removesuffix("s"))
-  return f"{count} {word}"
+  words = held.in_words(attacker) or ["the file alone"]
+  return f", with {', '.join(words)}"

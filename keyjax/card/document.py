@@ -69,6 +69,7 @@ def check(card: Mapping[str, Any]) -> None:
   if error is not None:
     raise CardError(_message_of(error))
   _check_numbers(card)
+  _check_shares(card)
   _check_classes(card)
   checklist.check(card["checklist"])
 
@@ -96,6 +97,18 @@ def _check_numbers(card: Mapping[str, Any]) -> None:
   for row in (*card["accuracy"], *card["attacks"], *others):
     if row["run"] >= len(card["runs"]):
       raise CardError(f"there is no run {row['run']}")
+
+
+def _check_shares(card: Mapping[str, Any]) -> None:
+  """Refuse a share below 0; the metrics of some tasks, as a cosine, may be."""
+  shares = card["data"].get("metric", "accuracy") == "accuracy"
+  found = [(x["condition"], x) for x in card["accuracy"] if shares]
+  for attack in card["attacks"]:
+    if shares or attack["goal"] != "function":
+      found += [(attack["attack"], x) for x in (attack, *attack["curve"])]
+  for name, score in found:
+    if score["low"] < 0:
+      raise CardError(f"{name}: a share is below 0")
 
 
 def unknown_mechanisms(card: Mapping[str, Any]) -> list[str]:
