@@ -16,11 +16,13 @@ from keyjax.attacks.privacy import shadows
 from keyjax.scheme import PyTree
 
 _POOL, _STEPS, _MODELS = 600, 60, 64
-# Name -> model, its arguments, and how many train side by side.
+# Name -> model, its arguments, times the images are enlarged, and how many
+# train side by side.
 _NETWORKS = {
-  "MLP 64-64-10": ("mlp", {"hidden": (64,)}, (64,)),
-  "MLP 64-256-10": ("mlp", {"hidden": (256,)}, (64, 16)),
-  "CNN": ("cnn", {}, (16,)),
+  "MLP 64-64-10": ("mlp", {"hidden": (64,)}, 1, (64,)),
+  "MLP 64-256-10": ("mlp", {"hidden": (256,)}, 1, (64, 16)),
+  "CNN, 8 x 8": ("cnn", {}, 1, (16,)),
+  "CNN, 32 x 32": ("cnn", {}, 4, (16, 4)),
 }
 
 
@@ -30,9 +32,9 @@ def rows(rounds: int) -> Iterator[dict[str, Any]]:
   Args:
     rounds: Rounds that are timed.
   """
-  for name, (kind, args, chunks) in _NETWORKS.items():
+  for name, (kind, args, scale, chunks) in _NETWORKS.items():
     models_of = 16 if kind == "cnn" else _MODELS
-    run = _training(kind, args, models_of)
+    run = _training(kind, args, scale, models_of)
     times = timing.interleaved(
       {str(c): functools.partial(run, c) for c in (1, *chunks)}, rounds
     )
@@ -47,7 +49,7 @@ def rows(rounds: int) -> Iterator[dict[str, Any]]:
 
 
 def _training(
-  kind: str, args: dict[str, Any], count: int
+  kind: str, args: dict[str, Any], scale: int, count: int
 ) -> Callable[[int], PyTree]:
   """Return a function that trains models, so many side by side."""
   config = base()
@@ -56,6 +58,7 @@ def _training(
   config.model_args.update(args)
   model = models.from_config(config, dataset)
   images = dataset.train_images[:_POOL].astype(np.float32) / 255
+  images = images.repeat(scale, 1).repeat(scale, 2)  # [n, h, w, c]
   pool = Examples(images, dataset.train_labels[:_POOL].astype(np.int32))
   members = shadows.split(count, _POOL)
 

@@ -5,7 +5,7 @@ data. A step is that of `fit`, which trains one model, or that of another
 procedure.
 
 Needs: data like the target's, and how it was trained. Cost: a training for each
-model; side by side they cost less than one after another.
+model; side by side, small ones cost less than one after another.
 """
 
 import functools
@@ -109,7 +109,9 @@ def train(
     steps: Number of steps.
     each: Least number of models with, and without, each example. LiRA needs 2;
       0 does not check, for models without the examples to be judged.
-    chunk: Models that are on the devices at the same time.
+    chunk: Models that are on the devices at the same time. On a CPU, pass 1
+      for convolutions of images above 8 x 8 or so: XLA has no fast ones there
+      with other kernels for each model.
     logits: Whether to return the models' logits for all data.
     loss: Loss of outputs and labels, as in `fit`; by default cross-entropy.
     devices: Devices that share the models of a chunk, each training its own; by
