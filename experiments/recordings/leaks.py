@@ -78,7 +78,7 @@ def _worker(
 ) -> Worker:
   model = workers.network(dataset, config.gradients.models[scene.model])
   like = attackers.random_pixels((2, *dataset.train_images.shape[1:]))
-  variables = jax.jit(model.init)(jax.random.key(seed), like)
+  variables = workers.initial(model, seed, like)
   if scene.trained:
     variables = workers.trained(
       model, variables, _take(dataset, rest), config.gradients.train_steps, seed

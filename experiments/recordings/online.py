@@ -99,9 +99,7 @@ def _start(
 ) -> Worker:
   model = workers.network(dataset, own)
   like = np.zeros((2, *dataset.train_images.shape[1:]), np.float32)
-  return workers.make(
-    model, jax.jit(model.init)(jax.random.key(seed), like), lock, like
-  )
+  return workers.make(model, workers.initial(model, seed, like), lock, like)
 
 
 def _shared(worker: Worker) -> dict[str, Any]:

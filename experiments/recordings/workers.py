@@ -70,6 +70,17 @@ def _network(name: str, public: tuple[Any, ...], args: str) -> nn.Module:
   return models.create(name, *public, **json.loads(args))
 
 
+def initial(model: nn.Module, seed: int, like: Any) -> dict[str, Any]:
+  """Return a model's initial variables."""
+  found: dict[str, Any] = _init(model)(jax.random.key(seed), like)
+  return found
+
+
+@functools.lru_cache(maxsize=32)  # It takes longer to compile than to attack.
+def _init(model: nn.Module) -> Any:
+  return jax.jit(model.init)
+
+
 @functools.lru_cache(maxsize=32)  # Programs are cached by its functions.
 def scheme(model: nn.Module, name: str) -> keyjax.Scheme:
   """Return a scheme of `plan.LOCKS` for a model."""
