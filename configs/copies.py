@@ -64,6 +64,7 @@ def get_config(word: str = "digits") -> ConfigDict:
     configure(
       config,
       queries=(100, 1000, 5000),
+      locked_sets=("real",),
       inputs=100,
       networks={"an MLP": {"model": "mlp", "hidden": (128,)}},
       recipes=recipes,

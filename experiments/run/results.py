@@ -97,7 +97,8 @@ def hardware() -> str:
   """Return the devices and the processor, as `1 x cpu, Xeon, 2 cores`."""
   kind = jax.devices()[0].device_kind
   cores = len(os.sched_getaffinity(0))
-  return f"{jax.device_count()} x {kind}, {_processor()}, {cores} cores"
+  many = "core" if cores == 1 else "cores"
+  return f"{jax.device_count()} x {kind}, {_processor()}, {cores} {many}"
 
 
 def _processor() -> str:
