@@ -28,6 +28,7 @@ from experiments.tables import (
 from keyjax.attacks import verdict
 
 Row = Mapping[str, Any]
+_COUNTS = ("changed_parameters", "outside_range")  # Weights of AdvParams.
 _BACK = 0.005  # The accuracy is as good as before within half a point.
 _BLOCK = re.compile(
   r"(<!-- begin (\w+): [^\n]* -->\n)(.*?)(<!-- end \2 -->)", re.S
@@ -118,6 +119,44 @@ def new_key(results: pathlib.Path) -> list[str]:
     for row in rows
   ]
   return [*markdown.lines(head, made), "", _origin(rows)]
+
+
+def in_range(results: pathlib.Path) -> list[str]:
+  """Return the table of AdvParams with and without bounds, over seeds."""
+  table = _table_rows(results, "table_mnist")
+  played = [
+    r
+    for r in headlines.read(results / "attacks.json")
+    if r["config"] == "attack_adv_range"
+  ]
+  if not table or not played:
+    return []
+  # Labels in the table, and as attacks name them.
+  pairs = (("adv_params", "unbounded"), ("in_range", "in_range"))
+  own = [{_place(r): r for r in table if r["scheme"] == x} for x, _ in pairs]
+  hit = [
+    {r["attack_title"]: r for r in played if r["scheme"] == x} for _, x in pairs
+  ]
+  counts = [
+    [_span([int(x) for x in rows[name, ""]["values"]]) for name in _COUNTS]
+    for rows in own
+  ]
+  made = [
+    [
+      "changed weights; of these outside their layer's range",
+      *map("; ".join, counts),
+    ],
+    ["no key", *(markdown.share(rows["accuracy", "no_key"]) for rows in own)],
+    *(
+      [name, *(markdown.median(rows[name]) for rows in hit)] for name in hit[0]
+    ),
+  ]
+  head = ("", "unbounded, `theta = 0.5`", "in range")
+  return [*markdown.lines(head, made), "", *map(_origin, (table, played))]
+
+
+def _place(row: Row) -> tuple[str, str]:
+  return row["metric"], row["condition"]
 
 
 def _seconds(values: Sequence[float]) -> str:
@@ -258,6 +297,7 @@ _BLOCKS: dict[str, Callable[[pathlib.Path], list[str]]] = {
   "copies": copies.copies,
   "data": speed.data,
   "homomorphic": homomorphic.homomorphic,
+  "in_range": in_range,
   "leaderboard": leaderboard.leaderboard,
   "judge": judge,
   "membership": membership.membership,
