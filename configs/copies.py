@@ -66,6 +66,7 @@ def get_config(word: str = "digits") -> ConfigDict:
       queries=(100, 1000, 5000),
       locked_sets=("real",),
       inputs=100,
+      suspects=2,  # Each is asked 600,000 times.
       networks={"an MLP": {"model": "mlp", "hidden": (128,)}},
       recipes=recipes,
       replies=_REPLIES,
