@@ -129,14 +129,14 @@ def in_range(results: pathlib.Path) -> list[str]:
     for r in headlines.read(results / "attacks.json")
     if r["config"] == "attack_adv_range"
   ]
-  if not table or not played:
-    return []
   # Labels in the table, and as attacks name them.
   pairs = (("adv_params", "unbounded"), ("in_range", "in_range"))
   own = [{_place(r): r for r in table if r["scheme"] == x} for x, _ in pairs]
   hit = [
     {r["attack_title"]: r for r in played if r["scheme"] == x} for _, x in pairs
   ]
+  if not all((*own, *hit)):
+    return []
   counts = [
     [_span([int(x) for x in rows[name, ""]["values"]]) for name in _COUNTS]
     for rows in own
