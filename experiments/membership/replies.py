@@ -9,8 +9,8 @@ from keyjax.defenses import answers
 _WITH_NUMBER: dict[str, tuple[Callable[..., Any], Callable[[str], Any], str]]
 _WITH_NUMBER = {
   "temperature": (answers.temperature, float, "temperature {}"),
-  "top": (answers.top, int, "the {} greatest probabilities"),
-  "round": (answers.rounded, int, "probabilities of {} digits"),
+  "top": (answers.top, int, "the top-{} probabilities"),
+  "round": (answers.rounded, int, "{}-digit probabilities"),
 }
 
 
@@ -28,7 +28,7 @@ def parse(
 
   Example:
     >>> parse("top:3")[0]
-    'the 3 greatest probabilities'
+    'the top-3 probabilities'
   """
   if text == "label":
     return "the label alone", answers.label
