@@ -285,9 +285,11 @@ def share(row: Row) -> str:
 
 
 def _origin(rows: Sequence[Row]) -> str:
-  row = rows[0]
-  commits = ", ".join(dict.fromkeys(r["commit"] for r in rows))
-  return (
-    f"(`{row['command']}`: commit {commits}; {row['hardware']}; "
-    f"{row['date'][:10]}.)"
-  )
+  """Return each command of the rows, and where it ran."""
+  fields = ("command", "commit", "hardware")
+  runs = {tuple(r[x] for x in fields): r["date"][:10] for r in rows}
+  told = [
+    f"`{command}`: commit {commit}; {hardware}; {date}"
+    for (command, commit, hardware), date in runs.items()
+  ]
+  return f"({'. '.join(told)}.)"
