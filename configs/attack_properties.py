@@ -5,8 +5,10 @@ r"""Do locked weights still reveal what the training data were like?
 
 192 shadow networks and as many targets for each of three properties of the
 digits: the digit 7 three times as frequent; none at all, which must show on
-plain weights; no difference, which must not. The figures are in
-docs/attacks/properties.md. Fewer networks:
+plain weights; no difference, which must not. The attacker has files, or the
+answers of a service to 100 images, and the networks of the last attacks are
+trained with differential privacy (`pip install 'keyjax[privacy]'`). The figures
+are in docs/attacks/properties.md. Fewer networks:
 `--config.attacks.frequent_plain.trials=48`, and so on for each attack.
 """
 
@@ -22,17 +24,26 @@ from experiments.run.config import (
 
 _NETWORKS = 192
 _STEPS = 200
+_QUERIES = 100
+_EPSILON = 4.0
 _PROPERTIES = {
   "frequent": "digit 7 three times as frequent",
   "absent": "no digit 7",
   "chance": "no difference",
 }
-_SHADOWS = {
-  "plain": "plain shadows",
-  "locked": "locked shadows",
-  "known_pair": "a known file of the same owner",
+# What the attacker sees, and labels of the locks where it differs.
+_LOCKED = "(?!none).*"  # Of a file without a lock, both are the same.
+_SEEN = {
+  "plain": ("from plain shadows", ".*"),
+  "locked": ("from locked shadows", _LOCKED),
+  "known_pair": ("from a known file of the same owner", "chain|counter"),
+  "answers": ("from logits of a service", ".*"),
+  "labels": ("from labels of a service", ".*"),
+  "wrong_key": ("from logits under wrong keys", _LOCKED),
+  "no_key": ("from logits of the file as it is", _LOCKED),
 }
-_SCHEMES = {"plain": ".*", "known_pair": "chain|counter"}
+_FILES = ("plain", "locked", "known_pair")
+_PRIVATE = ("plain", "answers", "labels")
 
 
 def get_config() -> ConfigDict:
@@ -51,17 +62,30 @@ def get_config() -> ConfigDict:
     ),
     keyed_noise=scheme("keyed_noise", "keyed noise"),
     hpnn=scheme("hpnn", "HPNN"),
+    shf=scheme("shf", "SHF, M=4", block_size=4),
+    np=scheme("np", "NP, M=4", block_size=4),
+    ffx=scheme("ffx", "FFX, M=4", block_size=4),
   )
-  for name, title in _PROPERTIES.items():
-    for shadows in _SHADOWS:
-      made = attack(
-        "property_inference",
-        f"{title}, from {_SHADOWS[shadows]}",
-        # Of a file without a lock, both are the same.
-        schemes=_SCHEMES.get(shadows, "(?!none).*"),
-        trials=_NETWORKS,
-        steps=_STEPS,
-        grid=({"property": name, "shadows": shadows},),
-      )
-      set_attacks(config, **{f"{name}_{shadows}": made})
+  for name in _PROPERTIES:
+    for seen, (_, schemes) in _SEEN.items():
+      set_attacks(config, **{f"{name}_{seen}": _judged(name, seen, schemes)})
+    for seen in _PRIVATE:
+      made = _judged(name, seen, "none", epsilon=_EPSILON)
+      set_attacks(config, **{f"{name}_{seen}_private": made})
   return config
+
+
+def _judged(name: str, seen: str, schemes: str, **private: float) -> ConfigDict:
+  title = f"{_PROPERTIES[name]}, {_SEEN[seen][0]}"
+  if private:
+    title += f", trained at epsilon {_EPSILON:g}"
+  queries = 0 if seen in _FILES else _QUERIES
+  return attack(
+    "property_inference",
+    title,
+    schemes=schemes,
+    trials=_NETWORKS,
+    steps=_STEPS,
+    grid=({"property": name, "shadows": seen} | private,),
+    queries=queries,
+  )

@@ -1,4 +1,4 @@
-"""Meta-classifiers: what do weights reveal about the training data?
+"""Meta-classifiers: what do weights and answers reveal of the training data?
 
 References:
   Ateniese et al., "Hacking Smart Machines with Smarter Ones", 2013:
@@ -20,6 +20,8 @@ from sklearn import linear_model, pipeline, preprocessing
 
 from keyjax.attacks import fit
 
+# Function of the shadows' features, their labels and the targets' features.
+Classifier = Callable[[Any, np.ndarray, Any], Any]
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _LARGEST = 1e3  # Ciphertext as floats goes up to 1e38.
 
@@ -131,9 +133,23 @@ def _fit_sets(params: Any, x: Any, label: jax.Array, steps: int) -> Any:
   return jax.lax.scan(step, (params, rule.init(params)), None, steps)[0][0]
 
 
-CLASSIFIERS: dict[str, Callable[..., Any]] = {
+def flat(answers: np.ndarray) -> np.ndarray:
+  """Return what networks answer, float32[nets, images * classes]."""
+  return answers.reshape(len(answers), -1)
+
+
+def mean(answers: np.ndarray) -> np.ndarray:
+  """Return the mean answer of each network, float32[nets, classes]."""
+  return answers.mean(1)
+
+
+CLASSIFIERS: dict[str, Classifier] = {
   "raw weights": functools.partial(linear, values),
   "statistics": functools.partial(linear, statistics),
   "sorted neurons": functools.partial(linear, ordered),
   "sets of neurons": sets,
+}
+OF_ANSWERS: dict[str, Classifier] = {
+  "all answers": functools.partial(linear, flat),
+  "mean answer": functools.partial(linear, mean),
 }

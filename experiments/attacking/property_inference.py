@@ -1,44 +1,71 @@
-"""Do locked weights still reveal a property of the training data?
+"""Do locked networks still reveal a property of the training data?
 
 Shadow networks and targets are trained on disjoint halves of the data, half of
 them with a property: the digit 7 three times as frequent; none at all (which
 must show on plain weights); no difference (which must not). Each is locked
-under a key of its own, and four meta-classifiers guess the property of the
-targets. One attacker learns from plain shadows, another from shadows that they
-locked under keys of their own. A third meets an owner with one secret for all
-files of Deep-Lock, and has one of these files and the weights in it: they open
-the others with its keystream, and learn from plain shadows.
+under a key of its own, and meta-classifiers guess the property of the targets.
 
 In a config `trials` is the number of shadows and of targets, `steps` those of
 training each network, and the grid's setting names the property and what the
-attacker learns from, `{"property": "frequent", "shadows": "locked"}`.
+attacker sees, `{"property": "frequent", "shadows": "locked"}`.
+
+Of files:
+
+    plain       the target's file; they learn from plain shadows
+    locked      the same, from shadows that they locked under their own keys
+    known_pair  one secret for all files of Deep-Lock, and the weights in one of
+                them: they open the others with its keystream
+
+Of answers to `attacker.queries` images of their own, learned from shadows that
+are asked in the same way:
+
+    answers     logits of a service with the right key
+    labels      its labels alone
+    wrong_key   logits under a wrong key
+    no_key      logits of the stolen file, run as it is
+
+With `"epsilon": 4.0`, all networks are trained with differential privacy, and
+are not locked.
 """
 
-import functools
 import re
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-import keyjax
-from experiments.attacking import classifiers, known_pair, rows, shadows
+from experiments.attacking import (
+  classifiers,
+  known_pair,
+  locked_nets,
+  private_nets,
+  rows,
+  shadows,
+)
+from experiments.attacking.locked_nets import TRAINED_UNDER, Locked
 from experiments.attacking.targets import Targets
 from experiments.run import results
-from keyjax import tree
 from keyjax.attacks import intervals
 from keyjax.attacks.game import Cost, Goal
-from keyjax.schemes import hpnn
 
 NAME = "property_inference"
 PAIR = "known_pair"
-LEARN_FROM = ("plain", "locked", PAIR)
+FILES = ("plain", "locked", PAIR)
+ANSWERS = ("answers", "labels", "wrong_key", "no_key")
+SERVED = ("answers", "labels")  # By a service with the right key.
 # Schemes that lock the weights of a plain model, or do as much (`lock_all`).
-_SCHEMES = ("identity", "deep_lock", "keyed_noise", "hpnn")
+_SCHEMES = ("identity", "deep_lock", "keyed_noise", "hpnn", *TRAINED_UNDER)
+
+
+class _Seen(NamedTuple):
+  """What the attacker sees: of their own shadows, and of the targets."""
+
+  own: Any
+  targets: Any
 
 
 def applies(mechanism: str) -> bool:
@@ -64,11 +91,12 @@ def check(config: ConfigDict, label: str) -> None:
       f"attacks.{label}: trials={spec.trials}, steps={spec.steps}: must be at "
       "least 2 networks, one of which has the property, and 1 step"
     )
-  known = {"property": (*shadows.PROPERTIES,), "shadows": LEARN_FROM}
   settings = spec.grid.settings
-  if len(settings) != 1 or set(settings[0]) != set(known):
+  known = {"property": (*shadows.PROPERTIES,), "shadows": (*FILES, *ANSWERS)}
+  if len(settings) != 1 or set(settings[0]) - {"epsilon"} != set(known):
     raise ValueError(
-      f"attacks.{label}.grid: must be one setting with {', '.join(known)}"
+      f"attacks.{label}.grid: must be one setting with {', '.join(known)}, and "
+      "epsilon if networks are private"
     )
   for field, values in known.items():
     if settings[0][field] not in values:
@@ -76,18 +104,28 @@ def check(config: ConfigDict, label: str) -> None:
         f"attacks.{label}.grid: {field}={settings[0][field]!r}: choose from "
         f"{', '.join(values)}"
       )
-  if settings[0]["shadows"] == PAIR:
-    _check_streams(config, label)
+  seen = settings[0]["shadows"]
+  if seen == PAIR:
+    _only(config, label, ("deep_lock",), f"{PAIR} is for files of deep_lock")
+  if "epsilon" in settings[0]:
+    only = "private networks are not locked"
+    _only(config, label, ("identity",), only)
+  queries = rows.attacker_of(spec, 1).queries
+  if (seen in ANSWERS) != (queries > 0):
+    raise ValueError(
+      f"attacks.{label}: queries={queries} for {seen}: must be the number of "
+      "images that are asked, or 0 for files"
+    )
 
 
-def _check_streams(config: ConfigDict, label: str) -> None:
+def _only(
+  config: ConfigDict, label: str, wanted: tuple[str, ...], why: str
+) -> None:
+  """Check that an attack is tried on some schemes alone."""
   for name, scheme in config.schemes.items():
     chosen = re.fullmatch(config.attacks[label].schemes, name)
-    if chosen and applies(scheme.scheme) and scheme.scheme != "deep_lock":
-      raise ValueError(
-        f"attacks.{label}: {PAIR} is for files of deep_lock, not {name}: set "
-        "schemes"
-      )
+    if chosen and applies(scheme.scheme) and scheme.scheme not in wanted:
+      raise ValueError(f"attacks.{label}: {why}, not {name}: set schemes")
 
 
 class PropertyInference:
@@ -108,30 +146,29 @@ class PropertyInference:
     """Judge one pair of labels and return its row."""
     spec = self._config.attacks[label]
     setting = dict(spec.grid.settings[0])
-    own, targets = self._networks(setting["property"], spec)
+    data = self._targets.job.dataset
+    attacker = rows.attacker_of(spec, len(data.train_labels))
+    nets = self._networks(scheme, setting, spec)
     start, busy = time.perf_counter(), time.process_time()
-    learned = own.params
-    if setting["shadows"] == "locked":
-      learned = self._files(scheme, own.params)
-    if setting["shadows"] == PAIR:
-      lock = self._targets.job.locks[scheme].scheme
-      stolen = known_pair.opened(lock, own.params, targets.params)
-    else:
-      stolen = self._files(scheme, targets.params)
-    hits = hits_of(own, learned, targets, stolen)
+    seen, served = self._seen(scheme, setting, nets, attacker.queries)
+    own, targets = nets
+    tried = classifiers.CLASSIFIERS
+    if setting["shadows"] in ANSWERS:
+      tried = classifiers.OF_ANSWERS
+    hits = hits_of(tried, seen.own, own.label, seen.targets, targets.label)
     best = max(hits, key=lambda k: hits[k])
     total = len(targets.label)
     low, high = intervals.clopper_pearson(hits[best], total, len(hits))
-    data = self._targets.job.dataset
-    attacker = rows.attacker_of(spec, len(data.train_labels))
     cost = Cost(
       steps=spec.steps,
+      queries=attacker.queries,
       seconds=round(time.perf_counter() - start, 6),
       cpu_seconds=round(time.process_time() - busy, 6),
     )
+    wanted = "api" if setting["shadows"] in SERVED else "wrong"
     return results.row(
       rows.fields(self._config, scheme, label, attacker),
-      condition=rows.condition(self._config, scheme, "wrong"),
+      condition=rows.condition(self._config, scheme, wanted),
       metric=str(Goal.DISTINGUISH),
       value=hits[best] / total,
       low=low,
@@ -139,92 +176,146 @@ class PropertyInference:
       interval="Clopper-Pearson over networks, Bonferroni over classifiers",
       cost=cost._asdict(),
       curve=[],
-      details={k: n / total for k, n in hits.items()} | {"best": best},
+      details={k: n / total for k, n in hits.items()} | {"best": best} | served,
       setting=setting,
       property=setting["property"],
       networks=total,
+      **self._promised(setting, spec),
     )
 
+  def _seen(
+    self,
+    scheme: str,
+    setting: Mapping[str, Any],
+    nets: tuple[shadows.Nets, shadows.Nets],
+    queries: int,
+  ) -> tuple[_Seen, dict[str, Any]]:
+    """Return what the attacker sees, and what else the row says of it."""
+    own, targets = nets
+    kind = setting["shadows"]
+    if kind == PAIR:
+      lock = self._targets.job.locks[scheme].scheme
+      found = known_pair.opened(lock, own.params, targets.params)
+      return _Seen(own.params, found), {}
+    stolen = self._locked(scheme, targets)
+    if kind == "plain":
+      return _Seen(own.params, stolen.floats), {}
+    mine = self._locked(scheme, own)
+    if kind == "locked":
+      return _Seen(mine.floats, stolen.floats), {}
+    logits = _Seen(
+      *(self._answers(scheme, kind, x, queries) for x in (mine, stolen))
+    )
+    nonfinite = int((~np.isfinite(logits.targets)).any(-1).sum())
+    as_seen = (
+      locked_nets.labels if kind == "labels" else locked_nets.log_probabilities
+    )
+    return _Seen(*map(as_seen, logits)), {"nonfinite": nonfinite}
+
+  def _answers(
+    self, scheme: str, kind: str, locked: Locked, queries: int
+  ) -> np.ndarray:
+    """Return the logits of networks for images of the attacker."""
+    apply_fn = self._targets.job.model.apply
+    images = self._half(0)[0][:queries].astype(np.float32) / 255
+    if kind == "no_key" or not jax.tree.leaves(locked.keys):
+      return locked_nets.answers(apply_fn, locked.floats, images)
+    lock = self._targets.job.locks[scheme].scheme
+    keys = locked.keys
+    if kind == "wrong_key":
+      one = jax.tree.map(lambda x: x[0], locked.floats)
+      count = len(jax.tree.leaves(keys)[0])
+      keys = locked_nets.new_keys(lock, one, count, self._batch())
+    return locked_nets.answers(apply_fn, locked.files, images, lock, keys)
+
   def _networks(
-    self, name: str, spec: ConfigDict
+    self, scheme: str, setting: Mapping[str, Any], spec: ConfigDict
   ) -> tuple[shadows.Nets, shadows.Nets]:
-    """Return shadows and targets, trained once for all schemes."""
-    wanted = (name, spec.trials, spec.steps)
+    """Return shadows and targets, trained once for all schemes that can."""
+    under = scheme if self._mechanism(scheme) in TRAINED_UNDER else ""
+    epsilon = setting.get("epsilon")
+    wanted = (setting["property"], spec.trials, spec.steps, under, epsilon)
     if wanted not in self._trained:
-      self._trained[wanted] = self._train(name, spec.trials, spec.steps)
+      first, second = (self._train(half, *wanted) for half in (0, 1))
+      self._trained[wanted] = first, second
     return self._trained[wanted]
 
   def _train(
-    self, name: str, count: int, steps: int
-  ) -> tuple[shadows.Nets, shadows.Nets]:
-    job = self._targets.job
+    self,
+    half: int,
+    name: str,
+    count: int,
+    steps: int,
+    under: str,
+    epsilon: float | None,
+  ) -> shadows.Nets:
     kinds = list(shadows.PROPERTIES)
-    run = job.config.train.seed
-    seed = 2 * (len(kinds) * run + kinds.index(name))
-    first, second = (
-      shadows.train(
-        job.model,
-        job.dataset.train_images[half::2],
-        job.dataset.train_labels[half::2],
-        prevalence=shadows.PROPERTIES[name],
-        count=count,
-        steps=steps,
-        seed=seed + half,
+    run = self._targets.job.config.train.seed
+    seed = 2 * (len(kinds) * run + kinds.index(name)) + half
+    model, prevalence = self._targets.job.model, shadows.PROPERTIES[name]
+    images, labels = self._half(half)
+    if epsilon is not None:
+      found = private_nets.guarantee(len(labels), epsilon, steps)
+      return private_nets.train(
+        model, images, labels, prevalence, count, found, seed
       )
-      for half in (0, 1)
+    lock = self._targets.job.locks[under].scheme if under else None
+    keys = None
+    if lock is not None:
+      keys = locked_nets.new_keys(lock, None, count, self._batch())
+    return shadows.train(
+      model, images, labels, prevalence, count, steps, seed, lock, keys
     )
-    return first, second
 
-  def _files(self, scheme: str, params: Any) -> Any:
-    """Return the locked files of networks, as floats; see `lock_all`."""
+  def _promised(
+    self, setting: Mapping[str, Any], spec: ConfigDict
+  ) -> dict[str, Any]:
+    """Return what the training of the targets guarantees, if anything."""
+    if "epsilon" not in setting:
+      return {}
+    size, epsilon = len(self._half(1)[1]), setting["epsilon"]
+    found = private_nets.guarantee(size, epsilon, spec.steps)
+    return {"privacy": found.fields()}
+
+  def _half(self, half: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the images and labels of shadows (0) or of targets (1)."""
+    data = self._targets.job.dataset
+    return data.train_images[half::2], data.train_labels[half::2]
+
+  def _batch(self) -> dict[str, Any]:
     images = self._targets.job.dataset.train_images[:1]
-    return lock_all(
+    return {"image": jnp.asarray(images.astype(np.float32) / 255)}
+
+  def _mechanism(self, scheme: str) -> str:
+    return str(self._config.schemes[scheme].scheme)
+
+  def _locked(self, scheme: str, nets: shadows.Nets) -> Locked:
+    """Return the locked files of networks, under keys of their own."""
+    return locked_nets.lock_all(
       self._targets.job.locks[scheme].scheme,
-      self._config.schemes[scheme].scheme,
-      params,
-      batch={"image": jnp.asarray(images.astype(np.float32) / 255)},
+      self._mechanism(scheme),
+      nets,
+      self._batch(),
     )
 
 
 def hits_of(
-  own: shadows.Nets, learned: Any, targets: shadows.Nets, stolen: Any
+  tried: Mapping[str, classifiers.Classifier],
+  own: Any,
+  label: np.ndarray,
+  targets: Any,
+  truth: np.ndarray,
 ) -> dict[str, int]:
   """Return how many properties each classifier guesses right.
 
   Args:
-    own: The attacker's shadows.
-    learned: Their files, as the attacker learns from them.
-    targets: The networks that are judged.
-    stolen: Their locked files.
+    tried: The classifiers.
+    own: What the attacker sees of their own shadows.
+    label: int32[n], which of these have the property.
+    targets: What they see of the networks that are judged.
+    truth: int32[m], which of these have it.
   """
   return {
-    kind: int((guess(learned, own.label, stolen) == targets.label).sum())
-    for kind, guess in classifiers.CLASSIFIERS.items()
+    kind: int((guess(own, label, targets) == truth).sum())
+    for kind, guess in tried.items()
   }
-
-
-def lock_all(scheme: keyjax.Scheme, name: str, params: Any, batch: Any) -> Any:
-  """Lock each network under a key of its own; return the files as floats.
-
-  Args:
-    scheme: Scheme that locks.
-    name: Name of the scheme. HPNN's file is the plain network with signs
-      absorbed: training under its key gives the same (capacity theorem).
-    params: Tree with a first axis over networks.
-    batch: Argument of `keygen`.
-  """
-  one = jax.tree.map(lambda x: x[0], params)
-  count = len(jax.tree.leaves(params)[0])
-  keys = [
-    scheme.keygen(keyjax.Secret.generate(), one, batch) for _ in range(count)
-  ]
-  if not jax.tree.leaves(keys[0]):
-    return params
-  encrypt: Callable[..., Any] = scheme.encrypt
-  if name == "hpnn":
-    encrypt = hpnn.absorb
-  stacked = jax.tree.map(lambda *x: jnp.stack(x), *keys)
-  return tree.as_floats(_vmapped(encrypt)(stacked, params), params)
-
-
-_vmapped = functools.lru_cache(maxsize=16)(lambda f: jax.jit(jax.vmap(f)))

@@ -18,8 +18,10 @@ from experiments.tables import (
   leaderboard,
   markdown,
   membership,
+  over_seeds,
   parity,
   pretrained,
+  properties,
   recording,
   robustness,
   speed,
@@ -69,7 +71,11 @@ def fill(text: str, results: pathlib.Path) -> str:
 
 def attacks(results: pathlib.Path) -> list[str]:
   """Return the table of attacks over seeds."""
-  rows = _played(results, of_owners=False)
+  rows = [
+    r
+    for r in _played(results, of_owners=False)
+    if r["config"] != properties.CONFIG  # They have a page of their own.
+  ]
   if not rows:
     return []
   head = (
@@ -84,7 +90,9 @@ def attacks(results: pathlib.Path) -> list[str]:
   return [
     *markdown.lines(head, [_attack(r) for r in rows]),
     "",
-    *(_origin([r for r in rows if r["config"] == x]) for x in configs),
+    *(
+      over_seeds.origin([r for r in rows if r["config"] == x]) for x in configs
+    ),
   ]
 
 
@@ -118,7 +126,7 @@ def new_key(results: pathlib.Path) -> list[str]:
     ]
     for row in rows
   ]
-  return [*markdown.lines(head, made), "", _origin(rows)]
+  return [*markdown.lines(head, made), "", over_seeds.origin(rows)]
 
 
 def in_range(results: pathlib.Path) -> list[str]:
@@ -152,7 +160,11 @@ def in_range(results: pathlib.Path) -> list[str]:
     ),
   ]
   head = ("", "unbounded, `theta = 0.5`", "in range")
-  return [*markdown.lines(head, made), "", *map(_origin, (table, played))]
+  return [
+    *markdown.lines(head, made),
+    "",
+    *map(over_seeds.origin, (table, played)),
+  ]
 
 
 def _place(row: Row) -> tuple[str, str]:
@@ -226,7 +238,11 @@ def judge(results: pathlib.Path) -> list[str]:
         "" if plain else verdict.in_words(own[0]["mechanism"], options),
       ]
     )
-  return [*markdown.lines([*head, "verdict"], made), "", _origin(rows)]
+  return [
+    *markdown.lines([*head, "verdict"], made),
+    "",
+    over_seeds.origin(rows),
+  ]
 
 
 def accuracy(results: pathlib.Path) -> list[str]:
@@ -255,7 +271,7 @@ def _under_keys(found: Sequence[Sequence[Row]]) -> list[str]:
       made.append(
         [where, "none" if plain else own[0]["title"], *_accuracies(own)]
       )
-  return [*markdown.lines(head, made), "", *map(_origin, found)]
+  return [*markdown.lines(head, made), "", *map(over_seeds.origin, found)]
 
 
 def _table_rows(results: pathlib.Path, name: str) -> list[dict[str, Any]]:
@@ -278,18 +294,6 @@ def _accuracies(own: Sequence[Row]) -> list[str]:
   ]
 
 
-def _origin(rows: Sequence[Row]) -> str:
-  """Say where the rows of a table come from."""
-  seeds = ", ".join(map(str, rows[0]["seeds"]))
-  commits = ", ".join(dict.fromkeys(x for r in rows for x in r["commit"]))
-  hardware = "; ".join(dict.fromkeys(x for r in rows for x in r["hardware"]))
-  dates = sorted(x[:10] for r in rows for x in r["date"])
-  return (
-    f"- `{rows[0]['config']}`: seeds {seeds}; commits {commits}; {hardware}; "
-    f"{' to '.join(dict.fromkeys((dates[0], dates[-1])))}."
-  )
-
-
 _BLOCKS: dict[str, Callable[[pathlib.Path], list[str]]] = {
   "accuracy": accuracy,
   "attacks": attacks,
@@ -307,6 +311,7 @@ _BLOCKS: dict[str, Callable[[pathlib.Path], list[str]]] = {
   "poisoning": survey.poisoning,
   "trojans": survey.trojans,
   "pretrained": pretrained.pretrained,
+  "properties": properties.properties,
   "recording": recording.recording,
   "robustness": robustness.robustness,
   "scenes": scenes,

@@ -36,6 +36,19 @@ _COMMON = (
 _PLAY = tuple(
   f"keyjax/attacks/{x}.py" for x in ("fit", "game", "referee", "views")
 )
+# A measurement of its own, and its modules: no other attack depends on them.
+_PROPERTIES = "property_inference"
+_OF_PROPERTIES = tuple(
+  f"experiments/attacking/{x}.py"
+  for x in (
+    _PROPERTIES,
+    "classifiers",
+    "known_pair",
+    "locked_nets",
+    "private_nets",
+    "shadows",
+  )
+)
 _SAME = (
   "config",
   "dataset",
@@ -95,7 +108,7 @@ RUNS = (
     r"shf/(sinkhorn|scratch)|np/gates|(np|ffx)/conv|.*/jigsaw_100",
   ),
   Run("attack_cryptanalytic", r".*/(blind_10000|extract)"),
-  Run("attack_properties", r".*/absent_.*"),
+  Run("attack_properties", r".*/.*"),
   Run("attack_adv_range", r".*/.*"),
   Run("attack_new_key", r".*/.*"),
   Run("attack_batch_norm", r".*/.*"),
@@ -162,6 +175,8 @@ def moved(run: Run, rows: Sequence[Row], seeds: int) -> str:
   paths += sorted(_files([x.__module__ for x in used]) - _CIPHERS)
   if not run.is_table:
     paths += [*_PLAY, "experiments/attacking"]
+    if not any(r["game"] == _PROPERTIES for r in measured):
+      paths += [f":(exclude){x}" for x in _OF_PROPERTIES]
     paths += sorted(_files({_module(r["game"]) for r in measured} - {""}))
   commits = dict.fromkeys(x for r in measured for x in r["commit"])
   changed = [c for c in commits if not _same_code(c, paths)]
@@ -271,6 +286,10 @@ def _over_seeds(
   details = [r["details"] for r in rows]
   made = {k: first[k] for k in _SAME if k in first} | {"network": network}
   made |= over_seeds.median([r["value"] for r in rows])
+  if "property" in first:
+    made |= {"property": first["property"], "seen": first["setting"]["shadows"]}
+  if "privacy" in first:
+    made["privacy"] = first["privacy"]
   if "right" in first:
     made["right"] = over_seeds.median([r["right"] for r in rows])
   if "won" in details[0]:

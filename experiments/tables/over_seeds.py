@@ -135,3 +135,15 @@ def without_folders(command: str) -> str:
     'python -m experiments.main --workdir=a'
   """
   return re.sub(r"(?<==)(gs:/)?/\S*/", "", command)
+
+
+def origin(rows: Sequence[Mapping[str, Any]]) -> str:
+  """Say where the rows of a table come from, as an item of a list."""
+  seeds = ", ".join(map(str, rows[0]["seeds"]))
+  commits = ", ".join(dict.fromkeys(x for r in rows for x in r["commit"]))
+  hardware = "; ".join(dict.fromkeys(x for r in rows for x in r["hardware"]))
+  dates = sorted(x[:10] for r in rows for x in r["date"])
+  return (
+    f"- `{rows[0]['config']}`: seeds {seeds}; commits {commits}; {hardware}; "
+    f"{' to '.join(dict.fromkeys((dates[0], dates[-1])))}."
+  )

@@ -184,7 +184,11 @@ def _named(row: Row) -> str:
 def _asides(played: Sequence[Row], unjudged: int) -> list[str]:
   """Return what a file under this lock reveals or accepts all the same."""
   leaks = [
-    _named(r) for r in played if r["metric"] == "distinguish" and r["low"] > 0.5
+    _named(r)
+    for r in played
+    if r["metric"] == "distinguish" and r["low"] > 0.5
+    # What a service answers with the key is no matter of the lock.
+    if r["condition"] != "api"
   ]
   forged = any(r["metric"] == "forge" and r["value"] == 1 for r in played)
   return [

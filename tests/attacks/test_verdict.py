@@ -79,7 +79,8 @@ def test_fine_tuning_counts_by_its_gain(value: float, words: str) -> None:
 def test_what_a_file_reveals_or_accepts_is_named() -> None:
   noise = row("three_words", 0.9, metric="distinguish")
   forged = row("flip_sign", 1.0, metric="forge")
-  found = verdict.in_words("deep_lock", COUNTER, [noise, forged])
+  served = row("no digit 7", 1.0, metric="distinguish", condition="api")
+  found = verdict.in_words("deep_lock", COUNTER, [noise, forged, served])
   assert found == (
     "no break known; leaks: three words (90.0 %); malleable: a changed file "
     "opens"

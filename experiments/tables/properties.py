@@ -1,0 +1,83 @@
+"""Tables of docs/attacks/properties.md: what networks reveal of their data.
+
+Rows are those of `configs/attack_properties.py`, over seeds.
+"""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments.tables import headlines, markdown, over_seeds
+
+Row = Mapping[str, Any]
+CONFIG = "attack_properties"
+# The setting of an attack, in words.
+_FILES = {
+  "plain": "file; learned from plain shadows",
+  "locked": "file; from locked shadows",
+  "known_pair": "file; one secret for all, and a known file",
+}
+_ANSWERS = {
+  "answers": "service, right key: logits",
+  "labels": "service, right key: labels alone",
+  "wrong_key": "service, wrong keys: logits",
+  "no_key": "stolen file, run as it is: logits",
+}
+
+
+def properties(results: pathlib.Path) -> list[str]:
+  """Return the tables: files, answers, and networks of private training.
+
+  Args:
+    results: Folder with `attacks.json`.
+  """
+  rows = headlines.read(results / "attacks.json")
+  rows = [r for r in rows if r["config"] == CONFIG]
+  if not rows:
+    return []
+  open_rows = [r for r in rows if "privacy" not in r]
+  made: list[str] = []
+  for what, seen in (
+    ("what the attacker has of each network", _FILES),
+    ("whom the attacker asks", _ANSWERS),
+  ):
+    made += [*_table(what, open_rows, seen), ""]
+  made += _private([r for r in rows if "privacy" in r])
+  return [*made, over_seeds.origin(rows)]
+
+
+def _table(
+  what: str, rows: Sequence[Row], seen: Mapping[str, str]
+) -> list[str]:
+  """Return a line for each lock and view, a column for each property."""
+  names = list(dict.fromkeys(r["property"] for r in rows))
+  by = {(r["scheme"], r["seen"], r["property"]): r for r in rows}
+  titles = {r["scheme"]: r["title"] for r in rows}
+  body = [
+    [title, words, *(_share(by.get((label, kind, x))) for x in names)]
+    for label, title in titles.items()
+    for kind, words in seen.items()
+    if any((label, kind, x) in by for x in names)
+  ]
+  return list(markdown.lines(["lock", what, *names], body)) if body else []
+
+
+def _share(row: Row | None) -> str:
+  return "" if row is None else markdown.median(row)
+
+
+def _private(rows: Sequence[Row]) -> list[str]:
+  """Return the table of private training, with all that its figure assumes."""
+  if not rows:
+    return []
+  found = rows[0]["privacy"]
+  words = (
+    f"Trained with differential privacy, epsilon {found['epsilon']:.2f} at "
+    f"delta {found['delta']:g}, for {found['relation']}; {found['examples']} "
+    f"examples, {found['steps']} steps, sampling {found['sampling']}; noise of "
+    f"{found['noise_multiplier']:.2f} times the clipping norm of "
+    f"{found['clipping_norm']:g}; accountant {found['accountant']}; "
+    f"{found['scope']}:"
+  )
+  what = "what the attacker has or asks"
+  return [words, "", *_table(what, rows, _FILES | _ANSWERS), ""]
