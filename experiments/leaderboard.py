@@ -27,7 +27,8 @@ from ml_collections import ConfigDict
 from experiments.run import errors, results
 from experiments.run.measuring_flags import LIST, RUNS, SEEDS
 from experiments.tables import blocks, headlines, leaderboard, playing
-from experiments.tables.headlines import ROOT, Run
+from experiments.tables.code import ROOT
+from experiments.tables.headlines import Run
 
 _SCHEMES = flags.DEFINE_string("schemes", ".*", "Regular expression.")
 _NAME = "leaderboard"

@@ -26,7 +26,8 @@ from experiments import table
 from experiments.run import errors, results
 from experiments.run.measuring_flags import LIST, RUNS, SEEDS
 from experiments.tables import blocks, headlines, playing
-from experiments.tables.headlines import ROOT, Run
+from experiments.tables.code import ROOT
+from experiments.tables.headlines import Run
 
 _CONFIGS = flags.DEFINE_string("configs", ".*", "Regular expression.")
 _MEASURE = flags.DEFINE_bool("measure", True, "Run what is out of date.")

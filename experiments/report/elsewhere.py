@@ -6,12 +6,12 @@ from typing import Any
 
 from experiments.report.svg import percent
 from experiments.report.view import Scheme
-from experiments.tables import headlines
+from experiments.tables import code, headlines
 from experiments.tables.leaderboard import lock_name
 from keyjax.card.sections.accuracy import MOSTLY_NONFINITE
 
 _FIELDS = ("mechanism", "options", "value", "values", "nonfinite", "seen")
-_FILE = headlines.ROOT / "results" / "table_mnist.json"
+_FILE = code.ROOT / "results" / "table_mnist.json"
 
 
 def mnist(schemes: Sequence[Scheme], file: pathlib.Path = _FILE) -> str:

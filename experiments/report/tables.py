@@ -19,7 +19,7 @@ from experiments.report.view import (
   span,
 )
 from experiments.report.worth import Worth
-from experiments.tables import headlines, leaderboard
+from experiments.tables import code, leaderboard
 
 
 def accuracies(plain: Scheme, schemes: Sequence[Scheme]) -> Html | None:
@@ -69,7 +69,7 @@ def verdicts(schemes: Sequence[Scheme]) -> dict[str, str]:
 
 def worths_of(schemes: Sequence[Scheme]) -> list[Worth]:
   """Return what is known of locks, against which this run played no attack."""
-  measured = leaderboard.measured(headlines.ROOT / "results")
+  measured = leaderboard.measured(code.ROOT / "results")
   found = [
     Worth(
       title=s.title,

@@ -2,23 +2,22 @@
 
 A run is one config with several seeds: each trains its own network, with its
 own keys, and `experiments.main` or `experiments.attack` judges it. Its rows are
-out of date once the code that they depend on differs from their commit; its
-comments, docstrings and texts of known breaks do not count.
+out of date once the code that they depend on differs from their commit; see
+`experiments.tables.code`.
 """
 
 import ast
 import pathlib
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from experiments.run import results
-from experiments.tables import over_seeds
+from experiments.tables import code, over_seeds
+from experiments.tables.code import ROOT
 from keyjax.attacks import registry
 from keyjax.attacks.intervals import clopper_pearson
 from keyjax.schemes import registry as schemes
 
-ROOT = pathlib.Path(__file__).parents[2]
 Row = Mapping[str, Any]
 # Code that every figure depends on, in addition to its config, its schemes and
 # attacks. The ciphers are not among them, nor the schemes that only encrypt:
@@ -179,7 +178,7 @@ def moved(run: Run, rows: Sequence[Row], seeds: int) -> str:
       paths += [f":(exclude){x}" for x in _OF_PROPERTIES]
     paths += sorted(_files({_module(r["game"]) for r in measured} - {""}))
   commits = dict.fromkeys(x for r in measured for x in r["commit"])
-  changed = [c for c in commits if not _same_code(c, paths)]
+  changed = [c for c in commits if not code.same(c, paths)]
   return f"code moved since {', '.join(changed)}" if changed else ""
 
 
@@ -216,48 +215,6 @@ def _files(modules: Iterable[str]) -> set[str]:
 
 def _within(module: str | None, package: str) -> bool:
   return module is not None and f"{module}.".startswith(f"{package}.")
-
-
-def _same_code(commit: str, paths: Iterable[str]) -> bool:
-  """Return whether code is as it was at a commit, which is known."""
-  changed = _git("diff", "--name-only", commit, "--", *paths)
-  return changed is not None and all(
-    _same_program(_git("show", f"{commit}:{name}"), ROOT / name)
-    for name in changed.splitlines()
-  )
-
-
-def _git(*argv: str) -> str | None:
-  """Return what git prints; None if it fails."""
-  found = subprocess.run(
-    ["git", "-C", str(ROOT), *argv], capture_output=True, text=True, check=False
-  )
-  return found.stdout if found.returncode == 0 else None
-
-
-def _same_program(before: str | None, file: pathlib.Path) -> bool:
-  if before is None or file.suffix != ".py" or not file.exists():
-    return False
-  return _program(before) == _program(file.read_text())
-
-
-def _program(text: str) -> str:
-  """Return a file's syntax tree, without the prose that it holds for readers.
-
-  Example:
-    >>> _program("x = 1  # One.") == _program("x = 1")
-    True
-    >>> _program("x = 1") == _program("x = 2")
-    False
-  """
-  tree = ast.parse(text)
-  documented = ast.Module, ast.ClassDef, ast.FunctionDef
-  for node in ast.walk(tree):
-    if isinstance(node, documented) and ast.get_docstring(node) is not None:
-      del node.body[0]
-    if isinstance(node, ast.Call):
-      node.keywords = [k for k in node.keywords if k.arg != "known_break"]
-  return ast.dump(tree)
 
 
 def over_runs(

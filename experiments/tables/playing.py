@@ -5,7 +5,8 @@ import subprocess
 import sys
 
 from experiments.run import results
-from experiments.tables.headlines import ROOT, Run
+from experiments.tables.code import ROOT
+from experiments.tables.headlines import Run
 
 
 def play(run: Run, seeds: int, home: pathlib.Path) -> list[pathlib.Path]:

@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from experiments.attacking import plan
-from experiments.tables import blocks, headlines, robustness, speed, survey
+from experiments.tables import (
+  blocks,
+  code,
+  headlines,
+  robustness,
+  speed,
+  survey,
+)
 from experiments.tables.headlines import Run
 from keyjax.attacks.intervals import clopper_pearson
 from tests import cards
@@ -64,7 +71,7 @@ def test_what_moved_is_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
     asked.extend(paths)
     return commit == "0123abc"
 
-  monkeypatch.setattr(headlines, "_same_code", same_code)
+  monkeypatch.setattr(code, "same", same_code)
   run = Run("matrix", ".*")
   found = rows()
   assert headlines.moved(run, [], 3) == "never run"
@@ -78,34 +85,6 @@ def test_what_moved_is_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
   assert not unused & set(asked)
   found[0]["commit"][1] = "89abcde"
   assert headlines.moved(run, found, 3) == "code moved since 89abcde"
-
-
-@pytest.mark.parametrize(
-  "edit, same",
-  [
-    (("Add one.", "Add 1."), True),
-    (("# Why.", ""), True),
-    (("a line search", "images"), True),
-    (("x + 1", "x + 2"), False),
-    (("mark", "sign"), False),
-  ],
-)
-def test_prose_does_not_count_as_code(
-  edit: tuple[str, str], same: bool
-) -> None:
-  text = '''
-register("mark", known_break="a line search")  # Why.
-def f(x):
-  """Add one."""
-  return x + 1
-'''
-  assert edit[0] in text
-  made = headlines._program(text.replace(*edit))
-  assert (made == headlines._program(text)) == same
-
-
-def test_code_of_an_unknown_commit_has_moved() -> None:
-  assert not headlines._same_code("0000000-dirty", ["keyjax"])
 
 
 @pytest.mark.parametrize("run", headlines.RUNS, ids=lambda run: run.name)

@@ -6,7 +6,7 @@ import pytest
 
 from experiments import report
 from experiments.report import elsewhere, svg, tables, view, worth
-from experiments.tables import headlines, leaderboard
+from experiments.tables import code, leaderboard
 from tests.experiments.report.test_report import accuracy, parse, plain, words
 from tests.experiments.test_leaderboard import row
 
@@ -23,7 +23,7 @@ def schemes(*locks):
 
 @pytest.fixture
 def results(tmp_path, monkeypatch):
-  monkeypatch.setattr(headlines, "ROOT", tmp_path)
+  monkeypatch.setattr(code, "ROOT", tmp_path)
   (tmp_path / "results").mkdir()
   return tmp_path / "results"
 
