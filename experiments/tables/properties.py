@@ -32,7 +32,7 @@ def properties(results: pathlib.Path) -> list[str]:
     results: Folder with `attacks.json`.
   """
   rows = headlines.read(results / "attacks.json")
-  rows = [r for r in rows if r["config"] == CONFIG]
+  rows = [r for r in rows if r["config"] == CONFIG and "property" in r]
   if not rows:
     return []
   open_rows = [r for r in rows if "privacy" not in r]
