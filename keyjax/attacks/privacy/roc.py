@@ -8,6 +8,11 @@ Scores that are NaN are all tied, above or below all others, whichever gives the
 smaller AUC: they are counted, and an attack gains nothing by them. Where all
 are NaN, that is chance.
 
+Figures are those of thresholds alone. jax-privacy's `CanaryScoreAuditor`, which
+bounds epsilon in `keyjax.defenses.private`, reads the concave hull of the same
+curve: thresholds mixed by a coin, chosen once the answers are known, for which
+scores that say nothing have an AUC above one half.
+
 Source: Nicholas Carlini et al., "Membership inference attacks from first
 principles", IEEE S&P 2022, sections III and IV.
 """

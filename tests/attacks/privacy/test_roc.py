@@ -55,6 +55,34 @@ def test_every_figure_is_that_of_a_loop(name):
   )
 
 
+def hull(found):
+  """Return the concave hull of a curve: float64[points, 2]."""
+  kept = []
+  for x, y in zip(found.fpr, found.tpr, strict=True):
+    while len(kept) > 1:
+      (a, b), (c, d) = kept[-2:]
+      if (c - a) * (y - b) < (d - b) * (x - a):
+        break
+      kept.pop()
+    kept.append((x, y))
+  return np.array(kept)
+
+
+@pytest.mark.parametrize("name", ["all different", "ties", "two values"])
+def test_the_auditor_of_jax_privacy_reads_the_hull_of_the_curve(name):
+  auditing = pytest.importorskip("jax_privacy.auditing")
+  scores = SCORES[name]
+  found = roc.curve(scores, MEMBERS)
+  auditor = auditing.CanaryScoreAuditor(scores[MEMBERS], scores[~MEMBERS])
+  x, y = hull(found).T
+  assert auditor.attack_auroc() == pytest.approx(np.trapezoid(y, x))
+  assert roc.auc(found) <= auditor.attack_auroc() + 1e-12
+  for rate in (0.01, 0.1):
+    most = float(auditor.tpr_at_given_fpr(rate))
+    assert most == pytest.approx(np.interp(rate, x, y))
+    assert roc.tpr_at(found, rate) <= most + 1e-12
+
+
 def test_a_threshold_of_the_curve_is_what_it_says():
   scores = SCORES["ties"]
   found = roc.curve(scores, MEMBERS)
