@@ -171,6 +171,22 @@ def _place(row: Row) -> tuple[str, str]:
   return row["metric"], row["condition"]
 
 
+def batch_norm(results: pathlib.Path) -> list[str]:
+  """Return the table of fine-tuning batch norm alone, by lock and attack."""
+  played = headlines.read(results / "attacks.json")
+  rows = [r for r in played if r["config"] == "attack_batch_norm"]
+  if not rows:
+    return []
+  names = dict.fromkeys(r["attack_title"] for r in rows)
+  made = []
+  for own in _by_scheme(rows):
+    by = {r["attack_title"]: markdown.median(r) for r in own}
+    right = markdown.median(own[0]["right"])
+    made.append([own[0]["title"], *(by.get(x, "") for x in names), right])
+  head = ["", *names, "right key"]
+  return [*markdown.lines(head, made), "", over_seeds.origin(rows)]
+
+
 def _seconds(values: Sequence[float]) -> str:
   low, high = (f"{x:.2g}" for x in (min(values), max(values)))
   return low if low == high else f"{low} to {high}"
@@ -297,6 +313,7 @@ def _accuracies(own: Sequence[Row]) -> list[str]:
 _BLOCKS: dict[str, Callable[[pathlib.Path], list[str]]] = {
   "accuracy": accuracy,
   "attacks": attacks,
+  "batch_norm": batch_norm,
   "capability": capability.capability,
   "copies": copies.copies,
   "data": speed.data,
