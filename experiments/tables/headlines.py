@@ -245,6 +245,8 @@ def _over_seeds(
   made |= over_seeds.median([r["value"] for r in rows])
   if "property" in first:
     made |= {"property": first["property"], "seen": first["setting"]["shadows"]}
+  if "nonfinite" in details[0]:
+    made["nonfinite"] = [d["nonfinite"] for d in details]
   if "privacy" in first:
     made["privacy"] = first["privacy"]
   if "right" in first:

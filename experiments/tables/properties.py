@@ -63,7 +63,15 @@ def _table(
 
 
 def _share(row: Row | None) -> str:
-  return "" if row is None else markdown.median(row)
+  """Return how many are guessed right, and how many answers are no numbers."""
+  if row is None:
+    return ""
+  asked = row["budget"]["trials"] * row["attacker"]["queries"]
+  lost = max(row.get("nonfinite", [0]))
+  if not lost:
+    return markdown.median(row)
+  words = "none is" if lost == asked else f"{100 * lost / asked:.0f} % are not"
+  return f"{markdown.median(row)}; of the answers, {words} finite"
 
 
 def _private(rows: Sequence[Row]) -> list[str]:
