@@ -56,7 +56,7 @@ def _of_run(rows: Sequence[Row]) -> list[str]:
   replies = [r for r in rows if r["reply"]]
   if replies:
     made += ["", *_replies(rows), "", *unlocked.answers(rows)]
-  return [*made, *_guarantees(rows), "", _origin(rows)]
+  return [*made, *_bounds(rows), *_guarantees(rows), "", _origin(rows)]
 
 
 def _about(rows: Sequence[Row]) -> list[str]:
@@ -114,6 +114,30 @@ def _epsilons(own: Mapping[tuple[str, str], Row]) -> list[str]:
     f"{claimed['epsilon']:.2f}" if claimed else "",
     *(f"{r['value']:.2f} ({r['low']:.2f} to {r['high']:.2f})" for r in found),
   ]
+
+
+def _bounds(rows: Sequence[Row]) -> list[str]:
+  """Return what each attack proves of epsilon, and how often too much.
+
+  An interval over attacks is none: each bound holds at 95 % alone.
+  """
+  found = [r for r in rows if r["metric"] == _BOUND and "privacy" in r]
+  if not found:
+    return []
+  titles = dict.fromkeys(r["title"] for r in found)
+  by = {(r["attack_title"], r["title"]): r for r in found}
+  lines = []
+  for attack in dict.fromkeys(r["attack_title"] for r in found):
+    own = [by[attack, title] for title in titles]
+    cells = [f"{r['low']:.2f} to {r['high']:.2f}" for r in own]
+    lines.append([attack, *cells])
+  counts = []
+  for title in titles:
+    own = [r for r in found if r["title"] == title]
+    bounds = [x > r["privacy"]["epsilon"] for r in own for x in r["values"]]
+    counts.append(f"{sum(bounds)} of {len(bounds)}")
+  lines.append(["bounds above the claim", *counts])
+  return ["", *markdown.lines(["epsilon, at least, by", *titles], lines)]
 
 
 def _guarantees(rows: Sequence[Row]) -> list[str]:

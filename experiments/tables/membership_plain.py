@@ -42,7 +42,8 @@ _FEW_OF_PROTOTYPE = {
   ),
 }
 _PAIRED = ("gap", "loss", "shokri", "lira_fixed", "rmia")
-_ALL = "all"  # Shadow models.
+_BY_ACCURACY = "shokri"  # By which the prototype judged answers.
+_NOTHING = 0.0005  # Of a difference: half of the last digit.
 
 
 def attacks(rows: Sequence[Row]) -> list[str]:
@@ -53,7 +54,12 @@ def attacks(rows: Sequence[Row]) -> list[str]:
   """
   own = _by_attack(plain(rows))
   known = _PROTOTYPE.get(rows[0]["config"], {})
-  head = ["all attacks, no lock", "AUC", "accuracy", "TPR at FPR 1 %"]
+  head = [
+    "attack on the model without a lock",
+    "AUC",
+    "accuracy",
+    "TPR at FPR 1 %",
+  ]
   head += ["at 0.1 %", *["a prototype"] * bool(known)]
   lines = []
   for name, found in own.items():
@@ -76,18 +82,20 @@ def answers(rows: Sequence[Row]) -> list[str]:
   """
   before = _by_attack(plain(rows))
   shown = [name for name in _PAIRED if name in before]
-  head = ["instead of all probabilities"]
+  head = ["differences to all probabilities"]
   for name in shown:
     title = before[name]["auc"]["attack_title"]
     control = ", the control" * (name == "gap")
-    head.append(f"{title}{control}: difference of AUC")
+    head.append(f"{title}{control}: AUC")
+  pairs = [(name, "auc") for name in shown]
+  if _BY_ACCURACY in shown:
+    head.append(f"{before[_BY_ACCURACY]['auc']['attack_title']}: accuracy")
+    pairs.append((_BY_ACCURACY, "balanced_accuracy"))
   lines = []
   for reply in dict.fromkeys(r["reply"] for r in rows if r["reply"]):
     after = _by_attack([r for r in rows if r["reply"] == reply])
-    lines.append(
-      [reply]
-      + [paired(before[x]["auc"], after[x]["auc"]) for x in shown if x in after]
-    )
+    cells = [paired(before[x][of], after[x][of]) for x, of in pairs]
+    lines.append([reply, *cells])
   return markdown.lines(head, lines)
 
 
@@ -101,6 +109,8 @@ def paired(first: Row, second: Row) -> str:
   Example:
     >>> paired({"values": [0.8, 0.9]}, {"values": [0.8, 0.9]})
     '0 in each'
+    >>> paired({"values": [0.8, 0.9]}, {"values": [0.8, 0.90001]})
+    'below 0.001'
     >>> paired({"values": [0.8, 0.9, 0.7]}, {"values": [0.7, 0.81, 0.59]})
     '-0.100 (-0.125 to -0.075)'
   """
@@ -109,6 +119,8 @@ def paired(first: Row, second: Row) -> str:
   if not apart.any():
     return "0 in each"
   low, high = intervals.mean_interval(apart, (-1.0, 1.0))
+  if max(-low, high) < _NOTHING:
+    return "below 0.001"
   return f"{apart.mean():+.3f} ({low:+.3f} to {high:+.3f})"
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.membership import attacks, plan
-from experiments.tables import membership_plain
+from experiments.tables import membership, membership_plain
 from keyjax.attacks.privacy import lira, shadows, signals
 from tests.experiments.privacy_job import tiny
 
@@ -133,12 +133,17 @@ def test_what_an_answer_hides_is_told_model_by_model() -> None:
   """Models differ by more than an answer does: pairs show it."""
   rows = [row("gap", "auc", [0.6, 0.7, 0.8])]
   rows += [row("shokri", "auc", [0.6, 0.7, 0.8])]
+  rows += [row("shokri", "balanced_accuracy", [0.5, 0.5, 0.5])]
   hides = {"reply": "top:3", "condition": "api"}
   rows += [row("gap", "auc", [0.6, 0.7, 0.8], **hides)]
   rows += [row("shokri", "auc", [0.59, 0.68, 0.77], **hides)]
+  rows += [row("shokri", "balanced_accuracy", [0.49, 0.49, 0.49], **hides)]
   lines = membership_plain.answers(rows)
-  assert len(lines) == 3 and "gap, the control: difference of AUC" in lines[0]
-  assert lines[2] == "| top:3 | 0 in each | -0.020 (-0.045 to +0.005) |"
+  assert len(lines) == 3 and "gap, the control: AUC | shadow" in lines[0]
+  hidden = "-0.020 (-0.045 to +0.005)"
+  assert (
+    lines[2] == f"| top:3 | 0 in each | {hidden} | -0.010 (-0.010 to -0.010) |"
+  )
 
 
 def test_a_prototype_stands_beside_the_run_that_it_is_of() -> None:
@@ -161,3 +166,16 @@ def test_few_shadow_models_are_columns() -> None:
   ]
   lines = membership_plain.few(rows)
   assert lines[0].endswith("| 2 | 16 | all 9 |") and len(lines) == 4
+
+
+def test_bounds_above_a_claim_are_counted() -> None:
+  claim = {"privacy": {"epsilon": 1.0}, "title": "epsilon 1"}
+  rows = [row("gap", "epsilon_bound", [0.5, 1.2], **claim)]
+  rows += [row("shokri", "epsilon_bound", [0.0, 1.0], **claim)]
+  lines = membership._bounds(rows)
+  assert lines[3:] == [
+    "| gap | 0.50 to 1.20 |",
+    "| shadow attack | 0.00 to 1.00 |",
+    "| bounds above the claim | 1 of 4 |",
+  ]
+  assert membership._bounds([row("gap", "epsilon_bound", [0.5])]) == []
