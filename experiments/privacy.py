@@ -17,6 +17,8 @@ What to type next:
     --config=configs/privacy.py:private     with differential privacy, audited
     --config=configs/privacy.py:canaries    the same with wrong labels
     --config.privacy.attacks="('lira',)"    only this attack
+    --config.privacy.attacks="('rmia:4',)"  by 4 shadow models of each example
+    --config=configs/privacy.py:few         by 1 to 32 of them
     --config.privacy.targets=10             more models are judged
     --copy=FILE                             the rows, for a document
 """

@@ -244,6 +244,7 @@ class Judge:
       images=pool.image,
       predict=lambda x: _classes(of(own, x, keyed=True)[0]),
       predict_shadow=lambda x: _classes(of(first, x, keyed=trains)[0]),
+      seed=number,
     )
 
 

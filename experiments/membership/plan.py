@@ -155,7 +155,7 @@ def check(config: ConfigDict) -> None:
     raise ValueError(f"schemes: add `{NONE}`, the model without a lock")
   check_train(config.train)
   for name in fields.attacks:
-    attacks.get(name)
+    attacks.check_count(name, fields.models)
   for text in fields.replies:
     replies.parse(text)
   for label, changes in fields.trainings.items():

@@ -4,7 +4,9 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.tables import headlines, markdown
+from experiments.tables import headlines, markdown, survey
+from experiments.tables import membership_plain as unlocked
+from experiments.tables.membership_plain import area, rate
 from keyjax.defenses.private.accountant import in_words
 
 Row = Mapping[str, Any]
@@ -26,33 +28,46 @@ _CONDITIONS = {
 
 
 def membership(results: pathlib.Path) -> list[str]:
-  """Return a table of locks and one of services, for each run.
+  """Return tables of locks, attacks and services, for each run.
 
   Args:
     results: Folder with `privacy_digits.json`, and those of the other runs.
   """
-  made: list[str] = []
+  parts = []
   for name in _RUNS:
     file = results / f"privacy_{name}.json"
     if file.exists():
-      made += ["", *_of_run(headlines.read(file))]
+      parts.append(_of_run(headlines.read(file)))
+  rows = headlines.read(results / "privacy_few.json")
+  if rows:
+    parts.append([*_about(rows), *unlocked.few(rows), "", _origin(rows)])
+  parts.append(survey.xor(results))
+  made = [line for part in parts if part for line in ("", *part)]
   return made[1:]
 
 
 def _of_run(rows: Sequence[Row]) -> list[str]:
-  first = next(r for r in rows if r["attack"])
   made = [
+    *_about(rows),
+    *_locks([r for r in rows if not r["reply"]]),
+    "",
+    *unlocked.attacks(rows),
+  ]
+  replies = [r for r in rows if r["reply"]]
+  if replies:
+    made += ["", *_replies(rows), "", *unlocked.answers(rows)]
+  return [*made, *_bounds(rows), *_guarantees(rows), "", _origin(rows)]
+
+
+def _about(rows: Sequence[Row]) -> list[str]:
+  first = next(r for r in rows if r["attack"])
+  return [
     f"**{first['dataset']}**, {first['model']}: {first['examples']:,} "
     f"examples, half of them members; {100 * first['label_noise']:.0f} % of "
     f"the labels are wrong; {first['shadows']} shadow models; "
     f"{first['models']} models are judged.",
     "",
-    *_locks([r for r in rows if not r["reply"]]),
   ]
-  replies = [r for r in rows if r["reply"]]
-  if replies:
-    made += ["", *_replies(rows)]
-  return [*made, *_guarantees(rows), "", _origin(rows)]
 
 
 def _locks(rows: Sequence[Row]) -> list[str]:
@@ -85,9 +100,9 @@ def _cells(own: Mapping[tuple[str, str], Row], shown: Sequence[str]) -> list:
   return [
     f"{100 * members['value']:.1f}; {100 * others['value']:.1f}",
     f"{100 * others['nonfinite']:.0f} %",
-    *(_area(own[name, "auc"]) for name in shown),
-    _rate(own[best, "tpr_0.01"]),
-    _rate(own[best, "tpr_0.001"]),
+    *(area(own[name, "auc"]) for name in shown),
+    rate(own[best, "tpr_0.01"]),
+    rate(own[best, "tpr_0.001"]),
   ]
 
 
@@ -101,6 +116,30 @@ def _epsilons(own: Mapping[tuple[str, str], Row]) -> list[str]:
   ]
 
 
+def _bounds(rows: Sequence[Row]) -> list[str]:
+  """Return what each attack proves of epsilon, and how often too much.
+
+  An interval over attacks is none: each bound holds at 95 % alone.
+  """
+  found = [r for r in rows if r["metric"] == _BOUND and "privacy" in r]
+  if not found:
+    return []
+  titles = dict.fromkeys(r["title"] for r in found)
+  by = {(r["attack_title"], r["title"]): r for r in found}
+  lines = []
+  for attack in dict.fromkeys(r["attack_title"] for r in found):
+    own = [by[attack, title] for title in titles]
+    cells = [f"{r['low']:.2f} to {r['high']:.2f}" for r in own]
+    lines.append([attack, *cells])
+  counts = []
+  for title in titles:
+    own = [r for r in found if r["title"] == title]
+    bounds = [x > r["privacy"]["epsilon"] for r in own for x in r["values"]]
+    counts.append(f"{sum(bounds)} of {len(bounds)}")
+  lines.append(["bounds above the claim", *counts])
+  return ["", *markdown.lines(["epsilon, at least, by", *titles], lines)]
+
+
 def _guarantees(rows: Sequence[Row]) -> list[str]:
   """Return what each private training claims, with all that it assumes."""
   found = [in_words(r["privacy"]) for r in rows if "privacy" in r]
@@ -109,32 +148,17 @@ def _guarantees(rows: Sequence[Row]) -> list[str]:
 
 def _replies(rows: Sequence[Row]) -> list[str]:
   """Return a line for each thing that a service answers."""
-  plain = [
-    r
-    for r in rows
-    if (r["scheme"], r["training"], r["condition"]) == ("none", "none", "plain")
-  ]
   titles = {r["attack"]: r["attack_title"] for r in rows}
   shown = [name for name in _ATTACKS if name in titles and name != "label_only"]
   head = ["a service answers", *(f"{titles[name]}, AUC" for name in shown)]
-  said = {"all probabilities": plain}
+  said = {"all probabilities": unlocked.plain(rows)}
   for reply in dict.fromkeys(r["reply"] for r in rows if r["reply"]):
     said[reply] = [r for r in rows if r["reply"] == reply]
   lines = []
   for words, own in said.items():
     areas = {r["attack"]: r for r in own if r["metric"] == "auc"}
-    lines.append([words, *(_area(areas[name]) for name in shown)])
+    lines.append([words, *(area(areas[name]) for name in shown)])
   return list(markdown.lines(head, lines))
-
-
-def _area(row: Row) -> str:
-  return f"{row['value']:.3f} ({row['low']:.2f} to {row['high']:.2f})"
-
-
-def _rate(row: Row) -> str:
-  """Return a TPR; in brackets if no FPR of that size can be told from 0."""
-  value = f"{100 * row['value']:.1f} %"
-  return value if row["resolved"] else f"({value})"
 
 
 def _origin(rows: Sequence[Row]) -> str:

@@ -25,6 +25,12 @@ def approximation(results: pathlib.Path) -> list[str]:
   return _claims(results, _APPROXIMATED)
 
 
+def xor(results: pathlib.Path) -> list[str]:
+  """Return the claim about networks that compute an XOR, and its figures."""
+  rows = headlines.read(results / "survey_xor.json")
+  return _claimed(rows, {"bits": "random bits"})
+
+
 def poisoning(results: pathlib.Path) -> list[str]:
   """Return each study of poisoned data without a trigger, and its figures."""
   return _claims(results, _IMAGES, "poisoning", lambda x: not _is_trojan(x))
@@ -51,6 +57,11 @@ def _claims(
     for row in headlines.read(results / f"{source}_{name}.json")
     if shown(row["study"])
   ]
+  return _claimed(rows, names)
+
+
+def _claimed(rows: Sequence[Row], names: Mapping[str, str]) -> list[str]:
+  """Return the claims of some rows, with titles of their data sets."""
   studies = {row["study"]: row for row in rows}
   made: list[str] = []
   for study, first in sorted(studies.items(), key=lambda x: order(x[0])):

@@ -60,12 +60,12 @@ SHAPES = {
 
 # Files whose words are not those of RECIPES.
 OTHER_WORDS = {
-  "approximation.py": ["tilt", "bits"],
+  "approximation.py": ["tilt", "bits", "xor"],
   "attack_scenes.py": ["masks", "boxes"],
   "copies.py": ["digits", "mnist"],
   "poisoning.py": ["digits", "mnist"],
   "imagenet.py": ["resnet50", "resnet101", "vit_s"],
-  "privacy.py": ["digits", "clean", "mnist", "private", "canaries"],
+  "privacy.py": ["digits", "clean", "mnist", "few", "private", "canaries"],
   "private.py": ["epsilon4", "epsilon2", "epsilon1"],
   "robustness.py": ["digits", "mnist"],
   "survey_evasion.py": ["digits", "mnist"],

@@ -71,7 +71,8 @@ def scores(
 
   Raises:
     ValueError: If an argument is wrong, an example has fewer than 2 models with
-      or (always) without it, or a shadow model's phi is NaN or infinite.
+      or (always) without it, 1 where variance is "fixed", or a shadow model's
+      phi is NaN or infinite.
 
   Example:
     >>> members = np.array([[1, 0], [1, 0], [0, 1], [0, 1]], bool)
@@ -87,8 +88,9 @@ def scores(
     raise ValueError(
       f"target has shape {x.shape}, shadows {phi.shape}: pass {phi.shape[1:]}"
     )
+  least = 1 if variance == "fixed" else 2
   among = signals.check_members(
-    members, phi.shape[:2], least_in=2 if online else 0, least_out=2
+    members, phi.shape[:2], least_in=least if online else 0, least_out=least
   )
   if phi.ndim == 2:
     phi, x = phi[..., None], x[..., None]
