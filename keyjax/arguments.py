@@ -156,9 +156,13 @@ def positive(value: Any, name: str) -> float:
   """
   if not isinstance(value, numbers.Real) or isinstance(value, bool):
     raise TypeError(f"{name}={show(value)}: a number above 0, and finite")
-  if not 0 < value < float("inf"):
+  try:
+    found = float(value)
+  except OverflowError:  # A whole number that no float holds.
+    found = float("inf")
+  if not 0 < found < float("inf"):
     raise ValueError(f"{name}={show(value)}: must be above 0, and finite")
-  return float(value)
+  return found
 
 
 def seed_number(value: Any, name: str = "seed") -> int:

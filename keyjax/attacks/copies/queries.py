@@ -122,17 +122,17 @@ def fitted(images: Any, shape: tuple[int, int, int]) -> np.ndarray:
     >>> fitted(np.ones((2, 32, 32, 3), np.float32), (8, 8, 1)).shape
     (2, 8, 8, 1)
   """
-  found, shape = _inputs(images), _shape(shape)
-  if found.ndim != 4 or len(shape) != 3:
+  found, wanted = _inputs(images), _shape(shape)
+  if found.ndim != 4 or len(wanted) != 3:
     raise ValueError(
-      f"images are {describe(found)} for inputs of shape {shape}: both "
+      f"images are {describe(found)} for inputs of shape {wanted}: both "
       "need height, width and channels"
     )
-  if found.shape[-1] != shape[-1]:
+  if found.shape[-1] != wanted[-1]:
     grey = found.mean(-1, keepdims=True, dtype=np.float32)
-    found = np.repeat(grey, shape[-1], axis=-1)
-  if found.shape[1:] != shape:
-    whole = (len(found), *shape)
+    found = np.repeat(grey, wanted[-1], axis=-1)
+  if found.shape[1:] != wanted:
+    whole = (len(found), *wanted)
     found = np.asarray(jax.image.resize(jnp.asarray(found), whole, "linear"))
   return np.clip(found, 0, 1)
 
