@@ -140,6 +140,48 @@ def whole_number(value: Any, name: str, least: int = 1) -> int:
   return int(value)
 
 
+def positive(value: Any, name: str) -> float:
+  """Return a finite number above 0 as a float.
+
+  Raises:
+    TypeError: If it is no number.
+    ValueError: If it is not above 0, or not finite.
+
+  Example:
+    >>> positive(2, "rate")
+    2.0
+    >>> positive(float("inf"), "rate")
+    Traceback (most recent call last):
+    ValueError: rate=inf: must be above 0, and finite
+  """
+  if not isinstance(value, numbers.Real) or isinstance(value, bool):
+    raise TypeError(f"{name}={show(value)}: a number above 0, and finite")
+  try:
+    found = float(value)
+  except OverflowError:  # A whole number that no float holds.
+    found = float("inf")
+  if not 0 < found < float("inf"):
+    raise ValueError(f"{name}={show(value)}: must be above 0, and finite")
+  return found
+
+
+def seed_number(value: Any, name: str = "seed") -> int:
+  """Return a seed as an int, which NumPy and JAX both take.
+
+  Raises:
+    ValueError: If it is not a whole number from 0 to 2^63 - 1.
+
+  Example:
+    >>> seed_number(-1)
+    Traceback (most recent call last):
+    ValueError: seed=-1: a whole number, 0 or more
+  """
+  found = whole_number(value, name, least=0)
+  if found >= 1 << 63:
+    raise ValueError(f"{name}={show(value)}: a whole number below 2^63")
+  return found
+
+
 def check_runs(
   run: Callable[[], Any], what: str, inputs: Any, hint: str = ""
 ) -> Any:

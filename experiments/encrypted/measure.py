@@ -74,7 +74,10 @@ def _check(config: ConfigDict) -> None:
     "network.batch": made.batch >= 1,
     "network.queries": made.queries >= 1,
     "paillier.outputs": other.outputs >= 1,
-    "paillier.bits": bool(other.bits) and min(other.bits) >= 2048,
+    "paillier.bits": bool(other.bits)
+    and all(
+      isinstance(x, int) and x >= 2048 and x % 2 == 0 for x in other.bits
+    ),
     "regression.test": 2 <= linear.test <= 400,
   }
   for field, right in fits.items():

@@ -70,11 +70,36 @@ def test_noise_for_an_epsilon():
     ({"batch_size": 501}, 1.0, "a batch has 1 to all examples"),
     ({"steps": 0}, 1.0, "steps=0"),
     ({"truncated_at": 19}, 1.0, "truncated_at=19: must be at least"),
+    ({"truncated_at": 40.5}, 1.0, "truncated_at=40.5: a whole number"),
+    ({"steps": 2.5}, 1.0, "steps=2.5: a whole number"),
+    ({"examples": 500.5}, 1.0, "examples=500.5: a whole number"),
+    ({"batch_size": 10.5}, 1.0, "batch_size=10.5: a whole number"),
+    ({"batch_size": float("nan")}, 1.0, "batch_size=nan: a whole number"),
+    ({"steps": "10"}, 1.0, "steps='10': a whole number"),
+    ({"examples": None}, 1.0, "examples=None: a whole number"),
+    ({"delta": "1e-5"}, 1.0, "delta='1e-5': a number"),
+    ({}, "1", "noise_multiplier='1': a number"),
+    ({}, None, "noise_multiplier=None: a number"),
   ],
 )
 def test_numbers_out_of_range(fields, noise, sentence):
-  with pytest.raises(ValueError, match=sentence):
-    private.epsilon(TRAINING._replace(**fields), noise)
+  training = TRAINING._replace(**fields)
+  with pytest.raises((ValueError, TypeError), match=sentence):
+    private.epsilon(training, noise)
+  if fields:
+    with pytest.raises((ValueError, TypeError), match=sentence):
+      private.noise_multiplier(training, 1.0)
+
+
+def test_whole_numbers_of_numpy_are_numbers():
+  whole = {k: np.int64(getattr(TRAINING, k)) for k in ("batch_size", "steps")}
+  found = private.epsilon(TRAINING._replace(**whole), np.float32(2.0))
+  assert found == private.epsilon(TRAINING, 2.0)
+
+
+def test_fields_without_their_names_are_no_training():
+  with pytest.raises(TypeError, match="training is a tuple: pass a private"):
+    private.epsilon(tuple(TRAINING), 1.0)
 
 
 @pytest.mark.parametrize("epsilon", [0.0, -1.0, float("inf"), float("nan")])
@@ -99,8 +124,8 @@ def test_a_guarantee_names_its_assumptions():
 
 
 def rows(secret=SECRET, **fields):
-  given = {"truncated_at": 30, "size": 32, "secret": secret} | fields
-  return private.poisson_rows(500, 20, **given)
+  given = {"examples": 500, "batch_size": 20, "truncated_at": 30, "size": 32}
+  return private.poisson_rows(**given | {"secret": secret} | fields)
 
 
 def test_batches_are_poisson():
@@ -123,9 +148,32 @@ def test_batches_are_truncated_and_filled():
   assert draw(0).shape == (32,)
 
 
+@pytest.mark.parametrize(
+  ("fields", "error", "sentence"),
+  [
+    ({"batch_size": 0}, ValueError, "batch_size=0: must be above 0"),
+    ({"batch_size": 501}, ValueError, "batch_size=501: a mean above all 500"),
+    ({"batch_size": "20"}, TypeError, "batch_size='20': a number"),
+    ({"truncated_at": 0}, ValueError, "truncated_at=0"),
+    ({"size": 29}, ValueError, "size=29: a whole number, at least 30"),
+    ({"examples": 0}, ValueError, "examples=0"),
+    ({"secret": None}, TypeError, "poisson_rows takes a keyjax.Secret"),
+  ],
+)
+def test_other_batches_are_refused(fields, error, sentence):
+  with pytest.raises(error, match=sentence):
+    rows(**fields)
+
+
+@pytest.mark.parametrize("step", [1.0, -1, "1", None])
+def test_a_step_is_a_whole_number(step):
+  with pytest.raises(ValueError, match="step=.*: a whole number, 0 or more"):
+    rows()(step)
+
+
 def test_batches_are_functions_of_secret_and_step():
   same, other = rows(), rows(Secret(bytes(32)))
-  np.testing.assert_array_equal(rows()(3), same(3))
+  np.testing.assert_array_equal(rows()(np.int64(3)), same(3))
   assert (same(3) != same(4)).any() and (same(3) != other(3)).any()
 
 
@@ -141,6 +189,47 @@ def test_each_gradient_is_clipped_alone():
   )
   np.testing.assert_allclose(total, [0.6 + 0.3, 0.8 + 0.4], rtol=1e-6)
   np.testing.assert_allclose(aux, [7.0, 0.7, np.nan, 5.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ("fields", "error", "sentence"),
+  [
+    ({"real": jnp.asarray([1, 0, 0])}, TypeError, r"real is int32\[3\]: pass "),
+    ({"real": [True, False, False]}, TypeError, "real is a list: pass bool"),
+    ({"real": np.ones(2, bool)}, ValueError, r"bool\[2\], and the batch has"),
+    ({"real": np.ones((3, 1), bool)}, ValueError, "pass as many rows"),
+    ({"parts": 0}, ValueError, "parts=0: a whole number"),
+    ({"parts": -1}, ValueError, "parts=-1: a whole number"),
+    ({"parts": 2}, ValueError, "parts=2: must divide 3 rows"),
+    ({"clipping_norm": 0.0}, ValueError, "clipping_norm=0.0: must be above 0"),
+    ({"clipping_norm": jnp.inf}, ValueError, "clipping_norm=inf"),
+    ({"clipping_norm": jnp.float32(jnp.nan)}, ValueError, "clipping_norm=nan"),
+    ({"clipping_norm": "1"}, TypeError, "clipping_norm='1': a number"),
+  ],
+)
+def test_a_sum_that_is_not_the_batchs_is_refused(fields, error, sentence):
+  given = {"real": np.ones(3, bool), "clipping_norm": 1.0} | fields
+  with pytest.raises(error, match=sentence):
+    private.clipped_sum(loss, jnp.ones(2), jnp.ones((3, 2)), **given)
+
+
+def test_a_norm_may_be_an_argument_of_a_compiled_step():
+  x, real = jnp.asarray([[3.0, 4.0]]), jnp.asarray([True])
+
+  @jax.jit
+  def total(norm):
+    return private.clipped_sum(loss, jnp.ones(2), x, real, clipping_norm=norm)
+
+  np.testing.assert_allclose(total(0.5)[0], [0.3, 0.4], rtol=1e-6)
+
+
+@pytest.mark.parametrize("field", ["clipping_norm", "noise_multiplier"])
+@pytest.mark.parametrize("value", [0, -1.0, np.nan, np.inf, "1", None])
+def test_noise_that_is_none_is_refused(field, value):
+  given = {"clipping_norm": 1.0, "noise_multiplier": 1.0} | {field: value}
+  rng = private.noise_rng(SECRET, "jax")
+  with pytest.raises((ValueError, TypeError), match=f"{field}=.*above 0"):
+    private.with_noise(jnp.zeros(2), rng, **given)
 
 
 @pytest.mark.parametrize("generator", ["aes", "jax"])
@@ -167,6 +256,8 @@ def test_noise_has_its_deviation_and_its_own_steps(generator):
 def test_an_unknown_generator():
   with pytest.raises(ValueError, match="'numpy': choose from aes, jax"):
     private.noise_rng(SECRET, "numpy")
+  with pytest.raises(TypeError, match="noise_rng takes a keyjax.Secret"):
+    private.noise_rng(None)
 
 
 def canary_scores(noise_multiplier, trials=1000):
@@ -195,7 +286,7 @@ def test_the_audit_is_below_the_accountant_and_finds_a_forgotten_noise():
     claim = private.epsilon(step, noise)
     found = private.lower_bound(*canary_scores(noise), 1e-5)
     assert 0.1 * claim < found < claim
-  assert private.lower_bound(*canary_scores(0.0), 1e-5) > claim
+  assert private.lower_bound(*canary_scores(1e-6), 1e-5) > claim
 
 
 @pytest.mark.parametrize(

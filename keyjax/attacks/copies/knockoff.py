@@ -19,7 +19,13 @@ import jax
 import numpy as np
 
 from keyjax import tasks
-from keyjax.arguments import describe, first_line, require_apply
+from keyjax.arguments import (
+  describe,
+  first_line,
+  require_apply,
+  require_function,
+  seed_number,
+)
 from keyjax.attacks import fit
 from keyjax.attacks.game import Examples
 from keyjax.attacks.privacy import shadows, signals
@@ -27,6 +33,7 @@ from keyjax.scheme import ApplyFn, PyTree
 from keyjax.tasks.task import Loss
 
 _DEFAULT = fit.Recipe()
+_LEAST = float(np.log(np.finfo(np.float32).tiny))  # A probability's logarithm.
 
 
 class Read(NamedTuple):
@@ -42,10 +49,13 @@ class Read(NamedTuple):
 
 
 def read(answers: Any) -> Read:
-  """Return what answers say: all classes alike, where one is not finite.
+  """Return what answers say: all classes alike, where they say nothing.
 
   A model without its key may answer NaN; that tells an attacker nothing,
-  but must not stop the training.
+  but must not stop the training. Nor do positive infinity, and no class at all.
+  Minus infinity is the logarithm of a probability of 0: it is read as one that
+  a float32 just holds, next to that of the first class, or as the least of the
+  answer's other numbers.
 
   Args:
     answers: float[n, c], logits or logarithms of probabilities.
@@ -57,33 +67,57 @@ def read(answers: Any) -> Read:
     >>> read(np.array([[np.nan, 1.0], [0.0, 3.0]]))
     Read(logits=array([[0., 0.],
            [0., 3.]]), lost=0.5)
+    >>> read(np.array([[-np.inf, 0.0]])).logits.round(1).tolist()
+    [[-87.3, 0.0]]
   """
-  found = np.asarray(answers)
+  found = signals.as_array(answers)
   if found.ndim != 2 or found.shape[-1] < 2 or found.dtype.kind != "f":
     raise ValueError(
       f"answers are {describe(answers)}: pass floats, [n, c], 2 or more classes"
     )
-  known = np.isfinite(found).all(-1, keepdims=True)
-  logits = np.where(known, found, 0.0).astype(np.float64)
+  found = found.astype(np.float64)
+  is_zero = found == -np.inf
+  known = (np.isfinite(found) | is_zero).all(-1, keepdims=True)
+  known &= ~is_zero.all(-1, keepdims=True)
+  logits = np.where(known & ~is_zero, found, 0.0)
+  highest = np.where(is_zero, -np.inf, logits).max(-1, keepdims=True)
+  lowest = np.where(is_zero, np.inf, logits).min(-1, keepdims=True)
+  floor = np.minimum(highest + _LEAST, lowest)
+  logits = np.where(known & is_zero, floor, logits)
   return Read(logits, float(1 - known.mean()) if len(found) else 0.0)
 
 
 def swapped(answers: Any, seed: int = 0) -> np.ndarray:
   """Return the answers in another order: a control.
 
-  They are those of a model, but each belongs to another query. What a copy
-  still learns from them is what it would know without any answer.
+  They are those of a model, but each belongs to another query, and none to its
+  own. What a copy still learns from them is what it would know without any
+  answer.
 
   Args:
-    answers: float[n, c].
+    answers: float[n, c], of 2 queries or more.
     seed: Seed of the order.
 
+  Raises:
+    ValueError: If there are fewer, or the seed is none.
+
   Example:
-    >>> sorted(swapped(np.array([[1.0, 2.0], [3.0, 4.0]]))[:, 0].tolist())
-    [1.0, 3.0]
+    >>> swapped(np.array([[1.0, 2.0], [3.0, 4.0]]))[:, 0].tolist()
+    [3.0, 1.0]
   """
   found = np.asarray(answers)
-  return found[np.random.default_rng(seed).permutation(len(found))]
+  if found.ndim < 1 or len(found) < 2:
+    raise ValueError(
+      f"answers are {describe(found)}: pass those of 2 queries or more, or "
+      "each would keep its own"
+    )
+  rng = np.random.default_rng(seed_number(seed))
+  order = rng.permutation(len(found))
+  own = np.flatnonzero(order == np.arange(len(order)))
+  if len(own) == 1:  # It changes places with any other one.
+    own = np.append(own, (own + 1) % len(order))
+  order[own] = order[np.roll(own, 1)]
+  return found[order]
 
 
 def train(
@@ -122,9 +156,10 @@ def train(
 
   Raises:
     ValueError: If an argument is wrong, a copy has no rows, an answer is not
-      finite (see `read`), the temperature is not above 0, or a copy's weights
-      become NaN.
-    TypeError: If apply_fn or init is no function.
+      finite (see `read`), the temperature or the learning rate is not above 0,
+      or a copy's weights become NaN.
+    TypeError: If apply_fn or init is no function, answered no `Examples`, or
+      recipe no `fit.Recipe`.
 
   Example:
     >>> x = np.eye(4, dtype=np.float32)
@@ -136,6 +171,9 @@ def train(
     [[3, 2, 1, 0], [3, 2, 1, 0]]
   """
   require_apply(apply_fn, "knockoff: apply_fn")
+  require_function(init, "knockoff: init", "one from a PRNG key to variables")
+  shadows.check_kinds("knockoff", answered, recipe)
+  seed = seed_number(seed)
   logits, lost = read(answered.label)
   n = tasks.num_examples(answered.image)
   if lost or len(logits) != n:

@@ -46,11 +46,19 @@ def agreement(first: Any, second: Any) -> np.ndarray:
     (1.0, 0.0)
   """
   (a, known), (b, other) = _classes(first), _classes(second)
-  if np.shape(first)[-2:] != np.shape(second)[-2:]:
+  ours, theirs = np.shape(first), np.shape(second)
+  if ours[-2:] != theirs[-2:]:
     raise ValueError(
       f"logits are {describe(first)} and {describe(second)}: pass those of the "
       "same inputs and classes"
     )
+  try:
+    np.broadcast_shapes(ours, theirs)
+  except ValueError:
+    raise ValueError(
+      f"logits are {describe(first)} and {describe(second)}: pass as many "
+      "models in both, or one in one of them"
+    ) from None
   return np.asarray(((a == b) & known & other).mean(-1))
 
 
@@ -84,7 +92,7 @@ def difference(first: PyTree, second: PyTree) -> Difference:
     second: Those of the other.
 
   Raises:
-    ValueError: If their paths or shapes differ.
+    ValueError: If their paths or shapes differ, or there are no weights.
 
   Example:
     >>> one = {"w": np.array([1.0, 0.0], np.float32)}
@@ -95,6 +103,8 @@ def difference(first: PyTree, second: PyTree) -> Difference:
   """
   paths, ours, _ = tree.flatten(first)
   others, theirs, _ = tree.flatten(second)
+  if not any(np.size(x) for x in ours):
+    raise ValueError("the first model has no weights: pass its variables")
   shapes = [np.shape(x) for x in ours]
   if paths != others or shapes != [np.shape(x) for x in theirs]:
     raise ValueError("the two models have other weights: they cannot differ")
@@ -113,8 +123,12 @@ def difference(first: PyTree, second: PyTree) -> Difference:
 
 def _classes(logits: Any) -> tuple[np.ndarray, np.ndarray]:
   """Return the predicted classes, and which answers are finite."""
-  found = np.asarray(logits)
-  if found.ndim < 2 or found.dtype.kind != "f":
-    raise ValueError(f"logits are {describe(logits)}: pass floats, [..., n, c]")
+  found = signals.as_array(logits)
+  empty = 0 in found.shape[-2:]
+  if found.ndim < 2 or found.dtype.kind != "f" or empty:
+    raise ValueError(
+      f"logits are {describe(found)}: pass floats, [..., n, c], of an input or "
+      "more"
+    )
   known = np.isfinite(found).all(-1)
   return np.where(known[..., None], found, 0).argmax(-1), known

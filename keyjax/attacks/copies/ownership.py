@@ -30,7 +30,12 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.stats
 
-from keyjax.arguments import describe, require_apply, whole_number
+from keyjax.arguments import (
+  describe,
+  require_apply,
+  seed_number,
+  whole_number,
+)
 from keyjax.attacks.evasion.jacobian import gradients
 from keyjax.attacks.privacy import signals, stacked
 from keyjax.scheme import ApplyFn, PyTree
@@ -99,7 +104,9 @@ def blind_walk(
     than all where the class does not change.
 
   Raises:
-    ValueError: If an argument is wrong.
+    ValueError: If an argument is wrong, or the model answers NaN before the
+      class changes: it has no class there, and the input would seem far from
+      any other one.
     TypeError: If apply_fn is no function.
 
   Example:
@@ -116,14 +123,20 @@ def blind_walk(
   steps = whole_number(steps, "steps")
   size = signals.check_above(step, "step", 0)
   x = _inputs(inputs)
-  rng = np.random.default_rng(seed)
+  shared = stacked.check_shared(shared)
+  rng = np.random.default_rng(seed_number(seed))
   found = []
   for law in LAWS:
     for _ in range(directions):
       way = _direction(rng, law, x.shape)
       run = _walk(apply_fn, steps)
-      walked = run(params, dict(shared or {}), x, size * way)
-      found.append(size * np.asarray(walked, np.float64))
+      walked = np.asarray(run(params, shared, x, size * way), np.float64)
+      if np.isnan(walked).any():
+        raise ValueError(
+          f"blind_walk: the model answers NaN to {np.isnan(walked).sum()} of "
+          f"{len(walked)} inputs, or on the way: it has no class there"
+        )
+      found.append(size * walked)
   return np.stack(found, 1)
 
 
@@ -144,7 +157,10 @@ def _direction(
 
 @functools.lru_cache(maxsize=8)
 def _walk(apply_fn: ApplyFn, steps: int) -> Callable[..., jax.Array]:
-  """Return a compiled walk: the number of the step that changes the class."""
+  """Return a compiled walk: the number of the step that changes the class.
+
+  It is NaN if the model has no class before.
+  """
 
   @jax.jit
   def walk(
@@ -152,17 +168,20 @@ def _walk(apply_fn: ApplyFn, steps: int) -> Callable[..., jax.Array]:
   ) -> jax.Array:
     variables = stacked.with_shared(params, shared)
 
-    def classes(at: jax.Array) -> jax.Array:
-      return jnp.argmax(apply_fn(variables, at), -1)
+    def classes(at: jax.Array) -> tuple[jax.Array, jax.Array]:
+      logits = apply_fn(variables, at)
+      _require_logits(logits, len(at))
+      return jnp.argmax(logits, -1), jnp.isnan(logits).any(-1)
 
-    own = classes(x)
+    own, unknown = classes(x)
 
     def go(length: jax.Array, i: jax.Array) -> tuple[jax.Array, None]:
-      moved = classes(jnp.clip(x + i * way, 0, 1)) != own
-      first = jnp.where(moved & (length > steps), i, length)
-      return first, None
+      found, lost = classes(jnp.clip(x + i * way, 0, 1))
+      reached = jnp.where(lost, jnp.nan, i)
+      moved = (lost | (found != own)) & (length > steps)
+      return jnp.where(moved, reached, length), None
 
-    start = jnp.full(len(x), steps + 1, jnp.float32)
+    start = jnp.where(unknown, jnp.nan, jnp.float32(steps + 1))
     counts = jnp.arange(1, steps + 1, dtype=jnp.float32)
     return jax.lax.scan(go, start, counts)[0]
 
@@ -191,7 +210,7 @@ def margins(
     float64[n, c - 1], Euclidean distances, least first.
 
   Raises:
-    ValueError: If an argument is wrong.
+    ValueError: If an argument is wrong, or logits or slopes are not finite.
     TypeError: If apply_fn is no function.
 
   Example:
@@ -202,7 +221,14 @@ def margins(
   """
   require_apply(apply_fn, "margins: apply_fn")
   run = _margins(apply_fn)
-  found = np.asarray(run(params, dict(shared or {}), _inputs(inputs)))
+  shared = stacked.check_shared(shared)
+  found = np.asarray(run(params, shared, _inputs(inputs)))
+  bad = ~np.isfinite(found).all((0, 2))
+  if bad.any():
+    raise ValueError(
+      f"margins: the model's logits, or their slopes, are NaN or infinite for "
+      f"{bad.sum()} of {len(bad)} inputs: there is no distance"
+    )
   own = found[0].argmax(-1)  # [2, n, c]: logits, distances.
   keep = np.arange(found.shape[-1]) != own[:, None]
   return np.sort(found[1][keep].reshape(len(own), -1), -1).astype(np.float64)
@@ -214,7 +240,9 @@ def _margins(apply_fn: ApplyFn) -> Callable[..., jax.Array]:
   def distances(params: PyTree, shared: Any, x: jax.Array) -> jax.Array:
     variables = stacked.with_shared(params, shared)
     forward = functools.partial(apply_fn, variables)
-    classes = jax.eval_shape(forward, x).shape[-1]
+    made = jax.eval_shape(forward, x)
+    _require_logits(made, len(x))
+    classes = made.shape[-1]
     each = jnp.broadcast_to(
       jnp.eye(classes)[:, None], (classes, len(x), classes)
     )
@@ -239,7 +267,8 @@ def fit(private: Any, other: Any, ridge: float = 1.0) -> Regressor:
 
   Raises:
     ValueError: If distances are no finite tables with the same columns, or
-      the penalty is not above 0.
+      the penalty is not above 0, or too small to tell columns apart that depend
+      on one another.
 
   Example:
     >>> far, near = np.array([[2.0], [3.0]]), np.array([[0.0], [1.0]])
@@ -255,7 +284,13 @@ def fit(private: Any, other: Any, ridge: float = 1.0) -> Regressor:
   y = np.repeat([1.0, -1.0], [len(ours), len(theirs)])
   penalty = ridge * np.eye(wide.shape[1])
   penalty[-1, -1] = 0  # Not of the constant.
-  weights = np.linalg.solve(wide.T @ wide + penalty, wide.T @ y)
+  try:
+    weights = np.linalg.solve(wide.T @ wide + penalty, wide.T @ y)
+  except np.linalg.LinAlgError:
+    raise ValueError(
+      f"ridge={ridge:g}: too small, as columns of the distances depend on one "
+      "another"
+    ) from None
   return Regressor(mean, scale, weights)
 
 
@@ -314,8 +349,18 @@ def _pair(private: Any, other: Any) -> tuple[np.ndarray, np.ndarray]:
   return ours, theirs
 
 
+def _require_logits(found: Any, n: int) -> None:
+  """Raise a ValueError unless a model returns two classes or more."""
+  shape: tuple[int, ...] = getattr(found, "shape", ())
+  if len(shape) != 2 or shape[0] != n or shape[1] < 2:
+    raise ValueError(
+      f"apply_fn returns {describe(found)}: expected [{n}, classes], 2 classes "
+      "or more"
+    )
+
+
 def _inputs(values: Any) -> jax.Array:
-  found = np.asarray(values)
+  found = signals.as_array(values)
   if found.ndim < 2 or 0 in found.shape or found.dtype.kind != "f":
     raise ValueError(f"inputs are {describe(found)}: pass floats, [n, ...]")
   if not (found.min() >= 0 and found.max() <= 1):

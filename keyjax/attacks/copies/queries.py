@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keyjax.arguments import describe, whole_number
+from keyjax.arguments import describe, seed_number, whole_number
+from keyjax.attacks.privacy import signals
 
 
 class Mixed(NamedTuple):
@@ -36,14 +37,16 @@ def uniform(shape: tuple[int, ...], n: int, seed: int = 0) -> np.ndarray:
     seed: Seed of the noise.
 
   Raises:
-    ValueError: If n is too small.
+    TypeError: If the shape is none.
+    ValueError: If n, or a number of the shape, is too small.
 
   Example:
     >>> uniform((8, 8, 1), 3).shape
     (3, 8, 8, 1)
   """
-  n = whole_number(n, "n")
-  return np.random.default_rng(seed).random((n, *shape), np.float32)
+  whole = (whole_number(n, "n"), *_shape(shape))
+  rng = np.random.default_rng(seed_number(seed))
+  return rng.random(whole, np.float32)
 
 
 def marginal(seeds: Any, n: int, seed: int = 0) -> np.ndarray:
@@ -66,7 +69,7 @@ def marginal(seeds: Any, n: int, seed: int = 0) -> np.ndarray:
   """
   found, n = _inputs(seeds), whole_number(n, "n")
   flat = found.reshape(len(found), -1)
-  rng = np.random.default_rng(seed)
+  rng = np.random.default_rng(seed_number(seed))
   rows = rng.integers(len(flat), size=(n, flat.shape[1]))  # [n, pixels]
   return flat[rows, np.arange(flat.shape[1])].reshape(n, *found.shape[1:])
 
@@ -91,7 +94,7 @@ def mixup(seeds: Any, n: int, seed: int = 0) -> Mixed:
   found, n = _inputs(seeds), whole_number(n, "n")
   if len(found) < 2:
     raise ValueError("mixup: there is one input: mixtures need 2 or more")
-  drawn = np.random.default_rng(seed).random((n, 3))
+  drawn = np.random.default_rng(seed_number(seed)).random((n, 3))
   first = (drawn[:, 0] * len(found)).astype(np.int64)
   # Another one than the first: the step to it is never a whole turn.
   step = 1 + (drawn[:, 1] * (len(found) - 1)).astype(np.int64)
@@ -112,29 +115,40 @@ def fitted(images: Any, shape: tuple[int, int, int]) -> np.ndarray:
     shape: Height, width and channels of the model's input.
 
   Raises:
+    TypeError: If the shape is none.
     ValueError: If either is something else.
 
   Example:
     >>> fitted(np.ones((2, 32, 32, 3), np.float32), (8, 8, 1)).shape
     (2, 8, 8, 1)
   """
-  found = _inputs(images)
-  if found.ndim != 4 or len(shape) != 3:
+  found, wanted = _inputs(images), _shape(shape)
+  if found.ndim != 4 or len(wanted) != 3:
     raise ValueError(
-      f"images are {describe(found)} for inputs of shape {tuple(shape)}: both "
+      f"images are {describe(found)} for inputs of shape {wanted}: both "
       "need height, width and channels"
     )
-  if found.shape[-1] != shape[-1]:
+  if found.shape[-1] != wanted[-1]:
     grey = found.mean(-1, keepdims=True, dtype=np.float32)
-    found = np.repeat(grey, shape[-1], axis=-1)
-  if found.shape[1:] != tuple(shape):
-    whole = (len(found), *shape)
+    found = np.repeat(grey, wanted[-1], axis=-1)
+  if found.shape[1:] != wanted:
+    whole = (len(found), *wanted)
     found = np.asarray(jax.image.resize(jnp.asarray(found), whole, "linear"))
   return np.clip(found, 0, 1)
 
 
+def _shape(shape: Any) -> tuple[int, ...]:
+  """Return the shape of an input, without zeros."""
+  if isinstance(shape, str) or not np.iterable(shape):
+    raise TypeError(
+      f"shape is {describe(shape)}: pass the numbers of an input's shape, "
+      "such as (8, 8, 1)"
+    )
+  return tuple(whole_number(size, "a number of shape") for size in shape)
+
+
 def _inputs(values: Any) -> np.ndarray:
-  found = np.asarray(values)
+  found = signals.as_array(values)
   if found.ndim < 2 or 0 in found.shape or found.dtype.kind != "f":
     raise ValueError(
       f"inputs are {describe(found)}: pass floats, [n, ...], one or more"

@@ -19,7 +19,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keyjax.arguments import describe, require_function, whole_number
+from keyjax.arguments import (
+  describe,
+  require_function,
+  seed_number,
+  whole_number,
+)
 from keyjax.attacks.privacy import signals
 
 Predict = Callable[[np.ndarray], Any]  # float[n, ...] -> int[n], on the host.
@@ -65,10 +70,7 @@ def ask(predict: Predict, labels: Any, copies: Iterable[Any]) -> Answers:
     ([0.5, 0.0], 4)
   """
   require_function(predict, "label_only: predict", "one from inputs to classes")
-  known = np.asarray(labels)
-  known = signals.check_labels(
-    known, (known.size, 1 + int(known.max(initial=0)))
-  )
+  known = signals.check_labels(labels, (np.size(labels), None))
   right = []
   for inputs in copies:
     found = np.asarray(predict(np.asarray(inputs)))
@@ -153,18 +155,28 @@ def noise(
     seed: Seed of the noise.
 
   Raises:
-    ValueError: If an argument is wrong.
+    ValueError: If an argument is wrong, or an input is not finite or outside
+      the bounds: its copies would all be moved to them.
 
   Example:
     >>> [x.shape for x in noise(np.zeros((3, 2)), 0.1, copies=2)]
     [(3, 2), (3, 2), (3, 2)]
   """
-  x = np.asarray(inputs)
+  x = signals.as_array(inputs)
   if x.ndim < 2 or not np.issubdtype(x.dtype, np.floating):
     raise ValueError(f"inputs are {describe(x)}: pass floats, [n, ...]")
   scale = signals.check_above(scale, "scale", 0)
   copies = whole_number(copies, "copies")
-  return _noise(x, scale, copies, bounds, np.random.default_rng(seed))
+  low, high = signals.check_bounds(bounds)
+  if not np.isfinite(x).all():
+    raise ValueError("inputs have values that are NaN or infinite")
+  if x.size and (x.min() < low or x.max() > high):
+    raise ValueError(
+      f"inputs range from {x.min():g} to {x.max():g}: they are outside of "
+      f"bounds={low:g}, {high:g}"
+    )
+  rng = np.random.default_rng(seed_number(seed))
+  return _noise(x, scale, copies, bounds, rng)
 
 
 def _noise(

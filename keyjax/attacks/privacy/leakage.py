@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keyjax.arguments import whole_number
+from keyjax.arguments import seed_number, show, whole_number
 from keyjax.attacks.intervals import CONFIDENCE, clopper_pearson
 from keyjax.attacks.privacy import roc, signals
 
@@ -85,6 +85,7 @@ def leak(
     seed: Seed of the resamples.
 
   Raises:
+    TypeError: If rates are no sequence.
     ValueError: If shapes differ, there are no members, or only members, a rate
       is no share, or resamples is no number of them.
 
@@ -94,11 +95,14 @@ def leak(
     >>> found.auc.value, found.points[0].resolved, found.points[1].resolved
     (1.0, True, False)
   """
+  if isinstance(rates, str) or not np.iterable(rates):
+    raise TypeError(f"rates={show(rates)}: pass several, such as (0.01,)")
   shares = [signals.check_share(rate, "rates") for rate in rates]
   resamples = whole_number(resamples, "resamples")
   found = roc.curve(scores, members)
   levels = roc.by_level(*roc.check(scores, members))
-  drawn = _resample(levels, shares, resamples, np.random.default_rng(seed))
+  rng = np.random.default_rng(seed_number(seed))
+  drawn = _resample(levels, shares, resamples, rng)
   values = [roc.auc(found), roc.balanced_accuracy(found)]
   values += [roc.tpr_at(found, rate) for rate in shares]
   fewer = min(found.members, found.others)

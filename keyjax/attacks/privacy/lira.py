@@ -67,12 +67,14 @@ def scores(
     center: "median" (as the official code) or "mean".
 
   Returns:
-    float64[n]; NaN where the target's phi is NaN.
+    float64[n]; NaN where the target's phi is NaN. A phi that is infinite, or
+    whose square is, has no density: its score is infinite, of the same sign
+    (NaN where those of several queries have both signs).
 
   Raises:
     ValueError: If an argument is wrong, an example has fewer than 2 models with
       or (always) without it, 1 where variance is "fixed", or a shadow model's
-      phi is NaN or infinite.
+      phi is NaN or infinite, or its square is.
 
   Example:
     >>> members = np.array([[1, 0], [1, 0], [0, 1], [0, 1]], bool)
@@ -99,9 +101,13 @@ def scores(
     if not online:
       return np.asarray(without.standardised(x).mean(-1))
     within = _fit(phi, among, variance, center)
-    return np.asarray((within.log_density(x) - without.log_density(x)).mean(-1))
+    inside, outside = within.log_density(x), without.log_density(x)
+    far = np.isinf(inside) | np.isinf(outside)
+    ratio = np.where(far, np.copysign(np.inf, x), inside - outside)
+    return np.asarray(ratio.mean(-1))
 
 
+@np.errstate(invalid="ignore", over="ignore")
 def _fit(
   phi: np.ndarray, chosen: np.ndarray, variance: str, center: str
 ) -> _Normal:
@@ -123,6 +129,8 @@ def _fit(
     deviation = np.asarray(np.sqrt(squares.sum() / int(counts.sum())))
   else:
     deviation = np.sqrt(squares.sum(0) / counts)
+  if not np.isfinite(deviation).all():
+    raise ValueError("shadows has values whose squares no float holds")
   middle = means if center == "mean" else _medians(phi, chosen, counts)
   return _Normal(middle, deviation + _FLOOR)
 

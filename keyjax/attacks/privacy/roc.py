@@ -18,11 +18,12 @@ principles", IEEE S&P 2022, sections III and IV.
 """
 
 import math
+import numbers
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from keyjax.arguments import describe
+from keyjax.arguments import describe, show
 from keyjax.attacks.privacy import signals
 
 ROUNDING = 1e-9  # Of a rate times a number of examples.
@@ -122,7 +123,7 @@ def resolves(found: Curve, rate: float) -> bool:
     >>> resolves(few, 0.01), resolves(few, 0.5)
     (False, True)
   """
-  return rate * found.others + ROUNDING >= 1
+  return signals.check_share(rate, "rate") * found.others + ROUNDING >= 1
 
 
 def balanced_accuracy(found: Curve) -> float:
@@ -146,6 +147,7 @@ def at_threshold(scores: Any, members: Any, threshold: float) -> float:
     threshold: From other models or data than these, to be what an attacker has.
 
   Raises:
+    TypeError: If the threshold is no number.
     ValueError: If shapes differ, there are no members, or only members, or the
       threshold is NaN.
 
@@ -154,6 +156,8 @@ def at_threshold(scores: Any, members: Any, threshold: float) -> float:
     0.25
   """
   scores, members = check(scores, members)
+  if not isinstance(threshold, numbers.Real):
+    raise TypeError(f"threshold={show(threshold)}: a number, as scores are")
   if math.isnan(threshold):
     raise ValueError("threshold is NaN")
 

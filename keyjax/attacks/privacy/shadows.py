@@ -21,8 +21,11 @@ from keyjax import device_rows, tasks
 from keyjax.arguments import (
   describe,
   first_line,
+  positive,
   require_apply,
   require_function,
+  require_pattern,
+  seed_number,
   whole_number,
 )
 from keyjax.attacks import fit
@@ -70,7 +73,7 @@ def split(k: int, n: int, seed: int = 0) -> np.ndarray:
     [2, 2, 2]
   """
   k, n = whole_number(k, "k", least=2), whole_number(n, "n")
-  order = np.random.default_rng(seed).random((k, n)).argsort(0)
+  order = np.random.default_rng(seed_number(seed)).random((k, n)).argsort(0)
   return np.asarray(order < k // 2)
 
 
@@ -125,8 +128,10 @@ def train(
 
   Raises:
     ValueError: If an argument is wrong, a label is no class of the model, an
-      example has too few models, or a model's weights or logits become NaN.
-    TypeError: If apply_fn or init is no function.
+      example has too few models, a model has a collection of `shared` already,
+      or a model's weights or logits become NaN.
+    TypeError: If apply_fn, init or loss is no function, or data, recipe, shared
+      or procedure is something else.
 
   Example:
     >>> x = np.eye(8, dtype=np.float32)
@@ -141,14 +146,22 @@ def train(
   require_function(init, "shadows: init", "one from a PRNG key to variables")
   steps, chunk = whole_number(steps, "steps"), whole_number(chunk, "chunk")
   each = whole_number(each, "each", least=0)
+  seed = seed_number(seed)
+  check_kinds("shadows", data, recipe)
   among = _check_data(data, members, each)
-  shared = dict(shared or {})
+  shared = stacked.check_shared(shared)
   if loss is None:
     _check_classes(apply_fn, init, data, shared)
+  else:
+    require_function(loss, "shadows: loss", "one of outputs and labels")
+    _check_shared(init, shared)
   if procedure is None:
-    smallest = int(among.sum(1).min())
-    size = min(whole_number(recipe.batch_size, "batch_size"), smallest)
+    size = min(recipe.batch_size, int(among.sum(1).min()))
     procedure = procedures.by_fit(apply_fn, init, recipe, size, seed, loss)
+  elif not isinstance(procedure, procedures.Procedure):
+    raise TypeError(
+      f"procedure is {describe(procedure)}: pass a procedures.Procedure"
+    )
   mesh = device_rows.over(devices or device_rows.workers())
   inputs = device_rows.copy_to(
     mesh, (*jax.tree.map(jnp.asarray, tuple(data)), shared)
@@ -167,6 +180,37 @@ def train(
       apply_fn, params, data.image, chunk=chunk, devices=devices, shared=shared
     )
   return Shadows(params, among, answered)
+
+
+def check_kinds(what: str, data: Any, recipe: Any) -> None:
+  """Check that data are `Examples`, and the settings of training.
+
+  Args:
+    what: What takes them, for the error.
+    data: Inputs and labels.
+    recipe: Settings; the optimiser is checked where it is used.
+
+  Raises:
+    TypeError: If one of them is something else.
+    ValueError: If a setting is out of range.
+  """
+  if not isinstance(data, Examples):
+    raise TypeError(
+      f"{what}: data are {describe(data)}: pass Examples(image, label)"
+    )
+  if not isinstance(recipe, fit.Recipe):
+    raise TypeError(f"{what}: recipe is {describe(recipe)}: pass a fit.Recipe")
+  positive(recipe.learning_rate, "learning_rate")
+  whole_number(recipe.batch_size, "batch_size")
+  require_pattern(recipe.layers, "layers")
+
+
+def _check_shared(
+  init: Callable[[jax.Array], PyTree], shared: Mapping[str, PyTree]
+) -> None:
+  """Raise ValueError if models have some of what they are to have in common."""
+  if shared:
+    stacked.with_shared(jax.eval_shape(init, jax.random.key(0)), shared)
 
 
 def _check_data(data: Examples, members: Any, each: int) -> np.ndarray:
@@ -190,6 +234,7 @@ def _check_classes(
   shared: Mapping[str, PyTree],
 ) -> None:
   """Raise ValueError if labels are no classes of the model."""
+  _check_shared(init, shared)
   first = tasks.take(data.image, slice(1))
 
   def run(rng: jax.Array, inputs: Any, shared: Any) -> Any:

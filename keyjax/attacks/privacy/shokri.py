@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from keyjax.arguments import describe, whole_number
+from keyjax.arguments import describe, positive, seed_number, whole_number
 from keyjax.attacks.privacy import signals
 from keyjax.scheme import PyTree
 
@@ -68,6 +68,7 @@ def fit(
   Raises:
     ValueError: If an argument is wrong, an answer is NaN or infinite, or a
       class has no members, or only members.
+    TypeError: If learning_rate is no number.
 
   Example:
     >>> labels, members = np.zeros(64, int), np.arange(64)[None] % 2 > 0
@@ -78,10 +79,10 @@ def fit(
   """
   hidden, steps = whole_number(hidden, "hidden"), whole_number(steps, "steps")
   half = whole_number(batch_size, "batch_size", least=2) // 2
+  rate, seed = positive(learning_rate, "learning_rate"), seed_number(seed)
   found = signals.check_values(vectors, "vectors", (3,), finite=True)
   k, n, width = found.shape
-  given = np.asarray(labels)
-  given = signals.check_labels(given, (n, 1 + int(given.max(initial=0))))
+  given = signals.check_labels(labels, (n, None))
   among = signals.check_members(members, (k, n))
   classes = np.unique(given)
   rows, counts = _rows(classes, np.tile(given, k), among.ravel())
@@ -90,15 +91,13 @@ def fit(
     jnp.asarray(found.reshape(k * n, width), jnp.float32),
     rows,
     counts,
-    jnp.float32(learning_rate),
+    jnp.float32(rate),
     jax.random.split(initial, len(classes)),
     train,
   )
   params = jax.tree.map(np.asarray, params)
   if not all(np.isfinite(x).all() for x in jax.tree.leaves(params)):
-    raise ValueError(
-      f"shokri: training diverged: lower learning_rate={learning_rate}"
-    )
+    raise ValueError(f"shokri: training diverged: lower learning_rate={rate:g}")
   return Attack(classes, params)
 
 
@@ -120,10 +119,7 @@ def scores(attack: Attack, vectors: Any, labels: Any) -> np.ndarray:
   width = attack.params["in"]["kernel"].shape[1]
   if found.shape[1] != width:
     raise ValueError(f"vectors are {describe(found)}: pass [n, {width}]")
-  given = np.asarray(labels)
-  given = signals.check_labels(
-    given, (len(found), 1 + int(given.max(initial=0)))
-  )
+  given = signals.check_labels(labels, (len(found), None))
   missing = np.setdiff1d(given, attack.classes)
   if missing.size:
     raise ValueError(f"label {missing[0]} was no label of the shadow models")

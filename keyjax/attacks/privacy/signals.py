@@ -7,6 +7,7 @@ probabilities that round to 1, and an attack lives on what rounding removes.
 import numbers
 from typing import Any
 
+import jax
 import numpy as np
 import scipy.special
 
@@ -81,7 +82,7 @@ def log_odds(logits: Any, labels: Any) -> np.ndarray:
 
 def _usable(logits: Any) -> np.ndarray:
   """Return logits in float64, NaN in rows without a softmax."""
-  z = np.asarray(logits)
+  z = as_array(logits)
   if z.ndim < 2 or z.shape[-1] < 2 or not np.issubdtype(z.dtype, np.floating):
     raise ValueError(
       f"logits are {describe(z)}: pass floats, [..., n, c], 2 or more classes"
@@ -91,17 +92,34 @@ def _usable(logits: Any) -> np.ndarray:
   return np.where(bad.any(-1, keepdims=True), np.nan, z)
 
 
+def as_array(values: Any) -> np.ndarray:
+  """Return an array; floats that NumPy does not know, as float32.
+
+  These are bfloat16 and the floats of 8 bits, and nothing of them is lost.
+
+  Example:
+    >>> as_array(jax.numpy.ones(2, "bfloat16")).dtype
+    dtype('float32')
+  """
+  found = np.asarray(values)
+  known = np.issubdtype(found.dtype, np.floating)
+  if not known and jax.dtypes.issubdtype(found.dtype, np.floating):
+    return found.astype(np.float32)
+  return found
+
+
 def _of_label(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
   """Return the value of each example's label: [..., n, c] to [..., n]."""
   return np.asarray(values[..., np.arange(len(labels)), labels])
 
 
-def check_labels(labels: Any, shape: tuple[int, ...]) -> np.ndarray:
+def check_labels(labels: Any, shape: tuple[int | None, ...]) -> np.ndarray:
   """Return labels as int64[n].
 
   Args:
     labels: int[n].
-    shape: Number of examples and of classes.
+    shape: Number of examples and of classes; None if there may be any number of
+      classes.
 
   Raises:
     ValueError: If they are not integers of that number, or out of range.
@@ -109,10 +127,12 @@ def check_labels(labels: Any, shape: tuple[int, ...]) -> np.ndarray:
   found, (n, classes) = np.asarray(labels), shape
   if found.shape != (n,) or not np.issubdtype(found.dtype, np.integer):
     raise ValueError(f"labels are {describe(found)}: pass integers, [{n}]")
-  if n and not (found.min() >= 0 and found.max() < classes):
+  most = np.inf if classes is None else classes
+  if n and not (found.min() >= 0 and found.max() < most):
+    known = "0 and more" if classes is None else f"0 to {classes - 1}"
     raise ValueError(
       f"labels range from {found.min()} to {found.max()}: there are the "
-      f"classes 0 to {classes - 1}"
+      f"classes {known}"
     )
   return found.astype(np.int64)
 
@@ -162,7 +182,7 @@ def check_values(
   Raises:
     ValueError: If it is no array of numbers, or has other axes.
   """
-  found = np.asarray(values)
+  found = as_array(values)
   real = np.issubdtype(found.dtype, np.number) and not np.iscomplexobj(found)
   if not real or found.ndim not in dimensions or 0 in found.shape:
     axes = " or ".join(map(str, dimensions))
@@ -189,6 +209,29 @@ def check_above(value: Any, name: str, least: float) -> float:
   if not (found > least and found < np.inf):
     raise ValueError(f"{name}={show(value)}: a finite number above {least:g}")
   return found
+
+
+def check_bounds(bounds: Any) -> tuple[float, float]:
+  """Return the least and the greatest value of an input; infinite for None.
+
+  Raises:
+    ValueError: If they are not two finite numbers in rising order.
+
+  Example:
+    >>> check_bounds((0, 1)), check_bounds(None)
+    ((0.0, 1.0), (-inf, inf))
+  """
+  if bounds is None:
+    return -np.inf, np.inf
+  try:
+    low, high = (float(x) for x in bounds)
+  except (TypeError, ValueError):
+    raise ValueError(
+      f"bounds are {describe(bounds)}: pass the least and the greatest pixel"
+    ) from None
+  if not -np.inf < low < high < np.inf:
+    raise ValueError(f"bounds={low:g}, {high:g}: two numbers in rising order")
+  return low, high
 
 
 def _number(value: Any) -> float:

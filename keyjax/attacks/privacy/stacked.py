@@ -15,7 +15,13 @@ import numpy as np
 from jax.sharding import Mesh
 
 from keyjax import device_rows, tasks
-from keyjax.arguments import describe, require_apply, whole_number
+from keyjax.arguments import (
+  describe,
+  first_line,
+  require_apply,
+  shapes,
+  whole_number,
+)
 from keyjax.scheme import ApplyFn, PyTree
 
 
@@ -44,8 +50,9 @@ def answers(
       shadow models should be; a model without its key may have some.
 
   Raises:
-    ValueError: If logits are refused, or no [n, c].
-    TypeError: If apply_fn is no function.
+    ValueError: If logits are refused, or no [n, c], apply_fn fails, there are
+      no inputs, or the models have a collection of `shared` already.
+    TypeError: If apply_fn is no function, or shared no mapping.
 
   Example:
     >>> models = {"w": np.ones((3, 4, 2), np.float32)}
@@ -56,10 +63,14 @@ def answers(
   require_apply(apply_fn, "stacked: apply_fn")
   chunk = whole_number(chunk, "chunk")
   n, k = tasks.num_examples(inputs), tasks.num_examples(params)
+  if not n or not k:
+    raise ValueError(f"stacked: {k} models and {n} inputs: pass some of each")
   size = min(whole_number(batch_size, "batch_size"), n)
   mesh = device_rows.over(devices or device_rows.workers())
   run = _forward(apply_fn, mesh)
-  common = device_rows.copy_to(mesh, dict(shared or {}))
+  shared = check_shared(shared)
+  with_shared(params, shared)
+  common = device_rows.copy_to(mesh, shared)
   found = []
   for rows in chunks(k, chunk, mesh):
     models = device_rows.cut_rows(mesh, tasks.take(params, rows))
@@ -67,9 +78,8 @@ def answers(
     for start in range(0, n, size):
       at = np.arange(start, start + size) % n  # The last batch is full too.
       batch = jax.tree.map(jnp.asarray, tasks.take(inputs, at))
-      logits = np.asarray(
-        run((device_rows.copy_to(mesh, batch), common), models)
-      )
+      given = device_rows.copy_to(mesh, batch), common
+      logits = np.asarray(_called(run, given, models))
       if logits.ndim != 3:
         raise ValueError(
           f"apply_fn returns {describe(logits[0])}: expected [{size}, classes]"
@@ -82,11 +92,42 @@ def answers(
   return np.asarray(logits, np.float32)
 
 
+def _called(
+  run: Callable[..., jax.Array], given: tuple[Any, Any], models: PyTree
+) -> jax.Array:
+  try:
+    return run(given, models)
+  except jax.errors.JaxRuntimeError:  # Such as of memory.
+    raise
+  except Exception as error:
+    raise ValueError(
+      f"stacked: apply_fn fails on inputs {shapes(given[0])} "
+      f"({first_line(error)})"
+    ) from error
+
+
+def check_shared(shared: Any) -> dict[str, PyTree]:
+  """Return the collections that models have in common; none for None.
+
+  Raises:
+    TypeError: If they are no mapping from names.
+  """
+  if shared is None:
+    return {}
+  if not isinstance(shared, Mapping):
+    raise TypeError(
+      f"shared is {describe(shared)}: pass collections by name, such as "
+      "{'key': ...}"
+    )
+  return dict(shared)
+
+
 def with_shared(variables: PyTree, shared: Mapping[str, PyTree]) -> PyTree:
   """Return variables with the collections that all models have in common.
 
   Raises:
-    ValueError: If there are some, and the variables are not in collections.
+    ValueError: If there are some, and the variables are not in collections, or
+      have one of them already: it would be replaced in every model.
   """
   if not shared:
     return variables
@@ -94,6 +135,10 @@ def with_shared(variables: PyTree, shared: Mapping[str, PyTree]) -> PyTree:
     raise ValueError(
       f"shared={', '.join(shared)}: init returns no collections: pass "
       "{'params': ...}"
+    )
+  if twice := sorted(set(variables) & set(shared)):
+    raise ValueError(
+      f"shared={', '.join(shared)}: the models have {', '.join(twice)} already"
     )
   return {**variables, **shared}
 

@@ -31,7 +31,9 @@ from typing import Any
 
 import numpy as np
 
+from keyjax.arguments import describe
 from keyjax.defenses.homomorphic import library, network, packing, parameters
+from keyjax.defenses.homomorphic.checks import finite, reals, require_bytes
 from keyjax.defenses.homomorphic.facts import Facts, check_size
 from keyjax.defenses.homomorphic.parameters import Parameters
 from keyjax.errors import ArgumentError, ContentError
@@ -66,6 +68,7 @@ class Server:
     Raises:
       ArgumentError: If the network cannot be evaluated on ciphertexts.
     """
+    low, high = finite(low, "low"), finite(high, "high")
     if not low < high:
       raise ArgumentError(f"low={low}, high={high}: low is below high")
     self.layers = network.squared(params, activation)
@@ -94,9 +97,11 @@ class Server:
       public: From `Client.public`.
 
     Raises:
+      TypeError: If they are not bytes.
       ContentError: If these are no keys, or the context has a secret key, or
         another modulus chain than the network needs.
     """
+    require_bytes(public, "a client's public part", "Client.public")
     size = int.from_bytes(public[:_LENGTH], "big")
     context = library.public_context(public[_LENGTH : _LENGTH + size])
     degree, bits = library.shape(context)
@@ -146,8 +151,10 @@ class Session:
       question: From `Client.encrypt`.
 
     Raises:
+      TypeError: If it is not bytes.
       ContentError: If it is not a ciphertext under this client's parameters.
     """
+    require_bytes(question, "a question", "Client.encrypt")
     x = library.from_bytes(
       self._seal.Ciphertext(), self._context, question, "a question"
     )
@@ -227,12 +234,16 @@ class Client:
       chain: Parameters; the smallest 128-bit secure ones by default.
 
     Raises:
+      TypeError: If facts or chain are something else.
       ArgumentError: If the network is too deep for the parameters, or its
         values too large.
     """
+    if not isinstance(facts, Facts):
+      raise TypeError(f"facts are {describe(facts)}: pass Server.facts")
     self.facts = facts
     self.parameters = parameters.checked(
-      chain or parameters.for_levels(facts.levels), facts.levels
+      parameters.for_levels(facts.levels) if chain is None else chain,
+      facts.levels,
     )
     check_size(self.parameters, facts)
     self._context = library.new_context(self.parameters)
@@ -262,7 +273,7 @@ class Client:
       ArgumentError: If it does not fit the network.
     """
     facts = self.facts
-    x = np.asarray(x, np.float64)
+    x = reals(x, "inputs")
     if x.shape != (facts.inputs,):
       raise ArgumentError(f"an input of {x.shape}: ({facts.inputs},) expected")
     if not ((facts.low <= x) & (x <= facts.high)).all():
@@ -290,11 +301,16 @@ class Client:
       answer: From `Session.answer`.
 
     Raises:
-      ContentError: If it is not a ciphertext under these parameters.
+      TypeError: If it is not bytes.
+      ContentError: If it is not a ciphertext under these parameters, or a
+        question, which nobody has computed anything with.
     """
+    require_bytes(answer, "an answer", "Session.answer")
     x = library.from_bytes(
       self._seal.Ciphertext(), self._context, answer, "an answer"
     )
+    if x.parms_id() == self._context.seal_context().data.first_parms_id():
+      raise ContentError("not an answer: a question, with all of its levels")
     plain = self._seal.Plaintext()
     self._decryptor.decrypt(x, plain)
     return np.asarray(self._encoder.decode_double(plain))

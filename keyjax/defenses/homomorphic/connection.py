@@ -15,9 +15,15 @@ from multiprocessing.connection import Client as connect
 from multiprocessing.connection import Connection, Listener
 from typing import Any
 
+from keyjax.arguments import describe, show, whole_number
 from keyjax.defenses.homomorphic.ckks import Server, Session
 from keyjax.defenses.homomorphic.facts import Facts, facts_from
-from keyjax.errors import ContentError, KeyjaxError, StorageError
+from keyjax.errors import (
+  ArgumentError,
+  ContentError,
+  KeyjaxError,
+  StorageError,
+)
 
 MOST_BYTES = 1 << 28  # Of a message; keys of the largest ring need less.
 _FACTS, _KEYS, _QUESTION, _COST, _ERROR = (bytes([b]) for b in b"FKQCE")
@@ -125,8 +131,11 @@ def serve(server: Server, listener: Listener, clients: int = 1) -> None:
     server: Network.
     listener: With an `authkey`.
     clients: Connections to answer; those without the authkey do not count.
+
+  Raises:
+    ValueError: If clients is not a whole number.
   """
-  for _ in range(clients):
+  for _ in range(whole_number(clients, "clients")):
     with _accepted(listener) as connection:
       talk = Conversation(server)
       # The client has left, or sent more than a message may have.
@@ -153,15 +162,26 @@ def remote(address: Any, authkey: bytes) -> Iterator[Remote]:
     The server, as the client sees it.
 
   Raises:
+    TypeError: If the authkey is not bytes.
+    ArgumentError: If the address is none.
     StorageError: If nothing listens there, or the server is gone.
     ContentError: If the authkey is another one.
   """
+  if not isinstance(authkey, bytes):  # Without one, nobody is turned away.
+    raise TypeError(
+      f"authkey is {describe(authkey)}: pass the listener's bytes"
+    )
   try:
     connection = connect(address, authkey=authkey)
   except multiprocessing.AuthenticationError:
     raise ContentError(f"the server at {address} has another authkey") from None
   except (OSError, EOFError) as error:
     raise StorageError(f"no server at {address}: {error}") from None
+  except (TypeError, ValueError, OverflowError):
+    raise ArgumentError(
+      f"address={show(address)}: pass that of the listener, a path or a host "
+      "and its port"
+    ) from None
 
   def ask(message: bytes) -> bytes:
     try:

@@ -13,13 +13,15 @@ References:
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from keyjax.arguments import describe
+from keyjax.defenses.homomorphic.checks import reals, whole
 from keyjax.errors import ArgumentError
 
 Params = Mapping[str, Mapping[str, Any]]
@@ -46,11 +48,22 @@ def init(rng: jax.Array, sizes: Sequence[int]) -> dict[str, dict[str, Any]]:
     rng: JAX PRNG key.
     sizes: Inputs, units of each hidden layer, outputs.
 
+  Raises:
+    TypeError: If rng is no key.
+    ArgumentError: If a size is not a whole number, or there are fewer than 2.
+
   Example:
     >>> params = init(jax.random.key(0), (4, 3, 2))
     >>> jax.tree.map(jnp.shape, params["dense_1"])
     {'bias': (2,), 'kernel': (3, 2)}
   """
+  if not isinstance(rng, jax.Array):
+    raise TypeError(f"rng is {describe(rng)}: pass jax.random.key(seed)")
+  if not isinstance(sizes, Sequence) or len(sizes) < 2:
+    raise ArgumentError(
+      f"sizes={sizes}: numbers of inputs, of hidden units, and of outputs"
+    )
+  sizes = [whole(size, "a size") for size in sizes]
   draw = jax.nn.initializers.lecun_normal()
   rngs = jax.random.split(rng, len(sizes) - 1)
   shapes = list(zip(sizes, sizes[1:], strict=False))
@@ -69,13 +82,22 @@ def apply(
     params: Dense layers, by names that end in their number, as Flax has them.
     inputs: float[n, inputs].
     activation: Coefficients a, b, c of a + b x + c x^2.
+
+  Raises:
+    ArgumentError: If the inputs or the layers do not fit, or the activation has
+      not three coefficients.
   """
-  a, b, c = activation
+  a, b, c = _three(activation)
   names = _ordered(params)
   x = inputs
   for name in names:
     if name != names[0]:
       x = a + b * x + c * x**2
+    width = np.shape(params[name]["kernel"])[:1]
+    if np.shape(x)[1:] != width:
+      raise ArgumentError(
+        f"{name} takes [n, {', '.join(map(str, width))}], got {describe(x)}"
+      )
     x = x @ params[name]["kernel"] + params[name]["bias"][None]
   return x
 
@@ -102,7 +124,7 @@ def squared(
     >>> [(x.kernel.item(), x.bias.item()) for x in layers]
     [(1.0, 1.0), (0.5, -0.5)]
   """
-  a, b, c = (float(x) for x in activation)
+  a, b, c = reals(_three(activation), "coefficients").tolist()
   if not c or not np.isfinite([a, b, c]).all():
     raise ArgumentError(
       f"activation={tuple(activation)}: finite coefficients a, b, c of "
@@ -121,13 +143,37 @@ def squared(
   return tuple(layers)
 
 
+def _three(activation: Any) -> tuple[Any, ...]:
+  """Return the coefficients of a quadratic."""
+  found = tuple(activation) if isinstance(activation, Iterable) else ()
+  if len(found) != 3:
+    raise ArgumentError(
+      f"activation={activation}: three coefficients a, b, c of a + b x + c x^2"
+    )
+  return found
+
+
 def _ordered(params: Params) -> list[str]:
   """Return the names of layers by the number at their end."""
-  number = {name: re.search(r"\d+$", name) for name in params}
-  if not params or None in number.values():
+  if not isinstance(params, Mapping):
     raise ArgumentError(
-      f"layers {sorted(params)}: names of layers end in their number"
+      f"params are {describe(params)}: pass dense layers, by their names"
     )
+  number = {name: re.search(r"\d+$", str(name)) for name in params}
+  if (
+    not params
+    or None in number.values()
+    or not all(isinstance(name, str) for name in params)
+  ):
+    raise ArgumentError(
+      f"layers {list(params)}: names of layers are texts, and end in their "
+      "number"
+    )
+  for name, leaves in params.items():
+    if not isinstance(leaves, Mapping) or set(leaves) != {"kernel", "bias"}:
+      raise ArgumentError(
+        f"{name} is {describe(leaves)}: a dense layer has kernel and bias"
+      )
   return sorted(params, key=lambda name: int(number[name][0]))  # type: ignore[index]
 
 
@@ -136,11 +182,7 @@ def _dense(params: Params) -> Sequence[Layer]:
   found: list[Layer] = []
   for name in _ordered(params):
     leaves = params[name]
-    if set(leaves) != {"kernel", "bias"}:
-      raise ArgumentError(
-        f"{name} has {sorted(leaves)}: a dense layer has kernel and bias"
-      )
-    kernel, bias = (np.asarray(leaves[k], np.float64) for k in Layer._fields)
+    kernel, bias = (reals(leaves[k], f"{name}: {k}") for k in Layer._fields)
     inputs = found[-1].kernel.shape[1] if found else None
     fits = kernel.ndim == 2 and bias.shape == kernel.shape[1:] and kernel.size
     if not fits or inputs not in (None, len(kernel)):
@@ -154,15 +196,24 @@ def _dense(params: Params) -> Sequence[Layer]:
   return found
 
 
+def _require_layers(layers: Sequence[Layer]) -> None:
+  if not len(layers):
+    raise ArgumentError("a network has a layer, or more: there are none")
+
+
 def levels(layers: Sequence[Layer]) -> int:
   """Return the multiplications of a network, one after another.
 
   Each layer is one, and each square between two layers.
 
+  Raises:
+    ArgumentError: If there are no layers.
+
   Example:
     >>> levels([Layer(np.ones((2, 2)), np.zeros(2))] * 3)
     5
   """
+  _require_layers(layers)
   return 2 * len(layers) - 1
 
 
@@ -175,10 +226,14 @@ def largest(layers: Sequence[Layer], low: float, high: float) -> float:
     low: Smallest input.
     high: Largest input.
 
+  Raises:
+    ArgumentError: If there are no layers.
+
   Example:
     >>> largest([Layer(np.eye(1), np.ones(1))] * 2, -3.0, 1.0)
     5.0
   """
+  _require_layers(layers)
   lows = np.full(len(layers[0].kernel), low)
   highs = np.full(len(layers[0].kernel), high)
   found = 0.0

@@ -31,6 +31,8 @@ from typing import Any
 
 import numpy as np
 
+from keyjax.arguments import describe, show
+from keyjax.defenses.homomorphic.checks import reals, require_bytes
 from keyjax.errors import ArgumentError, ContentError
 from keyjax.extras import library
 
@@ -49,13 +51,16 @@ class Owner:
     """Make a key.
 
     Args:
-      bits: Of the modulus.
+      bits: Of the modulus, an even number: of two primes of half as many.
 
     Raises:
-      ArgumentError: If it is below 2048.
+      ArgumentError: If it is below 2048, or odd.
     """
-    if bits < 2048:
-      raise ArgumentError(f"bits={bits}: 2048 or more")
+    # phe looks for an odd length without end.
+    if not isinstance(bits, int) or bits < 2048 or bits % 2:
+      raise ArgumentError(
+        f"bits={show(bits)}: an even whole number, 2048 or more"
+      )
     made = _phe().generate_paillier_keypair(n_length=bits)
     self._public, self._private = made
     self.modulus = int(self._public.n)
@@ -76,12 +81,17 @@ class Owner:
   def decrypt(self, answer: bytes) -> np.ndarray:
     """Return the outputs, float64[outputs].
 
+    Any ciphertexts under the key are numbers: a question, which nobody has
+    answered, cannot be told from an answer.
+
     Args:
       answer: From `linear`.
 
     Raises:
+      TypeError: If it is not bytes.
       ContentError: If it is not made of ciphertexts under this key.
     """
+    require_bytes(answer, "an answer", "linear")
     numbers = list(_numbers(self.modulus, answer))
     one = 4**FRACTION_BITS
     try:
@@ -103,15 +113,27 @@ def linear(
     bias: float[outputs].
 
   Raises:
-    ArgumentError: If the weights are too large, or not finite.
-    ContentError: If the question is not one ciphertext for each input.
+    TypeError: If the modulus is no int, or the question is not bytes.
+    ArgumentError: If the weights are too large, or not finite, or kernel and
+      bias are of no dense layer.
+    ContentError: If the modulus is no public key, or the question is not one
+      ciphertext for each input.
   """
+  if not isinstance(modulus, int):
+    raise TypeError(f"modulus is {describe(modulus)}: pass Owner.modulus")
+  require_bytes(question, "a question", "Owner.encrypt")
+  kernel, bias = reals(kernel, "weights"), reals(bias, "biases")
+  if kernel.ndim != 2 or bias.shape != kernel.shape[1:]:
+    raise ArgumentError(
+      f"a kernel of {kernel.shape} and a bias of {bias.shape} do not fit: pass "
+      "[inputs, outputs] and [outputs]"
+    )
   inputs = list(_numbers(modulus, question))
   if len(inputs) != len(kernel):
     raise ContentError(
       f"{len(inputs)} encrypted inputs: the layer has {len(kernel)}"
     )
-  columns = [_fixed(column, "weights") for column in np.asarray(kernel).T]
+  columns = [_fixed(column, "weights") for column in kernel.T]
   # A bias has the fraction bits of a product.
   biases = [b << FRACTION_BITS for b in _fixed(bias, "biases")]
   public = _public(modulus)
@@ -132,14 +154,14 @@ def _phe() -> Any:
 
 @functools.cache
 def _public(modulus: int) -> Any:
-  if modulus.bit_length() < 2048 or modulus % 2 == 0:
+  if modulus < 1 << 2047 or modulus % 2 == 0:
     raise ContentError("not a public key: an odd number of 2048 bits or more")
   return _phe().PaillierPublicKey(modulus)
 
 
 def _fixed(values: Any, what: str) -> list[int]:
   """Return numbers of a fixed point, rounded to the nearest."""
-  values = np.asarray(values, np.float64)
+  values = reals(values, what)
   if values.ndim != 1 or not (np.abs(values) < _LARGEST).all():
     raise ArgumentError(
       f"{what} of shape {values.shape}: a vector of finite numbers below "
@@ -161,7 +183,7 @@ def _as_bytes(modulus: int, numbers: Sequence[Any]) -> bytes:
 
 def _numbers(modulus: int, data: bytes) -> Iterator[Any]:
   """Yield the ciphertexts of a message."""
-  size, public = _size(modulus), _public(modulus)
+  public, size = _public(modulus), _size(modulus)
   whole = len(data) // size * size
   values = [
     int.from_bytes(data[i : i + size], "big") for i in range(0, whole, size)

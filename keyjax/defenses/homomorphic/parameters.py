@@ -7,6 +7,8 @@ Reference:
 
 from typing import NamedTuple
 
+from keyjax.arguments import describe
+from keyjax.defenses.homomorphic.checks import whole
 from keyjax.errors import ArgumentError
 
 SECURITY = 128  # Bits, of classical attacks.
@@ -58,15 +60,15 @@ def for_levels(
     integer_bits: Bits before the point of a result, with its sign.
 
   Raises:
-    ArgumentError: If no ring of the standard's table is large enough.
+    ArgumentError: If no ring of the standard's table is large enough, or a
+      number is not whole.
 
   Example:
     >>> for_levels(3)
     Parameters(degree=8192, prime_bits=(50, 30, 30, 30, 60), scale_bits=30)
   """
-  if levels < 1:
-    raise ArgumentError(f"levels={levels}: 1 or more")
-  first = scale_bits + integer_bits
+  levels, scale_bits = whole(levels, "levels"), whole(scale_bits, "scale_bits")
+  first = scale_bits + whole(integer_bits, "integer_bits")
   bits = (first, *[scale_bits] * levels)
   for degree, most in MOST_BITS.items():
     if sum(bits) + first <= most:
@@ -88,6 +90,7 @@ def checked(parameters: Parameters, levels: int = 1) -> Parameters:
     levels: Levels that a circuit needs.
 
   Raises:
+    TypeError: If they are no `Parameters`.
     ArgumentError: If they are not; the message says which and why.
 
   Example:
@@ -95,7 +98,20 @@ def checked(parameters: Parameters, levels: int = 1) -> Parameters:
     Traceback (most recent call last):
     keyjax.errors.ArgumentError: not 128-bit secure: a modulus of 240 bits, ...
   """
+  if not isinstance(parameters, Parameters):
+    raise TypeError(
+      f"parameters are {describe(parameters)}: pass Parameters(degree, "
+      "prime_bits, scale_bits)"
+    )
   degree, bits, scale = parameters
+  for name, value in (("degree", degree), ("scale_bits", scale)):
+    whole(value, name)
+  if not isinstance(bits, tuple) or len(bits) < 2:
+    raise ArgumentError(
+      f"prime_bits are {describe(bits)}: pass a tuple of two numbers or more"
+    )
+  for value in bits:
+    whole(value, "prime_bits")
   if degree not in MOST_BITS:
     known = ", ".join(map(str, MOST_BITS))
     raise ArgumentError(f"degree={degree}: choose from {known}")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from keyjax import extras
+from keyjax.arguments import describe, positive, show, whole_number
 
 RELATION = "one example added or removed"
 _INTERVAL = 1e-3  # Of the privacy loss; wider is faster, and a larger epsilon.
@@ -18,7 +19,8 @@ class Training(NamedTuple):
 
   Attributes:
     examples: Number of training examples, taken as public.
-    batch_size: Mean number of examples in a Poisson batch.
+    batch_size: Mean number of examples in a Poisson batch. The accountant takes
+      whole ones alone: round a mean up, which spends no less.
     steps: Number of steps.
     delta: Probability that the bound by epsilon does not hold; well below
       1 / examples.
@@ -100,7 +102,8 @@ def epsilon(training: Training, noise_multiplier: float) -> float:
     noise_multiplier: Standard deviation of the noise, in clipping norms.
 
   Raises:
-    ValueError: If a number is out of range.
+    TypeError: If training is none, or a real number is no number.
+    ValueError: If a number is out of range, or not whole where it has to be.
     KeyringError: If dp-accounting or jax-privacy is not installed.
 
   Example:
@@ -108,10 +111,9 @@ def epsilon(training: Training, noise_multiplier: float) -> float:
     >>> epsilon(training, 1.0) > epsilon(training, 2.0) > 0
     True
   """
-  _check(training)
-  if not 0 < noise_multiplier < float("inf"):
-    raise ValueError(f"noise_multiplier={noise_multiplier}: must be above 0")
-  return _epsilon(training, noise_multiplier, _INTERVAL)
+  training = _checked(training)
+  noise = positive(noise_multiplier, "noise_multiplier")
+  return _epsilon(training, noise, _INTERVAL)
 
 
 def noise_multiplier(training: Training, epsilon: float) -> float:
@@ -122,7 +124,8 @@ def noise_multiplier(training: Training, epsilon: float) -> float:
     epsilon: Largest epsilon.
 
   Raises:
-    ValueError: If a number is out of range.
+    TypeError: If training is none, or a real number is no number.
+    ValueError: If a number is out of range, or not whole where it has to be.
     KeyringError: If dp-accounting or jax-privacy is not installed.
 
   Example:
@@ -130,10 +133,8 @@ def noise_multiplier(training: Training, epsilon: float) -> float:
     >>> 0.5 < noise_multiplier(training, 1.0) < 1.5
     True
   """
-  _check(training)
-  if not 0 < epsilon < float("inf"):
-    raise ValueError(f"epsilon={epsilon}: must be above 0")
-  return _noise_multiplier(training, epsilon)
+  training = _checked(training)
+  return _noise_multiplier(training, positive(epsilon, "epsilon"))
 
 
 @functools.lru_cache
@@ -196,16 +197,28 @@ def _version(distribution: str) -> str:
     return "of unknown version"
 
 
-def _check(training: Training) -> None:
-  examples, batch_size, steps, delta, limit = training
-  if not 1 <= batch_size <= examples or steps < 1:
-    raise ValueError(
-      f"batch_size={batch_size}, examples={examples}, steps={steps}: a batch "
-      "has 1 to all examples, and there is a step"
+def _checked(training: Training) -> Training:
+  """Return a training with its whole numbers as ints."""
+  if not isinstance(training, Training):
+    raise TypeError(
+      f"training is {describe(training)}: pass a private.Training"
     )
-  if not 0 < delta < 1:
-    raise ValueError(f"delta={delta}: must be between 0 and 1")
-  if limit is not None and limit < batch_size:
+  examples, batch_size, steps = (
+    whole_number(getattr(training, name), name)
+    for name in ("examples", "batch_size", "steps")
+  )
+  if batch_size > examples:
     raise ValueError(
-      f"truncated_at={limit}: must be at least the batch size, {batch_size}"
+      f"batch_size={batch_size}, examples={examples}: a batch has 1 to all "
+      "examples"
     )
+  if not positive(training.delta, "delta") < 1:
+    raise ValueError(f"delta={show(training.delta)}: must be between 0 and 1")
+  limit = training.truncated_at
+  if limit is not None:
+    limit = whole_number(limit, "truncated_at")
+    if limit < batch_size:
+      raise ValueError(
+        f"truncated_at={limit}: must be at least the batch size, {batch_size}"
+      )
+  return Training(examples, batch_size, steps, float(training.delta), limit)

@@ -9,7 +9,8 @@ import numpy as np
 
 from keyjax import extras
 from keyjax.aes import prng
-from keyjax.secrets import Secret
+from keyjax.arguments import describe, is_array, positive, show, whole_number
+from keyjax.secrets import Secret, require_secret
 
 LossFn = Callable[[Any, Any], tuple[jax.Array, Any]]
 # Implementations of `jax.random`.
@@ -43,6 +44,10 @@ def clipped_sum(
     The sum, and `aux` of each row.
 
   Raises:
+    TypeError: If real is no array of bool: a mask of 0 and 1 would count the
+      rows that only fill the batch. Or if clipping_norm is no number.
+    ValueError: If real is of another length than the batch, clipping_norm is
+      not above 0 and finite, or the parts do not divide the rows.
     KeyringError: If jax-privacy is not installed.
 
   Example:
@@ -55,6 +60,11 @@ def clipped_sum(
     >>> found.tolist()
     [2.0]
   """
+  _check_real(real, batch)
+  _check_positive(clipping_norm, "clipping_norm")
+  parts = whole_number(parts, "parts")
+  if real.shape[0] % parts:
+    raise ValueError(f"parts={parts}: must divide {real.shape[0]} rows")
   clipping = extras.library("jax_privacy.clipping", "privacy")
   size = real.shape[0] // parts if parts > 1 else None
   # The noise of `with_noise` is for this sensitivity.
@@ -83,6 +93,9 @@ def with_noise(
     noise_multiplier: Standard deviation of the noise, in clipping norms.
 
   Raises:
+    TypeError: If one of the two is no number.
+    ValueError: If one of them is not above 0 and finite: leave out the call
+      where a gradient is to have no noise.
     KeyringError: If jax-privacy is not installed.
 
   Example:
@@ -93,6 +106,8 @@ def with_noise(
     >>> bool(5 < found.std() < 7)
     True
   """
+  _check_positive(clipping_norm, "clipping_norm")
+  _check_positive(noise_multiplier, "noise_multiplier")
   noise = extras.library("jax_privacy.noise_addition", "privacy")
   privatizer = noise.gaussian_privatizer(
     stddev=noise_multiplier * clipping_norm, prng_key=rng
@@ -112,6 +127,7 @@ def noise_rng(secret: Secret, generator: str = "aes") -> jax.Array:
       have 64 bits: an attacker with the examples but one could try them all.
 
   Raises:
+    TypeError: If the secret is none.
     ValueError: If the generator is unknown.
 
   Example:
@@ -119,6 +135,7 @@ def noise_rng(secret: Secret, generator: str = "aes") -> jax.Array:
     >>> noise_rng(Secret.generate(), "jax").shape
     ()
   """
+  require_secret(secret, "noise_rng")
   if generator == "aes":
     return prng.from_secret(secret, "dp")
   if generator == "jax":
@@ -127,5 +144,26 @@ def noise_rng(secret: Secret, generator: str = "aes") -> jax.Array:
       jnp.asarray(words), impl=GENERATORS[generator]
     )
   raise ValueError(
-    f"generator={generator!r}: choose from {', '.join(GENERATORS)}"
+    f"generator={show(generator)}: choose from {', '.join(GENERATORS)}"
   )
+
+
+def _check_real(real: Any, batch: Any) -> None:
+  """Raise an error unless a mask is one of the rows of a batch."""
+  if not is_array(real) or real.dtype != np.bool_:
+    raise TypeError(
+      f"real is {describe(real)}: pass bool[rows], True for each example"
+    )
+  sizes = {np.shape(x)[:1] for x in jax.tree.leaves(batch)}
+  if real.ndim != 1 or sizes != {real.shape}:
+    rows = " and ".join(sorted(str(list(x)) for x in sizes)) or "no arrays"
+    raise ValueError(
+      f"real is {describe(real)}, and the batch has {rows}: pass as many rows"
+    )
+
+
+def _check_positive(value: Any, name: str) -> None:
+  """Check a number that is known; one that is traced is not yet."""
+  if not isinstance(value, jax.core.Tracer):
+    is_scalar = is_array(value) and value.shape == ()
+    positive(value.item() if is_scalar else value, name)

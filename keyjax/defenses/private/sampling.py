@@ -5,7 +5,8 @@ from collections.abc import Callable
 import numpy as np
 
 from keyjax import extras
-from keyjax.secrets import Secret
+from keyjax.arguments import positive, whole_number
+from keyjax.secrets import Secret, require_secret
 
 _WORDS = 4  # 128 bits, as many as the state of the generator has.
 
@@ -26,18 +27,29 @@ def poisson_rows(
 
   Args:
     examples: Number of training examples.
-    batch_size: Mean number of examples in a batch.
+    batch_size: Mean number of examples in a batch, which may be a fraction.
     truncated_at: Largest number; of a larger batch, that many remain, at
       random.
     size: Length of what is returned, at least `truncated_at`.
     secret: Secret of the draws, used for nothing else.
 
   Returns:
-    Function `step -> int[size]`, indices of different examples, then -1.
+    Function `step -> int[size]`, indices of different examples, then -1; a
+    step is a whole number, 0 or more.
 
   Raises:
+    TypeError: If batch_size is no number, or the secret is none.
+    ValueError: If a number is out of range.
     KeyringError: If jax-privacy is not installed.
   """
+  examples = whole_number(examples, "examples")
+  truncated_at = whole_number(truncated_at, "truncated_at")
+  size = whole_number(size, "size", least=truncated_at)
+  if positive(batch_size, "batch_size") > examples:
+    raise ValueError(
+      f"batch_size={batch_size}: a mean above all {examples} examples"
+    )
+  require_secret(secret, "poisson_rows")
   sampling = extras.library("jax_privacy.batch_selection", "privacy")
   strategy = sampling.CyclicPoissonSampling(
     sampling_prob=batch_size / examples,
@@ -47,7 +59,8 @@ def poisson_rows(
 
   def rows(step: int) -> np.ndarray:
     # NumPy's generator is not for secrets, but nobody sees what it draws.
-    seed = secret.derive(f"poisson/{step}", 4 * _WORDS)
+    number = whole_number(step, "step", least=0)  # 1.0 is another label.
+    seed = secret.derive(f"poisson/{number}", 4 * _WORDS)
     rng = np.random.default_rng(np.frombuffer(seed, np.uint32).tolist())
     [picked] = strategy.batch_iterator(examples, rng)
     padded = np.full(size, -1, np.int64)

@@ -56,6 +56,69 @@ def test_answers_that_are_not_finite_say_nothing() -> None:
   assert found.logits.tolist() == [[0, 0], [0, 0], [1, 2], [3, 0]]
 
 
+def test_a_probability_of_zero_is_an_answer() -> None:
+  with np.errstate(divide="ignore"):
+    found = knockoff.read(np.log(np.eye(3, dtype=np.float32)))
+  assert found.lost == 0
+  assert np.allclose(found.logits, 87.3 * (np.eye(3) - 1), atol=0.1)
+  low = knockoff.read(np.array([[-500.0, -np.inf, 0.0], [-np.inf] * 3]))
+  assert low.lost == 0.5
+  assert low.logits.tolist() == [[-500, -500, 0], [0, 0, 0]]
+
+
+def test_answers_in_bfloat16_are_read() -> None:
+  answers = jnp.asarray([[1.0, 2.0], [jnp.nan, 0.0]], jnp.bfloat16)
+  found = knockoff.read(answers)
+  assert found.lost == 0.5 and found.logits.tolist() == [[1, 2], [0, 0]]
+  assert knockoff.read(answers.astype(jnp.float16)).lost == 0.5
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 50])
+def test_no_answer_of_a_control_is_that_of_its_query(n: int) -> None:
+  answers = np.arange(2.0 * n).reshape(n, 2)
+  for seed in range(20):
+    found = knockoff.swapped(answers, seed)
+    assert (found != answers).all()
+    assert np.array_equal(np.sort(found, 0), answers)
+
+
+def test_one_answer_has_no_control() -> None:
+  with pytest.raises(ValueError, match=r"answers are float64\[1, 2\]: .* 2 qu"):
+    knockoff.swapped(np.ones((1, 2)))
+  with pytest.raises(ValueError, match="seed=-1"):
+    knockoff.swapped(np.ones((2, 2)), -1)
+
+
+@pytest.mark.parametrize(
+  ("change", "error", "message"),
+  [
+    ({"recipe": None}, TypeError, "recipe is None: pass a fit.Recipe"),
+    ({"recipe": RECIPE._replace(learning_rate=0.0)}, ValueError, "learning_ra"),
+    ({"recipe": RECIPE._replace(learning_rate=-1)}, ValueError, "learning_rat"),
+    (
+      {"answered": (ASKED, ASKED)},
+      TypeError,
+      "data are a tuple: pass Examples",
+    ),
+    ({"init": 5}, TypeError, "init is an int, not a function"),
+    ({"seed": "a"}, ValueError, "seed='a': a whole number"),
+    ({"temperature": 0.0}, ValueError, "temperature=0.0"),
+  ],
+)
+def test_arguments_of_another_kind_are_named(
+  change: dict, error: type[Exception], message: str
+) -> None:
+  given = {
+    "apply_fn": apply_fn,
+    "init": init,
+    "answered": Examples(ASKED, np.zeros((60, 3))),
+    "members": np.ones((2, 60), bool),
+    "recipe": RECIPE,
+  }
+  with pytest.raises(error, match=message):
+    knockoff.train(**given | change)
+
+
 @pytest.mark.parametrize(
   ("change", "message"),
   [

@@ -87,12 +87,55 @@ def test_false_alarms_are_as_many_as_the_level_allows() -> None:
     ({"step": 0.0}, "step=0.0: a finite number above 0"),
     ({"inputs": np.full((2, 4), 7.0)}, r"in \[0, 1\]"),
     ({"inputs": np.zeros((2, 4), int)}, "pass floats"),
+    ({"seed": -1}, "seed=-1: a whole number"),
+    ({"seed": "a"}, "seed='a': a whole number"),
   ],
 )
 def test_wrong_arguments_are_named(change: dict, message: str) -> None:
   inputs = change.pop("inputs", OTHER)
   with pytest.raises(ValueError, match=message):
     ownership.blind_walk(apply_fn, OWN, inputs, **change)
+
+
+def returns(make):
+  """Return a model of one's own answers."""
+  return lambda params, x: make(apply_fn(params, x), x)
+
+
+@pytest.mark.parametrize(
+  ("model", "message"),
+  [
+    (returns(lambda y, x: y[:, 0]), r"float32\[80\]: expected \[80, classes"),
+    (returns(lambda y, x: y[:, :1]), r"float32\[80, 1\]: expected"),
+    (returns(lambda y, x: y[:1]), r"float32\[1, 2\]: expected"),
+    (
+      returns(lambda y, x: y * jnp.nan),
+      "NaN .*to 80 of 80 inputs|for 80 of 80",
+    ),
+  ],
+)
+@pytest.mark.parametrize("method", [ownership.blind_walk, ownership.margins])
+def test_answers_without_a_class_are_refused(method, model, message) -> None:
+  with pytest.raises(ValueError, match=message) as caught:
+    method(model, OWN, OTHER)
+  assert "\n" not in str(caught.value)
+
+
+def test_nan_is_refused_before_a_change_of_class_and_not_behind_it() -> None:
+  def model(params: dict, x: jax.Array) -> jax.Array:
+    return jnp.where(x[:, :1] < 0.49, jnp.nan, apply_fn(params, x))
+
+  near = np.float32([[0.501, 0.5, 0.5, 0.5]])  # The boundary is at 0.5.
+  walk = {"directions": 2, "step": 0.002}
+  assert (ownership.blind_walk(model, OWN, near, **walk) > 0).all()
+  with pytest.raises(ValueError, match="answers NaN to 1 of 1 inputs"):
+    ownership.blind_walk(model, {"w": jnp.zeros(4)}, near, **walk)
+
+
+def test_a_ridge_that_solves_nothing_is_refused() -> None:
+  same = np.ones((3, 2)) * np.arange(3.0)[:, None]
+  with pytest.raises(ValueError, match="ridge=1e-300: too small"):
+    ownership.fit(same, same, ridge=1e-300)
 
 
 def test_distances_of_other_methods_are_refused() -> None:

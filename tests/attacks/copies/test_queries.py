@@ -61,5 +61,18 @@ def test_wrong_arguments_are_named() -> None:
     queries.mixup(SEEDS[:1], 3)
   with pytest.raises(ValueError, match="n=0"):
     queries.uniform((2,), 0)
+  with pytest.raises(TypeError, match="shape is an int: pass the numbers"):
+    queries.uniform(8, 2)  # type: ignore[arg-type]
+  with pytest.raises(ValueError, match="a number of shape=0"):
+    queries.uniform((8, 0), 2)
+  with pytest.raises(TypeError, match="shape is an int"):
+    queries.fitted(SEEDS, 5)  # type: ignore[arg-type]
+  with pytest.raises(ValueError, match="a number of shape=-1"):
+    queries.fitted(SEEDS, (-1, 4, 1))
+  for call in (queries.marginal, queries.mixup):
+    with pytest.raises(ValueError, match="seed=-1"):
+      call(SEEDS, 3, -1)
+  with pytest.raises(ValueError, match="seed='a'"):
+    queries.uniform((2,), 3, "a")  # type: ignore[arg-type]
   with pytest.raises(ValueError, match="need height, width and channels"):
     queries.fitted(np.zeros((3, 4), np.float32), (2, 2, 1))

@@ -99,6 +99,36 @@ def test_wrong_arguments_of_the_shadow_attack_are_named(run, message):
     run(vectors(MEMBERS))
 
 
+@pytest.mark.parametrize(
+  ("options", "error", "message"),
+  [
+    ({"learning_rate": 0.0}, ValueError, "learning_rate=0.0: must be above 0"),
+    ({"learning_rate": -1}, ValueError, "learning_rate=-1: must be above 0"),
+    ({"learning_rate": np.nan}, ValueError, "learning_rate=nan"),
+    ({"learning_rate": "1"}, TypeError, "learning_rate='1': a number"),
+    ({"seed": -1}, ValueError, "seed=-1: a whole number, 0 or more"),
+    ({"seed": "a"}, ValueError, "seed='a': a whole number"),
+  ],
+)
+def test_wrong_settings_of_the_shadow_attack_are_named(options, error, message):
+  with pytest.raises(error, match=message):
+    attack(**options)
+
+
+@pytest.mark.parametrize(
+  "labels", [["a"] * N, None, [None] * N, np.full(N, np.nan), "a"]
+)
+def test_labels_that_are_no_numbers_are_named(labels):
+  fitted = attack(steps=2)
+  for call in (
+    lambda: shokri.fit(SHADOWS, labels, MEMBERS),
+    lambda: shokri.scores(fitted, SHADOWS[0], labels),
+    lambda: label_only.ask(box, labels, [X]),
+  ):
+    with pytest.raises(ValueError, match="labels are .*: pass integers"):
+      call()
+
+
 def box(x):
   """Classify by the brighter half."""
   x = np.asarray(x).reshape(len(x), 4, -1)
@@ -145,6 +175,10 @@ def test_what_enters_an_image_is_its_background():
 X = np.zeros((3, 4, 4), np.float32)
 
 
+def noise(inputs=X, **options):
+  return label_only.noise(inputs, 0.1, **options)
+
+
 @pytest.mark.parametrize(
   ("run", "error", "message"),
   [
@@ -162,6 +196,13 @@ X = np.zeros((3, 4, 4), np.float32)
     (lambda: label_only.noise(X, 0.0), ValueError, "scale=0.0"),
     (lambda: label_only.noise(X, 0.1, copies=0), ValueError, "copies=0"),
     (lambda: label_only.noise(X.astype(int), 0.1), ValueError, "pass floats"),
+    (lambda: noise(bounds=(1, 0)), ValueError, "bounds=1, 0: two numbers in"),
+    (lambda: noise(bounds=(0, np.nan)), ValueError, "bounds=0, nan: two num"),
+    (lambda: noise(bounds=5), ValueError, "bounds are an int"),
+    (lambda: noise(X + np.nan), ValueError, "inputs have values that are NaN"),
+    (lambda: noise(X + 2), ValueError, "inputs range from 2 to 2: .*=0, 1"),
+    (lambda: noise(seed=-1), ValueError, "seed=-1"),
+    (lambda: noise(seed="a"), ValueError, "seed='a'"),
   ],
 )
 def test_wrong_arguments_of_the_label_attack_are_named(run, error, message):

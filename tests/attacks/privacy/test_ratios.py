@@ -2,6 +2,7 @@
 
 import warnings
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
@@ -60,6 +61,39 @@ def test_bad_rows_are_nan_and_say_nothing_of_others():
     ):
       assert np.isnan(found[:3]).all() and np.isfinite(found[3:]).all()
   assert roc.curve(baselines.loss(z, LABELS), IN_TARGET).nan == 3
+
+
+@pytest.mark.parametrize("variance", ["example", "fixed", "pooled"])
+@pytest.mark.parametrize("online", [True, False])
+def test_what_is_beyond_all_densities_is_the_greatest_or_the_least(
+  online, variance
+):
+  x = PHI.copy()
+  x[:4] = np.inf, -np.inf, 1e200, -1e200
+  with warnings.catch_warnings():
+    warnings.simplefilter("error")
+    found = lira.scores(x, PHIS, MEMBERS, online=online, variance=variance)
+  assert not np.isnan(found).any() and np.isfinite(found[4:]).all()
+  assert found[0] == np.inf and found[1] == -np.inf
+  assert found[2] > found[4:].max() and found[3] < found[4:].min()
+
+
+def test_shadow_models_beyond_all_densities_are_refused():
+  with pytest.raises(ValueError, match="whose squares no float holds"):
+    lira.scores(PHI, PHIS * 1e200, MEMBERS)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_floats_of_16_bits_are_floats(dtype):
+  given = jnp.asarray(TARGET, dtype)
+  wide = np.asarray(given).astype(np.float64)
+  for read in (
+    signals.log_odds,
+    signals.log_confidence,
+    baselines.gap,
+    baselines.loss,
+  ):
+    np.testing.assert_array_equal(read(given, LABELS), read(wide, LABELS))
 
 
 @pytest.mark.parametrize("center", ["median", "mean"])

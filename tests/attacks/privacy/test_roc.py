@@ -187,5 +187,14 @@ def test_wrong_rates_thresholds_and_resamples_are_named():
     leakage.leak(np.zeros(4), members, resamples=0)
   with pytest.raises(ValueError, match="rate=nan"):
     roc.tpr_at(roc.curve(np.zeros(4), members), np.nan)
+  with pytest.raises(TypeError, match="rates=0.01: pass several"):
+    leakage.leak(np.zeros(4), members, 0.01)
+  for seed in (-1, "a", 1.0):
+    with pytest.raises(ValueError, match=f"seed={seed!r}: a whole number"):
+      leakage.leak(np.zeros(4), members, seed=seed)
+  with pytest.raises(ValueError, match="rate='a'"):
+    roc.resolves(roc.curve(np.zeros(4), members), "a")
+  with pytest.raises(TypeError, match="threshold='0.5': a number"):
+    roc.at_threshold(np.zeros(4), members, "0.5")
   with pytest.raises(ValueError, match="threshold is NaN"):
     roc.at_threshold(np.zeros(4), members, np.nan)

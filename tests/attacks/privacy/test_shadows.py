@@ -106,6 +106,12 @@ def bad_data(image=DATA.image, label=DATA.label):
     ({"recipe": RECIPE._replace(optimizer="none")}, "optimizer='none'"),
     ({"recipe": RECIPE._replace(layers="none")}, "no leaf matches"),
     ({"recipe": RECIPE._replace(batch_size=0)}, "batch_size=0"),
+    ({"recipe": RECIPE._replace(learning_rate=0)}, "learning_rate=0: must be"),
+    ({"recipe": RECIPE._replace(learning_rate=-1.0)}, "learning_rate=-1.0"),
+    ({"recipe": RECIPE._replace(learning_rate=np.inf)}, "learning_rate=inf"),
+    ({"seed": -1}, "seed=-1: a whole number"),
+    ({"seed": "a"}, "seed='a': a whole number"),
+    ({"shared": {"batch_stats": {}}}, "the models have batch_stats already"),
     ({"steps": 0}, "steps=0"),
     ({"chunk": 0}, "chunk=0"),
   ],
@@ -121,6 +127,20 @@ def test_what_is_no_function_is_named():
     shadows.train(NET, INIT, DATA, MEMBERS)
   with pytest.raises(TypeError, match="init is a dict"):
     run(init={"params": 0})
+  for options, message in (
+    ({"data": tuple(DATA)}, "data are a tuple: pass Examples"),
+    ({"recipe": None}, "recipe is None: pass a fit.Recipe"),
+    ({"recipe": RECIPE._replace(learning_rate="1")}, "learning_rate='1'"),
+    ({"recipe": RECIPE._replace(layers=None)}, "layers is one regular expr"),
+    ({"shared": 5}, "shared is an int: pass collections"),
+    ({"loss": 5}, "loss is an int, not a function"),
+    ({"procedure": 5}, "procedure is an int"),
+  ):
+    with pytest.raises(TypeError, match=message):
+      run(**options)
+  for seed in (-1, "a", 1 << 63):
+    with pytest.raises(ValueError, match="seed=.*: a whole number"):
+      shadows.split(2, 5, seed)
   with pytest.raises(ValueError, match="k=1"):
     shadows.split(1, 5)
 
@@ -131,3 +151,23 @@ def test_logits_that_are_nan_are_refused():
     stacked.answers(lambda p, x: x @ p["w"], broken, np.ones((4, 2), "f4"))
   with pytest.raises(ValueError, match=r"expected \[4, classes\]"):
     stacked.answers(lambda p, x: x[:, 0], broken, np.ones((4, 2), "f4"))
+
+
+def test_what_cannot_be_answered_is_named():
+  models = {"params": {"w": np.ones((3, 2, 2), np.float32)}}
+  x = np.ones((4, 2), np.float32)
+
+  def apply_fn(variables, x):
+    return x @ variables["params"]["w"]
+
+  for options, message in (
+    ({"shared": {"params": {"w": np.zeros((2, 2))}}}, "have params already"),
+    ({"inputs": x[:0]}, "3 models and 0 inputs: pass some"),
+    ({"inputs": x[:, :1]}, r"apply_fn fails on inputs float32\[4, 1\] \("),
+  ):
+    given = {"inputs": x, **options}
+    with pytest.raises(ValueError, match=message) as caught:
+      stacked.answers(apply_fn, models, given.pop("inputs"), **given)
+    assert "\n" not in str(caught.value)
+  with pytest.raises(TypeError, match="shared is an int"):
+    stacked.answers(apply_fn, models, x, shared=5)

@@ -157,11 +157,53 @@ def test_values_that_would_wrap_around_are_refused() -> None:
     (np.zeros(5), r"\(6,\) expected"),
     (np.full(6, 1.01), "takes -1 to 1"),
     (np.full(6, np.nan), "takes -1 to 1"),
+    (X + 0.5j, "inputs are complex128.6.: pass real numbers"),
+    (["a"] * 6, "pass real numbers"),
+    (None, "inputs are object"),
   ],
 )
 def test_other_inputs_are_refused(world: World, x, words: str) -> None:
   with pytest.raises(ArgumentError, match=words):
     world.client.encrypt(x)
+
+
+def test_what_is_no_message_is_refused(world: World) -> None:
+  for call, what in (
+    (world.server.open, "a client's public part"),
+    (world.session.answer, "a question"),
+    (world.client.decrypt, "an answer"),
+  ):
+    for data in (None, "a", 5):
+      with pytest.raises(TypeError, match=f"{what} is .*: pass the bytes of"):
+        call(data)
+
+
+def test_a_question_is_no_answer(world: World) -> None:
+  with pytest.raises(ContentError, match="not an answer: a question"):
+    world.client.decrypt(world.client.encrypt(X))
+
+
+@pytest.mark.parametrize(
+  ("low", "high", "words"),
+  [
+    (-np.inf, 1.0, "low=-inf: a finite number"),
+    (0.0, np.nan, "high=nan: a finite number"),
+    ("0", 1.0, "low='0': a finite number"),
+    (1.0, 1.0, "low is below high"),
+  ],
+)
+def test_bounds_of_inputs_are_finite(low, high, words: str) -> None:
+  with pytest.raises(ArgumentError, match=words):
+    ckks.Server(params(2, 1), low=low, high=high)
+
+
+def test_fields_without_their_names_are_no_facts(world: World) -> None:
+  facts = world.server.facts
+  with pytest.raises(TypeError, match="facts are a tuple: pass Server.facts"):
+    ckks.Client(tuple(facts))  # type: ignore[arg-type]
+  for chain in ((8192, (50, 30, 30, 30, 60), 30), ()):
+    with pytest.raises(TypeError, match="parameters are a tuple"):
+      ckks.Client(facts, chain)  # type: ignore[arg-type]
 
 
 def test_weights_of_zero_are_refused_or_skipped(world: World) -> None:
@@ -245,4 +287,17 @@ def test_a_server_turns_strangers_away_and_outlives_garbage(tmp_path) -> None:
     assert not thread.is_alive()
   with pytest.raises(StorageError, match="no server at"):
     with connection.remote(address, key):
+      pass
+
+
+@pytest.mark.parametrize("address", [None, 5, ("localhost",), ("h", "port")])
+def test_what_is_no_address_is_refused(address) -> None:
+  with pytest.raises(ArgumentError, match="address=.*: pass that of the list"):
+    with connection.remote(address, b"key"):
+      pass
+
+
+def test_a_connection_without_a_key_is_refused(tmp_path) -> None:
+  with pytest.raises(TypeError, match="authkey is None: pass the listener's"):
+    with connection.remote(str(tmp_path / "s"), None):  # type: ignore[arg-type]
       pass

@@ -155,3 +155,64 @@ def test_a_network_too_deep_for_any_ring_is_refused() -> None:
   assert "\n" not in str(e.value)
   with pytest.raises(ArgumentError, match="levels=0"):
     parameters.for_levels(0)
+
+
+@pytest.mark.parametrize(
+  ("made", "activation", "words"),
+  [
+    ([1, 2], network.SQUARE, "params are a list: pass dense layers"),
+    ({0: params(3, 2)["dense_0"]}, network.SQUARE, r"layers \[0\]: names"),
+    ({"d_0": [1]}, network.SQUARE, "d_0 is a list: a dense layer has kernel"),
+    (params(3, 2), (1, 2), r"activation=\(1, 2\): three coefficients"),
+    (params(3, 2), 2.0, r"activation=2.0: three coefficients"),
+    (params(3, 2), "abc", "coefficients are .*: pass real numbers"),
+    (
+      {"d_0": {"kernel": 1j * np.eye(2), "bias": np.zeros(2)}},
+      network.SQUARE,
+      "d_0: kernel are complex128",
+    ),
+  ],
+)
+def test_what_is_no_network_at_all_is_refused(made, activation, words) -> None:
+  with pytest.raises(ArgumentError, match=words) as e:
+    network.squared(made, activation)
+  assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("sizes", [(), (4,), (4, 0), (4, -1), (4, 2.5), 4])
+def test_sizes_that_are_no_networks_are_refused(sizes) -> None:
+  with pytest.raises(ArgumentError, match="size"):
+    network.init(jax.random.key(0), sizes)
+
+
+def test_a_seed_is_no_key() -> None:
+  with pytest.raises(TypeError, match="rng is an int: pass jax.random.key"):
+    network.init(0, (4, 2))  # type: ignore[arg-type]
+
+
+def test_inputs_of_another_width_are_refused() -> None:
+  made = jax.tree.map(jnp.float32, params(3, 2))
+  for x in (jnp.zeros((5, 4)), jnp.zeros(3)):
+    with pytest.raises(ArgumentError, match=r"dense_0 takes \[n, 3\], got"):
+      network.apply(made, x)
+
+
+def test_no_layers_have_no_levels_and_no_bound() -> None:
+  for call in (network.levels, lambda x: network.largest(x, 0.0, 1.0)):
+    with pytest.raises(ArgumentError, match="there are none"):
+      call([])
+
+
+@pytest.mark.parametrize(
+  "given", [{"scale_bits": 30.5}, {"integer_bits": "20"}, {"levels": 2.0}]
+)
+def test_bits_and_levels_are_whole_numbers(given) -> None:
+  with pytest.raises(ArgumentError, match="a whole number, at least 1"):
+    parameters.for_levels(**{"levels": 3} | given)
+
+
+def test_a_tuple_is_no_parameters() -> None:
+  with pytest.raises(TypeError, match="parameters are a tuple"):
+    parameters.checked((8192, (50, 30, 50), 30))  # type: ignore[arg-type]
+  with pytest.raises(ArgumentError, match="prime_bits=30.0: a whole number"):
+    parameters.checked(Parameters(8192, (50, 30.0, 50), 30))  # type: ignore

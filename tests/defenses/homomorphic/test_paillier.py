@@ -63,11 +63,41 @@ def test_what_does_not_fit_is_refused(owner) -> None:
   for x in (np.zeros((2, 2)), [np.nan], [2.0**31]):
     with pytest.raises(ArgumentError, match="vector of finite numbers"):
       owner.encrypt(np.asarray(x))
-  with pytest.raises(ArgumentError, match="bits=1024"):
-    paillier.Owner(1024)
-  for modulus in (15, 1 << 2048):
+  for x in ([1j], ["a"], [None], None):
+    with pytest.raises(ArgumentError, match="inputs are .*: pass real numbers"):
+      owner.encrypt(x)
+  for modulus in (15, 1 << 2048, -owner.modulus):
     with pytest.raises(ContentError, match="not a public key"):
       paillier.linear(modulus, two, KERNEL, BIAS)
+
+
+@pytest.mark.parametrize("bits", [1024, 2049, 2048.0, "2048", None, True])
+def test_bits_are_an_even_number(bits) -> None:
+  with pytest.raises(ArgumentError, match=f"bits={bits!r}: an even whole num"):
+    paillier.Owner(bits)
+
+
+@pytest.mark.parametrize(
+  ("kernel", "bias", "words"),
+  [
+    (KERNEL, BIAS[:1], r"\(3, 2\) and a bias of \(1,\) do not fit"),
+    (KERNEL[0], BIAS, r"a kernel of \(2,\)"),
+    (KERNEL * 1j, BIAS, "weights are complex128"),
+    (KERNEL, None, "biases are object"),
+  ],
+)
+def test_what_is_no_layer_is_refused(owner, kernel, bias, words: str) -> None:
+  with pytest.raises(ArgumentError, match=words):
+    paillier.linear(owner.modulus, b"", kernel, bias)
+
+
+def test_what_is_no_message_is_refused(owner) -> None:
+  with pytest.raises(TypeError, match="modulus is a str: pass Owner.modulus"):
+    paillier.linear(str(owner.modulus), b"", KERNEL, BIAS)  # type: ignore
+  with pytest.raises(TypeError, match="a question is None: pass the bytes"):
+    paillier.linear(owner.modulus, None, KERNEL, BIAS)  # type: ignore
+  with pytest.raises(TypeError, match="an answer is a str: pass the bytes"):
+    owner.decrypt("a")
 
 
 def test_a_client_solves_for_the_weights() -> None:

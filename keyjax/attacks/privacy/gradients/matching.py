@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from keyjax.arguments import describe, whole_number
+from keyjax.arguments import whole_number
 from keyjax.attacks.privacy import signals
 from keyjax.attacks.privacy.gradients import descent
 from keyjax.attacks.privacy.gradients.observed import (
@@ -92,7 +92,7 @@ def match(
     [[0.25, 0.75]]
   """
   recipe.check()
-  low, high = _check_bounds(bounds)
+  low, high = signals.check_bounds(bounds)
   size = whole_number(shape[0] if shape else 0, "shape[0]")
   classes = whole_number(classes, "classes", least=2)
   observed = check_observed(gradient_fn, variables, observed, shape, classes)
@@ -185,18 +185,3 @@ def _distance(name: str, gradient: PyTree, observed: PyTree) -> jax.Array:
     return dot(apart, apart) / (norm + _TINY)
   own = dot(gradient, gradient)
   return 1 - dot(gradient, observed) / jnp.sqrt(own * norm + _TINY)
-
-
-def _check_bounds(bounds: Any) -> tuple[float, float]:
-  """Return both ends; infinite ones if there are no bounds."""
-  if bounds is None:
-    return -np.inf, np.inf
-  try:
-    low, high = (float(x) for x in bounds)
-  except (TypeError, ValueError):
-    raise ValueError(
-      f"bounds are {describe(bounds)}: pass the least and the greatest pixel"
-    ) from None
-  if not -np.inf < low < high < np.inf:
-    raise ValueError(f"bounds={low:g}, {high:g}: two numbers in rising order")
-  return low, high
