@@ -25,7 +25,7 @@ from experiments.run.config import (
 _NETWORKS = 192
 _STEPS = 200
 _QUERIES = 100
-_EPSILON = 4.0
+_EPSILONS = {"private": 4.0, "clipped": None}  # The second has no noise.
 _PROPERTIES = {
   "frequent": "digit 7 three times as frequent",
   "absent": "no digit 7",
@@ -70,15 +70,18 @@ def get_config() -> ConfigDict:
     for seen, (_, schemes) in _SEEN.items():
       set_attacks(config, **{f"{name}_{seen}": _judged(name, seen, schemes)})
     for seen in _PRIVATE:
-      made = _judged(name, seen, "none", epsilon=_EPSILON)
-      set_attacks(config, **{f"{name}_{seen}_private": made})
+      for label, epsilon in _EPSILONS.items():
+        made = _judged(name, seen, "none", epsilon=epsilon)
+        set_attacks(config, **{f"{name}_{seen}_{label}": made})
   return config
 
 
-def _judged(name: str, seen: str, schemes: str, **private: float) -> ConfigDict:
+def _judged(
+  name: str, seen: str, schemes: str, **private: float | None
+) -> ConfigDict:
   title = f"{_PROPERTIES[name]}, {_SEEN[seen][0]}"
-  if private:
-    title += f", trained at epsilon {_EPSILON:g}"
+  for epsilon in private.values():
+    title += f", epsilon {epsilon:g}" if epsilon else ", clipped, no noise"
   queries = 0 if seen in _FILES else _QUERIES
   return attack(
     "property_inference",

@@ -6,6 +6,7 @@ large, and the accountant knows it.
 """
 
 import functools
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -27,12 +28,12 @@ _NOISE = "jax"  # For networks that nobody uses, the fast generator.
 _TOGETHER = 32  # Networks at a time: each holds a gradient of every example.
 
 
-def guarantee(num_examples: int, epsilon: float, steps: int) -> Any:
+def guarantee(num_examples: int, epsilon: float | None, steps: int) -> Any:
   """Return what the training of each network guarantees.
 
   Args:
     num_examples: Examples that networks are given half of.
-    epsilon: Largest epsilon.
+    epsilon: Largest epsilon; None for a control without noise.
     steps: Number of steps.
 
   Raises:
@@ -47,9 +48,11 @@ def guarantee(num_examples: int, epsilon: float, steps: int) -> Any:
     delta=DELTA,
     truncated_at=min(_LARGEST, own),
   )
-  noise = private.noise_multiplier(training, epsilon)
+  noise = 0.0
+  if epsilon is not None:
+    noise = private.noise_multiplier(training, epsilon)
   return private.Guarantee(
-    epsilon=private.epsilon(training, noise),
+    epsilon=private.epsilon(training, noise) if noise else math.inf,
     noise_multiplier=noise,
     clipping_norm=_CLIP,
     generator=_NOISE,
@@ -118,12 +121,13 @@ def _trainer(model: nn.Module, found: Any) -> Any:
       total, _ = private.clipped_sum(
         loss, params, (x[picked], y[picked]), real, clipping_norm=_CLIP
       )
-      total = private.with_noise(
-        total,
-        noise,
-        clipping_norm=_CLIP,
-        noise_multiplier=found.noise_multiplier,
-      )
+      if found.noise_multiplier:
+        total = private.with_noise(
+          total,
+          noise,
+          clipping_norm=_CLIP,
+          noise_multiplier=found.noise_multiplier,
+        )
       # By the mean size: the size of this batch would tell of an example.
       grads = jax.tree.map(lambda x: x / size, total)
       updates, state = rule.update(grads, state, params)

@@ -25,7 +25,7 @@ are asked in the same way:
     no_key      logits of the stolen file, run as it is
 
 With `"epsilon": 4.0`, all networks are trained with differential privacy, and
-are not locked.
+are not locked; with `"epsilon": None`, in the same way, but without noise.
 """
 
 import re
@@ -56,6 +56,7 @@ NAME = "property_inference"
 PAIR = "known_pair"
 FILES = ("plain", "locked", PAIR)
 ANSWERS = ("answers", "labels", "wrong_key", "no_key")
+_AS_USUAL = "as usual"  # How networks are trained.
 SERVED = ("answers", "labels")  # By a service with the right key.
 # Schemes that lock the weights of a plain model, or do as much (`lock_all`).
 _SCHEMES = ("identity", "deep_lock", "keyed_noise", "hpnn", *TRAINED_UNDER)
@@ -148,7 +149,12 @@ class PropertyInference:
     setting = dict(spec.grid.settings[0])
     data = self._targets.job.dataset
     attacker = rows.attacker_of(spec, len(data.train_labels))
-    nets = self._networks(scheme, setting, spec)
+    under = scheme if self._mechanism(scheme) in TRAINED_UNDER else ""
+    learned = "" if setting["shadows"] == "plain" else under
+    nets = (
+      self._networks(learned, setting, spec)[0],
+      self._networks(under, setting, spec)[1],
+    )
     start, busy = time.perf_counter(), time.process_time()
     seen, served = self._seen(scheme, setting, nets, attacker.queries)
     own, targets = nets
@@ -229,11 +235,16 @@ class PropertyInference:
     return locked_nets.answers(apply_fn, locked.files, images, lock, keys)
 
   def _networks(
-    self, scheme: str, setting: Mapping[str, Any], spec: ConfigDict
+    self, under: str, setting: Mapping[str, Any], spec: ConfigDict
   ) -> tuple[shadows.Nets, shadows.Nets]:
-    """Return shadows and targets, trained once for all schemes that can."""
-    under = scheme if self._mechanism(scheme) in TRAINED_UNDER else ""
-    epsilon = setting.get("epsilon")
+    """Return shadows and targets, trained once for all schemes that can.
+
+    Args:
+      under: Label of the scheme under whose keys they are trained, if any.
+      setting: Setting of the attack.
+      spec: The attack.
+    """
+    epsilon = setting.get("epsilon", _AS_USUAL)
     wanted = (setting["property"], spec.trials, spec.steps, under, epsilon)
     if wanted not in self._trained:
       first, second = (self._train(half, *wanted) for half in (0, 1))
@@ -247,14 +258,14 @@ class PropertyInference:
     count: int,
     steps: int,
     under: str,
-    epsilon: float | None,
+    epsilon: float | str | None,
   ) -> shadows.Nets:
     kinds = list(shadows.PROPERTIES)
     run = self._targets.job.config.train.seed
     seed = 2 * (len(kinds) * run + kinds.index(name)) + half
     model, prevalence = self._targets.job.model, shadows.PROPERTIES[name]
     images, labels = self._half(half)
-    if epsilon is not None:
+    if not isinstance(epsilon, str):
       found = private_nets.guarantee(len(labels), epsilon, steps)
       return private_nets.train(
         model, images, labels, prevalence, count, found, seed
@@ -270,12 +281,14 @@ class PropertyInference:
   def _promised(
     self, setting: Mapping[str, Any], spec: ConfigDict
   ) -> dict[str, Any]:
-    """Return what the training of the targets guarantees, if anything."""
+    """Return how the targets were trained, and what that guarantees."""
     if "epsilon" not in setting:
-      return {}
-    size, epsilon = len(self._half(1)[1]), setting["epsilon"]
-    found = private_nets.guarantee(size, epsilon, spec.steps)
-    return {"privacy": found.fields()}
+      return {"trained": _AS_USUAL}
+    if setting["epsilon"] is None:
+      return {"trained": "clipped, no noise"}
+    size = len(self._half(1)[1])
+    found = private_nets.guarantee(size, setting["epsilon"], spec.steps)
+    return {"trained": "private", "privacy": found.fields()}
 
   def _half(self, half: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the images and labels of shadows (0) or of targets (1)."""

@@ -244,7 +244,8 @@ def _over_seeds(
   made = {k: first[k] for k in _SAME if k in first} | {"network": network}
   made |= over_seeds.median([r["value"] for r in rows])
   if "property" in first:
-    made |= {"property": first["property"], "seen": first["setting"]["shadows"]}
+    made |= {k: first[k] for k in ("property", "trained")}
+    made["seen"] = first["setting"]["shadows"]
   if "nonfinite" in details[0]:
     made["nonfinite"] = [d["nonfinite"] for d in details]
   if "privacy" in first:

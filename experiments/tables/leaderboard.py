@@ -102,8 +102,10 @@ def lock_name(mechanism: str, options: Row) -> str:
 
 
 def _played(results: pathlib.Path) -> list[Row]:
+  """Return attacks on a lock; what many networks reveal is of the data."""
   files = (results / "attacks.json", results / FILE)
-  return [r for file in files for r in headlines.read_some(file, _FIELDS)]
+  rows = [r for file in files for r in headlines.read_some(file, _FIELDS)]
+  return [r for r in rows if "property" not in r]
 
 
 def _told(row: Row) -> str:

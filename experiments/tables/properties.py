@@ -32,22 +32,22 @@ def properties(results: pathlib.Path) -> list[str]:
     results: Folder with `attacks.json`.
   """
   rows = headlines.read(results / "attacks.json")
-  rows = [r for r in rows if r["config"] == CONFIG and "property" in r]
+  rows = [r for r in rows if r["config"] == CONFIG and "trained" in r]
   if not rows:
     return []
-  open_rows = [r for r in rows if "privacy" not in r]
+  usual = [r for r in rows if r["trained"] == "as usual"]
   made: list[str] = []
   for what, seen in (
     ("what the attacker has of each network", _FILES),
     ("whom the attacker asks", _ANSWERS),
   ):
-    made += [*_table(what, open_rows, seen), ""]
-  made += _private([r for r in rows if "privacy" in r])
+    made += [*_table(what, usual, seen), ""]
+  made += _private([r for r in rows if r not in usual])
   return [*made, over_seeds.origin(rows)]
 
 
 def _table(
-  what: str, rows: Sequence[Row], seen: Mapping[str, str]
+  what: str, rows: Sequence[Row], seen: Mapping[str, str], first: str = "lock"
 ) -> list[str]:
   """Return a line for each lock and view, a column for each property."""
   names = list(dict.fromkeys(r["property"] for r in rows))
@@ -59,7 +59,7 @@ def _table(
     for kind, words in seen.items()
     if any((label, kind, x) in by for x in names)
   ]
-  return list(markdown.lines(["lock", what, *names], body)) if body else []
+  return list(markdown.lines([first, what, *names], body)) if body else []
 
 
 def _share(row: Row | None) -> str:
@@ -76,16 +76,20 @@ def _share(row: Row | None) -> str:
 
 def _private(rows: Sequence[Row]) -> list[str]:
   """Return the table of private training, with all that its figure assumes."""
-  if not rows:
+  promised = [r["privacy"] for r in rows if "privacy" in r]
+  if not promised:
     return []
-  found = rows[0]["privacy"]
+  found = promised[0]
   words = (
     f"Trained with differential privacy, epsilon {found['epsilon']:.2f} at "
     f"delta {found['delta']:g}, for {found['relation']}; {found['examples']} "
     f"examples, {found['steps']} steps, sampling {found['sampling']}; noise of "
     f"{found['noise_multiplier']:.2f} times the clipping norm of "
     f"{found['clipping_norm']:g}; accountant {found['accountant']}; "
-    f"{found['scope']}:"
+    f"{found['scope']}. Without noise, the same is done, and nothing promised:"
   )
   what = "what the attacker has or asks"
-  return [words, "", *_table(what, rows, _FILES | _ANSWERS), ""]
+  made = [words, ""]
+  # No lock here: the training is in the first column.
+  titled = [{**r, "title": r["trained"], "scheme": r["trained"]} for r in rows]
+  return [*made, *_table(what, titled, _FILES | _ANSWERS, "training"), ""]

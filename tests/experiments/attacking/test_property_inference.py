@@ -21,6 +21,8 @@ from experiments.attacking import (
   shadows,
 )
 from experiments.run import config as configs
+from experiments.run import results
+from experiments.tables import headlines, properties
 from keyjax import card as cards
 from keyjax import tree
 from keyjax.schemes import registry
@@ -249,18 +251,20 @@ def test_rows_of_answers_and_of_private_networks(
   config: ConfigDict, tmp_path: pathlib.Path
 ) -> None:
   pytest.importorskip("jax_privacy")
+  config.name = "attack_properties"
   with config.unlocked():
     config.attacks = {}
     del config.schemes.adv
-  for seen in ("answers", "labels", "wrong_key", "no_key", "private"):
+  private = {"private": 8.0, "clipped": None}
+  for seen in ("answers", "labels", "wrong_key", "no_key", *private):
     setting: dict[str, Any] = {"property": "absent", "shadows": seen}
-    if seen == "private":
-      setting |= {"shadows": "answers", "epsilon": 8.0}
+    if seen in private:
+      setting |= {"shadows": "answers", "epsilon": private[seen]}
     made = configs.attack(
       "property_inference",
       trials=8,
       steps=5,
-      schemes="none" if seen == "private" else ".*",
+      schemes="none" if seen in private else ".*",
       grid=(setting,),
       queries=20,
     )
@@ -269,9 +273,9 @@ def test_rows_of_answers_and_of_private_networks(
     (r["scheme"], r["attack"]): r
     for r in command.run(config, str(tmp_path / "run"))
   }
-  assert len(rows) == 9
+  assert len(rows) == 10
   for (scheme, seen), row in rows.items():
-    served = seen in ("answers", "labels", "private")
+    served = seen in ("answers", "labels", *private)
     rest = "plain" if scheme == "none" else "wrong"
     assert row["condition"] == ("api" if served else rest)
     assert row["cost"]["queries"] == 20 and row["details"]["nonfinite"] == 0
@@ -282,6 +286,12 @@ def test_rows_of_answers_and_of_private_networks(
   promised = rows["none", "private"]["privacy"]
   assert promised["epsilon"] <= 8 and promised["delta"] == private_nets.DELTA
   assert promised["relation"] and "Poisson" in promised["sampling"]
+  found = headlines.over_runs([list(rows.values())], [0], "digits, mlp")
+  results.write_json(tmp_path / "attacks.json", found)
+  made = "\n".join(properties.properties(tmp_path))
+  assert f"epsilon {promised['epsilon']:.2f} at delta 1e-05" in made
+  assert "| clipped, no noise | service, right key: logits |" in made
+  assert made.count("service, right key: labels alone") == 2
 
 
 @pytest.mark.parametrize(
