@@ -13,7 +13,6 @@ import pytest
 
 from keyjax import checkpoint
 from tests.checkpoint.test_odd_trees import (
-  OWNER,
   WAYS,
   assert_same,
   exported,
@@ -28,7 +27,7 @@ class Label(enum.StrEnum):
   A = "x"
 
 
-class Other(str, enum.Enum):
+class Other(str, enum.Enum):  # noqa: UP042  The other kind.
   """An enum whose members are shown as `Other.A`."""
 
   A = "x"
