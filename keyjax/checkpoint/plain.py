@@ -15,6 +15,7 @@ from keyjax.checkpoint.errors import CheckpointError, read_error
 from keyjax.checkpoint.storage import commit_mark, folders
 from keyjax.checkpoint.storage.locations import (
   absolute_path,
+  check_utf8,
   is_remote,
   is_remote_folder,
   is_whole,
@@ -103,6 +104,7 @@ def restore_plain(
 
 def read_plain(path: Any, like: Any, *, what: str, alone: bool = False) -> Any:
   """Read the tree of a folder; `what` begins the message of an error."""
+  check_utf8(path)
   try:
     refuse_special_files(path)
     return restore_tree(path, like, alone)
