@@ -57,8 +57,8 @@ def save_plain(
       process only; by default all of them save together.
 
   Raises:
-    ValueError: If the tree holds a key, no array, or something other than
-      arrays.
+    ValueError: If the tree holds a key, no array, something other than
+      arrays, or a key of a dict that is neither text nor a whole number.
     FileExistsError: If `path` exists.
     CheckpointStorageError: If the disk is full, or the folder cannot be
       written.

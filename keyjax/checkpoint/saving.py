@@ -76,8 +76,9 @@ def save(
       is "device" on accelerators.
 
   Raises:
-    ValueError: If the tree holds a key, no array, or something other than
-      arrays; or if the metadata is too large.
+    ValueError: If the tree holds a key, no array, something other than
+      arrays, or a key of a dict that is neither text nor a whole number; or if
+      the metadata is too large.
     FileExistsError: If `path` exists.
     KeyringError: If a recipient cannot be used.
     CheckpointStorageError: If the disk is full, the folder cannot be written,

@@ -179,7 +179,7 @@ def _replace(leaf: Any) -> Any:
 
 
 def _has_tuples(tree: Any) -> bool:
-  """Return whether there are tuples, which Orbax would give back as lists."""
+  """Return whether there are tuples, which Orbax would return as lists."""
   is_tuple = lambda x: isinstance(x, tuple)  # noqa: E731
   return any(map(is_tuple, jax.tree.leaves(tree, is_leaf=is_tuple)))
 
