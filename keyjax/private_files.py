@@ -85,6 +85,8 @@ def creating(
 ) -> Iterator[tuple[pathlib.Path, BinaryIO]]:
   """Yield a file, and its name, that becomes a new file when it is complete.
 
+  What a killed writer of the same file left, perhaps weights, is removed.
+
   Args:
     path: New file. Missing parent folders are created with mode 700.
     what: Kind of file, for the error message.
@@ -97,12 +99,18 @@ def creating(
   path = pathlib.Path(path)
   check_name_length(path)
   path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-  if path.exists():
-    raise FileExistsError(f"{path} exists; a {what} is never overwritten")
+  exists = FileExistsError(f"{path} exists; a {what} is never overwritten")
+  if os.path.lexists(path):
+    raise exists
   with _new_part(path, PRIVATE) as (part, file):
     yield part, file
     sync_file(file)
-    os.link(part, path)  # Unlike a rename, never over another file.
+    try:
+      os.link(part, path)  # Unlike a rename, never over another file.
+    except FileExistsError:  # The system's names the part.
+      raise exists from None
+  with contextlib.suppress(OSError):  # The folder may not be listed.
+    _remove_abandoned_parts(path)
   sync_folder(path.parent)
 
 
@@ -157,7 +165,9 @@ def replacing(
 
 
 def check_name_length(path: pathlib.Path) -> None:
-  """Raise an ArgumentError if the name of a new file is too long."""
+  """Raise an ArgumentError if a new file has no name, or too long a name."""
+  if not path.name:
+    raise ArgumentError(f"{path} names no file")
   size = len(os.fsencode(path.name))
   if size > _MAX_NAME_BYTES:
     raise ArgumentError(

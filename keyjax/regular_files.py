@@ -1,12 +1,30 @@
-"""Files that are files: no pipe, which may never end, no device, no folder."""
+"""Paths that are none, and files that are pipes, devices or folders."""
 
 import contextlib
 import io
 import os
+import pathlib
 import stat
 from collections.abc import Iterator
 
-from keyjax.errors import ContentError
+from keyjax.errors import ArgumentError, ContentError
+
+
+def given_path(path: str | os.PathLike[str]) -> pathlib.Path:
+  """Return a path that was given; "" would be the current folder.
+
+  Raises:
+    ArgumentError: If it is empty.
+
+  Example:
+    >>> given_path("")
+    Traceback (most recent call last):
+      ...
+    keyjax.errors.ArgumentError: the path is empty: name a file or a folder
+  """
+  if os.fspath(path) == "":
+    raise ArgumentError("the path is empty: name a file or a folder")
+  return pathlib.Path(path)
 
 
 @contextlib.contextmanager

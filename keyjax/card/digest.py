@@ -14,6 +14,7 @@ import pathlib
 from typing import Any
 
 from keyjax.card.errors import CardError
+from keyjax.regular_files import given_path
 
 FILE = "SHA-256 of the file"
 FOLDER = "SHA-256 of the lines of sha256sum, by path"
@@ -38,7 +39,7 @@ def digest(path: str | os.PathLike[str]) -> dict[str, Any]:
     >>> found["files"], found["bytes"], len(found["sha256"])
     (1, 7, 64)
   """
-  path = pathlib.Path(path)
+  path = given_path(path)
   if not path.is_dir():
     sha256, size = _file_digest(path)
     return {"order": FILE, "sha256": sha256, "files": 1, "bytes": size}

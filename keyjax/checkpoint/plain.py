@@ -15,6 +15,7 @@ from keyjax.checkpoint.errors import CheckpointError, read_error
 from keyjax.checkpoint.storage import commit_mark, folders
 from keyjax.checkpoint.storage.locations import (
   absolute_path,
+  check_utf8,
   is_remote,
   is_remote_folder,
   is_whole,
@@ -56,8 +57,8 @@ def save_plain(
       process only; by default all of them save together.
 
   Raises:
-    ValueError: If the tree holds a key, no array, or something other than
-      arrays.
+    ValueError: If the tree holds a key, no array, something other than
+      arrays, or a key of a dict that is neither text nor a whole number.
     FileExistsError: If `path` exists.
     CheckpointStorageError: If the disk is full, or the folder cannot be
       written.
@@ -103,6 +104,7 @@ def restore_plain(
 
 def read_plain(path: Any, like: Any, *, what: str, alone: bool = False) -> Any:
   """Read the tree of a folder; `what` begins the message of an error."""
+  check_utf8(path)
   try:
     refuse_special_files(path)
     return restore_tree(path, like, alone)

@@ -24,8 +24,13 @@ from keyjax.checkpoint.format.manifest import (
   Manifest,
   unset_digests,
 )
-from keyjax.checkpoint.format.manifest_json import seal_manifest, to_bytes
-from keyjax.checkpoint.format.origin import Origin
+from keyjax.checkpoint.format.manifest_json import (
+  MAX_PATH,
+  MAX_RANK,
+  seal_manifest,
+  to_bytes,
+)
+from keyjax.checkpoint.format.origin import Origin, check_file_names
 from keyjax.checkpoint.parts import rng_keys, sealing
 from keyjax.checkpoint.parts.stored_leaf import StoredLeaf
 from keyjax.checkpoint.storage import folders, orbax_writer, processes
@@ -71,8 +76,9 @@ def save(
       is "device" on accelerators.
 
   Raises:
-    ValueError: If the tree holds a key, no array, or something other than
-      arrays; or if the metadata is too large.
+    ValueError: If the tree holds a key, no array, something other than
+      arrays, or a key of a dict that is neither text nor a whole number; or if
+      the metadata is too large.
     FileExistsError: If `path` exists.
     KeyringError: If a recipient cannot be used.
     CheckpointStorageError: If the disk is full, the folder cannot be written,
@@ -120,6 +126,8 @@ def save_with_origin(
   """Save a tree and the description of the files that it is from."""
   folder = absolute_path(path)
   folders.check_absent(folder)
+  if origin is not None:
+    check_file_names(origin)
   sealed = seal_tree(
     tree,
     recipients,
@@ -278,6 +286,8 @@ def describe_tree(
     twice = next(p for p in paths if paths.count(p) > 1)
     raise ValueError(f"two leaves have the path {twice}")
   dtypes = [leaf_dtype(p, x) for p, x in zip(paths, leaves, strict=True)]
+  for path, x in zip(paths, leaves, strict=True):
+    _check_limits(path, x)
   itemsizes = [DTYPES[name].itemsize for name in dtypes]
   count = jax.process_count()
   boxes = layout.assign_parts(list(zip(leaves, itemsizes, strict=True)), count)
@@ -304,6 +314,20 @@ def describe_tree(
     digests=unset_digests(described) if signed else None,
   )
   return leaves, manifest
+
+
+def _check_limits(path: str, leaf: Any) -> None:
+  """Refuse what no manifest holds, before it is read again."""
+  if len(path) > MAX_PATH:
+    raise ValueError(
+      f"the path of leaf {path[:24]}... has {len(path)} characters: a sealed "
+      f"checkpoint has at most {MAX_PATH}"
+    )
+  if np.ndim(leaf) > MAX_RANK:
+    raise ValueError(
+      f"leaf {path} has {np.ndim(leaf)} axes: a sealed checkpoint has at most "
+      f"{MAX_RANK}"
+    )
 
 
 def _kind(path: str, leaf: Any) -> str:

@@ -100,6 +100,7 @@ def _open_weights(path: str | os.PathLike[str]) -> Iterator[_Weights]:
 
 
 def _read_orbax(folder: Any) -> Any:
+  locations.check_utf8(folder)
   try:
     return restore_on_host(folder)
   except Exception as error:
@@ -108,7 +109,8 @@ def _read_orbax(folder: Any) -> Any:
 
 
 def _read_msgpack(path: pathlib.Path) -> Any:
-  data = path.read_bytes()
+  with locations.opened_file(path) as (file, _):
+    data = file.read()
   try:
     return packed.restore(data)
   except ValueError:

@@ -1,10 +1,9 @@
 """Formats of weight files, and where they can be written."""
 
 import os
-import pathlib
 from collections.abc import Mapping
 
-from keyjax import arguments
+from keyjax import arguments, regular_files
 from keyjax.checkpoint.storage import folders, locations
 from keyjax.checkpoint.weights import safetensors_reading
 from keyjax.errors import ArgumentError
@@ -29,7 +28,7 @@ def weight_format(
     >>> weight_format("model.safetensors"), weight_format("run", "orbax")
     ('safetensors', 'orbax')
   """
-  path = pathlib.Path(path)
+  path = regular_files.given_path(path)
   if path.name.endswith(safetensors_reading.INDEX_SUFFIX):
     return "safetensors"
   found = _SUFFIXES.get(path.suffix, default)
@@ -56,7 +55,8 @@ def check_new(path: str | os.PathLike[str], kind: str = "orbax") -> None:
 
 
 def check_on_disk(path: str | os.PathLike[str], kind: str) -> None:
-  """Raise a ValueError for a single file in a bucket."""
+  """Raise a ValueError for a single file in a bucket, or an empty path."""
+  regular_files.given_path(path)
   if kind != "orbax" and locations.is_remote(path):
     raise ValueError(
       f"{path}: {kind} files are read and written only on disks; copy it, or "

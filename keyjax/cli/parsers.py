@@ -136,7 +136,14 @@ def add_path(
     complete: "file" or "directory".
     **options: Options of `add_argument`.
   """
+  options.setdefault("type", _path)
   parser.add_argument(name, **options).complete = complete
+
+
+def _path(text: str) -> str:
+  if not text:  # To the system, the current folder.
+    raise argparse.ArgumentTypeError("an empty path: name a file or a folder")
+  return text
 
 
 def add_identities(parser: Any) -> None:

@@ -1,7 +1,6 @@
 """More files, or other recipients, for a sealed data set."""
 
 import os
-import pathlib
 from collections.abc import Iterable
 
 from keyjax.checkpoint.checks import as_identities, as_recipients
@@ -13,6 +12,7 @@ from keyjax.data.records import list_files
 from keyjax.data.sealing import Sealer, check_source, write_manifest
 from keyjax.errors import ArgumentError
 from keyjax.keyring import Identity, Recipient, rewrap_envelope
+from keyjax.regular_files import given_path
 
 
 def append_data(
@@ -47,11 +47,12 @@ def append_data(
       with this key.
     StorageError: If it cannot be written, or another process is changing it.
   """
-  folder = pathlib.Path(path)
+  folder = given_path(path)
   tried = as_identities(identities)
   signatures.check_signer(signer)
-  check_source(pathlib.Path(source), folder)
-  files = list_files(pathlib.Path(source))
+  origin = given_path(source)
+  check_source(origin, folder)
+  files = list_files(origin)
   with changing_folder(folder) as commit:
     verify_key = None if signer is None else signer.public_key()
     found = open_set(folder, tried, verify_key=verify_key)
@@ -106,7 +107,7 @@ def rewrap_data(
       revoked.
     StorageError: If it cannot be written, or another process is changing it.
   """
-  folder = pathlib.Path(path)
+  folder = given_path(path)
   tried, wanted = as_identities(identities), as_recipients(recipients)
   with changing_folder(folder) as commit:
     found = open_set(folder, tried)

@@ -11,6 +11,7 @@ from keyjax.data.opened import SealedData, open_data
 from keyjax.data.record_files import RecordWriter
 from keyjax.errors import ArgumentError
 from keyjax.keyring import Identity
+from keyjax.regular_files import given_path
 
 _AT_ONCE = 128  # Records in memory.
 
@@ -45,7 +46,7 @@ def export_data(
       written if a record is refused.
     StorageError: If it cannot be written.
   """
-  place = pathlib.Path(target)
+  place = given_path(target)
   if place.exists() or place.is_symlink():
     raise FileExistsError(f"{place} exists")
   if place.resolve().is_relative_to(pathlib.Path(path).resolve()):

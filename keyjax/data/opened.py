@@ -18,6 +18,7 @@ from keyjax.errors import ArgumentError, ContentError, KeyringError, SealError
 from keyjax.keyring import Identity, open_envelope
 from keyjax.keyring.data_keys import leaf_key
 from keyjax.keyring.recipients import Private
+from keyjax.regular_files import given_path
 from keyjax.seal import size_of_sealed, unseal
 
 
@@ -200,7 +201,7 @@ def open_data(
     StorageError: If it cannot be read.
   """
   found = open_set(
-    pathlib.Path(path),
+    given_path(path),
     as_identities(identities),
     name=name,
     verify_key=verify_key,

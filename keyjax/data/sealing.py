@@ -18,6 +18,7 @@ from keyjax.errors import ArgumentError
 from keyjax.keyring import Recipient, seal_envelope
 from keyjax.keyring.data_keys import leaf_key, new_data_key
 from keyjax.keyring.entries import now
+from keyjax.regular_files import given_path
 from keyjax.seal import seal
 
 
@@ -76,7 +77,7 @@ def seal_data(
     >>> open_data(f"{folder}/sealed", owner).read("text")
     b'To be, or not to be'
   """
-  origin, target = pathlib.Path(source), pathlib.Path(path)
+  origin, target = given_path(source), given_path(path)
   signatures.check_signer(signer)
   check_optional_name(name, "name")
   found = as_recipients(recipients)

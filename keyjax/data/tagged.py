@@ -14,6 +14,7 @@ from keyjax.data.tagger import Tagger
 from keyjax.data.tags import RecordTags
 from keyjax.errors import ArgumentError, ContentError
 from keyjax.keyring.recipients import Private
+from keyjax.regular_files import given_path
 from keyjax.secrets import Secret
 
 _LARGE = 1 << 26  # Bytes.
@@ -64,7 +65,7 @@ def tag_data(
     )
   tagger = Tagger(secret, name)
   found = tags or RecordTags(name)
-  files = list_files(pathlib.Path(path))
+  files = list_files(given_path(path))
   LIMITS.check({*files, *found.files})
   new = {
     file: _tags_of(tagger, place, file)
@@ -204,7 +205,7 @@ def open_tagged(
   Raises:
     FileNotFoundError: If there is nothing at `path`.
   """
-  place = pathlib.Path(path)
+  place = given_path(path)
   if not place.exists():
     raise FileNotFoundError(f"there is no file or folder {place}")
   return TaggedData(place, tags, Tagger(secret, tags.name))

@@ -17,6 +17,7 @@ from keyjax.data.tagged import TaggedData, open_tagged
 from keyjax.data.tags import RecordTags
 from keyjax.errors import ContentError, StorageError
 from keyjax.keyring import Identity, inspect_envelope
+from keyjax.regular_files import given_path
 from keyjax.secrets import Secret
 
 _AT_ONCE = 128  # Records in memory.
@@ -40,7 +41,7 @@ def inspect_data(
   Raises:
     FileNotFoundError, KeyringError, ContentError: As `open_data`.
   """
-  folder = pathlib.Path(path)
+  folder = given_path(path)
   header = layout.read_header(folder)
   public = {
     "format": layout.FORMAT,

@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Iterable, Iterator, Mapping
 
 from keyjax.errors import ArgumentError
+from keyjax.regular_files import given_path
 from keyjax.signatures.errors import Difference, ModelSignatureError
 
 FILE = "."  # The name of a model that is one file, in a statement.
@@ -30,7 +31,7 @@ def names(model: str | os.PathLike[str]) -> list[str]:
   """
   if "://" in os.fspath(model):
     raise ArgumentError(f"{model} is not on a disk: sign or verify a copy")
-  path = pathlib.Path(model)
+  path = given_path(model)
   if not os.path.lexists(path):
     raise FileNotFoundError(f"there is no model {model}")
   if path.is_symlink():

@@ -289,3 +289,21 @@ def test_options_that_do_not_fit_are_named(
   assert answer.code == (1 if "is text by name" in message else 2)
   assert re.search(message, answer.err)
   assert len(answer.err.splitlines()) == 1 and not os.path.exists(target)
+
+
+@pytest.mark.parametrize(
+  "argv",
+  [
+    ("encrypt", "", "c", *TO),
+    ("encrypt", "in", "", *TO),
+    ("encrypt", "in", "c", *TO, "--metadata", ""),
+    ("decrypt", "", "out", *KEY),
+    ("inspect", ""),
+    ("sign", "", "--key", "file:owner.key"),
+    ("data", "seal", "", "c", *TO),
+  ],
+)
+def test_an_empty_path_is_not_the_current_folder(run, owner, argv):
+  write_plain("orbax")
+  answer = run(*argv)
+  assert answer.code == 2 and "an empty path: name a file" in answer.err

@@ -35,8 +35,8 @@ MAX_SIZE = 1 << 26
 MAX_SEALED_SIZE = seal.size_of_sealed(MAX_SIZE)
 MAX_METADATA = 1 << 20
 _MAX_ITEMS = 1 << 22
-_MAX_RANK = 32
-_MAX_PATH = 4096
+MAX_RANK = 32
+MAX_PATH = 4096
 _MIN_SIZE = 1 << 12
 _RNG_NAME = re.compile(r"[a-z0-9_]{1,32}")
 _FIELDS = {
@@ -192,13 +192,6 @@ def _is_id(value: Any) -> bool:
   )
 
 
-def _is_utf8(text: str) -> bool:
-  try:
-    return bool(text.encode())
-  except UnicodeEncodeError:
-    return False
-
-
 def _is_count(value: Any) -> bool:
   return type(value) is int and 0 <= value < 2**62
 
@@ -239,8 +232,8 @@ def check_leaf(leaf: list[Any], streams: int) -> None:
     CheckpointContentError: If it is not well-formed.
   """
   path, dtype, shape, kind, parts = leaf
-  _require(type(path) is str and len(path) <= _MAX_PATH, "a path")
-  _require(path.isascii() or _is_utf8(path), "a path")
+  _require(type(path) is str and len(path) <= MAX_PATH, "a path")
+  _require(path.isascii() or origin.is_text(path), "a path")
   _require(type(dtype) is str and dtype in DTYPES, "a dtype")
   _require(type(kind) is str, "a kind of leaf")
   is_rng = kind.startswith(RNG_KIND) and dtype == "uint32"
@@ -271,7 +264,7 @@ def check_leaf(leaf: list[Any], streams: int) -> None:
 def _is_index(value: Any) -> bool:
   return (
     type(value) is list
-    and len(value) <= _MAX_RANK
+    and len(value) <= MAX_RANK
     and all(map(_is_count, value))
   )
 

@@ -67,7 +67,7 @@ def from_json(value: Any, leaves: int) -> Origin:
   sharded = value["index"] is not None
   _require(sharded == (value["index_name"] is not None))
   if sharded:
-    _require(_is_text(value["index"]))
+    _require(is_text(value["index"]))
     _require(is_file_name(value["index_name"]))
   _require(type(value["files"]) is list and bool(value["files"]))
   _require(sharded or len(value["files"]) == 1)
@@ -79,18 +79,41 @@ def from_json(value: Any, leaves: int) -> Origin:
   return Origin(files, value["index"], value["index_name"])
 
 
+def check_file_names(origin: Origin) -> None:
+  r"""Raise a ValueError unless the files have names that can be stored.
+
+  Example:
+    >>> file = OriginalFile("a\nb.safetensors", (0,), None, None)
+    >>> check_file_names(Origin((file,)))
+    Traceback (most recent call last):
+      ...
+    ValueError: the file name 'a\nb.safetensors' cannot be sealed: rename ...
+  """
+  for name in (*(x.name for x in origin.files), origin.index_name):
+    if name is not None and not is_file_name(name):
+      raise ValueError(
+        f"the file name {name!r:.80} cannot be sealed: rename the file to "
+        "UTF-8 text without control characters and backslashes"
+      )
+
+
 def is_file_name(name: Any) -> bool:
   """Return whether this is the name of a file, which leads to no folder."""
   return (
-    _is_text(name)
+    is_text(name)
     and 0 < len(name.encode(errors="replace")) <= _MAX_NAME
     and name not in (".", "..")
     and not any(c in "/\\" or ord(c) < 32 for c in name)
   )
 
 
-def _is_text(value: Any) -> bool:
-  """Return whether this is text that has UTF-8; a lone surrogate has none."""
+def is_text(value: Any) -> bool:
+  r"""Return whether this is text that has UTF-8; a lone surrogate has none.
+
+  Example:
+    >>> is_text("größe"), is_text("\ud800"), is_text(3)
+    (True, False, False)
+  """
   return type(value) is str and not any(
     "\ud800" <= c <= "\udfff" for c in value
   )
@@ -102,7 +125,7 @@ def _file(value: Any) -> OriginalFile:
   _require(type(value["leaves"]) is list)
   _require(all(type(n) is int for n in value["leaves"]))
   header = value["header"]
-  _require(header is None or _is_text(header))
+  _require(header is None or is_text(header))
   return OriginalFile(
     name=value["name"],
     leaves=tuple(value["leaves"]),
@@ -117,7 +140,7 @@ def _metadata(value: Any) -> tuple[tuple[str, str], ...] | None:
   _require(type(value) is list)
   for pair in value:
     _require(type(pair) is list and len(pair) == 2)
-    _require(all(map(_is_text, pair)))
+    _require(all(map(is_text, pair)))
   return tuple((name, text) for name, text in value)
 
 

@@ -4,10 +4,14 @@ Dicts, lists, tuples and None are restored as they were; every other node (a
 dataclass, a named tuple, an optax state) becomes a dict of its fields.
 """
 
+import enum
+import numbers
 from collections.abc import Iterator
 from typing import Any
 
+from keyjax import arguments
 from keyjax.checkpoint.errors import CheckpointContentError
+from keyjax.checkpoint.format.origin import is_text
 
 MAX_DEPTH = 64
 
@@ -16,7 +20,8 @@ def describe(tree: Any) -> Any:
   """Return a tree's structure: leaves are numbers, nodes `{kind: children}`.
 
   Raises:
-    ValueError: If the tree is deeper than 64 nodes.
+    ValueError: If the tree is deeper than 64 nodes, or a key of a dict is
+      neither text nor a whole number.
 
   Example:
     >>> describe({"a": [3.0, None]})
@@ -25,7 +30,7 @@ def describe(tree: Any) -> Any:
   return _describe(tree, iter(range(1 << 62)), 0)
 
 
-def _describe(node: Any, numbers: Any, depth: int) -> Any:
+def _describe(node: Any, counter: Any, depth: int) -> Any:
   import jax  # Not at the top: a reader of the structure needs none of it.
 
   if depth > MAX_DEPTH:
@@ -33,22 +38,50 @@ def _describe(node: Any, numbers: Any, depth: int) -> Any:
   if node is None:
     return None
   if jax.tree_util.all_leaves([node]):
-    return next(numbers)
+    return next(counter)
   children = jax.tree_util.tree_flatten_with_path(
     node, is_leaf=lambda x: x is not node
   )[0]
-  inner = [(p[0], _describe(x, numbers, depth + 1)) for p, x in children]
+  inner = [(p[0], _describe(x, counter, depth + 1)) for p, x in children]
   if type(node) in (list, tuple):
     return {type(node).__name__: [x for _, x in inner]}
-  return {"dict": [[_name(entry), x] for entry, x in inner]}
+  return {"dict": [[name_of(entry), x] for entry, x in inner]}
 
 
-def _name(entry: Any) -> str | int:
+def name_of(entry: Any) -> str | int:
+  """Return the name that an entry of JAX's paths has in a checkpoint.
+
+  Raises:
+    ValueError: If it is the key of a dict that would come back as another one.
+
+  Example:
+    >>> import jax, numpy as np
+    >>> name_of(jax.tree_util.DictKey(np.int64(3)))
+    3
+  """
   for field in ("key", "name", "idx"):
     if hasattr(entry, field):
-      value = getattr(entry, field)
-      return value if isinstance(value, str | int) else str(value)
+      return _plain_key(getattr(entry, field))
   return str(entry)
+
+
+def _plain_key(key: Any) -> str | int:
+  """Return a key as text or as an int that is equal to it."""
+  plain: str | int | None = None
+  if isinstance(key, str):
+    plain = str.__str__(key)
+  elif isinstance(key, numbers.Integral) and not isinstance(key, bool):
+    plain = int(key)
+  # Paths of leaves show a key by str(), which for some enums differs.
+  if plain is None or str(key) != str(plain):
+    hint = ", such as its value" if isinstance(key, enum.Enum) else ""
+    raise ValueError(
+      f"a key of a dict is {arguments.describe(key)}: a checkpoint keeps keys "
+      f"that are text or whole numbers{hint}"
+    )
+  if isinstance(plain, str) and not is_text(plain):
+    raise ValueError("a key of a dict is text that has no UTF-8")
+  return plain
 
 
 def names(structure: Any) -> list[str]:

@@ -115,7 +115,8 @@ def _describe_stored(leaf: Leaf) -> str:
 
 
 def _describe(x: Any, found: str) -> str:
-  if isinstance(x, int | float) and found.endswith("[]"):
+  is_number = found.endswith("[]") and not found.startswith("key<")
+  if isinstance(x, int | float) and is_number:
     return found  # A Python number accepts any scalar.
   if not hasattr(x, "dtype"):
     return type(x).__name__

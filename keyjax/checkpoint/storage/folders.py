@@ -18,6 +18,7 @@ from keyjax.checkpoint.errors import (
 from keyjax.checkpoint.storage import claims
 from keyjax.checkpoint.storage.locations import (
   bucket_errors,
+  check_utf8,
   is_remote,
   is_whole,
   refresh,
@@ -39,8 +40,10 @@ def check_name(path: pathlib.Path) -> None:
   with the whole path, finds none, and reports success.
 
   Raises:
-    CheckpointStorageError: If the path has such a character.
+    CheckpointStorageError: If the path has such a character, or bytes that
+      are not UTF-8, which TensorStore does not take.
   """
+  check_utf8(path, "write")
   if found := next((c for c in "*?[" if c in str(path)), None):
     raise CheckpointStorageError(
       f"could not write {path}: to Orbax {found} in a name is a pattern"

@@ -48,6 +48,7 @@ def find(path: str | os.PathLike[str]) -> Any:
   place = locations.absolute_path(path)
   if not locations.is_whole(place):
     raise FileNotFoundError(f"no checkpoint at {place}")
+  locations.check_utf8(place)
   locations.refuse_special_files(place)
   return place
 

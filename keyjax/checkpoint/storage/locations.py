@@ -9,6 +9,7 @@ import contextlib
 import datetime
 import errno
 import importlib.util
+import io
 import os
 import pathlib
 import re
@@ -16,11 +17,15 @@ import stat
 from collections.abc import Iterator
 from typing import Any
 
+from keyjax import regular_files
 from keyjax.checkpoint.errors import (
   CheckpointContentError,
   CheckpointError,
+  CheckpointStorageError,
   storage_error,
 )
+from keyjax.checkpoint.format.origin import is_text
+from keyjax.errors import ContentError
 
 _SCHEME = "gs://"
 _COMMITTED = "commit_success.txt"  # Orbax writes it last in a bucket.
@@ -44,11 +49,11 @@ def absolute_path(path: str | os.PathLike[str]) -> Any:
   """Return an absolute path on a disk (pathlib) or in a bucket (epath).
 
   Raises:
-    ValueError: If the scheme is not `gs://`, the name does not work in a
-      bucket, or gcsfs is not installed.
+    ValueError: If the path is empty, the scheme is not `gs://`, the name does
+      not work in a bucket, or gcsfs is not installed.
   """
   if not is_remote(path):
-    local = pathlib.Path(path).absolute()
+    local = regular_files.given_path(path).absolute()
     # TensorStore refuses `..`; behind a link only the disk can resolve it.
     return local.resolve() if ".." in local.parts else local
   name = os.fspath(path)
@@ -210,6 +215,38 @@ def _data_bytes(file: pathlib.Path) -> int:
         return found if error.errno == errno.ENXIO else end
       found += position - start
   return found
+
+
+def check_utf8(path: Any, what: str = "read") -> None:
+  """Refuse the path of a folder that TensorStore does not take.
+
+  Args:
+    path: Path of the folder.
+    what: What is to be done, for the error.
+
+  Raises:
+    CheckpointStorageError: If it has bytes that are not UTF-8.
+  """
+  if not is_text(os.fspath(path)):
+    raise CheckpointStorageError(
+      f"could not {what} {os.fspath(path)!r}: the name is not UTF-8"
+    )
+
+
+@contextlib.contextmanager
+def opened_file(path: pathlib.Path) -> Iterator[tuple[io.BufferedReader, int]]:
+  """Yield an open file of a disk and its size.
+
+  Raises:
+    CheckpointContentError: If it is a folder, a pipe or a device.
+    OSError: If it cannot be opened.
+  """
+  with contextlib.ExitStack() as stack:
+    try:
+      found = stack.enter_context(regular_files.open_file(path))
+    except ContentError as error:
+      raise CheckpointContentError(str(error)) from None
+    yield found
 
 
 def refuse_special_files(path: Any) -> None:

@@ -133,24 +133,28 @@ def check_same_tree(stored: StoredTree, targets: dict[Keys, Any]) -> None:
   """
   have = stored.arrays
   for keys in sorted({*have, *targets}):
+    if keys in have and keys in targets:
+      if _fits(have[keys], targets[keys]):
+        continue
     found = have[keys].describe() if keys in have else "absent"
     wanted = _describe(targets[keys]) if keys in targets else "absent"
-    if (
-      keys in have
-      and keys in targets
-      and _is_lost_empty(have[keys], targets[keys])
-    ):
-      continue
-    if found != wanted and "" not in (found, wanted):
-      raise CheckpointContentError(
-        f"leaf {'/'.join(keys)} is {found} there, {wanted} was expected"
-      )
+    raise CheckpointContentError(
+      f"leaf {'/'.join(keys) or '(root)'} is {found} there, {wanted} was "
+      "expected"
+    )
+
+
+def _fits(stored: StoredArray, target: Any) -> bool:
+  """Return whether a leaf that is requested is the one that is stored."""
+  if isinstance(target, int | float):  # It takes any scalar.
+    return stored.shape == () and not stored.generator
+  if _is_lost_empty(stored, target) or not stored.dtype:
+    return True  # What is not an array is refused where it would be read.
+  return stored.describe() == _describe(target)
 
 
 def _describe(x: Any) -> str:
-  """Return `uint32[2, 3]`; empty for Python numbers, which take any scalar."""
-  if isinstance(x, int | float):
-    return ""
+  """Return `uint32[2, 3]`, or the type of a number."""
   if not hasattr(x, "dtype"):
     return type(x).__name__
   return f"{x.dtype}{list(np.shape(x))}"

@@ -2,11 +2,12 @@
 
 What Orbax does not store is recorded in the metadata of the tree, for
 `restore_plain`: the shape of empty arrays, dtypes that TensorStore does not
-have, keys of dicts that are numbers, and names that would be one. Other readers
-see zeros, bytes, text and numbered leaves.
+have, tuples, keys of dicts that are numbers, and names that would be one. Other
+readers see zeros, bytes, lists, text and numbered leaves.
 """
 
 import json
+import numbers
 from typing import Any, NamedTuple
 
 import jax
@@ -92,16 +93,20 @@ def _key(entry: Any) -> str:
 def to_orbax(tree: Any) -> tuple[Any, dict[str, Any] | None]:
   """Return a tree that Orbax can write, and its custom metadata."""
   leaves = with_keys(tree)
-  # Orbax joins keys by dots: `a.b` next to `a: {b}` would be one name.
-  joined = {".".join(keys) for keys, _ in leaves}
-  by_number = len(joined) < len(leaves)
+  _check_no_path_twice([keys for keys, _ in leaves])
+  # Orbax joins keys by dots: `a.b` next to `a: {b}` would be one name, as would
+  # `a/` next to `a`. It refuses an array or a number that is the whole tree.
+  names = {".".join(keys).rstrip("/") for keys, _ in leaves}
+  is_alone = isinstance(tree, jax.Array | np.generic | int | float)
+  by_number = len(names) < len(leaves) or is_alone
   replaced = [
     [i, *_describe_replaced(keys, x)]
     for i, (keys, x) in enumerate(leaves)
     if _is_replaced(x)
   ]
-  written = jax.tree.map(_replace, tree)
-  if not (by_number or replaced or _has_number_keys(tree)):
+  written = jax.tree.map(lambda x: _replace(_with_bools(x)), tree)
+  has_others = _has_tuples(tree) or _has_number_keys(tree)
+  if not (by_number or replaced or has_others):
     return written, None
   record = {
     "by_number": by_number,
@@ -113,6 +118,12 @@ def to_orbax(tree: Any) -> tuple[Any, dict[str, Any] | None]:
     values = jax.tree.leaves(written)
     written = {_number_name(i): x for i, x in enumerate(values)}
   return written, {_RECORD: record}
+
+
+def _check_no_path_twice(keys: list[Keys]) -> None:
+  if len(set(keys)) < len(keys):
+    twice = next(x for x in keys if keys.count(x) > 1)
+    raise ValueError(f"two leaves have the path {'/'.join(twice)}")
 
 
 def _number_name(number: int) -> str:
@@ -134,6 +145,23 @@ def _describe_replaced(keys: Keys, leaf: Any) -> tuple[str, list[int], str]:
   return np.dtype(leaf.dtype).name, list(np.shape(leaf)), generator
 
 
+def _with_bools(leaf: Any) -> Any:
+  """Return a leaf whose bools are bytes 0 and 1, as TensorStore has them.
+
+  A view of other bytes may have any, which stand for True.
+  """
+  if getattr(leaf, "dtype", None) != np.bool_:
+    return leaf
+  if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+    return leaf
+  data = np.asarray(leaf).view(np.uint8)
+  if not np.any(data > 1):
+    return leaf
+  if isinstance(leaf, jax.Array):
+    return jax.device_put(data != 0, leaf.sharding)
+  return data != 0
+
+
 def _replace(leaf: Any) -> Any:
   """Return what Orbax writes for a leaf: for an empty array, one zero."""
   if not _is_replaced(leaf):
@@ -150,10 +178,16 @@ def _replace(leaf: Any) -> Any:
   return np.asarray(leaf).view(np.uint8)
 
 
+def _has_tuples(tree: Any) -> bool:
+  """Return whether there are tuples, which Orbax would return as lists."""
+  is_tuple = lambda x: isinstance(x, tuple)  # noqa: E731
+  return any(map(is_tuple, jax.tree.leaves(tree, is_leaf=is_tuple)))
+
+
 def _has_number_keys(tree: Any) -> bool:
   paths = jax.tree_util.tree_leaves_with_path(tree)
   return any(
-    isinstance(getattr(entry, "key", None), int)
+    isinstance(getattr(entry, "key", None), numbers.Integral)
     for path, _ in paths
     for entry in path
     if isinstance(entry, jax.tree_util.DictKey)

@@ -10,6 +10,7 @@ import numpy as np
 from keyjax import arguments
 from keyjax.checkpoint.format import tree_structure
 from keyjax.checkpoint.format.manifest import Manifest
+from keyjax.checkpoint.format.origin import is_text
 from keyjax.checkpoint.opened import OpenedCheckpoint
 from keyjax.checkpoint.parts.opening import open_boxes
 from keyjax.checkpoint.parts.selection import (
@@ -18,11 +19,7 @@ from keyjax.checkpoint.parts.selection import (
   whole_leaf,
 )
 from keyjax.checkpoint.parts.stored_leaf import in_memory
-from keyjax.checkpoint.weights.safetensors_header import (
-  Metadata,
-  Tensor,
-  is_text,
-)
+from keyjax.checkpoint.weights.safetensors_header import Metadata, Tensor
 from keyjax.checkpoint.weights.safetensors_reading import INDEX_SUFFIX, SUFFIX
 from keyjax.checkpoint.weights.safetensors_writing import (
   NewFiles,

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from keyjax.checkpoint.format.manifest import DTYPES
+from keyjax.checkpoint.format.origin import is_text
 
 MAX_HEADER_BYTES = 100_000_000  # As in the library.
 SIZE_BYTES = 8
@@ -111,15 +112,6 @@ def check_tensor(name: str, dtype: str) -> None:
     )
   if name == METADATA or not is_text(name):
     raise HeaderError(f"a tensor cannot have the name {name!r}")
-
-
-def is_text(text: str) -> bool:
-  """Return whether a text has UTF-8; a lone surrogate has none."""
-  try:
-    text.encode()
-  except UnicodeEncodeError:
-    return False
-  return True
 
 
 def write_header(tensors: Sequence[Tensor], metadata: Metadata | None) -> bytes:

@@ -18,6 +18,7 @@ from keyjax.checkpoint.format.origin import (
   is_file_name,
 )
 from keyjax.checkpoint.parts.stored_leaf import StoredLeaf
+from keyjax.checkpoint.storage import locations
 from keyjax.checkpoint.weights.safetensors_header import (
   SIZE_BYTES,
   Header,
@@ -54,9 +55,8 @@ def open_file(path: pathlib.Path) -> Iterator[OpenedFile]:
       supported.
     OSError: If it cannot be read.
   """
-  with path.open("rb", buffering=0) as file:
+  with locations.opened_file(path) as (file, file_size):
     descriptor = file.fileno()
-    file_size = os.fstat(descriptor).st_size
     try:
       size = read_size(os.pread(descriptor, SIZE_BYTES, 0), file_size)
       text = bytearray(size)
@@ -144,11 +144,11 @@ def open_files(
 
 def _read_index(path: pathlib.Path) -> tuple[str, dict[str, str]]:
   """Return the text of an index, and the file of each tensor."""
-  with path.open("rb") as file:
+  with locations.opened_file(path) as (file, _):
     data = file.read(_MAX_INDEX_BYTES + 1)
   try:
-    text = data.decode()
-    fields = json.loads(text)
+    text = data.decode()  # A mark is kept, to write the same bytes again.
+    fields = json.loads(text.removeprefix("\ufeff"))
   except (ValueError, RecursionError):
     fields = None
   file_of = fields.get("weight_map") if isinstance(fields, dict) else None
