@@ -39,6 +39,25 @@ def weights(params: Any, positive: bool) -> Any:
   return jax.tree.unflatten(treedef, out)
 
 
+def states(rest: Any) -> Any:
+  """Return a state that a pass carries, with random values for constants.
+
+  An adapter that starts at zero may be trained later. Other values stay, and so
+  do arrays that are traced: those are arguments.
+
+  Args:
+    rest: State of nnx that is no argument of the pass.
+  """
+  paths, leaves, treedef = tree.flatten(rest)
+  drawn = [
+    leaf
+    if isinstance(leaf, jax.core.Tracer)
+    else _placed(_leaf(i, path, leaf, True, False), leaf)
+    for i, (path, leaf) in enumerate(zip(paths, leaves, strict=True))
+  ]
+  return jax.tree.unflatten(treedef, drawn)
+
+
 def _no_params(params: Any) -> set[str]:
   """Return the paths in a state of nnx of what is no `Param`."""
   found, _ = jax.tree_util.tree_flatten_with_path(
@@ -54,7 +73,11 @@ def _no_params(params: Any) -> set[str]:
 def _placed(value: Any, leaf: Any) -> Any:
   if value is leaf:
     return leaf
-  return jax.device_put(value, getattr(leaf, "sharding", None))
+  # What no one has put on a device may be used on any, such as all of a mesh.
+  free = isinstance(leaf, jax.Array) and not leaf.committed
+  return jax.device_put(
+    value, None if free else getattr(leaf, "sharding", None)
+  )
 
 
 def _leaf(i: int, path: str, leaf: Any, state: bool, positive: bool) -> Any:
