@@ -24,6 +24,7 @@ from keyjax.keys.checks import (
   require_shape,
   require_unspent,
   require_vector,
+  warn_of_identity,
 )
 from keyjax.keys.files import claim, load, save
 
@@ -44,4 +45,5 @@ __all__ = [
   "size_in_bytes",
   "static",
   "type_name",
+  "warn_of_identity",
 ]

@@ -1,5 +1,6 @@
-"""What a scheme requires of the keys that it is given."""
+"""What a scheme requires of keys: those it is given, and those it makes."""
 
+import warnings
 from typing import Any
 
 import jax
@@ -57,6 +58,20 @@ def require_vector(array: jax.Array, scheme: str) -> None:
     raise ValueError(
       f"{scheme}: an array of this key has shape {list(array.shape)}, not one "
       "axis: map over stacked keys with jax.vmap"
+    )
+
+
+def warn_of_identity(changes_nothing: bool, scheme: str) -> None:
+  """Warn the caller of `keygen` of a new key that locks nothing.
+
+  Small key spaces have one by chance; another one is not drawn in its place,
+  so that a secret always gives one key.
+  """
+  if changes_nothing:
+    warnings.warn(
+      f"{scheme}: the key of this secret changes nothing: the model is not "
+      "locked; take another secret, or lock more, so that there are more keys",
+      stacklevel=3,
     )
 
 

@@ -243,12 +243,14 @@ def hpnn(
       raise ValueError(f"{NAME}: signs after training: {inexact[0]}")
     for text in (*inexact, *others):
       warnings.warn(f"{NAME}: {text}", stacklevel=2)
+    bits = secrets.bits(secret, f"{NAME}/bits", size)
+    on = {s.path: schedule(secret, s.path, s.features, size) for s in sites}
+    keys.warn_of_identity(
+      not any(bits[unit].any() for unit in on.values()), NAME
+    )
     return (AfterTrainingKey if after_training else HpnnKey)(
-      bits=jnp.asarray(secrets.bits(secret, f"{NAME}/bits", size)),
-      units={
-        s.path: jnp.asarray(schedule(secret, s.path, s.features, size))
-        for s in sites
-      },
+      bits=jnp.asarray(bits),
+      units={path: jnp.asarray(unit) for path, unit in on.items()},
     )
 
   if after_training:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from keyjax import tree
+from keyjax import meshes, tree
 from keyjax.schemes.hpnn_lock import WEIGHTS, module_of
 
 # Large leaves repeat one block; a prime, so that no two rows are alike.
@@ -74,10 +74,9 @@ def _placed(value: Any, leaf: Any) -> Any:
   if value is leaf:
     return leaf
   # What no one has put on a device may be used on any, such as all of a mesh.
-  free = isinstance(leaf, jax.Array) and not leaf.committed
-  return jax.device_put(
-    value, None if free else getattr(leaf, "sharding", None)
-  )
+  if isinstance(leaf, jax.Array) and not meshes.is_committed(leaf):
+    return jax.device_put(value)
+  return jax.device_put(value, getattr(leaf, "sharding", None))
 
 
 def _leaf(i: int, path: str, leaf: Any, state: bool, positive: bool) -> Any:
