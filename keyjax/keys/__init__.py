@@ -19,6 +19,7 @@ from keyjax.keys.base import (
 )
 from keyjax.keys.checks import (
   require,
+  require_native,
   require_range,
   require_secret,
   require_shape,
@@ -36,6 +37,7 @@ __all__ = [
   "key_dataclass",
   "load",
   "require",
+  "require_native",
   "require_range",
   "require_secret",
   "require_shape",

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from keyjax import arguments, secrets
+from keyjax import arguments, secrets, tree
 from keyjax.keys.base import Key, OneTimeKey
 from keyjax.secrets import Secret
 
@@ -73,6 +73,19 @@ def warn_of_identity(changes_nothing: bool, scheme: str) -> None:
       "locked; take another secret, or lock more, so that there are more keys",
       stacklevel=3,
     )
+
+
+def require_native(spec: tree.Spec, scheme: str) -> None:
+  """Raise a TypeError if a leaf to lock is in another byte order.
+
+  NumPy names the order in such a dtype alone, such as `>f4`.
+  """
+  for leaf in spec:
+    if leaf.locked and leaf.dtype[0] in "<>":
+      raise TypeError(
+        f"{scheme}: leaf {leaf.path} is {leaf.dtype}, in another byte order "
+        'than JAX takes: convert it, x.astype(x.dtype.newbyteorder("="))'
+      )
 
 
 def require_unspent(key: OneTimeKey, scheme: str) -> None:

@@ -98,7 +98,7 @@ def _choose(
   elsewhere = _elsewhere(params, chosen)
   if elsewhere and layers is None:
     raise ValueError(f"hpnn: {elsewhere}")
-  warnings = []
+  warnings: list[str] = []
   inexact = [*_weightless(chosen)]
   if elsewhere:
     inexact.append(elsewhere)

@@ -185,6 +185,10 @@ def _negate(leaf: Any, signs: jax.Array, path: str) -> Any:
       f"hpnn: {path} is {leaf.dtype}, which has no sign bit: decrypt it or "
       "convert it to floats before `absorb`"
     )
+  if leaf.dtype.itemsize > 4:
+    raise ValueError(
+      f"hpnn: {path} is {leaf.dtype}: weights have 8, 16 or 32 bits, cast it"
+    )
   words = tree.as_words(leaf)
   top = words.dtype.type(1 << (8 * words.dtype.itemsize - 1))
   flip = _row((signs < 0).astype(words.dtype) * top, words)

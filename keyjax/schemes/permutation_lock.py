@@ -114,6 +114,7 @@ def permutation_lock(
         f"{NAME}: no leaf of layers={layers!r} has two axes with several rows: "
         f"the tree has {', '.join(s.path for s in found[:8])}"
       )
+    keys.require_native(spec, NAME)
     orders = {
       f"{s.path}:{axis}": _order(secret, s.path, axis, s.shape)
       for s in chosen
