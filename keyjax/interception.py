@@ -23,6 +23,7 @@ Interceptor = Callable[[Callable[..., Any], Any, Any, Any], Any]
 class _Stack(threading.local):
   def __init__(self) -> None:
     self.interceptors: list[Interceptor] = []
+    self.states: list[Callable[[Any], Any]] = []
 
 
 class Called(NamedTuple):
@@ -66,6 +67,20 @@ def intercept(interceptor: Interceptor) -> Iterator[None]:
     _stack.interceptors.pop()
 
 
+@contextlib.contextmanager
+def other_states(change: Callable[[Any], Any]) -> Iterator[None]:
+  """Run passes of `nnx_apply` with other values of the states they carry.
+
+  Args:
+    change: Function of a state, to the one that is used in this thread.
+  """
+  _stack.states.append(change)
+  try:
+    yield
+  finally:
+    _stack.states.pop()
+
+
 class NnxApply:
   """The forward pass of a model of nnx; see `nnx_apply`."""
 
@@ -79,7 +94,10 @@ class NnxApply:
   def __call__(self, params: Any, *args: Any, **kwargs: Any) -> Any:
     """Return the output of the model with these params."""
     # A copy: variables that were made outside of a trace cannot change in it.
-    model = nnx.merge(self._graphdef, params, *self._rest, copy=True)
+    rest = self._rest
+    for change in _stack.states:
+      rest = tuple(map(change, rest))
+    model = nnx.merge(self._graphdef, params, *rest, copy=True)
     if _stack.interceptors:
       _make_visible(model)
     return getattr(model, self._method)(*args, **kwargs)

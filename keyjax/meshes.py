@@ -29,6 +29,24 @@ def explicit_sharding(x: Any) -> NamedSharding | None:
   return found if found.mesh.explicit_axes else None
 
 
+def is_committed(x: Any) -> bool:
+  """Return whether someone chose the devices that an array is on.
+
+  One that no one has put there runs with arrays on any devices; what is made of
+  it must not be bound to its device.
+
+  Example:
+    >>> x = jax.numpy.zeros(3)
+    >>> is_committed(x), is_committed(jax.device_put(x, jax.devices()[0]))
+    (False, True)
+  """
+  return (
+    isinstance(x, jax.Array)
+    and not isinstance(x, jax.core.Tracer)
+    and x.committed
+  )
+
+
 def shard_shape(
   sharding: NamedSharding, shape: tuple[int, ...]
 ) -> tuple[int, ...]:

@@ -14,7 +14,11 @@ from keyjax.schemes.feature_permutation import feature_permutation
 from tests import trees
 from tests.law_cases import BATCH, IMAGES, Net, stack
 
-pytestmark = pytest.mark.laws
+pytestmark = [
+  pytest.mark.laws,
+  # A small key may be that of the plain model.
+  pytest.mark.filterwarnings("ignore:.*the key of this secret changes nothing"),
+]
 
 
 BOUND_SCHEMES = {

@@ -103,6 +103,30 @@ def test_6_something_is_locked() -> None:
   ):
     with pytest.raises(laws.LawError, match=f"law 6: part {at} of the chain"):
       laws.check(keyjax.chain(*parts), PLAIN)
+  noise = keyjax.keyed_noise(".*")
+  for nested in (
+    keyjax.chain(keyjax.chain(noise, silent), keyjax.deep_lock()),
+    keyjax.chain(
+      keyjax.partition({"w": noise, "v": silent}), keyjax.deep_lock()
+    ),
+  ):
+    with pytest.raises(laws.LawError, match=r"law 6: part 0\.1 of the chain"):
+      laws.check(nested, PLAIN | {"v": PLAIN["w"] + 1})
+
+
+@pytest.mark.parametrize("last", [3, 25])
+def test_6_a_lock_of_few_elements_depends_on_the_key(last: int) -> None:
+  def few(key: Any, params: Any) -> Any:
+    w = params["w"]
+    return {"w": w.at[:last].multiply(-1)}
+
+  def keyed(key: Any, params: Any) -> Any:
+    sign = 1 - 2 * (key & 1).astype(jnp.float32)
+    return {"w": few(key, params)["w"] * sign}
+
+  with pytest.raises(laws.LawError, match="does not depend on the key"):
+    laws.check(broken(encrypt=few, decrypt=few), PLAIN)
+  laws.check(broken(encrypt=keyed, decrypt=keyed), PLAIN)
 
 
 def test_6_and_8_a_bound_pass() -> None:

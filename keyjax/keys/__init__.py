@@ -19,11 +19,13 @@ from keyjax.keys.base import (
 )
 from keyjax.keys.checks import (
   require,
+  require_native,
   require_range,
   require_secret,
   require_shape,
   require_unspent,
   require_vector,
+  warn_of_identity,
 )
 from keyjax.keys.files import claim, load, save
 
@@ -35,6 +37,7 @@ __all__ = [
   "key_dataclass",
   "load",
   "require",
+  "require_native",
   "require_range",
   "require_secret",
   "require_shape",
@@ -44,4 +47,5 @@ __all__ = [
   "size_in_bytes",
   "static",
   "type_name",
+  "warn_of_identity",
 ]

@@ -1,11 +1,12 @@
-"""What a scheme requires of the keys that it is given."""
+"""What a scheme requires of keys: those it is given, and those it makes."""
 
+import warnings
 from typing import Any
 
 import jax
 import numpy as np
 
-from keyjax import arguments, secrets
+from keyjax import arguments, secrets, tree
 from keyjax.keys.base import Key, OneTimeKey
 from keyjax.secrets import Secret
 
@@ -58,6 +59,33 @@ def require_vector(array: jax.Array, scheme: str) -> None:
       f"{scheme}: an array of this key has shape {list(array.shape)}, not one "
       "axis: map over stacked keys with jax.vmap"
     )
+
+
+def warn_of_identity(changes_nothing: bool, scheme: str) -> None:
+  """Warn the caller of `keygen` of a new key that locks nothing.
+
+  Small key spaces have one by chance; another one is not drawn in its place,
+  so that a secret always gives one key.
+  """
+  if changes_nothing:
+    warnings.warn(
+      f"{scheme}: the key of this secret changes nothing: the model is not "
+      "locked; take another secret, or lock more, so that there are more keys",
+      stacklevel=3,
+    )
+
+
+def require_native(spec: tree.Spec, scheme: str) -> None:
+  """Raise a TypeError if a leaf to lock is in another byte order.
+
+  NumPy names the order in such a dtype alone, such as `>f4`.
+  """
+  for leaf in spec:
+    if leaf.locked and leaf.dtype[0] in "<>":
+      raise TypeError(
+        f"{scheme}: leaf {leaf.path} is {leaf.dtype}, in another byte order "
+        'than JAX takes: convert it, x.astype(x.dtype.newbyteorder("="))'
+      )
 
 
 def require_unspent(key: OneTimeKey, scheme: str) -> None:

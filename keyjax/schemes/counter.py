@@ -101,6 +101,7 @@ def float_spec(params: Any, layers: str, scheme: str) -> tree.Spec:
   )
   if not any(s.locked for s in spec):
     raise ValueError(f"{scheme}: {tree.no_floats(layers, found)}")
+  keys.require_native(spec, scheme)
   check_room(spec, scheme)
   return spec
 

@@ -195,7 +195,9 @@ def chain_key(master: bytes, params: Any) -> ChainKey:
   if len(master) not in (16, 32):
     raise ValueError(f"a master key has 16 or 32 bytes, got {len(master)}")
   words = np.frombuffer(master, ">u4").astype(np.uint32)
-  return ChainKey(master=jnp.asarray(words), spec=tree.make_spec(params, NAME))
+  spec = tree.make_spec(params, NAME)
+  keys.require_native(spec, NAME)
+  return ChainKey(master=jnp.asarray(words), spec=spec)
 
 
 def counter_key(master: bytes, nonce: bytes | None, params: Any) -> CounterKey:
@@ -212,6 +214,7 @@ def counter_key(master: bytes, nonce: bytes | None, params: Any) -> CounterKey:
   """
   counter.check_nonce(nonce, NAME)
   spec = tree.make_spec(params, NAME)
+  keys.require_native(spec, NAME)
   counter.check_room(spec, NAME)
   return CounterKey(
     round_keys=jnp.asarray(aes.expand_key(master)),

@@ -30,7 +30,7 @@ from keyjax import arguments, keys, secrets, tree
 from keyjax.interception import intercept
 from keyjax.scheme import ApplyFn, Scheme
 from keyjax.schemes import feature_layers, hpnn_lock, registry
-from keyjax.schemes.orders import OrdersKey, taken
+from keyjax.schemes.orders import OrdersKey, stay, taken
 from keyjax.secrets import Secret
 
 NAME = feature_layers.NAME
@@ -110,14 +110,19 @@ def feature_permutation(
     keys.require_secret(secret, NAME)
     x = arguments.from_batch(image, batch, NAME, "the input of the model", "x")
     chosen = feature_layers.choose(apply_fn, params, x, layers)
-    return FeatureKey(
-      orders={
-        layer.path: jnp.asarray(
-          secrets.permutation(secret, f"{NAME}/{layer.path}", layer.features)
-        )
-        for layer in chosen
-      }
-    )
+    if all(layer.features == 1 for layer in chosen):
+      raise ValueError(
+        f"{NAME}: {', '.join(x.path for x in chosen[:4])}: one channel has one "
+        "order alone, a key of 0 bits: lock wider layers"
+      )
+    orders = {
+      layer.path: secrets.permutation(
+        secret, f"{NAME}/{layer.path}", layer.features
+      )
+      for layer in chosen
+    }
+    keys.warn_of_identity(stay(orders.values()), NAME)
+    return FeatureKey(orders={x: jnp.asarray(o) for x, o in orders.items()})
 
   return Scheme(keygen, bind=bind)
 

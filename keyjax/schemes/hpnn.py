@@ -178,6 +178,8 @@ def hpnn(
     - The methods of a module other than `__call__` are not locked, nor are
       layers of other libraries inside a linen module, nor a part of the model
       that is jitted (`keygen` warns, or refuses).
+    - `keygen` compares the call `apply_fn(params, x)` alone: what a module
+      computes otherwise, such as under `train=True`, it does not see.
 
   Args:
     apply_fn: `model.apply`, or `keyjax.nnx_apply(graphdef)` for a model of
@@ -243,12 +245,14 @@ def hpnn(
       raise ValueError(f"{NAME}: signs after training: {inexact[0]}")
     for text in (*inexact, *others):
       warnings.warn(f"{NAME}: {text}", stacklevel=2)
+    bits = secrets.bits(secret, f"{NAME}/bits", size)
+    on = {s.path: schedule(secret, s.path, s.features, size) for s in sites}
+    keys.warn_of_identity(
+      not any(bits[unit].any() for unit in on.values()), NAME
+    )
     return (AfterTrainingKey if after_training else HpnnKey)(
-      bits=jnp.asarray(secrets.bits(secret, f"{NAME}/bits", size)),
-      units={
-        s.path: jnp.asarray(schedule(secret, s.path, s.features, size))
-        for s in sites
-      },
+      bits=jnp.asarray(bits),
+      units={path: jnp.asarray(unit) for path, unit in on.items()},
     )
 
   if after_training:
@@ -285,7 +289,8 @@ def bind(key: HpnnKey, apply_fn: ApplyFn) -> ApplyFn:
     met: set[str] = set()
     with intercept(hpnn_lock.multiply(_rows(key), met)):
       out = apply_fn(params, *args, **kwargs)
-    _check_met(key, met, apply_fn, params, args, kwargs)
+    missing = set(key.units) - met
+    hpnn_lock.check_unread(apply_fn, params, args, kwargs, missing)
     return out
 
   return bound
@@ -302,36 +307,6 @@ def _bind_opened(key: HpnnKey, apply_fn: ApplyFn) -> ApplyFn:
     return bound(absorb(key, params), *args, **kwargs)
 
   return from_opened
-
-
-def _check_met(
-  key: HpnnKey,
-  met: set[str],
-  apply_fn: ApplyFn,
-  params: Any,
-  args: Any,
-  kwargs: Any,
-) -> None:
-  """Check that a pass without some locked modules does not use their weights.
-
-  An encoder alone, or an early exit, has no need of the other modules.
-  """
-  missing = set(key.units) - met
-  if not missing:
-    return
-  idle = hpnn_lock.unread(apply_fn, params, args, kwargs, missing)
-  hidden = sorted(missing - idle)
-  if not hidden:
-    return
-  known = {module for module, _ in hpnn_lock.weights(params)}
-  cause = (
-    "a part of the model is jitted, or uses their weights without a call"
-    if known >= set(hidden)
-    else "the key is for another model, or a part of the model is jitted"
-  )
-  raise hpnn_lock.LockError(
-    f"{NAME}: the forward pass did not run {', '.join(hidden[:4])}: {cause}"
-  )
 
 
 def _rows(key: HpnnKey) -> hpnn_lock.Rows:

@@ -15,6 +15,7 @@ from keyjax import tree
 from keyjax.interception import intercept
 from keyjax.scheme import ApplyFn
 from keyjax.schemes import hpnn_lock, hpnn_sites, hpnn_twin
+from keyjax.schemes.hpnn_lock import FACTORS
 from keyjax.schemes.hpnn_sites import Site
 
 _CACHED = 16
@@ -91,11 +92,19 @@ def _choose(
   compare: bool | None,
 ) -> Choice:
   calls = hpnn_sites.find_calls(apply_fn, params, x)
-  chosen = hpnn_sites.select(calls.sites, layers)
+  chosen = hpnn_sites.select(calls, layers)
   params = tree.reveal(params)
   _check_reached(apply_fn, params, x, chosen)
-  warnings = [*_out_of_sight(apply_fn, params, x, calls.called)]
+  elsewhere = _elsewhere(params, chosen)
+  if elsewhere and layers is None:
+    raise ValueError(f"hpnn: {elsewhere}")
+  warnings: list[str] = []
   inexact = [*_weightless(chosen)]
+  if elsewhere:
+    inexact.append(elsewhere)
+    compare = False
+  else:
+    warnings += _out_of_sight(apply_fn, params, x, calls.called)
   compared = _compare(apply_fn, params, x, chosen, layers, compare)
   inexact += compared.inexact
   warnings += compared.warnings
@@ -173,6 +182,24 @@ def _weightless(chosen: list[Site]) -> Iterator[str]:
     )
 
 
+def _elsewhere(params: Any, chosen: list[Site]) -> str:
+  """Say that params have none of the weights of the layers, where this is so.
+
+  Then `apply_fn` hands a part of params to a model.
+  """
+  names = [s.path for s in chosen if s.weighted]
+  known = sorted(f"{m}/{x}" for m, x in hpnn_lock.weights(params))
+  if not names or any(f"{n}/{x}" in known for n in names for x in FACTORS):
+    return ""
+  have = ", ".join(known[:4])
+  return (
+    f"params have no weights at {', '.join(names[:4])}, where the layers are: "
+    f"they have {have}. A lock is absorbed by path, so `apply_fn(params, x)` "
+    "has to run one model on its own variables: take those of the model, or "
+    "make the models submodules of one module"
+  )
+
+
 def _check_reached(
   apply_fn: ApplyFn, params: Any, x: Any, chosen: list[Site]
 ) -> None:
@@ -192,7 +219,7 @@ def _check_reached(
   if missing:
     raise ValueError(
       f"hpnn: the lock does not reach {', '.join(missing[:4])}: a part of the "
-      "model is jitted, and JAX's cache would not see the lock"
+      f"model {hpnn_lock.CACHED}"
     )
 
 

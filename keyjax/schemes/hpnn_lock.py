@@ -19,6 +19,12 @@ from keyjax.scheme import ApplyFn
 WEIGHTS = ("kernel", "bias", "scale")
 # A bias alone is added to what it does not negate.
 FACTORS = ("kernel", "scale")
+# Why a trace may not run a layer's code, and what to do.
+CACHED = (
+  "is jitted, or runs from JAX's cache, where no lock is seen (jax.lax.scan, "
+  "cond and jax.checkpoint keep the trace of a function that lives on: define "
+  "it within __call__, or use those of nn and nnx; jit the whole pass instead)"
+)
 Rows = Mapping[str, jax.Array]  # Path of a module -> [features].
 
 
@@ -179,6 +185,10 @@ def _negate(leaf: Any, signs: jax.Array, path: str) -> Any:
       f"hpnn: {path} is {leaf.dtype}, which has no sign bit: decrypt it or "
       "convert it to floats before `absorb`"
     )
+  if leaf.dtype.itemsize > 4:
+    raise ValueError(
+      f"hpnn: {path} is {leaf.dtype}: weights have 8, 16 or 32 bits, cast it"
+    )
   words = tree.as_words(leaf)
   top = words.dtype.type(1 << (8 * words.dtype.itemsize - 1))
   flip = _row((signs < 0).astype(words.dtype) * top, words)
@@ -234,3 +244,36 @@ def unread(
   _, used = partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
   read = {owners[i] for i, use in zip(at, used, strict=True) if use}
   return {owners[i] for i in at} - read
+
+
+def check_unread(
+  apply_fn: ApplyFn, params: Any, args: Any, kwargs: Any, modules: set[str]
+) -> None:
+  """Check that a pass uses no weights of locked modules that it did not run.
+
+  An encoder alone, or an early exit, has no need of the other modules.
+
+  Args:
+    apply_fn: Forward pass.
+    params: Its variables.
+    args: Its further arguments.
+    kwargs: Its further keyword arguments.
+    modules: Paths of the modules that it did not run.
+
+  Raises:
+    LockError: If it uses some, or `params` have no such weights.
+  """
+  if not modules:
+    return
+  hidden = sorted(modules - unread(apply_fn, params, args, kwargs, modules))
+  if not hidden:
+    return
+  cause = (
+    "their weights are used without a call"
+    if {module for module, _ in weights(params)} >= set(hidden)
+    else "the key is for another model"
+  )
+  raise LockError(
+    f"hpnn: the forward pass did not run {', '.join(hidden[:4])}: {cause}, or "
+    f"a part of the model {CACHED}"
+  )

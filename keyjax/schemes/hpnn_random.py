@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from keyjax import tree
+from keyjax import meshes, tree
 from keyjax.schemes.hpnn_lock import WEIGHTS, module_of
 
 # Large leaves repeat one block; a prime, so that no two rows are alike.
@@ -39,6 +39,25 @@ def weights(params: Any, positive: bool) -> Any:
   return jax.tree.unflatten(treedef, out)
 
 
+def states(rest: Any) -> Any:
+  """Return a state that a pass carries, with random values for constants.
+
+  An adapter that starts at zero may be trained later. Other values stay, and so
+  do arrays that are traced: those are arguments.
+
+  Args:
+    rest: State of nnx that is no argument of the pass.
+  """
+  paths, leaves, treedef = tree.flatten(rest)
+  drawn = [
+    leaf
+    if isinstance(leaf, jax.core.Tracer)
+    else _placed(_leaf(i, path, leaf, True, False), leaf)
+    for i, (path, leaf) in enumerate(zip(paths, leaves, strict=True))
+  ]
+  return jax.tree.unflatten(treedef, drawn)
+
+
 def _no_params(params: Any) -> set[str]:
   """Return the paths in a state of nnx of what is no `Param`."""
   found, _ = jax.tree_util.tree_flatten_with_path(
@@ -54,6 +73,9 @@ def _no_params(params: Any) -> set[str]:
 def _placed(value: Any, leaf: Any) -> Any:
   if value is leaf:
     return leaf
+  # What no one has put on a device may be used on any, such as all of a mesh.
+  if isinstance(leaf, jax.Array) and not meshes.is_committed(leaf):
+    return jax.device_put(value)
   return jax.device_put(value, getattr(leaf, "sharding", None))
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -30,10 +31,14 @@ class Sites(NamedTuple):
   Attributes:
     sites: Those that return an array, in the order of their last call.
     called: Paths of all.
+    clashes: Widths of the outputs of two modules under one path.
+    root: Name of the class of the model, if it is a layer itself.
   """
 
   sites: list[Site]
   called: set[str]
+  clashes: Mapping[str, set[int]] = MappingProxyType({})
+  root: str = ""
 
 
 def find_sites(apply_fn: ApplyFn, params: Any, x: Any) -> list[Site]:
@@ -54,19 +59,25 @@ def find_calls(apply_fn: ApplyFn, params: Any, x: Any) -> Sites:
   found: dict[str, Site] = {}
   called: set[str] = set()
   others: set[str] = set()
+  widths: dict[str, set[int]] = {}
+  root: set[str] = set()
   calls = hpnn_lock.Outermost()
 
   def record(next_fn: Any, args: Any, kwargs: Any, context: Any) -> Any:
     path = hpnn_lock.path_of(context)
     called.add(path)
-    if context.method_name != "__call__" or not path:
+    if context.method_name != "__call__":
       return next_fn(*args, **kwargs)
     out, outermost = calls.call(path, lambda: next_fn(*args, **kwargs))
-    if outermost:
+    if not path:
+      if hpnn_lock.is_array(out) and _site(context.module, path, out).weighted:
+        root.add(_kind(context.module))
+    elif outermost:
       # A module called twice is one site; modules are ordered by last call.
       found.pop(path, None)
       if hpnn_lock.is_array(out):
         found[path] = _site(context.module, path, out)
+        widths.setdefault(path, set()).add(out.shape[-1])
       else:
         others.add(path)
     return out
@@ -87,7 +98,12 @@ def find_calls(apply_fn: ApplyFn, params: Any, x: Any) -> Sites:
     for s in found.values()
     if s.path not in others
   ]
-  return Sites(sites, called)
+  clashes = {path: some for path, some in widths.items() if len(some) > 1}
+  return Sites(sites, called, clashes, "".join(sorted(root)[:1]))
+
+
+def _kind(module: Any) -> str:
+  return type(module.module if isinstance(module, Called) else module).__name__
 
 
 def _variables_hint(params: Any) -> str:
@@ -128,12 +144,13 @@ def _hidden_modules(params: Any) -> set[str]:
   }
 
 
-def select(sites: list[Site], layers: str | None) -> list[Site]:
+def select(calls: Sites, layers: str | None) -> list[Site]:
   """Select the sites to lock.
 
   Raises:
     ValueError: If nothing matches; the message lists the modules.
   """
+  sites = calls.sites
   if layers is None:
     chosen = [s for s in sites if s.dense][:-1]
   else:
@@ -141,16 +158,34 @@ def select(sites: list[Site], layers: str | None) -> list[Site]:
     chosen = [s for s in sites if pattern.fullmatch(s.path)]
   chosen = [s for s in chosen if not s.hidden]
   if not sites:
-    raise ValueError(
-      "hpnn: apply_fn calls no layer that could be locked: neither of "
-      "flax.linen, nor of flax.nnx through `keyjax.nnx_apply`; for a plain "
-      "function, or a model of Equinox or Haiku, use a scheme that locks "
-      "weights, such as deep_lock, or inputs, such as pixel_shuffle"
-    )
+    raise ValueError(f"hpnn: {_no_sites(calls.root)}")
   if not chosen:
     known = ", ".join(s.path for s in sites if s.weighted) or "no module"
     raise ValueError(
       f"hpnn: no layer matches {layers or 'hidden Dense and Conv'!r}; "
       f"the model has {known}"
     )
+  for site in chosen:
+    if site.path in calls.clashes:
+      some = " and ".join(map(str, sorted(calls.clashes[site.path])))
+      raise ValueError(
+        f"hpnn: apply_fn runs several layers of the path {site.path}, with "
+        f"{some} neurons, as of two models: make them submodules of one module "
+        "and lock its `apply`, so that each has its own path"
+      )
   return chosen
+
+
+def _no_sites(root: str) -> str:
+  if root:
+    return (
+      f"the model is one layer itself, {root}, and a lock needs the path of a "
+      'layer in a model: wrap it, as in nn.Sequential([layer]) with layers="'
+      'layers_0"'
+    )
+  return (
+    "apply_fn calls no layer that could be locked: neither of flax.linen, nor "
+    "of flax.nnx through `keyjax.nnx_apply`; for a plain function, or a model "
+    "of Equinox or Haiku, use a scheme that locks weights, such as deep_lock, "
+    "or inputs, such as pixel_shuffle"
+  )

@@ -3,10 +3,13 @@
 Both are one compiled program with other arguments, run on a few examples. They
 are compared at the output of every module, because a difference in an early
 layer may be too small to see in the last one. Floats are symmetric in the sign,
-so where `absorb` is right, both agree to the last bit; the tolerance is for
-devices whose sums depend on timing.
+so where `absorb` is right, both agree to the last bit. A small difference is no
+excuse: a part that starts small, such as an adapter, may grow in training. Only
+where two runs of one pass differ, or products of a device are not symmetric in
+the sign, is there a tolerance.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -15,18 +18,17 @@ import jax.numpy as jnp
 import numpy as np
 from flax.core import tracers
 
-from keyjax.interception import intercept
+from keyjax.interception import intercept, other_states
 from keyjax.scheme import ApplyFn
-from keyjax.schemes import hpnn_lock, hpnn_random
+from keyjax.schemes import hpnn_lock, hpnn_random, hpnn_sample
 from keyjax.schemes.hpnn_sites import Site
 
 # Unless asked for, no larger model is compared: it takes time, and memory for
 # two more copies of the params.
 MOST_BYTES = 2**31
 _EXAMPLES = 8  # Enough for every ReLU to be on once.
-_KEPT = 8192  # Values of one output that are compared.
+_RUNS = 3  # Of one pass, to see whether a device repeats itself.
 _SOWN = "intermediates"  # Not a function of the model: what it looked like.
-Arrays = list[np.ndarray]
 
 
 class Incomparable(Exception):
@@ -71,7 +73,7 @@ def compare(
   differ: set[str] = set()
   rest = list(sites)
   if not pair.agree(rest):
-    if not _same(pair.locked(rest).seen, pair.locked(rest).seen):
+    if not hpnn_sample.close(pair.locked(rest).seen, pair.locked(rest).seen):
       raise Incomparable("two runs of one model differ")
     rest = []
     for site in sites:
@@ -81,7 +83,7 @@ def compare(
         differ.add(site.path)
   # Signs of two layers may cancel out, where those of one do not.
   changed = (
-    not _same(pair.locked(some).outputs, plain.outputs)
+    not hpnn_sample.close(pair.locked(some).outputs, plain.outputs)
     for some in (rest, *([site] for site in rest))
   )
   return Comparison(differ, not rest or any(changed))
@@ -100,8 +102,8 @@ def _check_size(params: Any, x: Any, most: float) -> None:
 
 
 class _Seen(NamedTuple):
-  seen: Any  # Outputs of the modules.
-  outputs: Any  # Outputs of the model.
+  seen: Any  # Samples of the outputs of the modules, and of the model.
+  outputs: Any  # Samples of the outputs of the model.
 
 
 class _Pair:
@@ -119,7 +121,7 @@ class _Pair:
     for positive in (False, True):
       self._weights = hpnn_random.weights(params, positive)
       self._compile(inputs)
-      if not any(np.isnan(a).any() for a in self.plain().seen):
+      if not hpnn_sample.has_nan(self.plain().seen):
         return
     raise Incomparable("random weights lead to NaN")
 
@@ -161,15 +163,16 @@ class _Pair:
       # Inside a locked module the signs are not yet there; inside a scan or a
       # remat the values cannot be taken out.
       if not calls.within(rows) and tracers.current_trace() == trace:
-        seen.extend(_sample(out))
+        seen.extend(hpnn_sample.sample(out))
       return out
 
     with (
       intercept(keep),
       intercept(hpnn_lock.multiply(rows, set())),
+      other_states(hpnn_random.states),
     ):
       out = self._apply(variables, inputs)
-    outputs = _sample(_without_sown(out))
+    outputs = hpnn_sample.sample(_without_sown(out))
     return _Seen([*seen, *outputs], outputs)
 
   def plain(self) -> _Seen:
@@ -184,7 +187,20 @@ class _Pair:
       absorbed, _ = hpnn_lock.negate(self._weights, rows)
     except hpnn_lock.LockError:  # Another axis, or not an array.
       return False
-    return _same(self.locked(sites).seen, self._run(absorbed, ()).seen)
+    found = self.locked(sites).seen, self._run(absorbed, ()).seen
+    return hpnn_sample.equal(*found) or (
+      hpnn_sample.close(*found) and self._rough
+    )
+
+  @functools.cached_property
+  def _rough(self) -> bool:
+    """Whether equal passes may differ a little on this device."""
+    first = self.plain().seen
+    again = (self.plain().seen for _ in range(_RUNS))
+    return (
+      not all(hpnn_sample.equal(first, seen) for seen in again)
+      or not hpnn_sample.symmetric()
+    )
 
   def _signs(self, sites: Sequence[Site]) -> dict[str, Any]:
     chosen = {s.path for s in sites}
@@ -215,37 +231,3 @@ def _without_sown(out: Any) -> Any:
   if isinstance(out, tuple) and len(out) == 2 and hasattr(out[1], "items"):
     return out[0], {k: v for k, v in out[1].items() if k != _SOWN}
   return out
-
-
-def _sample(out: Any) -> list[jax.Array]:
-  """Return some values of each float array, with all of its features."""
-  return [
-    _few(x)
-    for x in jax.tree.leaves(out)
-    if hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.inexact) and x.size
-  ]
-
-
-def _few(x: jax.Array) -> jax.Array:
-  # [.., features] -> [positions, features] -> [some, features]
-  rows = x.reshape(-1, x.shape[-1] if x.ndim else 1)
-  step = -(-len(rows) // max(1, _KEPT // rows.shape[1]))
-  return rows[::step]
-
-
-def _same(a: Arrays, b: Arrays) -> bool:
-  return all(_close(x, y) for x, y in zip(a, b, strict=True))
-
-
-def _close(a: np.ndarray, b: np.ndarray) -> bool:
-  """Return whether values agree; NaN never does, but equal infinities do."""
-  tolerance = min(2 * float(jnp.finfo(a.dtype).eps) ** 0.5, 0.05)
-  wide = np.complex128 if np.iscomplexobj(a) else np.float64
-  x, y = a.astype(wide), b.astype(wide)
-  with np.errstate(invalid="ignore", over="ignore"):
-    size = np.abs(x)
-    # The usual size: a mask may hold the largest float, or minus infinity.
-    usual = size[(size > 0) & (size < 1e30)]
-    slack = tolerance * (size + (np.median(usual) if usual.size else 0))
-    near = np.isfinite(size) & (np.abs(x - y) <= slack)
-  return bool(((x == y) | near).all())

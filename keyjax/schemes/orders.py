@@ -1,6 +1,7 @@
 """Keys that are permutations, one for each of several axes or layers."""
 
 import math
+from collections.abc import Iterable
 from typing import Self
 
 import jax
@@ -47,6 +48,16 @@ class OrdersKey(keys.Key):
     """Return the bits of all permutations."""
     logs = (math.lgamma(order.size + 1) for order in self.orders.values())
     return sum(logs) / math.log(2)
+
+
+def stay(orders: Iterable[np.ndarray]) -> bool:
+  """Return whether orders leave everything in its place.
+
+  Example:
+    >>> stay([np.arange(3)]), stay([np.arange(3), np.array([1, 0])])
+    (True, False)
+  """
+  return all(bool((x == np.arange(x.size)).all()) for x in orders)
 
 
 def _cycled(

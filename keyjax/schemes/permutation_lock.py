@@ -22,11 +22,12 @@ from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from keyjax import arguments, keys, meshes, secrets, tree
 from keyjax.scheme import Scheme
 from keyjax.schemes import registry
-from keyjax.schemes.orders import OrdersKey, taken
+from keyjax.schemes.orders import OrdersKey, stay, taken
 from keyjax.secrets import Secret
 
 NAME = "permutation_lock"
@@ -113,12 +114,15 @@ def permutation_lock(
         f"{NAME}: no leaf of layers={layers!r} has two axes with several rows: "
         f"the tree has {', '.join(s.path for s in found[:8])}"
       )
+    keys.require_native(spec, NAME)
     orders = {
       f"{s.path}:{axis}": _order(secret, s.path, axis, s.shape)
       for s in chosen
       for axis in axes
     }
-    return PermutationKey(orders=orders, spec=spec)
+    keys.warn_of_identity(stay(orders.values()), NAME)
+    arrays = {name: jnp.asarray(order) for name, order in orders.items()}
+    return PermutationKey(orders=arrays, spec=spec)
 
   def encrypt(key: PermutationKey, params: Any) -> Any:
     return _moved(key, params, lambda order: order)
@@ -143,9 +147,9 @@ def _movable(shape: tuple[int, ...], axes: tuple[str, ...]) -> bool:
 
 def _order(
   secret: Secret, path: str, axis: str, shape: tuple[int, ...]
-) -> jax.Array:
+) -> np.ndarray:
   label = f"{NAME}/{path}/{axis}"
-  return jnp.asarray(secrets.permutation(secret, label, shape[AXES[axis]]))
+  return secrets.permutation(secret, label, shape[AXES[axis]])
 
 
 def _moved(key: PermutationKey, params: Any, direction: Any) -> Any:
@@ -161,9 +165,9 @@ def _moved(key: PermutationKey, params: Any, direction: Any) -> Any:
         if (name := f"{spec.path}:{axis}") in key.orders
       }
       out = _permute(leaf, own)
-      if not isinstance(leaf, jax.core.Tracer):
+      if meshes.is_committed(leaf):
         # JAX 0.12 cannot be asked for it within jit: see `tree.alike`.
-        out = jax.device_put(out, jnp.asarray(leaf).sharding)
+        out = jax.device_put(out, leaf.sharding)
       leaf = out
     moved.append(leaf)
   return jax.tree.unflatten(treedef, moved)

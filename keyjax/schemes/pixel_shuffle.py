@@ -30,7 +30,7 @@ import numpy as np
 
 from keyjax import arguments, keys, meshes, secrets
 from keyjax.scheme import ApplyFn, Scheme
-from keyjax.schemes import registry
+from keyjax.schemes import orders, pixel_checks, registry
 from keyjax.schemes.feistel import ffx_table
 from keyjax.secrets import Secret
 
@@ -240,6 +240,11 @@ def pixel_shuffle(
     block_size: Block size M, which must divide the height and the width.
     image: Function from a batch to its images [B, H, W, C], for `keygen`.
 
+  Returns:
+    A scheme with `keygen` and `bind`. For NP and FFX, `keygen` refuses a batch
+    outside of [0, 1]; it refuses block sizes with one key alone, and warns if
+    SHF's permutation leaves every pixel in its place.
+
   Raises:
     ValueError: If the kind is unknown, or the block size is below 1.
 
@@ -258,10 +263,15 @@ def pixel_shuffle(
     del params  # The key does not depend on the weights.
     keys.require_secret(secret, NAME)
     images = arguments.from_batch(image, batch, NAME)
-    _check_array(images)
-    shape = images.shape
-    _check_shape(shape, block_size)
-    return _make_key(secret, kind, block_size, shape[-1])
+    pixel_checks.check_array(images)
+    pixel_checks.check_shape(images.shape, block_size)
+    if kind != "shf":
+      pixel_checks.check_range(images, kind)
+    _check_bits(kind, block_size, images.shape[-1])
+    size = images.shape[-1] * block_size**2
+    order = secrets.permutation(secret, f"{NAME}/{kind}", size)
+    keys.warn_of_identity(kind == "shf" and orders.stay([order]), NAME)
+    return _make_key(secret, kind, block_size, order)
 
   def bind(key: PixelKey, apply_fn: ApplyFn) -> ApplyFn:
     _require(key)
@@ -275,11 +285,18 @@ def pixel_shuffle(
   return Scheme(keygen, bind=bind)
 
 
+def _check_bits(kind: str, block_size: int, channels: int) -> None:
+  """Raise a ValueError if there is one key alone, which locks nothing."""
+  if key_bits(kind, block_size, channels) == 0:
+    raise ValueError(
+      f"{NAME}: {kind} with block_size={block_size}, channels={channels} has "
+      "one key alone, of 0 bits (`key_bits`): choose a larger block_size"
+    )
+
+
 def _make_key(
-  secret: Secret, kind: str, block_size: int, channels: int
+  secret: Secret, kind: str, block_size: int, order: np.ndarray
 ) -> PixelKey:
-  size = channels * block_size**2
-  order = secrets.permutation(secret, f"{NAME}/{kind}", size)
   if kind == "shf":
     return ShfKey(order=jnp.asarray(order), block_size=block_size)
   mask = jnp.asarray(balanced_mask(order))
@@ -312,7 +329,8 @@ def transform(key: PixelKey, x: jax.Array) -> jax.Array:
   Args:
     key: Key of `pixel_shuffle`.
     x: Images float[..., H, W, C] in [0, 1]; M divides H and W. FFX rounds to
-      8 bits.
+      8 bits: what is outside of [0, 1] is cut off, and NaN becomes a number.
+      These are not refused here, where values may be traced.
 
   Returns:
     Images float[..., H, W, C] in [0, 1] of the same dtype. NP and FFX compute
@@ -334,12 +352,9 @@ def inverse(key: PixelKey, x: jax.Array) -> jax.Array:
 
 def _blockwise(key: PixelKey, x: jax.Array, function: Callable) -> jax.Array:
   m = key.block_size
-  _check_array(x)
-  _check_shape(x.shape, m)
-  if not jnp.issubdtype(x.dtype, jnp.floating):
-    raise ValueError(
-      f"{NAME}: pixels are floats in [0, 1], got {x.dtype}; divide by 255"
-    )
+  pixel_checks.check_array(x)
+  pixel_checks.check_shape(x.shape, m)
+  pixel_checks.check_floats(x.dtype)
   c = x.shape[-1]
   keys.require_vector(key.positions(), NAME)
   size = key.positions().shape[0]
@@ -347,7 +362,7 @@ def _blockwise(key: PixelKey, x: jax.Array, function: Callable) -> jax.Array:
     raise ValueError(
       f"{NAME}: the key is for {size // m**2} channels, the images have {c}"
     )
-  _check_sharding(x, m)
+  pixel_checks.check_sharding(x, m)
   return meshes.as_auto(functools.partial(_in_blocks, function), x, key, x)
 
 
@@ -369,37 +384,6 @@ def _in_blocks(function: Callable, key: PixelKey, x: jax.Array) -> jax.Array:
 def _require(key: Any) -> None:
   if not isinstance(key, PixelKey):
     keys.require(key, ShfKey, NAME)  # Raises.
-
-
-def _check_array(images: Any) -> None:
-  if not arguments.is_array(images):
-    raise TypeError(
-      f"{NAME}: images are an array, got {arguments.describe(images)}"
-    )
-
-
-def _check_shape(shape: tuple[int, ...], block_size: int) -> None:
-  if len(shape) < 3:
-    raise ValueError(f"{NAME}: images are [..., H, W, C], got {list(shape)}")
-  h, w, _ = shape[-3:]
-  if h % block_size or w % block_size:
-    raise ValueError(
-      f"{NAME}: block_size={block_size} does not divide images of {h} x {w}"
-    )
-
-
-def _check_sharding(x: jax.Array, block_size: int) -> None:
-  """Raise a ValueError if Explicit axes split a block."""
-  sharding = meshes.explicit_sharding(x)
-  if sharding is None:
-    return
-  h, w, c = meshes.shard_shape(sharding, x.shape)[-3:]
-  if c != x.shape[-1] or h % block_size or w % block_size:
-    raise ValueError(
-      f"{NAME}: images {list(x.shape)} sharded as {sharding.spec} are in parts "
-      f"of {h} x {w} x {c}, which cut blocks of {block_size} x {block_size} x "
-      f"{x.shape[-1]}: shard the batch, or height and width in whole blocks"
-    )
 
 
 def key_bits(kind: str, block_size: int, channels: int) -> float:

@@ -108,6 +108,17 @@ class Stack(nnx.Module):
     return run(self.layers, x)
 
 
+class Scanned(Stack):
+  """The same by a function that JAX keeps the trace of."""
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    return jax.lax.scan(_step, x, self.layers)[0]
+
+
+def _step(x: jax.Array, layer: nnx.Linear) -> tuple[jax.Array, None]:
+  return nnx.relu(layer(x)), None
+
+
 class Rematted(nnx.Module):
   def __init__(self) -> None:
     self.inner = nnx.Linear(8, 8, rngs=rngs())

@@ -240,3 +240,10 @@ def test_fine_tuning_learns_the_permutation() -> None:
   stolen = train(none, params, 20)[1]
   scratch = train(none, variables(), 20)[1]
   assert stolen < scratch and stolen < wrong
+
+
+def test_one_channel_has_no_order() -> None:
+  model = Net(channels=1)
+  scheme = feature_permutation(model.apply, "conv")
+  with pytest.raises(ValueError, match="conv: one channel .* 0 bits"):
+    scheme.keygen(Secret.generate(), trees.fresh(model, IMAGES), BATCH)

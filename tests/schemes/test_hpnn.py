@@ -269,3 +269,14 @@ def test_bad_arguments() -> None:
 
 def test_the_key_shows_no_bits() -> None:
   assert "not shown" in repr(make()[1])
+
+
+def test_a_key_without_a_sign_is_warned_of() -> None:
+  with warnings.catch_warnings(record=True) as found:
+    warnings.simplefilter("always")
+    drawn = [make(units=1)[1] for _ in range(8)]
+  plain = [key for key in drawn if not key.bits.any()]
+  assert 0 < len(plain) < len(drawn)
+  texts = [str(w.message) for w in found if "hpnn" in str(w.message)]
+  assert len(texts) == len(plain)
+  assert all("key of this secret changes nothing" in text for text in texts)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import nnx
 
@@ -342,6 +343,7 @@ def test_weights_in_another_form_are_refused() -> None:
     (jnp.ones((8, 8), jnp.uint32), "d/kernel is uint32"),
     (jnp.ones((8, 8), jnp.int8), "d/kernel is int8"),
     (jnp.ones((8, 8), jnp.float8_e4m3fnuz), "float8_e4m3fnuz"),
+    (np.ones((8, 8)), "d/kernel is float64: .* cast it"),
   ):
     variables["params"]["d"]["kernel"] = kernel
     with pytest.raises(ValueError, match=message):

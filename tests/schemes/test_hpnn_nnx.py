@@ -173,7 +173,9 @@ def test_what_cannot_be_absorbed_is_named_and_left_out(name: str) -> None:
 def test_a_jitted_part_is_refused() -> None:
   apply_fn, state = split(Net(Jitted()))
   scheme = keyjax.hpnn(apply_fn, units=16)
-  with pytest.raises(ValueError, match="does not reach d/inner.*is jitted"):
+  with pytest.raises(
+    ValueError, match="not reach d/inner.*is jitted, or .*lax.scan"
+  ):
     scheme.keygen(SECRET, state, {"image": X})
 
 
@@ -239,3 +241,10 @@ def test_what_is_no_graphdef_is_refused(value: Any) -> None:
   given: Any = value() if value is Cnn else value
   with pytest.raises(TypeError, match="nnx_apply takes the graphdef of"):
     keyjax.nnx_apply(given)
+
+
+def test_a_cached_scan_is_refused_by_its_name() -> None:
+  apply_fn, state = split(Net(nnx_models.Scanned()))
+  scheme = keyjax.hpnn(apply_fn, units=16)
+  with pytest.raises(ValueError, match="d/layers.*lax.scan.*within __call__"):
+    scheme.keygen(SECRET, state, {"image": X})

@@ -86,7 +86,9 @@ def test_weights_used_without_their_layer_are_refused() -> None:
   def apply(v: Any, x: jax.Array) -> jax.Array:
     return inner(v, model.apply(v, x, method="encode"))
 
-  with pytest.raises(ValueError, match="did not run dec: a part .* is jitted"):
+  with pytest.raises(
+    ValueError, match="did not run dec: .* a part .* is jitted"
+  ):
     hpnn.bind(key, apply)(variables, X)
   assert z.shape == (3, 8)
 
@@ -210,3 +212,59 @@ def test_a_fixed_batch_size_is_compared() -> None:
   variables = Fixed().init(jax.random.key(0), x)
   key, found = keygen(Fixed(), variables, x)
   assert list(key.units) == ["d"] and not found
+
+
+# ------------------------------------------------------------- several models
+
+
+class Two(nn.Module):
+  width: int
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    return nn.Dense(8)(nn.relu(nn.Dense(self.width)(x)))
+
+
+@pytest.mark.parametrize(
+  ("width", "message"),
+  [
+    (8, "params have no weights at Dense_1, .* they have dec/params/Dense_0"),
+    (16, "several layers of the path Dense_1, with 8 and 16 neurons"),
+  ],
+)
+def test_a_pass_of_two_models(width: int, message: str) -> None:
+  enc, dec = Two(width), Two(8)
+  params = {"enc": drawn(enc, X), "dec": drawn(dec, X)}
+
+  def apply_fn(params: Any, x: jax.Array) -> jax.Array:
+    return dec.apply(params["dec"], enc.apply(params["enc"], x))
+
+  with pytest.raises(ValueError, match=f"{message}.*submodules of one module"):
+    keyjax.hpnn(apply_fn).keygen(SECRET, params, {"image": X})
+
+
+def test_params_that_are_nested_deeper() -> None:
+  model = Two(8)
+  params = {"net": drawn(model, X)}
+
+  def apply_fn(params: Any, x: jax.Array) -> jax.Array:
+    return model.apply(params["net"], x)
+
+  message = "params have no weights at Dense_1, .* they have net/params/Dense_0"
+  with pytest.raises(ValueError, match=message):
+    keyjax.hpnn(apply_fn).keygen(SECRET, params, {"image": X})
+  # By name it is locked, and cannot be absorbed.
+  scheme = keyjax.hpnn(apply_fn, "Dense_1", units=16)
+  with pytest.warns(UserWarning, match=message):
+    key = scheme.keygen(SECRET, params, {"image": X})
+  with pytest.raises(ValueError, match="Dense_1 has no weights to absorb"):
+    hpnn.absorb(key, params)
+
+
+def test_a_model_that_is_one_layer() -> None:
+  model = nn.Dense(8)
+  with pytest.raises(ValueError, match="is one layer itself, Dense, .*wrap it"):
+    keyjax.hpnn(model.apply).keygen(SECRET, drawn(model, X), {"image": X})
+  model = nn.Sequential([model])
+  key, _ = keygen(model, drawn(model, X), layers="layers_0")
+  assert list(key.units) == ["layers_0"]

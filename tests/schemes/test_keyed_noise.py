@@ -82,3 +82,22 @@ def test_bad_input() -> None:
   key = keyjax.keyed_noise().keygen(Secret.generate(), plain, None)
   with pytest.raises(ValueError, match="another tree"):
     jax.jit(keyjax.keyed_noise().encrypt)(key, plain["conv"])
+
+
+@pytest.mark.parametrize(
+  "scheme",
+  [
+    keyjax.keyed_noise(),
+    keyjax.deep_lock(),
+    keyjax.deep_lock("counter"),
+    keyjax.permutation_lock(),
+  ],
+)
+def test_another_byte_order_is_refused_by_name(scheme: keyjax.Scheme) -> None:
+  params = {"d": {"kernel": np.arange(12, dtype=">f4").reshape(3, 4)}}
+  with pytest.raises(TypeError, match="leaf d/kernel is >f4, .*newbyteorder"):
+    scheme.keygen(Secret.generate(), params, None)
+  native = jax.tree.map(lambda x: x.astype(x.dtype.newbyteorder("=")), params)
+  key = scheme.keygen(Secret.generate(), native, None)
+  opened = scheme.decrypt(key, scheme.encrypt(key, native))
+  trees.assert_same_bits(opened, native)

@@ -1,9 +1,13 @@
 """The permutation lock: what moves, what stays, and what shows."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 import keyjax
 from keyjax import Secret, tree
@@ -140,3 +144,31 @@ def test_a_wrong_tree_is_named() -> None:
   shape = jax.tree.map(lambda x: x[..., :-1], found)
   with pytest.raises(ValueError, match="conv/kernel is float32"):
     scheme.decrypt(key, shape)
+
+
+def test_an_order_that_moves_nothing_is_warned_of() -> None:
+  params = {"kernel": jnp.arange(2.0).reshape(2, 1)}
+  scheme = keyjax.permutation_lock()
+  same = set()
+  for byte in range(16):
+    with warnings.catch_warnings(record=True) as found:
+      warnings.simplefilter("always")
+      key = scheme.keygen(Secret(bytes([byte]) * 32), params, None)
+    same.add(tree.same_bits(scheme.encrypt(key, params), params))
+    texts = [str(w.message) for w in found]
+    assert len(texts) == tree.same_bits(scheme.encrypt(key, params), params)
+    assert all("permutation_lock: the key of this" in text for text in texts)
+  assert same == {True, False}
+
+
+def test_opened_params_run_with_inputs_of_a_mesh() -> None:
+  """No one put the params on a device, so `decrypt` does not either."""
+  scheme, key, found = locked()
+  opened = scheme.decrypt(key, found)
+  mesh = jax.make_mesh((8,), ("batch",))
+  x = jax.device_put(jnp.ones((8, 5)), NamedSharding(mesh, P("batch")))
+  run = jax.jit(lambda p, x: x @ p["conv"]["kernel"][0, 0].T)
+  assert run(opened, x).shape == (8, 3)
+  place = NamedSharding(mesh, P())
+  put = scheme.encrypt(key, jax.device_put(PARAMS, place))
+  assert put["conv"]["kernel"].sharding == place

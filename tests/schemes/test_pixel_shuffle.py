@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import math
+import warnings
 from typing import Any
 
 import jax
@@ -31,7 +32,7 @@ def floats(x: np.ndarray) -> jax.Array:
 
 def make(kind: str, m: int, x: np.ndarray) -> Any:
   scheme = keyjax.pixel_shuffle(kind, m)
-  return scheme.keygen(Secret.generate(), None, {"image": x})
+  return scheme.keygen(Secret.generate(), None, {"image": floats(x)})
 
 
 def by_loop(key: Any, x: np.ndarray, m: int) -> np.ndarray:
@@ -239,3 +240,52 @@ def test_other_bad_input() -> None:
     TypeError, match="Key, got a tuple: the key is the first argument"
   ):
     pixel_shuffle.transform((), jnp.zeros((1, 8, 8, 1)))  # type: ignore
+
+
+@pytest.mark.parametrize(
+  ("kind", "m", "channels"),
+  [("shf", 1, 1), ("np", 1, 1), ("np", 1, 2), ("ffx", 1, 2)],
+)
+def test_one_key_alone_is_refused(kind: str, m: int, channels: int) -> None:
+  assert pixel_shuffle.key_bits(kind, m, channels) == 0
+  with pytest.raises(ValueError, match=f"{kind} with block_size=1.* 0 bits"):
+    make(kind, m, images(4, 4, channels))
+
+
+def test_a_permutation_that_moves_nothing_is_warned_of() -> None:
+  """The key is the one of its secret all the same."""
+  scheme = keyjax.pixel_shuffle("shf", 1)
+  batch = {"image": np.zeros((1, 2, 2, 2), np.float32)}
+  moved = set()
+  for byte in range(16):
+    with warnings.catch_warnings(record=True) as found:
+      warnings.simplefilter("always")
+      key = scheme.keygen(Secret(bytes([byte]) * 32), None, batch)
+    order = key.order.tolist()
+    moved.add(order == [1, 0])
+    texts = [str(w.message) for w in found]
+    assert len(texts) == (order == [0, 1])
+    assert all("changes nothing" in text for text in texts)
+  assert moved == {True, False}
+
+
+@pytest.mark.parametrize("kind", ["np", "ffx"])
+def test_a_batch_of_other_numbers_is_refused(kind: str) -> None:
+  scheme = keyjax.pixel_shuffle(kind, 2)
+  x = images(16, 16, 1)
+
+  def keygen(x: Any) -> Any:
+    return scheme.keygen(Secret.generate(), None, {"image": x})
+
+  keygen(floats(x))
+  keygen(jax.ShapeDtypeStruct(x.shape, jnp.float32))
+  with pytest.raises(ValueError, match="floats in .*uint8; divide by 255"):
+    keygen(x)
+  for other, found in (
+    (x.astype(np.float32), r"\[0, 255\]"),
+    (2 * floats(x) - 1, r"\[-1, 1\]"),
+    (floats(x).at[0, 0, 0, 0].set(jnp.nan), r"\[nan, nan\]"),
+  ):
+    message = f"{kind} takes images in .0, 1., and those .* are in {found}"
+    with pytest.raises(ValueError, match=message):
+      keygen(other)
