@@ -20,6 +20,8 @@ What to type next:
     --config.privacy.attacks="('rmia:4',)"  by 4 shadow models of each example
     --config=configs/privacy.py:few         by 1 to 32 of them
     --config.privacy.targets=10             more models are judged
+    --beside=FOLDER                         results of another run below these:
+                                            of this command, or of copies
     --copy=FILE                             the rows, for a document
 """
 
@@ -29,17 +31,21 @@ from typing import Any
 
 import rich.console
 import rich.table
-from absl import app
+from absl import app, flags
 from ml_collections import ConfigDict
 
 import keyjax
 from experiments.membership import measure, models, plan, rows
 from experiments.protection.job import Job, open_job
+from experiments.report import beside as other_reports
 from experiments.report import privacy as report
 from experiments.run import copy_flag, files, results, tasks
 from experiments.run import flags as run_flags
 
 Row = dict[str, Any]
+_BESIDE = flags.DEFINE_multi_string(
+  "beside", [], "Folders of other runs, whose results the page shows as well."
+)
 _COLUMNS = {
   "auc": "AUC",
   "tpr_0.01": "TPR at 1 %",
@@ -53,6 +59,7 @@ def run(
   keydir: str = "",
   secret: keyjax.Secret | None = None,
   copy: str = "",
+  beside: Sequence[str] = (),
 ) -> list[Row]:
   """Measure what a config asks for, and return the rows.
 
@@ -63,11 +70,14 @@ def run(
     keydir: Folder for keys; `<workdir>.keys` by default.
     secret: See `experiments.main.run`.
     copy: File for the rows that a document quotes, without curves.
+    beside: Workdirs of other runs of this command or of `experiments.copies`,
+      whose results are on the page, below these.
 
   Raises:
     ValueError: If the config or a folder is wrong; the message says how.
     FileNotFoundError: If the data set is not on this machine.
   """
+  other_reports.parts(beside)  # Before anything is trained.
   console = rich.console.Console()
   say = functools.partial(console.print, markup=False)
   job = _open_job(config, workdir, keydir, secret, say)
@@ -81,7 +91,10 @@ def run(
     kept = [{k: v for k, v in r.items() if k != "curves"} for r in found]
     results.write_json(files.path(copy), kept)
   page = files.path(workdir) / "privacy.html"
-  report.write(page, found)
+  if beside:
+    other_reports.write(page, report.parts(found), beside)
+  else:
+    report.write(page, found)
   console.print(table(found))
   console.print(f"Rows:    {file}")
   console.print(f"Report:  {page}")
@@ -141,7 +154,8 @@ def _figure(row: Row) -> str:
 
 def main(argv: list[str]) -> None:
   """Run from the command line."""
-  run_flags.run_command(argv, functools.partial(run, copy=copy_flag.COPY.value))
+  copy, beside = copy_flag.COPY.value, _BESIDE.value
+  run_flags.run_command(argv, functools.partial(run, copy=copy, beside=beside))
 
 
 if __name__ == "__main__":

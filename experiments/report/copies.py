@@ -16,6 +16,7 @@ _COLORS = {
   "wrong": ("wrong key", "s2"),
   "no_key": ("no key", "s1"),
 }
+_TITLE = "Copies against queries"
 _LEAD = (
   "An attacker asks a model, and trains a copy on its answers. A curve shows "
   "on how many new images the copy gives the class that the model does. A key "
@@ -40,7 +41,11 @@ def render(rows: Sequence[Row]) -> str:
   Args:
     rows: Rows of `experiments.copies`.
   """
-  title = "Copies against queries"
+  return page.document(f"KeyJAX: {_TITLE}", *parts(rows))
+
+
+def parts(rows: Sequence[Row]) -> list[Html]:
+  """Return the parts of the report, which may be put on a page with others."""
   first = rows[0]
   about = (
     f"{first['dataset']} · {first['model']} · {first['victims']} victims of "
@@ -50,13 +55,12 @@ def render(rows: Sequence[Row]) -> str:
   head = element(
     "header",
     element("p", about, class_="eyebrow"),
-    element("h1", title),
+    element("h1", _TITLE),
     element("p", _LEAD, class_="lead"),
   )
-  parts = [head, *_plain(rows), *_locks(rows), *_findings(rows)]
-  parts += [*_ownership(rows), *_rebuilt(rows), *_table(rows)]
-  parts.append(text.provenance(list(rows), _LIMITS))
-  return page.document(f"KeyJAX: {title}", *parts)
+  made = [head, *_plain(rows), *_locks(rows), *_findings(rows)]
+  made += [*_ownership(rows), *_rebuilt(rows), *_table(rows)]
+  return [*made, text.provenance(list(rows), _LIMITS)]
 
 
 def _agreements(rows: Sequence[Row]) -> list[Row]:

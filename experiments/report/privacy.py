@@ -28,6 +28,7 @@ _CONDITIONS = {
 _DRAWN = ("gap", "loss", "label_only", "shokri", "lira_fixed", "rmia")
 _STRONGEST = ("lira_fixed", "lira", "rmia")  # The first that was run is drawn.
 _TICKS = (0.001, 0.01, 0.1, 1.0)
+_TITLE = "Who was in the training data"
 _LEAD = (
   "Was an example among a model’s training data? Each attack gives a score to "
   "members and to others; a curve shows how many members it names, for each "
@@ -54,7 +55,11 @@ def render(rows: Sequence[Row]) -> str:
   Args:
     rows: Rows of `experiments.privacy`.
   """
-  title = "Who was in the training data"
+  return page.document(f"KeyJAX: {_TITLE}", *parts(rows))
+
+
+def parts(rows: Sequence[Row]) -> list[Html]:
+  """Return the parts of the report, which may be put on a page with others."""
   first = rows[0]
   about = (
     f"{first['dataset']} · {first['model']} · {first['examples']:,} examples, "
@@ -63,13 +68,12 @@ def render(rows: Sequence[Row]) -> str:
   head = element(
     "header",
     element("p", about, class_="eyebrow"),
-    element("h1", title),
+    element("h1", _TITLE),
     element("p", _LEAD, class_="lead"),
   )
-  parts = [head, *_attacks(rows), *_locks(rows), *private.sections(rows)]
-  parts += _tables(rows)
-  parts.append(text.provenance(list(rows), _LIMITS))
-  return page.document(f"KeyJAX: {title}", *parts)
+  made = [head, *_attacks(rows), *_locks(rows), *private.sections(rows)]
+  made += _tables(rows)
+  return [*made, text.provenance(list(rows), _LIMITS)]
 
 
 def _attacks(rows: Sequence[Row]) -> list[Html]:

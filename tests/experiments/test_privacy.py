@@ -13,10 +13,13 @@ import keyjax
 from experiments.membership import models, plan
 from experiments.membership import rows as member_rows
 from experiments.membership.attacks import ATTACKS
+from experiments.report import beside
+from experiments.report import privacy as report
 from experiments.run import config as configs
 from experiments.run import results
 from keyjax import card as cards
 from keyjax.cli import card_text
+from tests.conftest import ROOT
 from tests.experiments.privacy_job import NAMES, run, tiny
 from tests.experiments.small_job import SECRET, Rows
 
@@ -47,6 +50,25 @@ def test_each_model_is_attacked_in_each_condition(done: Any) -> None:
   for r in done[0]:
     assert r["low"] <= r["value"] <= r["high"], r
     assert r["examples"] == 120 and r["shadows"] == 8
+
+
+def test_results_of_other_runs_are_on_the_page(
+  done: Any, tmp_path: pathlib.Path
+) -> None:
+  folder = done[1]
+  copies = json.loads((ROOT / "results/copies_digits.json").read_text())
+  (tmp_path / "copies.json").write_text(json.dumps(copies))
+  with pytest.raises(ValueError, match="beside: .*gone holds no privacy.json"):
+    beside.parts([str(tmp_path), str(tmp_path / "gone")])
+  page = tmp_path / "page.html"
+  given = str(tmp_path), str(folder)
+  beside.write(page, report.parts(done[0]), given)
+  text = page.read_text()
+  assert text.count("<html") == 1 and text.count("<h1") == 3
+  assert text.count("Who was in the training data</h1>") == 2
+  assert "Copies against queries</h1>" in text and "What models tell" in text
+  alone = report.render(done[0])
+  assert alone.count("<h1") == 1 and "Copies against queries" not in alone
 
 
 def test_with_the_key_a_model_tells_what_the_plain_one_does(done: Any) -> None:
