@@ -48,7 +48,7 @@ def get_config() -> ConfigDict:
   own.unrelated = 200  # Images of the control.
 
   online = config.online = _model("mlp", "MLP", "relu", hidden=(256,))
-  online.locks = ("hpnn",)
+  online.locks = ("hpnn", "shf", "np", "ffx")
   online.pool = 600  # Images before serving.
   online.served = 300  # As many others are asked about.
   online.noise = 0.2  # Share of wrong labels.

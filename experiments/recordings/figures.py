@@ -92,12 +92,13 @@ def online(rows: Sequence[Row]) -> dict[tuple[str, ...], dict[str, Row]]:
     rows: Of `over_seeds`.
 
   Returns:
-    By title of the lock, how the model learned, and title of the attack.
+    By title of the lock, how the model learned, condition of who reads it, and
+    title of the attack.
   """
   by: dict[tuple[str, ...], dict[str, Row]] = {}
   for r in rows:
     if r["part"] == "online":
-      place = (r["title"], learned(r), r["attack_title"])
+      place = (r["title"], learned(r), r["condition"], r["attack_title"])
       by.setdefault(place, {})[r["metric"]] = r
   return by
 

@@ -2,7 +2,8 @@
 
 It is trained, then serves inputs. Frozen, it cannot have recorded them. Where
 it learns from them, an attacker asks afterwards which of some inputs were
-served: by the loss, and, with a copy of the model from before, by its fall.
+served: by the loss, and, with a copy of the model from before, by its fall. A
+model that learns under a key is read with it, with another one, and as it is.
 """
 
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from experiments.recordings.workers import Worker
 from keyjax.attacks import fit
 from keyjax.attacks.game import Examples
 from keyjax.attacks.privacy import baselines, leakage, shadows, stacked
+from keyjax.scheme import ApplyFn
 
 Row = dict[str, Any]
 _RATE = 0.01  # FPR of the rows of TPR.
@@ -59,25 +61,28 @@ def rows(
   candidates = np.arange(used) >= own.pool
   worker = _start(dataset, own, lock, seed)
   frozen = _fit(worker, asked, np.arange(used) < own.pool, own.steps, own, seed)
-  before = _logits(worker, frozen, asked.image)
-  fields = {"condition": "right" if lock else "plain", "images": own.served}
   members = is_served[candidates]
-  label = np.asarray(asked.label)[candidates]
-  loss = baselines.loss(before[candidates], label)
-  yield from _leak(fields | {"attack": "loss", "answers": "", "passes": 0},
-                   loss, members)  # fmt: skip
+  asked_about = Examples(
+    asked.image[candidates], np.asarray(asked.label)[candidates]
+  )
+  before = _losses(worker, frozen, asked_about)
+  for condition, loss in before.items():
+    made = {"condition": condition, "images": own.served, "attack": "loss"}
+    yield from _leak(made | {"answers": "", "passes": 0}, loss, members)
   for answers in own.answers:
     told = asked
     if answers == "own":
-      told = asked._replace(label=before.argmax(-1).astype(np.int32))
+      served = _logits(*next(iter(_readers(worker).values())), frozen, asked)
+      told = asked._replace(label=served.argmax(-1).astype(np.int32))
     for passes in own.passes:
       steps = max(1, round(passes * own.served / own.batch_size))
       after = _fit(worker, told, is_served, steps, own, seed, frozen)
-      logits = _logits(worker, after, asked.image)
-      later = baselines.loss(logits[candidates], label)
-      made = fields | {"answers": answers, "passes": passes}
-      yield from _leak(made | {"attack": "loss"}, later, members)
-      yield from _leak(made | {"attack": "difference"}, later - loss, members)
+      for condition, later in _losses(worker, after, asked_about).items():
+        made = {"condition": condition, "images": own.served}
+        made |= {"answers": answers, "passes": passes}
+        fall = later - before[condition]
+        yield from _leak(made | {"attack": "loss"}, later, members)
+        yield from _leak(made | {"attack": "difference"}, fall, members)
 
 
 def _examples(
@@ -135,10 +140,31 @@ def _only(params: Any) -> Any:
   return jax.tree.map(lambda x: x[0], params)
 
 
-def _logits(worker: Worker, params: Any, images: np.ndarray) -> np.ndarray:
-  found = stacked.answers(
-    worker.apply_fn, params, images, shared=_shared(worker)
-  )
+def _readers(worker: Worker) -> dict[str, tuple[ApplyFn, dict[str, Any]]]:
+  """Return how a model is read, by condition: the authorised way first."""
+  if worker.key is None:
+    return {"plain": (worker.apply_fn, {})}
+  return {
+    "right": (worker.apply_fn, key_collection(worker.key)),
+    "wrong": (worker.apply_fn, key_collection(worker.wrong)),
+    "no_key": (worker.model.apply, {}),
+  }
+
+
+def _losses(
+  worker: Worker, params: Any, asked: Examples
+) -> dict[str, np.ndarray]:
+  """Return the negative loss of each example, by condition."""
+  return {
+    condition: baselines.loss(_logits(*reader, params, asked), asked.label)
+    for condition, reader in _readers(worker).items()
+  }
+
+
+def _logits(
+  apply_fn: ApplyFn, shared: dict[str, Any], params: Any, asked: Examples
+) -> np.ndarray:
+  found = stacked.answers(apply_fn, params, asked.image, shared=shared)
   return np.asarray(found[0])
 
 

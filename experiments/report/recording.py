@@ -14,7 +14,7 @@ _GRADIENTS = "Images from gradients"
 _ONLINE = "Who was served"
 PLACES = {
   _GRADIENTS: ("network", "gradient of", "condition", "attack"),
-  _ONLINE: ("model", "it learned", "attack"),
+  _ONLINE: ("model", "it learned", "condition", "attack"),
 }
 _COLUMNS = {
   _GRADIENTS: {

@@ -70,13 +70,13 @@ def _labels(found: Mapping[tuple[str, str], Row]) -> str:
 
 
 def _online(rows: Sequence[Row]) -> list[str]:
-  by: dict[tuple[str, str], dict[str, Row]] = {}
+  by: dict[tuple[str, str, str], dict[str, Row]] = {}
   for r in rows:
     if r["metric"] == "auc":
-      place = (r["title"], _learned(r))
+      place = (r["title"], _learned(r), _CONDITIONS[r["condition"]])
       by.setdefault(place, {})[r["attack"]] = r
   return markdown.lines(
-    ("model", "it learned", "loss, AUC", "fall of the loss, AUC"),
+    ("model", "it learned", "read with", "loss, AUC", "fall of the loss, AUC"),
     [
       [*place, *map(_area, map(found.get, ("loss", "difference")))]
       for place, found in by.items()

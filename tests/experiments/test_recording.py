@@ -219,8 +219,11 @@ def test_gradients_and_updates_are_attacked(tmp_path: pathlib.Path) -> None:
          for k in ("keyed", "no_key", "right", "wrong")}  # fmt: skip
   assert min(shf["keyed"], shf["right"]) > 40 > max(shf["no_key"], shf["wrong"])
   served = figures.online(rows)
-  later = served["no lock", "5 passes, the right answers", "fall of the loss"]
-  frozen = served["no lock", "frozen", "loss"]
+  told, fall = "5 passes, the right answers", "fall of the loss"
+  later = served["no lock", told, "plain", fall]
+  frozen = served["no lock", "frozen", "plain", "loss"]
+  for condition in ("right", "wrong", "no_key"):
+    assert served["HPNN", told, condition, fall]["auc"]["nan"] == 0
   assert later["auc"]["value"] > frozen["auc"]["value"]
   file = tmp_path / "run" / "recording.jsonl"
   before = file.read_bytes()
@@ -244,7 +247,8 @@ def test_gradients_and_updates_are_attacked(tmp_path: pathlib.Path) -> None:
   }
   assert set(named) == {"plain", "right", "wrong", "no_key"}
   assert named["wrong"] == 1, "signs of a key cancel in the quotient"
-  assert {x["condition"] for x in found["updates"]} == {"plain", "right"}
+  conditions = {"plain", "right", "wrong", "no_key"}
+  assert {x["condition"] for x in found["updates"]} == conditions
   assert {x["members"] for x in found["updates"]} == {20}
 
 
