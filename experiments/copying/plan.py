@@ -101,7 +101,7 @@ def parse(text: str) -> Reply:
 
   Example:
     >>> parse("temperature:20+round:3+undone:20").title
-    'temperature 20, then probabilities of 3 digits, undone by the attacker'
+    'temperature 20, then 3-digit probabilities, undone by the attacker'
     >>> parse("temperature:20+distilled:20").temperature
     20.0
   """

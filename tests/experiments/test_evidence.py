@@ -83,6 +83,10 @@ EVIDENCE = {
       SCHEMES.format("hpnn") + "bits_of_units_without_neurons_have_no_effect"
     ],
     "Fine-tuning recovers": ["fine_tune", "hpnn_retrain"],
+    "such as under `train=True`": [
+      SCHEMES.format("hpnn_twin")
+      + "what_a_call_in_training_computes_is_not_seen",
+    ],
     "identity sum": [
       SCHEMES.format("hpnn") + "a_lock_after_an_identity_sum_warns",
       SCHEMES.format("hpnn_absorb")

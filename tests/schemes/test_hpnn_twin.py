@@ -158,3 +158,30 @@ def test_samples_of_other_numbers(dtype: str) -> None:
 
 def test_a_device_that_rounds_alike_is_compared_to_the_bit() -> None:
   assert hpnn_sample.symmetric()
+
+
+class _OnlyInTraining(nn.Dense):
+  """A layer with a nonlinearity of its own, in training alone."""
+
+  @nn.compact
+  def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
+    out = super().__call__(inputs)
+    return nn.relu(out) if train else out
+
+
+def test_what_a_call_in_training_computes_is_not_seen() -> None:
+  class Net(nn.Module):
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+      hidden = _OnlyInTraining(8, name="hidden")(x, train)
+      return nn.Dense(3, name="head")(nn.relu(hidden))
+
+  model, x = Net(), jnp.linspace(-1.0, 1.0, 64).reshape(16, 4)
+  params = model.init(jax.random.key(0), x)
+  scheme = keyjax.hpnn(model.apply)
+  key = scheme.keygen(keyjax.Secret(b"T" * 32), params, {"image": x})
+  absorbed = keyjax.absorb(key, params)
+  for train, agree in ((False, True), (True, False)):
+    locked = scheme.bind(key, model.apply)(params, x, train)
+    plain = model.apply(absorbed, x, train)
+    assert bool(jnp.allclose(locked, plain, atol=1e-6)) == agree
