@@ -25,7 +25,7 @@ from absl import app, flags
 from experiments import table
 from experiments.run import errors, results
 from experiments.run.measuring_flags import LIST, RUNS, SEEDS
-from experiments.tables import blocks, headlines, playing
+from experiments.tables import blocks, headlines, playing, steps
 from experiments.tables.code import ROOT
 from experiments.tables.headlines import Run
 
@@ -46,14 +46,16 @@ def measure(run: Run, seeds: int, home: pathlib.Path) -> None:
   """
   folders = playing.play(run, seeds, home)
   if run.is_table:
-    _write_table(folders)
+    _write_table(run.name, folders)
   else:
     _write_attacks(run, folders)
 
 
-def _write_table(folders: list[pathlib.Path]) -> None:
-  files = [str(_RESULTS / name) for name in _OVERHEAD]
-  table.write([str(x) for x in folders], files, _RESULTS)
+def _write_table(name: str, folders: list[pathlib.Path]) -> None:
+  """Write the table of a config, with what steps take, where they are timed."""
+  files = [str(_RESULTS / x) for x in _OVERHEAD]
+  timed = [x for x in files if steps.times(x, name)]
+  table.write([str(x) for x in folders], timed, _RESULTS)
 
 
 def _write_attacks(run: Run, folders: list[pathlib.Path]) -> None:

@@ -23,22 +23,31 @@ def read(files: Sequence[str], config: str) -> list[dict[str, Any]]:
   return [row for file in files for row in _read(file, config)]
 
 
+def times(file: str, config: str) -> bool:
+  """Return whether a file times the network of a config."""
+  return bool(_found(file, config))
+
+
 def _read(file: str, config: str) -> list[dict[str, Any]]:
-  try:
-    rows = json.loads(pathlib.Path(file).read_text())
-    found = [
-      r
-      for r in rows
-      if r.get("config") == config and r.get("metric") in _METRICS
-    ]
-  except (ValueError, AttributeError, TypeError):
-    found = []
+  found = _found(file, config)
   if not found:
     raise ValueError(
       f"{file} times no step of {config}: write it with "
       "`python -m experiments.benchmark overhead --json=FILE`"
     )
   return found
+
+
+def _found(file: str, config: str) -> list[dict[str, Any]]:
+  try:
+    rows = json.loads(pathlib.Path(file).read_text())
+    return [
+      r
+      for r in rows
+      if r.get("config") == config and r.get("metric") in _METRICS
+    ]
+  except (ValueError, AttributeError, TypeError):
+    return []
 
 
 def cell(rows: Sequence[Row], scheme: str) -> str:

@@ -256,6 +256,7 @@ def test_the_cost_of_steps_is_a_column(
   results.write_json(file, rows)
   found = steps.read([str(file)], "tiny")
   assert found == rows[:3]
+  assert steps.times(str(file), "tiny") and not steps.times(str(file), "other")
   seeds = over_seeds.rows(runs.read(folders))
   _, _, plain, deep_lock, shf = markdown.table(seeds, found)
   assert deep_lock.split("|")[10] == " 1; 1.10 [1.05, 1.15]; - "
