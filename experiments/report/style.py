@@ -47,6 +47,7 @@ section > * + h3 { margin-top: 24px; }
 p { margin: 0 0 10px; max-width: 70ch; }
 section { margin-top: 52px; padding-top: 20px;
   border-top: 1px solid var(--rule); }
+section + header { margin-top: 72px; }
 .eyebrow, .soft, figcaption { color: var(--soft); font-size: 14px; }
 .eyebrow { margin: 0; }
 figcaption { line-height: 1.4; font-size: 13px; margin: 0; }
