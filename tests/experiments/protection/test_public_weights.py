@@ -254,7 +254,9 @@ def test_the_job_from_end_to_end(
       found = results.find(
         rows, metric="accuracy", scheme=label, condition=condition
       )
-      assert found["value"] != value("accuracy", scheme="plain")
+      # Accuracies of so few texts may be equal by chance.
+      wrong = value("perplexity", scheme=label, condition=condition)
+      assert wrong != value("perplexity", scheme="plain")
       assert (found["nonfinite"] > 0) == (label == "counter")
   assert not [r for r in rows if r["condition"] == "near"]
   trained = (tmp_path / "run/plain/metrics.jsonl").exists()
