@@ -121,8 +121,9 @@ def test_6_a_lock_of_few_elements_depends_on_the_key(last: int) -> None:
     return {"w": w.at[:last].multiply(-1)}
 
   def keyed(key: Any, params: Any) -> Any:
-    sign = 1 - 2 * (key & 1).astype(jnp.float32)
-    return {"w": few(key, params)["w"] * sign}
+    # All 24 bits of a key: of one bit, half of the other keys have the same.
+    bits = key >> (jnp.arange(64) % 24).astype(jnp.uint32) & 1
+    return {"w": few(key, params)["w"] * (1 - 2 * bits.astype(jnp.float32))}
 
   with pytest.raises(laws.LawError, match="does not depend on the key"):
     laws.check(broken(encrypt=few, decrypt=few), PLAIN)

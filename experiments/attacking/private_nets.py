@@ -28,7 +28,9 @@ _NOISE = "jax"  # For networks that nobody uses, the fast generator.
 _TOGETHER = 32  # Networks at a time: each holds a gradient of every example.
 
 
-def guarantee(num_examples: int, epsilon: float | None, steps: int) -> Any:
+def guarantee(
+  num_examples: int, epsilon: float | None, steps: int
+) -> private.Guarantee:
   """Return what the training of each network guarantees.
 
   Args:
@@ -66,7 +68,7 @@ def train(
   labels: np.ndarray,
   prevalence: float,
   count: int,
-  found: Any,
+  found: private.Guarantee,
   seed: int,
 ) -> shadows.Nets:
   """Train networks, every other one on data with the property.
@@ -100,7 +102,7 @@ def train(
 
 
 @functools.lru_cache(maxsize=8)
-def _trainer(model: nn.Module, found: Any) -> Any:
+def _trainer(model: nn.Module, found: private.Guarantee) -> Any:
   steps, size = found.training.steps, found.training.batch_size
   rate = size / found.training.examples
   rule = optax.adam(optax.cosine_decay_schedule(1e-2, steps))

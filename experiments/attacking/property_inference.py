@@ -56,7 +56,6 @@ NAME = "property_inference"
 PAIR = "known_pair"
 FILES = ("plain", "locked", PAIR)
 ANSWERS = ("answers", "labels", "wrong_key", "no_key")
-_AS_USUAL = "as usual"  # How networks are trained.
 SERVED = ("answers", "labels")  # By a service with the right key.
 # Schemes that lock the weights of a plain model, or do as much (`lock_all`).
 _SCHEMES = ("identity", "deep_lock", "keyed_noise", "hpnn", *TRAINED_UNDER)
@@ -237,45 +236,50 @@ class PropertyInference:
   def _networks(
     self, under: str, setting: Mapping[str, Any], spec: ConfigDict
   ) -> tuple[shadows.Nets, shadows.Nets]:
-    """Return shadows and targets, trained once for all schemes that can.
+    """Return shadows and targets, trained once for all that see them.
 
     Args:
       under: Label of the scheme under whose keys they are trained, if any.
       setting: Setting of the attack.
       spec: The attack.
     """
-    epsilon = setting.get("epsilon", _AS_USUAL)
-    wanted = (setting["property"], spec.trials, spec.steps, under, epsilon)
+    trained = {k: v for k, v in setting.items() if k != "shadows"}
+    wanted = (under, *trained.items(), spec.trials, spec.steps)
     if wanted not in self._trained:
-      first, second = (self._train(half, *wanted) for half in (0, 1))
-      self._trained[wanted] = first, second
+      own, targets = (self._train(x, under, trained, spec) for x in (0, 1))
+      self._trained[wanted] = own, targets
     return self._trained[wanted]
 
   def _train(
-    self,
-    half: int,
-    name: str,
-    count: int,
-    steps: int,
-    under: str,
-    epsilon: float | str | None,
+    self, half: int, under: str, setting: Mapping[str, Any], spec: ConfigDict
   ) -> shadows.Nets:
-    kinds = list(shadows.PROPERTIES)
+    """Return shadows (half 0) or targets (1); see `_networks`."""
+    name, kinds = setting["property"], list(shadows.PROPERTIES)
     run = self._targets.job.config.train.seed
     seed = 2 * (len(kinds) * run + kinds.index(name)) + half
     model, prevalence = self._targets.job.model, shadows.PROPERTIES[name]
     images, labels = self._half(half)
-    if not isinstance(epsilon, str):
-      found = private_nets.guarantee(len(labels), epsilon, steps)
-      return private_nets.train(
-        model, images, labels, prevalence, count, found, seed
+    if "epsilon" in setting:
+      found = private_nets.guarantee(
+        len(labels), setting["epsilon"], spec.steps
       )
-    lock = self._targets.job.locks[under].scheme if under else None
-    keys = None
-    if lock is not None:
-      keys = locked_nets.new_keys(lock, None, count, self._batch())
+      return private_nets.train(
+        model, images, labels, prevalence, spec.trials, found, seed
+      )
+    lock, keys = None, None
+    if under:
+      lock = self._targets.job.locks[under].scheme
+      keys = locked_nets.new_keys(lock, None, spec.trials, self._batch())
     return shadows.train(
-      model, images, labels, prevalence, count, steps, seed, lock, keys
+      model,
+      images,
+      labels,
+      prevalence,
+      spec.trials,
+      spec.steps,
+      seed,
+      lock,
+      keys,
     )
 
   def _promised(
@@ -283,7 +287,7 @@ class PropertyInference:
   ) -> dict[str, Any]:
     """Return how the targets were trained, and what that guarantees."""
     if "epsilon" not in setting:
-      return {"trained": _AS_USUAL}
+      return {"trained": "as usual"}
     if setting["epsilon"] is None:
       return {"trained": "clipped, no noise"}
     size = len(self._half(1)[1])

@@ -6,7 +6,7 @@ served: by the loss, and, with a copy of the model from before, by its fall. A
 model that learns under a key is read with it, with another one, and as it is.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -23,6 +23,8 @@ from keyjax.attacks.privacy import baselines, leakage, shadows, stacked
 from keyjax.scheme import ApplyFn
 
 Row = dict[str, Any]
+# A forward pass, and the collections that it needs besides the params.
+Reader = tuple[ApplyFn, dict[str, Any]]
 _RATE = 0.01  # FPR of the rows of TPR.
 # Attacks: their titles, and what an attacker has.
 _ATTACKS = {
@@ -65,19 +67,21 @@ def rows(
   asked_about = Examples(
     asked.image[candidates], np.asarray(asked.label)[candidates]
   )
-  before = _losses(worker, frozen, asked_about)
+  readers = _readers(worker)
+  authorised = readers["right" if lock else "plain"]
+  before = _losses(readers, frozen, asked_about)
   for condition, loss in before.items():
     made = {"condition": condition, "images": own.served, "attack": "loss"}
     yield from _leak(made | {"answers": "", "passes": 0}, loss, members)
   for answers in own.answers:
     told = asked
     if answers == "own":
-      served = _logits(*next(iter(_readers(worker).values())), frozen, asked)
+      served = _logits(*authorised, frozen, asked)
       told = asked._replace(label=served.argmax(-1).astype(np.int32))
     for passes in own.passes:
       steps = max(1, round(passes * own.served / own.batch_size))
       after = _fit(worker, told, is_served, steps, own, seed, frozen)
-      for condition, later in _losses(worker, after, asked_about).items():
+      for condition, later in _losses(readers, after, asked_about).items():
         made = {"condition": condition, "images": own.served}
         made |= {"answers": answers, "passes": passes}
         fall = later - before[condition]
@@ -140,8 +144,8 @@ def _only(params: Any) -> Any:
   return jax.tree.map(lambda x: x[0], params)
 
 
-def _readers(worker: Worker) -> dict[str, tuple[ApplyFn, dict[str, Any]]]:
-  """Return how a model is read, by condition: the authorised way first."""
+def _readers(worker: Worker) -> dict[str, Reader]:
+  """Return how a model is read, by condition."""
   if worker.key is None:
     return {"plain": (worker.apply_fn, {})}
   return {
@@ -152,12 +156,12 @@ def _readers(worker: Worker) -> dict[str, tuple[ApplyFn, dict[str, Any]]]:
 
 
 def _losses(
-  worker: Worker, params: Any, asked: Examples
+  readers: Mapping[str, Reader], params: Any, asked: Examples
 ) -> dict[str, np.ndarray]:
   """Return the negative loss of each example, by condition."""
   return {
     condition: baselines.loss(_logits(*reader, params, asked), asked.label)
-    for condition, reader in _readers(worker).items()
+    for condition, reader in readers.items()
   }
 
 

@@ -145,7 +145,14 @@ def test_a_service_answers_as_the_plain_network_and_nobody_else(
     assert not same.any()
 
 
-@pytest.mark.parametrize("name", ["shf", "np", "ffx"])
+@pytest.mark.parametrize(
+  "name",
+  [
+    "shf",
+    pytest.param("np", marks=pytest.mark.slow),
+    pytest.param("ffx", marks=pytest.mark.slow),
+  ],
+)
 def test_networks_are_trained_under_keys_of_their_own(name: str) -> None:
   model, found = nets()
   scheme = registry.get(name).factory(block_size=4)
