@@ -23,7 +23,7 @@ from keyjax.attacks.privacy import baselines, leakage, shadows, stacked
 from keyjax.scheme import ApplyFn
 
 Row = dict[str, Any]
-# A forward pass, and the collections that it needs besides the params.
+# A forward pass, and the collections that it needs beside the params.
 Reader = tuple[ApplyFn, dict[str, Any]]
 _RATE = 0.01  # FPR of the rows of TPR.
 # Attacks: their titles, and what an attacker has.
