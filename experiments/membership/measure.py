@@ -42,8 +42,23 @@ _UNLOCKED = keyjax.identity()
 _CONDITIONS = ("right", "wrong", "no_key")
 
 
-# The answers of the last condition, which all attacks on it share.
-Kept = dict[tuple[str, str], list[tuple[Answers, np.ndarray]]]
+_CHUNK = 8  # Models that answer side by side.
+
+
+class Kept:
+  """What was computed last, which attacks and judges share.
+
+  Attributes:
+    judged: Answers of the judged models of a group in a condition, and their
+      members, by the names of both.
+    shadows: What all models of a group answer, of the pool and of the rest, by
+      the names of the models and of the condition.
+  """
+
+  def __init__(self) -> None:
+    """Keep nothing yet."""
+    self.judged: dict[tuple[str, str], list[tuple[Answers, np.ndarray]]] = {}
+    self.shadows: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] = {}
 
 
 def tasks(config: ConfigDict, found: models.Models) -> list[Task]:
@@ -53,8 +68,7 @@ def tasks(config: ConfigDict, found: models.Models) -> list[Task]:
     config: Config with `privacy`.
     found: Its models.
   """
-  made = []
-  kept: Kept = {}
+  made, kept = [], Kept()
   for group in plan.groups(config):
     judge = Judge(config, found, group, kept)
     for condition in judge.conditions:
@@ -85,7 +99,7 @@ class Judge:
       config: Config with `privacy`.
       found: Its models.
       group: Name of the group.
-      kept: Shared by all judges: the answers that were computed last.
+      kept: Shared by all judges.
     """
     self._kept = kept
     self._config = config
@@ -199,15 +213,15 @@ class Judge:
   def _judged(self, condition: str) -> list[tuple[Answers, np.ndarray]]:
     """Return the answers of each judged model, and who its members are."""
     name = (self._group, "plain" if condition == "api" else condition)
-    if name not in self._kept:
-      self._kept.clear()
+    if name not in self._kept.judged:
+      self._kept.judged.clear()
       members = self._models.group(self._group).members
-      self._kept[name] = [
+      self._kept.judged[name] = [
         (found, members[number])
         for number in range(self._config.privacy.targets)
         for found in self._answers(number, condition)
       ]
-    return self._kept[name]
+    return self._kept.judged[name]
 
   def _answers(self, number: int, condition: str) -> Iterator[Answers]:
     """Yield the answers of one model: with several wrong keys, of each."""
@@ -227,25 +241,52 @@ class Judge:
     trains = self._models.job.locks[self._scheme].trains
     others = [i for i in range(len(group.members)) if i != number]
 
-    def of(params: PyTree, images: np.ndarray, keyed: bool) -> np.ndarray:
-      return logits_in(condition if keyed else None, apply_fn, params, images)
+    def answered(x: np.ndarray) -> np.ndarray:
+      return logits_in(condition, apply_fn, own, x)[0]
 
-    shadows = jax.tree.map(lambda x: x[others], group.params)
-    first = jax.tree.map(lambda x: x[:1], shadows)
+    def answered_by_shadow(x: np.ndarray) -> np.ndarray:
+      return logits_in(condition if trains else None, apply_fn, first, x)[0]
+
+    first = jax.tree.map(lambda x: x[others[:1]], group.params)
     own = jax.tree.map(lambda x: np.asarray(x)[None], condition.params)
+    of_pool, of_rest = self._of_all(condition if trains else None, apply_fn)
     return Answers(
       labels=pool.label,
-      logits=of(own, pool.image, keyed=True)[0],
-      shadows=of(shadows, pool.image, keyed=trains),
+      logits=answered(pool.image),
+      shadows=of_pool[others],
       members=group.members[others],
       rest_labels=rest.label,
-      rest=of(own, rest.image, keyed=True)[0],
-      rest_shadows=of(shadows, rest.image, keyed=trains),
+      rest=answered(rest.image),
+      rest_shadows=of_rest[others],
       images=pool.image,
-      predict=lambda x: _classes(of(own, x, keyed=True)[0]),
-      predict_shadow=lambda x: _classes(of(first, x, keyed=trains)[0]),
+      predict=lambda x: _classes(answered(x)),
+      predict_shadow=lambda x: _classes(answered_by_shadow(x)),
       seed=number,
     )
+
+  def _of_all(
+    self, condition: Condition | None, apply_fn: Any
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Return what all models of the group answer, of the pool and of the rest.
+
+    Each judged model has the others as its shadow models, so these are kept,
+    but under wrong keys, of which each judged model has its own.
+    """
+    models_name = self._models.trained(self._group)
+    name = models_name, condition.name if condition else "plain"
+    kept = self._kept.shadows
+    if name in kept:
+      return kept[name]
+    params = self._models.group(self._group).params
+    chunk = min(_CHUNK, self._config.privacy.side_by_side)
+    of_pool, of_rest = (
+      logits_in(condition, apply_fn, params, x.image, chunk=chunk)
+      for x in (self._models.pool, self._models.rest)
+    )
+    kept.clear()
+    if name[1] != "wrong":
+      kept[name] = of_pool, of_rest
+    return of_pool, of_rest
 
 
 def logits_in(
@@ -253,6 +294,7 @@ def logits_in(
   apply_fn: Any,
   params: PyTree,
   images: np.ndarray,
+  chunk: int = 1,
 ) -> np.ndarray:
   """Return what stacked models answer, float32[k, n, c], NaN or not.
 
@@ -261,6 +303,7 @@ def logits_in(
     apply_fn: Plain forward pass.
     params: Variables, with a first axis over models.
     images: float32[n, ...].
+    chunk: Models that answer side by side.
   """
   shared, run = {}, apply_fn
   if condition and binds(condition.scheme):
@@ -270,7 +313,7 @@ def logits_in(
     run,
     params,
     images,
-    chunk=8,
+    chunk=chunk,
     batch_size=_BATCH,
     shared=shared,
     finite=False,

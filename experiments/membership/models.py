@@ -80,11 +80,16 @@ class Models:
     """Shapes and types of a model's variables."""
     return jax.eval_shape(self._init, jax.random.key(0))
 
-  def group(self, name: str) -> Group:
-    """Return a group, trained once and stored in the workdir."""
+  def trained(self, name: str) -> str:
+    """Return the group whose trained models a group has."""
     scheme = name.split("/")[0]
     if not self.job.locks[scheme].trains and scheme != plan.NONE:
-      name = f"{plan.NONE}/{plan.NONE}"  # The lock changes trained weights.
+      return f"{plan.NONE}/{plan.NONE}"  # The lock changes trained weights.
+    return name
+
+  def group(self, name: str) -> Group:
+    """Return a group, trained once and stored in the workdir."""
+    name = self.trained(name)
     if self._last is None or self._last[0] != name:
       self._last = (name, self._group(name))
     return self._last[1]
