@@ -75,14 +75,14 @@ def get_config(word: str = "digits") -> ConfigDict:
     "dropout": {"dropout": 0.5, "title": "dropout .5"},
     "early": {"epochs": config.train.epochs / 10, "title": "a tenth as long"},
   }
+  more = {"trainings": trainings, "replies": _REPLIES}
   if word == "mnist":
     # The labels of 51 noisy copies of each image would take hours.
     tried = tuple(x for x in ATTACKS if x != "label_only")
     # On CPUs, large convolutions are faster one after another.
-    configure(config, pool=10_000, side_by_side=1, attacks=tried)
+    configure(config, pool=10_000, side_by_side=1, attacks=tried, **more)
   else:
-    noise = 0.2 if word == "digits" else 0.0
-    configure(config, noise=noise, trainings=trainings, replies=_REPLIES)
+    configure(config, noise=0.2 if word == "digits" else 0.0, **more)
   return config
 
 
