@@ -65,7 +65,7 @@ def configure(
   made.pool = 600  # Training images, half of which each model sees.
   made.noise = 0.0  # Share of labels that are replaced by another class.
   made.models = 65  # Models of a group: one judged, the others its shadows.
-  made.side_by_side = 65  # Models that train at the same time.
+  made.side_by_side = 65  # Models that train at once; at most 8 answer so.
   made.targets = 3  # Models of a group that are judged.
   made.wrong_keys = 2
   made.delta = 0.0  # Of private trainings, and of audits; 0: there are none.
